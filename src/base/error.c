@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Results and error texts. */
+#include "base/error.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static enum sd_result fill(struct sd_error *err, enum sd_result result, const char *format, va_list args)
+{
+	if (err) {
+		err->result = result;
+		err->said = false;
+		err->tool[0] = '\0';
+		vsnprintf(err->text, sizeof(err->text), format, args);
+	}
+	return result;
+}
+
+enum sd_result sd_fail(struct sd_error *err, enum sd_result result, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	fill(err, result, format, args);
+	va_end(args);
+	return result;
+}
+
+enum sd_result sd_fail_errno(struct sd_error *err, int error, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	fill(err, SD_IO, format, args);
+	va_end(args);
+	if (err) {
+		size_t n = strlen(err->text);
+
+		snprintf(err->text + n, sizeof(err->text) - n, ": %s", strerror(error));
+	}
+	return SD_IO;
+}
+
+enum sd_result sd_fail_memory(struct sd_error *err)
+{
+	return sd_fail(err, SD_IO, "out of memory");
+}
+
+enum sd_result sd_error_at(struct sd_error *err, const char *format, ...)
+{
+	char where[sizeof(err->text)], text[sizeof(err->text)];
+	va_list args;
+	int n;
+
+	va_start(args, format);
+	n = vsnprintf(where, sizeof(where), format, args);
+	va_end(args);
+	if (n >= 0 && (size_t)n < sizeof(where) - 2) {
+		memcpy(text, err->text, sizeof(text));
+		memcpy(err->text, where, (size_t)n);
+		snprintf(err->text + n, sizeof(err->text) - (size_t)n, ": %s", text);
+	}
+	return err->result;
+}

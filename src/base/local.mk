@@ -1,0 +1,8 @@
+libsd_a_SOURCES += \
+	%D%/arena.c %D%/arena.h \
+	%D%/checked.h \
+	%D%/dtype.c %D%/dtype.h \
+	%D%/error.c %D%/error.h \
+	%D%/names.c %D%/names.h \
+	%D%/signals.c %D%/signals.h \
+	%D%/text.c %D%/text.h

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Signals that set a flag. */
+#include "base/signals.h"
+
+#include <signal.h>
+#include <string.h>
+
+static const int taken[] = {SIGINT, SIGTERM, SIGHUP, SIGPIPE};
+static volatile sig_atomic_t came;
+
+static void note(int number)
+{
+	came = number;
+}
+
+void sd_signals_take(void)
+{
+	for (size_t i = 0; i < sizeof(taken) / sizeof(*taken); i++) {
+		struct sigaction action, old;
+
+		memset(&action, 0, sizeof(action));
+		action.sa_handler = note; /* without SA_RESTART: a blocking read must notice */
+		sigemptyset(&action.sa_mask);
+		if (sigaction(taken[i], NULL, &old) == 0 && old.sa_handler != SIG_IGN)
+			sigaction(taken[i], &action, NULL);
+	}
+}
+
+int sd_signals_came(void)
+{
+	return came;
+}
+
+enum sd_result sd_signals_check(struct sd_error *err)
+{
+	if (!came)
+		return SD_OK;
+	sd_fail(err, SD_IO, "interrupted by signal %d", (int)came);
+	if (err)
+		err->said = true;
+	return SD_IO;
+}
+
+void sd_signals_again(void)
+{
+	if (came) {
+		signal(came, SIG_DFL);
+		raise(came);
+	}
+}

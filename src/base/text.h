@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Texts that come from input: their order, their being UTF-8, and how they are shown; sizes that people type. */
+#ifndef SD_BASE_TEXT_H
+#define SD_BASE_TEXT_H
+
+#include "base/error.h"
+
+#include <stdint.h>
+
+/* Natural order: runs of digits compare as numbers ("layers.9" before "layers.10"), all else bytewise. A total order. */
+int sd_text_natural(const char *a, const char *b);
+
+/* Whether length bytes are well-formed UTF-8 (RFC 3629) without NUL. */
+bool sd_text_is_utf8(const char *text, size_t length);
+
+/*
+ * Copies text into out (size bytes, always terminated), cut where it does not fit, with what would harm a terminal or a
+ * TSV escaped: \t \n \\ as such, other control characters and bidirectional marks as \xHH bytes. Returns out.
+ */
+char *sd_text_escape(const char *text, char *out, size_t size);
+
+/* "4096", "32MiB", "5GB", "1.5GB": bytes; K M G T with B are decimal, with iB binary. False for anything else. */
+SD_UNUSED_RESULT bool sd_text_size(const char *text, uint64_t *bytes);
+
+/* Decimal digits only, the whole text. */
+SD_UNUSED_RESULT bool sd_text_number(const char *text, uint64_t *number);
+
+#endif

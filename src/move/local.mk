@@ -1,0 +1,1 @@
+libsd_a_SOURCES += %D%/move.c %D%/move.h

@@ -1,0 +1,7 @@
+libsd_a_SOURCES += \
+	%D%/chunk.c %D%/chunk.h \
+	%D%/manifest.c %D%/manifest.h \
+	%D%/pump.c %D%/pump.h \
+	%D%/sink.h %D%/source.h \
+	%D%/stream.c %D%/stream.h \
+	%D%/wire.c %D%/wire.h

@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The manifest: the table of all records of a checkpoint and of what becomes of them. */
+#ifndef SD_STREAM_MANIFEST_H
+#define SD_STREAM_MANIFEST_H
+
+#include "base/arena.h"
+#include "base/dtype.h"
+#include "move/move.h"
+
+#define SD_NO_RECORD UINT32_MAX
+
+/* Fields that this version does not know, kept as they came, to be passed on. */
+struct sd_extra {
+	const void *data;
+	size_t length;
+};
+
+enum sd_state {
+	SD_HERE = 0,      /* its data comes */
+	SD_ELSEWHERE = 1, /* left out on purpose: another part, another rank, --exclude */
+	SD_MISSING = 2,   /* a map needs it and no source has it */
+};
+
+/* Bytes on the wire. Records with data come in the order of the manifest. */
+struct sd_record {
+	const char *key; /* the name in the source */
+	const uint64_t *shape;
+	uint64_t bytes; /* follows from dtype and shape */
+	uint32_t rank;
+	uint8_t dtype; /* enum sd_dtype */
+	uint8_t state; /* enum sd_state */
+	struct sd_extra extra;
+};
+
+enum sd_step_kind {
+	SD_STEP_CAST = 1, /* to dtype, round to nearest even */
+	SD_STEP_BLOCK_SCALE = 2, /* float32(element) * float32(operand of its block), then to dtype */
+};
+
+/* How the operand of a step is indexed: for each dimension of the record, coordinate / block * stride. */
+struct sd_block {
+	uint64_t block, stride;
+};
+
+/*
+ * A change of values, element by element, in the record's own order: steps come before the move. The first step takes
+ * the record's dtype, the last one gives the target's.
+ */
+struct sd_step {
+	uint16_t kind; /* enum sd_step_kind; an unknown one passes, but nobody here can carry it out */
+	uint16_t dtype;
+	uint32_t operand; /* a record, or SD_NO_RECORD */
+	uint32_t param;
+	uint32_t rank; /* of blocks: 0, or the record's rank */
+	const struct sd_block *blocks;
+};
+
+/* What a record (or a part of it) becomes. */
+struct sd_target {
+	const char *name; /* of the tensor */
+	const uint64_t *shape; /* of the whole tensor, whatever part of it this fills */
+	const struct sd_move *move; /* record elements to tensor elements; NULL: all, in order */
+	const struct sd_step *steps;
+	uint32_t nsteps;
+	uint32_t rank;
+	uint32_t record;
+	uint32_t labels; /* bit i: the manifest's label i */
+	uint8_t dtype;   /* of the tensor: after all steps */
+	struct sd_extra extra;
+};
+
+/* One entry of the safetensors __metadata__. */
+struct sd_entry {
+	const char *key, *value;
+};
+
+struct sd_side_file {
+	const char *name; /* no "/", no leading dot */
+	const void *data;
+	size_t size;
+};
+
+#define SD_LABELS_MAX 32
+
+/*
+ * A plan is a function from one manifest to another. The outgoing one borrows texts, shapes, moves and side files from the
+ * incoming one, which must outlive it; arrays and what is new are its own.
+ */
+struct sd_manifest {
+	struct sd_arena arena;
+	struct sd_record *records;
+	size_t nrecords, records_room;
+	struct sd_target *targets;
+	size_t ntargets, targets_room;
+	struct sd_entry *metadata;
+	size_t nmetadata, metadata_room;
+	struct sd_side_file *side;
+	size_t nside, side_room;
+	const char *labels[SD_LABELS_MAX];
+	uint32_t nlabels;
+	struct sd_extra extra;
+};
+
+/* An empty manifest, or NULL when memory is out. */
+struct sd_manifest *sd_manifest_new(void);
+void sd_manifest_free(struct sd_manifest *m);
+
+/* Append; false when memory is out or 2^32-1 are there. What they point to is borrowed. */
+SD_UNUSED_RESULT bool sd_manifest_add_record(struct sd_manifest *m, const struct sd_record *record);
+SD_UNUSED_RESULT bool sd_manifest_add_target(struct sd_manifest *m, const struct sd_target *target);
+SD_UNUSED_RESULT bool sd_manifest_add_metadata(struct sd_manifest *m, const char *key, const char *value);
+SD_UNUSED_RESULT bool sd_manifest_add_side(struct sd_manifest *m, const struct sd_side_file *file);
+
+/* The value of a metadata entry, or NULL; the side file of that name, or NULL. */
+const char *sd_manifest_metadata(const struct sd_manifest *m, const char *key);
+const struct sd_side_file *sd_manifest_side(const struct sd_manifest *m, const char *name);
+
+/* Takes over head (metadata, side files, labels, unknown fields) of another manifest, borrowed. */
+SD_UNUSED_RESULT bool sd_manifest_copy_head(struct sd_manifest *to, const struct sd_manifest *from);
+
+/*
+ * Adds a record and the one target that it is untouched: same name, dtype and shape. key and shape are copied.
+ * False when memory is out or the shape has no size in bytes.
+ */
+SD_UNUSED_RESULT bool sd_manifest_add_tensor(struct sd_manifest *m, const char *key, enum sd_dtype dtype,
+					     const uint64_t *shape, uint32_t rank);
+
+/* The bit of a label, added if it is new; 0 when there are SD_LABELS_MAX others or memory is out. */
+uint32_t sd_manifest_label(struct sd_manifest *m, const char *label);
+
+/* Whether the target's elements lie in another order than its record's. */
+bool sd_target_is_reordered(const struct sd_target *t);
+
+/* Whether the target has steps left that sd-pack cannot carry out: a reordering or a change of values. */
+bool sd_target_is_pending(const struct sd_target *t);
+
+/* The move of a target, also where it is not written down (NULL): room is what it points to then. */
+const struct sd_move *sd_target_move(const struct sd_manifest *m, const struct sd_target *t, struct sd_move *room);
+
+/*
+ * Whether everything in the manifest fits together: record numbers, shapes, moves inside their record and tensor and
+ * writing no element twice, steps from the record's dtype to the target's, one shape and dtype for each tensor.
+ * Whoever decodes a manifest from outside calls this; SD_INPUT and a line that names the record or tensor.
+ */
+SD_UNUSED_RESULT enum sd_result sd_manifest_check(const struct sd_manifest *m, struct sd_error *err);
+
+#endif

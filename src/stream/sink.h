@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A sink: takes a manifest, then the data of its records in their order, then the end or an abort. */
+#ifndef SD_STREAM_SINK_H
+#define SD_STREAM_SINK_H
+
+#include "stream/chunk.h"
+#include "stream/manifest.h"
+
+struct sd_sink;
+
+struct sd_sink_ops {
+	/* The manifest, which must outlive the sink. A sink that cannot take it (pending steps, holes) says so here. */
+	enum sd_result (*begin)(struct sd_sink *sink, const struct sd_manifest *manifest, struct sd_error *err);
+	/* Takes all of the chunk: the next bytes of this record, which is SD_HERE. Records ascend. */
+	enum sd_result (*data)(struct sd_sink *sink, uint32_t record, struct sd_chunk *chunk, struct sd_error *err);
+	/* Everything came: finishes, publishes. */
+	enum sd_result (*end)(struct sd_sink *sink, struct sd_error *err);
+	/*
+	 * Instead of end, at any point, before begin too: leaves nothing half-written behind. A sink with somebody behind it
+	 * who will tell the user passes err on and sets err->said.
+	 */
+	void (*abort)(struct sd_sink *sink, struct sd_error *err);
+	/* Frees; without end before it, as abort. */
+	void (*close)(struct sd_sink *sink);
+};
+
+/* The first member of every kind of sink. */
+struct sd_sink {
+	const struct sd_sink_ops *ops;
+};
+
+#endif

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A source: a manifest, and then the data of its records in their order. */
+#ifndef SD_STREAM_SOURCE_H
+#define SD_STREAM_SOURCE_H
+
+#include "stream/chunk.h"
+#include "stream/manifest.h"
+
+struct sd_source;
+
+struct sd_source_ops {
+	/*
+	 * The next chunk of a record's data. Records are asked for in ascending order, each until length 0 says that it is whole.
+	 * A source may be asked for fewer records than it has only if it is not a pipe; drivers ask for all that are here.
+	 */
+	enum sd_result (*next)(struct sd_source *source, uint32_t record, struct sd_chunk *chunk, struct sd_error *err);
+	/* After the last record: checks that the source ends as it should. */
+	enum sd_result (*finish)(struct sd_source *source, struct sd_error *err);
+	/* Frees everything, the manifest too. */
+	void (*close)(struct sd_source *source);
+};
+
+/* The first member of every kind of source. */
+struct sd_source {
+	const struct sd_source_ops *ops;
+	struct sd_manifest *manifest;
+};
+
+SD_UNUSED_RESULT static inline enum sd_result sd_source_next(struct sd_source *source, uint32_t record,
+							     struct sd_chunk *chunk, struct sd_error *err)
+{
+	return source->ops->next(source, record, chunk, err);
+}
+
+SD_UNUSED_RESULT static inline enum sd_result sd_source_finish(struct sd_source *source, struct sd_error *err)
+{
+	return source->ops->finish(source, err);
+}
+
+/* Does nothing for NULL. */
+static inline void sd_source_close(struct sd_source *source)
+{
+	if (source)
+		source->ops->close(source);
+}
+
+#endif

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What all tools share: their start, their end, and the texts that every one of them prints in the same way. */
+#ifndef SD_TOOLS_TOOL_H
+#define SD_TOOLS_TOOL_H
+
+#include "base/error.h"
+#include "stream/sink.h"
+#include "stream/source.h"
+
+#include <getopt.h>
+#include <stdint.h>
+
+/* Names the program and takes the signals over. The first call of every main. */
+void sd_start(const char *program);
+
+/*
+ * The exit status: prints err as one line ("sd-x: text", control characters escaped) unless it is said already, closes stdout
+ * and checks that, and raises a signal again that had come. The last call of every main.
+ */
+int sd_finish(enum sd_result result, const struct sd_error *err);
+
+/* --help: the text on stdout, exit 0. --version likewise. */
+_Noreturn void sd_help(const char *text);
+_Noreturn void sd_version(void);
+
+/* Misuse: one line and "Try 'sd-x --help' for more information.", exit 2. NULL format: getopt has said it already. */
+_Noreturn void sd_misuse(const char *format, ...) SD_PRINTF(1, 2);
+
+/* One line on stderr, for what is worth knowing and no failure: "sd-x: text". */
+void sd_note(const char *format, ...) SD_PRINTF(1, 2);
+
+/* Option values: the number or size, or misuse that names the option. */
+uint64_t sd_option_size(const char *option, const char *text);
+uint64_t sd_option_number(const char *option, const char *text);
+
+/* Stdin as a source, whatever it is by its first bytes (a stream or a safetensors file). A terminal is misuse. */
+SD_UNUSED_RESULT enum sd_result sd_open_stdin(struct sd_source **source, struct sd_error *err);
+
+/* Stdout as a stream. A terminal is misuse that names the fix. */
+struct sd_sink *sd_stdout_stream(void);
+
+#endif
