@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A device carries out moves with casts and block scales fused into the same pass: the CPU always, a GPU where there is one.
+ * The interface has no type of any vendor in it.
+ */
+#ifndef SD_MOVE_DEVICE_H
+#define SD_MOVE_DEVICE_H
+
+#include "base/dtype.h"
+#include "move/move.h"
+
+enum sd_device_result {
+	SD_DEVICE_OK = 0,
+	SD_DEVICE_ABSENT, /* no such device on this machine, or this program was built without it */
+	SD_DEVICE_NOMEM,  /* the work does not fit the device's memory: give it smaller pieces */
+	SD_DEVICE_FAILED, /* it began and broke */
+};
+
+/*
+ * Block scales: element (i0, i1, ...) of the move (in the move's dimensions) is multiplied by the operand's element
+ *     from + sum over k of (begin[k] + ik) / block[k] * stride[k]
+ * as float32(element) * float32(scale), one rounding, before the cast to the target's dtype.
+ */
+struct sd_scale {
+	const void *data; /* NULL: no scale */
+	uint8_t dtype;    /* F32, BF16 or F16 */
+	uint64_t from;
+	struct {
+		uint64_t begin, block, stride; /* block >= 1; stride 0: this dimension does not matter */
+	} dim[SD_MOVE_RANK];
+};
+
+/* One piece of work in memory. Buffers need only the alignment of a byte, and may not overlap. */
+struct sd_job {
+	const void *source; /* element 0 of the move's source side */
+	void *target;
+	uint64_t source_count, target_count; /* elements of the two buffers: the move stays within */
+	struct sd_move move;                 /* in normal form, unless a scale needs its dimensions apart */
+	uint8_t source_dtype, target_dtype;  /* equal: bytes are moved. Else a cast: see sd_cast_exists */
+	struct sd_scale scale;
+};
+
+struct sd_device;
+
+struct sd_device_ops {
+	/* Carries out all jobs and waits for them. */
+	enum sd_device_result (*run)(struct sd_device *device, const struct sd_job *jobs, size_t count);
+	void (*close)(struct sd_device *device);
+};
+
+/* The first member of every device. */
+struct sd_device {
+	const struct sd_device_ops *ops;
+	const char *name;  /* for people: "cpu, 2 threads, avx2", "cuda:0 NVIDIA H100" */
+	char failure[256]; /* after SD_DEVICE_FAILED: why */
+};
+
+/* threads 0: as many as the process may run on. NOMEM when threads or memory cannot be had. */
+enum sd_device_result sd_device_open_cpu(unsigned threads, struct sd_device **device);
+
+/* number: which GPU. ABSENT where the program was built without CUDA, and where there is no driver or no such GPU. */
+enum sd_device_result sd_device_open_cuda(unsigned number, struct sd_device **device);
+
+/* Whether a device can turn elements of one dtype into the other: equal ones of 1, 2, 4 or 8 bytes; BF16, F16, F32 and F64 among each other. */
+bool sd_cast_exists(enum sd_dtype from, enum sd_dtype to);
+
+#endif
