@@ -14,3 +14,24 @@ LDADD = libsd.a $(CUDA_LIB_A) $(CRITERION_LIBS) $(PCRE2_LIBS) $(YAJL_LIBS) $(XXH
 check_PROGRAMS += $(unit_tests)
 TESTS += $(unit_tests)
 endif
+
+# Scripts. run-cases runs golden/ as it is, golden-ways with sd-transpose cutting its work differently.
+test_scripts = \
+	%D%/rooms \
+	%D%/run-cases \
+	%D%/golden-ways \
+	%D%/there-and-back \
+	%D%/compose \
+	%D%/stops \
+	%D%/all-tools \
+	%D%/man-pages \
+	%D%/run-examples
+TESTS += $(test_scripts)
+EXTRA_DIST += $(test_scripts) %D%/tap.sh %D%/golden
+
+# All of it again, built with AddressSanitizer and UndefinedBehaviorSanitizer.
+check-sanitize:
+	$(MKDIR_P) sanitize
+	cd sanitize && $(abs_top_srcdir)/configure -q --enable-sanitize --with-cuda=no CFLAGS='-g -O1'
+	$(MAKE) -C sanitize check
+.PHONY: check-sanitize
