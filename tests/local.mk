@@ -5,8 +5,9 @@ AM_TESTS_ENVIRONMENT = \
 	MANDOC='$(MANDOC)'; export MANDOC; \
 	CRITERION_OUTPUTS=tap:-; export CRITERION_OUTPUTS;
 
-# Unit tests, one line each: tests/unit/test-NAME is made from tests/unit/test-NAME.c.
-unit_tests = tests/unit/test-base
+# Unit tests, one line each: unit/test-NAME is made from unit/test-NAME.c.
+unit_tests = \
+	%D%/unit/test-base
 
 if HAVE_CRITERION
 AM_CPPFLAGS += $(CRITERION_CFLAGS)
