@@ -30,6 +30,12 @@ test_scripts = \
 TESTS += $(test_scripts)
 EXTRA_DIST += $(test_scripts) %D%/tap.sh %D%/golden
 
+# Our files against the safetensors library: needs a python3 that has safetensors and numpy.
+EXTRA_DIST += %D%/reference
+check-reference:
+	$(MAKE) check TESTS=tests/reference
+.PHONY: check-reference
+
 # All of it again, built with AddressSanitizer and UndefinedBehaviorSanitizer.
 check-sanitize:
 	$(MKDIR_P) sanitize
