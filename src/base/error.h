@@ -8,7 +8,7 @@
 #include <stddef.h>
 
 #define SD_UNUSED_RESULT __attribute__((warn_unused_result))
-#define SD_PRINTF(format, first) __attribute__((format(printf, format, first)))
+#define SD_PRINTF(text, first) __attribute__((format(printf, text, first)))
 
 /* The values are the exit codes of every tool. */
 enum sd_result {

@@ -4,5 +4,6 @@ libsd_a_SOURCES += \
 	%D%/dtype.c %D%/dtype.h \
 	%D%/error.c %D%/error.h \
 	%D%/names.c %D%/names.h \
+	%D%/regex.c %D%/regex.h \
 	%D%/signals.c %D%/signals.h \
 	%D%/text.c %D%/text.h

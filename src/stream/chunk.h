@@ -36,8 +36,10 @@ SD_UNUSED_RESULT enum sd_result sd_chunk_skip(struct sd_chunk *chunk, struct sd_
 
 /*
  * The plain ways underneath: exactly length bytes, through interruptions and short counts; sd_signals_check between calls.
- * sd_read_upto stops at the end of the file and says how many bytes it got. EPIPE fails silently (err->said).
+ * sd_read_upto stops at the end of the file and says how many bytes it got; sd_read_some takes what one call gives, 0 at the
+ * end. EPIPE fails silently (err->said).
  */
+SD_UNUSED_RESULT enum sd_result sd_read_some(int fd, void *buffer, size_t length, size_t *got, struct sd_error *err);
 SD_UNUSED_RESULT enum sd_result sd_read_upto(int fd, void *buffer, size_t length, size_t *got, struct sd_error *err);
 SD_UNUSED_RESULT enum sd_result sd_write_all(int fd, const void *buffer, size_t length, struct sd_error *err);
 SD_UNUSED_RESULT enum sd_result sd_pread_all(int fd, void *buffer, size_t length, off_t offset, struct sd_error *err);

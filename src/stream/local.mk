@@ -1,5 +1,6 @@
 libsd_a_SOURCES += \
 	%D%/chunk.c %D%/chunk.h \
+	%D%/join.c %D%/join.h \
 	%D%/manifest.c %D%/manifest.h \
 	%D%/pump.c %D%/pump.h \
 	%D%/sink.h %D%/source.h \

@@ -74,11 +74,14 @@ struct sd_entry {
 	const char *key, *value;
 };
 
+/* A small file beside the weights (config.json, tokenizer), carried along. */
 struct sd_side_file {
-	const char *name; /* no "/", no leading dot */
+	const char *name;
 	const void *data;
 	size_t size;
 };
+
+#define SD_SIDE_FILE_MAX (64ull << 20)
 
 #define SD_LABELS_MAX 32
 
@@ -114,6 +117,9 @@ SD_UNUSED_RESULT bool sd_manifest_add_side(struct sd_manifest *m, const struct s
 /* The value of a metadata entry, or NULL; the side file of that name, or NULL. */
 const char *sd_manifest_metadata(const struct sd_manifest *m, const char *key);
 const struct sd_side_file *sd_manifest_side(const struct sd_manifest *m, const char *name);
+
+/* Whether a side file may have this name: not empty, no "/", no leading dot, at most 255 bytes. */
+bool sd_side_file_name_good(const char *name);
 
 /* Takes over head (metadata, side files, labels, unknown fields) of another manifest, borrowed. */
 SD_UNUSED_RESULT bool sd_manifest_copy_head(struct sd_manifest *to, const struct sd_manifest *from);

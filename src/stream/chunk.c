@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Moving the bytes of a chunk: by copy_file_range, by splice, or through a buffer. */
+#include "stream/chunk.h"
+#include "base/signals.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+/* One system call moves at most this much, so that a signal is noticed soon. */
+#define AT_ONCE (16u << 20)
+#define BUFFER (64 * 1024)
+
+/* After a system call failed: whether to call again. */
+static enum sd_result again(int error, const char *what, struct sd_error *err)
+{
+	if (error == EINTR)
+		return sd_signals_check(err);
+	sd_fail_errno(err, error, "%s", what);
+	if (error == EPIPE && err)
+		err->said = true;
+	return SD_IO;
+}
+
+enum sd_result sd_read_some(int fd, void *buffer, size_t length, size_t *got, struct sd_error *err)
+{
+	*got = 0;
+	for (;;) {
+		ssize_t n = read(fd, buffer, length);
+
+		if (n >= 0) {
+			*got = (size_t)n;
+			return SD_OK;
+		}
+		if (again(errno, "cannot read", err) != SD_OK)
+			return SD_IO;
+	}
+}
+
+enum sd_result sd_read_upto(int fd, void *buffer, size_t length, size_t *got, struct sd_error *err)
+{
+	*got = 0;
+	while (*got < length) {
+		size_t n;
+		enum sd_result result = sd_read_some(fd, (char *)buffer + *got, length - *got, &n, err);
+
+		if (result != SD_OK)
+			return result;
+		if (n == 0)
+			break;
+		*got += n;
+	}
+	return SD_OK;
+}
+
+enum sd_result sd_write_all(int fd, const void *buffer, size_t length, struct sd_error *err)
+{
+	while (length) {
+		ssize_t n = write(fd, buffer, length);
+
+		if (n >= 0) {
+			buffer = (const char *)buffer + n;
+			length -= (size_t)n;
+		} else if (again(errno, "cannot write", err) != SD_OK) {
+			return SD_IO;
+		}
+	}
+	return SD_OK;
+}
+
+static enum sd_result early(struct sd_error *err)
+{
+	return sd_fail(err, SD_INPUT, "the data ends early: truncated, or its writer was stopped");
+}
+
+enum sd_result sd_pread_all(int fd, void *buffer, size_t length, off_t offset, struct sd_error *err)
+{
+	while (length) {
+		ssize_t n = pread(fd, buffer, length, offset);
+
+		if (n == 0)
+			return early(err);
+		if (n > 0) {
+			buffer = (char *)buffer + n;
+			offset += n;
+			length -= (size_t)n;
+		} else if (again(errno, "cannot read", err) != SD_OK) {
+			return SD_IO;
+		}
+	}
+	return SD_OK;
+}
+
+enum sd_result sd_pwrite_all(int fd, const void *buffer, size_t length, off_t offset, struct sd_error *err)
+{
+	while (length) {
+		ssize_t n = pwrite(fd, buffer, length, offset);
+
+		if (n >= 0) {
+			buffer = (const char *)buffer + n;
+			offset += n;
+			length -= (size_t)n;
+		} else if (again(errno, "cannot write", err) != SD_OK) {
+			return SD_IO;
+		}
+	}
+	return SD_OK;
+}
+
+static void advance(struct sd_chunk *chunk, uint64_t length)
+{
+	chunk->length -= length;
+	if (chunk->memory)
+		chunk->memory = (const char *)chunk->memory + length;
+	else if (chunk->offset >= 0)
+		chunk->offset += (off_t)length;
+}
+
+enum sd_result sd_chunk_read(struct sd_chunk *chunk, void *buffer, uint64_t length, struct sd_error *err)
+{
+	enum sd_result result = SD_OK;
+	size_t got = length;
+
+	if (chunk->memory)
+		memcpy(buffer, chunk->memory, length);
+	else if (chunk->offset >= 0)
+		result = sd_pread_all(chunk->fd, buffer, length, chunk->offset, err);
+	else
+		result = sd_read_upto(chunk->fd, buffer, length, &got, err);
+	if (result != SD_OK)
+		return result;
+	if (got < length)
+		return early(err);
+	advance(chunk, length);
+	return SD_OK;
+}
+
+static enum sd_result write_at(int out, off_t *position, const void *data, size_t length, struct sd_error *err)
+{
+	enum sd_result result;
+
+	if (!position)
+		return sd_write_all(out, data, length, err);
+	result = sd_pwrite_all(out, data, length, *position, err);
+	*position += (off_t)length;
+	return result;
+}
+
+/* Through a buffer: what always works. */
+static enum sd_result copy_plainly(struct sd_chunk *chunk, int out, off_t *position, uint64_t length, struct sd_error *err)
+{
+	char buffer[BUFFER];
+
+	while (length) {
+		size_t n = length < sizeof(buffer) ? length : sizeof(buffer);
+		enum sd_result result = sd_chunk_read(chunk, buffer, n, err);
+
+		if (result == SD_OK)
+			result = write_at(out, position, buffer, n, err);
+		if (result != SD_OK)
+			return result;
+		length -= n;
+	}
+	return SD_OK;
+}
+
+/* The kernel's answers that mean "not between these two": then it is done plainly. */
+static bool cannot(int error)
+{
+	return error == EINVAL || error == ENOSYS || error == EXDEV || error == EOPNOTSUPP || error == EBADF ||
+	       error == EPERM;
+}
+
+typedef ssize_t transfer(int in, off_t *in_offset, int out, off_t *out_offset, size_t length);
+
+static ssize_t by_range(int in, off_t *in_offset, int out, off_t *out_offset, size_t length)
+{
+	return copy_file_range(in, in_offset, out, out_offset, length, 0);
+}
+
+static ssize_t by_splice(int in, off_t *in_offset, int out, off_t *out_offset, size_t length)
+{
+	return splice(in, in_offset, out, out_offset, length, SPLICE_F_MOVE | SPLICE_F_MORE);
+}
+
+/* As much of length as the kernel takes in this way; *length is what is left when it says "not between these two". */
+static enum sd_result transfer_all(transfer *way, struct sd_chunk *chunk, int out, off_t *position, uint64_t *length,
+				   struct sd_error *err)
+{
+	while (*length) {
+		size_t n = *length < AT_ONCE ? *length : AT_ONCE;
+		off_t offset = chunk->offset;
+		ssize_t done = way(chunk->fd, offset >= 0 ? &offset : NULL, out, position, n);
+
+		if (done == 0)
+			return early(err);
+		if (done > 0) {
+			advance(chunk, (uint64_t)done);
+			*length -= (uint64_t)done;
+		} else if (cannot(errno)) {
+			return SD_OK;
+		} else if (again(errno, "cannot copy", err) != SD_OK) {
+			return SD_IO;
+		}
+	}
+	return SD_OK;
+}
+
+enum sd_result sd_chunk_copy(struct sd_chunk *chunk, int out, off_t *position, uint64_t length, struct sd_error *err)
+{
+	enum sd_result result = SD_OK;
+
+	if (chunk->memory) {
+		result = write_at(out, position, chunk->memory, length, err);
+		if (result == SD_OK)
+			advance(chunk, length);
+		return result;
+	}
+	if (chunk->offset >= 0 && position)
+		result = transfer_all(by_range, chunk, out, position, &length, err);
+	else
+		result = transfer_all(by_splice, chunk, out, position, &length, err);
+	if (result == SD_OK && length)
+		result = copy_plainly(chunk, out, position, length, err);
+	return result;
+}
+
+enum sd_result sd_chunk_skip(struct sd_chunk *chunk, struct sd_error *err)
+{
+	char buffer[BUFFER];
+
+	if (chunk->memory || chunk->offset >= 0)
+		advance(chunk, chunk->length);
+	while (chunk->length) {
+		size_t n = chunk->length < sizeof(buffer) ? chunk->length : sizeof(buffer);
+		enum sd_result result = sd_chunk_read(chunk, buffer, n, err);
+
+		if (result != SD_OK)
+			return result;
+	}
+	return SD_OK;
+}

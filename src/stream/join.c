@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Several sources as one. */
+#include "stream/join.h"
+#include "base/names.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct join {
+	struct sd_source source;
+	struct sd_source **parts;
+	uint32_t *first; /* the number of each part's first record; one more at the end */
+	size_t count, current;
+};
+
+static enum sd_result join_next(struct sd_source *source, uint32_t record, struct sd_chunk *chunk, struct sd_error *err)
+{
+	struct join *j = (struct join *)source;
+
+	/* A part that is done with is finished before the next one begins: a truncated one is found here. */
+	while (record >= j->first[j->current + 1]) {
+		enum sd_result result = sd_source_finish(j->parts[j->current++], err);
+
+		if (result != SD_OK)
+			return result;
+	}
+	return sd_source_next(j->parts[j->current], record - j->first[j->current], chunk, err);
+}
+
+static enum sd_result join_finish(struct sd_source *source, struct sd_error *err)
+{
+	struct join *j = (struct join *)source;
+
+	while (j->current < j->count) {
+		enum sd_result result = sd_source_finish(j->parts[j->current++], err);
+
+		if (result != SD_OK)
+			return result;
+	}
+	return SD_OK;
+}
+
+static void join_close(struct sd_source *source)
+{
+	struct join *j = (struct join *)source;
+
+	sd_manifest_free(source->manifest);
+	for (size_t i = 0; i < j->count; i++)
+		sd_source_close(j->parts[i]);
+	free(j->parts);
+	free(j->first);
+	free(j);
+}
+
+static const struct sd_source_ops join_ops = {join_next, join_finish, join_close};
+
+/* The entries of the first part that all others have alike. */
+static bool join_metadata(struct sd_manifest *m, const struct join *j)
+{
+	const struct sd_manifest *first = j->parts[0]->manifest;
+
+	for (size_t e = 0; e < first->nmetadata; e++) {
+		bool alike = true;
+
+		for (size_t i = 1; i < j->count && alike; i++) {
+			const char *value = sd_manifest_metadata(j->parts[i]->manifest, first->metadata[e].key);
+
+			alike = value && strcmp(value, first->metadata[e].value) == 0;
+		}
+		if (alike && !sd_manifest_add_metadata(m, first->metadata[e].key, first->metadata[e].value))
+			return false;
+	}
+	return true;
+}
+
+static bool join_side(struct sd_manifest *m, const struct join *j, const char **differs)
+{
+	for (size_t i = 0; i < j->count; i++) {
+		const struct sd_manifest *part = j->parts[i]->manifest;
+
+		for (size_t k = 0; k < part->nside; k++) {
+			const struct sd_side_file *file = &part->side[k], *there = sd_manifest_side(m, file->name);
+
+			if (!there) {
+				if (!sd_manifest_add_side(m, file))
+					return false;
+			} else if (differs && (there->size != file->size ||
+					       memcmp(there->data, file->data, file->size) != 0)) {
+				*differs = file->name;
+			}
+		}
+	}
+	return true;
+}
+
+/* A part's labels have other bits in the joined manifest. */
+static bool join_labels(struct sd_manifest *m, const struct sd_manifest *part, uint32_t labels, uint32_t *joined)
+{
+	*joined = 0;
+	for (uint32_t i = 0; i < part->nlabels; i++)
+		if (labels & 1u << i) {
+			uint32_t bit = sd_manifest_label(m, part->labels[i]);
+
+			if (!bit)
+				return false;
+			*joined |= bit;
+		}
+	return true;
+}
+
+/* Steps with an operand: record numbers move by first. */
+static bool join_steps(struct sd_manifest *m, struct sd_target *t, uint32_t first)
+{
+	struct sd_step *steps;
+
+	if (!t->nsteps || !first)
+		return true;
+	steps = sd_arena_copy(&m->arena, t->steps, t->nsteps * sizeof(*steps));
+	if (!steps)
+		return false;
+	for (uint32_t k = 0; k < t->nsteps; k++)
+		if (steps[k].operand != SD_NO_RECORD)
+			steps[k].operand += first;
+	t->steps = steps;
+	return true;
+}
+
+static bool whole(const struct sd_manifest *m, const struct sd_target *t)
+{
+	struct sd_move room;
+	uint64_t count;
+
+	return sd_shape_count(t->shape, t->rank, &count) && sd_move_count(sd_target_move(m, t, &room)) == count;
+}
+
+static enum sd_result join_part(struct join *j, size_t i, struct sd_names *seen, const char *const *names,
+				struct sd_error *err)
+{
+	struct sd_manifest *m = j->source.manifest;
+	const struct sd_manifest *part = j->parts[i]->manifest;
+	uint32_t first = (uint32_t)m->nrecords;
+
+	if (part->nrecords >= SD_NO_RECORD - m->nrecords)
+		return sd_fail(err, SD_INPUT, "more than %u records", SD_NO_RECORD - 1);
+	for (size_t k = 0; k < part->nrecords; k++)
+		if (!sd_manifest_add_record(m, &part->records[k]))
+			return sd_fail_memory(err);
+	for (size_t k = 0; k < part->ntargets; k++) {
+		struct sd_target t = part->targets[k];
+		uint32_t owner = sd_names_add(seen, t.name, (uint32_t)i);
+
+		if (owner == SD_NO_NAME)
+			return sd_fail_memory(err);
+		if (owner != i && whole(part, &t))
+			return sd_fail(err, SD_INPUT, "%s is in %s and in %s; leave one out with --exclude", t.name,
+				       names[owner], names[i]);
+		t.record += first;
+		if (!join_labels(m, part, t.labels, &t.labels) || !join_steps(m, &t, first) ||
+		    !sd_manifest_add_target(m, &t))
+			return sd_fail_memory(err);
+	}
+	return SD_OK;
+}
+
+enum sd_result sd_join(struct sd_source **sources, const char *const *names, size_t count, struct sd_source **joined,
+		       const char **differs, struct sd_error *err)
+{
+	struct join *j;
+	struct sd_names seen = {0};
+	enum sd_result result = SD_OK;
+
+	*joined = NULL;
+	if (differs)
+		*differs = NULL;
+	if (count == 1) {
+		*joined = sources[0];
+		return SD_OK;
+	}
+	j = calloc(1, sizeof(*j));
+	if (j) {
+		j->source.ops = &join_ops;
+		j->source.manifest = sd_manifest_new();
+		j->parts = calloc(count, sizeof(*j->parts));
+		j->first = calloc(count + 1, sizeof(*j->first));
+	}
+	if (!j || !j->source.manifest || !j->parts || !j->first) {
+		for (size_t i = 0; i < count; i++)
+			sd_source_close(sources[i]);
+		if (j)
+			join_close(&j->source);
+		return sd_fail_memory(err);
+	}
+	memcpy(j->parts, sources, count * sizeof(*sources));
+	j->count = count;
+	if (!join_metadata(j->source.manifest, j) || !join_side(j->source.manifest, j, differs))
+		result = sd_fail_memory(err);
+	for (size_t i = 0; i < count && result == SD_OK; i++) {
+		result = join_part(j, i, &seen, names, err);
+		j->first[i + 1] = (uint32_t)j->source.manifest->nrecords;
+	}
+	sd_names_free(&seen);
+	if (result == SD_OK)
+		result = sd_manifest_check(j->source.manifest, err);
+	if (result != SD_OK) {
+		join_close(&j->source);
+		return result;
+	}
+	*joined = &j->source;
+	return SD_OK;
+}

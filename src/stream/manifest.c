@@ -1,0 +1,255 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The manifest: building it, and checking one that came from outside. */
+#include "stream/manifest.h"
+#include "base/checked.h"
+#include "base/names.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct sd_manifest *sd_manifest_new(void)
+{
+	return calloc(1, sizeof(struct sd_manifest));
+}
+
+void sd_manifest_free(struct sd_manifest *m)
+{
+	if (!m)
+		return;
+	sd_arena_free(&m->arena);
+	free(m->records);
+	free(m->targets);
+	free(m->metadata);
+	free(m->side);
+	free(m);
+}
+
+/* Appends *item to the array member NAME. */
+#define APPEND(m, name, item)                                                                                          \
+	((m)->n##name < UINT32_MAX &&                                                                                  \
+	 sd_array_grow(&(m)->name, (m)->n##name, &(m)->name##_room, sizeof(*(m)->name)) &&                             \
+	 ((m)->name[(m)->n##name++] = (item), true))
+
+bool sd_manifest_add_record(struct sd_manifest *m, const struct sd_record *record)
+{
+	return APPEND(m, records, *record);
+}
+
+bool sd_manifest_add_target(struct sd_manifest *m, const struct sd_target *target)
+{
+	return APPEND(m, targets, *target);
+}
+
+bool sd_manifest_add_metadata(struct sd_manifest *m, const char *key, const char *value)
+{
+	struct sd_entry entry = {key, value};
+
+	return APPEND(m, metadata, entry);
+}
+
+bool sd_manifest_add_side(struct sd_manifest *m, const struct sd_side_file *file)
+{
+	return APPEND(m, side, *file);
+}
+
+const char *sd_manifest_metadata(const struct sd_manifest *m, const char *key)
+{
+	for (size_t i = 0; i < m->nmetadata; i++)
+		if (strcmp(m->metadata[i].key, key) == 0)
+			return m->metadata[i].value;
+	return NULL;
+}
+
+const struct sd_side_file *sd_manifest_side(const struct sd_manifest *m, const char *name)
+{
+	for (size_t i = 0; i < m->nside; i++)
+		if (strcmp(m->side[i].name, name) == 0)
+			return &m->side[i];
+	return NULL;
+}
+
+bool sd_side_file_name_good(const char *name)
+{
+	size_t length = strlen(name);
+
+	return length > 0 && length <= 255 && name[0] != '.' && !strchr(name, '/');
+}
+
+bool sd_manifest_copy_head(struct sd_manifest *to, const struct sd_manifest *from)
+{
+	for (size_t i = 0; i < from->nmetadata; i++)
+		if (!sd_manifest_add_metadata(to, from->metadata[i].key, from->metadata[i].value))
+			return false;
+	for (size_t i = 0; i < from->nside; i++)
+		if (!sd_manifest_add_side(to, &from->side[i]))
+			return false;
+	memcpy(to->labels, from->labels, sizeof(to->labels));
+	to->nlabels = from->nlabels;
+	to->extra = from->extra;
+	return true;
+}
+
+bool sd_manifest_add_tensor(struct sd_manifest *m, const char *key, enum sd_dtype dtype, const uint64_t *shape,
+			    uint32_t rank)
+{
+	struct sd_record record = {.rank = rank, .dtype = (uint8_t)dtype, .state = SD_HERE};
+	struct sd_target target = {.rank = rank, .dtype = (uint8_t)dtype};
+	uint64_t count;
+
+	if (m->nrecords >= SD_NO_RECORD || !sd_shape_count(shape, rank, &count) ||
+	    !sd_dtype_bytes(dtype, count, &record.bytes))
+		return false;
+	record.key = sd_arena_text(&m->arena, key, strlen(key));
+	record.shape = sd_arena_copy(&m->arena, shape, rank * sizeof(*shape));
+	target.name = record.key;
+	target.shape = record.shape;
+	target.record = (uint32_t)m->nrecords;
+	return record.key && record.shape && sd_manifest_add_record(m, &record) && sd_manifest_add_target(m, &target);
+}
+
+uint32_t sd_manifest_label(struct sd_manifest *m, const char *label)
+{
+	char *copy;
+
+	for (uint32_t i = 0; i < m->nlabels; i++)
+		if (strcmp(m->labels[i], label) == 0)
+			return 1u << i;
+	if (m->nlabels == SD_LABELS_MAX)
+		return 0;
+	copy = sd_arena_text(&m->arena, label, strlen(label));
+	if (!copy)
+		return 0;
+	m->labels[m->nlabels] = copy;
+	return 1u << m->nlabels++;
+}
+
+bool sd_target_is_reordered(const struct sd_target *t)
+{
+	struct sd_move normal;
+
+	if (!t->move)
+		return false;
+	normal = *t->move;
+	sd_move_normalise(&normal);
+	return !sd_move_keeps_order(&normal);
+}
+
+bool sd_target_is_pending(const struct sd_target *t)
+{
+	return t->nsteps > 0 || sd_target_is_reordered(t);
+}
+
+const struct sd_move *sd_target_move(const struct sd_manifest *m, const struct sd_target *t, struct sd_move *room)
+{
+	uint64_t count = 0;
+
+	if (t->move)
+		return t->move;
+	if (!sd_shape_count(m->records[t->record].shape, m->records[t->record].rank, &count))
+		count = 0; /* such a record was never added */
+	*room = sd_move_identity(count);
+	return room;
+}
+
+/* Elements of a shape whose bytes fit 64 bits too; rank within bounds. */
+static bool countable(const uint64_t *shape, uint32_t rank, uint8_t dtype, uint64_t *count, uint64_t *bytes)
+{
+	return rank <= SD_RANK_MAX && sd_shape_count(shape, rank, count) && sd_dtype_bytes(dtype, *count, bytes);
+}
+
+static enum sd_result check_record(const struct sd_record *r, struct sd_error *err)
+{
+	uint64_t count, bytes;
+
+	if (!sd_dtype_bits(r->dtype))
+		return sd_fail(err, SD_INPUT, "%s: unknown dtype %u", r->key, r->dtype);
+	if (!countable(r->shape, r->rank, r->dtype, &count, &bytes) || bytes != r->bytes)
+		return sd_fail(err, SD_INPUT, "%s: its shape and dtype give no size", r->key);
+	if (r->state > SD_MISSING)
+		return sd_fail(err, SD_INPUT, "%s: unknown state %u", r->key, r->state);
+	return SD_OK;
+}
+
+/* Steps lead from the record's dtype to the target's. */
+static enum sd_result check_steps(const struct sd_manifest *m, const struct sd_target *t, struct sd_error *err)
+{
+	const struct sd_record *r = &m->records[t->record];
+	uint8_t dtype = r->dtype;
+
+	for (uint32_t i = 0; i < t->nsteps; i++) {
+		const struct sd_step *step = &t->steps[i];
+
+		if (!sd_dtype_bits(step->dtype))
+			return sd_fail(err, SD_INPUT, "%s: a step to the unknown dtype %u", t->name, step->dtype);
+		if (step->operand != SD_NO_RECORD && step->operand >= m->nrecords)
+			return sd_fail(err, SD_INPUT, "%s: a step with record %" PRIu32 " of %zu", t->name, step->operand,
+				       m->nrecords);
+		if (step->rank != 0 && step->rank != r->rank)
+			return sd_fail(err, SD_INPUT, "%s: a step with %" PRIu32 " dimensions where %s has %" PRIu32,
+				       t->name, step->rank, r->key, r->rank);
+		for (uint32_t k = 0; k < step->rank; k++)
+			if (step->blocks[k].block == 0)
+				return sd_fail(err, SD_INPUT, "%s: a step with blocks of size 0", t->name);
+		dtype = (uint8_t)step->dtype;
+	}
+	if (dtype != t->dtype)
+		return sd_fail(err, SD_INPUT, "%s: %s data for a tensor of %s", t->name, sd_dtype_name(dtype),
+			       sd_dtype_name(t->dtype));
+	return SD_OK;
+}
+
+static enum sd_result check_target(const struct sd_manifest *m, const struct sd_target *t, struct sd_error *err)
+{
+	uint64_t count, bytes, record_count;
+	const struct sd_record *r;
+
+	if (t->record >= m->nrecords)
+		return sd_fail(err, SD_INPUT, "%s: made from record %" PRIu32 " of %zu", t->name, t->record, m->nrecords);
+	r = &m->records[t->record];
+	if (!sd_dtype_bits(t->dtype))
+		return sd_fail(err, SD_INPUT, "%s: unknown dtype %u", t->name, t->dtype);
+	if (!countable(t->shape, t->rank, t->dtype, &count, &bytes) ||
+	    !sd_shape_count(r->shape, r->rank, &record_count))
+		return sd_fail(err, SD_INPUT, "%s: its shape and dtype give no size", t->name);
+	if (t->move ? !sd_move_check(t->move, record_count, count) : count != record_count)
+		return sd_fail(err, SD_INPUT, "%s: its place does not fit %s", t->name, r->key);
+	if (t->move && !sd_dtype_size(r->dtype))
+		return sd_fail(err, SD_INPUT, "%s: %s elements are smaller than a byte and cannot be moved one by one",
+			       t->name, sd_dtype_name(r->dtype));
+	return check_steps(m, t, err);
+}
+
+enum sd_result sd_manifest_check(const struct sd_manifest *m, struct sd_error *err)
+{
+	struct sd_names names = {0};
+	enum sd_result result = SD_OK;
+
+	for (size_t i = 0; i < m->nrecords && result == SD_OK; i++)
+		result = check_record(&m->records[i], err);
+	for (size_t i = 0; i < m->ntargets && result == SD_OK; i++) {
+		const struct sd_target *t = &m->targets[i], *first;
+		uint32_t number;
+
+		result = check_target(m, t, err);
+		if (result != SD_OK)
+			break;
+		number = sd_names_add(&names, t->name, (uint32_t)i);
+		if (number == SD_NO_NAME) {
+			result = sd_fail_memory(err);
+			break;
+		}
+		first = &m->targets[number];
+		if (first->dtype != t->dtype || !sd_shape_equal(first->shape, first->rank, t->shape, t->rank)) {
+			char a[SD_SHAPE_TEXT], b[SD_SHAPE_TEXT];
+
+			result = sd_fail(err, SD_INPUT, "%s is %s %s from %s, but %s %s from %s", t->name,
+					 sd_dtype_name(first->dtype),
+					 sd_shape_text(first->shape, first->rank, a, sizeof(a)),
+					 m->records[first->record].key, sd_dtype_name(t->dtype),
+					 sd_shape_text(t->shape, t->rank, b, sizeof(b)), m->records[t->record].key);
+		}
+	}
+	sd_names_free(&names);
+	return result;
+}

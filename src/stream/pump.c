@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The one driver: source, plan, data step, sink. */
+#include "stream/pump.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+void sd_plan_free(struct sd_plan *plan)
+{
+	sd_manifest_free(plan->manifest);
+	free(plan->becomes);
+	*plan = (struct sd_plan){0};
+}
+
+/* Marks the records that targets and their steps need. */
+static void mark_needed(const struct sd_manifest *m, uint32_t *becomes)
+{
+	for (size_t i = 0; i < m->ntargets; i++) {
+		becomes[m->targets[i].record] = 0;
+		for (uint32_t k = 0; k < m->targets[i].nsteps; k++)
+			if (m->targets[i].steps[k].operand != SD_NO_RECORD)
+				becomes[m->targets[i].steps[k].operand] = 0;
+	}
+}
+
+/* A target with the new record numbers. Steps are shared between manifests: those with an operand are copied first. */
+static bool renumber(struct sd_manifest *m, struct sd_target *t, const uint32_t *becomes)
+{
+	struct sd_step *steps = NULL;
+
+	t->record = becomes[t->record];
+	for (uint32_t k = 0; k < t->nsteps; k++) {
+		uint32_t operand = t->steps[k].operand;
+
+		if (operand == SD_NO_RECORD || becomes[operand] == operand)
+			continue;
+		if (!steps) {
+			steps = sd_arena_copy(&m->arena, t->steps, t->nsteps * sizeof(*steps));
+			if (!steps)
+				return false;
+			t->steps = steps;
+		}
+		steps[k].operand = becomes[operand];
+	}
+	return true;
+}
+
+enum sd_result sd_plan_records(struct sd_plan *plan, const struct sd_manifest *in, struct sd_error *err)
+{
+	struct sd_manifest *m = plan->manifest;
+
+	plan->becomes = malloc((in->nrecords + 1) * sizeof(*plan->becomes));
+	if (!plan->becomes)
+		return sd_fail_memory(err);
+	for (size_t i = 0; i < in->nrecords; i++)
+		plan->becomes[i] = SD_DROP;
+	mark_needed(m, plan->becomes);
+	for (size_t i = 0; i < in->nrecords; i++) {
+		if (plan->becomes[i] == SD_DROP)
+			continue;
+		plan->becomes[i] = (uint32_t)m->nrecords;
+		if (!sd_manifest_add_record(m, &in->records[i]))
+			return sd_fail_memory(err);
+	}
+	for (size_t i = 0; i < m->ntargets; i++)
+		if (!renumber(m, &m->targets[i], plan->becomes))
+			return sd_fail_memory(err);
+	return SD_OK;
+}
+
+/* One record's data, untouched, to the sink, or (sink NULL) nowhere. */
+static enum sd_result pass(struct sd_source *source, uint32_t record, struct sd_sink *sink, uint32_t as,
+			   struct sd_error *err)
+{
+	struct sd_chunk chunk;
+	enum sd_result result;
+
+	for (;;) {
+		result = sd_source_next(source, record, &chunk, err);
+		if (result != SD_OK || chunk.length == 0)
+			return result;
+		if (sink)
+			result = sink->ops->data(sink, as, &chunk, err);
+		else
+			result = sd_chunk_skip(&chunk, err);
+		if (result != SD_OK)
+			return result;
+	}
+}
+
+static enum sd_result run(struct sd_source *source, const struct sd_manifest *out, const uint32_t *becomes,
+			  struct sd_worker *worker, struct sd_sink *sink, struct sd_error *err)
+{
+	const struct sd_manifest *in = source->manifest;
+	enum sd_result result = sink->ops->begin(sink, out, err);
+
+	for (size_t i = 0; i < in->nrecords && result == SD_OK; i++) {
+		uint32_t record = (uint32_t)i, as = becomes ? becomes[i] : record;
+
+		if (in->records[i].state != SD_HERE)
+			continue;
+		if (as == SD_WORK)
+			result = worker->record(worker, record, source, sink, err);
+		else
+			result = pass(source, record, as == SD_DROP ? NULL : sink, as, err);
+	}
+	if (result == SD_OK)
+		result = sd_source_finish(source, err);
+	if (result == SD_OK)
+		result = sink->ops->end(sink, err);
+	if (result != SD_OK)
+		sink->ops->abort(sink, err);
+	return result;
+}
+
+enum sd_result sd_pump(struct sd_source *source, const struct sd_plan *plan, struct sd_worker *worker,
+		       struct sd_sink *sink, struct sd_error *err)
+{
+	return run(source, plan->manifest, plan->becomes, worker, sink, err);
+}
+
+enum sd_result sd_pump_all(struct sd_source *source, struct sd_sink *sink, struct sd_error *err)
+{
+	return run(source, source->manifest, NULL, NULL, sink, err);
+}

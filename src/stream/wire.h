@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The manifest as bytes, as sd-stream(5) has them: everything little-endian, everything aligned to 8. */
+#ifndef SD_STREAM_WIRE_H
+#define SD_STREAM_WIRE_H
+
+#include "stream/manifest.h"
+
+/* Bytes that grow. {0} is empty; free(data) ends it. */
+struct sd_bytes {
+	unsigned char *data;
+	size_t length, room;
+};
+
+SD_UNUSED_RESULT bool sd_bytes_add(struct sd_bytes *bytes, const void *data, size_t length);
+/* Zeros up to the next multiple of step. */
+SD_UNUSED_RESULT bool sd_bytes_pad(struct sd_bytes *bytes, size_t step);
+SD_UNUSED_RESULT bool sd_bytes_u32(struct sd_bytes *bytes, uint32_t value);
+SD_UNUSED_RESULT bool sd_bytes_u64(struct sd_bytes *bytes, uint64_t value);
+/* u32 length, the bytes, a NUL, zeros up to a multiple of 8. */
+SD_UNUSED_RESULT bool sd_bytes_text(struct sd_bytes *bytes, const char *text);
+
+/* Reading the same from memory; false at the end of it. Texts are checked to be UTF-8 without NUL, and point into it. */
+struct sd_view {
+	unsigned char *at, *end;
+};
+
+SD_UNUSED_RESULT bool sd_view_u32(struct sd_view *view, uint32_t *value);
+SD_UNUSED_RESULT bool sd_view_u64(struct sd_view *view, uint64_t *value);
+SD_UNUSED_RESULT bool sd_view_text(struct sd_view *view, const char **text);
+
+/* Appends the payload of the manifest frame. False when memory is out or a number does not fit its field. */
+SD_UNUSED_RESULT bool sd_wire_encode(const struct sd_manifest *m, struct sd_bytes *out);
+
+/*
+ * Reads the payload of a manifest frame into m (records, targets, labels). data must be aligned to 8, is changed on machines that
+ * are not little-endian, and must live as long as m, which points into it. Everything is checked, sd_manifest_check included.
+ */
+SD_UNUSED_RESULT enum sd_result sd_wire_decode(void *data, size_t length, struct sd_manifest *m, struct sd_error *err);
+
+#endif

@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* sd-cat: opens checkpoints and writes them as one stream. */
+#include "base/regex.h"
+#include "formats/open.h"
+#include "stream/join.h"
+#include "stream/pump.h"
+#include "tools/tool.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static const char usage[] =
+	"Usage: sd-cat [OPTION]... [SOURCE]...\n"
+	"Write checkpoints as one stream to standard output, for the other sd-tools.\n"
+	"\n"
+	"A SOURCE is a safetensors file, a checkpoint directory (with or without an\n"
+	"index), a stream, or - for standard input, which is also what is read when\n"
+	"there is no SOURCE.\n"
+	"\n"
+	"      --include=RE   send only tensors whose name matches RE (PCRE2, found\n"
+	"                     anywhere); may be given several times: one is enough\n"
+	"      --exclude=RE   leave out tensors whose name matches RE; likewise\n"
+	"      --manifest     send the manifest only, no data\n"
+	"      --help         print this text\n"
+	"      --version      print the version\n"
+	"\n"
+	"What is left out stays in the manifest, so that the rest is planned as a part\n"
+	"of the whole.\n";
+
+struct options {
+	struct sd_regex_list include, exclude;
+	bool manifest_only;
+	char **names;
+	int count;
+};
+
+static void add(struct sd_regex_list *list, const char *pattern)
+{
+	struct sd_error err;
+
+	if (sd_regex_list_add(list, pattern, &err) != SD_OK)
+		sd_misuse("%s", err.text);
+}
+
+static struct options parse(int argc, char **argv)
+{
+	static const struct option longs[] = {
+		{"include", required_argument, NULL, 'i'}, {"exclude", required_argument, NULL, 'e'},
+		{"manifest", no_argument, NULL, 'm'},	   {"help", no_argument, NULL, 'h'},
+		{"version", no_argument, NULL, 'v'},	   {NULL, 0, NULL, 0},
+	};
+	static char *only_stdin[] = {"-"};
+	struct options opt = {0};
+	int c;
+
+	while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1) {
+		switch (c) {
+		case 'i':
+			add(&opt.include, optarg);
+			break;
+		case 'e':
+			add(&opt.exclude, optarg);
+			break;
+		case 'm':
+			opt.manifest_only = true;
+			break;
+		case 'h':
+			sd_help(usage);
+		case 'v':
+			sd_version();
+		default:
+			sd_misuse(NULL);
+		}
+	}
+	opt.names = optind < argc ? argv + optind : only_stdin;
+	opt.count = optind < argc ? argc - optind : 1;
+	return opt;
+}
+
+static enum sd_result open_all(const struct options *opt, struct sd_source **joined, struct sd_error *err)
+{
+	struct sd_source **sources = calloc((size_t)opt->count, sizeof(struct sd_source *));
+	enum sd_result result = sources ? SD_OK : sd_fail_memory(err);
+	const char *differs;
+	int n = 0;
+
+	for (; n < opt->count && result == SD_OK; n++) {
+		if (strcmp(opt->names[n], "-") == 0)
+			result = sd_open_stdin(&sources[n], err);
+		else
+			result = sd_open(opt->names[n], &sources[n], err);
+	}
+	if (result == SD_OK) {
+		result = sd_join(sources, (const char *const *)opt->names, (size_t)n, joined, &differs, err);
+		if (result == SD_OK && n > 1 && differs)
+			sd_note("%s differs between the sources; the first one is taken", differs);
+	} else {
+		for (int i = 0; i < n && sources; i++)
+			sd_source_close(sources[i]);
+	}
+	free(sources);
+	return result;
+}
+
+/* Whether a record's data is wanted: a target of it is included, none of its names is excluded. */
+static enum sd_result choose(const struct options *opt, const struct sd_manifest *m, bool *wanted, struct sd_error *err)
+{
+	for (size_t i = 0; i < m->ntargets; i++) {
+		const char *name = m->targets[i].name;
+		bool included = opt->include.count == 0, excluded;
+		enum sd_result result = SD_OK;
+
+		if (!included)
+			result = sd_regex_list_search(&opt->include, name, &included, err);
+		if (result == SD_OK)
+			result = sd_regex_list_search(&opt->exclude, name, &excluded, err);
+		if (result != SD_OK)
+			return result;
+		if (included && !excluded && !opt->manifest_only)
+			wanted[m->targets[i].record] = true;
+	}
+	/* What a wanted record's steps need is wanted too. */
+	for (size_t i = 0; i < m->ntargets; i++)
+		for (uint32_t k = 0; k < m->targets[i].nsteps && wanted[m->targets[i].record]; k++)
+			if (m->targets[i].steps[k].operand != SD_NO_RECORD)
+				wanted[m->targets[i].steps[k].operand] = true;
+	return SD_OK;
+}
+
+/* The same manifest, where what is not wanted is elsewhere. */
+static enum sd_result plan(const struct options *opt, const struct sd_manifest *in, struct sd_plan *out,
+			   struct sd_error *err)
+{
+	bool *wanted = calloc(in->nrecords + 1, sizeof(*wanted));
+	enum sd_result result;
+
+	out->manifest = sd_manifest_new();
+	out->becomes = calloc(in->nrecords + 1, sizeof(*out->becomes));
+	if (!wanted || !out->manifest || !out->becomes || !sd_manifest_copy_head(out->manifest, in)) {
+		free(wanted);
+		return sd_fail_memory(err);
+	}
+	result = choose(opt, in, wanted, err);
+	for (size_t i = 0; i < in->nrecords && result == SD_OK; i++) {
+		struct sd_record record = in->records[i];
+
+		if (!wanted[i] && record.state == SD_HERE)
+			record.state = SD_ELSEWHERE;
+		out->becomes[i] = wanted[i] ? (uint32_t)i : SD_DROP;
+		if (!sd_manifest_add_record(out->manifest, &record))
+			result = sd_fail_memory(err);
+	}
+	for (size_t i = 0; i < in->ntargets && result == SD_OK; i++)
+		if (!sd_manifest_add_target(out->manifest, &in->targets[i]))
+			result = sd_fail_memory(err);
+	free(wanted);
+	return result;
+}
+
+static enum sd_result run(const struct options *opt, struct sd_error *err)
+{
+	struct sd_sink *sink = sd_stdout_stream();
+	struct sd_source *source = NULL;
+	struct sd_plan chosen = {0};
+	enum sd_result result = open_all(opt, &source, err);
+
+	if (result == SD_OK)
+		result = plan(opt, source->manifest, &chosen, err);
+	if (result == SD_OK)
+		result = sd_pump(source, &chosen, NULL, sink, err);
+	if (result != SD_OK)
+		sink->ops->abort(sink, err);
+	sd_plan_free(&chosen);
+	sd_source_close(source);
+	sink->ops->close(sink);
+	return result;
+}
+
+int main(int argc, char **argv)
+{
+	struct sd_error err;
+	struct options opt;
+	enum sd_result result;
+
+	sd_start("sd-cat");
+	opt = parse(argc, argv);
+	result = run(&opt, &err);
+	sd_regex_list_free(&opt.include);
+	sd_regex_list_free(&opt.exclude);
+	return sd_finish(result, &err);
+}

@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* sd-ls: lists the tensors of a checkpoint or a stream, without reading data. */
+#include "base/names.h"
+#include "formats/open.h"
+#include "stream/join.h"
+#include "tools/tool.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/text.h"
+
+static const char usage[] =
+	"Usage: sd-ls [OPTION]... [SOURCE]\n"
+	"List the tensors of a checkpoint, or of what flows in a pipeline, one a line:\n"
+	"name, dtype, shape, bytes and pending steps, separated by tabs. No data is read.\n"
+	"\n"
+	"SOURCE is a safetensors file, a checkpoint directory, a stream, or - for standard\n"
+	"input, which is also what is read when there is no SOURCE.\n"
+	"\n"
+	"      --help         print this text\n"
+	"      --version      print the version\n"
+	"\n"
+	"Pending steps are what is still to be done to the data: reorder (sd-transpose),\n"
+	"cast:FROM>TO (sd-transpose). - is none. A tensor whose data does not come along\n"
+	"is \"elsewhere\"; one that no source has is \"missing\".\n";
+
+static const char *parse(int argc, char **argv)
+{
+	static const struct option longs[] = {
+		{"help", no_argument, NULL, 'h'},
+		{"version", no_argument, NULL, 'v'},
+		{NULL, 0, NULL, 0},
+	};
+	int c;
+
+	while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1) {
+		switch (c) {
+		case 'h':
+			sd_help(usage);
+		case 'v':
+			sd_version();
+		default:
+			sd_misuse(NULL);
+		}
+	}
+	if (argc - optind > 1)
+		sd_misuse("only one SOURCE; to list several: sd-cat --manifest A B | sd-ls");
+	return optind < argc ? argv[optind] : "-";
+}
+
+/* One word behind another, with a comma between. */
+static void append(char *text, size_t size, const char *format, ...) SD_PRINTF(3, 4);
+static void append(char *text, size_t size, const char *format, ...)
+{
+	char word[128];
+	size_t used = strlen(text);
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(word, sizeof(word), format, args);
+	va_end(args);
+	if (!strstr(text, word))
+		snprintf(text + used, size - used, "%s%s", used ? "," : "", word);
+}
+
+/* What is to be done to a target, added to what its tensor's other targets need. */
+static void describe(const struct sd_manifest *m, const struct sd_target *t, char *text, size_t size)
+{
+	const struct sd_record *record = &m->records[t->record];
+	const char *from = sd_dtype_name(record->dtype);
+
+	if (record->state == SD_MISSING)
+		append(text, size, "missing");
+	if (record->state == SD_ELSEWHERE)
+		append(text, size, "elsewhere");
+	for (uint32_t i = 0; i < t->nsteps; i++) {
+		const struct sd_step *step = &t->steps[i];
+		const char *word = step->kind == SD_STEP_CAST	       ? "cast"
+				   : step->kind == SD_STEP_BLOCK_SCALE ? "dequant"
+								       : "unknown";
+
+		append(text, size, "%s:%s>%s", word, from, sd_dtype_name(step->dtype));
+		from = sd_dtype_name(step->dtype);
+	}
+	if (sd_target_is_reordered(t))
+		append(text, size, "reorder");
+}
+
+/* One line: the tensor of this target, with the steps of all targets of that name (a list through next). */
+static void print(const struct sd_manifest *m, uint32_t first, const uint32_t *next)
+{
+	const struct sd_target *t = &m->targets[first];
+	uint64_t count = 0, bytes = 0;
+	char steps[512] = "", *name = malloc(4 * strlen(t->name) + 1);
+
+	for (uint32_t i = first; i != SD_NO_NAME; i = next[i])
+		describe(m, &m->targets[i], steps, sizeof(steps));
+	if (!sd_shape_count(t->shape, t->rank, &count) || !sd_dtype_bytes(t->dtype, count, &bytes))
+		bytes = 0; /* sd_manifest_check has refused such a manifest */
+	printf("%s\t%s\t[", name ? sd_text_escape(t->name, name, 4 * strlen(t->name) + 1) : t->name,
+	       sd_dtype_name(t->dtype));
+	for (uint32_t i = 0; i < t->rank; i++)
+		printf("%s%" PRIu64, i ? "," : "", t->shape[i]);
+	printf("]\t%" PRIu64 "\t%s\n", bytes, *steps ? steps : "-");
+	free(name);
+}
+
+/* Tensors in the order of their first piece. */
+static enum sd_result list(const struct sd_manifest *m, struct sd_error *err)
+{
+	struct sd_names seen = {0};
+	uint32_t *next = malloc((m->ntargets + 1) * sizeof(*next));
+	uint32_t *last = malloc((m->ntargets + 1) * sizeof(*last));
+	enum sd_result result = next && last ? SD_OK : sd_fail_memory(err);
+
+	for (size_t i = 0; i < m->ntargets && result == SD_OK; i++) {
+		uint32_t first = sd_names_add(&seen, m->targets[i].name, (uint32_t)i);
+
+		if (first == SD_NO_NAME) {
+			result = sd_fail_memory(err);
+			break;
+		}
+		next[i] = SD_NO_NAME;
+		if (first != i)
+			next[last[first]] = (uint32_t)i;
+		last[first] = (uint32_t)i;
+	}
+	for (size_t i = 0; i < m->ntargets && result == SD_OK; i++)
+		if (sd_names_find(&seen, m->targets[i].name) == i)
+			print(m, (uint32_t)i, next);
+	sd_names_free(&seen);
+	free(next);
+	free(last);
+	return result;
+}
+
+static enum sd_result run(const char *name, struct sd_error *err)
+{
+	struct sd_source *source = NULL;
+	enum sd_result result = strcmp(name, "-") == 0 ? sd_open_stdin(&source, err) : sd_open(name, &source, err);
+
+	if (result == SD_OK)
+		result = list(source->manifest, err);
+	sd_source_close(source);
+	return result;
+}
+
+int main(int argc, char **argv)
+{
+	struct sd_error err;
+	const char *name;
+
+	sd_start("sd-ls");
+	name = parse(argc, argv);
+	return sd_finish(run(name, &err), &err);
+}

@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What all tools share. */
+#include "config.h"
+#include "tools/tool.h"
+#include "base/signals.h"
+#include "base/text.h"
+#include "formats/open.h"
+#include "stream/stream.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static const char *program = "sd";
+
+void sd_start(const char *name)
+{
+	program = name;
+	sd_signals_take();
+}
+
+static void say(const char *who, const char *text)
+{
+	char line[4 * sizeof(((struct sd_error *)0)->text)];
+
+	fprintf(stderr, "%s: %s\n", who, sd_text_escape(text, line, sizeof(line)));
+}
+
+int sd_finish(enum sd_result result, const struct sd_error *err)
+{
+	if (result != SD_OK && !err->said)
+		say(err->tool[0] ? err->tool : program, err->text);
+	if (fflush(stdout) != 0 || (close(STDOUT_FILENO) != 0 && errno != EBADF)) {
+		int error = errno;
+
+		if (result == SD_OK && error != EPIPE)
+			fprintf(stderr, "%s: cannot write to standard output: %s\n", program, strerror(error));
+		if (result == SD_OK)
+			result = SD_IO;
+	}
+	sd_signals_again();
+	return result;
+}
+
+void sd_help(const char *text)
+{
+	fputs(text, stdout);
+	exit(sd_finish(SD_OK, NULL));
+}
+
+void sd_version(void)
+{
+	printf("%s (%s) %s\n", program, PACKAGE_NAME, PACKAGE_VERSION);
+	exit(sd_finish(SD_OK, NULL));
+}
+
+void sd_misuse(const char *format, ...)
+{
+	if (format) {
+		char text[2048];
+		va_list args;
+
+		va_start(args, format);
+		vsnprintf(text, sizeof(text), format, args);
+		va_end(args);
+		say(program, text);
+	}
+	fprintf(stderr, "Try '%s --help' for more information.\n", program);
+	exit(SD_USAGE);
+}
+
+void sd_note(const char *format, ...)
+{
+	char text[2048];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	say(program, text);
+}
+
+uint64_t sd_option_size(const char *option, const char *text)
+{
+	uint64_t bytes;
+
+	if (!sd_text_size(text, &bytes))
+		sd_misuse("%s: \"%s\" is no size; write for instance 4096, 32MiB or 5GB", option, text);
+	return bytes;
+}
+
+uint64_t sd_option_number(const char *option, const char *text)
+{
+	uint64_t number;
+
+	if (!sd_text_number(text, &number))
+		sd_misuse("%s: \"%s\" is no number", option, text);
+	return number;
+}
+
+enum sd_result sd_open_stdin(struct sd_source **source, struct sd_error *err)
+{
+	int fd;
+
+	if (isatty(STDIN_FILENO))
+		sd_misuse("standard input is a terminal; put a source in front: sd-cat model/ | %s ...", program);
+	fd = dup(STDIN_FILENO);
+	if (fd < 0)
+		return sd_fail_errno(err, errno, "standard input");
+	return sd_open_fd(fd, "standard input", source, err);
+}
+
+struct sd_sink *sd_stdout_stream(void)
+{
+	struct sd_sink *sink;
+
+	if (isatty(STDOUT_FILENO))
+		sd_misuse("standard output is a terminal and a stream is binary; go on with: %s ... | sd-pack -o FILE (or | sd-ls to look at it)", program);
+	sink = sd_stream_sink(STDOUT_FILENO, program);
+	if (!sink) {
+		fprintf(stderr, "%s: out of memory\n", program);
+		exit(SD_IO);
+	}
+	return sink;
+}
