@@ -6,7 +6,7 @@ AM_TESTS_ENVIRONMENT = \
 	CRITERION_OUTPUTS=tap:-; export CRITERION_OUTPUTS;
 
 # Unit tests, one line each: tests/unit/test-NAME is made from tests/unit/test-NAME.c.
-unit_tests = tests/unit/test-base
+unit_tests = tests/unit/test-base tests/unit/test-move
 
 if HAVE_CRITERION
 AM_CPPFLAGS += $(CRITERION_CFLAGS)

@@ -13,8 +13,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Work, in images looked at: a grid of a thousand by a thousand pieces is well below it. */
-#define STEPS_MAX (UINT64_C(1) << 24)
+/* Work, and with it memory, in images looked at: what is cut like arrays needs a few for each piece. */
+#define STEPS_BASE (UINT64_C(1) << 18)
+#define STEPS_EACH 64
 #define DEPTH_MAX 64
 
 struct extent {
@@ -41,7 +42,7 @@ struct parts {
 };
 
 struct prover {
-	uint64_t steps;
+	uint64_t steps, limit;
 	unsigned depth;
 	struct sd_cover_fault *fault;
 };
@@ -141,7 +142,7 @@ static enum sd_cover place(struct prover *p, struct parts *parts, struct image i
 		uint64_t start = i.start % period, border = period - start, below = end_of(&i) - i.start, n, each;
 		struct extent outer;
 
-		if (p->steps++ >= STEPS_MAX)
+		if (p->steps++ >= p->limit)
 			return SD_COVER_TOO_HARD;
 		if (below <= border)
 			return add_part(parts, &i, period, repeats);
@@ -257,7 +258,7 @@ static enum sd_cover fill(struct prover *p, struct image *images, size_t count, 
 	uint64_t filled = 0;
 	enum sd_cover r = SD_COVERED;
 
-	if (p->depth == DEPTH_MAX || (p->steps += count) > STEPS_MAX)
+	if (p->depth == DEPTH_MAX || (p->steps += count) > p->limit)
 		return SD_COVER_TOO_HARD;
 	p->depth++;
 	qsort(images, count, sizeof(*images), by_start);
@@ -304,7 +305,7 @@ static bool image_of(const struct sd_move *move, size_t owner, struct image *i)
 enum sd_cover sd_cover_check(const struct sd_move *const *moves, size_t count, uint64_t elements,
 			     struct sd_cover_fault *fault)
 {
-	struct prover p = {.fault = fault};
+	struct prover p = {.limit = STEPS_BASE + STEPS_EACH * (uint64_t)count, .fault = fault};
 	struct image one, *images = &one;
 	enum sd_cover r;
 	size_t n = 0;

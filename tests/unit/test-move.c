@@ -211,9 +211,9 @@ Test(move, composes_experts_as_one_move)
 
 Test(move, refuses_more_than_can_be)
 {
-	/* Strides of 1009 and 1013 have nothing in common. */
-	struct sd_move a = {.rank = 2, .dim = {{1000000, 1, 1009}, {1000, 1000000, 1}}};
-	struct sd_move b = {.rank = 2, .dim = {{1000000, 1013, 1}, {1000, 1, 1000000}}};
+	/* These strides have nothing in common. */
+	struct sd_move a = {.rank = 2, .dim = {{1000000, 1, 100003}, {100000, 1000000, 1}}};
+	struct sd_move b = {.rank = 2, .dim = {{1000000, 100019, 1}, {100000, 1, 1000000}}};
 	struct sd_moves list = {0};
 	struct sd_error err;
 
