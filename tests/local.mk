@@ -8,6 +8,7 @@ AM_TESTS_ENVIRONMENT = \
 # Unit tests, one line each: tests/unit/test-NAME is made from tests/unit/test-NAME.c.
 unit_tests = \
 	tests/unit/test-base \
+	tests/unit/test-move \
 	tests/unit/test-stream
 
 if HAVE_CRITERION
