@@ -5,11 +5,11 @@ AM_TESTS_ENVIRONMENT = \
 	MANDOC='$(MANDOC)'; export MANDOC; \
 	CRITERION_OUTPUTS=tap:-; export CRITERION_OUTPUTS;
 
-# Unit tests, one line each: tests/unit/test-NAME is made from tests/unit/test-NAME.c.
+# Unit tests, one line each: unit/test-NAME is made from unit/test-NAME.c.
 unit_tests = \
-	tests/unit/test-base \
-	tests/unit/test-move \
-	tests/unit/test-stream
+	%D%/unit/test-base \
+	%D%/unit/test-move \
+	%D%/unit/test-stream
 
 if HAVE_CRITERION
 AM_CPPFLAGS += $(CRITERION_CFLAGS)
@@ -17,3 +17,24 @@ LDADD = libsd.a $(CUDA_LIB_A) $(CRITERION_LIBS) $(PCRE2_LIBS) $(YAJL_LIBS) $(XXH
 check_PROGRAMS += $(unit_tests)
 TESTS += $(unit_tests)
 endif
+
+# Scripts. run-cases runs golden/ as it is, golden-ways with sd-transpose cutting its work differently.
+test_scripts = \
+	%D%/rooms \
+	%D%/run-cases \
+	%D%/golden-ways \
+	%D%/there-and-back \
+	%D%/compose \
+	%D%/stops \
+	%D%/all-tools \
+	%D%/man-pages \
+	%D%/run-examples
+TESTS += $(test_scripts)
+EXTRA_DIST += $(test_scripts) %D%/tap.sh %D%/golden
+
+# All of it again, built with AddressSanitizer and UndefinedBehaviorSanitizer.
+check-sanitize:
+	$(MKDIR_P) sanitize
+	cd sanitize && $(abs_top_srcdir)/configure -q --enable-sanitize --with-cuda=no CFLAGS='-g -O1'
+	$(MAKE) -C sanitize check
+.PHONY: check-sanitize
