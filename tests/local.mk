@@ -7,7 +7,9 @@ AM_TESTS_ENVIRONMENT = \
 
 # Unit tests, one line each: unit/test-NAME is made from unit/test-NAME.c.
 unit_tests = \
-	%D%/unit/test-base
+	%D%/unit/test-base \
+	%D%/unit/test-move \
+	%D%/unit/test-stream
 
 if HAVE_CRITERION
 AM_CPPFLAGS += $(CRITERION_CFLAGS)

@@ -4,6 +4,7 @@
 #include "base/dtype.h"
 #include "base/error.h"
 #include "base/names.h"
+#include "base/regex.h"
 #include "base/text.h"
 
 #include <criterion/criterion.h>
@@ -174,4 +175,22 @@ Test(error, one_line_with_its_place_in_front)
 	cr_assert_eq(sd_fail(NULL, SD_IO, "nobody listens"), SD_IO);
 	cr_assert_eq(sd_fail_errno(&err, 2, "open"), SD_IO);
 	cr_assert_str_eq(err.text, "open: No such file or directory");
+}
+
+Test(regex, bad_ones_say_where)
+{
+	struct sd_regex *regex;
+	struct sd_error err;
+	bool found;
+
+	cr_expect(sd_regex_new("a(b", false, &regex, &err) == SD_USAGE);
+	cr_expect(strstr(err.text, "\"a(b\" at character 4") != NULL, "%s", err.text);
+	cr_assert(sd_regex_new("^model\\.", false, &regex, &err) == SD_OK);
+	cr_expect(sd_regex_search(regex, "model.x", &found, &err) == SD_OK && found);
+	cr_expect(sd_regex_search(regex, "xmodel.x", &found, &err) == SD_OK && !found);
+	sd_regex_free(regex);
+	cr_assert(sd_regex_new("(a+)+$", false, &regex, &err) == SD_OK);
+	cr_expect(sd_regex_search(regex, "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab", &found, &err) == SD_USAGE,
+		  "endless backtracking is given up");
+	sd_regex_free(regex);
 }

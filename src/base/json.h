@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* JSON that comes from input, token by token, and JSON strings that we write. */
+#ifndef SD_BASE_JSON_H
+#define SD_BASE_JSON_H
+
+#include "base/error.h"
+
+#include <stdint.h>
+#include <stdio.h>
+
+/* No document that we read nests deeper; one that does is refused. */
+#define SD_JSON_DEPTH 64
+
+enum sd_json_kind {
+	SD_JSON_OBJECT,
+	SD_JSON_OBJECT_END,
+	SD_JSON_ARRAY,
+	SD_JSON_ARRAY_END,
+	SD_JSON_KEY,
+	SD_JSON_STRING,
+	SD_JSON_NUMBER,
+	SD_JSON_WORD, /* true, false, null */
+};
+
+/*
+ * text: keys and strings with their escapes resolved, numbers and words as they are written; not terminated, and valid only
+ * during the call. It may hold NUL. depth: how many objects and arrays are around the token; an end has that of its beginning.
+ */
+struct sd_json_token {
+	enum sd_json_kind kind;
+	unsigned depth;
+	const char *text;
+	size_t length;
+};
+
+/* Anything but SD_OK ends the parse with that result; err is then filled. */
+typedef enum sd_result (*sd_json_take)(void *user, const struct sd_json_token *token, struct sd_error *err);
+
+/*
+ * Gives all tokens of one JSON document to take. Refused with SD_INPUT: what RFC 8259 refuses, what is no UTF-8, surrogates
+ * without their other half, too deep nesting. Duplicate keys are the taker's to refuse.
+ */
+SD_UNUSED_RESULT enum sd_result sd_json_parse(const char *json, size_t length, sd_json_take take, void *user,
+					      struct sd_error *err);
+
+/* The number of a token, which must be a plain non-negative integer that fits. */
+SD_UNUSED_RESULT bool sd_json_integer(const struct sd_json_token *token, uint64_t *number);
+
+/* How a string is written: UTF-8 as it is (as Rust's serde_json does it), or only ASCII (as Python's json does it). */
+enum sd_json_style {
+	SD_JSON_UTF8,
+	SD_JSON_ASCII,
+};
+
+/* Writes a UTF-8 text as a JSON string with its quotes. */
+void sd_json_write(FILE *out, const char *text, enum sd_json_style style);
+
+#endif
