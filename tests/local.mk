@@ -1,5 +1,40 @@
-# Unit tests: one Criterion program a room. Each line of test_names is tests/unit/test-NAME.c.
+# Every test speaks TAP, so that `make check` counts test cases and not programs. By hand: tests/NAME, or build/tests/unit/test-NAME.
+LOG_DRIVER = env AM_TAP_AWK='$(AWK)' $(SHELL) $(top_srcdir)/build-aux/tap-driver.sh
+AM_TESTS_ENVIRONMENT = \
+	SD_TOOLS='$(abs_top_builddir)'; export SD_TOOLS; \
+	MANDOC='$(MANDOC)'; export MANDOC; \
+	CRITERION_OUTPUTS=tap:-; export CRITERION_OUTPUTS;
+
+# Unit tests, one line each: unit/test-NAME is made from unit/test-NAME.c.
+unit_tests = \
+	%D%/unit/test-base \
+	%D%/unit/test-move \
+	%D%/unit/test-stream
+
 if HAVE_CRITERION
-unit_cppflags = $(AM_CPPFLAGS) $(CRITERION_CFLAGS)
-unit_libs = libsd.a $(CUDA_LIB_A) $(CRITERION_LIBS) $(PCRE2_LIBS) $(YAJL_LIBS) $(CUDA_LIBS) -lm
+AM_CPPFLAGS += $(CRITERION_CFLAGS)
+LDADD = libsd.a $(CUDA_LIB_A) $(CRITERION_LIBS) $(PCRE2_LIBS) $(YAJL_LIBS) $(XXHASH_LIBS) $(CUDA_LIBS) -lm
+check_PROGRAMS += $(unit_tests)
+TESTS += $(unit_tests)
 endif
+
+# Scripts. run-cases runs golden/ as it is, golden-ways with sd-transpose cutting its work differently.
+test_scripts = \
+	%D%/rooms \
+	%D%/run-cases \
+	%D%/golden-ways \
+	%D%/there-and-back \
+	%D%/compose \
+	%D%/stops \
+	%D%/all-tools \
+	%D%/man-pages \
+	%D%/run-examples
+TESTS += $(test_scripts)
+EXTRA_DIST += $(test_scripts) %D%/tap.sh %D%/golden
+
+# All of it again, built with AddressSanitizer and UndefinedBehaviorSanitizer.
+check-sanitize:
+	$(MKDIR_P) sanitize
+	cd sanitize && $(abs_top_srcdir)/configure -q --enable-sanitize --with-cuda=no CFLAGS='-g -O1'
+	$(MAKE) -C sanitize check
+.PHONY: check-sanitize

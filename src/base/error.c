@@ -48,17 +48,16 @@ enum sd_result sd_fail_memory(struct sd_error *err)
 
 enum sd_result sd_error_at(struct sd_error *err, const char *format, ...)
 {
-	char where[sizeof(err->text)], text[sizeof(err->text)];
+	char text[2 * sizeof(err->text)];
 	va_list args;
-	int n;
+	size_t n;
 
 	va_start(args, format);
-	n = vsnprintf(where, sizeof(where), format, args);
+	vsnprintf(text, sizeof(err->text), format, args);
 	va_end(args);
-	if (n >= 0 && (size_t)n < sizeof(where) - 2) {
-		memcpy(text, err->text, sizeof(text));
-		memcpy(err->text, where, (size_t)n);
-		snprintf(err->text + n, sizeof(err->text) - (size_t)n, ": %s", text);
-	}
+	n = strlen(text);
+	snprintf(text + n, sizeof(text) - n, ": %s", err->text);
+	memcpy(err->text, text, sizeof(err->text));
+	err->text[sizeof(err->text) - 1] = '\0';
 	return err->result;
 }

@@ -1,1 +1,4 @@
-libsd_a_SOURCES += %D%/move.c %D%/move.h
+libsd_a_SOURCES += \
+	%D%/compose.c %D%/compose.h \
+	%D%/cover.c %D%/cover.h \
+	%D%/move.c %D%/move.h

@@ -24,6 +24,25 @@ struct sd_move {
 	struct sd_dim dim[SD_MOVE_RANK];
 };
 
+/*
+ * The move of these dimensions, however many, in normal form; dim is used up. False where more than SD_MOVE_RANK are left.
+ * What it is made of needs sd_move_check only if it comes from outside.
+ */
+SD_UNUSED_RESULT bool sd_move_make(struct sd_move *move, uint64_t from, uint64_t to, struct sd_dim *dim, uint32_t rank);
+
+/*
+ * Turns a whole array: dimension k of the target is dimension order[k] of the source. False if order is no permutation or the
+ * array is too large.
+ */
+SD_UNUSED_RESULT bool sd_move_permute(struct sd_move *move, const uint64_t *shape, uint32_t rank, const uint32_t *order);
+
+/*
+ * The box of an array, size[k] elements from begin[k] on, becomes an array of its own; the inverse puts an array into its place
+ * in a larger one. False if the box is not inside or it is too large.
+ */
+SD_UNUSED_RESULT bool sd_move_slice(struct sd_move *move, const uint64_t *shape, uint32_t rank, const uint64_t *begin,
+				    const uint64_t *size);
+
 /* The move that copies count elements in order. */
 struct sd_move sd_move_identity(uint64_t count);
 

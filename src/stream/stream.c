@@ -489,7 +489,8 @@ static enum sd_result put(struct writer *w, const void *data, size_t length, str
 	}
 	if (length > sizeof(w->buffer))
 		return sd_write_all(w->fd, data, length, err);
-	memcpy(w->buffer + w->filled, data, length);
+	if (length)
+		memcpy(w->buffer + w->filled, data, length);
 	w->filled += length;
 	return SD_OK;
 }

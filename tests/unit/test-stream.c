@@ -1,0 +1,372 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The stream: what is written is read back; what is malformed is refused, and never more than that. */
+#include "stream/join.h"
+#include "stream/pump.h"
+#include "stream/stream.h"
+#include "stream/wire.h"
+
+#include <criterion/criterion.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+/* A source in memory: record i is filled with the byte 'a' + i. */
+struct memory_source {
+	struct sd_source source;
+	unsigned char *data;
+	uint64_t given;
+	uint32_t fail_at; /* a record whose data cannot be read */
+};
+
+static enum sd_result memory_next(struct sd_source *source, uint32_t record, struct sd_chunk *chunk, struct sd_error *err)
+{
+	struct memory_source *s = (struct memory_source *)source;
+	uint64_t bytes = source->manifest->records[record].bytes;
+
+	if (record == s->fail_at)
+		return sd_fail(err, SD_IO, "disk on fire");
+	free(s->data);
+	s->data = malloc(bytes + 1);
+	memset(s->data, 'a' + (int)record, bytes);
+	*chunk = (struct sd_chunk){.memory = s->data, .length = s->given == record + 1 ? 0 : bytes};
+	s->given = record + 1;
+	return SD_OK;
+}
+
+static enum sd_result memory_finish(struct sd_source *source, struct sd_error *err)
+{
+	(void)source;
+	(void)err;
+	return SD_OK;
+}
+
+static void memory_close(struct sd_source *source)
+{
+	struct memory_source *s = (struct memory_source *)source;
+
+	sd_manifest_free(source->manifest);
+	free(s->data);
+	free(s);
+}
+
+static const struct sd_source_ops memory_ops = {memory_next, memory_finish, memory_close};
+
+static struct sd_source *memory_source(void)
+{
+	struct memory_source *s = calloc(1, sizeof(*s));
+
+	s->source.ops = &memory_ops;
+	s->source.manifest = sd_manifest_new();
+	s->fail_at = SD_NO_RECORD;
+	return &s->source;
+}
+
+/* Everything that a manifest can hold. */
+static struct sd_source *full_source(void)
+{
+	struct sd_source *source = memory_source();
+	struct sd_manifest *m = source->manifest;
+	const uint64_t shape[] = {3, 4}, scale_shape[] = {1, 2}, large[] = {300, 1024};
+	static const struct sd_move turn = {.rank = 2, .dim = {{4, 1, 3}, {3, 4, 1}}};
+	static const uint64_t turned[] = {4, 3};
+	static const struct sd_block blocks[] = {{128, 2}, {2, 1}};
+	static struct sd_step steps[2];
+	struct sd_side_file side = {"config.json", "{}\n", 3};
+
+	cr_assert(sd_manifest_add_tensor(m, "scale", SD_F32, scale_shape, 2));
+	cr_assert(sd_manifest_add_tensor(m, "weight", SD_F8_E4M3, shape, 2));
+	cr_assert(sd_manifest_add_tensor(m, "empty", SD_I64, (const uint64_t[]){0}, 1));
+	cr_assert(sd_manifest_add_tensor(m, "scalar", SD_BF16, NULL, 0));
+	cr_assert(sd_manifest_add_tensor(m, "large", SD_U8, large, 2));
+	steps[0] = (struct sd_step){.kind = SD_STEP_BLOCK_SCALE, .dtype = SD_F32, .operand = 0, .rank = 2, .blocks = blocks};
+	steps[1] = (struct sd_step){.kind = SD_STEP_CAST, .dtype = SD_BF16, .operand = SD_NO_RECORD};
+	m->targets[1].name = "turned";
+	m->targets[1].shape = turned;
+	m->targets[1].dtype = SD_BF16;
+	m->targets[1].move = &turn;
+	m->targets[1].steps = steps;
+	m->targets[1].nsteps = 2;
+	m->targets[1].labels = sd_manifest_label(m, "expert");
+	cr_assert(sd_manifest_add_metadata(m, "format", "pt"));
+	cr_assert(sd_manifest_add_side(m, &side));
+	return source;
+}
+
+/* A stream's bytes in an unlinked file. */
+static int write_stream(struct sd_source *source)
+{
+	int fd = memfd_create("stream", 0);
+	struct sd_sink *sink = sd_stream_sink(fd, "sd-test");
+	struct sd_error err;
+
+	cr_assert(sd_pump_all(source, sink, &err) == SD_OK, "%s", err.text);
+	sink->ops->close(sink);
+	sd_source_close(source);
+	lseek(fd, SD_STREAM_MAGIC_LENGTH, SEEK_SET);
+	return fd;
+}
+
+static int reopen(int fd)
+{
+	int again = dup(fd);
+
+	lseek(fd, SD_STREAM_MAGIC_LENGTH, SEEK_SET);
+	return again;
+}
+
+Test(stream, round_trip)
+{
+	int fd = write_stream(full_source());
+	struct sd_source *original = full_source(), *read;
+	struct sd_error err;
+	struct sd_bytes a = {0}, b = {0};
+
+	cr_assert(sd_stream_open(fd, &read, &err) == SD_OK, "%s", err.text);
+	cr_assert(sd_wire_encode(original->manifest, &a) && sd_wire_encode(read->manifest, &b));
+	cr_expect(a.length == b.length && memcmp(a.data, b.data, a.length) == 0);
+	cr_expect_str_eq(sd_manifest_metadata(read->manifest, "format"), "pt");
+	cr_expect(sd_manifest_side(read->manifest, "config.json")->size == 3);
+	cr_expect(read->manifest->targets[1].steps[0].blocks[0].block == 128);
+	cr_expect(sd_target_is_pending(&read->manifest->targets[1]) && !sd_target_is_pending(&read->manifest->targets[0]));
+	for (uint32_t i = 0; i < read->manifest->nrecords; i++) {
+		uint64_t bytes = 0;
+		struct sd_chunk chunk;
+
+		for (;;) {
+			unsigned char data[4096];
+
+			cr_assert(sd_source_next(read, i, &chunk, &err) == SD_OK, "%s", err.text);
+			if (!chunk.length)
+				break;
+			while (chunk.length) {
+				uint64_t n = chunk.length < sizeof(data) ? chunk.length : sizeof(data);
+
+				cr_assert(sd_chunk_read(&chunk, data, n, &err) == SD_OK, "%s", err.text);
+				for (uint64_t k = 0; k < n; k++)
+					cr_assert(data[k] == 'a' + i);
+				bytes += n;
+			}
+		}
+		cr_expect(bytes == read->manifest->records[i].bytes);
+	}
+	cr_expect(sd_source_finish(read, &err) == SD_OK, "%s", err.text);
+	sd_source_close(read);
+	sd_source_close(original);
+	free(a.data);
+	free(b.data);
+}
+
+/* Reads a whole stream as a filter would; the result, and err. */
+static enum sd_result drain(int fd, struct sd_error *err)
+{
+	struct sd_source *source;
+	enum sd_result result = sd_stream_open(fd, &source, err);
+	int null = open("/dev/null", O_WRONLY);
+	struct sd_sink *sink = sd_stream_sink(null, "sd-test");
+
+	if (result == SD_OK) {
+		result = sd_pump_all(source, sink, err);
+		sd_source_close(source);
+	}
+	sink->ops->close(sink);
+	close(null);
+	return result;
+}
+
+Test(stream, truncated_anywhere)
+{
+	int fd = write_stream(full_source());
+	off_t size = lseek(fd, 0, SEEK_END);
+	struct sd_error err;
+
+	cr_assert(drain(reopen(fd), &err) == SD_OK, "%s", err.text);
+	for (off_t cut = SD_STREAM_MAGIC_LENGTH; cut < size; cut += cut < 2048 || cut > size - 256 ? 1 : 4099) {
+		int part = memfd_create("part", 0);
+		off_t from = 0;
+
+		while (from < cut)
+			cr_assert(copy_file_range(fd, &from, part, NULL, (size_t)(cut - from), 0) > 0);
+		cr_expect(drain(reopen(part), &err) == SD_INPUT, "cut at %jd: %s", (intmax_t)cut, err.text);
+		cr_expect(strstr(err.text, "ends") != NULL, "cut at %jd: %s", (intmax_t)cut, err.text);
+		close(part);
+	}
+	close(fd);
+}
+
+Test(stream, any_changed_byte_is_refused_or_harmless)
+{
+	int fd = write_stream(full_source());
+	off_t size = lseek(fd, 0, SEEK_END);
+	unsigned seed = 1;
+
+	for (off_t at = SD_STREAM_MAGIC_LENGTH; at < 2600 && at < size; at++) {
+		unsigned char old, new;
+		struct sd_error err;
+
+		cr_assert(pread(fd, &old, 1, at) == 1);
+		new = (unsigned char)(old ^ (1u << rand_r(&seed) % 8));
+		cr_assert(pwrite(fd, &new, 1, at) == 1);
+		if (drain(reopen(fd), &err) != SD_OK)
+			cr_expect(err.text[0] != '\0' && strchr(err.text, '\n') == NULL);
+		cr_assert(pwrite(fd, &old, 1, at) == 1);
+	}
+	close(fd);
+}
+
+Test(stream, bytes_after_the_end)
+{
+	int fd = write_stream(full_source());
+	struct sd_error err;
+
+	cr_assert(lseek(fd, 0, SEEK_END) > 0 && write(fd, "x", 1) == 1);
+	cr_expect(drain(reopen(fd), &err) == SD_INPUT);
+	cr_expect(strstr(err.text, "sd-cat a.sds b.sds") != NULL, "%s", err.text);
+	close(fd);
+}
+
+Test(stream, unknown_versions_and_fields)
+{
+	int fd = write_stream(full_source());
+	struct sd_error err;
+	unsigned char two = 2, seven = 7, one = 1;
+
+	cr_assert(pwrite(fd, &two, 1, 8) == 1);
+	cr_expect(drain(reopen(fd), &err) == SD_INPUT);
+	cr_expect(strstr(err.text, "version 2.0") != NULL, "%s", err.text);
+	cr_assert(pwrite(fd, &one, 1, 8) == 1 && pwrite(fd, &seven, 1, 10) == 1);
+	cr_expect(drain(reopen(fd), &err) == SD_OK, "a later minor version: %s", err.text);
+	close(fd);
+}
+
+Test(stream, unknown_optional_things_are_passed_on)
+{
+	struct sd_source *source = full_source();
+	static const unsigned char field[] = {5, 0, 0, 0, 3, 0, 0, 0, 'x', 'y', 'z', 0, 0, 0, 0, 0};
+	static const unsigned char frame[128] = {'N', 'E', 'W', 'S', 1, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0};
+	struct sd_source *read;
+	struct sd_error err;
+	int fd;
+
+	source->manifest->records[0].extra = (struct sd_extra){field, sizeof(field)};
+	source->manifest->targets[1].extra = (struct sd_extra){field, sizeof(field)};
+	source->manifest->extra = (struct sd_extra){frame, sizeof(frame)};
+	fd = write_stream(source);
+	cr_assert(sd_stream_open(fd, &read, &err) == SD_OK, "%s", err.text);
+	cr_expect(read->manifest->records[0].extra.length == sizeof(field) &&
+		  memcmp(read->manifest->records[0].extra.data, field, sizeof(field)) == 0);
+	cr_expect(read->manifest->targets[1].extra.length == sizeof(field) && read->manifest->targets[1].nsteps == 2);
+	cr_expect(read->manifest->extra.length == sizeof(frame) &&
+		  memcmp(read->manifest->extra.data, frame, sizeof(frame)) == 0);
+	sd_source_close(read);
+}
+
+Test(stream, abort_reaches_the_reader_even_inside_a_record)
+{
+	struct sd_source *source = full_source();
+	int pipes[2];
+	struct sd_sink *sink;
+	struct sd_error err, read_err;
+	enum sd_result result;
+
+	((struct memory_source *)source)->fail_at = 4;
+	cr_assert(pipe(pipes) == 0);
+	sink = sd_stream_sink(pipes[1], "sd-test");
+	result = sd_pump_all(source, sink, &err);
+	cr_expect(result == SD_IO && err.said, "someone reads the pipe: silent");
+	sink->ops->close(sink);
+	close(pipes[1]);
+	cr_assert(read(pipes[0], (char[8]){0}, 8) == 8);
+	cr_expect(drain(pipes[0], &read_err) == SD_IO);
+	cr_expect_str_eq(read_err.tool, "sd-test");
+	cr_expect_str_eq(read_err.text, "disk on fire");
+	cr_expect(!read_err.said, "what goes to /dev/null is not heard");
+	sd_source_close(source);
+}
+
+Test(manifest, what_does_not_fit_is_refused)
+{
+	static const struct sd_move outside = {.rank = 1, .to = 1, .dim = {{12, 1, 1}}};
+	static const struct sd_move twice = {.rank = 2, .dim = {{3, 4, 0}, {4, 1, 1}}};
+	struct sd_error err;
+	struct sd_source *source = full_source();
+	struct sd_manifest *m = source->manifest;
+	const struct sd_move *good = m->targets[1].move;
+
+	cr_assert(sd_manifest_check(m, &err) == SD_OK, "%s", err.text);
+	m->targets[1].move = &outside;
+	cr_expect(sd_manifest_check(m, &err) == SD_INPUT && strstr(err.text, "turned"));
+	m->targets[1].move = &twice;
+	cr_expect(sd_manifest_check(m, &err) == SD_INPUT);
+	m->targets[1].move = good;
+	m->targets[1].dtype = SD_F16;
+	cr_expect(sd_manifest_check(m, &err) == SD_INPUT, "the steps give BF16");
+	m->targets[1].dtype = SD_BF16;
+	m->targets[2].record = 9;
+	cr_expect(sd_manifest_check(m, &err) == SD_INPUT && strstr(err.text, "empty"));
+	m->targets[2].record = 2;
+	m->targets[3].name = "large";
+	cr_expect(sd_manifest_check(m, &err) == SD_INPUT && strstr(err.text, "[300, 1024]"), "two shapes for one tensor");
+	sd_source_close(source);
+}
+
+Test(join, two_sources)
+{
+	struct sd_source *parts[2] = {full_source(), memory_source()}, *joined;
+	static const char *const names[] = {"a", "b"};
+	struct sd_side_file side = {"config.json", "{ }", 3};
+	const char *differs;
+	struct sd_error err;
+	int fd;
+
+	cr_assert(sd_manifest_add_tensor(parts[1]->manifest, "more", SD_U8, (const uint64_t[]){5}, 1));
+	cr_assert(sd_manifest_add_side(parts[1]->manifest, &side));
+	cr_assert(sd_join(parts, names, 2, &joined, &differs, &err) == SD_OK, "%s", err.text);
+	cr_expect_str_eq(differs, "config.json");
+	cr_expect(joined->manifest->nrecords == 6 && joined->manifest->targets[5].record == 5);
+	cr_expect(joined->manifest->nmetadata == 0, "b has no metadata");
+	fd = write_stream(joined);
+	cr_expect(drain(fd, &err) == SD_OK, "%s", err.text);
+}
+
+Test(join, operands_move_with_their_records)
+{
+	struct sd_source *parts[2] = {memory_source(), full_source()}, *joined;
+	static const char *const names[] = {"a", "b"};
+	struct sd_error err;
+
+	cr_assert(sd_manifest_add_tensor(parts[0]->manifest, "first", SD_U8, (const uint64_t[]){5}, 1));
+	cr_assert(sd_join(parts, names, 2, &joined, NULL, &err) == SD_OK, "%s", err.text);
+	cr_expect(joined->manifest->targets[2].record == 2 && joined->manifest->targets[2].steps[0].operand == 1);
+	sd_source_close(joined);
+}
+
+Test(join, a_tensor_in_both)
+{
+	struct sd_source *parts[2] = {full_source(), full_source()}, *joined;
+	static const char *const names[] = {"left", "right"};
+	struct sd_error err;
+
+	cr_expect(sd_join(parts, names, 2, &joined, NULL, &err) == SD_INPUT);
+	cr_expect(strstr(err.text, "left") && strstr(err.text, "right") && strstr(err.text, "scale"), "%s", err.text);
+}
+
+Test(plan, keeps_only_what_is_needed)
+{
+	struct sd_source *source = full_source();
+	struct sd_plan plan = {.manifest = sd_manifest_new()};
+	struct sd_error err;
+
+	cr_assert(sd_manifest_add_target(plan.manifest, &source->manifest->targets[4]));
+	cr_assert(sd_manifest_add_target(plan.manifest, &source->manifest->targets[1]));
+	cr_assert(sd_plan_records(&plan, source->manifest, &err) == SD_OK);
+	cr_expect(plan.manifest->nrecords == 3, "the weight, its scale, and large");
+	cr_expect(plan.becomes[0] == 0 && plan.becomes[1] == 1 && plan.becomes[2] == SD_DROP &&
+		  plan.becomes[3] == SD_DROP && plan.becomes[4] == 2);
+	cr_expect(plan.manifest->targets[0].record == 2 && plan.manifest->targets[1].record == 1 &&
+		  plan.manifest->targets[1].steps[0].operand == 0);
+	sd_plan_free(&plan);
+	sd_source_close(source);
+}
