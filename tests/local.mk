@@ -8,6 +8,7 @@ AM_TESTS_ENVIRONMENT = \
 # Unit tests, one line each: unit/test-NAME is made from unit/test-NAME.c.
 unit_tests = \
 	%D%/unit/test-base \
+	%D%/unit/test-carry \
 	%D%/unit/test-move \
 	%D%/unit/test-stream
 
