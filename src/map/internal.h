@@ -56,7 +56,8 @@ struct label {
 struct size {
 	const char *option; /* -D OPTION=NUMBER */
 	uint32_t axis;
-	uint32_t stage; /* the stage that it is for, or NONE for all */
+	const char **stages; /* the stages that it is for */
+	uint32_t nstages;    /* 0: all */
 	const char **config; /* paths in config.json */
 	uint32_t nconfig;
 };

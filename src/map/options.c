@@ -135,8 +135,11 @@ void sd_planner_sizes(const struct planner *p, const struct stage *stage, axis_s
 		sizes[i] = SIZE_OPEN;
 	for (uint32_t i = 0; i < p->map->nsizes; i++) {
 		const struct size *size = &p->map->sizes[i];
+		bool wanted = size->nstages == 0;
 
-		if (size->stage == NONE || stage == &p->map->stages[size->stage])
+		for (uint32_t s = 0; s < size->nstages && !wanted; s++)
+			wanted = strcmp(size->stages[s], stage->name) == 0;
+		if (wanted)
 			sizes[size->axis] = p->sizes[i];
 	}
 }

@@ -520,22 +520,26 @@ static enum sd_result parse_label(struct parser *p)
 
 static enum sd_result parse_size(struct parser *p)
 {
-	struct size size = {.stage = p->stage}, *added;
+	struct size size = {0}, *added;
 	const char *name = NULL;
 
 	if (want(p, WORD, "the axis", &name) != SD_OK || want(p, WORD, "the option's name", &size.option) != SD_OK)
 		return p->err->result;
 	if (!is_name(name) || !is_name(size.option))
-		return fail(p, "a size is: size AXIS OPTION config NAME ..");
+		return fail(p, "a size is: size AXIS OPTION [config NAME ..] [in STAGE ..]");
 	size.axis = sd_axis_number(&p->map->axes, name, SIZE_OPEN);
 	if (size.axis == NO_AXIS)
 		return fail(p, "too many axis names");
 	size.config = sd_arena_array(&p->map->arena, p->ntokens, sizeof(*size.config));
-	if (!size.config)
+	size.stages = sd_arena_array(&p->map->arena, p->ntokens, sizeof(*size.stages));
+	if (!size.config || !size.stages)
 		return sd_fail_memory(p->err);
 	if (accept(p, "config"))
-		while (p->at < p->ntokens)
+		while (p->at < p->ntokens && strcmp(peek(p), "in") != 0)
 			size.config[size.nconfig++] = p->tokens[p->at++].text;
+	if (accept(p, "in"))
+		while (p->at < p->ntokens)
+			size.stages[size.nstages++] = p->tokens[p->at++].text;
 	if (want_end(p) != SD_OK)
 		return p->err->result;
 	added = ADD(p->map->sizes, p->map->nsizes, p->map->sizes_room);
@@ -841,7 +845,8 @@ static enum sd_result parse_line(struct parser *p)
 		enum sd_result (*parse)(struct parser *p);
 	} statements[] = {
 		{"map", parse_map}, {"model", parse_model}, {"option", parse_option}, {"set", parse_set},
-		{"table", parse_table}, {"label", parse_label}, {"stage", parse_stage}, {"use", parse_use},
+		{"table", parse_table}, {"label", parse_label}, {"size", parse_size}, {"stage", parse_stage},
+		{"use", parse_use},
 	};
 
 	if (!p->ntokens)
@@ -853,8 +858,6 @@ static enum sd_result parse_line(struct parser *p)
 			return statements[i].parse(p);
 	if (p->skip)
 		return SD_OK;
-	if (accept(p, "size"))
-		return parse_size(p);
 	if (p->stage == NONE)
 		return fail(p, "\"%s\" is no statement, and a rule stands in a stage", p->tokens[0].text);
 	return accept(p, "under") ? parse_under(p) : parse_rule(p);
