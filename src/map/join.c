@@ -2,6 +2,7 @@
 /* Tensors that get one name become one tensor: sizes unify, nothing is missing, nothing comes twice. */
 #include "map/planner.h"
 #include "base/checked.h"
+#include "map/family.h"
 #include "move/compose.h"
 
 #include <inttypes.h>
@@ -17,6 +18,7 @@ struct join {
 	const struct stage *stage;
 	const struct tensor *before;
 	const struct member *members;
+	const struct families *families;
 	const struct group *group;
 	const struct rule *lead; /* the rule of the first member that is no copy */
 	axis_sizes sizes;
@@ -107,12 +109,9 @@ static void measure(struct join *j)
 
 		if (j->lead->stack[i].key_side != j->p->from)
 			continue;
-		j->stack_size[i] = j->sizes[axis] == SIZE_OPEN ? 0 : j->sizes[axis];
 		if (j->sizes[axis] == SIZE_OPEN)
-			for EACH_MEMBER (j, m)
-				if (m->index[i] >= j->stack_size[i])
-					j->stack_size[i] = m->index[i] + 1;
-		j->sizes[axis] = j->stack_size[i];
+			j->sizes[axis] = sd_family_size(j->families, j->members[j->group->first].family, i);
+		j->stack_size[i] = j->sizes[axis];
 		j->due *= j->stack_size[i]; /* each is below 2^20, and there are two */
 	}
 }
@@ -492,7 +491,7 @@ static enum sd_result prepare(struct join *j, bool *whole)
 }
 
 enum sd_result sd_planner_join(struct planner *p, const struct stage *stage, const struct tensor *before,
-			       const struct member *members, const struct group *group)
+			       const struct member *members, const struct families *families, const struct group *group)
 {
 	struct join *j = calloc(1, sizeof(*j));
 	struct tensor made;
@@ -501,7 +500,8 @@ enum sd_result sd_planner_join(struct planner *p, const struct stage *stage, con
 
 	if (!j)
 		return sd_fail_memory(p->err);
-	*j = (struct join){.p = p, .stage = stage, .before = before, .members = members, .group = group};
+	*j = (struct join){.p = p, .stage = stage, .before = before, .members = members, .families = families,
+			  .group = group};
 	result = prepare(j, &whole);
 	if (result == SD_OK && !whole) {
 		result = pass_all(j);

@@ -88,7 +88,8 @@ struct member {
 	uint32_t tensor;
 	uint32_t next; /* of the group, or NONE */
 	uint32_t rule;
-	uint32_t scale; /* the tensor of its scale, or NONE */
+	uint32_t scale;	 /* the tensor of its scale, or NONE */
+	uint32_t family; /* see family.h, or NONE */
 	uint64_t index[STACKS_MAX];
 };
 
@@ -102,7 +103,10 @@ struct group {
  * join.c: makes one tensor of a group, or several where it lacks a member and may (`if complete`). before: the tensors in front
  * of the stage.
  */
+struct families;
+
 SD_UNUSED_RESULT enum sd_result sd_planner_join(struct planner *p, const struct stage *stage, const struct tensor *before,
-						const struct member *members, const struct group *group);
+						const struct member *members, const struct families *families,
+						const struct group *group);
 
 #endif

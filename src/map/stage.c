@@ -2,6 +2,7 @@
 /* One stage: every tensor takes the first rule that matches it, and what gets the same name is joined. */
 #include "map/planner.h"
 #include "base/text.h"
+#include "map/family.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -26,6 +27,7 @@ struct work {
 	struct group *groups;
 	size_t ngroups, groups_room;
 	struct sd_names group_names;
+	struct families families;
 };
 
 static const char *left_name(struct planner *p, const struct rule *rule, const struct tensor *t, const struct values *values)
@@ -159,6 +161,14 @@ static enum sd_result add_output(struct work *w, const struct rule *rule, const 
 	return add_member(w, name, member);
 }
 
+static bool stacks_here(const struct rule *rule, int from)
+{
+	for (uint32_t i = 0; i < rule->stacks; i++)
+		if (rule->stack[i].key_side == from)
+			return true;
+	return false;
+}
+
 /* The numbers of the key that is read become indices. */
 static enum sd_result read_numbers(struct work *w, const struct rule *rule, const struct values *values,
 				   struct member *member)
@@ -212,13 +222,16 @@ static enum sd_result apply(struct work *w, const struct rule *rule, uint32_t nu
 	struct planner *p = w->p;
 	const struct tensor *t = &w->before[tensor];
 	const struct side *side = &rule->side[p->from];
-	struct member member = {.tensor = tensor, .rule = number, .scale = scale};
+	struct member member = {.tensor = tensor, .rule = number, .scale = scale, .family = NONE};
 	struct values values;
 	axis_sizes sizes;
 
 	if (!sd_pattern_match(&side->key, &rule->holes, p->texts, t->name, strlen(t->name), &p->scratch, &values))
 		return sd_fail_memory(p->err);
 	if (read_numbers(w, rule, &values, &member) != SD_OK)
+		return p->err->result;
+	if (stacks_here(rule, p->from) &&
+	    sd_family_note(&w->families, p, rule, &member, &values, &member.family) != SD_OK)
 		return p->err->result;
 	if (side->axes.text) {
 		sd_planner_sizes(p, w->stage, sizes);
@@ -386,12 +399,15 @@ enum sd_result sd_planner_stage(struct planner *p, const struct stage *stage)
 	for (size_t i = 0; i < w.nbefore && result == SD_OK; i++)
 		if (!w.consumed || !w.consumed[i])
 			result = take(&w, (uint32_t)i);
+	if (result == SD_OK)
+		result = sd_family_check(&w.families, p, stage, &w.group_names);
 	for (size_t i = 0; i < w.ngroups && result == SD_OK; i++)
-		result = sd_planner_join(p, stage, w.before, w.members, &w.groups[i]);
+		result = sd_planner_join(p, stage, w.before, w.members, &w.families, &w.groups[i]);
 	if (result == SD_OK && p->scratch.size == SIZE_MAX)
 		result = sd_fail_memory(p->err);
 	sd_names_free(&w.names);
 	sd_names_free(&w.group_names);
+	sd_family_free(&w.families);
 	free(w.consumed);
 	free(w.heads);
 	free(w.members);
