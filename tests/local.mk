@@ -25,6 +25,7 @@ test_scripts = \
 	%D%/golden-ways \
 	%D%/there-and-back \
 	%D%/compose \
+	%D%/bad-input \
 	%D%/stops \
 	%D%/all-tools \
 	%D%/man-pages \
