@@ -14,6 +14,7 @@ unit_tests = \
 	%D%/unit/test-cuda-index \
 	%D%/unit/test-device \
 	%D%/unit/test-move \
+	%D%/unit/test-shard \
 	%D%/unit/test-stream
 
 EXTRA_DIST += %D%/unit/exact.h %D%/unit/jobs.h
