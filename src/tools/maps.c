@@ -38,6 +38,14 @@ static void add_folder(struct folders *f, const char *path)
 		f->path[f->n++] = path;
 }
 
+/* The path of a map by name, or NULL. */
+static const char *locate(struct sd_arena *arena, const char *folder, const char *name)
+{
+	const char *path = folder ? sd_arena_printf(arena, "%s/%s.map", folder, name) : NULL;
+
+	return path && access(path, F_OK) == 0 ? path : NULL;
+}
+
 /*
  * SD_MAPPATH alone, if it is set: folders with colons between them. Else the maps of the source tree, where the program lies in
  * a build tree (in it or below it), else those that are installed.
@@ -58,7 +66,7 @@ static void find_folders(struct folders *f)
 		return;
 	}
 	n = readlink("/proc/self/exe", self, sizeof(self) - 1);
-	for (int up = 0; n > 0 && up < 2 && !f->n; up++) {
+	for (int up = 0; n > 0 && up < 4 && !f->n; up++) {
 		char *slash;
 
 		self[n] = '\0';
@@ -67,7 +75,8 @@ static void find_folders(struct folders *f)
 			break;
 		n = slash - self;
 		*slash = '\0';
-		add_folder(f, sd_arena_printf(&f->arena, "%s/src/maps", self));
+		if (locate(&f->arena, sd_arena_printf(&f->arena, "%s/src/maps", self), "moe"))
+			add_folder(f, sd_arena_printf(&f->arena, "%s/src/maps", self));
 	}
 	if (!f->n)
 		add_folder(f, SD_MAPDIR);
@@ -100,14 +109,6 @@ static enum sd_result read_text(const char *path, struct sd_arena *arena, const 
 		return sd_fail(err, SD_INPUT, "%s: not a text file", path);
 	*text = room;
 	return SD_OK;
-}
-
-/* The path of a map by name, or NULL. */
-static const char *locate(struct sd_arena *arena, const char *folder, const char *name)
-{
-	const char *path = sd_arena_printf(arena, "%s/%s.map", folder, name);
-
-	return path && access(path, F_OK) == 0 ? path : NULL;
 }
 
 static enum sd_result library_read(struct sd_map_library *base, const char *name, const char **text, const char **file,
