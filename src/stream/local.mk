@@ -4,6 +4,7 @@ libsd_a_SOURCES += \
 	%D%/join.c %D%/join.h \
 	%D%/manifest.c %D%/manifest.h \
 	%D%/pump.c %D%/pump.h \
+	%D%/shard.c %D%/shard.h \
 	%D%/sink.h %D%/source.h \
 	%D%/reader.c %D%/stream.h \
 	%D%/writer.c \

@@ -7,3 +7,7 @@ sd_cat_SOURCES = %D%/sd-cat.c $(tool_sources)
 sd_cat_LDADD = $(tool_libs)
 sd_ls_SOURCES = %D%/sd-ls.c $(tool_sources)
 sd_ls_LDADD = $(tool_libs)
+
+bin_PROGRAMS += sd-shard
+sd_shard_SOURCES = %D%/sd-shard.c $(tool_sources)
+sd_shard_LDADD = $(tool_libs)
