@@ -6,6 +6,7 @@ libsd_a_SOURCES += \
 	%D%/manifest.c %D%/manifest.h \
 	%D%/pieces.c %D%/pieces.h \
 	%D%/pump.c %D%/pump.h \
+	%D%/shard.c %D%/shard.h \
 	%D%/sink.h %D%/source.h \
 	%D%/reader.c %D%/stream.h \
 	%D%/writer.c \
