@@ -1,4 +1,5 @@
 dist_man_MANS = \
 	%D%/sd-cat.1 \
 	%D%/sd-ls.1 \
-	%D%/sd-stream.5
+	%D%/sd-stream.5 \
+	%D%/sd-transpose.1
