@@ -449,9 +449,6 @@ static enum sd_result begin_publishing(struct pack *p, struct sd_error *err)
 		result = write_at(p, file++, 0, p->m->side[i].data, p->m->side[i].size, err);
 	if (result == SD_OK && p->layout.index)
 		result = write_at(p, file, 0, p->layout.index, p->layout.index_length, err);
-	if (p->m->nside && !o->layout.directory && o->note)
-		o->note("%s: the side files (%s%s) are left out; they go along into a directory: -o DIR/", o->path,
-			p->m->side[0].name, p->m->nside > 1 ? ", ..." : "");
 	return result;
 }
 
@@ -514,9 +511,6 @@ static enum sd_result pack_begin(struct sd_sink *sink, const struct sd_manifest 
 		result = sort_targets(p, err);
 	if (result == SD_OK)
 		result = p->options->path ? begin_publishing(p, err) : begin_on_fd(p, err);
-	if (result == SD_OK && p->layout.left_out && p->options->note)
-		p->options->note("%zu of %zu tensors are left out: their data is not in this stream", p->layout.left_out,
-				 p->layout.left_out + p->layout.ntensors);
 	return result == SD_OK ? write_headers(p, err) : result;
 }
 
@@ -528,6 +522,21 @@ static enum sd_result pour_spool(struct pack *p, struct sd_error *err)
 	struct sd_chunk chunk = {.length = size, .fd = p->spool, .offset = 0};
 
 	return sd_chunk_copy(&chunk, p->options->fd, NULL, size, err);
+}
+
+/* Only when all went well: a failure is one line. */
+static void tell_left_out(const struct pack *p)
+{
+	const struct sd_pack_options *o = p->options;
+
+	if (!o->note)
+		return;
+	if (p->layout.left_out)
+		o->note("%zu of %zu tensors are left out: their data is not in this stream", p->layout.left_out,
+			p->layout.left_out + p->layout.ntensors);
+	if (o->path && !o->layout.directory && p->m->nside)
+		o->note("%s: the side files (%s%s) are left out; they go along into a directory: -o DIR/", o->path,
+			p->m->side[0].name, p->m->nside > 1 ? ", ..." : "");
 }
 
 static enum sd_result pack_end(struct sd_sink *sink, struct sd_error *err)
@@ -545,9 +554,11 @@ static enum sd_result pack_end(struct sd_sink *sink, struct sd_error *err)
 		result = pour_spool(p, err);
 	else if (p->mode == IN_PLACE && lseek(p->options->fd, (off_t)(p->base + p->layout.files[0].size), SEEK_SET) < 0)
 		result = sd_fail_errno(err, errno, "standard output");
-	if (result == SD_OK)
-		p->mode = NOWHERE;
-	return result;
+	if (result != SD_OK)
+		return result;
+	p->mode = NOWHERE;
+	tell_left_out(p);
+	return SD_OK;
 }
 
 /* What stands half-written is taken back; what has gone into a pipe cannot be. */

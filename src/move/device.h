@@ -43,7 +43,7 @@ struct sd_job {
 struct sd_device;
 
 struct sd_device_ops {
-	/* Carries out all jobs and waits for them. */
+	/* Carries out all jobs and waits for them. One caller at a time. */
 	enum sd_device_result (*run)(struct sd_device *device, const struct sd_job *jobs, size_t count);
 	void (*close)(struct sd_device *device);
 };
@@ -55,13 +55,19 @@ struct sd_device {
 	char failure[256]; /* after SD_DEVICE_FAILED: why */
 };
 
-/* threads 0: as many as the process may run on. NOMEM when threads or memory cannot be had. */
+/*
+ * threads 0: as many as the process may run on. NOMEM when threads or memory cannot be had. SD_KERNELS in the environment
+ * (plain, avx2, avx512) picks the instruction set, for tests. Results are the same with any of them.
+ */
 enum sd_device_result sd_device_open_cpu(unsigned threads, struct sd_device **device);
 
 /* number: which GPU. ABSENT where the program was built without CUDA, and where there is no driver or no such GPU. */
 enum sd_device_result sd_device_open_cuda(unsigned number, struct sd_device **device);
 
-/* Whether a device can turn elements of one dtype into the other: equal ones of 1, 2, 4 or 8 bytes; BF16, F16, F32 and F64 among each other. */
+/*
+ * Whether a device can turn elements of one dtype into the other: equal ones of 1, 2, 4 or 8 bytes; BF16, F16, F32 and F64 among
+ * each other, and F8_E4M3 and F8_E5M2 into these. What is cast or scaled goes through float32: move/convert.h.
+ */
 bool sd_cast_exists(enum sd_dtype from, enum sd_dtype to);
 
 #endif

@@ -1,4 +1,13 @@
 libsd_a_SOURCES += \
 	%D%/compose.c %D%/compose.h \
+	%D%/convert.c %D%/convert.h \
 	%D%/cover.c %D%/cover.h \
-	%D%/move.c %D%/move.h
+	%D%/device.h \
+	%D%/device_cpu.c \
+	%D%/kernels.h \
+	%D%/move.c %D%/move.h \
+	%D%/transpose.c %D%/transpose.h \
+	%D%/transpose_avx2.c \
+	%D%/transpose_avx512.c \
+	%D%/transpose_plain.c \
+	%D%/transpose_simd.h

@@ -1,11 +1,21 @@
 tool_sources = %D%/tool.c %D%/tool.h
 tool_libs = libsd.a $(CUDA_LIB_A) $(PCRE2_LIBS) $(YAJL_LIBS) $(XXHASH_LIBS) $(CUDA_LIBS) -lm
 
-bin_PROGRAMS += sd-cat sd-ls sd-pack
+bin_PROGRAMS += sd-cat sd-ls
 
 sd_cat_SOURCES = %D%/sd-cat.c $(tool_sources)
 sd_cat_LDADD = $(tool_libs)
 sd_ls_SOURCES = %D%/sd-ls.c $(tool_sources)
 sd_ls_LDADD = $(tool_libs)
+
+bin_PROGRAMS += sd-pack
 sd_pack_SOURCES = %D%/sd-pack.c $(tool_sources)
 sd_pack_LDADD = $(tool_libs)
+
+bin_PROGRAMS += sd-shard
+sd_shard_SOURCES = %D%/sd-shard.c $(tool_sources)
+sd_shard_LDADD = $(tool_libs)
+
+bin_PROGRAMS += sd-rename
+sd_rename_SOURCES = %D%/sd-rename.c %D%/maps.c %D%/maps.h $(tool_sources)
+sd_rename_LDADD = $(tool_libs)

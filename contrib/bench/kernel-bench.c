@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * How fast the CPU device turns matrices, as a fraction of memcpy over the same bytes, with the same number of threads:
+ *     make -C BUILD contrib/bench/kernel-bench && BUILD/contrib/bench/kernel-bench [THREADS [REPEATS]]
+ * Each matrix is a job of its own, as sd-transpose gives them. Medians of pairs, taken in turn.
+ */
+#include "move/device.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define COUNT 256 /* matrices in the array; what does not fit memory is gone over again */
+#define ROOM (1ULL << 28)
+
+struct shape {
+	uint64_t rows, columns;
+};
+
+struct kind {
+	const char *name;
+	uint8_t from, to;
+	bool scaled;
+};
+
+static double now(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+static int by_value(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+
+	return (x > y) - (x < y);
+}
+
+struct copy {
+	uint8_t *target;
+	const uint8_t *source;
+	size_t bytes, matrix;
+};
+
+static void *copy_part(void *arg)
+{
+	struct copy *copy = arg;
+
+	for (size_t at = 0; at < copy->bytes; at += copy->matrix)
+		memcpy(copy->target + at, copy->source + at, copy->matrix);
+	return NULL;
+}
+
+/* memcpy, a matrix at a time, on as many threads. */
+static double time_copy(uint8_t *target, const uint8_t *source, size_t matrix, size_t count, unsigned threads)
+{
+	pthread_t thread[64];
+	struct copy part[64];
+	double begin = now();
+
+	for (unsigned t = 0; t < threads; t++) {
+		size_t first = count * t / threads, end = count * (t + 1) / threads;
+
+		part[t] = (struct copy){target + first * matrix, source + first * matrix, (end - first) * matrix, matrix};
+		if (t > 0)
+			pthread_create(&thread[t], NULL, copy_part, &part[t]);
+	}
+	copy_part(&part[0]);
+	for (unsigned t = 1; t < threads; t++)
+		pthread_join(thread[t], NULL);
+	return now() - begin;
+}
+
+static double time_turn(struct sd_device *device, uint8_t *target, const uint8_t *source, struct shape shape,
+			const struct kind *kind, const void *scales, size_t count)
+{
+	uint64_t elements = shape.rows * shape.columns;
+	double begin = now();
+
+	for (size_t i = 0; i < count; i++) {
+		struct sd_job job = {
+			.source = source + i * elements * sd_dtype_size(kind->from),
+			.target = target + i * elements * sd_dtype_size(kind->to),
+			.source_count = elements,
+			.target_count = elements,
+			.move = {.rank = 2, .dim = {{shape.columns, 1, shape.rows}, {shape.rows, shape.columns, 1}}},
+			.source_dtype = kind->from,
+			.target_dtype = kind->to,
+		};
+
+		if (kind->scaled) {
+			job.scale.data = scales;
+			job.scale.dtype = SD_F32;
+			job.scale.dim[0].block = job.scale.dim[1].block = 128;
+			job.scale.dim[0].stride = 1;
+			job.scale.dim[1].stride = (shape.columns + 127) / 128;
+		}
+		if (device->ops->run(device, &job, 1) != SD_DEVICE_OK) {
+			fprintf(stderr, "kernel-bench: %s\n", device->failure);
+			exit(1);
+		}
+	}
+	return now() - begin;
+}
+
+int main(int argc, char **argv)
+{
+	static const struct shape shapes[] = {{1024, 2048}, {2048, 512}};
+	static const struct kind kinds[] = {
+		{"1 byte", SD_U8, SD_U8, false},       {"2 bytes", SD_BF16, SD_BF16, false},
+		{"4 bytes", SD_F32, SD_F32, false},    {"8 bytes", SD_F64, SD_F64, false},
+		{"F32 to BF16", SD_F32, SD_BF16, false}, {"BF16 to F32", SD_BF16, SD_F32, false},
+		{"F16 to BF16", SD_F16, SD_BF16, false}, {"F8_E4M3 * F32 to BF16", SD_F8_E4M3, SD_BF16, true},
+	};
+	unsigned threads = argc > 1 ? (unsigned)atoi(argv[1]) : 1;
+	int repeats = argc > 2 ? atoi(argv[2]) : 9;
+	uint8_t *source = aligned_alloc(4096, ROOM), *target = aligned_alloc(4096, ROOM);
+	float scales[4096];
+	struct sd_device *device;
+
+	if (threads < 1 || threads > 64 || repeats < 1 || repeats > 99 || !source || !target ||
+	    sd_device_open_cpu(threads, &device) != SD_DEVICE_OK) {
+		fprintf(stderr, "usage: kernel-bench [THREADS [REPEATS]]\n");
+		return 2;
+	}
+	/* Numbers of an ordinary size. */
+	for (size_t i = 0; i < ROOM; i++)
+		source[i] = (uint8_t)(0x30 + (i * 2654435761U >> 24) % 16);
+	memset(target, 1, ROOM);
+	for (size_t i = 0; i < 4096; i++)
+		scales[i] = 0.5F;
+	printf("%s; GB/s is bytes read and written; median of %d pairs\n", device->name, repeats);
+	printf("%-22s %-12s %12s %12s %8s\n", "elements", "matrix", "memcpy GB/s", "turned GB/s", "ratio");
+	for (size_t s = 0; s < sizeof(shapes) / sizeof(*shapes); s++)
+		for (size_t k = 0; k < sizeof(kinds) / sizeof(*kinds); k++) {
+			uint64_t elements = shapes[s].rows * shapes[s].columns;
+			size_t in = sd_dtype_size(kinds[k].from), out = sd_dtype_size(kinds[k].to);
+			size_t count = ROOM / (elements * (in > out ? in : out));
+			double copies[99], turns[99], moved;
+			char name[32];
+
+			count = count < COUNT ? count : COUNT;
+			moved = (double)(elements * count * (in + out));
+			/* memcpy of as many bytes in all: the mean of what is read and what is written. */
+			for (int r = 0; r < repeats; r++) {
+				copies[r] = time_copy(target, source, elements * (in + out) / 2, count, threads);
+				turns[r] = time_turn(device, target, source, shapes[s], &kinds[k], scales, count);
+			}
+			qsort(copies, (size_t)repeats, sizeof(*copies), by_value);
+			qsort(turns, (size_t)repeats, sizeof(*turns), by_value);
+			snprintf(name, sizeof(name), "%u x %u", (unsigned)shapes[s].rows, (unsigned)shapes[s].columns);
+			printf("%-22s %-12s %12.2f %12.2f %8.2f\n", kinds[k].name, name, moved / copies[repeats / 2] * 1e-9,
+			       moved / turns[repeats / 2] * 1e-9, copies[repeats / 2] / turns[repeats / 2]);
+		}
+	device->ops->close(device);
+	free(source);
+	free(target);
+	return 0;
+}

@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What every cast means, element by element, in one place for all devices: each goes through float32, bit by bit, so that
+ * neither the machine's rounding mode nor a flush of subnormals has a say. Rounds to nearest, ties to even; too large is
+ * infinity; every NaN becomes the one positive quiet NaN of its dtype. F64 to a 16-bit dtype rounds twice, as torch does.
+ *
+ * Below are scalars, in C and CUDA alike (elements are their bits), then runs of elements for the CPU.
+ */
+#ifndef SD_MOVE_CONVERT_H
+#define SD_MOVE_CONVERT_H
+
+#include "base/dtype.h"
+
+#include <stdint.h>
+#include <string.h>
+
+#ifdef __CUDACC__
+#define SD_SCALAR static __host__ __device__ __forceinline__
+#else
+#define SD_SCALAR static inline __attribute__((always_inline))
+#endif
+
+/* How a dtype of 16 bits or less uses its largest codes. */
+enum sd_top {
+	SD_TOP_FINITE,  /* as numbers */
+	SD_TOP_ONE_NAN, /* the very last one is a NaN, no infinity: F8_E4M3 */
+	SD_TOP_IEEE,    /* the largest exponent holds infinity and NaNs */
+};
+
+#define SD_F32_NAN 0x7fc00000U
+#define SD_F32_INFINITY 0x7f800000U
+
+SD_SCALAR float sd_float_of_bits(uint32_t bits)
+{
+	float value;
+
+	memcpy(&value, &bits, sizeof(value));
+	return value;
+}
+
+SD_SCALAR uint32_t sd_bits_of_float(float value)
+{
+	uint32_t bits;
+
+	memcpy(&bits, &value, sizeof(bits));
+	return bits;
+}
+
+/* yes ? a : b, without a branch, and so that the compiler sees none to make of it: casts are worked on as vectors. */
+SD_SCALAR uint32_t sd_pick(bool yes, uint32_t a, uint32_t b)
+{
+	return b ^ ((a ^ b) & (0U - (uint32_t)yes));
+}
+
+SD_SCALAR uint64_t sd_pick64(bool yes, uint64_t a, uint64_t b)
+{
+	return b ^ ((a ^ b) & ((uint64_t)0 - (uint64_t)yes));
+}
+
+/* A sign, then exponent bits with their bias, then mantissa bits. All of these are exact in float32. */
+SD_SCALAR uint32_t sd_f32_of_small(uint32_t code, int exponent, int mantissa, int bias, enum sd_top top)
+{
+	uint32_t magnitude = code & ((1U << (exponent + mantissa)) - 1);
+	uint32_t infinity = ((1U << exponent) - 1) << mantissa;
+	uint32_t last = (1U << (exponent + mantissa)) - 1;
+	uint32_t normal = (magnitude << (23 - mantissa)) + ((uint32_t)(127 - bias) << 23);
+	/* A small whole number times a power of two: exact, and never subnormal in float32. */
+	float step = sd_float_of_bits((uint32_t)(127 + 1 - bias - mantissa) << 23);
+	uint32_t subnormal = sd_bits_of_float((float)(int32_t)magnitude * step);
+	uint32_t bits = sd_pick(magnitude >> mantissa != 0, normal, subnormal);
+
+	if (top == SD_TOP_IEEE) {
+		bits = sd_pick(magnitude >= infinity, SD_F32_INFINITY, bits);
+		bits = sd_pick(magnitude > infinity, SD_F32_NAN, bits);
+	} else if (top == SD_TOP_ONE_NAN) {
+		bits = sd_pick(magnitude == last, SD_F32_NAN, bits);
+	}
+	return bits | (code >> (exponent + mantissa)) << 31;
+}
+
+SD_SCALAR uint32_t sd_f32_of_f8_e4m3(uint8_t code)
+{
+	return sd_f32_of_small(code, 4, 3, 7, SD_TOP_ONE_NAN);
+}
+
+SD_SCALAR uint32_t sd_f32_of_f8_e5m2(uint8_t code)
+{
+	return sd_f32_of_small(code, 5, 2, 15, SD_TOP_IEEE);
+}
+
+SD_SCALAR uint32_t sd_f32_of_f16(uint16_t half)
+{
+	return sd_f32_of_small(half, 5, 10, 15, SD_TOP_IEEE);
+}
+
+SD_SCALAR uint32_t sd_f32_of_bf16(uint16_t brain)
+{
+	return (uint32_t)brain << 16;
+}
+
+SD_SCALAR uint32_t sd_f32_of_f64(uint64_t wide)
+{
+	uint64_t magnitude = wide & 0x7fffffffffffffffU;
+	uint64_t normal = ((magnitude + 0x0fffffffU + (magnitude >> 29 & 1)) >> 29) - ((uint64_t)896 << 23);
+	/* Below 2^-126 what counts is the number of steps of 2^-149. */
+	uint64_t drop = 926 - sd_pick64(magnitude >> 52 > 871, magnitude >> 52, 871);
+	uint64_t whole = (magnitude & 0xfffffffffffffU) | 0x10000000000000U;
+	uint64_t tie = ((uint64_t)1 << (drop & 63)) >> 1;
+	uint64_t subnormal = (whole + tie - 1 + (whole >> (drop & 63) & 1)) >> (drop & 63);
+	uint64_t bits = sd_pick64(magnitude >= 0x3810000000000000U, normal, subnormal);
+
+	bits = sd_pick64(magnitude >= 0x47f0000000000000U, SD_F32_INFINITY, bits);
+	bits = sd_pick64(magnitude > 0x7ff0000000000000U, SD_F32_NAN, bits & 0xffffffffU);
+	return (uint32_t)bits | (uint32_t)(wide >> 63) << 31;
+}
+
+SD_SCALAR uint16_t sd_bf16_of_f32(uint32_t bits)
+{
+	uint32_t rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+
+	return (uint16_t)sd_pick((bits & 0x7fffffffU) > SD_F32_INFINITY, 0x7fc0, rounded);
+}
+
+SD_SCALAR uint16_t sd_f16_of_f32(uint32_t bits)
+{
+	uint32_t magnitude = bits & 0x7fffffffU;
+	uint32_t sign = bits >> 16 & 0x8000;
+	uint32_t normal = ((magnitude + 0xfff + (magnitude >> 13 & 1)) >> 13) - (112U << 10);
+	/* Below 2^-14 what counts is the number of steps of 2^-24. (Shifts are masked for the lanes that are not picked.) */
+	uint32_t drop = 126 - sd_pick(magnitude >> 23 > 101, magnitude >> 23, 101);
+	uint32_t whole = (magnitude & 0x7fffff) | 0x800000;
+	uint32_t tie = (1U << (drop & 31)) >> 1;
+	uint32_t subnormal = (whole + tie - 1 + (whole >> (drop & 31) & 1)) >> (drop & 31);
+	uint32_t half = sd_pick(magnitude >= 0x38800000U, normal, subnormal);
+
+	half = sd_pick(magnitude >= 0x47800000U, 0x7c00, half); /* from 65520 on, normal has carried into infinity */
+	return (uint16_t)sd_pick(magnitude > SD_F32_INFINITY, 0x7e00, half | sign);
+}
+
+SD_SCALAR uint32_t sd_f32_of_f32(uint32_t bits)
+{
+	return sd_pick((bits & 0x7fffffffU) > SD_F32_INFINITY, SD_F32_NAN, bits);
+}
+
+SD_SCALAR uint64_t sd_f64_of_f32(uint32_t bits)
+{
+	uint32_t magnitude = bits & 0x7fffffffU;
+	uint64_t normal = ((uint64_t)magnitude << 29) + ((uint64_t)896 << 52);
+	double small = (double)(int32_t)magnitude * 0x1p-149;
+	uint64_t wide;
+
+	memcpy(&wide, &small, sizeof(wide));
+	wide = sd_pick64(magnitude >= 0x00800000U, normal, wide);
+	wide = sd_pick64(magnitude >= SD_F32_INFINITY, 0x7ff0000000000000U, wide);
+	wide |= (uint64_t)(bits >> 31) << 63;
+	return sd_pick64(magnitude > SD_F32_INFINITY, 0x7ff8000000000000U, wide);
+}
+
+/* Whether elements of the dtype can be turned into float32 (F8_E4M3, F8_E5M2 and those below), and made of it (BF16, F16, F32, F64). */
+bool sd_convert_reads(enum sd_dtype dtype);
+bool sd_convert_makes(enum sd_dtype dtype);
+
+/* Runs are worked on in pieces of this many elements at most. */
+#define SD_CONVERT_RUN 64
+
+/* The two halves of a cast: 1 to SD_CONVERT_RUN elements to float32 and back. Every NaN is made the quiet one on the way back. */
+typedef void sd_decode(enum sd_dtype from, const void *source, size_t count, float values[SD_CONVERT_RUN]);
+typedef void sd_encode(enum sd_dtype to, const float values[SD_CONVERT_RUN], void *target, size_t count);
+
+struct sd_converter {
+	sd_decode *decode;
+	sd_encode *encode;
+};
+
+sd_decode sd_decode_plain;
+sd_encode sd_encode_plain;
+#ifdef __x86_64__
+sd_decode sd_decode_avx2; /* the same results; need AVX2 */
+sd_encode sd_encode_avx2;
+#endif
+
+#endif

@@ -1,0 +1,413 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The CPU as a device: jobs are cut into units that threads take in turn; each unit is turned tile by tile. */
+#include "move/kernels.h"
+#include "move/transpose.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+/* Bytes that a unit has about: enough to be worth taking, little enough that threads end together and bands stay in the cache. */
+#define UNIT_BYTES (512U << 10)
+/* The longest stretch of a source row in one unit, in elements. */
+#define UNIT_STRETCH 4096U
+/* Results of this size and more are written past the caches. */
+#define STREAM_BYTES (256U << 10)
+/* Jobs that are planned at a time. */
+#define BATCH 32
+
+struct work {
+	struct sd_transpose plan;
+	const struct sd_job *job;
+	uint64_t loops, a, b;	/* what a unit has of each */
+	uint64_t first, end;	/* its units, counted over the whole batch */
+	bool streaming;
+};
+
+struct cpu {
+	struct sd_device device; /* first */
+	const struct sd_kernels *kernels;
+	char name[64];
+	unsigned helpers; /* threads beside the caller's */
+	pthread_t *threads;
+	pthread_mutex_t lock;
+	pthread_cond_t begin, done;
+	uint64_t round;	  /* counts batches: helpers wait for the next */
+	unsigned busy;	  /* helpers that have not finished this round */
+	bool closing;
+	size_t count; /* of work */
+	struct work work[BATCH];
+	atomic_uint_fast64_t next; /* unit */
+};
+
+/* A rectangle of one 2-D piece, and where it begins. */
+struct piece {
+	const uint8_t *source;
+	uint8_t *target;
+	uint64_t scale;
+	uint64_t a, b; /* where it begins in its lanes */
+	uint64_t na, nb;
+};
+
+static uint64_t least(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
+static uint64_t pieces_of(uint64_t size, uint64_t piece)
+{
+	return size / piece + (size % piece != 0);
+}
+
+static uint32_t scale_at(const struct sd_transpose *plan, const struct sd_job *job, uint64_t index)
+{
+	const uint8_t *data = job->scale.data;
+	uint16_t half;
+	uint32_t word;
+
+	if (plan->scale_dtype == SD_F32) {
+		memcpy(&word, data + index * sizeof(word), sizeof(word));
+		return word;
+	}
+	memcpy(&half, data + index * sizeof(half), sizeof(half));
+	return sd_element_decode(plan->scale_dtype, half);
+}
+
+/* Multiplies count values, of which the first is number a of its lane, by their scales. */
+static void scale_values(const struct work *work, uint64_t a, uint64_t scale, size_t count, float values[SD_CONVERT_RUN])
+{
+	const struct sd_lane *lane = &work->plan.a;
+	float scales[SD_CONVERT_RUN] = {0};
+
+	for (size_t i = 0; i < count;) {
+		uint64_t left = lane->stride == 0 ? count : lane->block - (lane->begin + a + i) % lane->block;
+		size_t end = i + (size_t)least(left, count - i);
+		float by = sd_float_of_bits(scale_at(&work->plan, work->job, scale + sd_lane_scale(lane, a + i)));
+
+		while (i < end)
+			scales[i++] = by;
+	}
+	for (size_t i = 0; i < SD_CONVERT_RUN; i++)
+		values[i] *= scales[i];
+}
+
+static void copy_strided(const uint8_t *source, uint64_t source_step, uint8_t *target, uint64_t target_step, size_t size,
+			 size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		memcpy(target + i * target_step * size, source + i * source_step * size, size);
+}
+
+/* count (SD_CONVERT_RUN at most) elements of a source row as they are to be in the target, one after another. */
+static void load_run(const struct cpu *cpu, const struct work *work, const uint8_t *source, uint64_t a, uint64_t scale,
+		     size_t count, uint8_t *out)
+{
+	const struct sd_transpose *plan = &work->plan;
+	uint8_t gathered[SD_CONVERT_RUN * 8] = {0};
+	float values[SD_CONVERT_RUN];
+
+	if (plan->a.from != 1) {
+		uint8_t *into = plan->bytes ? out : gathered;
+
+		copy_strided(source, plan->a.from, into, 1, plan->source_size, count);
+		source = into;
+	} else if (plan->bytes) {
+		memcpy(out, source, count * plan->source_size);
+	}
+	if (plan->bytes)
+		return;
+	cpu->kernels->convert.decode((enum sd_dtype)plan->source_dtype, source, count, values);
+	if (plan->scale_dtype != SD_NO_DTYPE)
+		scale_values(work, a, scale, count, values);
+	cpu->kernels->convert.encode((enum sd_dtype)plan->target_dtype, values, out, count);
+}
+
+/* Rows: nothing to turn. */
+static void do_rows(const struct cpu *cpu, const struct work *work, const struct piece *piece)
+{
+	const struct sd_transpose *plan = &work->plan;
+
+	for (uint64_t b = 0; b < piece->nb; b++) {
+		const uint8_t *source = piece->source + b * plan->b.from * plan->source_size;
+		uint8_t *target = piece->target + b * plan->b.to * plan->target_size;
+		uint64_t scale = piece->scale + sd_lane_scale(&plan->b, piece->b + b);
+
+		if (plan->bytes && plan->a.from == 1 && plan->a.to == 1) {
+			memcpy(target, source, piece->na * plan->source_size);
+			continue;
+		}
+		for (uint64_t a = 0; a < piece->na; a += SD_CONVERT_RUN) {
+			size_t count = (size_t)least(SD_CONVERT_RUN, piece->na - a);
+			uint8_t run[SD_CONVERT_RUN * 8];
+			uint8_t *at = target + a * plan->a.to * plan->target_size;
+			bool direct = plan->a.to == 1;
+
+			load_run(cpu, work, source + a * plan->a.from * plan->source_size, piece->a + a, scale, count,
+				 direct ? at : run);
+			if (!direct)
+				copy_strided(run, 1, at, plan->a.to, plan->target_size, count);
+		}
+	}
+}
+
+/* A tile goes through memory of its own where it is cast, or where a side has gaps between its elements. */
+static void do_tile(const struct cpu *cpu, const struct work *work, const struct piece *piece)
+{
+	const struct sd_transpose *plan = &work->plan;
+	_Alignas(SD_LINE) uint8_t tile[SD_CONVERT_RUN * SD_CONVERT_RUN * 8];
+	size_t size = plan->target_size, row = SD_CONVERT_RUN * size;
+
+	for (uint64_t b = 0; b < piece->nb; b++)
+		load_run(cpu, work, piece->source + b * plan->b.from * plan->source_size, piece->a,
+			 piece->scale + sd_lane_scale(&plan->b, piece->b + b), piece->na, tile + b * row);
+	if (plan->b.to == 1) {
+		cpu->kernels->turn[sd_kernels_size(plan->target_size)](tile, row, piece->target, plan->a.to * size,
+									piece->na, piece->nb, work->streaming);
+		return;
+	}
+	for (uint64_t a = 0; a < piece->na; a++)
+		for (uint64_t b = 0; b < piece->nb; b++)
+			memcpy(piece->target + (a * plan->a.to + b * plan->b.to) * size, tile + b * row + a * size, size);
+}
+
+static void do_tiles(const struct cpu *cpu, const struct work *work, const struct piece *piece)
+{
+	const struct sd_transpose *plan = &work->plan;
+
+	for (uint64_t b = 0; b < piece->nb; b += SD_CONVERT_RUN)
+		for (uint64_t a = 0; a < piece->na; a += SD_CONVERT_RUN) {
+			struct piece tile = {
+				.source = piece->source + (a * plan->a.from + b * plan->b.from) * plan->source_size,
+				.target = piece->target + (a * plan->a.to + b * plan->b.to) * plan->target_size,
+				.scale = piece->scale,
+				.a = piece->a + a,
+				.b = piece->b + b,
+				.na = least(SD_CONVERT_RUN, piece->na - a),
+				.nb = least(SD_CONVERT_RUN, piece->nb - b),
+			};
+
+			do_tile(cpu, work, &tile);
+		}
+}
+
+static void do_piece(const struct cpu *cpu, const struct work *work, const struct piece *piece)
+{
+	const struct sd_transpose *plan = &work->plan;
+
+	if (plan->rows)
+		do_rows(cpu, work, piece);
+	else if (plan->bytes && plan->a.from == 1 && plan->b.to == 1)
+		cpu->kernels->turn[sd_kernels_size(plan->target_size)](
+			piece->source, plan->b.from * plan->source_size, piece->target, plan->a.to * plan->target_size,
+			piece->na, piece->nb, work->streaming);
+	else
+		do_tiles(cpu, work, piece);
+}
+
+/* Units are numbered along b first, then a, then the loops, so that threads write to neighbouring places. */
+static void do_unit(const struct cpu *cpu, const struct work *work, uint64_t unit)
+{
+	const struct sd_transpose *plan = &work->plan;
+	uint64_t units_b = pieces_of(plan->b.size, work->b), units_a = pieces_of(plan->a.size, work->a);
+	uint64_t b = unit % units_b * work->b, a = unit / units_b % units_a * work->a;
+	uint64_t loop = unit / units_b / units_a * work->loops;
+	uint64_t end = loop + least(work->loops, plan->loops - loop);
+
+	for (; loop < end; loop++) {
+		struct sd_place place = sd_transpose_place(plan, loop);
+		struct piece piece = {
+			.source = (const uint8_t *)work->job->source +
+				  (place.from + a * plan->a.from + b * plan->b.from) * plan->source_size,
+			.target = (uint8_t *)work->job->target +
+				  (place.to + a * plan->a.to + b * plan->b.to) * plan->target_size,
+			.scale = place.scale,
+			.a = a,
+			.b = b,
+			.na = least(work->a, plan->a.size - a),
+			.nb = least(work->b, plan->b.size - b),
+		};
+
+		do_piece(cpu, work, &piece);
+	}
+}
+
+/* Takes units until there are none left. */
+static void do_batch(struct cpu *cpu)
+{
+	size_t at = 0;
+
+	for (;;) {
+		uint64_t unit = atomic_fetch_add(&cpu->next, 1);
+
+		while (at < cpu->count && unit >= cpu->work[at].end)
+			at++;
+		if (at == cpu->count)
+			break;
+		do_unit(cpu, &cpu->work[at], unit - cpu->work[at].first);
+	}
+	cpu->kernels->end();
+}
+
+static void *help(void *arg)
+{
+	struct cpu *cpu = arg;
+	uint64_t seen = 0;
+
+	pthread_mutex_lock(&cpu->lock);
+	for (;;) {
+		while (cpu->round == seen && !cpu->closing)
+			pthread_cond_wait(&cpu->begin, &cpu->lock);
+		if (cpu->closing)
+			break;
+		seen = cpu->round;
+		pthread_mutex_unlock(&cpu->lock);
+		do_batch(cpu);
+		pthread_mutex_lock(&cpu->lock);
+		if (--cpu->busy == 0)
+			pthread_cond_signal(&cpu->done);
+	}
+	pthread_mutex_unlock(&cpu->lock);
+	return NULL;
+}
+
+/* Cuts the work into units and has all threads do them. One unit is not worth waking anybody. */
+static void run_batch(struct cpu *cpu)
+{
+	uint64_t units = cpu->count > 0 ? cpu->work[cpu->count - 1].end : 0;
+	bool alone = cpu->helpers == 0 || units < 2;
+
+	atomic_store(&cpu->next, 0);
+	if (alone) {
+		do_batch(cpu);
+		return;
+	}
+	pthread_mutex_lock(&cpu->lock);
+	cpu->busy = cpu->helpers;
+	cpu->round++;
+	pthread_cond_broadcast(&cpu->begin);
+	pthread_mutex_unlock(&cpu->lock);
+	do_batch(cpu);
+	pthread_mutex_lock(&cpu->lock);
+	while (cpu->busy > 0)
+		pthread_cond_wait(&cpu->done, &cpu->lock);
+	pthread_mutex_unlock(&cpu->lock);
+}
+
+/* How much of a, b and the loops a unit has: whole lines, where there is something to turn. */
+static void cut(struct work *work, uint64_t first)
+{
+	const struct sd_transpose *plan = &work->plan;
+	uint64_t line = plan->rows ? 1 : SD_CONVERT_RUN;
+	uint64_t room = UNIT_BYTES / plan->target_size;
+	uint64_t band;
+
+	work->a = least(plan->a.size, plan->rows ? room : UNIT_STRETCH);
+	band = room / work->a / line * line;
+	work->b = least(plan->b.size, band > line ? band : line);
+	work->loops = room / work->a / work->b;
+	work->loops = work->loops > 1 ? work->loops : 1;
+	work->first = first;
+	work->end = first + pieces_of(plan->a.size, work->a) * pieces_of(plan->b.size, work->b) *
+				    pieces_of(plan->loops, work->loops);
+	work->streaming = plan->a.size * plan->b.size * plan->loops >= STREAM_BYTES / plan->target_size;
+}
+
+static enum sd_device_result run(struct sd_device *device, const struct sd_job *jobs, size_t count)
+{
+	struct cpu *cpu = (struct cpu *)device;
+	uint64_t units = 0;
+
+	cpu->count = 0;
+	for (size_t i = 0; i < count; i++) {
+		struct work *work = &cpu->work[cpu->count];
+		enum sd_device_result result = sd_transpose_plan(&jobs[i], &work->plan, device->failure);
+
+		if (result != SD_DEVICE_OK)
+			return result;
+		if (work->plan.loops == 0)
+			continue;
+		work->job = &jobs[i];
+		cut(work, units);
+		units = work->end;
+		if (++cpu->count < BATCH)
+			continue;
+		run_batch(cpu);
+		cpu->count = 0;
+		units = 0;
+	}
+	run_batch(cpu);
+	return SD_DEVICE_OK;
+}
+
+static void close_cpu(struct sd_device *device)
+{
+	struct cpu *cpu = (struct cpu *)device;
+
+	pthread_mutex_lock(&cpu->lock);
+	cpu->closing = true;
+	pthread_cond_broadcast(&cpu->begin);
+	pthread_mutex_unlock(&cpu->lock);
+	for (unsigned i = 0; i < cpu->helpers; i++)
+		pthread_join(cpu->threads[i], NULL);
+	pthread_cond_destroy(&cpu->done);
+	pthread_cond_destroy(&cpu->begin);
+	pthread_mutex_destroy(&cpu->lock);
+	free(cpu->threads);
+	free(cpu);
+}
+
+/* As many as may run; no more than anybody has. */
+static unsigned threads_allowed(void)
+{
+	cpu_set_t set;
+
+	if (sched_getaffinity(0, sizeof(set), &set) != 0)
+		return 1;
+	return (unsigned)CPU_COUNT(&set);
+}
+
+/* Signals are for the thread that runs the tool. */
+static bool start_helpers(struct cpu *cpu, unsigned count)
+{
+	sigset_t all, before;
+	bool ok = true;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	for (unsigned i = 0; i < count && ok; i++) {
+		ok = pthread_create(&cpu->threads[i], NULL, help, cpu) == 0;
+		cpu->helpers += ok;
+	}
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return ok;
+}
+
+enum sd_device_result sd_device_open_cpu(unsigned threads, struct sd_device **device)
+{
+	static const struct sd_device_ops ops = {run, close_cpu};
+	struct cpu *cpu = calloc(1, sizeof(*cpu));
+
+	*device = NULL;
+	if (!cpu)
+		return SD_DEVICE_NOMEM;
+	if (threads == 0)
+		threads = threads_allowed();
+	cpu->device.ops = &ops;
+	cpu->kernels = sd_kernels_pick(getenv("SD_KERNELS"));
+	pthread_mutex_init(&cpu->lock, NULL);
+	pthread_cond_init(&cpu->begin, NULL);
+	pthread_cond_init(&cpu->done, NULL);
+	snprintf(cpu->name, sizeof(cpu->name), "cpu, %u thread%s, %s", threads, threads == 1 ? "" : "s",
+		 cpu->kernels->name);
+	cpu->device.name = cpu->name;
+	cpu->threads = calloc(threads, sizeof(*cpu->threads));
+	if (!cpu->threads || !start_helpers(cpu, threads - 1)) {
+		close_cpu(&cpu->device);
+		return SD_DEVICE_NOMEM;
+	}
+	*device = &cpu->device;
+	return SD_DEVICE_OK;
+}

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What differs from one instruction set to the next: turning a 2-D piece, and casts. All give the same results. */
+#ifndef SD_MOVE_KERNELS_H
+#define SD_MOVE_KERNELS_H
+
+#include "move/convert.h"
+
+/*
+ * Turns na by nb elements of one size: target[ia * target_step + ib * size] = source[ib * source_step + ia * size], in bytes,
+ * with no alignment asked for. streaming: whole lines of the target may go past the caches; call sd_kernels_end
+ * before anyone else looks at them.
+ */
+typedef void sd_turn(const uint8_t *source, size_t source_step, uint8_t *target, size_t target_step, size_t na, size_t nb,
+		     bool streaming);
+
+/* A line of memory: pieces of this many bytes each way are what the kernels work in. */
+#define SD_LINE 64
+
+struct sd_kernels {
+	const char *name;
+	sd_turn *turn[4]; /* of 1, 2, 4 and 8 bytes */
+	struct sd_converter convert;
+	void (*end)(void); /* makes streamed lines visible to other threads */
+};
+
+extern const struct sd_kernels sd_kernels_plain;
+#ifdef __x86_64__
+extern const struct sd_kernels sd_kernels_avx2, sd_kernels_avx512;
+#endif
+
+/* The best that this machine can run; or, if it can, the one of that name ("plain", "avx2", "avx512"; NULL: no wish). */
+const struct sd_kernels *sd_kernels_pick(const char *name);
+
+/* The number of a size in turn[]. */
+static inline unsigned sd_kernels_size(unsigned size)
+{
+	return size == 1 ? 0 : size == 2 ? 1 : size == 4 ? 2 : 3;
+}
+
+#endif

@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Every cast, of every element where there are few enough, against the exact value rounded slowly. */
+#include "move/convert.h"
+#include "move/transpose.h"
+#include "exact.h"
+
+#include <criterion/criterion.h>
+#include <inttypes.h>
+
+static const enum sd_dtype makes[] = {SD_BF16, SD_F16, SD_F32, SD_F64};
+#define MAKES (sizeof(makes) / sizeof(*makes))
+
+/* Elements collected, to be cast by every converter as a run. */
+struct run {
+	enum sd_dtype from;
+	size_t count;
+	uint8_t data[SD_CONVERT_RUN * 8];
+};
+
+static void check_one(const char *who, enum sd_dtype from, enum sd_dtype to, uint64_t bits, uint64_t got)
+{
+	uint64_t want = exact_cast(from, to, bits, NULL);
+
+	if (got != want)
+		cr_assert_fail("%s: %s %#" PRIx64 " to %s: %#" PRIx64 ", not %#" PRIx64, who, sd_dtype_name(from), bits,
+			 sd_dtype_name(to), got, want);
+}
+
+static uint64_t element(const uint8_t *data, unsigned size, size_t i)
+{
+	uint64_t bits = 0;
+
+	memcpy(&bits, data + i * size, size);
+	return bits;
+}
+
+static void check_run(const char *who, const struct sd_converter *converter, const struct run *run)
+{
+	unsigned size = sd_dtype_size(run->from);
+
+	for (size_t k = 0; k < MAKES; k++) {
+		float values[SD_CONVERT_RUN];
+		uint8_t out[SD_CONVERT_RUN * 8 + 1];
+		unsigned to_size = sd_dtype_size(makes[k]);
+
+		memset(out, 0xa5, sizeof(out));
+		converter->decode(run->from, run->data, run->count, values);
+		converter->encode(makes[k], values, out, run->count);
+		for (size_t i = 0; i < run->count; i++)
+			check_one(who, run->from, makes[k], element(run->data, size, i), element(out, to_size, i));
+		cr_assert_eq(out[run->count * to_size], 0xa5, "written too far");
+	}
+}
+
+static void flush(struct run *run)
+{
+	static const struct sd_converter plain = {sd_decode_plain, sd_encode_plain};
+	unsigned size = sd_dtype_size(run->from);
+
+	if (run->count == 0)
+		return;
+	check_run("plain", &plain, run);
+#ifdef __x86_64__
+	static const struct sd_converter avx2 = {sd_decode_avx2, sd_encode_avx2};
+
+	if (__builtin_cpu_supports("avx2"))
+		check_run("avx2", &avx2, run);
+#endif
+	for (size_t k = 0; k < MAKES; k++)
+		for (size_t i = 0; i < run->count; i++) {
+			uint64_t bits = element(run->data, size, i);
+
+			check_one("scalar", run->from, makes[k], bits,
+				  sd_element_encode((uint8_t)makes[k], sd_element_decode((uint8_t)run->from, bits)));
+		}
+	run->count = 0;
+}
+
+static void add(struct run *run, uint64_t bits)
+{
+	unsigned size = sd_dtype_size(run->from);
+
+	memcpy(run->data + run->count++ * size, &bits, size);
+	if (run->count == SD_CONVERT_RUN)
+		flush(run);
+}
+
+static void all_of(enum sd_dtype from)
+{
+	struct run run = {from, 0, {0}};
+
+	for (uint64_t bits = 0; bits >> sd_dtype_bits(from) == 0; bits++)
+		add(&run, bits);
+	flush(&run);
+}
+
+Test(convert, every_f8)
+{
+	all_of(SD_F8_E4M3);
+	all_of(SD_F8_E5M2);
+}
+
+Test(convert, every_bf16)
+{
+	all_of(SD_BF16);
+}
+
+Test(convert, every_f16)
+{
+	all_of(SD_F16);
+}
+
+/* What lies halfway between neighbours of a narrower dtype, exactly and a bit to either side. */
+static void halfways(enum sd_dtype from, enum sd_dtype narrow, uint64_t first, uint64_t count, uint64_t step)
+{
+	struct run run = {from, 0, {0}};
+	uint64_t sign = 1ULL << (sd_dtype_bits(from) - 1);
+
+	for (uint64_t i = 0; i < count; i++) {
+		uint64_t bits = first + i * step;
+		double low = exact_value(narrow, bits), high = exact_value(narrow, bits + 1);
+		uint64_t middle;
+
+		/* Infinity stands for the number that would follow the largest. */
+		if (isinf(high))
+			high = low + (low - exact_value(narrow, bits - 1));
+		if (isnan(low) || isnan(high) || isinf(low))
+			continue;
+		middle = exact_element(from, low / 2 + high / 2);
+		for (uint64_t near = middle - 2; near <= middle + 2; near++) {
+			add(&run, near);
+			add(&run, near | sign);
+		}
+	}
+	flush(&run);
+}
+
+Test(convert, halfway_of_16_bits)
+{
+	halfways(SD_F32, SD_F16, 1, 0x7c00, 1);
+	halfways(SD_F32, SD_BF16, 1, 0x7f80, 1);
+	halfways(SD_F64, SD_F16, 1, 0x7c00, 1);
+	halfways(SD_F64, SD_BF16, 1, 0x7f80, 1);
+}
+
+Test(convert, halfway_of_32_bits)
+{
+	halfways(SD_F64, SD_F32, 1, 20000, 1);
+	halfways(SD_F64, SD_F32, 0x007f0000, 0x10100, 1);
+	halfways(SD_F64, SD_F32, 0x7f7ff000, 0x1000, 1);
+	halfways(SD_F64, SD_F32, 0x12345, 20000, 0x187f3);
+}
+
+Test(convert, random_bits)
+{
+	struct run single = {SD_F32, 0, {0}}, wide = {SD_F64, 0, {0}};
+	uint64_t seed = 1;
+
+	for (int i = 0; i < 300000; i++) {
+		uint64_t bits = exact_random(&seed);
+
+		add(&single, bits & 0xffffffffU);
+		add(&wide, bits);
+		/* Few random doubles are in a float's range: make some. */
+		add(&wide, (bits & 0x800fffffffffffffU) | ((840 + (bits >> 52 & 0x1ff) % 330) << 52));
+	}
+	flush(&single);
+	flush(&wide);
+}
+
+Test(convert, boundaries)
+{
+	static const uint64_t singles[] = {0, 1, 0x007fffff, 0x00800000, 0x33000000, 0x33000001, 0x387fe000, 0x387fffff,
+					   0x38800000, 0x477fe000, 0x477fefff, 0x477ff000, 0x47800000, 0x7f7f7fff,
+					   0x7f7f8000, 0x7f7fffff, 0x7f800000, 0x7f800001, 0x7fbfffff, 0x7fc00000,
+					   0x7fffffff};
+	struct run run = {SD_F32, 0, {0}};
+
+	for (size_t i = 0; i < sizeof(singles) / sizeof(*singles); i++) {
+		add(&run, singles[i]);
+		add(&run, singles[i] | 0x80000000U);
+	}
+	flush(&run);
+	cr_assert_eq(sd_f16_of_f32(0x477fefff), 0x7bff, "just below 65520 is 65504");
+	cr_assert_eq(sd_f16_of_f32(0x477ff000), 0x7c00, "65520 is infinity");
+	cr_assert_eq(sd_f16_of_f32(0x80000000), 0x8000, "-0.0");
+	cr_assert_eq(sd_bf16_of_f32(0x3f808000), 0x3f80, "a tie goes to the even neighbour below");
+	cr_assert_eq(sd_bf16_of_f32(0x3f818000), 0x3f82, "a tie goes to the even neighbour above");
+	cr_assert_eq(sd_f32_of_f8_e4m3(0x7e), sd_bits_of_float(448), "the largest F8_E4M3");
+}
+
+/* F64 to 16 bits rounds twice, as torch does: this value is just above a tie of F16, and float32 makes it the tie. */
+Test(convert, doubles_round_twice)
+{
+	double value = 1 + 0x1p-11 + 0x1p-40;
+	uint64_t bits;
+
+	memcpy(&bits, &value, sizeof(bits));
+	cr_assert_eq(sd_f16_of_f32(sd_f32_of_f64(bits)), 0x3c00);
+}
+
+Test(convert, which_exist)
+{
+	static const enum sd_dtype floats[] = {SD_BF16, SD_F16, SD_F32, SD_F64};
+
+	for (int from = 0; from < SD_DTYPES; from++)
+		for (int to = 0; to < SD_DTYPES; to++) {
+			bool reads = from == SD_F8_E4M3 || from == SD_F8_E5M2, made = false;
+
+			for (size_t i = 0; i < sizeof(floats) / sizeof(*floats); i++) {
+				reads = reads || from == (int)floats[i];
+				made = made || to == (int)floats[i];
+			}
+			cr_assert_eq(sd_cast_exists((enum sd_dtype)from, (enum sd_dtype)to),
+				     (from == to && sd_dtype_size((enum sd_dtype)from) > 0) || (reads && made), "%s to %s",
+				     sd_dtype_name((enum sd_dtype)from), sd_dtype_name((enum sd_dtype)to));
+		}
+}

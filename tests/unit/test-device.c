@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The CPU device, with every kernel that this machine can run, against the naive reference. */
+#include "move/kernels.h"
+#include "jobs.h"
+
+#include <criterion/criterion.h>
+
+static struct sd_device *open_cpu(const char *kernels, unsigned threads)
+{
+	struct sd_device *device;
+
+	setenv("SD_KERNELS", kernels, 1);
+	cr_assert_eq(sd_device_open_cpu(threads, &device), SD_DEVICE_OK);
+	cr_assert_not_null(strstr(device->name, "cpu"));
+	return device;
+}
+
+static bool can_run(const char *kernels)
+{
+	return strcmp(sd_kernels_pick(kernels)->name, kernels) == 0;
+}
+
+static void check(struct sd_device *device, uint64_t seed, uint64_t elements)
+{
+	struct case_ c;
+
+	case_make(&c, seed, elements);
+	cr_assert_eq(device->ops->run(device, &c.job, 1), SD_DEVICE_OK, "%s: %s", c.text, device->failure);
+	cr_assert(case_holds(&c), "%s: %s", device->name, c.text);
+	case_free(&c);
+}
+
+static void many(const char *kernels)
+{
+	static const unsigned threads[] = {1, 2, 3, 7};
+
+	if (!can_run(kernels))
+		cr_skip_test("this machine cannot run it");
+	for (unsigned t = 0; t < 4; t++) {
+		struct sd_device *device = open_cpu(kernels, threads[t]);
+
+		for (uint64_t seed = 0; seed < 600; seed++)
+			check(device, seed * 4 + t, seed % 3 == 0 ? 60 : 6000);
+		for (uint64_t seed = 0; seed < 8; seed++)
+			check(device, 100000 + seed * 4 + t, 1 << 20);
+		device->ops->close(device);
+	}
+}
+
+Test(device, plain)
+{
+	many("plain");
+}
+
+Test(device, avx2)
+{
+	many("avx2");
+}
+
+Test(device, avx512)
+{
+	many("avx512");
+}
+
+/* Two sizes, just on and off a kernel's tile, at a line and off it, of every size of element. */
+static void around_the_tile(const char *kernels)
+{
+	static const uint8_t dtypes[] = {SD_U8, SD_U16, SD_U32, SD_U64};
+	static const uint64_t sizes[] = {1, 2, 7, 8, 9, 15, 16, 31, 32, 33, 63, 64, 65, 127, 128, 200};
+	enum { count = sizeof(sizes) / sizeof(*sizes), most = 200 * 200 * 8 };
+	_Alignas(64) static uint8_t source[most], target[most + 128], want[most];
+	struct sd_device *device;
+	uint64_t seed = 7;
+
+	if (!can_run(kernels))
+		return;
+	device = open_cpu(kernels, 1);
+	for (size_t i = 0; i < most; i++)
+		source[i] = (uint8_t)exact_random(&seed);
+	for (size_t n = 0; n < count * count * 4; n++) {
+		uint64_t rows = sizes[n % count], columns = sizes[n / count % count];
+		unsigned d = (unsigned)(n / count / count);
+		size_t bytes = rows * columns * sd_dtype_size((enum sd_dtype)dtypes[d]);
+		size_t off = pick(&seed, 2) * pick(&seed, 64);
+		struct sd_job job = {
+			.source = source,
+			.target = target + off,
+			.source_count = rows * columns,
+			.target_count = rows * columns,
+			.move = {.rank = 2, .dim = {{rows, columns, 1}, {columns, 1, rows}}},
+			.source_dtype = dtypes[d],
+			.target_dtype = dtypes[d],
+		};
+
+		memset(target, POISON, sizeof(target));
+		naive(&job, want);
+		cr_assert_eq(device->ops->run(device, &job, 1), SD_DEVICE_OK);
+		cr_assert(memcmp(target + off, want, bytes) == 0, "%s: %zu by %zu of %s", device->name, (size_t)rows,
+			  (size_t)columns, sd_dtype_name((enum sd_dtype)dtypes[d]));
+		for (size_t i = 0; i < off; i++)
+			cr_assert_eq(target[i], POISON);
+		for (size_t i = off + bytes; i < sizeof(target); i++)
+			cr_assert_eq(target[i], POISON);
+	}
+	device->ops->close(device);
+}
+
+Test(device, sizes_around_the_tile)
+{
+	around_the_tile("plain");
+	around_the_tile("avx2");
+	around_the_tile("avx512");
+}
+
+/* More jobs than are planned at a time, in one call. */
+Test(device, many_jobs_at_once)
+{
+	enum { count = 150 };
+	static struct case_ cases[count];
+	static struct sd_job jobs[count];
+	struct sd_device *device = open_cpu("", 3);
+
+	for (size_t i = 0; i < count; i++) {
+		case_make(&cases[i], 5000 + i, i % 7 == 0 ? 100000 : 500);
+		jobs[i] = cases[i].job;
+	}
+	cr_assert_eq(device->ops->run(device, jobs, count), SD_DEVICE_OK);
+	for (size_t i = 0; i < count; i++) {
+		cr_assert(case_holds(&cases[i]), "%s", cases[i].text);
+		case_free(&cases[i]);
+	}
+	cr_assert_eq(device->ops->run(device, NULL, 0), SD_DEVICE_OK);
+	device->ops->close(device);
+}
+
+Test(device, nothing_to_move)
+{
+	struct sd_device *device = open_cpu("", 2);
+	struct sd_job job = {
+		.move = {.rank = 2, .dim = {{0, 5, 1}, {5, 1, 0}}},
+		.source_dtype = SD_BF16,
+		.target_dtype = SD_F32,
+	};
+
+	cr_assert_eq(device->ops->run(device, &job, 1), SD_DEVICE_OK);
+	device->ops->close(device);
+}
+
+static void refused(struct sd_job job, const char *why)
+{
+	struct sd_device *device = open_cpu("", 1);
+
+	cr_assert_eq(device->ops->run(device, &job, 1), SD_DEVICE_FAILED, "%s", why);
+	cr_assert_not_null(strstr(device->failure, why), "%s, not %s", device->failure, why);
+	device->ops->close(device);
+}
+
+Test(device, what_cannot_be_is_refused)
+{
+	uint8_t source[64] = {0}, target[64];
+	struct sd_job good = {
+		.source = source,
+		.target = target,
+		.source_count = 8,
+		.target_count = 8,
+		.move = {.rank = 1, .dim = {{8, 1, 1}}},
+		.source_dtype = SD_BF16,
+		.target_dtype = SD_F32,
+	};
+	struct sd_job job = good;
+
+	job.target_dtype = SD_U32;
+	refused(job, "no such cast");
+	job = good;
+	job.source_dtype = job.target_dtype = SD_F4;
+	refused(job, "no such cast");
+	job = good;
+	job.source_count = 7;
+	refused(job, "leaves its buffers");
+	job = good;
+	job.move.to = UINT64_MAX;
+	refused(job, "leaves its buffers");
+	job = good;
+	job.scale.data = source;
+	job.scale.dtype = SD_F64;
+	job.scale.dim[0].block = 1;
+	refused(job, "no such scale");
+	job = good;
+	job.scale.data = source;
+	job.scale.dtype = SD_F32;
+	refused(job, "no such scale");
+}
