@@ -14,11 +14,14 @@ unit_tests = \
 	%D%/unit/test-convert \
 	%D%/unit/test-cuda-index \
 	%D%/unit/test-device \
+	%D%/unit/test-map-edit \
+	%D%/unit/test-map-parse \
+	%D%/unit/test-map-plan \
 	%D%/unit/test-move \
 	%D%/unit/test-shard \
 	%D%/unit/test-stream
 
-EXTRA_DIST += %D%/unit/exact.h %D%/unit/jobs.h
+EXTRA_DIST += %D%/unit/exact.h %D%/unit/jobs.h %D%/unit/map.h
 
 if HAVE_CRITERION
 AM_CPPFLAGS += $(CRITERION_CFLAGS)
