@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * How fast the CPU device turns matrices, as a fraction of memcpy over the same bytes, with the same number of threads:
- *     make -C BUILD contrib/bench/kernel-bench && BUILD/contrib/bench/kernel-bench [THREADS [REPEATS]]
- * Each matrix is a job of its own, as sd-transpose gives them. Medians of pairs, taken in turn.
+ *     make -C BUILD contrib/bench/kernel-bench && BUILD/contrib/bench/kernel-bench [THREADS [REPEATS [ELEMENTS]]]
+ * ELEMENTS picks a line by the beginning of its name. Each matrix is a job of its own, as sd-transpose gives them. Medians of pairs, taken in turn.
  */
 #include "move/device.h"
 
@@ -120,11 +120,12 @@ int main(int argc, char **argv)
 	int repeats = argc > 2 ? atoi(argv[2]) : 9;
 	uint8_t *source = aligned_alloc(4096, ROOM), *target = aligned_alloc(4096, ROOM);
 	float scales[4096];
+	const char *only = argc > 3 ? argv[3] : "";
 	struct sd_device *device;
 
 	if (threads < 1 || threads > 64 || repeats < 1 || repeats > 99 || !source || !target ||
 	    sd_device_open_cpu(threads, &device) != SD_DEVICE_OK) {
-		fprintf(stderr, "usage: kernel-bench [THREADS [REPEATS]]\n");
+		fprintf(stderr, "usage: kernel-bench [THREADS [REPEATS [ELEMENTS]]]\n");
 		return 2;
 	}
 	/* Numbers of an ordinary size. */
@@ -143,6 +144,8 @@ int main(int argc, char **argv)
 			double copies[99], turns[99], moved;
 			char name[32];
 
+			if (strncmp(kinds[k].name, only, strlen(only)) != 0)
+				continue;
 			count = count < COUNT ? count : COUNT;
 			moved = (double)(elements * count * (in + out));
 			/* memcpy of as many bytes in all: the mean of what is read and what is written. */

@@ -175,8 +175,8 @@ struct sd_converter {
 sd_decode sd_decode_plain;
 sd_encode sd_encode_plain;
 #ifdef __x86_64__
-sd_decode sd_decode_avx2; /* the same results; need AVX2 */
-sd_encode sd_encode_avx2;
+sd_decode sd_decode_avx2, sd_decode_avx512; /* the same results; for machines that have these, AVX-512 with F, BW, DQ and VL */
+sd_encode sd_encode_avx2, sd_encode_avx512;
 #endif
 
 #endif

@@ -23,12 +23,12 @@ struct sd_kernels {
 	void (*end)(void); /* makes streamed lines visible to other threads */
 };
 
-extern const struct sd_kernels sd_kernels_plain;
+extern const struct sd_kernels sd_kernels_plain, sd_kernels_v128;
 #ifdef __x86_64__
 extern const struct sd_kernels sd_kernels_avx2, sd_kernels_avx512;
 #endif
 
-/* The best that this machine can run; or, if it can, the one of that name ("plain", "avx2", "avx512"; NULL: no wish). */
+/* The best that this machine can run; or, if it can, the one of that name ("plain", "v128", "avx2", "avx512"; NULL: no wish). */
 const struct sd_kernels *sd_kernels_pick(const char *name);
 
 /* The number of a size in turn[]. */

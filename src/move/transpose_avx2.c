@@ -18,6 +18,7 @@
 #define HI_64 _mm256_unpackhi_epi64
 #define STORE(at, vector) _mm256_storeu_si256((__m256i *)(void *)(at), vector)
 #define STREAM(at, vector) _mm256_stream_si256((__m256i *)(void *)(at), vector)
+#define FENCE _mm_sfence()
 
 ISA static inline __m256i load_pieces(const uint8_t *at, size_t apart)
 {

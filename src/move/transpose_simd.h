@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The kernels of one x86 instruction set, included once by each, which defines before:
+ * The kernels of one instruction set, included once by each, which defines before:
  *     ISA           the attribute that lets a function use it
  *     VECTOR        its vector, of LANES pieces of 16 bytes
  *     load_pieces   makes one of pieces that lie a distance apart
  *     LO_n, HI_n    interleave the low and the high halves of two vectors, n bits at a time, in each lane
- *     STORE, STREAM at any address; at a multiple of the vector's size and past the caches
+ *     STORE, STREAM at any address; at a multiple of the vector's size and, where there is such a thing, past the caches
+ *     FENCE         makes what was streamed visible to others
  *
  * A tile is a line by a line. It is copied first, row by row, because rows of 4 KiB apart fight for the same few places of
  * the cache; vectors then hold the same 16 bytes of far rows in their lanes, and 16 / size rows interleaved with one
@@ -119,5 +120,5 @@ TURN_PIECES(64, 8)
 
 static void end(void)
 {
-	_mm_sfence();
+	FENCE;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Every cast, of every element where there are few enough, against the exact value rounded slowly. */
-#include "move/convert.h"
+#include "move/kernels.h"
 #include "move/transpose.h"
 #include "exact.h"
 
@@ -63,8 +63,12 @@ static void flush(struct run *run)
 #ifdef __x86_64__
 	static const struct sd_converter avx2 = {sd_decode_avx2, sd_encode_avx2};
 
-	if (__builtin_cpu_supports("avx2"))
+	static const struct sd_converter avx512 = {sd_decode_avx512, sd_encode_avx512};
+
+	if (strcmp(sd_kernels_pick("avx2")->name, "avx2") == 0)
 		check_run("avx2", &avx2, run);
+	if (strcmp(sd_kernels_pick("avx512")->name, "avx512") == 0)
+		check_run("avx512", &avx512, run);
 #endif
 	for (size_t k = 0; k < MAKES; k++)
 		for (size_t i = 0; i < run->count; i++) {
