@@ -1,3 +1,7 @@
+EXTRA_DIST += \
+	%D%/HACKING %D%/packages %D%/build %D%/check %D%/demo \
+	%D%/bench/run %D%/bench/torch-peer
+
 # Never part of a test: measures whole pipelines, with 3.4 GB of input and of output in BENCH_DIR (/var/tmp/sd-bench).
 EXTRA_PROGRAMS = contrib/bench/kernel-bench contrib/bench/make-checkpoint contrib/bench/peak
 contrib_bench_kernel_bench_LDADD = libsd.a -lm

@@ -1,9 +1,11 @@
 # Every test speaks TAP, so that `make check` counts test cases and not programs. By hand: tests/NAME, or build/tests/unit/test-NAME.
+# lsan.supp is about Criterion itself, which never frees what CRITERION_OUTPUTS says.
 LOG_DRIVER = env AM_TAP_AWK='$(AWK)' $(SHELL) $(top_srcdir)/build-aux/tap-driver.sh
 AM_TESTS_ENVIRONMENT = \
 	SD_TOOLS='$(abs_top_builddir)'; export SD_TOOLS; \
 	MANDOC='$(MANDOC)'; export MANDOC; \
-	CRITERION_OUTPUTS=tap:-; export CRITERION_OUTPUTS;
+	CRITERION_OUTPUTS=tap:-; export CRITERION_OUTPUTS; \
+	LSAN_OPTIONS='suppressions=$(abs_top_srcdir)/tests/lsan.supp:print_suppressions=0'; export LSAN_OPTIONS;
 
 # Unit tests, one line each: unit/test-NAME is made from unit/test-NAME.c.
 unit_tests = \
@@ -12,6 +14,7 @@ unit_tests = \
 	%D%/unit/test-cuda-index \
 	%D%/unit/test-device \
 	%D%/unit/test-move \
+	%D%/unit/test-shard \
 	%D%/unit/test-stream
 
 EXTRA_DIST += %D%/unit/exact.h %D%/unit/jobs.h
@@ -30,12 +33,13 @@ test_scripts = \
 	%D%/golden-ways \
 	%D%/there-and-back \
 	%D%/compose \
+	%D%/bad-input \
 	%D%/stops \
 	%D%/all-tools \
 	%D%/man-pages \
 	%D%/run-examples
 TESTS += $(test_scripts)
-EXTRA_DIST += $(test_scripts) %D%/tap.sh %D%/golden
+EXTRA_DIST += $(test_scripts) %D%/tap.sh %D%/lsan.supp %D%/golden
 
 # Our files against the safetensors library: needs a python3 that has safetensors and numpy.
 EXTRA_DIST += %D%/reference

@@ -3,6 +3,7 @@ libsd_a_SOURCES += \
 	%D%/checked.h \
 	%D%/dtype.c %D%/dtype.h \
 	%D%/error.c %D%/error.h \
+	%D%/json.c %D%/json.h \
 	%D%/names.c %D%/names.h \
 	%D%/regex.c %D%/regex.h \
 	%D%/signals.c %D%/signals.h \

@@ -226,6 +226,15 @@ enum sd_result sd_chunk_copy(struct sd_chunk *chunk, int out, off_t *position, u
 	return result;
 }
 
+struct sd_chunk sd_chunk_take(struct sd_chunk *chunk, uint64_t length)
+{
+	struct sd_chunk first = *chunk;
+
+	first.length = length;
+	advance(chunk, length);
+	return first;
+}
+
 enum sd_result sd_chunk_skip(struct sd_chunk *chunk, struct sd_error *err)
 {
 	char buffer[BUFFER];

@@ -31,6 +31,9 @@ SD_UNUSED_RESULT enum sd_result sd_chunk_read(struct sd_chunk *chunk, void *buff
 SD_UNUSED_RESULT enum sd_result sd_chunk_copy(struct sd_chunk *chunk, int out, off_t *position, uint64_t length,
 					      struct sd_error *err);
 
+/* The first length bytes (length <= chunk->length) as a chunk of their own, which is to be taken before the rest. */
+struct sd_chunk sd_chunk_take(struct sd_chunk *chunk, uint64_t length);
+
 /* Leaves the rest of the chunk. */
 SD_UNUSED_RESULT enum sd_result sd_chunk_skip(struct sd_chunk *chunk, struct sd_error *err);
 

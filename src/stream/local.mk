@@ -1,8 +1,11 @@
 libsd_a_SOURCES += \
 	%D%/chunk.c %D%/chunk.h \
+	%D%/frame.c %D%/frame.h \
 	%D%/join.c %D%/join.h \
 	%D%/manifest.c %D%/manifest.h \
 	%D%/pump.c %D%/pump.h \
+	%D%/shard.c %D%/shard.h \
 	%D%/sink.h %D%/source.h \
-	%D%/stream.c %D%/stream.h \
+	%D%/reader.c %D%/stream.h \
+	%D%/writer.c \
 	%D%/wire.c %D%/wire.h

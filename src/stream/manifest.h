@@ -85,6 +85,10 @@ struct sd_side_file {
 
 #define SD_LABELS_MAX 32
 
+/* Labels with a meaning of their own: what expert parallelism cuts; what a map stacks from single tensors. */
+#define SD_LABEL_EXPERT "expert"
+#define SD_LABEL_STACKED "stacked"
+
 /*
  * A plan is a function from one manifest to another. The outgoing one borrows texts, shapes, moves and side files from the
  * incoming one, which must outlive it; arrays and what is new are its own.

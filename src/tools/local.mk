@@ -7,3 +7,11 @@ sd_cat_SOURCES = %D%/sd-cat.c $(tool_sources)
 sd_cat_LDADD = $(tool_libs)
 sd_ls_SOURCES = %D%/sd-ls.c $(tool_sources)
 sd_ls_LDADD = $(tool_libs)
+
+bin_PROGRAMS += sd-shard
+sd_shard_SOURCES = %D%/sd-shard.c $(tool_sources)
+sd_shard_LDADD = $(tool_libs)
+
+bin_PROGRAMS += sd-rename
+sd_rename_SOURCES = %D%/sd-rename.c %D%/maps.c %D%/maps.h $(tool_sources)
+sd_rename_LDADD = $(tool_libs)

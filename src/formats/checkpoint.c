@@ -1,0 +1,358 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A checkpoint directory as a source. */
+#include "formats/checkpoint.h"
+#include "base/names.h"
+#include "base/text.h"
+#include "formats/files.h"
+#include "formats/index.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* An index of some millions of keys; a larger one is none. */
+#define INDEX_MAX (1u << 30)
+
+struct listing {
+	struct sd_arena arena;
+	const char **names[SD_ROLE_OTHER]; /* of each role that matters, in natural order */
+	size_t count[SD_ROLE_OTHER], room[SD_ROLE_OTHER];
+};
+
+static bool ends_in(const char *name, const char *end)
+{
+	size_t n = strlen(name), m = strlen(end);
+
+	return n >= m && strcmp(name + n - m, end) == 0;
+}
+
+enum sd_role sd_checkpoint_role(const char *name)
+{
+	static const char *const weights[] = {".bin", ".pt", ".pth", ".ckpt", ".gguf", ".h5", ".msgpack", ".onnx", ".npz",
+					      ".distcp", ".index.json"};
+
+	if (name[0] == '.')
+		return SD_ROLE_OTHER;
+	if (ends_in(name, ".safetensors"))
+		return SD_ROLE_WEIGHTS;
+	if (ends_in(name, ".safetensors.index.json"))
+		return SD_ROLE_INDEX;
+	for (size_t i = 0; i < sizeof(weights) / sizeof(*weights); i++)
+		if (ends_in(name, weights[i]))
+			return SD_ROLE_OTHER;
+	return SD_ROLE_SIDE;
+}
+
+static int natural(const void *a, const void *b)
+{
+	return sd_text_natural(*(const char *const *)a, *(const char *const *)b);
+}
+
+static enum sd_result list_name(struct listing *list, const char *name, struct sd_error *err)
+{
+	enum sd_role role = sd_checkpoint_role(name);
+	char *copy;
+
+	if (role == SD_ROLE_OTHER)
+		return SD_OK;
+	copy = sd_arena_text(&list->arena, name, strlen(name));
+	if (!copy || !sd_array_grow(&list->names[role], list->count[role], &list->room[role], sizeof(*list->names[role])))
+		return sd_fail_memory(err);
+	list->names[role][list->count[role]++] = copy;
+	return SD_OK;
+}
+
+static enum sd_result list_directory(const char *path, struct listing *list, struct sd_error *err)
+{
+	enum sd_result result = SD_OK;
+	struct dirent *entry;
+	DIR *dir = opendir(path);
+
+	if (!dir)
+		return sd_fail_errno(err, errno, "%s", path);
+	for (errno = 0; result == SD_OK && (entry = readdir(dir)); errno = 0)
+		result = list_name(list, entry->d_name, err);
+	if (result == SD_OK && errno)
+		result = sd_fail_errno(err, errno, "%s", path);
+	closedir(dir);
+	for (int role = 0; role < SD_ROLE_OTHER; role++)
+		if (list->count[role])
+			qsort(list->names[role], list->count[role], sizeof(*list->names[role]), natural);
+	return result;
+}
+
+static void free_listing(struct listing *list)
+{
+	for (int role = 0; role < SD_ROLE_OTHER; role++)
+		free(list->names[role]);
+	sd_arena_free(&list->arena);
+}
+
+/* A whole regular file, malloc'd. *data is NULL where it is no regular file or larger than limit; *size is set also then. */
+static enum sd_result read_whole(const char *path, uint64_t limit, void **data, size_t *size, struct sd_error *err)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	enum sd_result result = SD_OK;
+	struct stat st;
+	size_t got = 0;
+
+	*data = NULL;
+	*size = 0;
+	if (fd < 0 || fstat(fd, &st) != 0) {
+		sd_fail_errno(err, errno, "%s", path);
+		if (fd >= 0)
+			close(fd);
+		return SD_IO;
+	}
+	*size = (size_t)st.st_size;
+	if (S_ISREG(st.st_mode) && (uint64_t)st.st_size <= limit) {
+		*data = malloc(*size + 1);
+		result = *data ? sd_read_upto(fd, *data, *size, &got, err) : sd_fail_memory(err);
+		if (result == SD_OK && got < *size)
+			result = sd_fail(err, SD_INPUT, "it changed while it was being read");
+		if (result != SD_OK) {
+			free(*data);
+			*data = NULL;
+			if (!err->said)
+				sd_error_at(err, "%s", path);
+		}
+	}
+	close(fd);
+	return result;
+}
+
+static enum sd_result path_of(struct sd_manifest *m, const char *dir, const char *name, const char **path,
+			      struct sd_error *err)
+{
+	size_t length = strlen(dir);
+
+	while (length > 1 && dir[length - 1] == '/')
+		length--;
+	*path = sd_arena_printf(&m->arena, "%.*s%s%s", (int)length, dir, dir[length - 1] == '/' ? "" : "/", name);
+	return *path ? SD_OK : sd_fail_memory(err);
+}
+
+static enum sd_result add_side(struct sd_manifest *m, const char *dir, const char *name, struct sd_error *err)
+{
+	struct sd_side_file file = {0};
+	const char *path;
+	void *data;
+	enum sd_result result = path_of(m, dir, name, &path, err);
+
+	if (result == SD_OK)
+		result = read_whole(path, SD_SIDE_FILE_MAX, &data, &file.size, err);
+	if (result != SD_OK || !data)
+		return result;
+	file.data = sd_arena_copy(&m->arena, data, file.size);
+	file.name = sd_arena_text(&m->arena, name, strlen(name));
+	free(data);
+	if (!sd_text_is_utf8(name, strlen(name)) || !sd_side_file_name_good(name))
+		return sd_fail(err, SD_INPUT, "%s: a file of this name cannot be carried along", path);
+	if (!file.data || !file.name || !sd_manifest_add_side(m, &file))
+		return sd_fail_memory(err);
+	return SD_OK;
+}
+
+static enum sd_result add_weights(struct sd_source *source, const char *dir, const char *name, struct sd_error *err)
+{
+	unsigned char first[8];
+	const char *path;
+	enum sd_result result = path_of(source->manifest, dir, name, &path, err);
+	struct stat st;
+	size_t got = 0;
+	int fd;
+
+	if (result != SD_OK)
+		return result;
+	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	if (fd < 0)
+		return sd_fail_errno(err, errno, "%s", path);
+	if (fstat(fd, &st) != 0)
+		result = sd_fail_errno(err, errno, "%s", path);
+	else if (!S_ISREG(st.st_mode))
+		result = sd_fail(err, SD_INPUT, "%s is not a file", path);
+	else
+		result = sd_read_upto(fd, first, sizeof(first), &got, err);
+	if (result == SD_OK && got < sizeof(first))
+		result = sd_fail(err, SD_INPUT, "%s is %s: no safetensors file", path, got ? "shorter than 8 bytes" : "empty");
+	if (result != SD_OK) {
+		close(fd);
+		return result;
+	}
+	return sd_files_add(source, fd, path, first, err);
+}
+
+/* ---- with an index ---- */
+
+struct indexed {
+	const char *path; /* of the index */
+	struct sd_index index;
+	struct sd_names keys;  /* to entries */
+	const char **files;    /* natural order */
+	size_t nfiles;
+};
+
+static enum sd_result read_index(const char *path, struct indexed *in, struct sd_error *err)
+{
+	struct sd_names seen = {0};
+	enum sd_result result;
+	size_t size;
+	void *json;
+
+	in->path = path;
+	result = read_whole(path, INDEX_MAX, &json, &size, err);
+	if (result == SD_OK && !json)
+		return sd_fail(err, SD_INPUT, "%s is no index: %zu bytes", path, size);
+	if (result != SD_OK)
+		return result;
+	result = sd_index_parse(json, size, &in->index, err);
+	free(json);
+	if (result != SD_OK)
+		return sd_error_at(err, "%s", path);
+	in->files = calloc(in->index.nentries + 1, sizeof(*in->files));
+	if (!in->files)
+		return sd_fail_memory(err);
+	for (uint32_t i = 0; i < in->index.nentries; i++) {
+		const struct sd_index_entry *entry = &in->index.entries[i];
+
+		if (sd_names_find(&seen, entry->file) == SD_NO_NAME)
+			in->files[in->nfiles++] = entry->file;
+		if (sd_names_add(&seen, entry->file, 0) == SD_NO_NAME || sd_names_add(&in->keys, entry->key, i) == SD_NO_NAME)
+			result = sd_fail_memory(err);
+	}
+	sd_names_free(&seen);
+	qsort(in->files, in->nfiles, sizeof(*in->files), natural);
+	return result;
+}
+
+/* Records from first on came from this file: the index must give them to it. */
+static enum sd_result check_file(const struct indexed *in, const struct sd_manifest *m, size_t first, const char *file,
+				 struct sd_error *err)
+{
+	for (size_t i = first; i < m->nrecords; i++) {
+		const char *key = m->records[i].key;
+		uint32_t number = sd_names_find(&in->keys, key);
+
+		if (number == SD_NO_NAME)
+			return sd_fail(err, SD_INPUT, "%s does not name the key %s, which %s has", in->path, key, file);
+		if (strcmp(in->index.entries[number].file, file) != 0)
+			return sd_fail(err, SD_INPUT, "%s says that the key %s is in %s, but it is in %s", in->path, key,
+				       in->index.entries[number].file, file);
+	}
+	return SD_OK;
+}
+
+/* Every key of the index must have been found. */
+static enum sd_result check_all_there(const struct indexed *in, const struct sd_manifest *m, struct sd_error *err)
+{
+	struct sd_names there = {0};
+	enum sd_result result = SD_OK;
+
+	if (m->nrecords == in->index.nentries)
+		return SD_OK;
+	for (size_t i = 0; i < m->nrecords && result == SD_OK; i++)
+		if (sd_names_add(&there, m->records[i].key, 0) == SD_NO_NAME)
+			result = sd_fail_memory(err);
+	for (size_t i = 0; i < in->index.nentries && result == SD_OK; i++)
+		if (sd_names_find(&there, in->index.entries[i].key) == SD_NO_NAME)
+			result = sd_fail(err, SD_INPUT, "%s says that the key %s is in %s, which does not have it (%zu of %zu keys are missing)",
+					 in->path, in->index.entries[i].key, in->index.entries[i].file,
+					 in->index.nentries - m->nrecords, in->index.nentries);
+	sd_names_free(&there);
+	return result;
+}
+
+static enum sd_result add_indexed_files(struct sd_source *source, const char *dir, const struct indexed *in,
+					struct sd_error *err)
+{
+	const struct sd_manifest *m = source->manifest;
+
+	for (size_t i = 0; i < in->nfiles; i++) {
+		size_t first = m->nrecords;
+		enum sd_result result = add_weights(source, dir, in->files[i], err);
+
+		if (result == SD_IO && !err->said)
+			sd_error_at(err, "%s names a file that cannot be read", in->path);
+		if (result == SD_OK)
+			result = check_file(in, m, first, in->files[i], err);
+		if (result != SD_OK)
+			return result;
+	}
+	return check_all_there(in, m, err);
+}
+
+static enum sd_result add_indexed(struct sd_source *source, const char *dir, const char *name, struct sd_error *err)
+{
+	struct indexed in = {0};
+	const char *path;
+	enum sd_result result = path_of(source->manifest, dir, name, &path, err);
+
+	if (result == SD_OK)
+		result = read_index(path, &in, err);
+	if (result == SD_OK)
+		result = add_indexed_files(source, dir, &in, err);
+	free(in.files);
+	sd_names_free(&in.keys);
+	sd_index_free(&in.index);
+	return result;
+}
+
+/* The one index that counts, or NULL where there is none. */
+static enum sd_result choose_index(const struct listing *list, const char **name, struct sd_error *err)
+{
+	size_t count = list->count[SD_ROLE_INDEX];
+	const char *const *names = list->names[SD_ROLE_INDEX];
+
+	*name = count ? names[0] : NULL;
+	for (size_t i = 0; i < count && count > 1; i++)
+		if (strcmp(names[i], "model.safetensors.index.json") == 0) {
+			*name = names[i];
+			return SD_OK;
+		}
+	if (count > 1)
+		return sd_fail(err, SD_INPUT, "two indexes, %s and %s, and neither is model.safetensors.index.json", names[0],
+			       names[1]);
+	return SD_OK;
+}
+
+static enum sd_result fill(struct sd_source *source, const char *path, const struct listing *list, struct sd_error *err)
+{
+	const char *index;
+	enum sd_result result = choose_index(list, &index, err);
+
+	if (result == SD_OK && !index && !list->count[SD_ROLE_WEIGHTS])
+		result = sd_fail(err, SD_INPUT, "no checkpoint here: neither *.safetensors nor *.safetensors.index.json");
+	if (result != SD_OK)
+		return sd_error_at(err, "%s", path);
+	if (index)
+		result = add_indexed(source, path, index, err);
+	for (size_t i = 0; i < list->count[SD_ROLE_WEIGHTS] && !index && result == SD_OK; i++)
+		result = add_weights(source, path, list->names[SD_ROLE_WEIGHTS][i], err);
+	for (size_t i = 0; i < list->count[SD_ROLE_SIDE] && result == SD_OK; i++)
+		result = add_side(source->manifest, path, list->names[SD_ROLE_SIDE][i], err);
+	return result;
+}
+
+enum sd_result sd_checkpoint_open(const char *path, struct sd_source **source, struct sd_error *err)
+{
+	struct listing list = {0};
+	enum sd_result result = list_directory(path, &list, err);
+
+	*source = sd_files_new();
+	if (!*source && result == SD_OK)
+		result = sd_fail_memory(err);
+	if (result == SD_OK)
+		result = fill(*source, path, &list, err);
+	free_listing(&list);
+	if (result != SD_OK) {
+		sd_source_close(*source);
+		*source = NULL;
+	}
+	return result;
+}

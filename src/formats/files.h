@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One or many safetensors files as a source. */
+#ifndef SD_FORMATS_FILES_H
+#define SD_FORMATS_FILES_H
+
+#include "stream/source.h"
+
+/* A source of no files; NULL when memory is out. Its manifest may be given side files. */
+struct sd_source *sd_files_new(void);
+
+/*
+ * Adds a file or pipe, whose first 8 bytes have been read: reads and checks its header, adds its tensors to the manifest in the
+ * order of the file, and keeps of the manifest's metadata what this file has too. path is for errors and opens the file again
+ * where that is needed (no more than 64 are open at a time). fd is taken over, also on failure. Errors name the path.
+ */
+SD_UNUSED_RESULT enum sd_result sd_files_add(struct sd_source *files, int fd, const char *path,
+					     const unsigned char first[8], struct sd_error *err);
+
+#endif

@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The index of a checkpoint in several files. */
+#include "formats/index.h"
+#include "base/json.h"
+#include "base/names.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct reader {
+	struct sd_index *index;
+	struct sd_names names;
+	struct sd_index_entry entry;
+	bool in_map, had_map;
+};
+
+static bool is(const struct sd_json_token *token, const char *text)
+{
+	return token->length == strlen(text) && memcmp(token->text, text, token->length) == 0;
+}
+
+static enum sd_result take_key(struct reader *r, const struct sd_json_token *token, struct sd_error *err)
+{
+	uint32_t number = (uint32_t)r->index->nentries;
+
+	if (memchr(token->text, '\0', token->length))
+		return sd_fail(err, SD_INPUT, "a NUL character in \"%.*s\"", (int)token->length, token->text);
+	r->entry.key = sd_arena_text(&r->index->arena, token->text, token->length);
+	if (!r->entry.key)
+		return sd_fail_memory(err);
+	if (sd_names_find(&r->names, r->entry.key) != SD_NO_NAME)
+		return sd_fail(err, SD_INPUT, "the key %s is there twice", r->entry.key);
+	return sd_names_add(&r->names, r->entry.key, number) == number ? SD_OK : sd_fail_memory(err);
+}
+
+static enum sd_result take_file(struct reader *r, const struct sd_json_token *token, struct sd_error *err)
+{
+	struct sd_index *index = r->index;
+
+	if (token->length == 0 || memchr(token->text, '\0', token->length) || memchr(token->text, '/', token->length))
+		return sd_fail(err, SD_INPUT, "%s: \"%.*s\" is not the name of a file beside the index", r->entry.key,
+			       (int)token->length, token->text);
+	r->entry.file = sd_arena_text(&index->arena, token->text, token->length);
+	if (!r->entry.file || !sd_array_grow(&index->entries, index->nentries, &index->room, sizeof(*index->entries)))
+		return sd_fail_memory(err);
+	index->entries[index->nentries++] = r->entry;
+	return SD_OK;
+}
+
+static enum sd_result take(void *user, const struct sd_json_token *token, struct sd_error *err)
+{
+	struct reader *r = user;
+
+	if (token->depth == 0)
+		return token->kind == SD_JSON_OBJECT || token->kind == SD_JSON_OBJECT_END
+			       ? SD_OK
+			       : sd_fail(err, SD_INPUT, "the index is no JSON object");
+	if (token->depth == 1 && token->kind == SD_JSON_KEY) {
+		r->in_map = is(token, "weight_map");
+		if (r->in_map && r->had_map)
+			return sd_fail(err, SD_INPUT, "weight_map is there twice");
+		r->had_map |= r->in_map;
+		return SD_OK;
+	}
+	if (!r->in_map)
+		return SD_OK;
+	if (token->depth == 1 && (token->kind == SD_JSON_OBJECT || token->kind == SD_JSON_OBJECT_END))
+		return SD_OK;
+	if (token->depth == 2 && token->kind == SD_JSON_KEY)
+		return take_key(r, token, err);
+	if (token->depth == 2 && token->kind == SD_JSON_STRING)
+		return take_file(r, token, err);
+	return sd_fail(err, SD_INPUT, "weight_map must give each key the name of a file%s%s",
+		       r->entry.key ? ", but not so " : "", r->entry.key ? r->entry.key : "");
+}
+
+enum sd_result sd_index_parse(const char *json, size_t length, struct sd_index *out, struct sd_error *err)
+{
+	struct reader r = {.index = out};
+	enum sd_result result = sd_json_parse(json, length, take, &r, err);
+
+	sd_names_free(&r.names);
+	if (result == SD_OK && !r.had_map)
+		return sd_fail(err, SD_INPUT, "the index has no weight_map");
+	return result;
+}
+
+void sd_index_free(struct sd_index *index)
+{
+	sd_arena_free(&index->arena);
+	free(index->entries);
+	*index = (struct sd_index){0};
+}
+
+static int by_key(const void *a, const void *b)
+{
+	const struct sd_index_entry *x = a, *y = b;
+
+	return strcmp(x->key, y->key);
+}
+
+enum sd_result sd_index_write(struct sd_index_entry *entries, size_t nentries, uint64_t parameters, uint64_t bytes,
+			      char **json, size_t *length, struct sd_error *err)
+{
+	bool bad;
+	FILE *out;
+
+	*json = NULL;
+	out = open_memstream(json, length);
+	if (!out)
+		return sd_fail_memory(err);
+	qsort(entries, nentries, sizeof(*entries), by_key);
+	fprintf(out,
+		"{\n  \"metadata\": {\n    \"total_parameters\": %" PRIu64 ",\n    \"total_size\": %" PRIu64
+		"\n  },\n  \"weight_map\": {",
+		parameters, bytes);
+	for (size_t i = 0; i < nentries; i++) {
+		fputs(i ? ",\n    " : "\n    ", out);
+		sd_json_write(out, entries[i].key, SD_JSON_ASCII);
+		fputs(": ", out);
+		sd_json_write(out, entries[i].file, SD_JSON_ASCII);
+	}
+	fputs(nentries ? "\n  }\n}\n" : "}\n}\n", out);
+	bad = ferror(out) != 0;
+	if (fclose(out) != 0 || bad) {
+		free(*json);
+		return sd_fail_memory(err);
+	}
+	return SD_OK;
+}

@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Opens anything that holds a checkpoint. */
+#include "formats/open.h"
+#include "formats/checkpoint.h"
+#include "formats/files.h"
+#include "formats/safetensors.h"
+#include "stream/stream.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define FIRST 8
+
+_Static_assert(FIRST == SD_STREAM_MAGIC_LENGTH && FIRST == SD_SAFETENSORS_LENGTH, "one look tells them apart");
+
+/* What people take for a checkpoint too. */
+static const struct {
+	const char *bytes;
+	size_t length;
+	const char *what;
+} others[] = {
+	{"PK\x03\x04", 4, "a zip archive (PyTorch .pt, .bin or .pth?)"},
+	{"\x80\x02\x8a", 3, "an old PyTorch file"},
+	{"\x80\x04\x95", 3, "a Python pickle"},
+	{"GGUF", 4, "a GGUF file"},
+	{"\x1f\x8b", 2, "compressed by gzip: put gunzip in front"},
+	{"\x28\xb5\x2f\xfd", 4, "compressed by zstd: put zstd -dc in front"},
+	{"\xfd" "7zXZ", 5, "compressed by xz: put xz -dc in front"},
+	{"\x93NUMPY", 6, "a NumPy array"},
+	{"\x89HDF", 4, "an HDF5 file"},
+	{"version ", 8, "a Git LFS pointer: the file itself is still to be fetched by git lfs pull"},
+};
+
+static bool is_text(const unsigned char first[FIRST])
+{
+	for (int i = 0; i < FIRST; i++)
+		if ((first[i] < ' ' || first[i] > '~') && first[i] != '\n' && first[i] != '\r' && first[i] != '\t')
+			return false;
+	return true;
+}
+
+/* NULL: nothing that is known. */
+static const char *recognise(const unsigned char first[FIRST])
+{
+	for (size_t i = 0; i < sizeof(others) / sizeof(*others); i++)
+		if (memcmp(first, others[i].bytes, others[i].length) == 0)
+			return others[i].what;
+	return is_text(first) ? "text" : NULL;
+}
+
+static enum sd_result fail_neither(const char *name, const char *what, struct sd_error *err)
+{
+	return sd_fail(err, SD_INPUT, "%s is neither a stream nor a safetensors file, but %s", name, what);
+}
+
+static enum sd_result open_file(int fd, const char *name, const unsigned char first[FIRST], struct sd_source **source,
+				struct sd_error *err)
+{
+	enum sd_result result;
+
+	*source = sd_files_new();
+	if (!*source) {
+		close(fd);
+		return sd_fail_memory(err);
+	}
+	result = sd_files_add(*source, fd, name, first, err);
+	if (result != SD_OK) {
+		sd_source_close(*source);
+		*source = NULL;
+	}
+	/* Any 8 bytes may be a length field: only after the file has failed as safetensors is it taken for something else. */
+	if (result == SD_INPUT && recognise(first))
+		return fail_neither(name, recognise(first), err);
+	return result;
+}
+
+static enum sd_result open_stream(int fd, const char *name, struct sd_source **source, struct sd_error *err)
+{
+	enum sd_result result = sd_stream_open(fd, source, err);
+
+	/* What another stage says is told in its own words. */
+	if (result != SD_OK && !err->said && !err->tool[0])
+		sd_error_at(err, "%s", name);
+	return result;
+}
+
+enum sd_result sd_open_fd(int fd, const char *name, struct sd_source **source, struct sd_error *err)
+{
+	unsigned char first[FIRST];
+	size_t got = 0;
+	enum sd_result result = sd_read_upto(fd, first, sizeof(first), &got, err);
+
+	*source = NULL;
+	if (result != SD_OK) {
+		close(fd);
+		return err->said ? result : sd_error_at(err, "%s", name);
+	}
+	if (got == sizeof(first) && memcmp(first, SD_STREAM_MAGIC, sizeof(first)) == 0)
+		return open_stream(fd, name, source, err);
+	if (got == sizeof(first))
+		return open_file(fd, name, first, source, err);
+	close(fd);
+	return fail_neither(name, got ? "shorter than 8 bytes" : "empty", err);
+}
+
+enum sd_result sd_open(const char *path, struct sd_source **source, struct sd_error *err)
+{
+	struct stat st;
+	int fd;
+
+	*source = NULL;
+	if (strcmp(path, "-") == 0) {
+		fd = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3);
+		if (fd < 0)
+			return sd_fail_errno(err, errno, "standard input");
+		return sd_open_fd(fd, "standard input", source, err);
+	}
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0 || fstat(fd, &st) != 0) {
+		int error = errno;
+
+		if (fd >= 0)
+			close(fd);
+		return sd_fail_errno(err, error, "%s", path);
+	}
+	if (!S_ISDIR(st.st_mode))
+		return sd_open_fd(fd, path, source, err);
+	close(fd);
+	return sd_checkpoint_open(path, source, err);
+}

@@ -1,0 +1,387 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Reading a stream: a source. */
+#include "stream/frame.h"
+#include "stream/stream.h"
+#include "stream/wire.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define BUFFER (64 * 1024)
+
+struct reader {
+	struct sd_source source;
+	int fd;
+	struct sd_bytes manifest; /* the decoded manifest points into it */
+	uint64_t records, bytes;  /* that came */
+	uint64_t position;        /* in the current record: what frames have announced */
+	uint64_t left;            /* of the current frame, not yet given out */
+	size_t pad;               /* that stands before the next frame */
+	unsigned char buffer[BUFFER];
+	size_t at, filled;
+};
+
+static enum sd_result truncated(struct sd_error *err)
+{
+	return sd_fail(err, SD_INPUT, "the stream ends before its end: truncated, or the program before this one was stopped");
+}
+
+/* Exactly length bytes, through the buffer. */
+static enum sd_result take(struct reader *r, void *out, size_t length, struct sd_error *err)
+{
+	while (length) {
+		size_t n = r->filled - r->at;
+
+		if (n == 0) {
+			enum sd_result result;
+
+			r->at = 0;
+			result = sd_read_some(r->fd, r->buffer, sizeof(r->buffer), &r->filled, err);
+			if (result != SD_OK)
+				return result;
+			if (r->filled == 0)
+				return truncated(err);
+			continue;
+		}
+		if (n > length)
+			n = length;
+		memcpy(out, r->buffer + r->at, n);
+		r->at += n;
+		out = (char *)out + n;
+		length -= n;
+	}
+	return SD_OK;
+}
+
+/* A payload that is held in memory: room grows with what really comes, whatever the header says. */
+static enum sd_result take_payload(struct reader *r, const struct sd_frame *f, uint64_t limit, struct sd_bytes *out,
+				   struct sd_error *err)
+{
+	unsigned char piece[BUFFER];
+	uint64_t left = f->length;
+
+	if (left > limit)
+		return sd_fail(err, SD_INPUT, "a frame of %" PRIu64 " bytes, where at most %" PRIu64 " are allowed", left, limit);
+	while (left) {
+		size_t n = left < sizeof(piece) ? left : sizeof(piece);
+		enum sd_result result = take(r, piece, n, err);
+
+		if (result != SD_OK)
+			return result;
+		if (!sd_bytes_add(out, piece, n))
+			return sd_fail_memory(err);
+		left -= n;
+	}
+	return take(r, piece, sd_frame_padding(f->length), err);
+}
+
+/* What another stage says: it becomes this stage's failure, word for word. */
+static enum sd_result take_abort(struct reader *r, const struct sd_frame *f, struct sd_error *err)
+{
+	struct sd_bytes payload = {0};
+	struct sd_view view;
+	const char *tool = "", *text = "";
+	uint32_t code = SD_IO, zero;
+	enum sd_result result = take_payload(r, f, SD_ABORT_MAX, &payload, err);
+
+	if (result != SD_OK) {
+		free(payload.data);
+		return result;
+	}
+	view = (struct sd_view){payload.data, payload.data + payload.length};
+	if (!payload.data || !sd_view_u32(&view, &code) || !sd_view_u32(&view, &zero) || !sd_view_text(&view, &tool) ||
+	    !sd_view_text(&view, &text) || code < SD_DIFFERENT || code > SD_IO) {
+		result = sd_fail(err, SD_INPUT, "the stream has a malformed abort");
+	} else {
+		result = sd_fail(err, (enum sd_result)code, "%s", text);
+		if (err) {
+			strncpy(err->tool, tool, sizeof(err->tool) - 1);
+			err->tool[sizeof(err->tool) - 1] = '\0';
+		}
+	}
+	free(payload.data);
+	return result;
+}
+
+/* The next frame's header; an abort is a failure. */
+static enum sd_result take_frame(struct reader *r, struct sd_frame *f, struct sd_error *err)
+{
+	unsigned char head[SD_FRAME_ALIGN];
+	enum sd_result result = take(r, head, r->pad, err);
+
+	r->pad = 0;
+	if (result == SD_OK)
+		result = take(r, head, sizeof(head), err);
+	if (result != SD_OK)
+		return result;
+	*f = sd_frame_unpack(head);
+	return f->kind == SD_KIND_ABORT ? take_abort(r, f, err) : SD_OK;
+}
+
+static enum sd_result unexpected(const struct sd_frame *f, const char *where, struct sd_error *err)
+{
+	char kind[5];
+
+	for (int i = 0; i < 4; i++) {
+		kind[i] = (char)(f->kind >> 8 * i);
+		if (kind[i] < ' ' || kind[i] > '~')
+			kind[i] = '?';
+	}
+	kind[4] = '\0';
+	return sd_fail(err, SD_INPUT, "malformed stream: a frame \"%s\" %s", kind, where);
+}
+
+static enum sd_result take_meta(struct reader *r, const struct sd_frame *f, struct sd_error *err)
+{
+	struct sd_manifest *m = r->source.manifest;
+	struct sd_bytes payload = {0};
+	struct sd_view view;
+	uint32_t count = 0, zero;
+	enum sd_result result = take_payload(r, f, SD_HEAD_MAX, &payload, err);
+	unsigned char *kept;
+
+	kept = result == SD_OK ? sd_arena_copy(&m->arena, payload.data, payload.length) : NULL;
+	free(payload.data);
+	if (result != SD_OK)
+		return result;
+	if (!kept)
+		return sd_fail_memory(err);
+	view = (struct sd_view){kept, kept + payload.length};
+	if (!sd_view_u32(&view, &count) || !sd_view_u32(&view, &zero))
+		return sd_fail(err, SD_INPUT, "malformed stream: metadata");
+	for (uint32_t i = 0; i < count; i++) {
+		const char *key, *value;
+
+		if (!sd_view_text(&view, &key) || !sd_view_text(&view, &value) || sd_manifest_metadata(m, key))
+			return sd_fail(err, SD_INPUT, "malformed stream: metadata entry %" PRIu32, i);
+		if (!sd_manifest_add_metadata(m, key, value))
+			return sd_fail_memory(err);
+	}
+	return SD_OK;
+}
+
+static enum sd_result take_side(struct reader *r, const struct sd_frame *f, struct sd_error *err)
+{
+	struct sd_manifest *m = r->source.manifest;
+	struct sd_bytes payload = {0};
+	struct sd_side_file file = {0};
+	struct sd_view view;
+	unsigned char *kept;
+	enum sd_result result = take_payload(r, f, SD_SIDE_FILE_MAX + 4096, &payload, err);
+
+	kept = result == SD_OK ? sd_arena_copy(&m->arena, payload.data, payload.length) : NULL;
+	free(payload.data);
+	if (result != SD_OK)
+		return result;
+	if (!kept)
+		return sd_fail_memory(err);
+	view = (struct sd_view){kept, kept + payload.length};
+	if (!sd_view_text(&view, &file.name) || !sd_side_file_name_good(file.name) || sd_manifest_side(m, file.name))
+		return sd_fail(err, SD_INPUT, "malformed stream: the name of a side file");
+	file.data = view.at;
+	file.size = (size_t)(view.end - view.at);
+	return sd_manifest_add_side(m, &file) ? SD_OK : sd_fail_memory(err);
+}
+
+/* A frame of the head that this version does not know: passed on as it came. */
+static enum sd_result take_unknown(struct reader *r, const struct sd_frame *f, struct sd_bytes *unknown, struct sd_error *err)
+{
+	unsigned char head[SD_FRAME_ALIGN];
+
+	if (!(f->flags & SD_FRAME_OPTIONAL))
+		return unexpected(f, "that this version does not know", err);
+	sd_frame_pack(f, head);
+	if (!sd_bytes_add(unknown, head, sizeof(head)))
+		return sd_fail_memory(err);
+	if (take_payload(r, f, SD_HEAD_MAX, unknown, err) != SD_OK)
+		return err ? err->result : SD_INPUT;
+	return sd_bytes_pad(unknown, SD_FRAME_ALIGN) ? SD_OK : sd_fail_memory(err);
+}
+
+/* Everything up to the manifest. */
+static enum sd_result take_head(struct reader *r, struct sd_error *err)
+{
+	struct sd_manifest *m = r->source.manifest;
+	struct sd_bytes unknown = {0};
+	enum sd_result result;
+	struct sd_frame f;
+
+	do {
+		result = take_frame(r, &f, err);
+		if (result != SD_OK)
+			break;
+		if (f.kind == SD_KIND_META)
+			result = take_meta(r, &f, err);
+		else if (f.kind == SD_KIND_SIDE)
+			result = take_side(r, &f, err);
+		else if (f.kind == SD_KIND_MANIFEST)
+			result = take_payload(r, &f, SD_HEAD_MAX, &r->manifest, err);
+		else if (f.kind == SD_KIND_DATA || f.kind == SD_KIND_END)
+			result = unexpected(&f, "before the manifest", err);
+		else
+			result = take_unknown(r, &f, &unknown, err);
+	} while (result == SD_OK && f.kind != SD_KIND_MANIFEST);
+	if (result == SD_OK && unknown.length) {
+		m->extra.data = sd_arena_copy(&m->arena, unknown.data, unknown.length);
+		m->extra.length = unknown.length;
+		if (!m->extra.data)
+			result = sd_fail_memory(err);
+	}
+	free(unknown.data);
+	return result == SD_OK ? sd_wire_decode(r->manifest.data, r->manifest.length, m, err) : result;
+}
+
+/* Data frames stand one after another: the right record, the right place, nothing beyond it. */
+static enum sd_result check_data_frame(struct reader *r, const struct sd_frame *f, uint32_t record, struct sd_error *err)
+{
+	const struct sd_record *expected = &r->source.manifest->records[record];
+
+	if (f->kind != SD_KIND_DATA)
+		return unexpected(f, "where data is due", err);
+	if (f->encoding != 0)
+		return sd_fail(err, SD_INPUT, "%s: data in the encoding %" PRIu32 ", which this version does not know",
+			       expected->key, f->encoding);
+	if (f->record != record || f->offset != r->position || f->length == 0 ||
+	    f->length > expected->bytes - r->position)
+		return sd_fail(err, SD_INPUT,
+			       "%s: a frame of bytes %" PRIu64 " to %" PRIu64 " of record %" PRIu32 ", where byte %" PRIu64
+			       " of record %" PRIu32 " is due",
+			       expected->key, f->offset, f->offset + f->length, f->record, r->position, record);
+	return SD_OK;
+}
+
+/* The next data frame's header, over frames that may be passed over. */
+static enum sd_result take_data_frame(struct reader *r, uint32_t record, struct sd_error *err)
+{
+	enum sd_result result;
+	struct sd_frame f;
+
+	for (;;) {
+		struct sd_bytes over = {0};
+
+		result = take_frame(r, &f, err);
+		if (result != SD_OK || f.kind == SD_KIND_DATA || f.kind == SD_KIND_END || !(f.flags & SD_FRAME_OPTIONAL))
+			break;
+		result = take_payload(r, &f, SD_HEAD_MAX, &over, err);
+		free(over.data);
+		if (result != SD_OK)
+			break;
+	}
+	if (result == SD_OK)
+		result = check_data_frame(r, &f, record, err);
+	if (result == SD_OK) {
+		r->left = f.length;
+		r->pad = sd_frame_padding(f.length);
+		r->position += f.length;
+		r->bytes += f.length;
+	}
+	return result;
+}
+
+static enum sd_result reader_next(struct sd_source *source, uint32_t record, struct sd_chunk *chunk, struct sd_error *err)
+{
+	struct reader *r = (struct reader *)source;
+	size_t buffered = r->filled - r->at;
+
+	*chunk = (struct sd_chunk){.fd = r->fd, .offset = -1};
+	if (r->left == 0) {
+		enum sd_result result;
+
+		if (r->position == source->manifest->records[record].bytes) {
+			r->position = 0;
+			r->records++;
+			return SD_OK;
+		}
+		result = take_data_frame(r, record, err);
+		if (result != SD_OK)
+			return result;
+		buffered = r->filled - r->at;
+	}
+	/* First what the buffer has of this frame, then the rest straight from the pipe. */
+	chunk->length = r->left;
+	if (buffered) {
+		chunk->memory = r->buffer + r->at;
+		if (buffered < r->left)
+			chunk->length = buffered;
+		r->at += (size_t)chunk->length;
+	}
+	r->left -= chunk->length;
+	return SD_OK;
+}
+
+static enum sd_result reader_finish(struct sd_source *source, struct sd_error *err)
+{
+	struct reader *r = (struct reader *)source;
+	struct sd_bytes payload = {0};
+	struct sd_view view;
+	uint64_t records = 0, bytes = 0;
+	struct sd_frame f;
+	size_t more = r->filled - r->at;
+	enum sd_result result = take_frame(r, &f, err);
+
+	if (result == SD_OK && f.kind != SD_KIND_END)
+		result = unexpected(&f, "where the end is due", err);
+	if (result == SD_OK)
+		result = take_payload(r, &f, SD_FRAME_ALIGN, &payload, err);
+	if (result != SD_OK) {
+		free(payload.data);
+		return result;
+	}
+	view = (struct sd_view){payload.data, payload.data + payload.length};
+	if (!payload.data || !sd_view_u64(&view, &records) || !sd_view_u64(&view, &bytes) || records != r->records ||
+	    bytes != r->bytes)
+		result = sd_fail(err, SD_INPUT, "the stream's end counts %" PRIu64 " records and %" PRIu64
+				 " bytes, but %" PRIu64 " and %" PRIu64 " came",
+				 records, bytes, r->records, r->bytes);
+	free(payload.data);
+	more = r->filled - r->at;
+	if (result == SD_OK && more == 0)
+		result = sd_read_some(r->fd, r->buffer, 1, &more, err);
+	if (result == SD_OK && more)
+		result = sd_fail(err, SD_INPUT,
+				 "there are bytes after the end of the stream; to join streams use: sd-cat a.sds b.sds");
+	return result;
+}
+
+static void reader_close(struct sd_source *source)
+{
+	struct reader *r = (struct reader *)source;
+
+	sd_manifest_free(source->manifest);
+	free(r->manifest.data);
+	close(r->fd);
+	free(r);
+}
+
+static const struct sd_source_ops reader_ops = {reader_next, reader_finish, reader_close};
+
+enum sd_result sd_stream_open(int fd, struct sd_source **source, struct sd_error *err)
+{
+	unsigned char rest[SD_FRAME_ALIGN - SD_STREAM_MAGIC_LENGTH];
+	struct reader *r = calloc(1, sizeof(*r));
+	enum sd_result result;
+
+	*source = NULL;
+	if (!r) {
+		close(fd);
+		return sd_fail_memory(err);
+	}
+	r->fd = fd;
+	r->source.ops = &reader_ops;
+	r->source.manifest = sd_manifest_new();
+	sd_pipe_enlarge(fd);
+	result = r->source.manifest ? take(r, rest, sizeof(rest), err) : sd_fail_memory(err);
+	if (result == SD_OK && (rest[0] | rest[1] << 8) != SD_STREAM_MAJOR)
+		result = sd_fail(err, SD_INPUT, "a stream of version %d.%d, but this program reads version %d: use the same release of sd-tools throughout",
+				 rest[0] | rest[1] << 8, rest[2] | rest[3] << 8, SD_STREAM_MAJOR);
+	if (result == SD_OK)
+		result = take_head(r, err);
+	if (result != SD_OK) {
+		reader_close(&r->source);
+		return result;
+	}
+	*source = &r->source;
+	return SD_OK;
+}

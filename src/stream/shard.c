@@ -1,0 +1,447 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Cutting tensors into the shards of ranks. */
+#include "stream/shard.h"
+#include "move/compose.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define BUFFER (256 * 1024)
+
+bool sd_part_of(uint64_t size, enum sd_cut_how how, struct sd_part part, uint64_t *begin, uint64_t *count)
+{
+	uint64_t each = size / part.of, more = size % part.of;
+
+	if (how == SD_CUT_EQUAL && more)
+		return false;
+	*count = each + (part.part < more);
+	*begin = part.part * each + (part.part < more ? part.part : more);
+	return true;
+}
+
+void sd_shard_free(struct sd_shard *shard)
+{
+	sd_manifest_free(shard->manifest);
+	free(shard->ranges);
+	*shard = (struct sd_shard){0};
+}
+
+/* ---- the plan ---- */
+
+/* The box of a tensor that a rank gets. */
+struct box {
+	uint64_t begin[SD_RANK_MAX], size[SD_RANK_MAX];
+	bool cut, empty;
+};
+
+static enum sd_result applies(const struct sd_cut *cut, const struct sd_manifest *m, const struct sd_target *t,
+			      bool *yes, struct sd_error *err)
+{
+	*yes = false;
+	if (!cut->label) {
+		*yes = cut->name->count == 0;
+		return *yes ? SD_OK : sd_regex_list_search(cut->name, t->name, yes, err);
+	}
+	for (uint32_t i = 0; i < m->nlabels; i++)
+		if (strcmp(m->labels[i], cut->label) == 0)
+			*yes = t->labels >> i & 1;
+	return SD_OK;
+}
+
+static enum sd_result cut_box(const struct sd_cut *cut, const struct sd_target *t, struct box *box, struct sd_error *err)
+{
+	uint32_t dim = (uint32_t)(cut->dim < 0 ? cut->dim + (int)t->rank : cut->dim);
+	uint64_t begin, count;
+
+	if (dim >= t->rank) {
+		char shape[SD_SHAPE_TEXT];
+
+		return sd_fail(err, SD_INPUT, "%s has the shape %s: it has no dimension %d to cut", t->name,
+			       sd_shape_text(t->shape, t->rank, shape, sizeof(shape)), cut->dim);
+	}
+	if (!sd_part_of(box->size[dim], cut->how, cut->part, &begin, &count))
+		return sd_fail(err, SD_INPUT, "%s: dimension %" PRIu32 " has %" PRIu64 ", which is not divisible by %" PRIu64,
+			       t->name, dim, box->size[dim], cut->part.of);
+	box->begin[dim] += begin;
+	box->size[dim] = count;
+	box->cut = true;
+	box->empty = box->empty || count == 0;
+	return SD_OK;
+}
+
+/* Adds what is left of a target: its moves after the slice, or an empty one. */
+static enum sd_result add_cut_target(const struct sd_manifest *in, const struct sd_target *t, const struct box *box,
+				     bool keep_global, struct sd_manifest *out, struct sd_error *err)
+{
+	struct sd_moves moves = {0};
+	struct sd_move slice, room;
+	struct sd_target part = *t;
+	enum sd_result result = SD_OK;
+
+	if (!sd_dtype_size(in->records[t->record].dtype))
+		return sd_fail(err, SD_INPUT, "%s: %s elements are smaller than a byte and cannot be cut", t->name,
+			       sd_dtype_name(in->records[t->record].dtype));
+	if (!keep_global) {
+		part.shape = sd_arena_copy(&out->arena, box->size, t->rank * sizeof(*box->size));
+		if (!part.shape)
+			return sd_fail_memory(err);
+	}
+	if (!sd_move_slice(&slice, t->shape, t->rank, box->begin, box->size))
+		return sd_fail(err, SD_INPUT, "%s: its shape is too large to be cut", t->name);
+	if (keep_global)
+		for (uint32_t i = 0; i < slice.rank; i++)
+			slice.dim[i].to = slice.dim[i].from;
+	if (keep_global)
+		slice.to = slice.from;
+	result = sd_move_compose(sd_target_move(in, t, &room), &slice, &moves, err);
+	if (result != SD_OK)
+		sd_error_at(err, "%s", t->name);
+	for (size_t i = 0; i < moves.count && result == SD_OK; i++) {
+		part.move = sd_arena_copy(&out->arena, &moves.at[i], sizeof(moves.at[i]));
+		if (!part.move || !sd_manifest_add_target(out, &part))
+			result = sd_fail_memory(err);
+	}
+	free(moves.at);
+	return result;
+}
+
+/* A target of an empty tensor: nothing of the record. */
+static enum sd_result add_empty_target(const struct sd_target *t, const struct box *box, struct sd_manifest *out,
+				       struct sd_error *err)
+{
+	static const struct sd_move nothing = {.rank = 1};
+	struct sd_target part = *t;
+
+	part.shape = sd_arena_copy(&out->arena, box->size, t->rank * sizeof(*box->size));
+	part.move = &nothing;
+	return part.shape && sd_manifest_add_target(out, &part) ? SD_OK : sd_fail_memory(err);
+}
+
+static bool has_label(const struct sd_manifest *m, const struct sd_target *t, const char *label)
+{
+	for (uint32_t i = 0; i < m->nlabels; i++)
+		if (t->labels >> i & 1 && strcmp(m->labels[i], label) == 0)
+			return true;
+	return false;
+}
+
+static enum sd_result cut_targets(const struct sd_manifest *in, const struct sd_cut *cuts, size_t ncuts,
+				  bool keep_global, struct sd_manifest *out, bool *used, struct sd_error *err)
+{
+	for (size_t i = 0; i < in->ntargets; i++) {
+		const struct sd_target *t = &in->targets[i];
+		struct box box = {0};
+		enum sd_result result = SD_OK;
+
+		memcpy(box.size, t->shape, t->rank * sizeof(*t->shape));
+		for (size_t k = 0; k < ncuts && result == SD_OK; k++) {
+			bool yes;
+
+			result = applies(&cuts[k], in, t, &yes, err);
+			if (result == SD_OK && yes) {
+				used[k] = true;
+				result = cut_box(&cuts[k], t, &box, err);
+			}
+		}
+		if (result != SD_OK)
+			return result;
+		if (!box.cut)
+			result = sd_manifest_add_target(out, t) ? SD_OK : sd_fail_memory(err);
+		else if (!box.empty)
+			result = add_cut_target(in, t, &box, keep_global, out, err);
+		else if (!keep_global && !has_label(in, t, SD_LABEL_STACKED))
+			result = add_empty_target(t, &box, out, err);
+		if (result != SD_OK)
+			return result;
+	}
+	return SD_OK;
+}
+
+/* The elements of a record, first and behind the last, that a move reads. */
+static void reads(const struct sd_move *move, uint64_t *begin, uint64_t *end)
+{
+	uint64_t last = move->from;
+
+	*begin = *end = move->from;
+	for (uint32_t i = 0; i < move->rank; i++) {
+		if (move->dim[i].size == 0)
+			return;
+		last += (move->dim[i].size - 1) * move->dim[i].from;
+	}
+	*end = last + 1;
+}
+
+/* What the targets need of each record: elements begin to end, begin > end where nothing does. */
+static void find_needs(const struct sd_manifest *in, const struct sd_manifest *out, struct sd_shard_range *ranges)
+{
+	for (size_t i = 0; i < in->nrecords; i++)
+		ranges[i] = (struct sd_shard_range){SD_NO_RECORD, UINT64_MAX, 0};
+	for (size_t i = 0; i < out->ntargets; i++) {
+		const struct sd_target *t = &out->targets[i];
+		struct sd_shard_range *r = &ranges[t->record];
+		struct sd_move room;
+		uint64_t begin, end;
+
+		reads(sd_target_move(in, t, &room), &begin, &end);
+		for (uint32_t k = 0; k < t->nsteps; k++) {
+			/* Steps with an operand go by the coordinates of the whole record. */
+			if (t->steps[k].operand == SD_NO_RECORD)
+				continue;
+			ranges[t->steps[k].operand].begin = begin = 0;
+			ranges[t->steps[k].operand].end = end = UINT64_MAX;
+		}
+		r->begin = begin < r->begin ? begin : r->begin;
+		r->end = end > r->end ? end : r->end;
+	}
+}
+
+/* The outgoing form of a record that is needed: whole rows of dimension 0, and range in bytes. */
+static bool trim(const struct sd_record *whole, struct sd_shard_range *range, struct sd_manifest *out)
+{
+	struct sd_record r = *whole;
+	uint64_t row = 1, first, last, *shape;
+	unsigned size = sd_dtype_size(r.dtype);
+
+	range->record = (uint32_t)out->nrecords;
+	for (uint32_t i = 1; i < r.rank; i++)
+		row *= r.shape[i];
+	if (r.rank == 0 || row == 0 || !size || range->end == UINT64_MAX) {
+		range->begin = 0;
+		range->end = r.bytes;
+		return sd_manifest_add_record(out, &r);
+	}
+	first = range->begin / row;
+	last = range->end > range->begin ? (range->end + row - 1) / row : first;
+	shape = sd_arena_copy(&out->arena, r.shape, r.rank * sizeof(*shape));
+	if (!shape)
+		return false;
+	shape[0] = last - first;
+	r.shape = shape;
+	range->begin = first * row * size;
+	range->end = last * row * size;
+	r.bytes = range->end - range->begin;
+	return sd_manifest_add_record(out, &r);
+}
+
+/* A target's numbers after its record was trimmed. */
+static bool shift(const struct sd_manifest *in, const struct sd_shard_range *ranges, struct sd_target *t,
+		  struct sd_manifest *out)
+{
+	const struct sd_record *record = &in->records[t->record];
+	const struct sd_shard_range *range = &ranges[t->record];
+
+	if (range->begin > 0 || range->end < record->bytes) {
+		struct sd_move room, *move = sd_arena_copy(&out->arena, sd_target_move(in, t, &room), sizeof(*move));
+		uint64_t skipped = range->begin / sd_dtype_size(record->dtype);
+
+		if (!move)
+			return false;
+		move->from = move->from > skipped ? move->from - skipped : 0;
+		t->move = move;
+	}
+	t->record = range->record;
+	if (t->nsteps) {
+		struct sd_step *steps = sd_arena_copy(&out->arena, t->steps, t->nsteps * sizeof(*steps));
+
+		if (!steps)
+			return false;
+		for (uint32_t k = 0; k < t->nsteps; k++)
+			if (steps[k].operand != SD_NO_RECORD)
+				steps[k].operand = ranges[steps[k].operand].record;
+		t->steps = steps;
+	}
+	return true;
+}
+
+static enum sd_result check_used(const struct sd_cut *cuts, size_t ncuts, const bool *used, struct sd_error *err)
+{
+	for (size_t k = 0; k < ncuts; k++) {
+		if (used[k])
+			continue;
+		if (cuts[k].label)
+			return sd_fail(err, SD_INPUT,
+				       "no tensor is marked as \"%s\"; maps mark them: put sd-rename --map before sd-shard",
+				       cuts[k].label);
+		return sd_fail(err, SD_INPUT, "no tensor's name matches --include");
+	}
+	return SD_OK;
+}
+
+enum sd_result sd_shard_plan(const struct sd_manifest *in, const struct sd_cut *cuts, size_t ncuts, bool keep_global,
+			     struct sd_shard *shard, struct sd_error *err)
+{
+	struct sd_manifest *out = sd_manifest_new();
+	bool *used = calloc(ncuts + 1, sizeof(*used));
+	enum sd_result result = SD_OK;
+
+	*shard = (struct sd_shard){out, calloc(in->nrecords + 1, sizeof(*shard->ranges))};
+	if (!out || !used || !shard->ranges || !sd_manifest_copy_head(out, in)) {
+		free(used);
+		return sd_fail_memory(err);
+	}
+	result = cut_targets(in, cuts, ncuts, keep_global, out, used, err);
+	if (result == SD_OK)
+		result = check_used(cuts, ncuts, used, err);
+	free(used);
+	if (result != SD_OK)
+		return result;
+	find_needs(in, out, shard->ranges);
+	for (size_t i = 0; i < in->nrecords; i++)
+		if (shard->ranges[i].begin != UINT64_MAX && !trim(&in->records[i], &shard->ranges[i], out))
+			return sd_fail_memory(err);
+	for (size_t i = 0; i < out->ntargets; i++)
+		if (!shift(in, shard->ranges, &out->targets[i], out))
+			return sd_fail_memory(err);
+	return sd_manifest_check(out, err);
+}
+
+/* ---- the data ---- */
+
+struct fan {
+	const struct sd_shard *shards;
+	struct sd_sink *const *sinks;
+	size_t count, *failed;
+	unsigned char buffer[BUFFER];
+};
+
+static bool wants(const struct fan *fan, size_t i, uint32_t record, uint64_t position)
+{
+	const struct sd_shard_range *range = &fan->shards[i].ranges[record];
+
+	return range->record != SD_NO_RECORD && position >= range->begin && position < range->end;
+}
+
+/* How many bytes from position on, at most length, go to the same sinks as the first. */
+static uint64_t run_length(const struct fan *fan, uint32_t record, uint64_t position, uint64_t length)
+{
+	for (size_t i = 0; i < fan->count; i++) {
+		const struct sd_shard_range *range = &fan->shards[i].ranges[record];
+
+		if (range->record == SD_NO_RECORD)
+			continue;
+		if (position < range->begin && range->begin - position < length)
+			length = range->begin - position;
+		if (position < range->end && range->end - position < length)
+			length = range->end - position;
+	}
+	return length;
+}
+
+static enum sd_result give(struct fan *fan, size_t i, uint32_t record, struct sd_chunk *chunk, struct sd_error *err)
+{
+	enum sd_result result =
+		fan->sinks[i]->ops->data(fan->sinks[i], fan->shards[i].ranges[record].record, chunk, err);
+
+	if (result != SD_OK)
+		*fan->failed = i;
+	return result;
+}
+
+/* A run of bytes that several sinks want, through the buffer. */
+static enum sd_result give_several(struct fan *fan, uint32_t record, uint64_t position, struct sd_chunk *run,
+				   struct sd_error *err)
+{
+	while (run->length) {
+		uint64_t n = run->length < BUFFER ? run->length : BUFFER;
+		enum sd_result result = sd_chunk_read(run, fan->buffer, n, err);
+
+		for (size_t i = 0; i < fan->count && result == SD_OK; i++) {
+			struct sd_chunk copy = {.memory = fan->buffer, .length = n};
+
+			if (wants(fan, i, record, position))
+				result = give(fan, i, record, &copy, err);
+		}
+		if (result != SD_OK)
+			return result;
+	}
+	return SD_OK;
+}
+
+static enum sd_result give_run(struct fan *fan, uint32_t record, uint64_t position, struct sd_chunk *run,
+			       struct sd_error *err)
+{
+	size_t takers = 0, last = 0;
+
+	for (size_t i = 0; i < fan->count; i++)
+		if (wants(fan, i, record, position)) {
+			takers++;
+			last = i;
+		}
+	if (takers == 0)
+		return sd_chunk_skip(run, err);
+	if (takers == 1)
+		return give(fan, last, record, run, err);
+	return give_several(fan, record, position, run, err);
+}
+
+static enum sd_result fan_record(struct fan *fan, struct sd_source *source, uint32_t record, struct sd_error *err)
+{
+	uint64_t position = 0;
+
+	for (;;) {
+		struct sd_chunk chunk;
+		enum sd_result result = sd_source_next(source, record, &chunk, err);
+
+		if (result != SD_OK || chunk.length == 0)
+			return result;
+		while (chunk.length) {
+			uint64_t n = run_length(fan, record, position, chunk.length);
+			struct sd_chunk run = sd_chunk_take(&chunk, n);
+
+			result = give_run(fan, record, position, &run, err);
+			if (result != SD_OK)
+				return result;
+			position += n;
+		}
+	}
+}
+
+/* Each sink is told on its own; one that tells the user is enough. */
+static void abort_all(struct sd_sink *const *sinks, size_t count, struct sd_error *err)
+{
+	bool said = err->said;
+
+	for (size_t i = 0; i < count; i++) {
+		struct sd_error copy = *err;
+
+		sinks[i]->ops->abort(sinks[i], &copy);
+		said = said || copy.said;
+	}
+	err->said = said;
+}
+
+enum sd_result sd_shard_pump(struct sd_source *source, const struct sd_shard *shards, struct sd_sink *const *sinks,
+			     size_t count, size_t *failed, struct sd_error *err)
+{
+	const struct sd_manifest *in = source->manifest;
+	struct fan *fan = malloc(sizeof(*fan));
+	enum sd_result result = fan ? SD_OK : sd_fail_memory(err);
+
+	*failed = count;
+	if (fan) {
+		fan->shards = shards;
+		fan->sinks = sinks;
+		fan->count = count;
+		fan->failed = failed;
+	}
+	for (size_t i = 0; i < count && result == SD_OK; i++) {
+		result = sinks[i]->ops->begin(sinks[i], shards[i].manifest, err);
+		if (result != SD_OK)
+			*failed = i;
+	}
+	for (size_t i = 0; i < in->nrecords && result == SD_OK; i++)
+		if (in->records[i].state == SD_HERE)
+			result = fan_record(fan, source, (uint32_t)i, err);
+	if (result == SD_OK)
+		result = sd_source_finish(source, err);
+	for (size_t i = 0; i < count && result == SD_OK; i++) {
+		result = sinks[i]->ops->end(sinks[i], err);
+		if (result != SD_OK)
+			*failed = i;
+	}
+	if (result != SD_OK)
+		abort_all(sinks, count, err);
+	free(fan);
+	return result;
+}

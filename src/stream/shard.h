@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Cutting tensors into the shards of ranks: what one rank gets of a manifest, and one pass over the data for many ranks. */
+#ifndef SD_STREAM_SHARD_H
+#define SD_STREAM_SHARD_H
+
+#include "base/regex.h"
+#include "stream/sink.h"
+#include "stream/source.h"
+
+/* Part number `part` of `of`, counted from 0. */
+struct sd_part {
+	uint64_t part, of;
+};
+
+enum sd_cut_how {
+	SD_CUT_UNEVEN, /* the first size % of parts get one more (expert parallelism) */
+	SD_CUT_EQUAL,  /* all alike; a size that cannot be divided is an error */
+};
+
+/* One dimension of some tensors, cut. */
+struct sd_cut {
+	const char *label;                /* tensors that a map has marked so; or NULL: */
+	const struct sd_regex_list *name; /* tensors whose name matches; an empty list is all */
+	int dim;                          /* from 0; negative ones count from the last */
+	enum sd_cut_how how;
+	struct sd_part part;
+};
+
+/* begin and size of a part of `size` things. False for SD_CUT_EQUAL where it cannot be divided. */
+bool sd_part_of(uint64_t size, enum sd_cut_how how, struct sd_part part, uint64_t *begin, uint64_t *count);
+
+/* What a rank gets: its manifest, and of each incoming record the bytes that it needs. */
+struct sd_shard {
+	struct sd_manifest *manifest; /* borrows from the incoming one */
+	struct sd_shard_range {
+		uint32_t record;      /* in manifest, or SD_NO_RECORD: not needed at all */
+		uint64_t begin, end; /* bytes of the incoming record */
+	} *ranges;
+};
+
+void sd_shard_free(struct sd_shard *shard);
+
+/*
+ * Cuts. Each cut slice becomes a tensor of its own, or keeps its place in the whole one (keep_global). Records of which only
+ * some rows are needed are trimmed to these. A rank that gets nothing of a tensor gets an empty one, unless the tensor is stacked
+ * from single ones (label "stacked"): then it gets none. SD_INPUT where a cut finds no tensor at all, a tensor has too few dimensions
+ * or a size cannot be divided.
+ */
+SD_UNUSED_RESULT enum sd_result sd_shard_plan(const struct sd_manifest *in, const struct sd_cut *cuts, size_t ncuts,
+					      bool keep_global, struct sd_shard *shard, struct sd_error *err);
+
+/*
+ * Reads the source once and gives each of count sinks its shard. On failure all sinks have been aborted, and *failed says which
+ * sink it was that could not take its data, or is count.
+ */
+SD_UNUSED_RESULT enum sd_result sd_shard_pump(struct sd_source *source, const struct sd_shard *shards,
+					      struct sd_sink *const *sinks, size_t count, size_t *failed,
+					      struct sd_error *err);
+
+#endif

@@ -1,0 +1,270 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Writing a stream: a sink. */
+#include "stream/frame.h"
+#include "stream/stream.h"
+#include "stream/wire.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define BUFFER (64 * 1024)
+
+struct writer {
+	struct sd_sink sink;
+	int fd;
+	char tool[24];
+	const struct sd_manifest *manifest;
+	bool begun, ended;
+	uint64_t records, bytes;
+	uint32_t record;   /* the current one */
+	uint64_t position; /* in it */
+	uint64_t left;     /* of the current frame's payload */
+	uint64_t owed;     /* payload and padding that the last header promised and that is not written */
+	unsigned char buffer[BUFFER];
+	size_t filled;
+};
+
+static enum sd_result flush(struct writer *w, struct sd_error *err)
+{
+	size_t n = w->filled;
+
+	w->filled = 0;
+	return sd_write_all(w->fd, w->buffer, n, err);
+}
+
+static enum sd_result put(struct writer *w, const void *data, size_t length, struct sd_error *err)
+{
+	if (length > sizeof(w->buffer) - w->filled) {
+		enum sd_result result = flush(w, err);
+
+		if (result != SD_OK)
+			return result;
+	}
+	if (length > sizeof(w->buffer))
+		return sd_write_all(w->fd, data, length, err);
+	if (length)
+		memcpy(w->buffer + w->filled, data, length);
+	w->filled += length;
+	return SD_OK;
+}
+
+static enum sd_result put_zeros(struct writer *w, uint64_t length, struct sd_error *err)
+{
+	static const char zeros[4096];
+	enum sd_result result = SD_OK;
+
+	while (length && result == SD_OK) {
+		size_t n = length < sizeof(zeros) ? (size_t)length : sizeof(zeros);
+
+		result = put(w, zeros, n, err);
+		length -= n;
+	}
+	return result;
+}
+
+static enum sd_result put_header(struct writer *w, const struct sd_frame *f, struct sd_error *err)
+{
+	unsigned char head[SD_FRAME_ALIGN];
+	enum sd_result result;
+
+	sd_frame_pack(f, head);
+	result = put(w, head, sizeof(head), err);
+	if (result == SD_OK)
+		w->owed = f->length + sd_frame_padding(f->length);
+	return result;
+}
+
+/* A frame whose payload is in memory. */
+static enum sd_result put_frame(struct writer *w, uint32_t kind, const struct sd_bytes *payload, struct sd_error *err)
+{
+	struct sd_frame f = {.kind = kind, .length = payload->length};
+	enum sd_result result = put_header(w, &f, err);
+
+	if (result == SD_OK)
+		result = put(w, payload->data, payload->length, err);
+	if (result == SD_OK)
+		result = put_zeros(w, sd_frame_padding(payload->length), err);
+	if (result == SD_OK)
+		w->owed = 0;
+	return result;
+}
+
+static enum sd_result put_prelude(struct writer *w, struct sd_error *err)
+{
+	unsigned char prelude[SD_FRAME_ALIGN] = SD_STREAM_MAGIC;
+
+	w->begun = true;
+	prelude[SD_STREAM_MAGIC_LENGTH] = SD_STREAM_MAJOR;
+	prelude[SD_STREAM_MAGIC_LENGTH + 2] = SD_STREAM_MINOR;
+	sd_pipe_enlarge(w->fd);
+	return put(w, prelude, sizeof(prelude), err);
+}
+
+static bool pack_meta(const struct sd_manifest *m, struct sd_bytes *out)
+{
+	bool good = sd_bytes_u32(out, (uint32_t)m->nmetadata) && sd_bytes_u32(out, 0);
+
+	for (size_t i = 0; i < m->nmetadata && good; i++)
+		good = sd_bytes_text(out, m->metadata[i].key) && sd_bytes_text(out, m->metadata[i].value);
+	return good;
+}
+
+static enum sd_result writer_begin(struct sd_sink *sink, const struct sd_manifest *m, struct sd_error *err)
+{
+	struct writer *w = (struct writer *)sink;
+	struct sd_bytes payload = {0};
+	enum sd_result result = put_prelude(w, err);
+
+	w->manifest = m;
+	if (result == SD_OK)
+		result = pack_meta(m, &payload) ? put_frame(w, SD_KIND_META, &payload, err) : sd_fail_memory(err);
+	for (size_t i = 0; i < m->nside && result == SD_OK; i++) {
+		payload.length = 0;
+		if (!sd_bytes_text(&payload, m->side[i].name) ||
+		    !sd_bytes_add(&payload, m->side[i].data, m->side[i].size))
+			result = sd_fail_memory(err);
+		else
+			result = put_frame(w, SD_KIND_SIDE, &payload, err);
+	}
+	if (result == SD_OK)
+		result = put(w, m->extra.data, m->extra.length, err);
+	payload.length = 0;
+	if (result == SD_OK)
+		result = sd_wire_encode(m, &payload) ? put_frame(w, SD_KIND_MANIFEST, &payload, err) : sd_fail_memory(err);
+	free(payload.data);
+	return result == SD_OK ? flush(w, err) : result;
+}
+
+/* Payload from the chunk: little in the buffer with what is around it, much straight from where it lies. */
+static enum sd_result put_chunk(struct writer *w, struct sd_chunk *chunk, uint64_t length, struct sd_error *err)
+{
+	uint64_t before = chunk->length;
+	enum sd_result result = SD_OK;
+
+	if (length > sizeof(w->buffer) / 4) {
+		result = flush(w, err);
+		if (result == SD_OK)
+			result = sd_chunk_copy(chunk, w->fd, NULL, length, err);
+	} else {
+		if (length > sizeof(w->buffer) - w->filled)
+			result = flush(w, err);
+		if (result == SD_OK)
+			result = sd_chunk_read(chunk, w->buffer + w->filled, length, err);
+		if (result == SD_OK)
+			w->filled += (size_t)length;
+	}
+	w->owed -= before - chunk->length;
+	return result;
+}
+
+/* The next frame of a record. Its length follows from the record alone, however the chunks come: same input, same stream. */
+static enum sd_result put_data_header(struct writer *w, struct sd_error *err)
+{
+	struct sd_frame f = {.kind = SD_KIND_DATA, .record = w->record, .offset = w->position};
+	uint64_t left = w->manifest->records[w->record].bytes - w->position;
+
+	if (!left)
+		return sd_fail(err, SD_INPUT, "%s: more data than its %llu bytes", w->manifest->records[w->record].key,
+			       (unsigned long long)w->position);
+	f.length = left < SD_FRAME_DATA_MAX ? left : SD_FRAME_DATA_MAX;
+	w->left = f.length;
+	return put_header(w, &f, err);
+}
+
+static enum sd_result writer_data(struct sd_sink *sink, uint32_t record, struct sd_chunk *chunk, struct sd_error *err)
+{
+	struct writer *w = (struct writer *)sink;
+	enum sd_result result = SD_OK;
+
+	if (record != w->record)
+		w->position = 0;
+	w->record = record;
+	while (chunk->length && result == SD_OK) {
+		uint64_t n;
+
+		if (!w->left)
+			result = put_data_header(w, err);
+		if (result != SD_OK)
+			break;
+		n = chunk->length < w->left ? chunk->length : w->left;
+		result = put_chunk(w, chunk, n, err);
+		if (result != SD_OK)
+			break;
+		w->position += n;
+		w->bytes += n;
+		w->left -= n;
+		if (!w->left) {
+			result = put_zeros(w, w->owed, err);
+			w->owed = 0;
+		}
+	}
+	return result;
+}
+
+static enum sd_result writer_end(struct sd_sink *sink, struct sd_error *err)
+{
+	struct writer *w = (struct writer *)sink;
+	struct sd_bytes payload = {0};
+	uint64_t records = 0;
+	enum sd_result result;
+
+	for (size_t i = 0; i < w->manifest->nrecords; i++)
+		records += w->manifest->records[i].state == SD_HERE;
+	if (!sd_bytes_u64(&payload, records) || !sd_bytes_u64(&payload, w->bytes))
+		result = sd_fail_memory(err);
+	else
+		result = put_frame(w, SD_KIND_END, &payload, err);
+	free(payload.data);
+	w->ended = true;
+	return result == SD_OK ? flush(w, err) : result;
+}
+
+/* Whether a program reads what goes to fd: only then can it say what the abort says. */
+static bool someone_reads(int fd)
+{
+	struct stat st;
+
+	return fstat(fd, &st) == 0 && (S_ISFIFO(st.st_mode) || S_ISSOCK(st.st_mode));
+}
+
+static void writer_abort(struct sd_sink *sink, struct sd_error *err)
+{
+	struct writer *w = (struct writer *)sink;
+	struct sd_bytes payload = {0};
+	enum sd_result result = SD_OK;
+
+	if (w->ended || err->said) /* after an EPIPE or a signal nothing can be sent */
+		return;
+	w->ended = true;
+	if (!w->begun)
+		result = put_prelude(w, NULL);
+	if (result == SD_OK)
+		result = put_zeros(w, w->owed, NULL);
+	if (result == SD_OK && sd_bytes_u32(&payload, err->result) && sd_bytes_u32(&payload, 0) &&
+	    sd_bytes_text(&payload, err->tool[0] ? err->tool : w->tool) && sd_bytes_text(&payload, err->text) &&
+	    put_frame(w, SD_KIND_ABORT, &payload, NULL) == SD_OK && flush(w, NULL) == SD_OK)
+		err->said = someone_reads(w->fd);
+	free(payload.data);
+}
+
+static void writer_close(struct sd_sink *sink)
+{
+	free(sink);
+}
+
+static const struct sd_sink_ops writer_ops = {writer_begin, writer_data, writer_end, writer_abort, writer_close};
+
+struct sd_sink *sd_stream_sink(int fd, const char *tool)
+{
+	struct writer *w = calloc(1, sizeof(*w));
+
+	if (!w)
+		return NULL;
+	w->sink.ops = &writer_ops;
+	w->fd = fd;
+	w->record = SD_NO_RECORD;
+	strncpy(w->tool, tool, sizeof(w->tool) - 1);
+	return &w->sink;
+}
