@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* How fast the CUDA kernel turns matrices that lie on the GPU, as a fraction of a copy on the GPU. Built by contrib/gpu-check. */
+/* How fast the CUDA kernel turns matrices that lie on the GPU, as a fraction of a copy on the GPU. Built by
+ * contrib/gpu-check. */
 #include "../../cuda/device_cuda.cu"
 
 #define REPEATS 21
@@ -39,7 +40,8 @@ static float median(const struct cuda *cuda, const struct sd_grid *grid, size_t 
 		if (grid)
 			must(launch(cuda, grid), "the kernel");
 		else
-			must(cudaMemcpyAsync(cuda->target.data, cuda->source.data, bytes, cudaMemcpyDeviceToDevice), "a copy");
+			must(cudaMemcpyAsync(cuda->target.data, cuda->source.data, bytes, cudaMemcpyDeviceToDevice),
+			     "a copy");
 		must(cudaEventRecord(end), "a mark");
 		must(cudaEventSynchronize(end), "running");
 		if (r >= 0)
@@ -54,7 +56,8 @@ static float median(const struct cuda *cuda, const struct sd_grid *grid, size_t 
 static void bench(struct cuda *cuda, uint64_t rows, uint64_t columns, const struct kind *kind)
 {
 	uint64_t count = MATRICES * rows * columns;
-	size_t in = count * sd_dtype_size((enum sd_dtype)kind->from), out = count * sd_dtype_size((enum sd_dtype)kind->to);
+	size_t in = count * sd_dtype_size((enum sd_dtype)kind->from),
+	       out = count * sd_dtype_size((enum sd_dtype)kind->to);
 	struct sd_transpose plan;
 	struct sd_job job;
 	struct sd_grid grid;
@@ -91,9 +94,12 @@ static void bench(struct cuda *cuda, uint64_t rows, uint64_t columns, const stru
 int main(void)
 {
 	static const struct kind kinds[] = {
-		{"1 byte", SD_U8, SD_U8, false},	 {"2 bytes", SD_BF16, SD_BF16, false},
-		{"4 bytes", SD_F32, SD_F32, false},	 {"8 bytes", SD_F64, SD_F64, false},
-		{"F32 to BF16", SD_F32, SD_BF16, false}, {"BF16 to F32", SD_BF16, SD_F32, false},
+		{"1 byte", SD_U8, SD_U8, false},
+		{"2 bytes", SD_BF16, SD_BF16, false},
+		{"4 bytes", SD_F32, SD_F32, false},
+		{"8 bytes", SD_F64, SD_F64, false},
+		{"F32 to BF16", SD_F32, SD_BF16, false},
+		{"BF16 to F32", SD_BF16, SD_F32, false},
 		{"F8_E4M3 * F32 to BF16", SD_F8_E4M3, SD_BF16, true},
 	};
 	struct sd_device *device;

@@ -8,9 +8,9 @@
 struct shape {
 	const char *name;
 	uint32_t rank;
-	uint64_t size[4];	/* of the source, row-major */
-	uint32_t order[4];	/* the target's dimensions */
-	uint64_t gap;		/* elements behind each innermost row of either side */
+	uint64_t size[4];  /* of the source, row-major */
+	uint32_t order[4]; /* the target's dimensions */
+	uint64_t gap;      /* elements behind each innermost row of either side */
 };
 
 static const struct shape shapes[] = {
@@ -141,7 +141,8 @@ static void check_shape(struct check *check, const struct shape *shape)
 
 				if (!sd_cast_exists((enum sd_dtype)from, (enum sd_dtype)to))
 					continue;
-				if (scales[s] && !(sd_convert_reads((enum sd_dtype)from) && sd_convert_makes((enum sd_dtype)to)))
+				if (scales[s] &&
+				    !(sd_convert_reads((enum sd_dtype)from) && sd_convert_makes((enum sd_dtype)to)))
 					continue;
 				if (scales[s])
 					add_scale(&job, scales[s], check->scales);

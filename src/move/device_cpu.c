@@ -10,7 +10,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* Bytes that a unit has about: enough to be worth taking, little enough that threads end together and bands stay in the cache. */
+/* Bytes that a unit has about: enough to be worth taking, little enough that threads end together and bands stay in the
+ * cache. */
 #define UNIT_BYTES (512U << 10)
 /* The longest stretch of a source row in one unit, in elements. */
 #define UNIT_STRETCH 4096U
@@ -22,8 +23,8 @@
 struct work {
 	struct sd_transpose plan;
 	const struct sd_job *job;
-	uint64_t loops, a, b;	/* what a unit has of each */
-	uint64_t first, end;	/* its units, counted over the whole batch */
+	uint64_t loops, a, b; /* what a unit has of each */
+	uint64_t first, end;  /* its units, counted over the whole batch */
 	bool streaming;
 };
 
@@ -35,8 +36,8 @@ struct cpu {
 	pthread_t *threads;
 	pthread_mutex_t lock;
 	pthread_cond_t begin, done;
-	uint64_t round;	  /* counts batches: helpers wait for the next */
-	unsigned busy;	  /* helpers that have not finished this round */
+	uint64_t round; /* counts batches: helpers wait for the next */
+	unsigned busy;  /* helpers that have not finished this round */
 	bool closing;
 	size_t count; /* of work */
 	struct work work[BATCH];
@@ -77,7 +78,8 @@ static uint32_t scale_at(const struct sd_transpose *plan, const struct sd_job *j
 }
 
 /* Multiplies count values, of which the first is number a of its lane, by their scales. */
-static void scale_values(const struct work *work, uint64_t a, uint64_t scale, size_t count, float values[SD_CONVERT_RUN])
+static void scale_values(const struct work *work, uint64_t a, uint64_t scale, size_t count,
+			 float values[SD_CONVERT_RUN])
 {
 	const struct sd_lane *lane = &work->plan.a;
 
@@ -97,8 +99,8 @@ static void scale_values(const struct work *work, uint64_t a, uint64_t scale, si
 	}
 }
 
-static void copy_strided(const uint8_t *source, uint64_t source_step, uint8_t *target, uint64_t target_step, size_t size,
-			 size_t count)
+static void copy_strided(const uint8_t *source, uint64_t source_step, uint8_t *target, uint64_t target_step,
+			 size_t size, size_t count)
 {
 	if (source_step == 1 && target_step == 1)
 		memcpy(target, source, count * size);
@@ -188,12 +190,13 @@ static void do_tile(const struct cpu *cpu, const struct work *work, const struct
 	}
 	if (plan->b.to == 1) {
 		cpu->kernels->turn[sd_kernels_size(plan->target_size)](tile, row, piece->target, plan->a.to * size,
-									piece->na, piece->nb, work->streaming);
+								       piece->na, piece->nb, work->streaming);
 		return;
 	}
 	for (uint64_t a = 0; a < piece->na; a++)
 		for (uint64_t b = 0; b < piece->nb; b++)
-			memcpy(piece->target + (a * plan->a.to + b * plan->b.to) * size, tile + b * row + a * size, size);
+			memcpy(piece->target + (a * plan->a.to + b * plan->b.to) * size, tile + b * row + a * size,
+			       size);
 }
 
 static void do_tiles(const struct cpu *cpu, const struct work *work, const struct piece *piece)
@@ -223,9 +226,9 @@ static void do_piece(const struct cpu *cpu, const struct work *work, const struc
 	if (plan->rows)
 		do_rows(cpu, work, piece);
 	else if (plan->bytes && plan->a.from == 1 && plan->b.to == 1)
-		cpu->kernels->turn[sd_kernels_size(plan->target_size)](
-			piece->source, plan->b.from * plan->source_size, piece->target, plan->a.to * plan->target_size,
-			piece->na, piece->nb, work->streaming);
+		cpu->kernels->turn[sd_kernels_size(plan->target_size)](piece->source, plan->b.from * plan->source_size,
+								       piece->target, plan->a.to * plan->target_size,
+								       piece->na, piece->nb, work->streaming);
 	else
 		do_tiles(cpu, work, piece);
 }

@@ -29,6 +29,5 @@ ISA static inline __m256i load_pieces(const uint8_t *at, size_t apart)
 
 #include "move/transpose_simd.h"
 
-const struct sd_kernels sd_kernels_avx2 = {
-	"avx2", {turn1, turn2, turn4, turn8}, {sd_decode_avx2, sd_encode_avx2}, end};
+const struct sd_kernels sd_kernels_avx2 = {"avx2", {turn1, turn2, turn4, turn8}, {sd_decode_avx2, sd_encode_avx2}, end};
 #endif

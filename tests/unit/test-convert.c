@@ -23,7 +23,7 @@ static void check_one(const char *who, enum sd_dtype from, enum sd_dtype to, uin
 
 	if (got != want)
 		cr_assert_fail("%s: %s %#" PRIx64 " to %s: %#" PRIx64 ", not %#" PRIx64, who, sd_dtype_name(from), bits,
-			 sd_dtype_name(to), got, want);
+			       sd_dtype_name(to), got, want);
 }
 
 static uint64_t element(const uint8_t *data, unsigned size, size_t i)
@@ -174,10 +174,10 @@ Test(convert, random_bits)
 
 Test(convert, boundaries)
 {
-	static const uint64_t singles[] = {0, 1, 0x007fffff, 0x00800000, 0x33000000, 0x33000001, 0x387fe000, 0x387fffff,
-					   0x38800000, 0x477fe000, 0x477fefff, 0x477ff000, 0x47800000, 0x7f7f7fff,
-					   0x7f7f8000, 0x7f7fffff, 0x7f800000, 0x7f800001, 0x7fbfffff, 0x7fc00000,
-					   0x7fffffff};
+	static const uint64_t singles[] = {0,          1,          0x007fffff, 0x00800000, 0x33000000, 0x33000001,
+					   0x387fe000, 0x387fffff, 0x38800000, 0x477fe000, 0x477fefff, 0x477ff000,
+					   0x47800000, 0x7f7f7fff, 0x7f7f8000, 0x7f7fffff, 0x7f800000, 0x7f800001,
+					   0x7fbfffff, 0x7fc00000, 0x7fffffff};
 	struct run run = {SD_F32, 0, {0}};
 
 	for (size_t i = 0; i < sizeof(singles) / sizeof(*singles); i++) {
@@ -216,7 +216,7 @@ Test(convert, which_exist)
 				made = made || to == (int)floats[i];
 			}
 			cr_assert_eq(sd_cast_exists((enum sd_dtype)from, (enum sd_dtype)to),
-				     (from == to && sd_dtype_size((enum sd_dtype)from) > 0) || (reads && made), "%s to %s",
-				     sd_dtype_name((enum sd_dtype)from), sd_dtype_name((enum sd_dtype)to));
+				     (from == to && sd_dtype_size((enum sd_dtype)from) > 0) || (reads && made),
+				     "%s to %s", sd_dtype_name((enum sd_dtype)from), sd_dtype_name((enum sd_dtype)to));
 		}
 }
