@@ -6,6 +6,7 @@
 #ifndef SD_STREAM_PIECES_H
 #define SD_STREAM_PIECES_H
 
+#include "move/device.h"
 #include "stream/manifest.h"
 
 #define SD_LINKS_MAX 4
@@ -22,6 +23,7 @@
 struct sd_links {
 	uint32_t count;
 	uint8_t dtype[SD_LINKS_MAX + 1];
+	const struct sd_step *scale; /* NULL, or block scales that the first link multiplies with */
 };
 
 /*
@@ -30,7 +32,7 @@ struct sd_links {
  */
 struct sd_cut {
 	size_t target;                /* its number in the manifest */
-	struct sd_move move;          /* in normal form: its dimensions are in the order of the target */
+	struct sd_move move;          /* dimensions in the order of the target: in normal form, but apart for block scales */
 	uint32_t order[SD_MOVE_RANK]; /* its dimensions in the order of the record */
 	uint32_t depth;               /* how many of these are cut: index by index, but for the last one */
 	uint64_t step;                /* the last one, in blocks of so many indices */
@@ -56,11 +58,12 @@ struct sd_pieces {
 };
 
 /*
- * Cuts a record with these targets (numbers in m, count of them) for memory bytes. SD_INPUT where it cannot be done: steps that
+ * Cuts a record with these targets (numbers in m, count of them) for memory bytes, held of which are taken already. SD_INPUT where it cannot be done: steps that
  * nobody here knows, elements smaller than a byte, memory too small for a row; the line says what would mend it.
  */
 SD_UNUSED_RESULT enum sd_result sd_pieces_cut(const struct sd_manifest *m, uint32_t record, const uint32_t *targets,
-					      size_t count, uint64_t memory, struct sd_pieces *pieces, struct sd_error *err);
+					      size_t count, uint64_t memory, uint64_t held, struct sd_pieces *pieces,
+					      struct sd_error *err);
 
 void sd_pieces_free(struct sd_pieces *pieces);
 
@@ -69,6 +72,9 @@ void sd_pieces_free(struct sd_pieces *pieces);
  * dimension k of the cut's move. The unit's first element in the record is move->from.
  */
 void sd_unit_move(const struct sd_cut *cut, uint64_t unit, struct sd_move *move);
+
+/* The block scales of a unit, but for their data: its move is as sd_unit_move gives it, and cut->links.scale is not NULL. */
+void sd_unit_scale(const struct sd_manifest *m, const struct sd_cut *cut, const struct sd_move *unit, struct sd_scale *scale);
 
 /* How far in the record a unit reaches from its first element: 1 for one element. */
 uint64_t sd_unit_span(const struct sd_move *unit);

@@ -741,7 +741,7 @@ static struct sd_links links(uint8_t from, const uint8_t *casts, uint32_t count)
 
 	add_record(&in, from, (uint64_t[]){4}, 1);
 	add_casts(&in, add_target(&in, "t", (uint64_t[]){4}, 1, 0, NULL), casts, count);
-	cr_assert_eq(sd_pieces_cut(in.m, 0, (uint32_t[]){0}, 1, 1 << 20, &pieces, &err), SD_OK, "%s", err.text);
+	cr_assert_eq(sd_pieces_cut(in.m, 0, (uint32_t[]){0}, 1, 1 << 20, 0, &pieces, &err), SD_OK, "%s", err.text);
 	result = pieces.cuts[0].links;
 	sd_pieces_free(&pieces);
 	input_free(&in);
