@@ -10,7 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* A part of a record's data that moves on: bytes begin to end are in memory, and nothing before begin is to be had any more. */
+/* A part of a record's data that moves on: bytes begin to end are in memory, nothing before begin can be had again. */
 struct window {
 	struct sd_source *source; /* NULL: all of it is one chunk */
 	uint32_t record;
@@ -149,7 +149,8 @@ static uint64_t aligned(uint64_t bytes)
 	return (bytes + SD_BUFFER_ALIGN - 1) / SD_BUFFER_ALIGN * SD_BUFFER_ALIGN;
 }
 
-static enum sd_result give(struct sd_sink *sink, uint32_t record, const void *data, uint64_t length, struct sd_error *err)
+static enum sd_result give(struct sd_sink *sink, uint32_t record, const void *data, uint64_t length,
+			   struct sd_error *err)
 {
 	struct sd_chunk chunk = {.length = length, .memory = data, .fd = -1, .offset = -1};
 
@@ -174,8 +175,8 @@ static enum sd_result load(const struct sd_carry *c, const struct sd_cut *cut, s
 }
 
 /* Makes one unit and gives it to the sink. */
-static enum sd_result carry_unit(struct sd_carry *c, const struct sd_cut *cut, uint64_t unit, struct window *w, uint32_t out,
-				 struct sd_sink *sink, struct sd_error *err)
+static enum sd_result carry_unit(struct sd_carry *c, const struct sd_cut *cut, uint64_t unit, struct window *w,
+				 uint32_t out, struct sd_sink *sink, struct sd_error *err)
 {
 	const uint8_t *dtype = cut->links.dtype;
 	unsigned char *at = w->memory;
@@ -357,8 +358,8 @@ static enum sd_result hold(struct sd_carry *c, uint32_t record, struct sd_source
 	return result == SD_OK ? leave(&w, err) : result;
 }
 
-enum sd_result sd_carry_record(struct sd_worker *worker, uint32_t record, struct sd_source *source, struct sd_sink *sink,
-			       struct sd_error *err)
+enum sd_result sd_carry_record(struct sd_worker *worker, uint32_t record, struct sd_source *source,
+			       struct sd_sink *sink, struct sd_error *err)
 {
 	struct sd_carry *c = (struct sd_carry *)worker;
 	struct sd_carry_work *work = &c->work[record];

@@ -92,12 +92,13 @@ static enum sd_result pass(struct planner *p, size_t record)
 	return result;
 }
 
-/* An outgoing record with nothing left to do: a box of a target, and its place in the tensor, dimension by dimension. */
+/* An outgoing record with nothing left to do: a box of a target, and its place, dimension by dimension. */
 static enum sd_result add_box(struct planner *p, size_t origin, const struct sd_move *place)
 {
 	struct sd_target target = p->carry->in->targets[origin];
 	const struct sd_record *from = &p->carry->in->records[target.record];
-	struct sd_record record = {.key = from->key, .dtype = target.dtype, .state = p->carry->work[target.record].state};
+	struct sd_record record = {
+		.key = from->key, .dtype = target.dtype, .state = p->carry->work[target.record].state};
 	struct sd_arena *arena = &p->out->arena;
 	struct sd_move normal = *place, whole;
 	uint64_t *shape, count;
@@ -186,8 +187,8 @@ static const struct sd_cut *joinable(const struct sd_pieces *pieces)
 /* Whether two targets differ in nothing but the parts of the tensor that they fill. */
 static bool same_kind(const struct sd_carry *c, const struct sd_target *a, const struct sd_target *b)
 {
-	return strcmp(a->name, b->name) == 0 && a->labels == b->labels && a->extra.length == 0 && b->extra.length == 0 &&
-	       c->work[a->record].state == c->work[b->record].state;
+	return strcmp(a->name, b->name) == 0 && a->labels == b->labels && a->extra.length == 0 &&
+	       b->extra.length == 0 && c->work[a->record].state == c->work[b->record].state;
 }
 
 /* Makes the joint box larger by that of another target, if both lie side by side in the innermost dimension. */
@@ -225,8 +226,9 @@ static bool joint_room(const struct sd_carry *c, size_t first, size_t end, const
 	       sd_add(*room, SD_BUFFER_ALIGN * 3, room) && *room <= c->memory - c->held;
 }
 
-/* Finds the records from first on that fill one box together; *end is behind the last, first + 1 where there is no such thing. */
-static enum sd_result join(struct planner *p, size_t first, const struct sd_pieces *pieces, struct sd_move *joint, size_t *end)
+/* Finds the records from first on that fill one box together. *end is behind the last: first + 1 if it is alone. */
+static enum sd_result join(struct planner *p, size_t first, const struct sd_pieces *pieces, struct sd_move *joint,
+			   size_t *end)
 {
 	struct sd_carry *c = p->carry;
 	const struct sd_cut *begin = joinable(pieces);
@@ -260,7 +262,8 @@ static enum sd_result join(struct planner *p, size_t first, const struct sd_piec
 	return SD_OK;
 }
 
-static enum sd_result carry_out_joined(struct planner *p, size_t first, size_t end, size_t target, const struct sd_move *joint)
+static enum sd_result carry_out_joined(struct planner *p, size_t first, size_t end, size_t target,
+				       const struct sd_move *joint)
 {
 	struct sd_carry *c = p->carry;
 	const struct sd_move *kept = sd_arena_copy(&p->out->arena, joint, sizeof(*joint));
@@ -307,7 +310,7 @@ static enum sd_result plan_aside(struct planner *p, uint32_t record)
 	return result;
 }
 
-/* What comes out when a record has come, in the order in which the worker gives it. *end is the next record to look at. */
+/* What comes out when a record has come, in the order in which the worker gives it. *end is the next to look at. */
 static enum sd_result plan_from(struct planner *p, size_t record, size_t *end)
 {
 	struct sd_carry *c = p->carry;
@@ -361,8 +364,8 @@ static enum sd_result needs(struct sd_carry *c, uint32_t record, uint32_t operan
 	struct sd_carry_work *work = &c->work[record];
 
 	if (any_pending(c, operand))
-		return sd_fail(err, SD_INPUT, "%s is needed for %s, but has pending steps itself", c->in->records[operand].key,
-			       c->in->records[record].key);
+		return sd_fail(err, SD_INPUT, "%s is needed for %s, but has pending steps itself",
+			       c->in->records[operand].key, c->in->records[record].key);
 	if (c->in->records[operand].state > work->state)
 		work->state = c->in->records[operand].state;
 	if (operand > work->at)
@@ -438,7 +441,8 @@ static enum sd_result plan_operands(struct sd_carry *c, struct sd_error *err)
 		return result;
 	measure_held(c);
 	if (c->held > c->memory / 2)
-		return sd_fail(err, SD_INPUT, "block scales take %" PRIu64 " bytes at one time; use --memory=%" PRIu64 " or more",
+		return sd_fail(err, SD_INPUT,
+			       "block scales take %" PRIu64 " bytes at one time; use --memory=%" PRIu64 " or more",
 			       c->held, c->held < UINT64_MAX / 4 ? c->held * 4 : UINT64_MAX);
 	return SD_OK;
 }
@@ -488,4 +492,3 @@ void sd_carry_free(struct sd_carry *c)
 	free(c->buffer);
 	*c = (struct sd_carry){0};
 }
-

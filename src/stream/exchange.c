@@ -31,8 +31,9 @@ static enum sd_result exchange(struct sd_manifest *m, struct sd_target t, uint32
 	order[a] = b;
 	order[b] = a;
 	if (!sd_dtype_size(m->records[t.record].dtype))
-		return sd_fail(err, SD_USAGE, "%s: elements of %s are smaller than a byte and cannot be moved one by one",
-			       t.name, sd_dtype_name(m->records[t.record].dtype));
+		return sd_fail(err, SD_USAGE,
+			       "%s: elements of %s are smaller than a byte and cannot be moved one by one", t.name,
+			       sd_dtype_name(m->records[t.record].dtype));
 	if (!sd_move_permute(&turn, t.shape, t.rank, order))
 		return sd_fail(err, SD_INPUT, "%s: too large", t.name);
 	result = sd_move_compose(sd_target_move(m, &t, &room), &turn, &moves, err);
@@ -68,14 +69,15 @@ static enum sd_result exchange_if(struct sd_manifest *m, const struct sd_target 
 	if (!included)
 		return sd_manifest_add_target(m, t) ? SD_OK : sd_fail_memory(err);
 	if (!dimension(a, t->rank, &i) || !dimension(b, t->rank, &j))
-		return sd_fail(err, SD_USAGE, "%s has the shape %s: no dimensions %" PRId64 " and %" PRId64
+		return sd_fail(err, SD_USAGE,
+			       "%s has the shape %s: no dimensions %" PRId64 " and %" PRId64
 			       "; choose tensors with --include",
 			       t->name, sd_shape_text(t->shape, t->rank, shape, sizeof(shape)), a, b);
 	return exchange(m, *t, i, j, err);
 }
 
-enum sd_result sd_carry_exchange(const struct sd_manifest *in, int64_t a, int64_t b, const struct sd_regex_list *include,
-				 struct sd_manifest **out, struct sd_error *err)
+enum sd_result sd_carry_exchange(const struct sd_manifest *in, int64_t a, int64_t b,
+				 const struct sd_regex_list *include, struct sd_manifest **out, struct sd_error *err)
 {
 	struct sd_manifest *m = sd_manifest_new();
 	enum sd_result result = m && sd_manifest_copy_head(m, in) ? SD_OK : sd_fail_memory(err);

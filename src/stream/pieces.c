@@ -32,7 +32,7 @@ static bool as_one(uint8_t a, uint8_t b, uint8_t c)
 	return widens(a, b) || (a == SD_F64 && b == SD_F32 && (c == SD_BF16 || c == SD_F16));
 }
 
-/* Whether the last of n links, and a cast behind it, are one link. Scaled values are F32 before they are anything else. */
+/* Whether the last of n links and a cast behind it are one link. Scaled values are F32 before anything else. */
 static bool melts(const struct sd_links *links, uint32_t n, uint8_t to)
 {
 	if (n == 1 && links->scale)
@@ -53,8 +53,9 @@ static bool scale_fits(const struct sd_manifest *m, const struct sd_record *r, c
 	    !sd_shape_count(operand->shape, operand->rank, &count))
 		return false;
 	for (uint32_t k = 0; k < step->rank; k++)
-		if (r->shape[k] > 0 && (!sd_mul((r->shape[k] - 1) / step->blocks[k].block, step->blocks[k].stride, &reach) ||
-					!sd_add(last, reach, &last)))
+		if (r->shape[k] > 0 &&
+		    (!sd_mul((r->shape[k] - 1) / step->blocks[k].block, step->blocks[k].stride, &reach) ||
+		     !sd_add(last, reach, &last)))
 			return false;
 	return last < count;
 }
@@ -65,7 +66,8 @@ static enum sd_result add_scale(const struct sd_manifest *m, const struct sd_tar
 	while (!links->scale && melts(links, *n, SD_F32))
 		--*n;
 	if (*n > 0)
-		return sd_fail(err, SD_INPUT, "%s: block scales behind another step cannot be carried out here", t->name);
+		return sd_fail(err, SD_INPUT, "%s: block scales behind another step cannot be carried out here",
+			       t->name);
 	if (!scale_fits(m, &m->records[t->record], step))
 		return sd_fail(err, SD_INPUT, "%s: its block scales do not fit %s", t->name, m->records[t->record].key);
 	links->scale = step;
@@ -73,7 +75,8 @@ static enum sd_result add_scale(const struct sd_manifest *m, const struct sd_tar
 	return SD_OK;
 }
 
-static enum sd_result add_cast(const struct sd_target *t, uint8_t to, struct sd_links *links, uint32_t *n, struct sd_error *err)
+static enum sd_result add_cast(const struct sd_target *t, uint8_t to, struct sd_links *links, uint32_t *n,
+			       struct sd_error *err)
 {
 	while (melts(links, *n, to))
 		--*n;
@@ -102,14 +105,15 @@ static enum sd_result links_of(const struct sd_manifest *m, const struct sd_targ
 			result = add_scale(m, t, step, links, &n, err);
 		else
 			result = sd_fail(err, SD_INPUT,
-					 "%s: step %" PRIu32 " is of a kind (%u) that cannot be carried out here", t->name,
-					 k + 1, step->kind);
+					 "%s: step %" PRIu32 " is of a kind (%u) that cannot be carried out here",
+					 t->name, k + 1, step->kind);
 	}
 	if (n == 0)
 		dtype[++n] = dtype[0];
 	links->count = n;
 	for (uint32_t k = 0; k < n && result == SD_OK; k++)
-		if (!sd_cast_exists(dtype[k], dtype[k + 1]) || (k == 0 && links->scale && !sd_cast_exists(dtype[0], SD_F32)))
+		if (!sd_cast_exists(dtype[k], dtype[k + 1]) ||
+		    (k == 0 && links->scale && !sd_cast_exists(dtype[0], SD_F32)))
 			result = sd_fail(err, SD_INPUT, "%s: there is no cast from %s to %s", t->name,
 					 sd_dtype_name(dtype[k]), sd_dtype_name(dtype[k + 1]));
 	return result;
@@ -140,7 +144,7 @@ static bool dimension_of(const struct sd_record *r, uint64_t from, uint32_t *k)
 	return false;
 }
 
-/* Splits dimensions of a move so that each lies within one of the record's, as block scales want it. False if that cannot be. */
+/* Splits dimensions of a move so that each lies within one of the record's, as block scales want it, if that can be. */
 static bool spread(const struct sd_record *r, struct sd_move *m)
 {
 	struct sd_move apart = {.from = m->from, .to = m->to};
@@ -174,7 +178,8 @@ static bool spread(const struct sd_record *r, struct sd_move *m)
 	return true;
 }
 
-void sd_unit_scale(const struct sd_manifest *m, const struct sd_cut *cut, const struct sd_move *unit, struct sd_scale *scale)
+void sd_unit_scale(const struct sd_manifest *m, const struct sd_cut *cut, const struct sd_move *unit,
+		   struct sd_scale *scale)
 {
 	const struct sd_step *step = cut->links.scale;
 	const struct sd_record *r = &m->records[m->targets[cut->target].record];
@@ -236,8 +241,8 @@ static enum sd_result too_little(const struct sd_manifest *m, const struct sd_cu
 }
 
 /* Decides on the units: as large as the window allows, and cut as far outside as can be. */
-static enum sd_result choose(const struct sd_manifest *m, const struct sd_pieces *p, struct sd_cut *c,
-			     uint64_t memory, uint64_t held, struct sd_error *err)
+static enum sd_result choose(const struct sd_manifest *m, const struct sd_pieces *p, struct sd_cut *c, uint64_t memory,
+			     uint64_t held, struct sd_error *err)
 {
 	uint32_t leading = 0, rank = c->move.rank;
 	const struct sd_dim *d = c->move.dim;
@@ -284,14 +289,16 @@ static enum sd_result begin_cut(const struct sd_manifest *m, uint32_t number, st
 	struct sd_move room;
 
 	if (!sd_dtype_size(r->dtype))
-		return sd_fail(err, SD_INPUT, "%s: elements of %s are smaller than a byte and cannot be moved one by one",
-			       t->name, sd_dtype_name(r->dtype));
+		return sd_fail(err, SD_INPUT,
+			       "%s: elements of %s are smaller than a byte and cannot be moved one by one", t->name,
+			       sd_dtype_name(r->dtype));
 	c->target = number;
 	c->move = *sd_target_move(m, t, &room);
 	sd_move_normalise(&c->move);
 	result = links_of(m, t, &c->links, err);
 	if (result == SD_OK && c->links.scale && sd_move_count(&c->move) > 0 && !spread(r, &c->move))
-		result = sd_fail(err, SD_INPUT, "%s: its block scales do not fit the way in which %s is reordered", t->name, r->key);
+		result = sd_fail(err, SD_INPUT, "%s: its block scales do not fit the way in which %s is reordered",
+				 t->name, r->key);
 	order_by_record(c);
 	return result;
 }
@@ -340,8 +347,8 @@ static int by_unit(const void *a, const void *b)
 	return (x->cut->target > y->cut->target) - (x->cut->target < y->cut->target);
 }
 
-static enum sd_result add_pieces(const struct sd_manifest *m, struct sd_pieces *p, size_t *room, struct sd_cut *c, bool alone,
-				 struct sd_error *err)
+static enum sd_result add_pieces(const struct sd_manifest *m, struct sd_pieces *p, size_t *room, struct sd_cut *c,
+				 bool alone, struct sd_error *err)
 {
 	bool one = alone && c->in_order;
 	uint64_t n = one || c->units == 0 ? 1 : c->units;
@@ -357,7 +364,7 @@ static enum sd_result add_pieces(const struct sd_manifest *m, struct sd_pieces *
 	return SD_OK;
 }
 
-/* Targets whose parts of the record overlap take turns: each unit of theirs comes out by itself, in the record's order. */
+/* Targets whose parts of the record overlap take turns: each unit comes out by itself, in the record's order. */
 static enum sd_result arrange(const struct sd_manifest *m, struct sd_pieces *p, struct sd_error *err)
 {
 	size_t room = 0;
