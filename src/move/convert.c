@@ -3,6 +3,10 @@
 #include "move/convert.h"
 #include "move/device.h"
 
+#ifdef __FAST_MATH__
+#error "-ffast-math flushes subnormals: products of scales would differ from other machines'"
+#endif
+
 bool sd_convert_reads(enum sd_dtype dtype)
 {
 	return dtype == SD_F8_E4M3 || dtype == SD_F8_E5M2 || sd_convert_makes(dtype);
