@@ -107,5 +107,5 @@ INLINE void encode(enum sd_dtype to, const float values[SD_CONVERT_RUN], void *t
 CONVERTER(plain, )
 #ifdef __x86_64__
 CONVERTER(avx2, __attribute__((target("avx2"))))
-CONVERTER(avx512, __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,prefer-vector-width=512"))))
+CONVERTER(avx512, __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl"))))
 #endif
