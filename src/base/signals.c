@@ -4,17 +4,35 @@
 
 #include <signal.h>
 #include <string.h>
+#include <unistd.h>
 
 static const int taken[] = {SIGINT, SIGTERM, SIGHUP, SIGPIPE};
 static volatile sig_atomic_t came;
 
+/*
+ * A signal that comes just before a system call blocks would go unnoticed for as long as that blocks: until the process ends, an
+ * alarm interrupts whatever it waits in once a second.
+ */
+static void wake(int number)
+{
+	(void)number;
+	alarm(1);
+}
+
 static void note(int number)
 {
 	came = number;
+	alarm(1);
 }
 
 void sd_signals_take(void)
 {
+	struct sigaction alarmed;
+
+	memset(&alarmed, 0, sizeof(alarmed));
+	alarmed.sa_handler = wake;
+	sigemptyset(&alarmed.sa_mask);
+	sigaction(SIGALRM, &alarmed, NULL);
 	for (size_t i = 0; i < sizeof(taken) / sizeof(*taken); i++) {
 		struct sigaction action, old;
 
