@@ -419,7 +419,8 @@ static enum sd_result parse_option(struct parser *p)
 		return p->err->result;
 	for (uint32_t i = 0; i < p->map->noptions; i++)
 		if (strcmp(p->map->options[i].name, option.name) == 0)
-			return p->user ? SD_OK : fail(p, "option %s is there already", option.name);
+			return p->user && strcmp(p->map->options[i].text, option.text) == 0 ?
+				       SD_OK : fail(p, "option %s is there already, with %s", option.name, p->map->options[i].text);
 	added = ADD(p->map->options, p->map->noptions, p->map->options_room);
 	if (!added)
 		return sd_fail_memory(p->err);

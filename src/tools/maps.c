@@ -122,11 +122,13 @@ static enum sd_result library_read(struct sd_map_library *base, const char *name
 			path = locate(&library->arena, library->folders->path[i], name);
 	if (!path)
 		return sd_fail(err, SD_INPUT, "there is no map %s", name);
-	*file = path;
+	*file = strrchr(path, '/') + 1;
 	return read_text(path, &library->arena, text, err);
 }
 
-static enum sd_result open_path(struct folders *folders, const char *path, struct sd_map **map, struct sd_error *err)
+/* A map that was found by its name is called by its file's name alone in errors. */
+static enum sd_result open_path(struct folders *folders, const char *path, bool by_name, struct sd_map **map,
+				struct sd_error *err)
 {
 	struct library library = {.base = {library_read}, .folders = folders, .beside = "."};
 	const char *slash = strrchr(path, '/'), *text;
@@ -135,7 +137,8 @@ static enum sd_result open_path(struct folders *folders, const char *path, struc
 	if (slash)
 		library.beside = sd_arena_text(&library.arena, path, (size_t)(slash - path));
 	if (result == SD_OK)
-		result = library.beside ? sd_map_parse(path, text, &library.base, map, err) : sd_fail_memory(err);
+		result = library.beside ? sd_map_parse(by_name && slash ? slash + 1 : path, text, &library.base, map, err) :
+					  sd_fail_memory(err);
 	sd_arena_free(&library.arena);
 	return result;
 }
@@ -153,7 +156,7 @@ enum sd_result sd_maps_open(const char *name, struct sd_map **map, struct sd_err
 	for (int i = 0; i < folders.n && !path; i++)
 		path = locate(&folders.arena, folders.path[i], name);
 	if (path)
-		result = open_path(&folders, path, map, err);
+		result = open_path(&folders, path, path != name, map, err);
 	else
 		result = sd_fail(err, SD_USAGE, "there is no map \"%s\"; sd-rename --list-maps shows them, and a path to one has a slash in it", name);
 	sd_arena_free(&folders.arena);
@@ -184,7 +187,7 @@ static enum sd_result each_map(enum sd_result (*take)(void *user, struct sd_map 
 			struct sd_map *map = NULL;
 
 			if (result == SD_OK)
-				result = path ? open_path(&folders, path, &map, err) : sd_fail_memory(err);
+				result = path ? open_path(&folders, path, true, &map, err) : sd_fail_memory(err);
 			if (result == SD_OK && !sd_map_is_part(map))
 				result = take(user, &map, err);
 			sd_map_free(map);

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* sd-rename: decides names and places, by a map or by hand. Never changes a byte of data. */
+#include "base/names.h"
 #include "base/text.h"
 #include "map/rename.h"
 #include "tools/maps.h"
 #include "tools/tool.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,8 +24,10 @@ static const char usage[] =
 	"  -e 's/RE/REPL/[gi]'   edit names by hand, after the map; may be repeated. RE is\n"
 	"                        PCRE2; in REPL & is the match, \\1 a group\n"
 	"      --exclude=RE      drop tensors whose new name matches RE; may be repeated\n"
-	"      --dry-run         only print what would change\n"
-	"      --explain [KEY]   print what each stage of the map does to KEY, or to all\n"
+	"      --dry-run         only print what would change: key, new name, dtype, shape,\n"
+	"                        pending steps\n"
+	"      --explain [KEY]   print the rules that KEY (an old or a new name) goes through,\n"
+	"                        or, without KEY, how many tensors each rule takes\n"
 	"      --list-maps       print the maps, their layouts and their options\n"
 	"      --check-map=FILE  only read a map and check it\n"
 	"      --help            print this text\n"
@@ -174,14 +178,6 @@ static enum sd_result choose_side(const struct options *opt, const struct sd_map
 					    sd_map_name(map), sd_map_layout(map, 0), sd_map_layout(map, 1));
 }
 
-/* Names that have come from the key to explain. */
-struct trail {
-	const char *key;
-	const char *now;
-	struct sd_arena arena;
-	bool found;
-};
-
 static void print(const char *text)
 {
 	char escaped[4096];
@@ -189,58 +185,36 @@ static void print(const char *text)
 	fputs(sd_text_escape(text, escaped, sizeof(escaped)), stdout);
 }
 
-static void print_event(const struct sd_rename_event *e)
+/* As sd-ls has them: name, dtype, shape. */
+static void print_tensor(const char *name, enum sd_dtype dtype, const uint64_t *shape, uint32_t rank)
 {
-	if (e->stage)
-		printf("stage %s\t", e->stage);
-	if (e->file)
-		printf("%s:%u\t", e->file, e->line);
-	if (e->text)
-		print(e->text);
-	else
-		printf("no rule");
-	putchar('\n');
-	if (*e->holes) {
-		printf("\twhere ");
-		print(e->holes);
-		putchar('\n');
-	}
-	putchar('\t');
-	print(e->from);
-	if (!e->to || strcmp(e->from, e->to) != 0) {
-		printf(" => ");
-		print(e->to ? e->to : "(dropped)");
-	}
-	putchar('\n');
+	print(name);
+	printf("\t%s\t[", sd_dtype_name(dtype));
+	for (uint32_t i = 0; i < rank; i++)
+		printf("%s%" PRIu64, i ? "," : "", shape[i]);
+	putchar(']');
 }
 
-static void explain(void *user, const struct sd_rename_event *e)
+/* As sd-ls has them: "cast:BF16>F32,reorder", or "-". */
+static void print_steps(const struct sd_target *t, enum sd_dtype dtype)
 {
-	struct trail *trail = user;
+	const char *between = "";
 
-	if (trail->key && strcmp(e->from, trail->now) != 0)
-		return;
-	if (!trail->key && e->to && strcmp(e->from, e->to) == 0 && !e->file)
-		return;
-	print_event(e);
-	trail->found = true;
-	if (trail->key)
-		trail->now = e->to ? sd_arena_text(&trail->arena, e->to, strlen(e->to)) : "";
-}
-
-static void print_target(const struct sd_manifest *m, const struct sd_target *t)
-{
-	char shape[SD_SHAPE_TEXT];
-
-	print(m->records[t->record].key);
-	putchar('\t');
-	print(t->name);
-	printf("\t%s\t%s\t", sd_dtype_name(t->dtype), sd_shape_text(t->shape, t->rank, shape, sizeof(shape)));
+	for (uint32_t i = 0; i < t->nsteps; i++) {
+		printf("%s%s:%s>%s", between, t->steps[i].kind == SD_STEP_CAST ? "cast" : "dequant", sd_dtype_name(dtype),
+		       sd_dtype_name(t->steps[i].dtype));
+		dtype = t->steps[i].dtype;
+		between = ",";
+	}
 	if (sd_target_is_reordered(t))
-		printf("reorder ");
-	for (uint32_t i = 0; i < t->nsteps; i++)
-		printf("%s %s ", t->steps[i].kind == SD_STEP_CAST ? "cast" : "dequantise", sd_dtype_name(t->steps[i].dtype));
-	putchar('\n');
+		printf("%sreorder", between);
+	puts(t->nsteps || sd_target_is_reordered(t) ? "" : "-");
+}
+
+static bool is_untouched(const struct sd_record *r, const struct sd_target *t)
+{
+	return strcmp(r->key, t->name) == 0 && r->dtype == t->dtype && !t->nsteps && !t->move &&
+	       sd_shape_equal(r->shape, r->rank, t->shape, t->rank);
 }
 
 /* One line for each target that is not as its record was, and one for each record that is dropped. */
@@ -252,43 +226,181 @@ static void print_plan(const struct sd_manifest *in, const struct sd_plan *plan)
 		const struct sd_target *t = &m->targets[i];
 		const struct sd_record *r = &m->records[t->record];
 
-		if (strcmp(r->key, t->name) != 0 || r->dtype != t->dtype || t->nsteps || t->move ||
-		    !sd_shape_equal(r->shape, r->rank, t->shape, t->rank))
-			print_target(m, t);
+		if (is_untouched(r, t))
+			continue;
+		print(r->key);
+		putchar('\t');
+		print_tensor(t->name, t->dtype, t->shape, t->rank);
+		putchar('\t');
+		print_steps(t, r->dtype);
 	}
 	for (size_t i = 0; i < in->nrecords; i++)
 		if (plan->becomes[i] == SD_DROP) {
 			print(in->records[i].key);
-			puts("\t\t\t\tdropped");
+			puts("\t-\t-\t-\tdrop");
 		}
 }
 
-/* What becomes of the key that --explain names, at the end. */
-static enum sd_result print_result(const struct sd_manifest *m, const struct trail *trail, struct sd_error *err)
+/* A rule, and how many tensors it took. */
+struct count {
+	const char *stage, *file, *text;
+	uint32_t line;
+	size_t taken;
+};
+
+/* What --explain gathers: the way of one key, or, without a key, how often each rule was taken. */
+struct explanation {
+	const char *key;
+	struct sd_names names; /* those that the key has had */
+	struct count *counts;
+	size_t ncounts, counts_room;
+	struct sd_arena arena;
+	bool failed; /* out of memory */
+};
+
+static const char *copy_of(struct explanation *e, const char *text)
 {
-	if (!trail->found)
-		return sd_fail(err, SD_DIFFERENT, "there is no key %s", trail->key);
-	for (size_t i = 0; i < m->ntargets; i++)
-		if (strcmp(m->records[m->targets[i].record].key, trail->key) == 0)
-			print_target(m, &m->targets[i]);
-	return SD_OK;
+	return text ? sd_arena_text(&e->arena, text, strlen(text)) : NULL;
+}
+
+static void explain_key(struct explanation *e, const struct sd_rename_event *event)
+{
+	const char *to = copy_of(e, event->to);
+
+	if (sd_names_find(&e->names, event->from) == SD_NO_NAME || !event->text)
+		return;
+	if (to && sd_names_add(&e->names, to, 0) == SD_NO_NAME)
+		e->failed = true;
+	if (event->file)
+		printf("%s:%u\t", event->file, event->line);
+	print(event->text);
+	if (*event->holes) {
+		printf("\n\twhere ");
+		print(event->holes);
+	}
+	if (!event->to)
+		printf("\n\tdrops it");
+	else if (strcmp(event->from, event->to) != 0) {
+		printf("\n\tgives ");
+		print(event->to);
+	}
+	putchar('\n');
+}
+
+static void count_rule(struct explanation *e, const struct sd_rename_event *event)
+{
+	if (!event->file)
+		return;
+	for (size_t i = 0; i < e->ncounts; i++)
+		if (e->counts[i].line == event->line && strcmp(e->counts[i].stage, event->stage) == 0 &&
+		    strcmp(e->counts[i].file, event->file) == 0 && strcmp(e->counts[i].text, event->text) == 0) {
+			e->counts[i].taken++;
+			return;
+		}
+	if (!sd_array_grow(&e->counts, e->ncounts, &e->counts_room, sizeof(*e->counts))) {
+		e->failed = true;
+		return;
+	}
+	e->counts[e->ncounts] = (struct count){copy_of(e, event->stage), copy_of(e, event->file), copy_of(e, event->text),
+					       event->line, 1};
+	e->failed = e->failed || !e->counts[e->ncounts].stage || !e->counts[e->ncounts].file ||
+		    !e->counts[e->ncounts].text;
+	e->ncounts += !e->failed;
+}
+
+static void take_event(void *user, const struct sd_rename_event *event)
+{
+	struct explanation *e = user;
+
+	if (!e->failed)
+		(e->key ? explain_key : count_rule)(e, event);
+}
+
+/* The source key of a name, be it one that goes in or one that comes out. */
+static const char *source_of(const struct sd_manifest *in, const struct sd_manifest *out, const char *name)
+{
+	for (size_t i = 0; i < in->ntargets; i++)
+		if (strcmp(in->targets[i].name, name) == 0)
+			return name;
+	for (size_t i = 0; i < out->ntargets; i++) {
+		const char *key = out->records[out->targets[i].record].key;
+
+		if (strcmp(out->targets[i].name, name) != 0)
+			continue;
+		for (size_t k = 0; k < in->ntargets; k++)
+			if (strcmp(in->records[in->targets[k].record].key, key) == 0)
+				return in->targets[k].name;
+	}
+	return NULL;
+}
+
+/* What comes of the records that the key's tensor was made of. */
+static void print_result(const struct sd_manifest *in, const struct sd_manifest *out, const char *key)
+{
+	for (size_t i = 0; i < in->ntargets; i++) {
+		const struct sd_target *before = &in->targets[i];
+
+		if (strcmp(before->name, key) != 0)
+			continue;
+		print_tensor(key, before->dtype, before->shape, before->rank);
+		putchar('\n');
+		for (size_t k = 0; k < out->ntargets; k++) {
+			const struct sd_target *t = &out->targets[k];
+
+			if (strcmp(out->records[t->record].key, in->records[before->record].key) != 0)
+				continue;
+			printf("=> ");
+			print_tensor(t->name, t->dtype, t->shape, t->rank);
+			putchar('\t');
+			print_steps(t, out->records[t->record].dtype);
+		}
+		break;
+	}
+}
+
+/* Makes the plan once more and looks on. */
+static enum sd_result explain(struct sd_rename *rename, const struct sd_manifest *in, const struct sd_manifest *out,
+			      const char *key, struct sd_error *err)
+{
+	struct explanation e = {.key = key ? source_of(in, out, key) : NULL};
+	struct sd_plan plan = {0};
+	enum sd_result result;
+
+	if (key && !e.key)
+		return sd_fail(err, SD_DIFFERENT, "there is no key %s", key);
+	if (e.key && sd_names_add(&e.names, e.key, 0) == SD_NO_NAME)
+		return sd_fail_memory(err);
+	rename->event = take_event;
+	rename->user = &e;
+	result = sd_rename_plan(rename, in, &plan, err);
+	if (result == SD_OK && e.failed)
+		result = sd_fail_memory(err);
+	if (result == SD_OK && e.key)
+		print_result(in, out, e.key);
+	for (size_t i = 0; result == SD_OK && i < e.ncounts; i++) {
+		printf("%zu\t%s\t%s:%u\t", e.counts[i].taken, e.counts[i].stage, e.counts[i].file, e.counts[i].line);
+		print(e.counts[i].text);
+		putchar('\n');
+	}
+	sd_plan_free(&plan);
+	sd_names_free(&e.names);
+	free(e.counts);
+	sd_arena_free(&e.arena);
+	return result;
 }
 
 /* The plan, and then what was asked for with it. */
 static enum sd_result rename_source(const struct options *opt, struct sd_source *source, struct sd_sink *sink,
 				    struct sd_error *err)
 {
-	struct trail trail = {.key = opt->key, .now = opt->key};
 	struct sd_rename rename = {.defines = opt->defines, .ndefines = opt->ndefines, .nedits = opt->nedits,
 				   .edits = (const struct sd_edit *const *)opt->edits, .exclude = &opt->exclude,
-				   .strict = opt->strict, .user = &trail};
+				   .strict = opt->strict};
 	struct sd_map *map = NULL;
 	struct sd_plan plan = {0};
 	enum sd_result result = open_map(opt, source->manifest, &map, err);
 
 	rename.map = map;
-	if (opt->what == EXPLAIN)
-		rename.event = explain;
 	if (result == SD_OK)
 		result = choose_side(opt, map, &rename.to, err);
 	if (result == SD_OK)
@@ -297,15 +409,14 @@ static enum sd_result rename_source(const struct options *opt, struct sd_source 
 		sd_note("from %s to %s", sd_map_layout(map, !rename.to), sd_map_layout(map, rename.to));
 	if (result == SD_OK && opt->what == DRY_RUN)
 		print_plan(source->manifest, &plan);
-	if (result == SD_OK && opt->what == EXPLAIN && opt->key)
-		result = print_result(plan.manifest, &trail, err);
+	if (result == SD_OK && opt->what == EXPLAIN)
+		result = explain(&rename, source->manifest, plan.manifest, opt->key, err);
 	if (result == SD_OK && opt->what == RENAME)
 		result = sd_pump(source, &plan, NULL, sink, err);
 	else if (result != SD_OK && sink)
 		sink->ops->abort(sink, err);
 	sd_plan_free(&plan);
 	sd_map_free(map);
-	sd_arena_free(&trail.arena);
 	return result;
 }
 
