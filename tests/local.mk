@@ -14,10 +14,13 @@ unit_tests = \
 	%D%/unit/test-convert \
 	%D%/unit/test-cuda-index \
 	%D%/unit/test-device \
+	%D%/unit/test-formats \
+	%D%/unit/test-json \
 	%D%/unit/test-map-edit \
 	%D%/unit/test-map-parse \
 	%D%/unit/test-map-plan \
 	%D%/unit/test-move \
+	%D%/unit/test-pack \
 	%D%/unit/test-shard \
 	%D%/unit/test-stream
 
@@ -38,6 +41,7 @@ test_scripts = \
 	%D%/there-and-back \
 	%D%/compose \
 	%D%/bad-input \
+	%D%/publish \
 	%D%/stops \
 	%D%/all-tools \
 	%D%/man-pages \
