@@ -10,6 +10,7 @@ AM_TESTS_ENVIRONMENT = \
 # Unit tests, one line each: unit/test-NAME is made from unit/test-NAME.c.
 unit_tests = \
 	%D%/unit/test-base \
+	%D%/unit/test-carry \
 	%D%/unit/test-convert \
 	%D%/unit/test-cuda-index \
 	%D%/unit/test-device \
