@@ -18,6 +18,7 @@ unit_tests = \
 	%D%/unit/test-json \
 	%D%/unit/test-map-edit \
 	%D%/unit/test-map-parse \
+	%D%/unit/test-map-pattern \
 	%D%/unit/test-map-plan \
 	%D%/unit/test-move \
 	%D%/unit/test-pack \

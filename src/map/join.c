@@ -539,7 +539,7 @@ enum sd_result sd_planner_join(struct planner *p, const struct stage *stage, con
 		dtype = dtype_after(p, rule_of(j, m), t->dtype);
 		if (first) {
 			made = *t;
-			made.name = group->name;
+			sd_planner_name(&made, group->name);
 			made.first = made.last = NONE;
 			made.dtype = dtype;
 			first = false;
