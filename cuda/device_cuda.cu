@@ -22,7 +22,8 @@ __global__ void __launch_bounds__(SD_GRID_X *SD_GRID_Y)
 	__shared__ struct sd_tile tile;
 
 	for (uint64_t number = blockIdx.x; number < grid.tiles; number += gridDim.x) {
-		/* Divisions are dear: one thread finds the tile. The barrier also keeps the last tile's slots until they are written. */
+		/* Divisions are dear: one thread finds the tile. The barrier also keeps the last tile's slots until
+		 * they are written. */
 		__syncthreads();
 		if (threadIdx.x == 0 && threadIdx.y == 0)
 			tile = sd_grid_tile(&grid, number);
@@ -96,8 +97,8 @@ template <typename From, typename To> static void launch_as(const struct cuda *c
 {
 	unsigned blocks = (unsigned)(grid->tiles < BLOCKS ? grid->tiles : BLOCKS);
 
-	turn<From, To><<<blocks, dim3(SD_GRID_X, SD_GRID_Y)>>>(*grid, (const From *)cuda->source.data, cuda->scales.data,
-								(To *)cuda->target.data);
+	turn<From, To><<<blocks, dim3(SD_GRID_X, SD_GRID_Y)>>>(*grid, (const From *)cuda->source.data,
+							       cuda->scales.data, (To *)cuda->target.data);
 }
 
 template <typename From> static void launch_from(const struct cuda *cuda, const struct sd_grid *grid)
@@ -214,7 +215,8 @@ extern "C" enum sd_device_result sd_device_open_cuda(unsigned number, struct sd_
 
 	*device = NULL;
 	if (cudaGetDeviceCount(&count) != cudaSuccess || number >= (unsigned)count ||
-	    cudaSetDevice((int)number) != cudaSuccess || cudaGetDeviceProperties(&properties, (int)number) != cudaSuccess)
+	    cudaSetDevice((int)number) != cudaSuccess ||
+	    cudaGetDeviceProperties(&properties, (int)number) != cudaSuccess)
 		return SD_DEVICE_ABSENT;
 	/* A GPU that none of the kernels was built for is as good as none. */
 	if (cudaFuncGetAttributes(&attributes, turn<uint16_t, uint16_t>) != cudaSuccess)

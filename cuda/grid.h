@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Which thread of the CUDA kernel reads and writes which element. C and CUDA alike, so that a test can be every block and every
- * thread of the grid on a machine without a GPU.
+ * Which thread of the CUDA kernel reads and writes which element. C and CUDA alike, so that a test can be every block
+ * and every thread of the grid on a machine without a GPU.
  *
- * A block has SD_GRID_X by SD_GRID_Y threads, and works on one tile of 1024 elements after another: it reads the tile, casts
- * and scales, puts each element into a slot of shared memory, and writes the slots. Each thread does SD_GRID_STEPS elements.
+ * A block has SD_GRID_X by SD_GRID_Y threads, and works on one tile of 1024 elements after another: it reads the tile,
+ * casts and scales, puts each element into a slot of shared memory, and writes the slots. Each thread does
+ * SD_GRID_STEPS elements.
  */
 #ifndef SD_CUDA_GRID_H
 #define SD_CUDA_GRID_H
@@ -23,9 +24,12 @@
 struct sd_grid {
 	struct sd_transpose plan;
 	uint64_t tiles_a, tiles_b, tiles;
-	uint64_t source_from, source_count; /* which elements of the job's source go to the device (of plan.source_size bytes) */
-	uint64_t target_from, target_count; /* what comes back, and where it begins in the job's target (plan.target_size) */
-	struct sd_lane host[SD_MOVE_RANK + 2]; /* how the target lies at the host, the fastest first; see sd_grid_unpack */
+	uint64_t source_from,
+		source_count; /* which elements of the job's source go to the device (of plan.source_size bytes) */
+	uint64_t target_from,
+		target_count; /* what comes back, and where it begins in the job's target (plan.target_size) */
+	struct sd_lane
+		host[SD_MOVE_RANK + 2]; /* how the target lies at the host, the fastest first; see sd_grid_unpack */
 	uint32_t rank;
 	uint64_t run; /* elements that lie together on both sides */
 };

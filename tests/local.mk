@@ -10,14 +10,18 @@ AM_TESTS_ENVIRONMENT = \
 # Unit tests, one line each: unit/test-NAME is made from unit/test-NAME.c.
 unit_tests = \
 	%D%/unit/test-base \
+	%D%/unit/test-carry \
 	%D%/unit/test-convert \
 	%D%/unit/test-cuda-index \
 	%D%/unit/test-device \
+	%D%/unit/test-map-edit \
+	%D%/unit/test-map-parse \
+	%D%/unit/test-map-plan \
 	%D%/unit/test-move \
 	%D%/unit/test-shard \
 	%D%/unit/test-stream
 
-EXTRA_DIST += %D%/unit/exact.h %D%/unit/jobs.h
+EXTRA_DIST += %D%/unit/exact.h %D%/unit/jobs.h %D%/unit/map.h
 
 if HAVE_CRITERION
 AM_CPPFLAGS += $(CRITERION_CFLAGS)

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * How fast the CPU device turns matrices, as a fraction of memcpy over the same bytes, with the same number of threads:
- *     make -C BUILD contrib/bench/kernel-bench && BUILD/contrib/bench/kernel-bench [THREADS [REPEATS]]
- * Each matrix is a job of its own, as sd-transpose gives them. Medians of pairs, taken in turn.
+ *     make -C BUILD contrib/bench/kernel-bench && BUILD/contrib/bench/kernel-bench [THREADS [REPEATS [ELEMENTS]]]
+ * ELEMENTS picks a line by the beginning of its name. Each matrix is a job of its own, as sd-transpose gives them.
+ * Medians of pairs, taken in turn.
  */
 #include "move/device.h"
 
@@ -65,7 +66,8 @@ static double time_copy(uint8_t *target, const uint8_t *source, size_t matrix, s
 	for (unsigned t = 0; t < threads; t++) {
 		size_t first = count * t / threads, end = count * (t + 1) / threads;
 
-		part[t] = (struct copy){target + first * matrix, source + first * matrix, (end - first) * matrix, matrix};
+		part[t] =
+			(struct copy){target + first * matrix, source + first * matrix, (end - first) * matrix, matrix};
 		if (t > 0)
 			pthread_create(&thread[t], NULL, copy_part, &part[t]);
 	}
@@ -111,8 +113,8 @@ int main(int argc, char **argv)
 {
 	static const struct shape shapes[] = {{1024, 2048}, {2048, 512}};
 	static const struct kind kinds[] = {
-		{"1 byte", SD_U8, SD_U8, false},       {"2 bytes", SD_BF16, SD_BF16, false},
-		{"4 bytes", SD_F32, SD_F32, false},    {"8 bytes", SD_F64, SD_F64, false},
+		{"1 byte", SD_U8, SD_U8, false},         {"2 bytes", SD_BF16, SD_BF16, false},
+		{"4 bytes", SD_F32, SD_F32, false},      {"8 bytes", SD_F64, SD_F64, false},
 		{"F32 to BF16", SD_F32, SD_BF16, false}, {"BF16 to F32", SD_BF16, SD_F32, false},
 		{"F16 to BF16", SD_F16, SD_BF16, false}, {"F8_E4M3 * F32 to BF16", SD_F8_E4M3, SD_BF16, true},
 	};
@@ -120,11 +122,12 @@ int main(int argc, char **argv)
 	int repeats = argc > 2 ? atoi(argv[2]) : 9;
 	uint8_t *source = aligned_alloc(4096, ROOM), *target = aligned_alloc(4096, ROOM);
 	float scales[4096];
+	const char *only = argc > 3 ? argv[3] : "";
 	struct sd_device *device;
 
 	if (threads < 1 || threads > 64 || repeats < 1 || repeats > 99 || !source || !target ||
 	    sd_device_open_cpu(threads, &device) != SD_DEVICE_OK) {
-		fprintf(stderr, "usage: kernel-bench [THREADS [REPEATS]]\n");
+		fprintf(stderr, "usage: kernel-bench [THREADS [REPEATS [ELEMENTS]]]\n");
 		return 2;
 	}
 	/* Numbers of an ordinary size. */
@@ -143,6 +146,8 @@ int main(int argc, char **argv)
 			double copies[99], turns[99], moved;
 			char name[32];
 
+			if (strncmp(kinds[k].name, only, strlen(only)) != 0)
+				continue;
 			count = count < COUNT ? count : COUNT;
 			moved = (double)(elements * count * (in + out));
 			/* memcpy of as many bytes in all: the mean of what is read and what is written. */
@@ -153,8 +158,9 @@ int main(int argc, char **argv)
 			qsort(copies, (size_t)repeats, sizeof(*copies), by_value);
 			qsort(turns, (size_t)repeats, sizeof(*turns), by_value);
 			snprintf(name, sizeof(name), "%u x %u", (unsigned)shapes[s].rows, (unsigned)shapes[s].columns);
-			printf("%-22s %-12s %12.2f %12.2f %8.2f\n", kinds[k].name, name, moved / copies[repeats / 2] * 1e-9,
-			       moved / turns[repeats / 2] * 1e-9, copies[repeats / 2] / turns[repeats / 2]);
+			printf("%-22s %-12s %12.2f %12.2f %8.2f\n", kinds[k].name, name,
+			       moved / copies[repeats / 2] * 1e-9, moved / turns[repeats / 2] * 1e-9,
+			       copies[repeats / 2] / turns[repeats / 2]);
 		}
 	device->ops->close(device);
 	free(source);

@@ -2,5 +2,8 @@ libsd_a_SOURCES += \
 	%D%/checkpoint.c %D%/checkpoint.h \
 	%D%/files.c %D%/files.h \
 	%D%/index.c %D%/index.h \
+	%D%/layout.c %D%/layout.h \
 	%D%/open.c %D%/open.h \
+	%D%/pack.c %D%/pack.h \
+	%D%/publish.c %D%/publish.h \
 	%D%/safetensors.c %D%/safetensors.h

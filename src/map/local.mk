@@ -1,1 +1,15 @@
-# nothing here so far
+libsd_a_SOURCES += \
+	%D%/axes.c %D%/axes.h \
+	%D%/check.c \
+	%D%/config.c \
+	%D%/edit.c %D%/edit.h \
+	%D%/family.c %D%/family.h \
+	%D%/internal.h \
+	%D%/join.c \
+	%D%/map.h \
+	%D%/options.c \
+	%D%/parse.c \
+	%D%/pattern.c %D%/pattern.h \
+	%D%/planner.h \
+	%D%/rename.c %D%/rename.h \
+	%D%/stage.c

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What every cast means, element by element, in one place for all devices: each goes through float32, bit by bit, so that
- * neither the machine's rounding mode nor a flush of subnormals has a say. Rounds to nearest, ties to even; too large is
- * infinity; every NaN becomes the one positive quiet NaN of its dtype. F64 to a 16-bit dtype rounds twice, as torch does.
+ * What every cast means, element by element, in one place for all devices: each goes through float32, bit by bit, so
+ * that neither the machine's rounding mode nor a flush of subnormals has a say. Rounds to nearest, ties to even; too
+ * large is infinity; every NaN becomes the one positive quiet NaN of its dtype. F64 to a 16-bit dtype rounds twice, as
+ * torch does.
  *
  * Below are scalars, in C and CUDA alike (elements are their bits), then runs of elements for the CPU.
  */
@@ -126,7 +127,8 @@ SD_SCALAR uint16_t sd_f16_of_f32(uint32_t bits)
 	uint32_t magnitude = bits & 0x7fffffffU;
 	uint32_t sign = bits >> 16 & 0x8000;
 	uint32_t normal = ((magnitude + 0xfff + (magnitude >> 13 & 1)) >> 13) - (112U << 10);
-	/* Below 2^-14 what counts is the number of steps of 2^-24. (Shifts are masked for the lanes that are not picked.) */
+	/* Below 2^-14 what counts is the number of steps of 2^-24. (Shifts are masked for the lanes that are not
+	 * picked.) */
 	uint32_t drop = 126 - sd_pick(magnitude >> 23 > 101, magnitude >> 23, 101);
 	uint32_t whole = (magnitude & 0x7fffff) | 0x800000;
 	uint32_t tie = (1U << (drop & 31)) >> 1;
@@ -156,14 +158,16 @@ SD_SCALAR uint64_t sd_f64_of_f32(uint32_t bits)
 	return sd_pick64(magnitude > SD_F32_INFINITY, 0x7ff8000000000000U, wide);
 }
 
-/* Whether elements of the dtype can be turned into float32 (F8_E4M3, F8_E5M2 and those below), and made of it (BF16, F16, F32, F64). */
+/* Whether elements of the dtype can be turned into float32 (F8_E4M3, F8_E5M2 and those below), and made of it (BF16,
+ * F16, F32, F64). */
 bool sd_convert_reads(enum sd_dtype dtype);
 bool sd_convert_makes(enum sd_dtype dtype);
 
 /* Runs are worked on in pieces of this many elements at most. */
 #define SD_CONVERT_RUN 64
 
-/* The two halves of a cast: 1 to SD_CONVERT_RUN elements to float32 and back. Every NaN is made the quiet one on the way back. */
+/* The two halves of a cast: 1 to SD_CONVERT_RUN elements to float32 and back. Every NaN is made the quiet one on the
+ * way back. */
 typedef void sd_decode(enum sd_dtype from, const void *source, size_t count, float values[SD_CONVERT_RUN]);
 typedef void sd_encode(enum sd_dtype to, const float values[SD_CONVERT_RUN], void *target, size_t count);
 
@@ -175,8 +179,9 @@ struct sd_converter {
 sd_decode sd_decode_plain;
 sd_encode sd_encode_plain;
 #ifdef __x86_64__
-sd_decode sd_decode_avx2; /* the same results; need AVX2 */
-sd_encode sd_encode_avx2;
+sd_decode sd_decode_avx2,
+	sd_decode_avx512; /* the same results; for machines that have these, AVX-512 with F, BW, DQ and VL */
+sd_encode sd_encode_avx2, sd_encode_avx512;
 #endif
 
 #endif

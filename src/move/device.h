@@ -57,7 +57,7 @@ struct sd_device {
 
 /*
  * threads 0: as many as the process may run on. NOMEM when threads or memory cannot be had. SD_KERNELS in the environment
- * (plain, avx2, avx512) picks the instruction set, for tests. Results are the same with any of them.
+ * (plain, v128, avx2, avx512) picks the instruction set, for tests. Results are the same with any of them.
  */
 enum sd_device_result sd_device_open_cpu(unsigned threads, struct sd_device **device);
 

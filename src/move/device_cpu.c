@@ -10,7 +10,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* Bytes that a unit has about: enough to be worth taking, little enough that threads end together and bands stay in the cache. */
+/* Bytes that a unit has about: enough to be worth taking, little enough that threads end together and bands stay in the
+ * cache. */
 #define UNIT_BYTES (512U << 10)
 /* The longest stretch of a source row in one unit, in elements. */
 #define UNIT_STRETCH 4096U
@@ -22,8 +23,8 @@
 struct work {
 	struct sd_transpose plan;
 	const struct sd_job *job;
-	uint64_t loops, a, b;	/* what a unit has of each */
-	uint64_t first, end;	/* its units, counted over the whole batch */
+	uint64_t loops, a, b; /* what a unit has of each */
+	uint64_t first, end;  /* its units, counted over the whole batch */
 	bool streaming;
 };
 
@@ -35,8 +36,8 @@ struct cpu {
 	pthread_t *threads;
 	pthread_mutex_t lock;
 	pthread_cond_t begin, done;
-	uint64_t round;	  /* counts batches: helpers wait for the next */
-	unsigned busy;	  /* helpers that have not finished this round */
+	uint64_t round; /* counts batches: helpers wait for the next */
+	unsigned busy;  /* helpers that have not finished this round */
 	bool closing;
 	size_t count; /* of work */
 	struct work work[BATCH];
@@ -77,52 +78,65 @@ static uint32_t scale_at(const struct sd_transpose *plan, const struct sd_job *j
 }
 
 /* Multiplies count values, of which the first is number a of its lane, by their scales. */
-static void scale_values(const struct work *work, uint64_t a, uint64_t scale, size_t count, float values[SD_CONVERT_RUN])
+static void scale_values(const struct work *work, uint64_t a, uint64_t scale, size_t count,
+			 float values[SD_CONVERT_RUN])
 {
 	const struct sd_lane *lane = &work->plan.a;
-	float scales[SD_CONVERT_RUN] = {0};
 
 	for (size_t i = 0; i < count;) {
 		uint64_t left = lane->stride == 0 ? count : lane->block - (lane->begin + a + i) % lane->block;
 		size_t end = i + (size_t)least(left, count - i);
 		float by = sd_float_of_bits(scale_at(&work->plan, work->job, scale + sd_lane_scale(lane, a + i)));
 
+		if (end - i == SD_CONVERT_RUN) {
+			/* Nearly always; a count that the compiler knows makes vectors. */
+			for (size_t k = 0; k < SD_CONVERT_RUN; k++)
+				values[k] *= by;
+			break;
+		}
 		while (i < end)
-			scales[i++] = by;
+			values[i++] *= by;
 	}
-	for (size_t i = 0; i < SD_CONVERT_RUN; i++)
-		values[i] *= scales[i];
 }
 
-static void copy_strided(const uint8_t *source, uint64_t source_step, uint8_t *target, uint64_t target_step, size_t size,
-			 size_t count)
+static void copy_strided(const uint8_t *source, uint64_t source_step, uint8_t *target, uint64_t target_step,
+			 size_t size, size_t count)
 {
-	for (size_t i = 0; i < count; i++)
-		memcpy(target + i * target_step * size, source + i * source_step * size, size);
+	if (source_step == 1 && target_step == 1)
+		memcpy(target, source, count * size);
+	else
+		for (size_t i = 0; i < count; i++)
+			memcpy(target + i * target_step * size, source + i * source_step * size, size);
 }
 
-/* count (SD_CONVERT_RUN at most) elements of a source row as they are to be in the target, one after another. */
+/* count (SD_CONVERT_RUN at most) elements, one after another, as they are to be in the target. */
+static void cast_run(const struct cpu *cpu, const struct work *work, const uint8_t *source, uint64_t a, uint64_t scale,
+		     size_t count, uint8_t *out)
+{
+	float values[SD_CONVERT_RUN];
+
+	cpu->kernels->convert.decode((enum sd_dtype)work->plan.source_dtype, source, count, values);
+	if (work->plan.scale_dtype != SD_NO_DTYPE)
+		scale_values(work, a, scale, count, values);
+	cpu->kernels->convert.encode((enum sd_dtype)work->plan.target_dtype, values, out, count);
+}
+
+/* The same from a source row, whatever lies between its elements. */
 static void load_run(const struct cpu *cpu, const struct work *work, const uint8_t *source, uint64_t a, uint64_t scale,
 		     size_t count, uint8_t *out)
 {
 	const struct sd_transpose *plan = &work->plan;
-	uint8_t gathered[SD_CONVERT_RUN * 8] = {0};
-	float values[SD_CONVERT_RUN];
 
-	if (plan->a.from != 1) {
-		uint8_t *into = plan->bytes ? out : gathered;
+	if (plan->bytes) {
+		copy_strided(source, plan->a.from, out, 1, plan->source_size, count);
+	} else if (plan->a.from == 1) {
+		cast_run(cpu, work, source, a, scale, count, out);
+	} else {
+		uint8_t gathered[SD_CONVERT_RUN * 8];
 
-		copy_strided(source, plan->a.from, into, 1, plan->source_size, count);
-		source = into;
-	} else if (plan->bytes) {
-		memcpy(out, source, count * plan->source_size);
+		copy_strided(source, plan->a.from, gathered, 1, plan->source_size, count);
+		cast_run(cpu, work, gathered, a, scale, count, out);
 	}
-	if (plan->bytes)
-		return;
-	cpu->kernels->convert.decode((enum sd_dtype)plan->source_dtype, source, count, values);
-	if (plan->scale_dtype != SD_NO_DTYPE)
-		scale_values(work, a, scale, count, values);
-	cpu->kernels->convert.encode((enum sd_dtype)plan->target_dtype, values, out, count);
 }
 
 /* Rows: nothing to turn. */
@@ -153,6 +167,13 @@ static void do_rows(const struct cpu *cpu, const struct work *work, const struct
 	}
 }
 
+/* Rows are far from one another: no machine guesses that the next tile's part of each is wanted next. */
+static void ask_for(const uint8_t *from, size_t bytes)
+{
+	for (size_t i = 0; i < bytes; i += SD_LINE)
+		__builtin_prefetch(from + i);
+}
+
 /* A tile goes through memory of its own where it is cast, or where a side has gaps between its elements. */
 static void do_tile(const struct cpu *cpu, const struct work *work, const struct piece *piece)
 {
@@ -160,17 +181,22 @@ static void do_tile(const struct cpu *cpu, const struct work *work, const struct
 	_Alignas(SD_LINE) uint8_t tile[SD_CONVERT_RUN * SD_CONVERT_RUN * 8];
 	size_t size = plan->target_size, row = SD_CONVERT_RUN * size;
 
-	for (uint64_t b = 0; b < piece->nb; b++)
-		load_run(cpu, work, piece->source + b * plan->b.from * plan->source_size, piece->a,
-			 piece->scale + sd_lane_scale(&plan->b, piece->b + b), piece->na, tile + b * row);
+	for (uint64_t b = 0; b < piece->nb; b++) {
+		const uint8_t *source = piece->source + b * plan->b.from * plan->source_size;
+
+		ask_for(source + SD_CONVERT_RUN * plan->a.from * plan->source_size, SD_CONVERT_RUN * plan->source_size);
+		load_run(cpu, work, source, piece->a, piece->scale + sd_lane_scale(&plan->b, piece->b + b), piece->na,
+			 tile + b * row);
+	}
 	if (plan->b.to == 1) {
 		cpu->kernels->turn[sd_kernels_size(plan->target_size)](tile, row, piece->target, plan->a.to * size,
-									piece->na, piece->nb, work->streaming);
+								       piece->na, piece->nb, work->streaming);
 		return;
 	}
 	for (uint64_t a = 0; a < piece->na; a++)
 		for (uint64_t b = 0; b < piece->nb; b++)
-			memcpy(piece->target + (a * plan->a.to + b * plan->b.to) * size, tile + b * row + a * size, size);
+			memcpy(piece->target + (a * plan->a.to + b * plan->b.to) * size, tile + b * row + a * size,
+			       size);
 }
 
 static void do_tiles(const struct cpu *cpu, const struct work *work, const struct piece *piece)
@@ -200,9 +226,9 @@ static void do_piece(const struct cpu *cpu, const struct work *work, const struc
 	if (plan->rows)
 		do_rows(cpu, work, piece);
 	else if (plan->bytes && plan->a.from == 1 && plan->b.to == 1)
-		cpu->kernels->turn[sd_kernels_size(plan->target_size)](
-			piece->source, plan->b.from * plan->source_size, piece->target, plan->a.to * plan->target_size,
-			piece->na, piece->nb, work->streaming);
+		cpu->kernels->turn[sd_kernels_size(plan->target_size)](piece->source, plan->b.from * plan->source_size,
+								       piece->target, plan->a.to * plan->target_size,
+								       piece->na, piece->nb, work->streaming);
 	else
 		do_tiles(cpu, work, piece);
 }

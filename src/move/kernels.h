@@ -6,12 +6,12 @@
 #include "move/convert.h"
 
 /*
- * Turns na by nb elements of one size: target[ia * target_step + ib * size] = source[ib * source_step + ia * size], in bytes,
- * with no alignment asked for. streaming: whole lines of the target may go past the caches; call sd_kernels_end
+ * Turns na by nb elements of one size: target[ia * target_step + ib * size] = source[ib * source_step + ia * size], in
+ * bytes, with no alignment asked for. streaming: whole lines of the target may go past the caches; call sd_kernels_end
  * before anyone else looks at them.
  */
-typedef void sd_turn(const uint8_t *source, size_t source_step, uint8_t *target, size_t target_step, size_t na, size_t nb,
-		     bool streaming);
+typedef void sd_turn(const uint8_t *source, size_t source_step, uint8_t *target, size_t target_step, size_t na,
+		     size_t nb, bool streaming);
 
 /* A line of memory: pieces of this many bytes each way are what the kernels work in. */
 #define SD_LINE 64
@@ -23,12 +23,13 @@ struct sd_kernels {
 	void (*end)(void); /* makes streamed lines visible to other threads */
 };
 
-extern const struct sd_kernels sd_kernels_plain;
+extern const struct sd_kernels sd_kernels_plain, sd_kernels_v128;
 #ifdef __x86_64__
 extern const struct sd_kernels sd_kernels_avx2, sd_kernels_avx512;
 #endif
 
-/* The best that this machine can run; or, if it can, the one of that name ("plain", "avx2", "avx512"; NULL: no wish). */
+/* The best that this machine can run; or, if it can, the one of that name ("plain", "v128", "avx2", "avx512"; NULL: no
+ * wish). */
 const struct sd_kernels *sd_kernels_pick(const char *name);
 
 /* The number of a size in turn[]. */

@@ -10,4 +10,5 @@ libsd_a_SOURCES += \
 	%D%/transpose_avx2.c \
 	%D%/transpose_avx512.c \
 	%D%/transpose_plain.c \
-	%D%/transpose_simd.h
+	%D%/transpose_simd.h \
+	%D%/transpose_v128.c

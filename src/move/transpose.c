@@ -6,7 +6,8 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-static bool stays_within(const struct sd_lane *lanes, uint32_t rank, uint64_t from, uint64_t to, const struct sd_job *job)
+static bool stays_within(const struct sd_lane *lanes, uint32_t rank, uint64_t from, uint64_t to,
+			 const struct sd_job *job)
 {
 	for (uint32_t k = 0; k < rank; k++) {
 		uint64_t reach;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The one shape that every job is brought to before a device carries it out: outer loops around a 2-D piece. Its dimension
- * a runs along the source, b along the target; where one dimension does both (rows), it is a, and b is just the next one.
- * Shared by all devices: the functions below are C and CUDA alike.
+ * The one shape that every job is brought to before a device carries it out: outer loops around a 2-D piece. Its
+ * dimension a runs along the source, b along the target; where one dimension does both (rows), it is a, and b is just
+ * the next one. Shared by all devices: the functions below are C and CUDA alike.
  */
 #ifndef SD_MOVE_TRANSPOSE_H
 #define SD_MOVE_TRANSPOSE_H
@@ -21,20 +21,20 @@ struct sd_transpose {
 	uint64_t scale_from;
 	uint64_t loops; /* how often the outer dimensions make us go round: the product of their sizes */
 	uint32_t outer;
-	bool rows;  /* a is contiguous, or nearly so, on both sides: nothing to turn */
-	bool bytes; /* elements are moved as they are: no cast, no scale */
+	bool rows;                        /* a is contiguous, or nearly so, on both sides: nothing to turn */
+	bool bytes;                       /* elements are moved as they are: no cast, no scale */
 	uint8_t source_size, target_size; /* bytes of one element; bytes: equal, and may be wider than the dtype's */
 	uint8_t source_dtype, target_dtype, scale_dtype; /* where not bytes; scale_dtype SD_NO_DTYPE: no scale */
-	struct sd_lane dim[SD_MOVE_RANK]; /* the outer ones, the slowest first */
+	struct sd_lane dim[SD_MOVE_RANK];                /* the outer ones, the slowest first */
 	struct sd_lane a, b;
 };
 
 /*
- * Plans a job. FAILED (with failure, of 256 bytes, filled) if it cannot be: no such cast or scale, or it leaves its buffers.
- * A job without elements has loops 0.
+ * Plans a job. FAILED (with failure, of 256 bytes, filled) if it cannot be: no such cast or scale, or it leaves its
+ * buffers. A job without elements has loops 0.
  */
 SD_UNUSED_RESULT enum sd_device_result sd_transpose_plan(const struct sd_job *job, struct sd_transpose *plan,
-							  char failure[256]);
+							 char failure[256]);
 
 /* How many elements of the scale operand, counted from its first, the job looks at; 0 without a scale. */
 uint64_t sd_transpose_scales(const struct sd_transpose *plan);

@@ -18,6 +18,7 @@
 #define HI_64 _mm256_unpackhi_epi64
 #define STORE(at, vector) _mm256_storeu_si256((__m256i *)(void *)(at), vector)
 #define STREAM(at, vector) _mm256_stream_si256((__m256i *)(void *)(at), vector)
+#define FENCE _mm_sfence()
 
 ISA static inline __m256i load_pieces(const uint8_t *at, size_t apart)
 {
@@ -28,6 +29,5 @@ ISA static inline __m256i load_pieces(const uint8_t *at, size_t apart)
 
 #include "move/transpose_simd.h"
 
-const struct sd_kernels sd_kernels_avx2 = {
-	"avx2", {turn1, turn2, turn4, turn8}, {sd_decode_avx2, sd_encode_avx2}, end};
+const struct sd_kernels sd_kernels_avx2 = {"avx2", {turn1, turn2, turn4, turn8}, {sd_decode_avx2, sd_encode_avx2}, end};
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Kernels for x86 with AVX-512 (F and BW). Casts are those of AVX2. */
+/* Kernels for x86 with AVX-512 (F, BW, DQ and VL). */
 #include "move/kernels.h"
 
 #ifdef __x86_64__
@@ -18,6 +18,7 @@
 #define HI_64 _mm512_unpackhi_epi64
 #define STORE(at, vector) _mm512_storeu_si512((void *)(at), vector)
 #define STREAM(at, vector) _mm512_stream_si512((__m512i *)(void *)(at), vector)
+#define FENCE _mm_sfence()
 
 ISA static inline __m128i load_piece(const uint8_t *at)
 {
@@ -36,5 +37,5 @@ ISA static inline __m512i load_pieces(const uint8_t *at, size_t apart)
 #include "move/transpose_simd.h"
 
 const struct sd_kernels sd_kernels_avx512 = {
-	"avx512", {turn1, turn2, turn4, turn8}, {sd_decode_avx2, sd_encode_avx2}, end};
+	"avx512", {turn1, turn2, turn4, turn8}, {sd_decode_avx512, sd_encode_avx512}, end};
 #endif

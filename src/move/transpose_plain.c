@@ -1,18 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Kernels in plain C, for any machine; and the choice among all. */
+/* Kernels in plain C, for any machine and for what is left at the edges of the others; and the choice among all. */
 #include "move/kernels.h"
 
-/* A line each way at a time: what is read of one source row stays in the cache until all of it is used. */
+/* As many source rows at a time as fill a few lines of the target: what is read of them stays in the cache until it is
+ * used. */
+#define BAND (4 * SD_LINE)
+
 #define TURN(name, type)                                                                                               \
 	static void name(const uint8_t *source, size_t source_step, uint8_t *target, size_t target_step, size_t na,    \
 			 size_t nb, bool streaming)                                                                    \
 	{                                                                                                              \
-		const size_t line = SD_LINE / sizeof(type);                                                            \
+		const size_t band = BAND / sizeof(type);                                                               \
                                                                                                                        \
 		(void)streaming;                                                                                       \
-		for (size_t b = 0; b < nb; b += line)                                                                  \
+		for (size_t b = 0; b < nb; b += band)                                                                  \
 			for (size_t a = 0; a < na; a++)                                                                \
-				for (size_t i = b; i < nb && i < b + line; i++)                                        \
+				for (size_t i = b; i < nb && i < b + band; i++)                                        \
 					memcpy(target + a * target_step + i * sizeof(type),                            \
 					       source + i * source_step + a * sizeof(type), sizeof(type));             \
 	}
@@ -32,12 +35,14 @@ const struct sd_kernels sd_kernels_plain = {
 const struct sd_kernels *sd_kernels_pick(const char *name)
 {
 #ifdef __x86_64__
-	static const struct sd_kernels *const all[] = {&sd_kernels_avx512, &sd_kernels_avx2, &sd_kernels_plain};
-	bool can[] = {__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512f"),
-		      __builtin_cpu_supports("avx2"), true};
+	static const struct sd_kernels *const all[] = {&sd_kernels_avx512, &sd_kernels_avx2, &sd_kernels_v128,
+						       &sd_kernels_plain};
+	bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+		      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+	bool can[] = {avx512, __builtin_cpu_supports("avx2"), true, true};
 #else
-	static const struct sd_kernels *const all[] = {&sd_kernels_plain};
-	bool can[] = {true};
+	static const struct sd_kernels *const all[] = {&sd_kernels_v128, &sd_kernels_plain};
+	bool can[] = {true, true};
 #endif
 	const size_t count = sizeof(all) / sizeof(*all);
 

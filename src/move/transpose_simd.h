@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The kernels of one x86 instruction set, included once by each, which defines before:
+ * The kernels of one instruction set, included once by each, which defines before:
  *     ISA           the attribute that lets a function use it
  *     VECTOR        its vector, of LANES pieces of 16 bytes
  *     load_pieces   makes one of pieces that lie a distance apart
  *     LO_n, HI_n    interleave the low and the high halves of two vectors, n bits at a time, in each lane
- *     STORE, STREAM at any address; at a multiple of the vector's size and past the caches
+ *     STORE, STREAM at any address; at a multiple of the vector's size and, where there is such a thing, past the
+ * caches FENCE         makes what was streamed visible to others
  *
- * A tile is a line by a line. It is copied first, row by row, because rows of 4 KiB apart fight for the same few places of
- * the cache; vectors then hold the same 16 bytes of far rows in their lanes, and 16 / size rows interleaved with one
+ * A tile is a line by a line. It is copied first, row by row, because rows of 4 KiB apart fight for the same few places
+ * of the cache; vectors then hold the same 16 bytes of far rows in their lanes, and 16 / size rows interleaved with one
  * another log2(16 / size) times are turned. So each output line is written whole and at once, and the reads of the next
  * band of rows are asked for in address order meanwhile.
  */
@@ -17,7 +18,7 @@
 #define TURN_PIECES(bits, size)                                                                                        \
 	/* Turns 16 / size columns of the tile, which begin at column, into as many lines. */                          \
 	ISA static inline void turn_pieces##size(const uint8_t tile[SD_LINE / size][SD_LINE], size_t column,           \
-						  uint8_t *target, size_t target_step, bool streaming)                  \
+						 uint8_t *target, size_t target_step, bool streaming)                  \
 	{                                                                                                              \
 		enum { rows = 16 / size, parts = SD_LINE / VECTOR_SIZE };                                              \
 		VECTOR line[parts][rows], next[rows];                                                                  \
@@ -59,7 +60,7 @@
 		if (streaming && ragged > 0) {                                                                         \
 			ragged = ragged < nb ? ragged : nb;                                                            \
 			sd_kernels_plain.turn[TURN_INDEX(size)](source, source_step, target, target_step, na, ragged,  \
-								 false);                                                \
+								false);                                                \
 			source += ragged * source_step;                                                                \
 			target += ragged * size;                                                                       \
 			nb -= ragged;                                                                                  \
@@ -77,17 +78,17 @@
 					memcpy(tile[r], band + (size_t)r * source_step + a * size, SD_LINE);           \
 				ask_ahead(&ahead, line);                                                               \
 				for (size_t column = 0; column < line; column += 16 / size)                            \
-					turn_pieces##size((const uint8_t(*)[SD_LINE])tile, column * size,              \
-							   target + (a + column) * target_step + b * size, target_step, \
-							   streaming);                                                  \
+					turn_pieces##size((const uint8_t(*)[SD_LINE])tile, column *size,               \
+							  target + (a + column) * target_step + b * size, target_step, \
+							  streaming);                                                  \
 			}                                                                                              \
 		}                                                                                                      \
 		sd_kernels_plain.turn[TURN_INDEX(size)](source + whole_a * size, source_step,                          \
-							 target + whole_a * target_step, target_step, na - whole_a,     \
-							 whole_b, false);                                               \
+							target + whole_a * target_step, target_step, na - whole_a,     \
+							whole_b, false);                                               \
 		sd_kernels_plain.turn[TURN_INDEX(size)](source + whole_b * source_step, source_step,                   \
-							 target + whole_b * size, target_step, na, nb - whole_b,        \
-							 false);                                                        \
+							target + whole_b * size, target_step, na, nb - whole_b,        \
+							false);                                                        \
 	}
 
 #define TURN_INDEX(size) (size == 1 ? 0 : size == 2 ? 1 : size == 4 ? 2 : 3)
@@ -119,5 +120,5 @@ TURN_PIECES(64, 8)
 
 static void end(void)
 {
-	_mm_sfence();
+	FENCE;
 }

@@ -1,8 +1,10 @@
 libsd_a_SOURCES += \
+	%D%/carry.c %D%/carry.h \
 	%D%/chunk.c %D%/chunk.h \
 	%D%/frame.c %D%/frame.h \
 	%D%/join.c %D%/join.h \
 	%D%/manifest.c %D%/manifest.h \
+	%D%/pieces.c %D%/pieces.h \
 	%D%/pump.c %D%/pump.h \
 	%D%/shard.c %D%/shard.h \
 	%D%/sink.h %D%/source.h \

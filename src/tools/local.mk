@@ -8,6 +8,18 @@ sd_cat_LDADD = $(tool_libs)
 sd_ls_SOURCES = %D%/sd-ls.c $(tool_sources)
 sd_ls_LDADD = $(tool_libs)
 
+bin_PROGRAMS += sd-pack
+sd_pack_SOURCES = %D%/sd-pack.c $(tool_sources)
+sd_pack_LDADD = $(tool_libs)
+
 bin_PROGRAMS += sd-shard
 sd_shard_SOURCES = %D%/sd-shard.c $(tool_sources)
 sd_shard_LDADD = $(tool_libs)
+
+bin_PROGRAMS += sd-rename
+sd_rename_SOURCES = %D%/sd-rename.c %D%/maps.c %D%/maps.h $(tool_sources)
+sd_rename_LDADD = $(tool_libs)
+
+bin_PROGRAMS += sd-transpose
+sd_transpose_SOURCES = %D%/sd-transpose.c $(tool_sources)
+sd_transpose_LDADD = $(tool_libs)

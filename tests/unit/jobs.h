@@ -14,7 +14,7 @@
 struct case_ {
 	struct sd_job job;
 	uint8_t *source_room, *target_room, *want_room, *scale_room; /* what is to be freed */
-	uint8_t *want;	     /* what the target has to be, gaps and margins included */
+	uint8_t *want; /* what the target has to be, gaps and margins included */
 	size_t target_bytes;
 	char text[512];
 };
@@ -32,7 +32,8 @@ static inline void *room(size_t bytes, uint8_t **to_free)
 	return *to_free;
 }
 
-/* Strides of a row-major array whose dimensions, slowest first, are order[]; now and then with gaps. Returns its elements. */
+/* Strides of a row-major array whose dimensions, slowest first, are order[]; now and then with gaps. Returns its
+ * elements. */
 static inline uint64_t place(uint64_t *seed, struct sd_move *move, const uint32_t *order, bool source, unsigned gaps)
 {
 	uint64_t stride = 1;
@@ -85,11 +86,13 @@ static inline void naive(const struct sd_job *job, uint8_t *target)
 			from += at[d] * move->dim[d].from;
 			to += at[d] * move->dim[d].to;
 			if (job->scale.data)
-				by += (job->scale.dim[d].begin + at[d]) / job->scale.dim[d].block * job->scale.dim[d].stride;
+				by += (job->scale.dim[d].begin + at[d]) / job->scale.dim[d].block *
+				      job->scale.dim[d].stride;
 		}
 		bits = element_get(job->source, from, from_size);
 		if (job->scale.data) {
-			uint64_t scale = element_get(job->scale.data, by, sd_dtype_size((enum sd_dtype)job->scale.dtype));
+			uint64_t scale =
+				element_get(job->scale.data, by, sd_dtype_size((enum sd_dtype)job->scale.dtype));
 			uint32_t single = sd_element_decode(job->scale.dtype, scale);
 
 			single = sd_element_scale(sd_element_decode(job->source_dtype, bits), single);

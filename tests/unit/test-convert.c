@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Every cast, of every element where there are few enough, against the exact value rounded slowly. */
-#include "move/convert.h"
+#include "move/kernels.h"
 #include "move/transpose.h"
 #include "exact.h"
 
@@ -23,7 +23,7 @@ static void check_one(const char *who, enum sd_dtype from, enum sd_dtype to, uin
 
 	if (got != want)
 		cr_assert_fail("%s: %s %#" PRIx64 " to %s: %#" PRIx64 ", not %#" PRIx64, who, sd_dtype_name(from), bits,
-			 sd_dtype_name(to), got, want);
+			       sd_dtype_name(to), got, want);
 }
 
 static uint64_t element(const uint8_t *data, unsigned size, size_t i)
@@ -63,8 +63,12 @@ static void flush(struct run *run)
 #ifdef __x86_64__
 	static const struct sd_converter avx2 = {sd_decode_avx2, sd_encode_avx2};
 
-	if (__builtin_cpu_supports("avx2"))
+	static const struct sd_converter avx512 = {sd_decode_avx512, sd_encode_avx512};
+
+	if (strcmp(sd_kernels_pick("avx2")->name, "avx2") == 0)
 		check_run("avx2", &avx2, run);
+	if (strcmp(sd_kernels_pick("avx512")->name, "avx512") == 0)
+		check_run("avx512", &avx512, run);
 #endif
 	for (size_t k = 0; k < MAKES; k++)
 		for (size_t i = 0; i < run->count; i++) {
@@ -170,10 +174,10 @@ Test(convert, random_bits)
 
 Test(convert, boundaries)
 {
-	static const uint64_t singles[] = {0, 1, 0x007fffff, 0x00800000, 0x33000000, 0x33000001, 0x387fe000, 0x387fffff,
-					   0x38800000, 0x477fe000, 0x477fefff, 0x477ff000, 0x47800000, 0x7f7f7fff,
-					   0x7f7f8000, 0x7f7fffff, 0x7f800000, 0x7f800001, 0x7fbfffff, 0x7fc00000,
-					   0x7fffffff};
+	static const uint64_t singles[] = {0,          1,          0x007fffff, 0x00800000, 0x33000000, 0x33000001,
+					   0x387fe000, 0x387fffff, 0x38800000, 0x477fe000, 0x477fefff, 0x477ff000,
+					   0x47800000, 0x7f7f7fff, 0x7f7f8000, 0x7f7fffff, 0x7f800000, 0x7f800001,
+					   0x7fbfffff, 0x7fc00000, 0x7fffffff};
 	struct run run = {SD_F32, 0, {0}};
 
 	for (size_t i = 0; i < sizeof(singles) / sizeof(*singles); i++) {
@@ -212,7 +216,7 @@ Test(convert, which_exist)
 				made = made || to == (int)floats[i];
 			}
 			cr_assert_eq(sd_cast_exists((enum sd_dtype)from, (enum sd_dtype)to),
-				     (from == to && sd_dtype_size((enum sd_dtype)from) > 0) || (reads && made), "%s to %s",
-				     sd_dtype_name((enum sd_dtype)from), sd_dtype_name((enum sd_dtype)to));
+				     (from == to && sd_dtype_size((enum sd_dtype)from) > 0) || (reads && made),
+				     "%s to %s", sd_dtype_name((enum sd_dtype)from), sd_dtype_name((enum sd_dtype)to));
 		}
 }

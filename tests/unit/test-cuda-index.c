@@ -15,7 +15,8 @@ static void turn(const struct sd_grid *grid, const void *source, const void *sca
 		uint32_t slot;
 
 		for (uint32_t n = 0; n < SD_GRID_TILE; n++) {
-			uint32_t i = sd_grid_number(n % SD_GRID_X, n / SD_GRID_X % SD_GRID_Y, n / SD_GRID_X / SD_GRID_Y);
+			uint32_t i =
+				sd_grid_number(n % SD_GRID_X, n / SD_GRID_X % SD_GRID_Y, n / SD_GRID_X / SD_GRID_Y);
 
 			if (!sd_grid_read(grid, &tile, i, source, scales, grid->plan.source_size, &slot, &value))
 				continue;
@@ -25,7 +26,8 @@ static void turn(const struct sd_grid *grid, const void *source, const void *sca
 			slots[slot] = value;
 		}
 		for (uint32_t n = 0; n < SD_GRID_TILE; n++) {
-			uint32_t i = sd_grid_number(n % SD_GRID_X, n / SD_GRID_X % SD_GRID_Y, n / SD_GRID_X / SD_GRID_Y);
+			uint32_t i =
+				sd_grid_number(n % SD_GRID_X, n / SD_GRID_X % SD_GRID_Y, n / SD_GRID_X / SD_GRID_Y);
 
 			if (!sd_grid_write(grid, &tile, i, &slot, &to))
 				continue;

@@ -52,6 +52,11 @@ Test(device, plain)
 	many("plain");
 }
 
+Test(device, v128)
+{
+	many("v128");
+}
+
 Test(device, avx2)
 {
 	many("avx2");
@@ -108,6 +113,7 @@ static void around_the_tile(const char *kernels)
 Test(device, sizes_around_the_tile)
 {
 	around_the_tile("plain");
+	around_the_tile("v128");
 	around_the_tile("avx2");
 	around_the_tile("avx512");
 }

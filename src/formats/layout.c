@@ -1,0 +1,496 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The layout of an output. */
+#include "formats/layout.h"
+#include "base/checked.h"
+#include "base/names.h"
+#include "base/text.h"
+#include "formats/index.h"
+#include "move/cover.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+	HERE = 1,
+	ELSEWHERE = 2,
+};
+
+#define NO_ITEM UINT32_MAX
+
+/* A tensor while it is being planned. */
+struct item {
+	struct sd_tensor tensor;
+	uint64_t bytes;
+	size_t first, ntargets; /* in by_tensor */
+};
+
+struct planner {
+	const struct sd_manifest *m;
+	const struct sd_layout_options *options;
+	struct sd_layout *layout;
+	struct item *items;
+	size_t nitems;
+	uint32_t *first_of;  /* of each target: the first target of its tensor */
+	uint8_t *has;        /* of each such first target: HERE, ELSEWHERE */
+	uint32_t *item_of;   /* of each target */
+	uint32_t *by_tensor; /* targets, tensor by tensor */
+	uint32_t *shard_of;  /* of each item */
+};
+
+/* ---- what a target must be ---- */
+
+static enum sd_result fail_missing(const struct sd_manifest *m, const struct sd_target *t, struct sd_error *err)
+{
+	const char *key = m->records[t->record].key;
+	size_t missing = 0;
+
+	for (size_t i = 0; i < m->nrecords; i++)
+		missing += m->records[i].state == SD_MISSING;
+	if (missing > 1)
+		return sd_fail(err, SD_INPUT, "%s needs %s, which no source has (%zu keys are missing in all)", t->name, key, missing);
+	return sd_fail(err, SD_INPUT, "%s needs %s, which no source has", t->name, key);
+}
+
+static enum sd_result check_steps(const struct sd_target *t, struct sd_error *err)
+{
+	for (uint32_t i = 0; i < t->nsteps; i++) {
+		const struct sd_step *step = &t->steps[i];
+
+		if (step->kind == SD_STEP_CAST)
+			return sd_fail(err, SD_INPUT, "%s has a pending cast to %s: put sd-transpose before sd-pack", t->name,
+				       sd_dtype_name(step->dtype));
+		if (step->kind == SD_STEP_BLOCK_SCALE)
+			return sd_fail(err, SD_INPUT, "%s has a pending dequantisation: put sd-transpose before sd-pack", t->name);
+		return sd_fail(err, SD_INPUT, "%s has a step of kind %u, which this version does not know", t->name, step->kind);
+	}
+	if (sd_target_is_reordered(t))
+		return sd_fail(err, SD_INPUT, "%s has a pending transpose: put sd-transpose before sd-pack", t->name);
+	return SD_OK;
+}
+
+/* ---- tensors ---- */
+
+static enum sd_result check_alike(const struct planner *p, const struct sd_target *a, const struct sd_target *b,
+				  struct sd_error *err)
+{
+	char x[SD_SHAPE_TEXT], y[SD_SHAPE_TEXT];
+
+	if (a->dtype == b->dtype && sd_shape_equal(a->shape, a->rank, b->shape, b->rank))
+		return SD_OK;
+	return sd_fail(err, SD_INPUT, "%s would be %s %s from %s, but %s %s from %s", a->name, sd_dtype_name(a->dtype),
+		       sd_shape_text(a->shape, a->rank, x, sizeof(x)), p->m->records[a->record].key, sd_dtype_name(b->dtype),
+		       sd_shape_text(b->shape, b->rank, y, sizeof(y)), p->m->records[b->record].key);
+}
+
+static enum sd_result begin_item(struct planner *p, const struct sd_target *t, struct sd_error *err)
+{
+	struct item *item = &p->items[p->nitems++];
+	uint64_t count;
+
+	*item = (struct item){.tensor = {.name = t->name, .shape = t->shape, .rank = t->rank, .dtype = t->dtype}};
+	if (strcmp(t->name, "__metadata__") == 0 || !sd_text_is_utf8(t->name, strlen(t->name)))
+		return sd_fail(err, SD_INPUT, "%s: a tensor in a safetensors file cannot have this name", t->name);
+	if (!sd_shape_count(t->shape, t->rank, &count) || !sd_dtype_bytes(t->dtype, count, &item->bytes))
+		return sd_fail(err, SD_INPUT, "%s has no possible size", t->name);
+	return SD_OK;
+}
+
+/* Finds the first target of each target's tensor, and what each tensor has: data that is here, elsewhere, or both. */
+static enum sd_result look_over(struct planner *p, struct sd_error *err)
+{
+	const struct sd_manifest *m = p->m;
+	struct sd_names names = {0};
+	enum sd_result result = SD_OK;
+
+	for (uint32_t i = 0; i < m->ntargets && result == SD_OK; i++) {
+		const struct sd_target *t = &m->targets[i];
+		uint32_t first = sd_names_add(&names, t->name, i);
+
+		if (first == SD_NO_NAME) {
+			result = sd_fail_memory(err);
+			break;
+		}
+		p->first_of[i] = first;
+		if (m->records[t->record].state == SD_MISSING)
+			result = fail_missing(m, t, err);
+		else if (m->records[t->record].state == SD_HERE)
+			p->has[first] |= HERE;
+		else
+			p->has[first] |= ELSEWHERE;
+	}
+	sd_names_free(&names);
+	return result;
+}
+
+/* Makes a list of the tensors that are here, and counts their targets. */
+static enum sd_result list_tensors(struct planner *p, struct sd_error *err)
+{
+	const struct sd_manifest *m = p->m;
+
+	for (size_t i = 0; i < m->ntargets; i++) {
+		const struct sd_target *t = &m->targets[i];
+		uint32_t first = p->first_of[i];
+		enum sd_result result = SD_OK;
+
+		if (p->has[first] == ELSEWHERE) {
+			p->layout->left_out += first == i;
+			p->item_of[i] = NO_ITEM;
+			continue;
+		}
+		if (m->records[t->record].state == SD_ELSEWHERE)
+			return sd_fail(err, SD_INPUT, "%s is here only in part: %s was left out of the stream", t->name,
+				       m->records[t->record].key);
+		result = check_steps(t, err);
+		if (result == SD_OK && first == i) {
+			p->item_of[i] = (uint32_t)p->nitems;
+			result = begin_item(p, t, err);
+		}
+		if (result == SD_OK)
+			result = check_alike(p, &m->targets[first], t, err);
+		if (result != SD_OK)
+			return result;
+		p->item_of[i] = p->item_of[first];
+		p->items[p->item_of[i]].ntargets++;
+	}
+	return SD_OK;
+}
+
+/* Gathers the targets of each tensor. */
+static void group(struct planner *p)
+{
+	size_t sum = 0;
+
+	for (size_t i = 0; i < p->nitems; i++) {
+		p->items[i].first = sum;
+		sum += p->items[i].ntargets;
+		p->items[i].ntargets = 0;
+	}
+	for (size_t i = 0; i < p->m->ntargets; i++)
+		if (p->item_of[i] != NO_ITEM) {
+			struct item *item = &p->items[p->item_of[i]];
+
+			p->by_tensor[item->first + item->ntargets++] = (uint32_t)i;
+		}
+}
+
+/* "[3, 0, 17]": where an element stands in its tensor. */
+static char *coordinates(const struct sd_tensor *t, uint64_t element, char *text, size_t size)
+{
+	uint64_t at[SD_RANK_MAX];
+
+	for (uint32_t k = t->rank; k-- > 0;) {
+		at[k] = t->shape[k] ? element % t->shape[k] : 0;
+		element = t->shape[k] ? element / t->shape[k] : 0;
+	}
+	return sd_shape_text(at, t->rank, text, size);
+}
+
+static enum sd_result fail_cover(const struct planner *p, const struct item *item, enum sd_cover cover,
+				 const struct sd_cover_fault *fault, struct sd_error *err)
+{
+	const struct sd_tensor *t = &item->tensor;
+	const uint32_t *targets = &p->by_tensor[item->first];
+	char shape[SD_SHAPE_TEXT], at[SD_SHAPE_TEXT];
+
+	sd_shape_text(t->shape, t->rank, shape, sizeof(shape));
+	if (cover == SD_HOLE)
+		return sd_fail(err, SD_INPUT, "%s %s is not whole: nothing fills it from element %s on", t->name, shape,
+			       coordinates(t, fault->element, at, sizeof(at)));
+	if (cover == SD_OVERLAP)
+		return sd_fail(err, SD_INPUT, "two sources for %s %s: element %s comes from %s and from %s", t->name, shape,
+			       coordinates(t, fault->element, at, sizeof(at)),
+			       p->m->records[p->m->targets[targets[fault->first]].record].key,
+			       p->m->records[p->m->targets[targets[fault->second]].record].key);
+	if (cover == SD_COVER_NOMEM)
+		return sd_fail_memory(err);
+	return sd_fail(err, SD_INPUT, "%s %s is cut into its %zu pieces in too many ways for it to be sure that they fill it", t->name,
+		       shape, item->ntargets);
+}
+
+/* Every element must be written exactly once. */
+static enum sd_result check_cover(const struct planner *p, const struct item *item, struct sd_error *err)
+{
+	struct sd_move *rooms = calloc(item->ntargets, sizeof(*rooms));
+	const struct sd_move **moves = calloc(item->ntargets, sizeof(*moves));
+	struct sd_cover_fault fault = {0};
+	enum sd_cover cover = SD_COVER_NOMEM;
+	uint64_t elements = 0;
+
+	if (rooms && moves && sd_shape_count(item->tensor.shape, item->tensor.rank, &elements)) {
+		for (size_t i = 0; i < item->ntargets; i++)
+			moves[i] = sd_target_move(p->m, &p->m->targets[p->by_tensor[item->first + i]], &rooms[i]);
+		cover = sd_cover_check(moves, item->ntargets, elements, &fault);
+	}
+	free(moves);
+	free(rooms);
+	return cover == SD_COVERED ? SD_OK : fail_cover(p, item, cover, &fault, err);
+}
+
+static enum sd_result check_all_covers(const struct planner *p, struct sd_error *err)
+{
+	for (size_t i = 0; i < p->nitems; i++) {
+		const struct item *item = &p->items[i];
+		const struct sd_target *only = &p->m->targets[p->by_tensor[item->first]];
+		bool plain = item->ntargets == 1 && !only->move && p->m->records[only->record].bytes == item->bytes;
+		const char *first = p->m->records[only->record].key;
+
+		/* The plain case, told in plain words: a tensor that comes whole more than once. */
+		if (item->ntargets > 1 && !only->move && !p->m->targets[p->by_tensor[item->first + 1]].move)
+			return sd_fail(err, SD_INPUT, "two sources for %s: %s and %s", item->tensor.name, first,
+				       p->m->records[p->m->targets[p->by_tensor[item->first + 1]].record].key);
+		if (!plain && check_cover(p, item, err) != SD_OK)
+			return err->result;
+	}
+	return SD_OK;
+}
+
+/* ---- files ---- */
+
+static int by_natural_name(const void *a, const void *b)
+{
+	const struct item *const *x = a, *const *y = b;
+
+	return sd_text_natural((*x)->tensor.name, (*y)->tensor.name);
+}
+
+/* Gives each tensor its file: greedily, in natural order of names. */
+static enum sd_result choose_shards(struct planner *p, struct sd_error *err)
+{
+	struct sd_layout *layout = p->layout;
+	const struct item **order = calloc(p->nitems + 1, sizeof(*order));
+	uint64_t filled = 0;
+	uint32_t shard = 0;
+
+	if (!order)
+		return sd_fail_memory(err);
+	for (size_t i = 0; i < p->nitems; i++)
+		order[i] = &p->items[i];
+	if (p->options->directory)
+		qsort(order, p->nitems, sizeof(*order), by_natural_name);
+	for (size_t i = 0; i < p->nitems; i++) {
+		uint64_t bytes = order[i]->bytes;
+
+		if (!sd_add(layout->bytes, bytes, &layout->bytes)) {
+			free(order);
+			return sd_fail(err, SD_INPUT, "%s makes the checkpoint larger than 2^64 bytes", order[i]->tensor.name);
+		}
+		if (p->options->directory && i > 0 &&
+		    (filled > p->options->shard_size || bytes > p->options->shard_size - filled)) {
+			shard++;
+			filled = 0;
+		}
+		filled += bytes;
+		p->shard_of[order[i] - p->items] = shard;
+	}
+	free(order);
+	layout->nfiles = shard + 1;
+	layout->files = sd_arena_array(&layout->arena, layout->nfiles, sizeof(*layout->files));
+	return layout->files ? SD_OK : sd_fail_memory(err);
+}
+
+/* Puts the tensors file by file, each file's in order. */
+static enum sd_result fill_files(struct planner *p, struct sd_error *err)
+{
+	struct sd_layout *layout = p->layout;
+	size_t sum = 0;
+
+	layout->ntensors = p->nitems;
+	layout->tensors = sd_arena_array(&layout->arena, p->nitems + 1, sizeof(*layout->tensors));
+	if (!layout->tensors)
+		return sd_fail_memory(err);
+	for (size_t i = 0; i < p->nitems; i++)
+		layout->files[p->shard_of[i]].ntensors++;
+	for (size_t k = 0; k < layout->nfiles; k++) {
+		struct sd_layout_file *file = &layout->files[k];
+
+		file->name = layout->nfiles == 1 ? "model.safetensors"
+						 : sd_arena_printf(&layout->arena, "model-%05zu-of-%05zu.safetensors", k + 1,
+								   layout->nfiles);
+		if (!file->name)
+			return sd_fail_memory(err);
+		file->tensors = layout->tensors + sum;
+		sum += file->ntensors;
+		file->ntensors = 0;
+	}
+	for (size_t i = 0; i < p->nitems; i++) {
+		struct sd_layout_file *file = &layout->files[p->shard_of[i]];
+
+		file->tensors[file->ntensors++] = p->items[i].tensor;
+	}
+	for (size_t k = 0; k < layout->nfiles; k++)
+		qsort(layout->files[k].tensors, layout->files[k].ntensors, sizeof(struct sd_tensor), sd_safetensors_order);
+	return SD_OK;
+}
+
+static int by_key(const void *a, const void *b)
+{
+	return strcmp(((const struct sd_entry *)a)->key, ((const struct sd_entry *)b)->key);
+}
+
+/* A later entry of the same key takes the place of the earlier one. */
+static void put_entry(struct sd_entry *entries, size_t *count, const char *key, const char *value)
+{
+	size_t i = 0;
+
+	while (i < *count && strcmp(entries[i].key, key) != 0)
+		i++;
+	entries[i] = (struct sd_entry){key, value};
+	if (i == *count)
+		++*count;
+}
+
+static struct sd_entry *merge_metadata(struct planner *p, size_t *count)
+{
+	const struct sd_manifest *m = p->m;
+	const struct sd_layout_options *options = p->options;
+	struct sd_entry *entries =
+		sd_arena_array(&p->layout->arena, m->nmetadata + options->nmetadata + 1, sizeof(*entries));
+
+	*count = 0;
+	if (!entries)
+		return NULL;
+	put_entry(entries, count, "format", "pt");
+	for (size_t i = 0; i < m->nmetadata; i++)
+		put_entry(entries, count, m->metadata[i].key, m->metadata[i].value);
+	for (size_t i = 0; i < options->nmetadata; i++)
+		put_entry(entries, count, options->metadata[i].key, options->metadata[i].value);
+	qsort(entries, *count, sizeof(*entries), by_key);
+	return entries;
+}
+
+static enum sd_result make_headers(struct planner *p, struct sd_error *err)
+{
+	struct sd_layout *layout = p->layout;
+	size_t count;
+	const struct sd_entry *metadata = merge_metadata(p, &count);
+
+	if (!metadata)
+		return sd_fail_memory(err);
+	for (size_t k = 0; k < layout->nfiles; k++) {
+		struct sd_layout_file *file = &layout->files[k];
+		enum sd_result result = sd_safetensors_header(file->tensors, file->ntensors, metadata, count, &file->header,
+							      &file->header_length, err);
+
+		if (result != SD_OK)
+			return result;
+		if (!sd_add(file->header_length, file->ntensors ? file->tensors[file->ntensors - 1].end : 0, &file->size))
+			return sd_fail(err, SD_INPUT, "%s would be larger than 2^64 bytes", file->name);
+	}
+	return SD_OK;
+}
+
+/* Where each target's tensor begins. */
+static enum sd_result find_places(struct planner *p, struct sd_error *err)
+{
+	struct sd_layout *layout = p->layout;
+	struct sd_names names = {0};
+	enum sd_result result = SD_OK;
+
+	layout->places = sd_arena_array(&layout->arena, p->m->ntargets + 1, sizeof(*layout->places));
+	if (!layout->places)
+		return sd_fail_memory(err);
+	for (uint32_t i = 0; i < layout->ntensors && result == SD_OK; i++)
+		if (sd_names_add(&names, layout->tensors[i].name, i) == SD_NO_NAME)
+			result = sd_fail_memory(err);
+	for (size_t i = 0; i < p->m->ntargets && result == SD_OK; i++) {
+		const struct sd_tensor *tensor;
+		uint32_t file;
+
+		if (p->item_of[i] == NO_ITEM)
+			continue;
+		tensor = &layout->tensors[sd_names_find(&names, p->m->targets[i].name)];
+		file = p->shard_of[p->item_of[i]];
+		layout->places[i] = (struct sd_layout_place){file, layout->files[file].header_length + tensor->begin};
+	}
+	sd_names_free(&names);
+	return result;
+}
+
+static enum sd_result make_index(struct planner *p, struct sd_error *err)
+{
+	struct sd_layout *layout = p->layout;
+	struct sd_index_entry *entries;
+	uint64_t parameters = 0;
+	enum sd_result result = SD_OK;
+	size_t n = 0;
+
+	if (layout->nfiles == 1)
+		return SD_OK;
+	entries = calloc(layout->ntensors, sizeof(*entries));
+	if (!entries)
+		return sd_fail_memory(err);
+	for (size_t k = 0; k < layout->nfiles; k++)
+		for (size_t i = 0; i < layout->files[k].ntensors; i++) {
+			const struct sd_tensor *t = &layout->files[k].tensors[i];
+			uint64_t count;
+
+			entries[n++] = (struct sd_index_entry){t->name, layout->files[k].name};
+			if (!sd_shape_count(t->shape, t->rank, &count) || !sd_add(parameters, count, &parameters))
+				result = sd_fail(err, SD_INPUT, "%s: more than 2^64 elements in all", t->name);
+		}
+	if (result == SD_OK)
+		result = sd_index_write(entries, n, parameters, layout->bytes, &layout->index, &layout->index_length, err);
+	free(entries);
+	return result;
+}
+
+static enum sd_result plan(struct planner *p, struct sd_error *err)
+{
+	enum sd_result result = look_over(p, err);
+
+	if (result == SD_OK)
+		result = list_tensors(p, err);
+	if (result != SD_OK)
+		return result;
+	group(p);
+	result = check_all_covers(p, err);
+	if (result == SD_OK)
+		result = choose_shards(p, err);
+	if (result == SD_OK)
+		result = fill_files(p, err);
+	if (result == SD_OK)
+		result = make_headers(p, err);
+	if (result == SD_OK)
+		result = find_places(p, err);
+	if (result == SD_OK)
+		result = make_index(p, err);
+	return result;
+}
+
+enum sd_result sd_layout_plan(const struct sd_manifest *manifest, const struct sd_layout_options *options,
+			      struct sd_layout *layout, struct sd_error *err)
+{
+	size_t n = manifest->ntargets + 1;
+	struct planner p = {.m = manifest, .options = options, .layout = layout};
+	enum sd_result result;
+
+	*layout = (struct sd_layout){0};
+	p.items = calloc(n, sizeof(*p.items));
+	p.first_of = calloc(n, sizeof(*p.first_of));
+	p.has = calloc(n, sizeof(*p.has));
+	p.item_of = calloc(n, sizeof(*p.item_of));
+	p.by_tensor = calloc(n, sizeof(*p.by_tensor));
+	p.shard_of = calloc(n, sizeof(*p.shard_of));
+	if (p.items && p.first_of && p.has && p.item_of && p.by_tensor && p.shard_of)
+		result = plan(&p, err);
+	else
+		result = sd_fail_memory(err);
+	free(p.items);
+	free(p.first_of);
+	free(p.has);
+	free(p.item_of);
+	free(p.by_tensor);
+	free(p.shard_of);
+	return result;
+}
+
+void sd_layout_free(struct sd_layout *layout)
+{
+	for (size_t k = 0; k < layout->nfiles && layout->files; k++)
+		free(layout->files[k].header);
+	free(layout->index);
+	sd_arena_free(&layout->arena);
+	*layout = (struct sd_layout){0};
+}

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The layout of an output: which tensor stands in which file, and where. Pure: decided by the manifest alone. */
+#ifndef SD_FORMATS_LAYOUT_H
+#define SD_FORMATS_LAYOUT_H
+
+#include "formats/safetensors.h"
+
+struct sd_layout_options {
+	bool directory;      /* shards and an index; else one file */
+	uint64_t shard_size; /* bytes of tensors in a file, unless a single one is larger */
+	const struct sd_entry *metadata; /* added to the manifest's, or in place of its entries */
+	size_t nmetadata;
+};
+
+struct sd_layout_file {
+	const char *name; /* in the directory */
+	char *header;     /* with its length field */
+	size_t header_length;
+	uint64_t size;
+	struct sd_tensor *tensors; /* in their order */
+	size_t ntensors;
+};
+
+/* Where the tensor of a target begins. */
+struct sd_layout_place {
+	uint32_t file;
+	uint64_t offset; /* in the file */
+};
+
+struct sd_layout {
+	struct sd_arena arena;
+	struct sd_tensor *tensors; /* file by file */
+	size_t ntensors;
+	struct sd_layout_file *files;
+	size_t nfiles;
+	struct sd_layout_place *places; /* of each target whose data is here */
+	char *index; /* the index; NULL for a single file */
+	size_t index_length;
+	uint64_t bytes;  /* of all tensors */
+	size_t left_out; /* tensors of the manifest whose data is all elsewhere */
+};
+
+/*
+ * Lays out what a manifest's targets make. SD_INPUT and a line that says why they make no whole checkpoint: pending steps, data
+ * that is missing, tensors that are not filled exactly once. Tensors whose data is all elsewhere are left out. Texts are borrowed from the manifest and the options.
+ */
+SD_UNUSED_RESULT enum sd_result sd_layout_plan(const struct sd_manifest *manifest, const struct sd_layout_options *options,
+					       struct sd_layout *layout, struct sd_error *err);
+
+/* Frees what a plan, failed ones too, has filled. */
+void sd_layout_free(struct sd_layout *layout);
+
+#endif

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Output that appears whole or not at all: a single file, a new directory, or a checkpoint that takes another's place in an
+ * existing directory. Until the end everything is written where no reader looks, and no old file is touched.
+ */
+#ifndef SD_FORMATS_PUBLISH_H
+#define SD_FORMATS_PUBLISH_H
+
+#include "base/error.h"
+
+#include <stdint.h>
+
+struct sd_publish;
+
+enum sd_publish_role {
+	SD_PUBLISH_WEIGHTS,
+	SD_PUBLISH_SIDE,
+	SD_PUBLISH_ENTRY, /* by which a reader knows that a checkpoint is there: the index, or the only weights. It comes last */
+};
+
+struct sd_publish_file {
+	const char *name; /* in the directory; not looked at for a single file */
+	uint64_t size;    /* reserved at once */
+	enum sd_publish_role role;
+};
+
+struct sd_publish_options {
+	bool directory; /* path is one, or becomes one; else the single file */
+	bool force;     /* an existing file, or the checkpoint in an existing directory, is replaced */
+	bool sync;      /* files and directories reach the disk before it is said that all is well */
+	void (*note)(const char *format, ...) SD_PRINTF(1, 2); /* told of what a killed run left behind; may be NULL */
+};
+
+/*
+ * Begins: checks that the place may be taken, that there is room on its file system, and creates the files (borrowed until the
+ * close) under temporary names.
+ */
+SD_UNUSED_RESULT enum sd_result sd_publish_begin(const char *path, const struct sd_publish_file *files, size_t count,
+						 const struct sd_publish_options *options, struct sd_publish **publish,
+						 struct sd_error *err);
+
+/* A file to write to (and read from), open until the next call. */
+SD_UNUSED_RESULT enum sd_result sd_publish_fd(struct sd_publish *publish, size_t file, int *fd, struct sd_error *err);
+
+/* Everything is written: it gets its place. */
+SD_UNUSED_RESULT enum sd_result sd_publish_end(struct sd_publish *publish, struct sd_error *err);
+
+/* Frees; without an end before it, nothing is left behind. Does nothing for NULL. */
+void sd_publish_close(struct sd_publish *publish);
+
+/* Whether the file system of the directory dir has room for bytes more; where is for the error. */
+SD_UNUSED_RESULT enum sd_result sd_publish_room(int dir, const char *where, uint64_t bytes, struct sd_error *err);
+
+/* Reserves the space of a file of size bytes. */
+SD_UNUSED_RESULT enum sd_result sd_publish_reserve(int fd, uint64_t size, struct sd_error *err);
+
+#endif

@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What is known to be wrong with a map before it meets a checkpoint. */
+#include "map/internal.h"
+
+#include <string.h>
+
+#define fail(rule, ...) sd_map_fail(err, (rule)->file, (rule)->line, __VA_ARGS__)
+
+static bool writes(const struct rule *rule, int side)
+{
+	return rule->outcome[!side] == MOVE;
+}
+
+/* Where a number hole of one side's key is an axis of the other. */
+static const struct stack *find_stack(const struct rule *rule, uint32_t hole)
+{
+	for (uint32_t i = 0; i < rule->stacks; i++)
+		if (rule->stack[i].hole == hole)
+			return &rule->stack[i];
+	return NULL;
+}
+
+static enum sd_result find_stacks(const struct sd_map *map, struct rule *rule, struct sd_error *err)
+{
+	for (uint32_t h = 0; h < rule->holes.n; h++)
+		for (int side = LEFT; side <= RIGHT; side++) {
+			const struct side *key = &rule->side[side], *other = &rule->side[!side];
+
+			if (rule->holes.hole[h].kind != HOLE_NUMBER || !key->key.text || !other->key.text ||
+			    !sd_pattern_has(&key->key, h) || sd_pattern_has(&other->key, h))
+				continue;
+			for (uint32_t a = 0; a < map->axes.n; a++)
+				if (strcmp(map->axes.name[a], rule->holes.hole[h].name) == 0 &&
+				    sd_axes_have(&other->axes, a)) {
+					if (rule->stacks == STACKS_MAX)
+						return fail(rule, "more than %d numbers become axes", STACKS_MAX);
+					rule->stack[rule->stacks++] = (struct stack){h, a, side};
+				}
+		}
+	return SD_OK;
+}
+
+/* Every hole of the side that is written has a value. */
+static enum sd_result check_holes(const struct rule *rule, struct sd_error *err)
+{
+	for (int side = LEFT; side <= RIGHT; side++) {
+		const struct side *written = &rule->side[side], *read = &rule->side[!side];
+
+		if (!writes(rule, side))
+			continue;
+		for (uint32_t h = 0; h < rule->holes.n; h++)
+			if (sd_pattern_has(&written->key, h) && !sd_pattern_has(&read->key, h) && !find_stack(rule, h))
+				return fail(rule, "hole {%s} is written on the %s, and the %s does not have it",
+					    rule->holes.hole[h].name, side ? "right" : "left", side ? "left" : "right");
+	}
+	for (uint32_t i = 0; i < rule->nconditions; i++)
+		for (uint32_t h = 0; h < rule->holes.n; h++)
+			if (sd_pattern_has(&rule->conditions[i].key, h) &&
+			    !sd_pattern_has(&rule->side[rule->outcome[LEFT] ? LEFT : RIGHT].key, h))
+				return fail(rule, "hole {%s} of the condition is not in the key", rule->holes.hole[h].name);
+	return SD_OK;
+}
+
+static uint32_t count_axis(const struct axes *axes, uint32_t axis)
+{
+	uint32_t n = 0;
+
+	for (uint32_t d = 0; d < axes->n; d++)
+		for (uint32_t f = 0; f < axes->dims[d].n; f++)
+			n += axes->dims[d].factors[f].axis == axis;
+	return n;
+}
+
+/* Both sides have the same axes, each once: the rule permutes elements, so its inverse exists and is exact. */
+static enum sd_result check_axes(const struct sd_map *map, const struct rule *rule, struct sd_error *err)
+{
+	const struct side *left = &rule->side[LEFT], *right = &rule->side[RIGHT];
+	uint32_t used = 0;
+
+	if (!left->key.text || !right->key.text)
+		return SD_OK;
+	if (!left->axes.text != !right->axes.text)
+		return fail(rule, "one side has an axis list, the other has none");
+	for (uint32_t a = 0; a < map->axes.n; a++) {
+		uint32_t n[2] = {count_axis(&left->axes, a), count_axis(&right->axes, a)};
+		size_t length = strcspn(map->axes.name[a], "#");
+		bool stacked = false;
+
+		for (uint32_t i = 0; i < rule->stacks; i++)
+			if (rule->stack[i].axis == a) {
+				stacked = true;
+				n[rule->stack[i].key_side]++;
+			}
+		used += n[LEFT] && !stacked;
+		if (n[LEFT] > 1 || n[RIGHT] > 1)
+			return fail(rule, "axis %.*s stands twice on one side", (int)length, map->axes.name[a]);
+		if (n[LEFT] != n[RIGHT])
+			return fail(rule, "axis %.*s is on the %s side only", (int)length, map->axes.name[a],
+				    n[LEFT] ? "left" : "right");
+	}
+	if (used > SD_MOVE_RANK)
+		return fail(rule, "more than %d axes", SD_MOVE_RANK);
+	if (sd_axes_slot(&left->axes) && sd_axes_slot(&right->axes))
+		return fail(rule, "only one side can have bars");
+	return SD_OK;
+}
+
+static enum sd_result check_scale(const struct rule *rule, struct sd_error *err)
+{
+	const struct side *left = &rule->side[LEFT], *right = &rule->side[RIGHT];
+
+	if (right->scale)
+		return fail(rule, "a + SCALE stands on the left of a ->");
+	if (!left->scale != (rule->arithmetic != BLOCK_SCALE))
+		return fail(rule, "a + SCALE and \": fp8\" need each other");
+	if (!left->scale)
+		return SD_OK;
+	if (rule->direction != RIGHTWARDS || rule->outcome[LEFT] != MOVE)
+		return fail(rule, "\": fp8\" goes one way: ->");
+	if (!left->axes.text || !left->scale->axes.text)
+		return fail(rule, "the weight and its scale need axis lists, e.g. [o i] and [o~128 i~128]");
+	for (uint32_t d = 0; d < left->axes.n; d++)
+		if (left->axes.dims[d].n != 1 || left->axes.dims[d].factors->slots || left->axes.dims[d].factors->per != 1)
+			return fail(rule, "a weight with a scale has plain axes");
+	for (uint32_t d = 0; d < left->scale->axes.n; d++) {
+		const struct axis_dim *dim = &left->scale->axes.dims[d];
+
+		if (dim->n != 1 || dim->factors->slots ||
+		    (dim->factors->axis != NO_AXIS && !sd_axes_have(&left->axes, dim->factors->axis)))
+			return fail(rule, "the axes of a scale are those of its weight, each by its block: i~128");
+	}
+	return SD_OK;
+}
+
+enum sd_result sd_map_check_rule(struct sd_map *map, struct rule *rule, struct sd_error *err)
+{
+	if (rule->nconditions && rule->outcome[LEFT] && rule->outcome[RIGHT])
+		return fail(rule, "if and unless stand behind a one-way rule: the other layout has other names");
+	if (find_stacks(map, rule, err) != SD_OK || check_holes(rule, err) != SD_OK ||
+	    check_axes(map, rule, err) != SD_OK || check_scale(rule, err) != SD_OK)
+		return err->result;
+	for (int side = LEFT; side <= RIGHT; side++)
+		for (uint32_t i = 0; i < rule->stacks; i++)
+			if (rule->stack[i].key_side != side && !rule->side[side].axes.text)
+				return fail(rule, "a number that becomes an axis needs axis lists");
+	return SD_OK;
+}
+
+static bool moves(const struct rule *rule)
+{
+	return rule->outcome[LEFT] == MOVE || rule->outcome[RIGHT] == MOVE;
+}
+
+/* Whether two rules of a stage have the same tensor on this side, and may both have a part of it. */
+static bool share(const struct rule *a, const struct rule *b, int side)
+{
+	if (!a->side[side].key.text || !b->side[side].key.text || !moves(a) || !moves(b) ||
+	    !sd_pattern_same(&a->side[side].key, &a->holes, &b->side[side].key, &b->holes) || a->nguards != b->nguards ||
+	    a->side[side].dtype != b->side[side].dtype)
+		return false;
+	for (uint32_t i = 0; i < a->nguards; i++)
+		if (a->guards[i].option != b->guards[i].option || a->guards[i].value != b->guards[i].value)
+			return false;
+	return a->direction == COPY || b->direction == COPY ||
+	       (sd_axes_slot(&a->side[side].axes) && sd_axes_slot(&b->side[side].axes));
+}
+
+/* The slots of a tensor that several rules share: what stands in each. */
+static enum sd_result fill_slots(struct sd_map *map, struct stage *stage, uint32_t first, int side, struct sd_error *err)
+{
+	struct rule *rule = &stage->rules[first];
+	const struct factor *own = sd_axes_slot(&rule->side[side].axes);
+	uint32_t *slots;
+	bool *filled;
+
+	if (!own)
+		return SD_OK;
+	slots = sd_arena_array(&map->arena, own->slots, sizeof(*slots));
+	filled = sd_arena_array(&map->arena, own->slots, sizeof(*filled));
+	if (!slots || !filled)
+		return sd_fail_memory(err);
+	for (uint32_t i = first; i != NONE; i = stage->rules[i].next_part[side]) {
+		struct rule *part = &stage->rules[i];
+		const struct factor *slot = sd_axes_slot(&part->side[side].axes);
+
+		if (!slot || part->direction == COPY)
+			continue;
+		if (slot->slots != own->slots)
+			return fail(part, "%s has %u slots here and %u in line %u", part->side[side].key.text, slot->slots,
+				    own->slots, rule->line);
+		if (filled[slot->slot])
+			return fail(part, "slot %u of %s is filled twice", slot->slot + 1, part->side[side].key.text);
+		filled[slot->slot] = true;
+		slots[slot->slot] = slot->axis;
+		part->side[side].axes.nslots = own->slots;
+		part->side[side].axes.slot_axis = slots;
+	}
+	for (uint32_t i = 0; i < own->slots; i++)
+		if (!filled[i])
+			return fail(rule, "slot %u of %s is filled by no rule", i + 1, rule->side[side].key.text);
+	return SD_OK;
+}
+
+/* Links the rules that share a tensor on this side: next_part goes from each to the next, first_part marks the head. */
+static void link_parts(struct stage *stage, int side)
+{
+	for (uint32_t i = 0; i < stage->nrules; i++)
+		stage->rules[i].first_part[side] = true;
+	for (uint32_t i = 0; i < stage->nrules; i++)
+		for (uint32_t j = i + 1; j < stage->nrules; j++)
+			if (share(&stage->rules[i], &stage->rules[j], side)) {
+				stage->rules[i].next_part[side] = j;
+				stage->rules[j].first_part[side] = false;
+				break;
+			}
+}
+
+enum sd_result sd_map_check_stage(struct sd_map *map, struct stage *stage, struct sd_error *err)
+{
+	for (uint32_t i = 0; i < stage->nrules; i++)
+		if (stage->rules[i].side[LEFT].scale || stage->rules[i].nconditions)
+			stage->siblings = true;
+	for (int side = LEFT; side <= RIGHT; side++) {
+		link_parts(stage, side);
+		for (uint32_t i = 0; i < stage->nrules; i++)
+			if (stage->rules[i].first_part[side] && fill_slots(map, stage, i, side, err) != SD_OK)
+				return err->result;
+	}
+	return SD_OK;
+}

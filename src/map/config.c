@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Looks a value up in config.json or a file like it. */
+#include "base/json.h"
+#include "map/rename.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define PATH_MAX_DEPTH 8
+
+struct search {
+	const char *path;
+	size_t matched[PATH_MAX_DEPTH]; /* by depth: how much of the path the keys so far make */
+	void (*take)(void *user, const char *value);
+	void *user;
+};
+
+/* How much of the path is there with this key behind what its parents made; 0 if it leads elsewhere. */
+static size_t extend(const struct search *s, size_t from, const char *key, size_t length)
+{
+	const char *rest = s->path + from;
+
+	if (strncmp(rest, key, length) != 0 || (rest[length] && rest[length] != '.'))
+		return 0;
+	return from + length + (rest[length] == '.');
+}
+
+static enum sd_result take_token(void *user, const struct sd_json_token *token, struct sd_error *err)
+{
+	struct search *s = user;
+	unsigned depth = token->depth;
+	size_t whole = strlen(s->path);
+
+	if (depth == 0 || depth >= PATH_MAX_DEPTH)
+		return SD_OK;
+	switch (token->kind) {
+	case SD_JSON_KEY:
+		if (depth == 1 || s->matched[depth - 1])
+			s->matched[depth] = extend(s, s->matched[depth - 1], token->text, token->length);
+		else
+			s->matched[depth] = 0;
+		break;
+	case SD_JSON_ARRAY:
+		s->matched[depth + 1 < PATH_MAX_DEPTH ? depth + 1 : depth] = s->matched[depth];
+		break;
+	case SD_JSON_STRING:
+	case SD_JSON_NUMBER:
+		if (s->matched[depth] == whole) {
+			char *value = strndup(token->text, token->length);
+
+			if (!value)
+				return sd_fail_memory(err);
+			s->take(s->user, value);
+			free(value);
+		}
+		break;
+	default:
+		break;
+	}
+	return SD_OK;
+}
+
+void sd_config_find(const struct sd_side_file *file, const char *path, void (*take)(void *user, const char *value), void *user)
+{
+	struct search search = {.path = path, .take = take, .user = user};
+
+	if (sd_json_parse(file->data, file->size, take_token, &search, NULL) != SD_OK)
+		return; /* what a tool cannot read there it does without */
+}

@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Groups that number the same things. */
+#include "map/family.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct family {
+	const char *name;
+	const struct rule *rule; /* of the first member */
+	struct values values;	 /* of the first member */
+	uint64_t size[STACKS_MAX];
+};
+
+static bool is_stacked(const struct rule *rule, uint32_t hole, int from)
+{
+	for (uint32_t i = 0; i < rule->stacks; i++)
+		if (rule->stack[i].hole == hole && rule->stack[i].key_side == from)
+			return true;
+	return false;
+}
+
+/* "E,;L=3;a=model.;": what the members of a family share. */
+static char *family_name(struct planner *p, const struct rule *rule, const struct values *values)
+{
+	size_t length = 1, used = 0;
+	char *name;
+
+	for (uint32_t h = 0; h < rule->holes.n; h++)
+		length += strlen(rule->holes.hole[h].name) + values->value[h].length + 2;
+	name = sd_arena_alloc(&p->out->arena, length);
+	if (!name)
+		return NULL;
+	for (uint32_t h = 0; h < rule->holes.n; h++) {
+		const struct value *value = &values->value[h];
+		bool stacked = is_stacked(rule, h, p->from);
+
+		used += (size_t)snprintf(name + used, length - used, "%s%c%.*s;", rule->holes.hole[h].name,
+					 stacked ? ',' : '=', stacked ? 0 : (int)value->length,
+					 stacked ? "" : value->text);
+	}
+	return name;
+}
+
+enum sd_result sd_family_note(struct families *families, struct planner *p, const struct rule *rule,
+			      const struct member *member, const struct values *values, uint32_t *family)
+{
+	char *name = family_name(p, rule, values);
+	struct family *f;
+
+	if (!name)
+		return sd_fail_memory(p->err);
+	*family = sd_names_add(&families->names, name, (uint32_t)families->n);
+	if (*family == SD_NO_NAME)
+		return sd_fail_memory(p->err);
+	if (*family == families->n) {
+		if (!sd_array_grow(&families->at, families->n, &families->room, sizeof(*families->at)))
+			return sd_fail_memory(p->err);
+		families->at[families->n++] = (struct family){.name = name, .rule = rule, .values = *values};
+	}
+	f = &families->at[*family];
+	for (uint32_t i = 0; i < rule->stacks; i++)
+		if (member->index[i] >= f->size[i])
+			f->size[i] = member->index[i] + 1;
+	return SD_OK;
+}
+
+uint64_t sd_family_size(const struct families *families, uint32_t family, uint32_t i)
+{
+	return families->at[family].size[i];
+}
+
+/* The family's values for the holes of another rule; false if the two have different ones. */
+static bool carry_over(const struct planner *p, const struct family *f, const struct rule *rule, struct values *values)
+{
+	if (rule->stacks != f->rule->stacks || rule->holes.n != f->rule->holes.n)
+		return false;
+	for (uint32_t h = 0; h < rule->holes.n; h++) {
+		const struct hole *hole = &rule->holes.hole[h], *same = NULL;
+
+		for (uint32_t k = 0; k < f->rule->holes.n; k++)
+			if (strcmp(f->rule->holes.hole[k].name, hole->name) == 0 &&
+			    f->rule->holes.hole[k].nwords == hole->nwords &&
+			    is_stacked(f->rule, k, p->from) == is_stacked(rule, h, p->from)) {
+				same = &f->rule->holes.hole[k];
+				values->value[h] = f->values.value[k];
+			}
+		if (!same)
+			return false;
+	}
+	return true;
+}
+
+static enum sd_result check_one(const struct family *f, struct planner *p, const struct rule *rule,
+				const struct sd_names *groups)
+{
+	struct values values;
+	const char *target, *key;
+
+	if (rule->outcome[p->from] != MOVE || rule->if_complete || !rule->stacks || !sd_planner_guards(p, rule) ||
+	    !carry_over(p, f, rule, &values))
+		return SD_OK;
+	target = sd_pattern_fill(&rule->side[!p->from].key, &rule->holes, p->texts, &values, &p->out->arena);
+	key = sd_pattern_fill(&rule->side[p->from].key, &rule->holes, p->texts, &values, &p->out->arena);
+	if (!target || !key)
+		return sd_fail_memory(p->err);
+	if (sd_names_find(groups, target) != SD_NO_NAME)
+		return SD_OK;
+	return sd_fail(p->err, SD_INPUT, "%s: all its parts are missing, %s for one (%s:%u)", target, key, rule->file,
+		       rule->line);
+}
+
+enum sd_result sd_family_check(const struct families *families, struct planner *p, const struct stage *stage,
+			       const struct sd_names *groups)
+{
+	for (size_t i = 0; i < families->n; i++)
+		for (uint32_t r = 0; r < stage->nrules; r++)
+			if (check_one(&families->at[i], p, &stage->rules[r], groups) != SD_OK)
+				return p->err->result;
+	return SD_OK;
+}
+
+void sd_family_free(struct families *families)
+{
+	free(families->at);
+	sd_names_free(&families->names);
+	*families = (struct families){0};
+}

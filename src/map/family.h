@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Groups that number the same things: the experts of one layer have gate, up and down each. */
+#ifndef SD_MAP_FAMILY_H
+#define SD_MAP_FAMILY_H
+
+#include "map/planner.h"
+
+/* {0} is empty. */
+struct families {
+	struct family *at;
+	size_t n, room;
+	struct sd_names names;
+};
+
+/*
+ * Notes a member whose rule stacks over numbers of its key: members of the stage belong to one family if their rules stack over
+ * the same holes and their other holes are equal. values are the holes of its key. *family is its number.
+ */
+SD_UNUSED_RESULT enum sd_result sd_family_note(struct families *families, struct planner *p, const struct rule *rule,
+					       const struct member *member, const struct values *values, uint32_t *family);
+
+/* How many numbers the family has for the i-th stack of its rules. */
+uint64_t sd_family_size(const struct families *families, uint32_t family, uint32_t i);
+
+/*
+ * Every rule of the stage that stacks over the same holes has its group in each family, unless it is `if complete`: a
+ * layer with gate and up but no down at all is refused. groups: the names of the groups that there are.
+ */
+SD_UNUSED_RESULT enum sd_result sd_family_check(const struct families *families, struct planner *p,
+						const struct stage *stage, const struct sd_names *groups);
+
+void sd_family_free(struct families *families);
+
+#endif

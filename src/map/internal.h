@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A compiled map, as the files of this room share it. */
+#ifndef SD_MAP_INTERNAL_H
+#define SD_MAP_INTERNAL_H
+
+#include "base/arena.h"
+#include "map/axes.h"
+#include "map/map.h"
+#include "map/pattern.h"
+
+enum { LEFT = 0, RIGHT = 1, NO_SIDE = -1 };
+
+#define NONE UINT32_MAX
+
+/* What an option's value is when it is not known yet. */
+#define OPEN NONE
+
+struct option {
+	const char *name;
+	const char *text; /* "a|b" */
+	const char **values;
+	uint32_t nvalues;
+	bool from_keys;
+	/* A field of a side file that tells the value where the keys do not, and what it says for each value. */
+	const char *stamp_file, *stamp_field;
+	const char **stamps; /* nvalues, NULL where there is none */
+};
+
+struct guard {
+	uint32_t option, value;
+};
+
+/* A text that a condition decides. */
+struct text {
+	const char *name;
+	const char *then, *otherwise;
+	int any_side; /* `any LAYOUT PATTERN`: the side, and the pattern; NO_SIDE: the guard decides */
+	struct pattern any;
+	struct holes holes;
+	struct guard guard;
+};
+
+struct table {
+	const char *name;
+	const char **words[2];
+	uint32_t nwords;
+};
+
+struct label {
+	const char *name;
+	struct pattern pattern;
+	struct holes holes;
+};
+
+/* The size of an axis that shapes do not give. */
+struct size {
+	const char *option; /* -D OPTION=NUMBER */
+	uint32_t axis;
+	const char **stages; /* the stages that it is for */
+	uint32_t nstages;    /* 0: all */
+	const char **config; /* paths in config.json */
+	uint32_t nconfig;
+};
+
+enum arithmetic {
+	NO_ARITHMETIC,
+	CAST,        /* to rule.cast, both ways */
+	BLOCK_SCALE, /* `fp8`: multiplied by the blocks of SCALE */
+};
+
+enum direction_of_rule { BOTH_WAYS, RIGHTWARDS, LEFTWARDS, COPY };
+
+enum outcome {
+	NOT_READ = 0, /* the rule does not go this way */
+	MOVE,
+	KEEP,
+	DROP,
+	REFUSE,
+	COPIED, /* the right-hand tensor has it already */
+};
+
+struct scale {
+	struct pattern key;
+	struct axes axes;
+	uint8_t dtype; /* condition, or SD_NO_DTYPE */
+};
+
+struct side {
+	struct pattern key;
+	struct axes axes;
+	uint8_t dtype; /* read: a condition; written: a cast; SD_NO_DTYPE: neither */
+	struct scale *scale;
+};
+
+/* `if KEY [DTYPE]`, `unless KEY [DTYPE]`: another tensor of the same stage. */
+struct condition {
+	struct pattern key;
+	uint8_t dtype;
+	bool wanted;
+};
+
+struct except {
+	struct pattern pattern;
+	struct holes holes;
+};
+
+/* A number hole in the key of one side that is an axis of the other. */
+struct stack {
+	uint32_t hole, axis;
+	int key_side;
+};
+
+#define STACKS_MAX 2
+
+struct rule {
+	const char *file;
+	uint32_t line;
+	const char *text;
+	struct guard *guards;
+	uint32_t nguards;
+	enum direction_of_rule direction;
+	enum outcome outcome[2]; /* by the side that is read */
+	struct holes holes;
+	struct side side[2];
+	enum arithmetic arithmetic;
+	uint8_t cast;
+	const char *why; /* of a refusal */
+	struct except *excepts;
+	uint32_t nexcepts;
+	struct condition *conditions;
+	uint32_t nconditions;
+	bool if_complete;
+	uint32_t stacks;
+	struct stack stack[STACKS_MAX];
+	/* Rules of the stage that read parts of the same key: number in the stage, or NONE. By the side that is read. */
+	uint32_t next_part[2];
+	bool first_part[2];
+};
+
+struct stage {
+	const char *name;
+	struct rule *rules;
+	uint32_t nrules;
+	size_t rules_room;
+	bool siblings; /* some rule looks at another tensor of the stage */
+};
+
+struct sd_map {
+	struct sd_arena arena;
+	const char *name, *file;
+	const char *layout[2];
+	const char **models;
+	uint32_t nmodels;
+	bool part;
+	struct option *options;
+	uint32_t noptions;
+	size_t options_room;
+	struct text *texts;
+	uint32_t ntexts;
+	size_t texts_room;
+	struct table *tables;
+	uint32_t ntables;
+	size_t tables_room;
+	struct label *labels;
+	uint32_t nlabels;
+	size_t labels_room;
+	struct size *sizes;
+	uint32_t nsizes;
+	size_t sizes_room;
+	struct stage *stages;
+	uint32_t nstages;
+	size_t stages_room;
+	struct axis_names axes;
+};
+
+/* check.c: what can be known to be wrong with a rule alone, and links the rules of a stage that share a tensor. */
+SD_UNUSED_RESULT enum sd_result sd_map_check_rule(struct sd_map *map, struct rule *rule, struct sd_error *err);
+SD_UNUSED_RESULT enum sd_result sd_map_check_stage(struct sd_map *map, struct stage *stage, struct sd_error *err);
+
+/* Whether a rule leaves names as they are: the same pattern on both sides. */
+static inline bool sd_rule_same_names(const struct rule *rule)
+{
+	return sd_pattern_same(&rule->side[LEFT].key, &rule->holes, &rule->side[RIGHT].key, &rule->holes);
+}
+
+/* Fails with "FILE:LINE: text". */
+enum sd_result sd_map_fail(struct sd_error *err, const char *file, uint32_t line, const char *format, ...) SD_PRINTF(4, 5);
+
+#endif

@@ -1,0 +1,540 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Tensors that get one name become one tensor: sizes unify, nothing is missing, nothing comes twice. */
+#include "map/planner.h"
+#include "base/checked.h"
+#include "map/family.h"
+#include "move/compose.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Keys that an error about missing ones names. */
+#define NAMED_MAX 5
+
+struct join {
+	struct planner *p;
+	const struct stage *stage;
+	const struct tensor *before;
+	const struct member *members;
+	const struct families *families;
+	const struct group *group;
+	const struct rule *lead; /* the rule of the first member that is no copy */
+	axis_sizes sizes;
+	const struct tensor *owner[AXES_MAX]; /* who said the size */
+	uint64_t stack_size[STACKS_MAX];
+	uint64_t slots, due; /* members that a whole group has */
+};
+
+#define EACH_MEMBER(j, m)                                                                                              \
+	(const struct member *m = &(j)->members[(j)->group->first]; m;                                                 \
+	 m = m->next == NONE ? NULL : &(j)->members[m->next])
+
+static const struct rule *rule_of(const struct join *j, const struct member *m)
+{
+	return &j->stage->rules[m->rule];
+}
+
+/* Whether the rule writes the same pattern as the group's first one. */
+static bool same_target(const struct join *j, const struct rule *rule)
+{
+	int to = !j->p->from;
+
+	return sd_pattern_same(&rule->side[to].key, &rule->holes, &j->lead->side[to].key, &j->lead->holes);
+}
+
+/* A member whose tensor is there already, by the others. */
+static bool is_copy(const struct join *j, const struct member *m)
+{
+	return rule_of(j, m)->outcome[j->p->from] == COPIED;
+}
+
+static enum sd_result fail_two(const struct join *j, const struct member *a, const struct member *b)
+{
+	struct planner *p = j->p;
+
+	return sd_fail(p->err, SD_INPUT, "both %s and %s become %s (%s:%u, %s:%u)",
+		       sd_planner_source(p, &j->before[a->tensor]), sd_planner_source(p, &j->before[b->tensor]),
+		       j->group->name, rule_of(j, a)->file, rule_of(j, a)->line, rule_of(j, b)->file, rule_of(j, b)->line);
+}
+
+/* Takes over what one member's shape says. */
+static enum sd_result unify_axis(struct join *j, uint32_t axis, uint64_t size, const struct member *m)
+{
+	const struct tensor *t = &j->before[m->tensor];
+
+	if (size == SIZE_OPEN || j->sizes[axis] == size)
+		return SD_OK;
+	if (j->sizes[axis] != SIZE_OPEN && j->owner[axis])
+		return sd_fail(j->p->err, SD_INPUT,
+			       "%s is %" PRIu64 " in %s and %" PRIu64 " in %s, which both go into %s (%s:%u)",
+			       j->p->map->axes.name[axis], j->sizes[axis], j->owner[axis]->name, size, t->name,
+			       j->group->name, rule_of(j, m)->file, rule_of(j, m)->line);
+	j->sizes[axis] = size;
+	j->owner[axis] = t;
+	return SD_OK;
+}
+
+static enum sd_result unify(struct join *j, const struct member *m)
+{
+	const struct rule *rule = rule_of(j, m);
+	const struct tensor *t = &j->before[m->tensor];
+	const struct axes *axes = &rule->side[j->p->from].axes;
+	axis_sizes sizes;
+
+	sd_planner_sizes(j->p, j->stage, sizes);
+	if (!sd_axes_bind(axes, t->shape, t->rank, sizes))
+		return sd_fail_memory(j->p->err); /* it has been bound before */
+	for (uint32_t a = 0; a < j->p->map->axes.n; a++) {
+		bool stacked = false;
+
+		for (uint32_t i = 0; i < rule->stacks; i++)
+			stacked |= rule->stack[i].axis == a && rule->stack[i].key_side == j->p->from;
+		if (!stacked && unify_axis(j, a, sizes[a], m) != SD_OK)
+			return j->p->err->result;
+	}
+	return SD_OK;
+}
+
+/* How many numbers and slots a whole group has. */
+static void measure(struct join *j)
+{
+	const struct factor *slot = sd_axes_slot(&j->lead->side[!j->p->from].axes);
+
+	j->slots = slot ? slot->slots : 1;
+	j->due = j->slots;
+	for (uint32_t i = 0; i < j->lead->stacks; i++) {
+		uint32_t axis = j->lead->stack[i].axis;
+
+		if (j->lead->stack[i].key_side != j->p->from)
+			continue;
+		if (j->sizes[axis] == SIZE_OPEN)
+			j->sizes[axis] = sd_family_size(j->families, j->members[j->group->first].family, i);
+		j->stack_size[i] = j->sizes[axis];
+		j->due *= j->stack_size[i]; /* each is below 2^20, and there are two */
+	}
+}
+
+/* A member's place among those that are due; UINT64_MAX when it is none of them. */
+static uint64_t place_of(const struct join *j, const struct member *m)
+{
+	const struct rule *rule = rule_of(j, m);
+	const struct factor *slot = sd_axes_slot(&rule->side[!j->p->from].axes);
+	uint64_t place = 0;
+
+	for (uint32_t i = 0; i < rule->stacks; i++) {
+		if (rule->stack[i].key_side != j->p->from)
+			continue;
+		if (m->index[i] >= j->stack_size[i])
+			return UINT64_MAX;
+		place = place * j->stack_size[i] + m->index[i];
+	}
+	return place * j->slots + (slot ? slot->slot : 0);
+}
+
+struct placed {
+	uint64_t place;
+	const struct member *member;
+};
+
+static int by_place(const void *a, const void *b)
+{
+	const struct placed *x = a, *y = b;
+
+	return x->place < y->place ? -1 : x->place > y->place;
+}
+
+/* The key that would fill a place. */
+static const char *key_at(const struct join *j, uint64_t place)
+{
+	struct planner *p = j->p;
+	const struct member *known = NULL;
+	const struct rule *rule = NULL;
+	struct values values;
+
+	/* The rule of that slot, and the holes of a member of the same rule, or of any. */
+	for (uint32_t i = 0; i < j->stage->nrules && !rule; i++) {
+		const struct rule *r = &j->stage->rules[i];
+		const struct factor *slot = sd_axes_slot(&r->side[!p->from].axes);
+
+		if (r->outcome[p->from] == MOVE && r->side[!p->from].key.text && sd_planner_guards(p, r) &&
+		    same_target(j, r) &&
+		    (slot ? slot->slot : 0) == place % j->slots)
+			rule = r;
+	}
+	for EACH_MEMBER (j, m)
+		if (!known || rule_of(j, m) == rule)
+			known = m;
+	if (!rule)
+		return "?";
+	place /= j->slots;
+	/* The target's name gives all holes but those that became axes. */
+	if (!sd_pattern_match(&rule->side[!p->from].key, &rule->holes, p->texts, j->group->name, strlen(j->group->name),
+			      &p->scratch, &values))
+		return "?";
+	if (rule_of(j, known) == rule &&
+	    !sd_pattern_match(&rule->side[p->from].key, &rule->holes, p->texts, j->before[known->tensor].name,
+			      strlen(j->before[known->tensor].name), &p->scratch, &values))
+		return "?";
+	for (uint32_t i = rule->stacks; i-- > 0;) {
+		char *number;
+
+		if (rule->stack[i].key_side != p->from || !j->stack_size[i])
+			continue;
+		number = sd_arena_printf(&p->out->arena, "%" PRIu64, place % j->stack_size[i]);
+		if (!number)
+			return "?";
+		place /= j->stack_size[i];
+		values.value[rule->stack[i].hole] = (struct value){.text = number, .length = strlen(number)};
+	}
+	return sd_pattern_fill(&rule->side[p->from].key, &rule->holes, p->texts, &values, &p->out->arena);
+}
+
+static enum sd_result fail_missing(const struct join *j, const struct placed *placed, uint64_t n)
+{
+	char text[1024];
+	size_t used = 0, named = 0;
+	uint64_t next = 0;
+
+	for (uint64_t i = 0; i <= n && named < NAMED_MAX; i++)
+		for (uint64_t end = i < n ? placed[i].place : j->due; next <= end && named < NAMED_MAX; next++) {
+			const char *key = next < end ? key_at(j, next) : NULL;
+
+			if (key && used < sizeof(text))
+				used += (size_t)snprintf(text + used, sizeof(text) - used, "%s%s", named++ ? ", " : "", key);
+		}
+	return sd_fail(j->p->err, SD_INPUT, "%s: %" PRIu64 " of %" PRIu64 " parts are missing: %s%s (%s:%u)",
+		       j->group->name, j->due - n, j->due, text, j->due - n > named ? ", ..." : "", j->lead->file,
+		       j->lead->line);
+}
+
+/* Every place is filled once. *whole is false for a group that lacks something and may. */
+static enum sd_result check_members(const struct join *j, bool *whole)
+{
+	struct placed *placed = malloc(j->group->members * sizeof(*placed));
+	uint64_t n = 0, copies = 0;
+	enum sd_result result = SD_OK;
+
+	*whole = true;
+	if (!placed)
+		return sd_fail_memory(j->p->err);
+	for EACH_MEMBER (j, m) {
+		if (is_copy(j, m)) {
+			copies++;
+			continue;
+		}
+		placed[n] = (struct placed){place_of(j, m), m};
+		if (placed[n++].place == UINT64_MAX && result == SD_OK)
+			result = sd_fail(j->p->err, SD_INPUT, "%s: its number is too large for %s, which has %" PRIu64 " (%s:%u)",
+					 j->before[m->tensor].name, j->group->name, j->stack_size[0],
+					 rule_of(j, m)->file, rule_of(j, m)->line);
+	}
+	qsort(placed, n, sizeof(*placed), by_place);
+	for (uint64_t i = 1; i < n && result == SD_OK; i++)
+		if (placed[i].place == placed[i - 1].place)
+			result = fail_two(j, placed[i - 1].member, placed[i].member);
+	if (result == SD_OK && (n < j->due || (copies && copies % (j->due / j->slots) != 0))) {
+		*whole = false;
+		if (!j->lead->if_complete)
+			result = fail_missing(j, placed, n);
+	}
+	free(placed);
+	return result;
+}
+
+static bool is_identity(const struct sd_move *move, uint64_t count)
+{
+	if (move->from || move->to)
+		return false;
+	return move->rank == 0 ? count == 1 :
+				 move->rank == 1 && move->dim[0].size == count && move->dim[0].from == 1 &&
+					 move->dim[0].to == 1;
+}
+
+/* The move from a member's tensor to the group's; NULL for all elements in order. */
+static enum sd_result member_move(const struct join *j, const struct member *m, const struct tensor *made,
+				  const struct sd_move **move)
+{
+	struct planner *p = j->p;
+	const struct rule *rule = rule_of(j, m);
+	const struct tensor *t = &j->before[m->tensor];
+	const struct axes *read = &rule->side[p->from].axes, *written = &rule->side[!p->from].axes;
+	uint64_t from[AXES_MAX], to[AXES_MAX], from_offset, to_offset, before, after;
+	struct sd_dim dims[AXES_MAX];
+	struct sd_move made_move;
+	axis_sizes index;
+	uint32_t rank = 0;
+
+	*move = NULL;
+	for (uint32_t a = 0; a < AXES_MAX; a++)
+		index[a] = SIZE_OPEN;
+	for (uint32_t i = 0; i < rule->stacks; i++)
+		index[rule->stack[i].axis] = m->index[i];
+	sd_axes_place(read, j->sizes, index, from, &from_offset);
+	sd_axes_place(written, j->sizes, index, to, &to_offset);
+	for (uint32_t a = 0; a < p->map->axes.n; a++)
+		if (index[a] == SIZE_OPEN && sd_axes_have(read, a))
+			dims[rank++] = (struct sd_dim){j->sizes[a], from[a], to[a]};
+	if (!sd_shape_count(t->shape, t->rank, &before) || !sd_shape_count(made->shape, made->rank, &after) ||
+	    !sd_move_make(&made_move, from_offset, to_offset, dims, rank))
+		return sd_fail(p->err, SD_INPUT, "%s: too many dimensions to move (%s:%u)", t->name, rule->file, rule->line);
+	if (before == after && (before == 0 || is_identity(&made_move, after)))
+		return SD_OK;
+	if (!sd_dtype_size(t->dtype))
+		return sd_fail(p->err, SD_INPUT, "%s: %s elements are smaller than a byte and cannot be moved (%s:%u)",
+			       t->name, sd_dtype_name(t->dtype), rule->file, rule->line);
+	*move = sd_arena_copy(&p->out->arena, &made_move, sizeof(made_move));
+	return *move ? SD_OK : sd_fail_memory(p->err);
+}
+
+/* The pieces of a member's tensor, each moved on. */
+static enum sd_result move_piece(struct planner *p, const struct piece *piece, const struct sd_move *move,
+				 struct tensor *made)
+{
+	struct piece moved = *piece;
+	struct sd_moves moves = {0};
+	enum sd_result result = SD_OK;
+
+	if (!move || !piece->move) {
+		if (move)
+			moved.move = move;
+		return sd_planner_add_piece(p, made, &moved);
+	}
+	result = sd_move_compose(piece->move, move, &moves, p->err);
+	if (result == SD_INPUT)
+		sd_error_at(p->err, "%s", made->name);
+	for (size_t i = 0; i < moves.count && result == SD_OK; i++) {
+		moved.move = sd_arena_copy(&p->out->arena, &moves.at[i], sizeof(moves.at[i]));
+		result = moved.move ? sd_planner_add_piece(p, made, &moved) : sd_fail_memory(p->err);
+	}
+	free(moves.at);
+	return result;
+}
+
+/* What a rule makes of a dtype. Only floating-point numbers are cast. */
+static uint8_t dtype_after(const struct planner *p, const struct rule *rule, uint8_t dtype)
+{
+	uint8_t written = rule->side[!p->from].dtype;
+
+	if (rule->arithmetic == BLOCK_SCALE)
+		return p->dtype ? p->dtype : written ? written : SD_F32;
+	if (!sd_dtype_is_float(dtype))
+		return dtype;
+	return written ? written : rule->arithmetic == CAST ? rule->cast : dtype;
+}
+
+/* The one piece that is a whole record as it came, or NULL. */
+static const struct piece *only_record(const struct planner *p, const struct tensor *t)
+{
+	const struct piece *piece = t->first == NONE ? NULL : &p->pieces[t->first];
+
+	return piece && piece->next == NONE && !piece->move && !piece->nsteps ? piece : NULL;
+}
+
+static enum sd_result fail_scale(const struct join *j, const struct member *m, const char *due)
+{
+	const struct tensor *t = &j->before[m->tensor], *scale = &j->before[m->scale];
+	char a[SD_SHAPE_TEXT], b[SD_SHAPE_TEXT];
+
+	return sd_fail(j->p->err, SD_INPUT, "%s has shape %s; %s, of shape %s, needs %s (%s:%u)", scale->name,
+		       sd_shape_text(scale->shape, scale->rank, a, sizeof(a)), t->name,
+		       sd_shape_text(t->shape, t->rank, b, sizeof(b)), due, rule_of(j, m)->file, rule_of(j, m)->line);
+}
+
+/* How each dimension of the weight finds its place in the scale. */
+static enum sd_result scale_blocks(const struct join *j, const struct member *m, struct sd_block *blocks)
+{
+	const struct rule *rule = rule_of(j, m);
+	const struct axes *weight = &rule->side[j->p->from].axes, *axes = &rule->side[j->p->from].scale->axes;
+	const struct tensor *scale = &j->before[m->scale];
+	uint64_t due[SD_RANK_MAX], stride = 1;
+	char text[SD_SHAPE_TEXT];
+	bool overflow;
+
+	if (sd_axes_shape(axes, j->sizes, due, &overflow) != NO_AXIS || overflow)
+		return fail_scale(j, m, axes->text);
+	if (!sd_shape_equal(scale->shape, scale->rank, due, axes->n))
+		return fail_scale(j, m, sd_shape_text(due, axes->n, text, sizeof(text)));
+	for (uint32_t d = 0; d < weight->n; d++)
+		blocks[d] = (struct sd_block){1, 0};
+	for (uint32_t d = axes->n; d-- > 0;) {
+		const struct factor *factor = axes->dims[d].factors;
+
+		for (uint32_t k = 0; k < weight->n && factor->axis != NO_AXIS; k++)
+			if (weight->dims[k].factors->axis == factor->axis)
+				blocks[k] = (struct sd_block){factor->per, stride};
+		stride *= due[d];
+	}
+	return SD_OK;
+}
+
+/* The member's piece with its block scale. */
+static enum sd_result scaled_piece(const struct join *j, const struct member *m, uint8_t dtype, struct piece *piece)
+{
+	struct planner *p = j->p;
+	const struct tensor *t = &j->before[m->tensor];
+	const struct piece *weight = only_record(p, t), *scale = only_record(p, &j->before[m->scale]);
+	struct sd_block *blocks = sd_arena_array(&p->out->arena, t->rank, sizeof(*blocks));
+	struct sd_step *step = sd_arena_alloc(&p->out->arena, sizeof(*step));
+
+	if (!blocks || !step)
+		return sd_fail_memory(p->err);
+	if (!weight || !scale || !sd_dtype_is_float(j->before[m->scale].dtype))
+		return sd_fail(p->err, SD_INPUT, "%s and its scale have to be whole tensors as they came, of numbers",
+			       t->name);
+	if (scale_blocks(j, m, blocks) != SD_OK)
+		return p->err->result;
+	*step = (struct sd_step){.kind = SD_STEP_BLOCK_SCALE, .dtype = dtype, .operand = scale->record, .rank = t->rank,
+				 .blocks = blocks};
+	*piece = *weight;
+	piece->steps = step;
+	piece->nsteps = 1;
+	return SD_OK;
+}
+
+static enum sd_result add_pieces(const struct join *j, const struct member *m, struct tensor *made)
+{
+	struct planner *p = j->p;
+	const struct rule *rule = rule_of(j, m);
+	const struct tensor *t = &j->before[m->tensor];
+	const struct sd_move *move = NULL;
+	struct piece piece;
+
+	if (rule->side[p->from].axes.text && member_move(j, m, made, &move) != SD_OK)
+		return p->err->result;
+	if (m->scale != NONE) {
+		if (scaled_piece(j, m, made->dtype, &piece) != SD_OK)
+			return p->err->result;
+		return move_piece(p, &piece, move, made);
+	}
+	for (uint32_t i = t->first; i != NONE; i = p->pieces[i].next) {
+		piece = p->pieces[i];
+		if (made->dtype != t->dtype && sd_planner_cast(p, &piece, made->dtype) != SD_OK)
+			return p->err->result;
+		if (move_piece(p, &piece, move, made) != SD_OK)
+			return p->err->result;
+	}
+	return SD_OK;
+}
+
+/* The shape that the written side has, in the plan's arena. */
+static enum sd_result make_shape(const struct join *j, struct tensor *made)
+{
+	struct planner *p = j->p;
+	const struct axes *axes = &j->lead->side[!p->from].axes;
+	uint64_t *shape = sd_arena_array(&p->out->arena, axes->n, sizeof(*shape)), count, bytes;
+	bool overflow;
+	uint32_t axis;
+
+	if (!shape)
+		return sd_fail_memory(p->err);
+	axis = sd_axes_shape(axes, j->sizes, shape, &overflow);
+	if (axis != NO_AXIS)  {
+		const char *option = NULL;
+
+		for (uint32_t i = 0; i < p->map->nsizes; i++)
+			if (p->map->sizes[i].axis == axis)
+				option = p->map->sizes[i].option;
+		return sd_fail(p->err, SD_INPUT, "%s: the shapes do not tell %s%s%s (%s:%u)", j->group->name,
+			       p->map->axes.name[axis], option ? "; say -D " : "", option ? option : "", j->lead->file,
+			       j->lead->line);
+	}
+	if (overflow || !sd_shape_count(shape, axes->n, &count) || !sd_dtype_bytes(made->dtype, count, &bytes))
+		return sd_fail(p->err, SD_INPUT, "%s: the shape is too large", j->group->name);
+	made->shape = shape;
+	made->rank = axes->n;
+	return SD_OK;
+}
+
+/* A group that lacks a member, and may: all pass as they were. */
+static enum sd_result pass_all(const struct join *j)
+{
+	for EACH_MEMBER (j, m)
+		if (sd_planner_add(j->p, &j->before[m->tensor]) != SD_OK)
+			return j->p->err->result;
+	return SD_OK;
+}
+
+static enum sd_result prepare(struct join *j, bool *whole)
+{
+	const struct member *first = NULL;
+
+	for EACH_MEMBER (j, m) {
+		if (is_copy(j, m))
+			continue;
+		if (!first) {
+			first = m;
+			j->lead = rule_of(j, m);
+		} else if (!j->lead->side[j->p->from].axes.text || !rule_of(j, m)->side[j->p->from].axes.text ||
+			   !same_target(j, rule_of(j, m))) {
+			return fail_two(j, first, m);
+		}
+	}
+	*whole = first != NULL;
+	if (!first) {
+		const struct member *copy = &j->members[j->group->first];
+
+		if (rule_of(j, copy)->if_complete)
+			return SD_OK;
+		return sd_fail(j->p->err, SD_INPUT, "%s is a copy of what is not there (%s:%u)",
+			       j->before[copy->tensor].name, rule_of(j, copy)->file, rule_of(j, copy)->line);
+	}
+	if (!j->lead->side[j->p->from].axes.text)
+		return SD_OK;
+	sd_planner_sizes(j->p, j->stage, j->sizes);
+	for EACH_MEMBER (j, m)
+		if (!is_copy(j, m) && unify(j, m) != SD_OK)
+			return j->p->err->result;
+	measure(j);
+	return check_members(j, whole);
+}
+
+enum sd_result sd_planner_join(struct planner *p, const struct stage *stage, const struct tensor *before,
+			       const struct member *members, const struct families *families, const struct group *group)
+{
+	struct join *j = calloc(1, sizeof(*j));
+	struct tensor made;
+	bool whole, first = true;
+	enum sd_result result;
+
+	if (!j)
+		return sd_fail_memory(p->err);
+	*j = (struct join){.p = p, .stage = stage, .before = before, .members = members, .families = families,
+			  .group = group};
+	result = prepare(j, &whole);
+	if (result == SD_OK && !whole) {
+		result = pass_all(j);
+		free(j);
+		return result;
+	}
+	for EACH_MEMBER (j, m) {
+		const struct tensor *t = &before[m->tensor];
+		uint8_t dtype;
+
+		if (result != SD_OK)
+			break;
+		if (is_copy(j, m))
+			continue;
+		dtype = dtype_after(p, rule_of(j, m), t->dtype);
+		if (first) {
+			made = *t;
+			made.name = group->name;
+			made.first = made.last = NONE;
+			made.dtype = dtype;
+			first = false;
+			if (j->lead->side[p->from].axes.text)
+				result = make_shape(j, &made);
+		} else if (dtype != made.dtype) {
+			result = sd_fail(p->err, SD_INPUT, "%s would be both %s and %s, from %s", group->name,
+					 sd_dtype_name(made.dtype), sd_dtype_name(dtype), t->name);
+		}
+		made.labels |= t->labels;
+		if (result == SD_OK)
+			result = add_pieces(j, m, &made);
+	}
+	if (result == SD_OK)
+		result = sd_planner_add(p, &made);
+	free(j);
+	return result;
+}

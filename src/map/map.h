@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Maps: text files of two-way rules between two layouts of a checkpoint, as sd-map(5) has them. */
+#ifndef SD_MAP_MAP_H
+#define SD_MAP_MAP_H
+
+#include "base/dtype.h"
+#include "base/error.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct sd_map;
+
+/* Where the maps come from that a map uses. */
+struct sd_map_library {
+	/* The text of a map and the name to call it by in errors; both must live until sd_map_parse returns. */
+	enum sd_result (*read)(struct sd_map_library *library, const char *name, const char **text, const char **file,
+			       struct sd_error *err);
+};
+
+/*
+ * Compiles a map and checks it. file is for errors, which begin with "FILE:LINE: ". Nothing is borrowed. library may be NULL:
+ * a map that uses another is refused then.
+ */
+SD_UNUSED_RESULT enum sd_result sd_map_parse(const char *file, const char *text, struct sd_map_library *library,
+					     struct sd_map **map, struct sd_error *err);
+void sd_map_free(struct sd_map *map);
+
+const char *sd_map_name(const struct sd_map *map);
+
+/* A layout's name: side 0 is the left one, 1 the right one. */
+const char *sd_map_layout(const struct sd_map *map, int side);
+
+/* Whether the map is only there for others to use: its patterns have no beginning of their own. */
+bool sd_map_is_part(const struct sd_map *map);
+
+/* Whether the map says that it is for this model_type or architecture of a config.json. */
+bool sd_map_is_for(const struct sd_map *map, const char *model);
+
+/* One option of the map at a time: its name and its values as "a|b"; false when number is past the last. */
+bool sd_map_option(const struct sd_map *map, size_t number, const char **name, const char **values, bool *from_keys);
+
+#endif

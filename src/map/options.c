@@ -1,0 +1,283 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the options of a map are: said by -D, told by the keys, by a stamp, or the first value. */
+#include "map/planner.h"
+#include "base/text.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void first_number(void *user, const char *value)
+{
+	uint64_t *number = user;
+
+	if (*number == SIZE_OPEN && !sd_text_number(value, number))
+		*number = SIZE_OPEN;
+}
+
+static uint64_t config_size(const struct planner *p, const struct size *size)
+{
+	const struct sd_side_file *config = sd_manifest_side(p->in, "config.json");
+	uint64_t number = SIZE_OPEN;
+
+	for (uint32_t i = 0; config && i < size->nconfig && number == SIZE_OPEN; i++)
+		sd_config_find(config, size->config[i], first_number, &number);
+	return number;
+}
+
+static enum sd_result unknown_define(const struct planner *p, const struct sd_define *define)
+{
+	char text[1024] = "dtype";
+	size_t used = strlen(text);
+
+	for (uint32_t i = 0; i < p->map->noptions && used < sizeof(text); i++)
+		used += (size_t)snprintf(text + used, sizeof(text) - used, ", %s", p->map->options[i].name);
+	for (uint32_t i = 0; i < p->map->nsizes && used < sizeof(text); i++)
+		if (!strstr(text, p->map->sizes[i].option))
+			used += (size_t)snprintf(text + used, sizeof(text) - used, ", %s", p->map->sizes[i].option);
+	return sd_fail(p->err, SD_USAGE, "-D %s: map %s has no such option; it has %s", define->name, p->map->name, text);
+}
+
+static enum sd_result take_define(struct planner *p, const struct sd_define *define, uint32_t *defined)
+{
+	bool known = false;
+
+	if (strcmp(define->name, "dtype") == 0) {
+		p->dtype = (uint8_t)sd_dtype_parse(define->value, strlen(define->value));
+		if (!sd_dtype_is_float(p->dtype))
+			return sd_fail(p->err, SD_USAGE, "-D dtype=%s: a floating-point dtype is wanted, e.g. bf16",
+				       define->value);
+		if (p->from == RIGHT)
+			return sd_fail(p->err, SD_USAGE, "-D dtype is for the way to %s", p->map->layout[RIGHT]);
+		return SD_OK;
+	}
+	for (uint32_t i = 0; i < p->map->noptions; i++) {
+		const struct option *option = &p->map->options[i];
+
+		if (strcmp(option->name, define->name) != 0)
+			continue;
+		for (uint32_t v = 0; v < option->nvalues; v++)
+			if (strcmp(option->values[v], define->value) == 0) {
+				defined[i] = v;
+				return SD_OK;
+			}
+		return sd_fail(p->err, SD_USAGE, "-D %s=%s: %s is %s", define->name, define->value, define->name, option->text);
+	}
+	for (uint32_t i = 0; i < p->map->nsizes; i++) {
+		if (strcmp(p->map->sizes[i].option, define->name) != 0)
+			continue;
+		known = true;
+		if (!sd_text_number(define->value, &p->sizes[i]) || p->sizes[i] >= SIZE_OPEN)
+			return sd_fail(p->err, SD_USAGE, "-D %s=%s: a number is wanted", define->name, define->value);
+	}
+	return known ? SD_OK : unknown_define(p, define);
+}
+
+static bool any_matches(struct planner *p, const struct text *text)
+{
+	struct values ignored;
+
+	for (size_t i = 0; i < p->ntensors; i++)
+		if (sd_pattern_match(&text->any, &text->holes, p->texts, p->tensors[i].name, strlen(p->tensors[i].name),
+				     &p->scratch, &ignored))
+			return true;
+	return false;
+}
+
+enum sd_result sd_planner_options(struct planner *p)
+{
+	const struct sd_map *map = p->map;
+	uint32_t *defined = sd_arena_array(&p->out->arena, map->noptions, sizeof(*defined));
+
+	p->option = sd_arena_array(&p->out->arena, map->noptions, sizeof(*p->option));
+	p->texts = sd_arena_array(&p->out->arena, map->ntexts, sizeof(*p->texts));
+	p->sizes = sd_arena_array(&p->out->arena, map->nsizes, sizeof(*p->sizes));
+	if (!defined || !p->option || !p->texts || !p->sizes)
+		return sd_fail_memory(p->err);
+	p->defined = defined;
+	for (uint32_t i = 0; i < map->noptions; i++)
+		defined[i] = OPEN;
+	for (uint32_t i = 0; i < map->nsizes; i++)
+		p->sizes[i] = SIZE_OPEN;
+	for (size_t i = 0; i < p->rename->ndefines; i++)
+		if (take_define(p, &p->rename->defines[i], defined) != SD_OK)
+			return p->err->result;
+	for (uint32_t i = 0; i < map->nsizes; i++)
+		if (p->sizes[i] == SIZE_OPEN)
+			p->sizes[i] = config_size(p, &map->sizes[i]);
+	for (uint32_t i = 0; i < map->noptions; i++)
+		p->option[i] = map->options[i].from_keys && p->from == LEFT ? OPEN : defined[i] != OPEN ? defined[i] : 0;
+	for (uint32_t i = 0; i < map->ntexts; i++) {
+		const struct text *text = &map->texts[i];
+		bool holds = text->any_side == NO_SIDE ? p->option[text->guard.option] == text->guard.value :
+							 text->any_side == p->from && any_matches(p, text);
+
+		p->texts[i] = holds ? text->then : text->otherwise;
+	}
+	return SD_OK;
+}
+
+bool sd_planner_guards(const struct planner *p, const struct rule *rule)
+{
+	for (uint32_t i = 0; i < rule->nguards; i++) {
+		uint32_t value = p->option[rule->guards[i].option];
+
+		if (value != OPEN && value != rule->guards[i].value)
+			return false;
+	}
+	return true;
+}
+
+void sd_planner_sizes(const struct planner *p, const struct stage *stage, axis_sizes sizes)
+{
+	memcpy(sizes, p->map->axes.fixed, sizeof(axis_sizes));
+	for (uint32_t i = p->map->axes.n; i < AXES_MAX; i++)
+		sizes[i] = SIZE_OPEN;
+	for (uint32_t i = 0; i < p->map->nsizes; i++) {
+		const struct size *size = &p->map->sizes[i];
+		bool wanted = size->nstages == 0;
+
+		for (uint32_t s = 0; s < size->nstages && !wanted; s++)
+			wanted = strcmp(size->stages[s], stage->name) == 0;
+		if (wanted)
+			sizes[size->axis] = p->sizes[i];
+	}
+}
+
+/* What the keys say about one option. */
+struct votes {
+	uint32_t option;
+	const char **key; /* by value: the first that fits this value only */
+	const char *open; /* the first that fits several */
+	bool *hit;	  /* by value, for the key at hand */
+};
+
+static const struct guard *guard_of(const struct rule *rule, uint32_t option)
+{
+	for (uint32_t i = 0; i < rule->nguards; i++)
+		if (rule->guards[i].option == option)
+			return &rule->guards[i];
+	return NULL;
+}
+
+static void vote(struct planner *p, const struct tensor *t, struct votes *votes)
+{
+	uint32_t nvalues = p->map->options[votes->option].nvalues, hits = 0, value = 0;
+	struct values ignored;
+
+	memset(votes->hit, 0, nvalues * sizeof(*votes->hit));
+	for (uint32_t s = 0; s < p->map->nstages; s++)
+		for (uint32_t i = 0; i < p->map->stages[s].nrules; i++) {
+			const struct rule *rule = &p->map->stages[s].rules[i];
+			const struct guard *guard = guard_of(rule, votes->option);
+
+			if (guard && !votes->hit[guard->value] && rule->outcome[p->from] != NOT_READ &&
+			    sd_planner_guards(p, rule) &&
+			    sd_planner_fit(p, &p->map->stages[s], rule, t, &ignored) == MATCH)
+				votes->hit[guard->value] = true;
+		}
+	for (uint32_t v = 0; v < nvalues; v++)
+		if (votes->hit[v]) {
+			hits++;
+			value = v;
+		}
+	if (hits == 1 && !votes->key[value])
+		votes->key[value] = t->name;
+	if (hits > 1 && !votes->open)
+		votes->open = t->name;
+}
+
+struct stamp {
+	const struct option *option;
+	uint32_t value;
+	bool unknown;
+};
+
+static void match_stamp(void *user, const char *value)
+{
+	struct stamp *stamp = user;
+
+	stamp->unknown = true;
+	for (uint32_t v = 0; v < stamp->option->nvalues; v++)
+		if (stamp->option->stamps[v] && strcmp(stamp->option->stamps[v], value) == 0) {
+			stamp->value = v;
+			stamp->unknown = false;
+		}
+}
+
+static enum sd_result read_stamp(const struct planner *p, const struct option *option, uint32_t *value)
+{
+	struct stamp stamp = {.option = option, .value = OPEN};
+	const struct sd_side_file *file = option->stamp_file ? sd_manifest_side(p->in, option->stamp_file) : NULL;
+
+	if (file)
+		sd_config_find(file, option->stamp_field, match_stamp, &stamp);
+	if (stamp.unknown)
+		return sd_fail(p->err, SD_INPUT, "%s: %s is none of the words that map %s knows", option->stamp_file,
+			       option->stamp_field, p->map->name);
+	*value = stamp.value;
+	return SD_OK;
+}
+
+static enum sd_result decide(struct planner *p, const struct votes *votes)
+{
+	const struct option *option = &p->map->options[votes->option];
+	uint32_t defined = p->defined[votes->option], stamp = OPEN, voted = OPEN;
+
+	if (read_stamp(p, option, &stamp) != SD_OK)
+		return p->err->result;
+	for (uint32_t v = 0; v < option->nvalues; v++) {
+		if (!votes->key[v])
+			continue;
+		if (voted != OPEN)
+			return sd_fail(p->err, SD_INPUT, "%s is of %s %s, and %s is of %s %s: one checkpoint has one of them",
+				       votes->key[voted], option->name, option->values[voted], votes->key[v], option->name,
+				       option->values[v]);
+		voted = v;
+	}
+	if (voted != OPEN && defined != OPEN && defined != voted)
+		return sd_fail(p->err, SD_INPUT, "-D %s=%s, but %s is of %s %s", option->name, option->values[defined],
+			       votes->key[voted], option->name, option->values[voted]);
+	if (voted != OPEN && stamp != OPEN && stamp != voted)
+		return sd_fail(p->err, SD_INPUT, "%s says %s %s, but %s is of %s %s", option->stamp_file, option->name,
+			       option->values[stamp], votes->key[voted], option->name, option->values[voted]);
+	if (voted == OPEN)
+		voted = defined != OPEN ? defined : stamp;
+	if (voted == OPEN && votes->open)
+		return sd_fail(p->err, SD_INPUT, "nothing tells which %s %s is of: say -D %s=%s", option->name, votes->open,
+			       option->name, option->text);
+	p->option[votes->option] = voted == OPEN ? 0 : voted;
+	return SD_OK;
+}
+
+static enum sd_result find_option(struct planner *p, uint32_t number)
+{
+	uint32_t nvalues = p->map->options[number].nvalues;
+	struct votes votes = {.option = number,
+			      .key = calloc(nvalues, sizeof(*votes.key)),
+			      .hit = calloc(nvalues, sizeof(*votes.hit))};
+	enum sd_result result;
+
+	if (votes.key && votes.hit) {
+		for (size_t i = 0; i < p->ntensors; i++)
+			vote(p, &p->tensors[i], &votes);
+		result = decide(p, &votes);
+	} else {
+		result = sd_fail_memory(p->err);
+	}
+	free(votes.key);
+	free(votes.hit);
+	return result;
+}
+
+enum sd_result sd_planner_find_options(struct planner *p, const struct stage *stage)
+{
+	for (uint32_t i = 0; i < stage->nrules; i++)
+		for (uint32_t g = 0; g < stage->rules[i].nguards; g++) {
+			uint32_t option = stage->rules[i].guards[g].option;
+
+			if (p->option[option] == OPEN && find_option(p, option) != SD_OK)
+				return p->err->result;
+		}
+	return SD_OK;
+}

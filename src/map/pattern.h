@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Patterns: names with holes. Matching one takes time proportional to its length times the name's. */
+#ifndef SD_MAP_PATTERN_H
+#define SD_MAP_PATTERN_H
+
+#include "base/arena.h"
+#include "base/error.h"
+
+#include <stdint.h>
+
+#define HOLES_MAX 16
+
+enum hole_kind {
+	HOLE_NUMBER, /* {L}: digits */
+	HOLE_WORD,   /* {x}: one or more characters, no dot */
+	HOLE_ANY,    /* {x*}: anything or nothing */
+	HOLE_CHOICE, /* {x=a|b|}, and tables */
+};
+
+struct hole {
+	const char *name;
+	enum hole_kind kind;
+	const char *const *words[2]; /* of a choice: left and right (the same but for tables) */
+	uint32_t nwords;
+};
+
+/* The holes of a rule, shared by all its patterns. */
+struct holes {
+	struct hole hole[HOLES_MAX];
+	uint32_t n;
+};
+
+enum element_kind { LITERAL, HOLE, TEXT };
+
+struct element {
+	enum element_kind kind;
+	uint32_t number; /* of the hole, or of the map's text */
+	const char *text; /* of a literal */
+	size_t length;
+};
+
+struct pattern {
+	const char *text; /* as written; NULL: there is none */
+	int side;
+	struct element *elements;
+	uint32_t n;
+	size_t shortest; /* length that every match has at least */
+	const struct element *middle; /* the longest literal, or NULL */
+};
+
+/* What a hole holds after a match. */
+struct value {
+	const char *text;
+	size_t length;
+	uint32_t word; /* of a choice */
+};
+
+struct values {
+	struct value value[HOLES_MAX];
+};
+
+/* Room that matching needs, kept from one to the next; {0} at first. */
+struct scratch {
+	uint8_t *room;
+	size_t size;
+};
+
+void sd_scratch_free(struct scratch *scratch);
+
+/*
+ * Whether the whole name matches; fills values for the holes of the pattern (texts point into name). Holes take as much as
+ * they can, those on the left first; choices take the first word that will do. texts are what the map's texts are now.
+ * False too when memory is out; scratch->size is then SIZE_MAX.
+ */
+bool sd_pattern_match(const struct pattern *pattern, const struct holes *holes, const char *const *texts, const char *name,
+		      size_t length, struct scratch *scratch, struct values *values);
+
+/* The name that the pattern gives with these values; NULL when memory is out. */
+char *sd_pattern_fill(const struct pattern *pattern, const struct holes *holes, const char *const *texts,
+		      const struct values *values, struct sd_arena *arena);
+
+/* Whether the pattern has this hole. */
+bool sd_pattern_has(const struct pattern *pattern, uint32_t hole);
+
+/* Whether two patterns, each with its rule's holes, stand for the same names. */
+bool sd_pattern_same(const struct pattern *a, const struct holes *a_holes, const struct pattern *b,
+		     const struct holes *b_holes);
+
+/* Works out what the matcher looks at first, once all elements are there. */
+void sd_pattern_finish(struct pattern *pattern, const struct holes *holes);
+
+#endif

@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A plan while it is being made: the tensors as they are between two stages, as the files of this room share them. */
+#ifndef SD_MAP_PLANNER_H
+#define SD_MAP_PLANNER_H
+
+#include "base/names.h"
+#include "map/internal.h"
+#include "map/rename.h"
+
+/* A record's (or a part's) way into a tensor. */
+struct piece {
+	uint32_t record;
+	uint32_t target; /* the incoming target that it comes from */
+	uint32_t next;   /* of the same tensor, or NONE */
+	uint32_t nsteps;
+	const struct sd_step *steps;
+	const struct sd_move *move; /* NULL: the whole record, in order */
+};
+
+struct tensor {
+	const char *name;
+	const uint64_t *shape;
+	uint32_t rank;
+	uint32_t labels;
+	uint32_t first, last; /* pieces */
+	uint8_t dtype;
+	bool taken; /* by some rule, so far */
+};
+
+struct planner {
+	const struct sd_map *map;
+	struct sd_rename *rename;
+	const struct sd_manifest *in;
+	struct sd_manifest *out; /* new names, shapes, moves and steps live in its arena */
+	int from;		 /* the side that is read */
+	uint32_t *option;	 /* values; OPEN: not found yet */
+	const uint32_t *defined; /* by -D, or OPEN */
+	const char **texts;
+	uint64_t *sizes; /* by the map's sizes; SIZE_OPEN: not known */
+	uint8_t dtype;	 /* of -D dtype=, or SD_NO_DTYPE */
+	struct tensor *tensors;
+	size_t ntensors, tensors_room;
+	struct piece *pieces;
+	size_t npieces, pieces_room;
+	struct scratch scratch;
+	struct sd_error *err;
+};
+
+/* The key of the record that a tensor comes from: what the user knows it by. */
+const char *sd_planner_source(const struct planner *p, const struct tensor *t);
+
+/* Appends a tensor with all pieces of another. */
+SD_UNUSED_RESULT enum sd_result sd_planner_add(struct planner *p, const struct tensor *t);
+
+/* Appends a piece to a tensor. */
+SD_UNUSED_RESULT enum sd_result sd_planner_add_piece(struct planner *p, struct tensor *t, const struct piece *piece);
+
+/* Puts a cast behind a piece's steps. */
+SD_UNUSED_RESULT enum sd_result sd_planner_cast(struct planner *p, struct piece *piece, enum sd_dtype dtype);
+
+/* options.c: what -D says, what the keys tell. */
+SD_UNUSED_RESULT enum sd_result sd_planner_options(struct planner *p);
+SD_UNUSED_RESULT enum sd_result sd_planner_find_options(struct planner *p, const struct stage *stage);
+
+/* Whether the rule is for the options as they are; one that is still open speaks against nothing. */
+bool sd_planner_guards(const struct planner *p, const struct rule *rule);
+
+/* The sizes that are known from the start in this stage. */
+void sd_planner_sizes(const struct planner *p, const struct stage *stage, axis_sizes sizes);
+
+/* stage.c */
+
+enum fit {
+	NO_MATCH,
+	MATCH,	 /* and everything fits */
+	MISFIT, /* the key matches, its shape does not fit the axis list */
+};
+
+/* Whether a rule takes a tensor, but for its guards and what it wants of other tensors. */
+enum fit sd_planner_fit(struct planner *p, const struct stage *stage, const struct rule *rule, const struct tensor *t,
+			struct values *values);
+
+/* Turns the tensors of the planner into those behind the stage. */
+SD_UNUSED_RESULT enum sd_result sd_planner_stage(struct planner *p, const struct stage *stage);
+
+/* What a rule makes of a tensor: the tensors of one name are a group. */
+struct member {
+	uint32_t tensor;
+	uint32_t next; /* of the group, or NONE */
+	uint32_t rule;
+	uint32_t scale;	 /* the tensor of its scale, or NONE */
+	uint32_t family; /* see family.h, or NONE */
+	uint64_t index[STACKS_MAX];
+};
+
+struct group {
+	const char *name;
+	uint32_t first, last;
+	uint32_t members;
+};
+
+/*
+ * join.c: makes one tensor of a group, or several where it lacks a member and may (`if complete`). before: the tensors in front
+ * of the stage.
+ */
+struct families;
+
+SD_UNUSED_RESULT enum sd_result sd_planner_join(struct planner *p, const struct stage *stage, const struct tensor *before,
+						const struct member *members, const struct families *families,
+						const struct group *group);
+
+#endif

@@ -1,0 +1,355 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The plan of sd-rename: the manifest's tensors through the stages of a map, then edits, exclusion, and a manifest again. */
+#include "map/rename.h"
+#include "map/planner.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define NAMED_MAX 5
+
+const char *sd_planner_source(const struct planner *p, const struct tensor *t)
+{
+	return t->first == NONE ? t->name : p->in->records[p->pieces[t->first].record].key;
+}
+
+enum sd_result sd_planner_add(struct planner *p, const struct tensor *t)
+{
+	if (p->ntensors == NONE || !sd_array_grow(&p->tensors, p->ntensors, &p->tensors_room, sizeof(*p->tensors)))
+		return sd_fail_memory(p->err);
+	p->tensors[p->ntensors++] = *t;
+	return SD_OK;
+}
+
+enum sd_result sd_planner_add_piece(struct planner *p, struct tensor *t, const struct piece *piece)
+{
+	if (p->npieces == NONE || !sd_array_grow(&p->pieces, p->npieces, &p->pieces_room, sizeof(*p->pieces)))
+		return sd_fail_memory(p->err);
+	p->pieces[p->npieces] = *piece;
+	p->pieces[p->npieces].next = NONE;
+	if (t->first == NONE)
+		t->first = (uint32_t)p->npieces;
+	else
+		p->pieces[t->last].next = (uint32_t)p->npieces;
+	t->last = (uint32_t)p->npieces++;
+	return SD_OK;
+}
+
+enum sd_result sd_planner_cast(struct planner *p, struct piece *piece, enum sd_dtype dtype)
+{
+	struct sd_step *steps = sd_arena_array(&p->out->arena, (size_t)piece->nsteps + 1, sizeof(*steps)), *last;
+
+	if (!steps)
+		return sd_fail_memory(p->err);
+	if (piece->nsteps)
+		memcpy(steps, piece->steps, piece->nsteps * sizeof(*steps));
+	last = piece->nsteps ? &steps[piece->nsteps - 1] : NULL;
+	/* The product of a block scale is an F32 number, rounded once: to give it to F32 and cast that is one and the same. */
+	if (last && last->kind == SD_STEP_BLOCK_SCALE && last->dtype == SD_F32)
+		last->dtype = (uint16_t)dtype;
+	else
+		steps[piece->nsteps++] = (struct sd_step){.kind = SD_STEP_CAST, .dtype = (uint16_t)dtype, .operand = SD_NO_RECORD};
+	piece->steps = steps;
+	return SD_OK;
+}
+
+/* The manifest's targets as tensors: those of one name are the pieces of one. */
+static enum sd_result read_manifest(struct planner *p)
+{
+	struct sd_names names = {0};
+	enum sd_result result = SD_OK;
+
+	for (size_t i = 0; i < p->in->ntargets && result == SD_OK; i++) {
+		const struct sd_target *target = &p->in->targets[i];
+		uint32_t number = sd_names_add(&names, target->name, (uint32_t)p->ntensors);
+		struct piece piece = {.record = target->record, .target = (uint32_t)i, .nsteps = target->nsteps,
+				      .steps = target->steps, .move = target->move};
+
+		if (number == SD_NO_NAME) {
+			result = sd_fail_memory(p->err);
+		} else if (number == p->ntensors) {
+			struct tensor t = {.name = target->name, .shape = target->shape, .rank = target->rank,
+					   .labels = target->labels, .first = NONE, .last = NONE, .dtype = target->dtype};
+
+			result = sd_planner_add(p, &t);
+		} else if (!target->move || !p->pieces[p->tensors[number].first].move) {
+			result = sd_fail(p->err, SD_INPUT, "%s comes twice, from %s and %s", target->name,
+					 sd_planner_source(p, &p->tensors[number]), p->in->records[target->record].key);
+		}
+		if (result == SD_OK)
+			result = sd_planner_add_piece(p, &p->tensors[number], &piece);
+	}
+	sd_names_free(&names);
+	return result;
+}
+
+/* Marks the tensors whose right-hand names the map's labels are for. */
+static enum sd_result put_labels(struct planner *p)
+{
+	struct values ignored;
+
+	for (uint32_t l = 0; l < p->map->nlabels; l++) {
+		const struct label *label = &p->map->labels[l];
+		uint32_t bit = sd_manifest_label(p->out, label->name);
+
+		if (!bit)
+			return sd_fail(p->err, SD_INPUT, "no room for label %s", label->name);
+		for (size_t i = 0; i < p->ntensors; i++)
+			if (sd_pattern_match(&label->pattern, &label->holes, p->texts, p->tensors[i].name,
+					     strlen(p->tensors[i].name), &p->scratch, &ignored))
+				p->tensors[i].labels |= bit;
+	}
+	return SD_OK;
+}
+
+/* -D dtype: what has the label "expert" is cast. */
+static enum sd_result cast_labelled(struct planner *p)
+{
+	uint32_t bit = 0;
+
+	for (uint32_t i = 0; i < p->out->nlabels; i++)
+		if (strcmp(p->out->labels[i], "expert") == 0)
+			bit = 1u << i;
+	for (size_t i = 0; i < p->ntensors; i++) {
+		struct tensor *t = &p->tensors[i];
+
+		if (!(t->labels & bit) || t->dtype == p->dtype || !sd_dtype_is_float(t->dtype))
+			continue;
+		for (uint32_t k = t->first; k != NONE; k = p->pieces[k].next)
+			if (sd_planner_cast(p, &p->pieces[k], p->dtype) != SD_OK)
+				return p->err->result;
+		t->dtype = p->dtype;
+	}
+	return SD_OK;
+}
+
+static enum sd_result check_strict(struct planner *p)
+{
+	char text[1024];
+	size_t used = 0, n = 0;
+
+	for (size_t i = 0; i < p->ntensors; i++)
+		if (!p->tensors[i].taken && n++ < NAMED_MAX && used < sizeof(text))
+			used += (size_t)snprintf(text + used, sizeof(text) - used, "%s%s", n > 1 ? ", " : "",
+						 p->tensors[i].name);
+	if (!n)
+		return SD_OK;
+	return sd_fail(p->err, SD_INPUT, "no rule of map %s takes %zu of the keys: %s%s", p->map->name, n, text,
+		       n > NAMED_MAX ? ", ..." : "");
+}
+
+static enum sd_result run_map(struct planner *p)
+{
+	uint32_t n = p->map->nstages;
+	enum sd_result result = sd_planner_options(p);
+
+	if (result == SD_OK && p->from == RIGHT)
+		result = put_labels(p);
+	for (uint32_t i = 0; i < n && result == SD_OK; i++) {
+		const struct stage *stage = &p->map->stages[p->from == LEFT ? i : n - 1 - i];
+
+		result = sd_planner_find_options(p, stage);
+		if (result == SD_OK)
+			result = sd_planner_stage(p, stage);
+	}
+	if (result == SD_OK && p->from == LEFT)
+		result = put_labels(p);
+	if (result == SD_OK && p->dtype)
+		result = cast_labelled(p);
+	if (result == SD_OK && p->rename->strict)
+		result = check_strict(p);
+	if (result == SD_OK && p->scratch.size == SIZE_MAX)
+		result = sd_fail_memory(p->err);
+	return result;
+}
+
+static void tell(const struct planner *p, const char *text, const char *from, const char *to)
+{
+	struct sd_rename_event event = {.text = text, .from = from, .to = to, .holes = ""};
+
+	if (p->rename->event)
+		p->rename->event(p->rename->user, &event);
+}
+
+static enum sd_result edit_names(struct planner *p)
+{
+	for (size_t e = 0; e < p->rename->nedits; e++)
+		for (size_t i = 0; i < p->ntensors; i++) {
+			struct tensor *t = &p->tensors[i];
+			const char *name;
+
+			if (sd_edit_apply(p->rename->edits[e], t->name, &p->out->arena, &name, p->err) != SD_OK)
+				return p->err->result;
+			if (!*name)
+				return sd_fail(p->err, SD_INPUT, "-e '%s' leaves nothing of the name %s",
+					       sd_edit_text(p->rename->edits[e]), t->name);
+			if (name != t->name)
+				tell(p, sd_edit_text(p->rename->edits[e]), t->name, name);
+			t->name = name;
+		}
+	return SD_OK;
+}
+
+static enum sd_result exclude(struct planner *p)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < p->ntensors; i++) {
+		bool found = false;
+
+		if (p->rename->exclude &&
+		    sd_regex_list_search(p->rename->exclude, p->tensors[i].name, &found, p->err) != SD_OK)
+			return p->err->result;
+		if (found)
+			tell(p, "--exclude", p->tensors[i].name, NULL);
+		else
+			p->tensors[kept++] = p->tensors[i];
+	}
+	p->ntensors = kept;
+	return SD_OK;
+}
+
+static enum sd_result check_names(struct planner *p)
+{
+	struct sd_names names = {0};
+	enum sd_result result = SD_OK;
+
+	for (size_t i = 0; i < p->ntensors && result == SD_OK; i++) {
+		uint32_t number = sd_names_add(&names, p->tensors[i].name, (uint32_t)i);
+
+		if (number == SD_NO_NAME)
+			result = sd_fail_memory(p->err);
+		else if (number != i)
+			result = sd_fail(p->err, SD_INPUT, "both %s and %s become %s",
+					 sd_planner_source(p, &p->tensors[number]),
+					 sd_planner_source(p, &p->tensors[i]), p->tensors[i].name);
+	}
+	sd_names_free(&names);
+	return result;
+}
+
+/* The outgoing targets, in the order of their records. */
+static enum sd_result write_targets(struct planner *p)
+{
+	size_t nrecords = p->in->nrecords;
+	uint32_t *head = malloc((nrecords + 1) * sizeof(*head)), *next = malloc((p->npieces + 1) * sizeof(*next)),
+		 *tensor = malloc((p->npieces + 1) * sizeof(*tensor));
+	enum sd_result result = head && next && tensor ? SD_OK : sd_fail_memory(p->err);
+
+	for (size_t r = 0; r < nrecords && result == SD_OK; r++)
+		head[r] = NONE;
+	for (size_t i = p->ntensors; i-- > 0 && result == SD_OK;)
+		for (uint32_t k = p->tensors[i].first; k != NONE; k = p->pieces[k].next) {
+			tensor[k] = (uint32_t)i;
+			next[k] = head[p->pieces[k].record];
+			head[p->pieces[k].record] = k;
+		}
+	for (size_t r = 0; r < nrecords && result == SD_OK; r++)
+		for (uint32_t k = head[r]; k != NONE; k = next[k]) {
+			const struct tensor *t = &p->tensors[tensor[k]];
+			const struct piece *piece = &p->pieces[k];
+			struct sd_target target = p->in->targets[piece->target];
+
+			target.name = t->name;
+			target.shape = t->shape;
+			target.rank = t->rank;
+			target.dtype = t->dtype;
+			target.labels = t->labels;
+			target.move = piece->move;
+			target.steps = piece->steps;
+			target.nsteps = piece->nsteps;
+			if (!sd_manifest_add_target(p->out, &target)) {
+				result = sd_fail_memory(p->err);
+				break;
+			}
+		}
+	free(head);
+	free(next);
+	free(tensor);
+	return result;
+}
+
+enum sd_result sd_map_evidence(const struct sd_map *map, int side, const struct sd_manifest *in, const char **key,
+			       struct sd_error *err)
+{
+	struct sd_rename rename = {.map = map, .to = !side};
+	struct planner p = {.map = map, .rename = &rename, .in = in, .out = sd_manifest_new(), .from = side, .err = err};
+	struct values ignored;
+	enum sd_result result = p.out ? read_manifest(&p) : sd_fail_memory(err);
+
+	*key = NULL;
+	if (result == SD_OK)
+		result = sd_planner_options(&p);
+	for (size_t i = 0; result == SD_OK && i < p.ntensors && !*key; i++)
+		for (uint32_t s = 0; s < map->nstages && !*key; s++)
+			for (uint32_t r = 0; r < map->stages[s].nrules && !*key; r++) {
+				const struct rule *rule = &map->stages[s].rules[r];
+
+				if (rule->direction == BOTH_WAYS && rule->outcome[side] == MOVE &&
+				    !sd_rule_same_names(rule) &&
+				    sd_planner_fit(&p, &map->stages[s], rule, &p.tensors[i], &ignored) == MATCH)
+					*key = p.tensors[i].name;
+			}
+	free(p.tensors);
+	free(p.pieces);
+	sd_scratch_free(&p.scratch);
+	sd_manifest_free(p.out);
+	return result;
+}
+
+static enum sd_result find_direction(struct sd_rename *rename, const struct sd_manifest *in, struct sd_error *err)
+{
+	const struct sd_map *map = rename->map;
+	const char *key[2];
+
+	for (int side = LEFT; side <= RIGHT; side++)
+		if (sd_map_evidence(map, side, in, &key[side], err) != SD_OK)
+			return err->result;
+	if (key[LEFT] && key[RIGHT])
+		return sd_fail(err, SD_INPUT, "%s is a key of layout %s, %s is one of %s: say --to %s or --to %s", key[LEFT],
+			       map->layout[LEFT], key[RIGHT], map->layout[RIGHT], map->layout[LEFT], map->layout[RIGHT]);
+	if (!key[LEFT] && !key[RIGHT])
+		return sd_fail(err, SD_INPUT, "no key tells whether this is layout %s or %s%s%s%s: say --to %s or --to %s",
+			       map->layout[LEFT], map->layout[RIGHT], in->ntargets ? " (" : "",
+			       in->ntargets ? in->targets[0].name : "", in->ntargets ? ", for one, does not)" : "",
+			       map->layout[LEFT], map->layout[RIGHT]);
+	rename->to = key[LEFT] ? RIGHT : LEFT;
+	return SD_OK;
+}
+
+enum sd_result sd_rename_plan(struct sd_rename *rename, const struct sd_manifest *in, struct sd_plan *plan,
+			      struct sd_error *err)
+{
+	struct sd_error own;
+	struct planner p = {.map = rename->map, .rename = rename, .in = in, .err = err ? err : &own};
+	enum sd_result result = SD_OK;
+
+	*plan = (struct sd_plan){.manifest = sd_manifest_new()};
+	p.out = plan->manifest;
+	if (!p.out || !sd_manifest_copy_head(p.out, in))
+		result = sd_fail_memory(p.err);
+	if (result == SD_OK && rename->map && rename->to < 0)
+		result = find_direction(rename, in, p.err);
+	p.from = rename->to == LEFT ? RIGHT : LEFT;
+	if (result == SD_OK)
+		result = read_manifest(&p);
+	if (result == SD_OK && rename->map)
+		result = run_map(&p);
+	if (result == SD_OK)
+		result = edit_names(&p);
+	if (result == SD_OK)
+		result = exclude(&p);
+	if (result == SD_OK)
+		result = check_names(&p);
+	if (result == SD_OK)
+		result = write_targets(&p);
+	if (result == SD_OK)
+		result = sd_plan_records(plan, in, p.err);
+	if (result != SD_OK)
+		sd_plan_free(plan);
+	free(p.tensors);
+	free(p.pieces);
+	sd_scratch_free(&p.scratch);
+	return result;
+}

@@ -1,0 +1,417 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One stage: every tensor takes the first rule that matches it, and what gets the same name is joined. */
+#include "map/planner.h"
+#include "base/text.h"
+#include "map/family.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* More tensors than this from one are refused: nobody has as many experts, and a hostile shape could ask for any number. */
+#define PARTS_MAX (1u << 20)
+
+/* The work on one stage. */
+struct work {
+	struct planner *p;
+	const struct stage *stage;
+	struct tensor *before; /* the tensors in front of the stage */
+	size_t nbefore;
+	struct sd_names names; /* of them, if the stage looks at siblings */
+	bool *consumed;	       /* scales that a weight has taken, if so */
+	uint32_t *heads;       /* rules that are read here, one of each that share a tensor */
+	uint32_t nheads;
+	struct member *members;
+	size_t nmembers, members_room;
+	struct group *groups;
+	size_t ngroups, groups_room;
+	struct sd_names group_names;
+	struct families families;
+};
+
+static const char *left_name(struct planner *p, const struct rule *rule, const struct tensor *t, const struct values *values)
+{
+	struct values filled = *values;
+
+	if (p->from == LEFT)
+		return t->name;
+	for (uint32_t i = 0; i < rule->stacks; i++)
+		if (rule->stack[i].key_side == LEFT)
+			filled.value[rule->stack[i].hole] = (struct value){.text = "0", .length = 1};
+	return sd_pattern_fill(&rule->side[LEFT].key, &rule->holes, p->texts, &filled, &p->out->arena);
+}
+
+/* Whether an `except` of the rule speaks against the key. It is about left-hand names, whatever is read. */
+static bool is_excepted(struct planner *p, const struct rule *rule, const struct tensor *t, const struct values *values)
+{
+	struct values ignored;
+	const char *name;
+
+	if (!rule->nexcepts)
+		return false;
+	name = left_name(p, rule, t, values);
+	for (uint32_t i = 0; name && i < rule->nexcepts; i++)
+		if (sd_pattern_match(&rule->excepts[i].pattern, &rule->excepts[i].holes, p->texts, name, strlen(name),
+				     &p->scratch, &ignored))
+			return true;
+	return false;
+}
+
+enum fit sd_planner_fit(struct planner *p, const struct stage *stage, const struct rule *rule, const struct tensor *t,
+			struct values *values)
+{
+	const struct side *side = &rule->side[p->from];
+	axis_sizes sizes;
+
+	if ((side->dtype && side->dtype != t->dtype) ||
+	    !sd_pattern_match(&side->key, &rule->holes, p->texts, t->name, strlen(t->name), &p->scratch, values) ||
+	    is_excepted(p, rule, t, values))
+		return NO_MATCH;
+	if (!side->axes.text)
+		return MATCH;
+	sd_planner_sizes(p, stage, sizes);
+	return sd_axes_bind(&side->axes, t->shape, t->rank, sizes) ? MATCH : MISFIT;
+}
+
+/* The tensor of the stage that a rule speaks of beside its own, or NONE. */
+static uint32_t sibling(struct work *w, const struct pattern *key, const struct rule *rule, const struct values *values)
+{
+	struct planner *p = w->p;
+	const char *name = sd_pattern_fill(key, &rule->holes, p->texts, values, &p->out->arena);
+
+	return name ? sd_names_find(&w->names, name) : NONE;
+}
+
+/* Whether the other tensors are as the rule wants them; *scale is that of its scale. */
+static bool siblings_fit(struct work *w, const struct rule *rule, const struct values *values, uint32_t *scale)
+{
+	*scale = NONE;
+	for (uint32_t i = 0; i < rule->nconditions; i++) {
+		const struct condition *c = &rule->conditions[i];
+		uint32_t at = sibling(w, &c->key, rule, values);
+		bool there = at != NONE && (!c->dtype || w->before[at].dtype == c->dtype);
+
+		if (there != c->wanted)
+			return false;
+	}
+	if (!rule->side[w->p->from].scale)
+		return true;
+	*scale = sibling(w, &rule->side[w->p->from].scale->key, rule, values);
+	return *scale != NONE && (!rule->side[w->p->from].scale->dtype ||
+				  rule->side[w->p->from].scale->dtype == w->before[*scale].dtype);
+}
+
+static void tell(struct work *w, const struct rule *rule, const struct tensor *t, const char *to, const struct values *values)
+{
+	struct planner *p = w->p;
+	struct sd_rename_event event = {.stage = w->stage->name, .from = t->name, .to = to, .holes = ""};
+	char holes[512];
+	size_t used = 0;
+
+	if (!p->rename->event)
+		return;
+	if (rule) {
+		event.file = rule->file;
+		event.line = rule->line;
+		event.text = rule->text;
+		for (uint32_t h = 0; h < rule->holes.n && used < sizeof(holes); h++)
+			if (sd_pattern_has(&rule->side[p->from].key, h))
+				used += (size_t)snprintf(holes + used, sizeof(holes) - used, "%s%s=%.*s", used ? ", " : "",
+							 rule->holes.hole[h].name, (int)values->value[h].length,
+							 values->value[h].text);
+		event.holes = used ? holes : "";
+	}
+	p->rename->event(p->rename->user, &event);
+}
+
+/* Adds to the group of that name. */
+static enum sd_result add_member(struct work *w, const char *name, const struct member *member)
+{
+	struct planner *p = w->p;
+	uint32_t number = sd_names_add(&w->group_names, name, (uint32_t)w->ngroups);
+	struct group *group;
+
+	if (number == SD_NO_NAME || !sd_array_grow(&w->members, w->nmembers, &w->members_room, sizeof(*w->members)))
+		return sd_fail_memory(p->err);
+	if (number == w->ngroups) {
+		if (!sd_array_grow(&w->groups, w->ngroups, &w->groups_room, sizeof(*w->groups)))
+			return sd_fail_memory(p->err);
+		w->groups[w->ngroups++] = (struct group){.name = name, .first = (uint32_t)w->nmembers};
+	} else {
+		w->members[w->groups[number].last].next = (uint32_t)w->nmembers;
+	}
+	group = &w->groups[number];
+	group->last = (uint32_t)w->nmembers;
+	group->members++;
+	w->members[w->nmembers] = *member;
+	w->members[w->nmembers++].next = NONE;
+	return SD_OK;
+}
+
+static enum sd_result add_output(struct work *w, const struct rule *rule, const struct values *values,
+				 const struct member *member)
+{
+	struct planner *p = w->p;
+	const char *name = sd_pattern_fill(&rule->side[!p->from].key, &rule->holes, p->texts, values, &p->out->arena);
+
+	if (!name)
+		return sd_fail_memory(p->err);
+	tell(w, rule, &w->before[member->tensor], name, values);
+	return add_member(w, name, member);
+}
+
+static bool stacks_here(const struct rule *rule, int from)
+{
+	for (uint32_t i = 0; i < rule->stacks; i++)
+		if (rule->stack[i].key_side == from)
+			return true;
+	return false;
+}
+
+/* The numbers of the key that is read become indices. */
+static enum sd_result read_numbers(struct work *w, const struct rule *rule, const struct values *values,
+				   struct member *member)
+{
+	struct planner *p = w->p;
+
+	for (uint32_t i = 0; i < rule->stacks; i++) {
+		const struct value *value = &values->value[rule->stack[i].hole];
+		char number[16];
+
+		if (rule->stack[i].key_side != p->from)
+			continue;
+		snprintf(number, sizeof(number), "%.*s", value->length < 12 ? (int)value->length : 0, value->text);
+		if (!sd_text_number(number, &member->index[i]) || member->index[i] >= PARTS_MAX)
+			return sd_fail(p->err, SD_INPUT, "%s: the number %.*s is too large",
+				       w->before[member->tensor].name, (int)value->length, value->text);
+	}
+	return SD_OK;
+}
+
+/* One key for each index of the axes that become numbers; from the i-th stack on. */
+static enum sd_result write_numbers(struct work *w, const struct rule *rule, struct values *values, struct member *member,
+				    const axis_sizes sizes, uint32_t i)
+{
+	struct planner *p = w->p;
+	uint64_t n;
+
+	while (i < rule->stacks && rule->stack[i].key_side == p->from)
+		i++;
+	if (i == rule->stacks)
+		return add_output(w, rule, values, member);
+	n = sizes[rule->stack[i].axis];
+	if (n > PARTS_MAX)
+		return sd_fail(p->err, SD_INPUT, "%s: one tensor cannot become %" PRIu64 " (%s:%u)",
+			       w->before[member->tensor].name, n, rule->file, rule->line);
+	for (member->index[i] = 0; member->index[i] < n; member->index[i]++) {
+		char *number = sd_arena_printf(&p->out->arena, "%" PRIu64, member->index[i]);
+
+		if (!number)
+			return sd_fail_memory(p->err);
+		values->value[rule->stack[i].hole] = (struct value){.text = number, .length = strlen(number)};
+		if (write_numbers(w, rule, values, member, sizes, i + 1) != SD_OK)
+			return p->err->result;
+	}
+	return SD_OK;
+}
+
+/* What one rule makes of its part of the tensor. */
+static enum sd_result apply(struct work *w, const struct rule *rule, uint32_t number, uint32_t tensor, uint32_t scale)
+{
+	struct planner *p = w->p;
+	const struct tensor *t = &w->before[tensor];
+	const struct side *side = &rule->side[p->from];
+	struct member member = {.tensor = tensor, .rule = number, .scale = scale, .family = NONE};
+	struct values values;
+	axis_sizes sizes;
+
+	if (!sd_pattern_match(&side->key, &rule->holes, p->texts, t->name, strlen(t->name), &p->scratch, &values))
+		return sd_fail_memory(p->err);
+	if (read_numbers(w, rule, &values, &member) != SD_OK)
+		return p->err->result;
+	if (stacks_here(rule, p->from) &&
+	    sd_family_note(&w->families, p, rule, &member, &values, &member.family) != SD_OK)
+		return p->err->result;
+	if (side->axes.text) {
+		sd_planner_sizes(p, w->stage, sizes);
+		if (!sd_axes_bind(&side->axes, t->shape, t->rank, sizes)) {
+			char shape[SD_SHAPE_TEXT];
+
+			return sd_fail(p->err, SD_INPUT, "%s: shape %s does not fit %s (%s:%u)", t->name,
+				       sd_shape_text(t->shape, t->rank, shape, sizeof(shape)), side->axes.text,
+				       rule->file, rule->line);
+		}
+		for (uint32_t i = 0; i < rule->stacks; i++)
+			if (rule->stack[i].key_side != p->from && sizes[rule->stack[i].axis] == SIZE_OPEN)
+				return sd_fail(p->err, SD_INPUT, "%s: the shape does not tell %s (%s:%u)", t->name,
+					       p->map->axes.name[rule->stack[i].axis], rule->file, rule->line);
+	}
+	return write_numbers(w, rule, &values, &member, sizes, 0);
+}
+
+/* A key that no rule takes, though one would the other way round. */
+static enum sd_result check_wrong_way(struct work *w, const struct tensor *t)
+{
+	struct planner *p = w->p;
+	struct values ignored;
+
+	for (uint32_t i = 0; i < w->stage->nrules; i++) {
+		const struct rule *rule = &w->stage->rules[i];
+
+		if (rule->outcome[p->from] != NOT_READ || rule->outcome[!p->from] != MOVE ||
+		    sd_rule_same_names(rule) || !sd_planner_guards(p, rule) ||
+		    !sd_pattern_match(&rule->side[p->from].key, &rule->holes, p->texts, t->name, strlen(t->name),
+				      &p->scratch, &ignored))
+			continue;
+		return sd_fail(p->err, SD_INPUT, "%s: its rule goes one way, from %s to %s (%s:%u: %s)", t->name,
+			       p->map->layout[!p->from], p->map->layout[p->from], rule->file, rule->line, rule->text);
+	}
+	return SD_OK;
+}
+
+/* The first rule that takes the tensor, or NONE. */
+static enum sd_result find_rule(struct work *w, const struct tensor *t, uint32_t *number, uint32_t *scale,
+				struct values *values)
+{
+	struct planner *p = w->p;
+	const struct rule *misfit = NULL;
+
+	for (uint32_t i = 0; i < w->nheads; i++) {
+		const struct rule *rule = &w->stage->rules[w->heads[i]];
+		enum fit fit = sd_planner_fit(p, w->stage, rule, t, values);
+
+		*number = w->heads[i];
+		if (fit == MATCH && siblings_fit(w, rule, values, scale))
+			return SD_OK;
+		if (fit == MISFIT && !misfit)
+			misfit = rule;
+	}
+	*number = NONE;
+	if (misfit) {
+		char shape[SD_SHAPE_TEXT];
+
+		return sd_fail(p->err, SD_INPUT, "%s: shape %s does not fit %s (%s:%u)", t->name,
+			       sd_shape_text(t->shape, t->rank, shape, sizeof(shape)), misfit->side[p->from].axes.text,
+			       misfit->file, misfit->line);
+	}
+	return check_wrong_way(w, t);
+}
+
+/* The rule and all others that have a part of the same tensor. */
+static enum sd_result apply_all(struct work *w, uint32_t number, uint32_t tensor, uint32_t scale)
+{
+	int from = w->p->from;
+	bool parts = sd_axes_slot(&w->stage->rules[number].side[from].axes) != NULL;
+
+	for (uint32_t i = number; i != NONE; i = w->stage->rules[i].next_part[from]) {
+		const struct rule *rule = &w->stage->rules[i];
+
+		if (rule->outcome[from] == NOT_READ || (i != number && !parts && rule->direction != COPY))
+			continue;
+		if (apply(w, rule, i, tensor, scale) != SD_OK)
+			return w->p->err->result;
+	}
+	return SD_OK;
+}
+
+static enum sd_result take(struct work *w, uint32_t tensor)
+{
+	struct planner *p = w->p;
+	struct tensor *t = &w->before[tensor];
+	uint32_t number, scale;
+	const struct rule *rule;
+	struct values values;
+
+	if (find_rule(w, t, &number, &scale, &values) != SD_OK)
+		return p->err->result;
+	if (number == NONE) {
+		tell(w, NULL, t, t->name, NULL);
+		return sd_planner_add(p, t);
+	}
+	rule = &w->stage->rules[number];
+	t->taken = true;
+	switch (rule->outcome[p->from]) {
+	case REFUSE:
+		return sd_fail(p->err, SD_INPUT, "%s: %s (%s:%u)", t->name, rule->why, rule->file, rule->line);
+	case KEEP:
+		tell(w, rule, t, t->name, &values);
+		return sd_planner_add(p, t);
+	case DROP:
+		tell(w, rule, t, NULL, &values);
+		return SD_OK;
+	default:
+		return apply_all(w, number, tensor, scale);
+	}
+}
+
+/* Scales that weights take with them are no tensors of their own any more. */
+static enum sd_result consume_scales(struct work *w)
+{
+	struct values values;
+	uint32_t scale;
+
+	for (uint32_t h = 0; h < w->nheads; h++) {
+		const struct rule *rule = &w->stage->rules[w->heads[h]];
+
+		if (!rule->side[w->p->from].scale)
+			continue;
+		for (size_t i = 0; i < w->nbefore; i++)
+			if (sd_planner_fit(w->p, w->stage, rule, &w->before[i], &values) == MATCH &&
+			    siblings_fit(w, rule, &values, &scale))
+				w->consumed[scale] = true;
+	}
+	return SD_OK;
+}
+
+static enum sd_result begin(struct work *w)
+{
+	struct planner *p = w->p;
+
+	w->heads = calloc(w->stage->nrules + 1, sizeof(*w->heads));
+	if (!w->heads)
+		return sd_fail_memory(p->err);
+	for (uint32_t i = 0; i < w->stage->nrules; i++) {
+		const struct rule *rule = &w->stage->rules[i];
+
+		if (rule->outcome[p->from] != NOT_READ && rule->first_part[p->from] && sd_planner_guards(p, rule))
+			w->heads[w->nheads++] = i;
+	}
+	if (!w->stage->siblings)
+		return SD_OK;
+	w->consumed = calloc(w->nbefore + 1, sizeof(*w->consumed));
+	if (!w->consumed)
+		return sd_fail_memory(p->err);
+	for (size_t i = 0; i < w->nbefore; i++)
+		if (sd_names_add(&w->names, w->before[i].name, (uint32_t)i) == SD_NO_NAME)
+			return sd_fail_memory(p->err);
+	return consume_scales(w);
+}
+
+enum sd_result sd_planner_stage(struct planner *p, const struct stage *stage)
+{
+	struct work w = {.p = p, .stage = stage, .before = p->tensors, .nbefore = p->ntensors};
+	enum sd_result result;
+
+	p->tensors = NULL;
+	p->ntensors = p->tensors_room = 0;
+	result = begin(&w);
+	for (size_t i = 0; i < w.nbefore && result == SD_OK; i++)
+		if (!w.consumed || !w.consumed[i])
+			result = take(&w, (uint32_t)i);
+	if (result == SD_OK)
+		result = sd_family_check(&w.families, p, stage, &w.group_names);
+	for (size_t i = 0; i < w.ngroups && result == SD_OK; i++)
+		result = sd_planner_join(p, stage, w.before, w.members, &w.families, &w.groups[i]);
+	if (result == SD_OK && p->scratch.size == SIZE_MAX)
+		result = sd_fail_memory(p->err);
+	sd_names_free(&w.names);
+	sd_names_free(&w.group_names);
+	sd_family_free(&w.families);
+	free(w.consumed);
+	free(w.heads);
+	free(w.members);
+	free(w.groups);
+	free(w.before);
+	return result;
+}

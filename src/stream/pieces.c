@@ -1,0 +1,325 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Pieces: how the data of a record is cut. */
+#include "stream/pieces.h"
+#include "base/checked.h"
+#include "move/device.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* What the alignment of buffers costs: a window, and one for each link. */
+#define MARGIN (SD_BUFFER_ALIGN * (SD_LINKS_MAX + 2))
+
+/* Whether every value of one dtype is a value of the other. */
+static bool widens(uint8_t from, uint8_t to)
+{
+	if (to == SD_F64)
+		return from == SD_F32 || from == SD_BF16 || from == SD_F16;
+	return to == SD_F32 && (from == SD_BF16 || from == SD_F16);
+}
+
+/* Whether two casts give what one gives. A device takes F64 to a small float by way of F32. */
+static bool as_one(uint8_t a, uint8_t b, uint8_t c)
+{
+	return widens(a, b) || (a == SD_F64 && b == SD_F32 && (c == SD_BF16 || c == SD_F16));
+}
+
+static enum sd_result links_of(const struct sd_manifest *m, const struct sd_target *t, struct sd_links *links,
+			       struct sd_error *err)
+{
+	uint8_t *dtype = links->dtype;
+	uint32_t n = 0;
+
+	dtype[0] = m->records[t->record].dtype;
+	for (uint32_t k = 0; k < t->nsteps; k++) {
+		uint8_t to = (uint8_t)t->steps[k].dtype;
+
+		if (t->steps[k].kind != SD_STEP_CAST)
+			return sd_fail(err, SD_INPUT, "%s: step %" PRIu32 " is of a kind (%u) that cannot be carried out here",
+				       t->name, k + 1, t->steps[k].kind);
+		while (n > 0 && as_one(dtype[n - 1], dtype[n], to))
+			n--;
+		if (to == dtype[n])
+			continue;
+		if (n == SD_LINKS_MAX)
+			return sd_fail(err, SD_INPUT, "%s: more than %d casts one after the other", t->name, SD_LINKS_MAX);
+		dtype[++n] = to;
+	}
+	if (n == 0)
+		dtype[++n] = dtype[0];
+	links->count = n;
+	for (uint32_t k = 0; k < n; k++)
+		if (!sd_cast_exists(dtype[k], dtype[k + 1]))
+			return sd_fail(err, SD_INPUT, "%s: there is no cast from %s to %s", t->name,
+				       sd_dtype_name(dtype[k]), sd_dtype_name(dtype[k + 1]));
+	return SD_OK;
+}
+
+/* From the first to behind the last element, in the record, of all dimensions but the first skip ones in its order. */
+static uint64_t span_below(const struct sd_cut *c, uint32_t skip)
+{
+	uint64_t span = 1;
+
+	for (uint32_t k = skip; k < c->move.rank; k++)
+		span += (c->move.dim[c->order[k]].size - 1) * c->move.dim[c->order[k]].from;
+	return span;
+}
+
+static void order_by_record(struct sd_cut *c)
+{
+	for (uint32_t i = 0; i < c->move.rank; i++) {
+		uint32_t k = i;
+
+		for (; k > 0 && c->move.dim[c->order[k - 1]].from < c->move.dim[i].from; k--)
+			c->order[k] = c->order[k - 1];
+		c->order[k] = i;
+	}
+}
+
+static enum sd_result too_little(const struct sd_manifest *m, const struct sd_cut *c, const struct sd_pieces *p,
+				 uint64_t memory, struct sd_error *err)
+{
+	const struct sd_target *t = &m->targets[c->target];
+	const struct sd_record *r = &m->records[t->record];
+	uint64_t row = span_below(c, c->move.rank ? c->move.rank - 1 : 0), need;
+	char shape[SD_SHAPE_TEXT];
+
+	if (!sd_mul(row, p->each, &need) || !sd_round_up(need + MARGIN, 4096, &need))
+		need = UINT64_MAX;
+	return sd_fail(err, SD_INPUT,
+		       "%s: a row (%" PRIu64 " elements) of %s %s and what becomes of it do not fit into %" PRIu64
+		       " bytes; --memory=%" PRIu64 " is enough",
+		       t->name, row, r->key, sd_shape_text(r->shape, r->rank, shape, sizeof(shape)), memory, need);
+}
+
+/* Decides on the units: as large as the window allows, and cut as far outside as can be. */
+static enum sd_result choose(const struct sd_manifest *m, const struct sd_pieces *p, struct sd_cut *c,
+			     uint64_t memory, struct sd_error *err)
+{
+	uint32_t leading = 0, rank = c->move.rank;
+	const struct sd_dim *d = c->move.dim;
+
+	c->units = rank && d[0].size == 0 ? 0 : 1;
+	c->step = 1;
+	c->in_order = true;
+	while (leading < rank && c->order[leading] == leading)
+		leading++;
+	if (p->window == 0)
+		return too_little(m, c, p, memory, err);
+	if (c->units == 0)
+		return SD_OK;
+	for (c->depth = 0; c->depth < rank; c->depth++) {
+		uint64_t below = span_below(c, c->depth + 1);
+
+		d = &c->move.dim[c->order[c->depth]];
+		if (below <= p->window) {
+			c->step = (p->window - below) / d->from + 1;
+			break;
+		}
+		c->units *= d->size;
+	}
+	if (c->depth == rank)
+		return SD_OK;
+	c->depth++;
+	c->in_order = c->depth <= leading;
+	if (c->step >= d->size)
+		c->step = d->size;
+	else if (c->step > 64 && !c->in_order)
+		c->step -= c->step % 64;
+	c->units *= (d->size - 1) / c->step + 1;
+	/* Parts of a row would come out as single elements here and there. */
+	if (c->depth == rank && rank > 1 && !c->in_order)
+		return too_little(m, c, p, memory, err);
+	return SD_OK;
+}
+
+static enum sd_result begin_cut(const struct sd_manifest *m, uint32_t number, struct sd_cut *c, struct sd_error *err)
+{
+	const struct sd_target *t = &m->targets[number];
+	const struct sd_record *r = &m->records[t->record];
+	struct sd_move room;
+
+	if (!sd_dtype_size(r->dtype))
+		return sd_fail(err, SD_INPUT, "%s: elements of %s are smaller than a byte and cannot be moved one by one",
+			       t->name, sd_dtype_name(r->dtype));
+	c->target = number;
+	c->move = *sd_target_move(m, t, &room);
+	sd_move_normalise(&c->move);
+	order_by_record(c);
+	return links_of(m, t, &c->links, err);
+}
+
+/* The window: all of its elements, and what each link makes of them, are in memory at one time. */
+static void share_memory(struct sd_pieces *p, uint8_t dtype, uint64_t memory)
+{
+	uint64_t most = 0;
+
+	for (size_t i = 0; i < p->ncuts; i++) {
+		uint64_t sum = 0;
+
+		for (uint32_t k = 1; k <= p->cuts[i].links.count; k++)
+			sum += sd_dtype_size(p->cuts[i].links.dtype[k]);
+		if (sum > most)
+			most = sum;
+	}
+	p->each = sd_dtype_size(dtype) + most;
+	p->window = memory > MARGIN ? (memory - MARGIN) / p->each : 0;
+}
+
+static int by_first(const void *a, const void *b)
+{
+	const struct sd_cut *x = a, *y = b;
+
+	if (x->move.from != y->move.from)
+		return x->move.from < y->move.from ? -1 : 1;
+	return (x->target > y->target) - (x->target < y->target);
+}
+
+static uint64_t unit_from(const struct sd_cut *c, uint64_t unit)
+{
+	struct sd_move m;
+
+	sd_unit_move(c, unit, &m);
+	return m.from;
+}
+
+static int by_unit(const void *a, const void *b)
+{
+	const struct sd_piece *x = a, *y = b;
+	uint64_t i = unit_from(x->cut, x->first), j = unit_from(y->cut, y->first);
+
+	if (i != j)
+		return i < j ? -1 : 1;
+	return (x->cut->target > y->cut->target) - (x->cut->target < y->cut->target);
+}
+
+static enum sd_result add_pieces(const struct sd_manifest *m, struct sd_pieces *p, size_t *room, struct sd_cut *c, bool alone,
+				 struct sd_error *err)
+{
+	bool one = alone && c->in_order;
+	uint64_t n = one || c->units == 0 ? 1 : c->units;
+
+	if (n > SD_PIECES_MAX - p->npieces)
+		return sd_fail(err, SD_INPUT, "%s would be cut into more than %u pieces; use more --memory",
+			       m->targets[c->target].name, SD_PIECES_MAX);
+	for (uint64_t i = 0; i < n; i++) {
+		if (!sd_array_grow(&p->pieces, p->npieces, room, sizeof(*p->pieces)))
+			return sd_fail_memory(err);
+		p->pieces[p->npieces++] = (struct sd_piece){c, i, one || c->units == 0 ? c->units : 1};
+	}
+	return SD_OK;
+}
+
+/* Targets whose parts of the record overlap take turns: each unit of theirs comes out by itself, in the record's order. */
+static enum sd_result arrange(const struct sd_manifest *m, struct sd_pieces *p, struct sd_error *err)
+{
+	size_t room = 0;
+
+	for (size_t i = 0, first; i < p->ncuts; i = first) {
+		uint64_t end = p->cuts[i].move.from + span_below(&p->cuts[i], 0);
+		size_t begin = p->npieces;
+		enum sd_result result = SD_OK;
+
+		for (first = i + 1; first < p->ncuts && p->cuts[first].move.from < end; first++) {
+			uint64_t e = p->cuts[first].move.from + span_below(&p->cuts[first], 0);
+
+			end = e > end ? e : end;
+		}
+		for (size_t k = i; k < first && result == SD_OK; k++)
+			result = add_pieces(m, p, &room, &p->cuts[k], first == i + 1, err);
+		if (result != SD_OK)
+			return result;
+		if (first > i + 1)
+			qsort(p->pieces + begin, p->npieces - begin, sizeof(*p->pieces), by_unit);
+	}
+	return SD_OK;
+}
+
+enum sd_result sd_pieces_cut(const struct sd_manifest *m, uint32_t record, const uint32_t *targets, size_t count,
+			     uint64_t memory, struct sd_pieces *p, struct sd_error *err)
+{
+	enum sd_result result = SD_OK;
+
+	*p = (struct sd_pieces){.ncuts = count};
+	p->cuts = calloc(count + 1, sizeof(*p->cuts));
+	if (!p->cuts)
+		return sd_fail_memory(err);
+	for (size_t i = 0; i < count && result == SD_OK; i++)
+		result = begin_cut(m, targets[i], &p->cuts[i], err);
+	if (result == SD_OK)
+		share_memory(p, m->records[record].dtype, memory);
+	for (size_t i = 0; i < count && result == SD_OK; i++)
+		result = choose(m, p, &p->cuts[i], memory, err);
+	if (result == SD_OK) {
+		qsort(p->cuts, count, sizeof(*p->cuts), by_first);
+		result = arrange(m, p, err);
+	}
+	if (result != SD_OK)
+		sd_pieces_free(p);
+	return result;
+}
+
+void sd_pieces_free(struct sd_pieces *pieces)
+{
+	free(pieces->cuts);
+	free(pieces->pieces);
+	*pieces = (struct sd_pieces){0};
+}
+
+/* Gives the dimensions strides on the target side as if their box stood alone. */
+static void pack(struct sd_move *m)
+{
+	uint64_t step = 1;
+
+	m->to = 0;
+	for (uint32_t k = m->rank; k-- > 0; step *= m->dim[k].size)
+		m->dim[k].to = step;
+}
+
+/* The box of a unit, in its place in record and tensor. */
+static void unit_box(const struct sd_cut *c, uint64_t unit, struct sd_move *m)
+{
+	*m = c->move;
+	for (uint32_t k = c->depth; k-- > 0;) {
+		struct sd_dim *d = &m->dim[c->order[k]];
+		uint64_t step = k == c->depth - 1 ? c->step : 1, blocks = (d->size - 1) / step + 1;
+		uint64_t index = unit % blocks * step;
+
+		unit /= blocks;
+		m->from += index * d->from;
+		m->to += index * d->to;
+		d->size = d->size - index < step ? d->size - index : step;
+	}
+}
+
+void sd_unit_move(const struct sd_cut *cut, uint64_t unit, struct sd_move *move)
+{
+	unit_box(cut, unit, move);
+	pack(move);
+}
+
+uint64_t sd_unit_span(const struct sd_move *unit)
+{
+	uint64_t span = 1;
+
+	for (uint32_t k = 0; k < unit->rank; k++)
+		span += (unit->dim[k].size - 1) * unit->dim[k].from;
+	return span;
+}
+
+void sd_piece_place(const struct sd_piece *piece, struct sd_move *place)
+{
+	struct sd_move own;
+
+	if (piece->units == piece->cut->units)
+		*place = piece->cut->move;
+	else
+		unit_box(piece->cut, piece->first, place);
+	own = *place;
+	pack(&own);
+	place->from = 0;
+	for (uint32_t k = 0; k < place->rank; k++)
+		place->dim[k].from = own.dim[k].to;
+	sd_move_normalise(place);
+}

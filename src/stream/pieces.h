@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Pieces: how the data of a record is cut, so that a target with pending steps can be made in little memory. All of it follows
+ * from the manifest and the size of that memory alone.
+ */
+#ifndef SD_STREAM_PIECES_H
+#define SD_STREAM_PIECES_H
+
+#include "stream/manifest.h"
+
+#define SD_LINKS_MAX 4
+/* A record is cut into this many outgoing ones at most. */
+#define SD_PIECES_MAX (1u << 20)
+
+/* Every buffer begins at a multiple of this. */
+#define SD_BUFFER_ALIGN 64
+
+/*
+ * The values that an element takes on its way, one link from each dtype to the next; casts that are exact are not gone through
+ * one by one. At least one link, which may be from a dtype to itself.
+ */
+struct sd_links {
+	uint32_t count;
+	uint8_t dtype[SD_LINKS_MAX + 1];
+};
+
+/*
+ * A target cut into units. A unit is a box of the target's elements; the units follow each other in the order of the record,
+ * and none spans more of it than the window has elements.
+ */
+struct sd_cut {
+	size_t target;                /* its number in the manifest */
+	struct sd_move move;          /* in normal form: its dimensions are in the order of the target */
+	uint32_t order[SD_MOVE_RANK]; /* its dimensions in the order of the record */
+	uint32_t depth;               /* how many of these are cut: index by index, but for the last one */
+	uint64_t step;                /* the last one, in blocks of so many indices */
+	uint64_t units;
+	struct sd_links links;
+	bool in_order; /* all units, one after the other, are the target's box in its order */
+};
+
+/* An outgoing record: units of one target. */
+struct sd_piece {
+	const struct sd_cut *cut;
+	uint64_t first, units;
+};
+
+/* All that becomes of one record. */
+struct sd_pieces {
+	struct sd_cut *cuts;
+	size_t ncuts;
+	struct sd_piece *pieces; /* in the order in which they come out */
+	size_t npieces;
+	uint64_t window; /* elements of the record that are there at one time, at most */
+	uint64_t each;   /* bytes for each of them and what all links make of it, at most */
+};
+
+/*
+ * Cuts a record with these targets (numbers in m, count of them) for memory bytes. SD_INPUT where it cannot be done: steps that
+ * nobody here knows, elements smaller than a byte, memory too small for a row; the line says what would mend it.
+ */
+SD_UNUSED_RESULT enum sd_result sd_pieces_cut(const struct sd_manifest *m, uint32_t record, const uint32_t *targets,
+					      size_t count, uint64_t memory, struct sd_pieces *pieces, struct sd_error *err);
+
+void sd_pieces_free(struct sd_pieces *pieces);
+
+/*
+ * The elements of a unit: from the record into a box of their own, in the order of the target. Not in normal form: dimension k is
+ * dimension k of the cut's move. The unit's first element in the record is move->from.
+ */
+void sd_unit_move(const struct sd_cut *cut, uint64_t unit, struct sd_move *move);
+
+/* How far in the record a unit reaches from its first element: 1 for one element. */
+uint64_t sd_unit_span(const struct sd_move *unit);
+
+/* Where a piece lies in the tensor: from its own box, in normal form, in order. */
+void sd_piece_place(const struct sd_piece *piece, struct sd_move *place);
+
+#endif

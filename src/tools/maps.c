@@ -1,0 +1,283 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Where maps lie. */
+#include "tools/maps.h"
+#include "map/rename.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* No map is larger. */
+#define MAP_BYTES_MAX (1 << 20)
+
+#define FOLDERS_MAX 16
+
+struct folders {
+	struct sd_arena arena;
+	const char *path[FOLDERS_MAX];
+	int n;
+};
+
+struct library {
+	struct sd_map_library base;
+	struct sd_arena arena;
+	struct folders *folders;
+	const char *beside; /* the folder of the map that uses others */
+};
+
+static void add_folder(struct folders *f, const char *path)
+{
+	struct stat st;
+
+	if (path && f->n < FOLDERS_MAX && stat(path, &st) == 0 && S_ISDIR(st.st_mode))
+		f->path[f->n++] = path;
+}
+
+/* The path of a map by name, or NULL. */
+static const char *locate(struct sd_arena *arena, const char *folder, const char *name)
+{
+	const char *path = folder ? sd_arena_printf(arena, "%s/%s.map", folder, name) : NULL;
+
+	return path && access(path, F_OK) == 0 ? path : NULL;
+}
+
+/*
+ * SD_MAPPATH alone, if it is set: folders with colons between them. Else the maps of the source tree, where the program lies in
+ * a build tree (in it or below it), else those that are installed.
+ */
+static void find_folders(struct folders *f)
+{
+	const char *set = getenv("SD_MAPPATH");
+	char self[PATH_MAX];
+	ssize_t n;
+
+	if (set) {
+		while (*set) {
+			size_t length = strcspn(set, ":");
+
+			add_folder(f, sd_arena_text(&f->arena, set, length));
+			set += length + (set[length] == ':');
+		}
+		return;
+	}
+	n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+	for (int up = 0; n > 0 && up < 4 && !f->n; up++) {
+		char *slash;
+
+		self[n] = '\0';
+		slash = strrchr(self, '/');
+		if (!slash)
+			break;
+		n = slash - self;
+		*slash = '\0';
+		if (locate(&f->arena, sd_arena_printf(&f->arena, "%s/src/maps", self), "moe"))
+			add_folder(f, sd_arena_printf(&f->arena, "%s/src/maps", self));
+	}
+	if (!f->n)
+		add_folder(f, SD_MAPDIR);
+}
+
+static enum sd_result read_text(const char *path, struct sd_arena *arena, const char **text, struct sd_error *err)
+{
+	FILE *file = fopen(path, "re");
+	char *room = sd_arena_alloc(arena, MAP_BYTES_MAX + 1);
+	size_t n;
+
+	if (!file || !room) {
+		int error = errno;
+
+		if (file)
+			fclose(file);
+		return room ? sd_fail_errno(err, error, "%s", path) : sd_fail_memory(err);
+	}
+	errno = 0;
+	n = fread(room, 1, MAP_BYTES_MAX + 1, file);
+	if (ferror(file)) {
+		sd_fail_errno(err, errno, "%s", path);
+		fclose(file);
+		return err->result;
+	}
+	fclose(file);
+	if (n > MAP_BYTES_MAX)
+		return sd_fail(err, SD_INPUT, "%s: larger than any map", path);
+	if (memchr(room, '\0', n))
+		return sd_fail(err, SD_INPUT, "%s: not a text file", path);
+	*text = room;
+	return SD_OK;
+}
+
+static enum sd_result library_read(struct sd_map_library *base, const char *name, const char **text, const char **file,
+				   struct sd_error *err)
+{
+	struct library *library = (struct library *)base;
+	const char *path = strchr(name, '/') ? NULL : locate(&library->arena, library->beside, name);
+
+	for (int i = 0; i < library->folders->n && !path; i++)
+		if (!strchr(name, '/'))
+			path = locate(&library->arena, library->folders->path[i], name);
+	if (!path)
+		return sd_fail(err, SD_INPUT, "there is no map %s", name);
+	*file = strrchr(path, '/') + 1;
+	return read_text(path, &library->arena, text, err);
+}
+
+/* A map that was found by its name is called by its file's name alone in errors. */
+static enum sd_result open_path(struct folders *folders, const char *path, bool by_name, struct sd_map **map,
+				struct sd_error *err)
+{
+	struct library library = {.base = {library_read}, .folders = folders, .beside = "."};
+	const char *slash = strrchr(path, '/'), *text;
+	enum sd_result result = read_text(path, &library.arena, &text, err);
+
+	if (slash)
+		library.beside = sd_arena_text(&library.arena, path, (size_t)(slash - path));
+	if (result == SD_OK)
+		result = library.beside ? sd_map_parse(by_name && slash ? slash + 1 : path, text, &library.base, map, err) :
+					  sd_fail_memory(err);
+	sd_arena_free(&library.arena);
+	return result;
+}
+
+enum sd_result sd_maps_open(const char *name, struct sd_map **map, struct sd_error *err)
+{
+	size_t length = strlen(name);
+	struct folders folders = {0};
+	const char *path = NULL;
+	enum sd_result result;
+
+	find_folders(&folders);
+	if (strchr(name, '/') || (length > 4 && strcmp(name + length - 4, ".map") == 0))
+		path = name;
+	for (int i = 0; i < folders.n && !path; i++)
+		path = locate(&folders.arena, folders.path[i], name);
+	if (path)
+		result = open_path(&folders, path, path != name, map, err);
+	else
+		result = sd_fail(err, SD_USAGE, "there is no map \"%s\"; sd-rename --list-maps shows them, and a path to one has a slash in it", name);
+	sd_arena_free(&folders.arena);
+	return result;
+}
+
+static int is_map(const struct dirent *entry)
+{
+	size_t length = strlen(entry->d_name);
+
+	return length > 4 && strcmp(entry->d_name + length - 4, ".map") == 0;
+}
+
+/* Calls take for every map that is no part of others, by name. take keeps the map if it sets it to NULL. */
+static enum sd_result each_map(enum sd_result (*take)(void *user, struct sd_map **map, struct sd_error *err), void *user,
+			       struct sd_error *err)
+{
+	struct folders folders = {0};
+	enum sd_result result = SD_OK;
+
+	find_folders(&folders);
+	for (int i = 0; i < folders.n && result == SD_OK; i++) {
+		struct dirent **entries;
+		int n = scandir(folders.path[i], &entries, is_map, alphasort);
+
+		for (int k = 0; k < n; k++) {
+			const char *path = sd_arena_printf(&folders.arena, "%s/%s", folders.path[i], entries[k]->d_name);
+			struct sd_map *map = NULL;
+
+			if (result == SD_OK)
+				result = path ? open_path(&folders, path, true, &map, err) : sd_fail_memory(err);
+			if (result == SD_OK && !sd_map_is_part(map))
+				result = take(user, &map, err);
+			sd_map_free(map);
+			free(entries[k]);
+		}
+		if (n >= 0)
+			free(entries);
+	}
+	sd_arena_free(&folders.arena);
+	return result;
+}
+
+struct finding {
+	const struct sd_manifest *in;
+	const struct sd_side_file *config;
+	struct sd_map *found;
+	const struct sd_map *asked; /* by take_model */
+	bool is_for;
+};
+
+static void take_model(void *user, const char *value)
+{
+	struct finding *f = user;
+
+	f->is_for = f->is_for || sd_map_is_for(f->asked, value);
+}
+
+static enum sd_result keep(struct finding *f, struct sd_map **map, const char *how, struct sd_error *err)
+{
+	if (f->found)
+		return sd_fail(err, SD_INPUT, "by %s both map %s and map %s fit: say --map NAME", how, sd_map_name(f->found),
+			       sd_map_name(*map));
+	f->found = *map;
+	*map = NULL;
+	return SD_OK;
+}
+
+static enum sd_result by_config(void *user, struct sd_map **map, struct sd_error *err)
+{
+	struct finding *f = user;
+
+	f->asked = *map;
+	f->is_for = false;
+	sd_config_find(f->config, "model_type", take_model, f);
+	sd_config_find(f->config, "architectures", take_model, f);
+	return f->is_for ? keep(f, map, "config.json", err) : SD_OK;
+}
+
+static enum sd_result by_keys(void *user, struct sd_map **map, struct sd_error *err)
+{
+	struct finding *f = user;
+	const char *key = NULL;
+
+	for (int side = 0; side < 2 && !key; side++)
+		if (sd_map_evidence(*map, side, f->in, &key, err) != SD_OK)
+			return err->result;
+	return key ? keep(f, map, "the keys", err) : SD_OK;
+}
+
+enum sd_result sd_maps_find(const struct sd_manifest *in, struct sd_map **map, struct sd_error *err)
+{
+	struct finding f = {.in = in, .config = sd_manifest_side(in, "config.json")};
+	enum sd_result result = f.config ? each_map(by_config, &f, err) : SD_OK;
+
+	if (result == SD_OK && !f.found)
+		result = each_map(by_keys, &f, err);
+	if (result == SD_OK && !f.found)
+		result = sd_fail(err, SD_INPUT, "no map fits, neither by config.json nor by the keys: say --map NAME");
+	if (result == SD_OK)
+		*map = f.found;
+	else
+		sd_map_free(f.found);
+	return result;
+}
+
+static enum sd_result print_map(void *user, struct sd_map **map, struct sd_error *err)
+{
+	const char *name, *values;
+	bool from_keys;
+
+	(void)user;
+	(void)err;
+	printf("%s\t%s\t%s\t", sd_map_name(*map), sd_map_layout(*map, 0), sd_map_layout(*map, 1));
+	for (size_t i = 0; sd_map_option(*map, i, &name, &values, &from_keys); i++)
+		printf("%s%s=%s", i ? " " : "", name, values);
+	putchar('\n');
+	return SD_OK;
+}
+
+enum sd_result sd_maps_list(struct sd_error *err)
+{
+	return each_map(print_map, NULL, err);
+}

@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* sd-pack: writes a stream's checkpoint as safetensors. */
+#include "base/text.h"
+#include "formats/pack.h"
+#include "stream/pump.h"
+#include "tools/tool.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define SHARD_SIZE 5000000000u
+
+static const char usage[] =
+	"Usage: sd-pack [OPTION]... [-]\n"
+	"Write the checkpoint on standard input, a stream, as safetensors: to a file, to\n"
+	"a directory of shards with their index, or, without -o, as one file to standard\n"
+	"output.\n"
+	"\n"
+	"  -o PATH                write to PATH: a directory if it ends in / or is one,\n"
+	"                         else a file; it appears whole or not at all\n"
+	"  -f                     replace an existing file, or the checkpoint in an\n"
+	"                         existing directory\n"
+	"      --shard-size=SIZE  bytes of tensors in a shard (5GB); a larger tensor gets\n"
+	"                         a shard of its own\n"
+	"      --metadata=K=V     put this entry into the files' __metadata__\n"
+	"      --no-sync          do not wait until all is on the disk\n"
+	"      --dry-run          print the files that would be written, with their number\n"
+	"                         of tensors and their bytes; read no data\n"
+	"      --stats            tell on standard error how many bytes came and went\n"
+	"      --help             print this text\n"
+	"      --version          print the version\n";
+
+struct options {
+	struct sd_pack_options pack;
+	struct sd_entry *metadata;
+	bool dry_run, stats;
+};
+
+static void add_metadata(struct options *opt, const char *text)
+{
+	const char *equals = strchr(text, '=');
+	struct sd_layout_options *layout = &opt->pack.layout;
+	struct sd_entry *larger = realloc(opt->metadata, (layout->nmetadata + 1) * sizeof(*larger));
+	char *key = equals ? strndup(text, (size_t)(equals - text)) : NULL;
+
+	if (!equals || equals == text)
+		sd_misuse("--metadata: \"%s\" is not KEY=VALUE", text);
+	if (!sd_text_is_utf8(text, strlen(text)))
+		sd_misuse("--metadata: \"%s\" is not UTF-8", text);
+	if (!larger || !key)
+		sd_misuse("--metadata: out of memory");
+	larger[layout->nmetadata++] = (struct sd_entry){key, equals + 1};
+	opt->metadata = larger;
+}
+
+static void free_options(struct options *opt)
+{
+	for (size_t i = 0; i < opt->pack.layout.nmetadata; i++)
+		free((char *)opt->metadata[i].key);
+	free(opt->metadata);
+}
+
+/* Whether -o names a directory, one that is there or one that is to be made. */
+static bool is_directory(const char *path)
+{
+	struct stat st;
+
+	return path[strlen(path) - 1] == '/' || (stat(path, &st) == 0 && S_ISDIR(st.st_mode));
+}
+
+static struct options parse(int argc, char **argv)
+{
+	static const struct option longs[] = {
+		{"shard-size", required_argument, NULL, 's'}, {"metadata", required_argument, NULL, 'm'},
+		{"no-sync", no_argument, NULL, 'n'},	      {"dry-run", no_argument, NULL, 'd'},
+		{"stats", no_argument, NULL, 't'},	      {"help", no_argument, NULL, 'h'},
+		{"version", no_argument, NULL, 'v'},	      {NULL, 0, NULL, 0},
+	};
+	struct options opt = {.pack = {.fd = STDOUT_FILENO, .layout.shard_size = SHARD_SIZE, .sync = true, .note = sd_note}};
+	int c;
+
+	while ((c = getopt_long(argc, argv, "o:f", longs, NULL)) != -1) {
+		switch (c) {
+		case 'o':
+			if (!*optarg)
+				sd_misuse("-o: the path is empty");
+			opt.pack.path = optarg;
+			break;
+		case 'f':
+			opt.pack.force = true;
+			break;
+		case 's':
+			opt.pack.layout.shard_size = sd_option_size("--shard-size", optarg);
+			if (!opt.pack.layout.shard_size)
+				sd_misuse("--shard-size: a shard must have room for something");
+			break;
+		case 'm':
+			add_metadata(&opt, optarg);
+			break;
+		case 'n':
+			opt.pack.sync = false;
+			break;
+		case 'd':
+			opt.dry_run = true;
+			break;
+		case 't':
+			opt.stats = true;
+			break;
+		case 'h':
+			sd_help(usage);
+		case 'v':
+			sd_version();
+		default:
+			sd_misuse(NULL);
+		}
+	}
+	if (optind < argc && (argc - optind > 1 || strcmp(argv[optind], "-") != 0))
+		sd_misuse("sd-pack reads standard input only; put a source in front: sd-cat %s | sd-pack ...", argv[optind]);
+	opt.pack.layout.metadata = opt.metadata;
+	if (opt.pack.path)
+		opt.pack.layout.directory = is_directory(opt.pack.path);
+	else if (isatty(STDOUT_FILENO) && !opt.dry_run)
+		sd_misuse("standard output is a terminal and a safetensors file is binary; name a file: sd-pack -o FILE");
+	return opt;
+}
+
+/* A file that is open as standard input must not be written to. */
+static enum sd_result check_input(const struct options *opt, struct sd_error *err)
+{
+	struct stat in, out;
+	bool there = opt->pack.path ? stat(opt->pack.path, &out) == 0 : fstat(STDOUT_FILENO, &out) == 0;
+
+	if (there && fstat(STDIN_FILENO, &in) == 0 && S_ISREG(in.st_mode) && in.st_dev == out.st_dev && in.st_ino == out.st_ino)
+		return sd_fail(err, SD_IO, "%s is the input: write to another file", opt->pack.path ? opt->pack.path : "standard output");
+	return SD_OK;
+}
+
+/* A pipe or device with a name (-o /dev/null) is written to as standard output is. */
+static enum sd_result open_special(struct options *opt, struct sd_error *err)
+{
+	struct stat st;
+
+	if (!opt->pack.path || opt->pack.layout.directory || stat(opt->pack.path, &st) != 0 ||
+	    !(S_ISFIFO(st.st_mode) || S_ISCHR(st.st_mode)))
+		return SD_OK;
+	opt->pack.fd = open(opt->pack.path, O_WRONLY | O_CLOEXEC | O_NOCTTY);
+	if (opt->pack.fd < 0)
+		return sd_fail_errno(err, errno, "%s", opt->pack.path);
+	if (isatty(opt->pack.fd))
+		return sd_fail(err, SD_USAGE, "%s is a terminal and a safetensors file is binary", opt->pack.path);
+	opt->pack.path = NULL;
+	return SD_OK;
+}
+
+static void print_file(const char *name, size_t tensors, uint64_t bytes)
+{
+	char *text = malloc(4 * strlen(name) + 1);
+
+	printf("%s\t%zu\t%" PRIu64 "\n", text ? sd_text_escape(name, text, 4 * strlen(name) + 1) : name, tensors, bytes);
+	free(text);
+}
+
+static enum sd_result dry_run(const struct options *opt, const struct sd_manifest *m, struct sd_error *err)
+{
+	struct sd_layout layout;
+	bool directory = opt->pack.layout.directory;
+	enum sd_result result = sd_layout_plan(m, &opt->pack.layout, &layout, err);
+
+	for (size_t i = 0; i < layout.nfiles && result == SD_OK; i++)
+		print_file(directory ? layout.files[i].name : opt->pack.path ? opt->pack.path : "-", layout.files[i].ntensors,
+			   layout.files[i].size);
+	if (layout.index && result == SD_OK)
+		print_file("model.safetensors.index.json", 0, layout.index_length);
+	for (size_t i = 0; i < m->nside && directory && result == SD_OK; i++)
+		print_file(m->side[i].name, 0, m->side[i].size);
+	sd_layout_free(&layout);
+	return result;
+}
+
+static enum sd_result pack(struct options *opt, struct sd_source *source, struct sd_error *err)
+{
+	enum sd_result result = open_special(opt, err);
+	struct sd_sink *sink = sd_pack_sink(&opt->pack);
+	uint64_t in, out;
+
+	if (result == SD_OK)
+		result = sink ? sd_pump_all(source, sink, err) : sd_fail_memory(err);
+	if (opt->stats && result == SD_OK) {
+		sd_pack_counts(sink, &in, &out);
+		sd_note("%" PRIu64 " bytes of data came, %" PRIu64 " bytes were written", in, out);
+	}
+	if (sink)
+		sink->ops->close(sink);
+	if (opt->pack.fd > STDOUT_FILENO && close(opt->pack.fd) != 0 && result == SD_OK)
+		result = sd_fail_errno(err, errno, "cannot close");
+	return result;
+}
+
+static enum sd_result run(struct options *opt, struct sd_error *err)
+{
+	struct sd_source *source = NULL;
+	enum sd_result result = opt->dry_run ? SD_OK : check_input(opt, err);
+
+	if (result == SD_OK)
+		result = sd_open_stdin(&source, err);
+	if (result == SD_OK)
+		result = opt->dry_run ? dry_run(opt, source->manifest, err) : pack(opt, source, err);
+	sd_source_close(source);
+	return result;
+}
+
+int main(int argc, char **argv)
+{
+	struct sd_error err;
+	struct options opt;
+	enum sd_result result;
+
+	sd_start("sd-pack");
+	opt = parse(argc, argv);
+	result = run(&opt, &err);
+	free_options(&opt);
+	return sd_finish(result, &err);
+}

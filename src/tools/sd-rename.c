@@ -1,0 +1,465 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* sd-rename: decides names and places, by a map or by hand. Never changes a byte of data. */
+#include "base/names.h"
+#include "base/text.h"
+#include "map/rename.h"
+#include "tools/maps.h"
+#include "tools/tool.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char usage[] =
+	"Usage: sd-rename [OPTION]...\n"
+	"Give the tensors of a stream other names and places, by a map between two layouts\n"
+	"or by hand. What has to change in the data is left for sd-transpose.\n"
+	"\n"
+	"      --map=MAP         a map by name (see --list-maps), by path (with a slash, or\n"
+	"                        ending in .map), or auto\n"
+	"      --to=LAYOUT       the layout to write; found from the keys if not given\n"
+	"  -D NAME=VALUE         an option of the map; dtype=DTYPE casts the experts\n"
+	"      --strict          refuse keys that no rule of the map takes\n"
+	"  -e 's/RE/REPL/[gi]'   edit names by hand, after the map; may be repeated. RE is\n"
+	"                        PCRE2; in REPL & is the match, \\1 a group\n"
+	"      --exclude=RE      drop tensors whose new name matches RE; may be repeated\n"
+	"      --dry-run         only print what would change: key, new name, dtype, shape,\n"
+	"                        pending steps\n"
+	"      --explain [KEY]   print the rules that KEY (an old or a new name) goes through,\n"
+	"                        or, without KEY, how many tensors each rule takes\n"
+	"      --list-maps       print the maps, their layouts and their options\n"
+	"      --check-map=FILE  only read a map and check it\n"
+	"      --help            print this text\n"
+	"      --version         print the version\n";
+
+enum what { RENAME, DRY_RUN, EXPLAIN, LIST_MAPS, CHECK_MAP };
+
+struct options {
+	enum what what;
+	const char *map, *to, *key, *check;
+	struct sd_define *defines;
+	size_t ndefines, defines_room;
+	struct sd_edit **edits;
+	size_t nedits, edits_room;
+	struct sd_regex_list exclude;
+	bool strict;
+};
+
+static void add_define(struct options *opt, char *text)
+{
+	char *equals = strchr(text, '=');
+
+	if (!equals || equals == text)
+		sd_misuse("-D %s: it is -D NAME=VALUE", text);
+	*equals = '\0';
+	if (!sd_array_grow(&opt->defines, opt->ndefines, &opt->defines_room, sizeof(*opt->defines)))
+		sd_misuse("out of memory");
+	opt->defines[opt->ndefines++] = (struct sd_define){text, equals + 1};
+}
+
+static void add_edit(struct options *opt, const char *text)
+{
+	struct sd_error err;
+
+	if (!sd_array_grow(&opt->edits, opt->nedits, &opt->edits_room, sizeof(*opt->edits)))
+		sd_misuse("out of memory");
+	if (sd_edit_new(text, &opt->edits[opt->nedits], &err) != SD_OK)
+		sd_misuse("%s", err.text);
+	opt->nedits++;
+}
+
+static void add_exclude(struct options *opt, const char *text)
+{
+	struct sd_error err;
+
+	if (sd_regex_list_add(&opt->exclude, text, &err) != SD_OK)
+		sd_misuse("%s", err.text);
+}
+
+static void check_use(const struct options *opt)
+{
+	if (opt->what > EXPLAIN)
+		return;
+	if (!opt->map && (opt->to || opt->ndefines || opt->strict))
+		sd_misuse("--to, -D and --strict need a --map");
+	if (!opt->map && !opt->nedits && !opt->exclude.count)
+		sd_misuse("nothing to do: --map, -e or --exclude is missing");
+}
+
+static struct options parse(int argc, char **argv)
+{
+	static const struct option longs[] = {
+		{"map", required_argument, NULL, 'm'},	   {"to", required_argument, NULL, 't'},
+		{"strict", no_argument, NULL, 's'},	   {"exclude", required_argument, NULL, 'x'},
+		{"dry-run", no_argument, NULL, 'd'},	   {"explain", optional_argument, NULL, 'E'},
+		{"list-maps", no_argument, NULL, 'l'},	   {"check-map", required_argument, NULL, 'c'},
+		{"help", no_argument, NULL, 'h'},	   {"version", no_argument, NULL, 'v'},
+		{NULL, 0, NULL, 0},
+	};
+	struct options opt = {0};
+	int c;
+
+	while ((c = getopt_long(argc, argv, "e:D:", longs, NULL)) != -1) {
+		switch (c) {
+		case 'm':
+			opt.map = optarg;
+			break;
+		case 't':
+			opt.to = optarg;
+			break;
+		case 'D':
+			add_define(&opt, optarg);
+			break;
+		case 'e':
+			add_edit(&opt, optarg);
+			break;
+		case 'x':
+			add_exclude(&opt, optarg);
+			break;
+		case 's':
+			opt.strict = true;
+			break;
+		case 'd':
+			opt.what = DRY_RUN;
+			break;
+		case 'E':
+			opt.what = EXPLAIN;
+			opt.key = optarg;
+			break;
+		case 'l':
+			opt.what = LIST_MAPS;
+			break;
+		case 'c':
+			opt.what = CHECK_MAP;
+			opt.check = optarg;
+			break;
+		case 'h':
+			sd_help(usage);
+		case 'v':
+			sd_version();
+		default:
+			sd_misuse(NULL);
+		}
+	}
+	if (opt.what == EXPLAIN && !opt.key && optind < argc)
+		opt.key = argv[optind++];
+	if (optind < argc)
+		sd_misuse("\"%s\" is not wanted: a source is read from standard input", argv[optind]);
+	check_use(&opt);
+	return opt;
+}
+
+static enum sd_result open_map(const struct options *opt, const struct sd_manifest *in, struct sd_map **map,
+			       struct sd_error *err)
+{
+	enum sd_result result;
+
+	*map = NULL;
+	if (!opt->map)
+		return SD_OK;
+	if (strcmp(opt->map, "auto") != 0)
+		return sd_maps_open(opt->map, map, err);
+	result = sd_maps_find(in, map, err);
+	if (result == SD_OK)
+		sd_note("map %s", sd_map_name(*map));
+	return result;
+}
+
+static enum sd_result choose_side(const struct options *opt, const struct sd_map *map, int *side, struct sd_error *err)
+{
+	*side = -1;
+	if (!map || !opt->to)
+		return SD_OK;
+	for (int i = 0; i < 2; i++)
+		if (strcmp(opt->to, sd_map_layout(map, i)) == 0)
+			*side = i;
+	return *side >= 0 ? SD_OK : sd_fail(err, SD_USAGE, "--to %s: map %s knows the layouts %s and %s", opt->to,
+					    sd_map_name(map), sd_map_layout(map, 0), sd_map_layout(map, 1));
+}
+
+static void print(const char *text)
+{
+	char escaped[4096];
+
+	fputs(sd_text_escape(text, escaped, sizeof(escaped)), stdout);
+}
+
+/* As sd-ls has them: name, dtype, shape. */
+static void print_tensor(const char *name, enum sd_dtype dtype, const uint64_t *shape, uint32_t rank)
+{
+	print(name);
+	printf("\t%s\t[", sd_dtype_name(dtype));
+	for (uint32_t i = 0; i < rank; i++)
+		printf("%s%" PRIu64, i ? "," : "", shape[i]);
+	putchar(']');
+}
+
+/* As sd-ls has them: "cast:BF16>F32,reorder", or "-". */
+static void print_steps(const struct sd_target *t, enum sd_dtype dtype)
+{
+	const char *between = "";
+
+	for (uint32_t i = 0; i < t->nsteps; i++) {
+		printf("%s%s:%s>%s", between, t->steps[i].kind == SD_STEP_CAST ? "cast" : "dequant", sd_dtype_name(dtype),
+		       sd_dtype_name(t->steps[i].dtype));
+		dtype = t->steps[i].dtype;
+		between = ",";
+	}
+	if (sd_target_is_reordered(t))
+		printf("%sreorder", between);
+	puts(t->nsteps || sd_target_is_reordered(t) ? "" : "-");
+}
+
+static bool is_untouched(const struct sd_record *r, const struct sd_target *t)
+{
+	return strcmp(r->key, t->name) == 0 && r->dtype == t->dtype && !t->nsteps && !t->move &&
+	       sd_shape_equal(r->shape, r->rank, t->shape, t->rank);
+}
+
+/* One line for each target that is not as its record was, and one for each record that is dropped. */
+static void print_plan(const struct sd_manifest *in, const struct sd_plan *plan)
+{
+	const struct sd_manifest *m = plan->manifest;
+
+	for (size_t i = 0; i < m->ntargets; i++) {
+		const struct sd_target *t = &m->targets[i];
+		const struct sd_record *r = &m->records[t->record];
+
+		if (is_untouched(r, t))
+			continue;
+		print(r->key);
+		putchar('\t');
+		print_tensor(t->name, t->dtype, t->shape, t->rank);
+		putchar('\t');
+		print_steps(t, r->dtype);
+	}
+	for (size_t i = 0; i < in->nrecords; i++)
+		if (plan->becomes[i] == SD_DROP) {
+			print(in->records[i].key);
+			puts("\t-\t-\t-\tdrop");
+		}
+}
+
+/* A rule, and how many tensors it took. */
+struct count {
+	const char *stage, *file, *text;
+	uint32_t line;
+	size_t taken;
+};
+
+/* What --explain gathers: the way of one key, or, without a key, how often each rule was taken. */
+struct explanation {
+	const char *key;
+	struct sd_names names; /* those that the key has had */
+	struct count *counts;
+	size_t ncounts, counts_room;
+	struct sd_arena arena;
+	bool failed; /* out of memory */
+};
+
+static const char *copy_of(struct explanation *e, const char *text)
+{
+	return text ? sd_arena_text(&e->arena, text, strlen(text)) : NULL;
+}
+
+static void explain_key(struct explanation *e, const struct sd_rename_event *event)
+{
+	const char *to = copy_of(e, event->to);
+
+	if (sd_names_find(&e->names, event->from) == SD_NO_NAME || !event->text)
+		return;
+	if (to && sd_names_add(&e->names, to, 0) == SD_NO_NAME)
+		e->failed = true;
+	if (event->file)
+		printf("%s:%u\t", event->file, event->line);
+	print(event->text);
+	if (*event->holes) {
+		printf("\n\twhere ");
+		print(event->holes);
+	}
+	if (!event->to)
+		printf("\n\tdrops it");
+	else if (strcmp(event->from, event->to) != 0) {
+		printf("\n\tgives ");
+		print(event->to);
+	}
+	putchar('\n');
+}
+
+static void count_rule(struct explanation *e, const struct sd_rename_event *event)
+{
+	if (!event->file)
+		return;
+	for (size_t i = 0; i < e->ncounts; i++)
+		if (e->counts[i].line == event->line && strcmp(e->counts[i].stage, event->stage) == 0 &&
+		    strcmp(e->counts[i].file, event->file) == 0 && strcmp(e->counts[i].text, event->text) == 0) {
+			e->counts[i].taken++;
+			return;
+		}
+	if (!sd_array_grow(&e->counts, e->ncounts, &e->counts_room, sizeof(*e->counts))) {
+		e->failed = true;
+		return;
+	}
+	e->counts[e->ncounts] = (struct count){copy_of(e, event->stage), copy_of(e, event->file), copy_of(e, event->text),
+					       event->line, 1};
+	e->failed = e->failed || !e->counts[e->ncounts].stage || !e->counts[e->ncounts].file ||
+		    !e->counts[e->ncounts].text;
+	e->ncounts += !e->failed;
+}
+
+static void take_event(void *user, const struct sd_rename_event *event)
+{
+	struct explanation *e = user;
+
+	if (!e->failed)
+		(e->key ? explain_key : count_rule)(e, event);
+}
+
+/* The source key of a name, be it one that goes in or one that comes out. */
+static const char *source_of(const struct sd_manifest *in, const struct sd_manifest *out, const char *name)
+{
+	for (size_t i = 0; i < in->ntargets; i++)
+		if (strcmp(in->targets[i].name, name) == 0)
+			return name;
+	for (size_t i = 0; i < out->ntargets; i++) {
+		const char *key = out->records[out->targets[i].record].key;
+
+		if (strcmp(out->targets[i].name, name) != 0)
+			continue;
+		for (size_t k = 0; k < in->ntargets; k++)
+			if (strcmp(in->records[in->targets[k].record].key, key) == 0)
+				return in->targets[k].name;
+	}
+	return NULL;
+}
+
+/* What comes of the records that the key's tensor was made of. */
+static void print_result(const struct sd_manifest *in, const struct sd_manifest *out, const char *key)
+{
+	for (size_t i = 0; i < in->ntargets; i++) {
+		const struct sd_target *before = &in->targets[i];
+
+		if (strcmp(before->name, key) != 0)
+			continue;
+		print_tensor(key, before->dtype, before->shape, before->rank);
+		putchar('\n');
+		for (size_t k = 0; k < out->ntargets; k++) {
+			const struct sd_target *t = &out->targets[k];
+
+			if (strcmp(out->records[t->record].key, in->records[before->record].key) != 0)
+				continue;
+			printf("=> ");
+			print_tensor(t->name, t->dtype, t->shape, t->rank);
+			putchar('\t');
+			print_steps(t, out->records[t->record].dtype);
+		}
+		break;
+	}
+}
+
+/* Makes the plan once more and looks on. */
+static enum sd_result explain(struct sd_rename *rename, const struct sd_manifest *in, const struct sd_manifest *out,
+			      const char *key, struct sd_error *err)
+{
+	struct explanation e = {.key = key ? source_of(in, out, key) : NULL};
+	struct sd_plan plan = {0};
+	enum sd_result result;
+
+	if (key && !e.key)
+		return sd_fail(err, SD_DIFFERENT, "there is no key %s", key);
+	if (e.key && sd_names_add(&e.names, e.key, 0) == SD_NO_NAME)
+		return sd_fail_memory(err);
+	rename->event = take_event;
+	rename->user = &e;
+	result = sd_rename_plan(rename, in, &plan, err);
+	if (result == SD_OK && e.failed)
+		result = sd_fail_memory(err);
+	if (result == SD_OK && e.key)
+		print_result(in, out, e.key);
+	for (size_t i = 0; result == SD_OK && i < e.ncounts; i++) {
+		printf("%zu\t%s\t%s:%u\t", e.counts[i].taken, e.counts[i].stage, e.counts[i].file, e.counts[i].line);
+		print(e.counts[i].text);
+		putchar('\n');
+	}
+	sd_plan_free(&plan);
+	sd_names_free(&e.names);
+	free(e.counts);
+	sd_arena_free(&e.arena);
+	return result;
+}
+
+/* The plan, and then what was asked for with it. */
+static enum sd_result rename_source(const struct options *opt, struct sd_source *source, struct sd_sink *sink,
+				    struct sd_error *err)
+{
+	struct sd_rename rename = {.defines = opt->defines, .ndefines = opt->ndefines, .nedits = opt->nedits,
+				   .edits = (const struct sd_edit *const *)opt->edits, .exclude = &opt->exclude,
+				   .strict = opt->strict};
+	struct sd_map *map = NULL;
+	struct sd_plan plan = {0};
+	enum sd_result result = open_map(opt, source->manifest, &map, err);
+
+	rename.map = map;
+	if (result == SD_OK)
+		result = choose_side(opt, map, &rename.to, err);
+	if (result == SD_OK)
+		result = sd_rename_plan(&rename, source->manifest, &plan, err);
+	if (result == SD_OK && map && !opt->to)
+		sd_note("from %s to %s", sd_map_layout(map, !rename.to), sd_map_layout(map, rename.to));
+	if (result == SD_OK && opt->what == DRY_RUN)
+		print_plan(source->manifest, &plan);
+	if (result == SD_OK && opt->what == EXPLAIN)
+		result = explain(&rename, source->manifest, plan.manifest, opt->key, err);
+	if (result == SD_OK && opt->what == RENAME)
+		result = sd_pump(source, &plan, NULL, sink, err);
+	else if (result != SD_OK && sink)
+		sink->ops->abort(sink, err);
+	sd_plan_free(&plan);
+	sd_map_free(map);
+	return result;
+}
+
+static enum sd_result run(const struct options *opt, struct sd_error *err)
+{
+	struct sd_source *source = NULL;
+	struct sd_sink *sink = NULL;
+	struct sd_map *map = NULL;
+	enum sd_result result;
+
+	if (opt->what == LIST_MAPS)
+		return sd_maps_list(err);
+	if (opt->what == CHECK_MAP) {
+		result = sd_maps_open(opt->check, &map, err);
+		sd_map_free(map);
+		return result;
+	}
+	if (opt->what == RENAME)
+		sink = sd_stdout_stream();
+	result = sd_open_stdin(&source, err);
+	if (result == SD_OK)
+		result = rename_source(opt, source, sink, err);
+	else if (sink)
+		sink->ops->abort(sink, err);
+	sd_source_close(source);
+	if (sink)
+		sink->ops->close(sink);
+	return result;
+}
+
+int main(int argc, char **argv)
+{
+	struct sd_error err;
+	struct options opt;
+	enum sd_result result;
+
+	sd_start("sd-rename");
+	opt = parse(argc, argv);
+	result = run(&opt, &err);
+	for (size_t i = 0; i < opt.nedits; i++)
+		sd_edit_free(opt.edits[i]);
+	free(opt.edits);
+	free(opt.defines);
+	sd_regex_list_free(&opt.exclude);
+	return sd_finish(result, &err);
+}

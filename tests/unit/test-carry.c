@@ -1,0 +1,901 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Carrying out steps: whatever is pending, the tensors that come out are those that the targets say, element by element. */
+#include "move/compose.h"
+#include "stream/carry.h"
+#include "stream/pieces.h"
+
+#include <criterion/criterion.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define CASES 4000
+
+static uint64_t state;
+
+static uint64_t any(uint64_t below)
+{
+	state ^= state << 13;
+	state ^= state >> 7;
+	state ^= state << 17;
+	return (state >> 11) % below;
+}
+
+static void seeded(uint64_t seed)
+{
+	state = UINT64_C(0x9e3779b97f4a7c15) * (seed + 1);
+	for (int i = 0; i < 8; i++)
+		any(2);
+}
+
+/* A device that takes one element after the other; values are small whole numbers where there is a cast. */
+
+struct plain_device {
+	struct sd_device device;
+	uint64_t room; /* elements of a job; more is NOMEM */
+	bool fails;
+	size_t jobs;
+};
+
+static double value_at(const unsigned char *p, uint8_t dtype)
+{
+	uint16_t half;
+	uint32_t bits;
+	float f;
+	double d;
+
+	switch (dtype) {
+	case SD_F64:
+		memcpy(&d, p, 8);
+		return d;
+	case SD_F32:
+		memcpy(&f, p, 4);
+		return (double)f;
+	default:
+		cr_assert_eq(dtype, SD_BF16);
+		memcpy(&half, p, 2);
+		bits = (uint32_t)half << 16;
+		memcpy(&f, &bits, 4);
+		return (double)f;
+	}
+}
+
+static void set_value(unsigned char *p, uint8_t dtype, double value)
+{
+	float f = (float)value;
+	uint32_t bits;
+	uint16_t half;
+
+	switch (dtype) {
+	case SD_F64:
+		memcpy(p, &value, 8);
+		break;
+	case SD_F32:
+		memcpy(p, &f, 4);
+		break;
+	default:
+		cr_assert_eq(dtype, SD_BF16);
+		memcpy(&bits, &f, 4);
+		half = (uint16_t)(bits >> 16);
+		memcpy(p, &half, 2);
+	}
+}
+
+static void convert(const unsigned char *from, uint8_t from_dtype, unsigned char *to, uint8_t to_dtype)
+{
+	if (from_dtype == to_dtype)
+		memcpy(to, from, sd_dtype_size(to_dtype));
+	else
+		set_value(to, to_dtype, value_at(from, from_dtype));
+}
+
+/* Calls back for each element of a move. */
+static void walk(const struct sd_move *m, void (*element)(void *arg, uint64_t from, uint64_t to), void *arg)
+{
+	uint64_t index[SD_MOVE_RANK] = {0};
+
+	for (uint64_t n = sd_move_count(m); n > 0; n--) {
+		uint64_t from = m->from, to = m->to;
+
+		for (uint32_t k = 0; k < m->rank; k++) {
+			from += index[k] * m->dim[k].from;
+			to += index[k] * m->dim[k].to;
+		}
+		element(arg, from, to);
+		for (uint32_t k = m->rank; k-- > 0 && ++index[k] == m->dim[k].size;)
+			index[k] = 0;
+	}
+}
+
+static void run_element(void *arg, uint64_t from, uint64_t to)
+{
+	const struct sd_job *job = arg;
+
+	cr_assert(from < job->source_count && to < job->target_count);
+	convert((const unsigned char *)job->source + from * sd_dtype_size(job->source_dtype), job->source_dtype,
+		(unsigned char *)job->target + to * sd_dtype_size(job->target_dtype), job->target_dtype);
+}
+
+static enum sd_device_result plain_run(struct sd_device *device, const struct sd_job *jobs, size_t count)
+{
+	struct plain_device *plain = (struct plain_device *)device;
+
+	for (size_t i = 0; i < count; i++) {
+		struct sd_job job = jobs[i];
+		struct sd_move normal = job.move;
+
+		sd_move_normalise(&normal);
+		cr_assert_eq(memcmp(&normal, &job.move, sizeof(normal)), 0, "not in normal form");
+		if (sd_move_count(&job.move) > plain->room)
+			return SD_DEVICE_NOMEM;
+		if (plain->fails) {
+			strcpy(device->failure, "it is broken");
+			return SD_DEVICE_FAILED;
+		}
+		plain->jobs++;
+		walk(&job.move, run_element, &job);
+	}
+	return SD_DEVICE_OK;
+}
+
+static const struct sd_device_ops plain_ops = {.run = plain_run};
+
+static struct plain_device plain_device(void)
+{
+	return (struct plain_device){.device = {.ops = &plain_ops, .name = "plain"}, .room = UINT64_MAX};
+}
+
+/* A source in memory, which gives its data in chunks of any size, and a sink that keeps what comes. */
+
+struct memory_source {
+	struct sd_source source;
+	unsigned char **data;
+	uint32_t record;
+	uint64_t given;
+	uint64_t cut_short; /* bytes that are missing at the end of each record */
+	bool over;
+};
+
+static enum sd_result source_next(struct sd_source *source, uint32_t record, struct sd_chunk *chunk, struct sd_error *err)
+{
+	struct memory_source *s = (struct memory_source *)source;
+	uint64_t left;
+
+	(void)err;
+	if (record != s->record) {
+		cr_assert(s->over && record > s->record, "record %u before record %u was whole", record, s->record);
+		s->record = record;
+		s->given = 0;
+	}
+	left = source->manifest->records[record].bytes - s->given;
+	left -= s->cut_short < left ? s->cut_short : left;
+	if (left > 1 && any(2))
+		left = 1 + any(left);
+	*chunk = (struct sd_chunk){.length = left, .memory = s->data[record] + s->given, .fd = -1, .offset = -1};
+	s->given += left;
+	s->over = left == 0;
+	return SD_OK;
+}
+
+static enum sd_result source_finish(struct sd_source *source, struct sd_error *err)
+{
+	(void)source;
+	(void)err;
+	return SD_OK;
+}
+
+static const struct sd_source_ops source_ops = {source_next, source_finish, NULL};
+
+struct memory_sink {
+	struct sd_sink sink;
+	const struct sd_manifest *manifest;
+	unsigned char **data;
+	uint64_t *length;
+	uint32_t record;
+	bool ended, aborted;
+};
+
+static enum sd_result sink_begin(struct sd_sink *sink, const struct sd_manifest *manifest, struct sd_error *err)
+{
+	struct memory_sink *s = (struct memory_sink *)sink;
+
+	(void)err;
+	s->manifest = manifest;
+	s->data = calloc(manifest->nrecords + 1, sizeof(*s->data));
+	s->length = calloc(manifest->nrecords + 1, sizeof(*s->length));
+	for (size_t i = 0; i < manifest->nrecords; i++)
+		s->data[i] = calloc(1, manifest->records[i].bytes + 1);
+	return SD_OK;
+}
+
+static enum sd_result sink_data(struct sd_sink *sink, uint32_t record, struct sd_chunk *chunk, struct sd_error *err)
+{
+	struct memory_sink *s = (struct memory_sink *)sink;
+	uint64_t length = chunk->length;
+
+	cr_assert(record >= s->record && record < s->manifest->nrecords, "record %u after %u", record, s->record);
+	cr_assert_eq(s->manifest->records[record].state, SD_HERE);
+	s->record = record;
+	cr_assert(s->length[record] + length <= s->manifest->records[record].bytes);
+	cr_assert_eq(sd_chunk_read(chunk, s->data[record] + s->length[record], length, err), SD_OK);
+	s->length[record] += length;
+	return SD_OK;
+}
+
+static enum sd_result sink_end(struct sd_sink *sink, struct sd_error *err)
+{
+	(void)err;
+	((struct memory_sink *)sink)->ended = true;
+	return SD_OK;
+}
+
+static void sink_abort(struct sd_sink *sink, struct sd_error *err)
+{
+	(void)err;
+	((struct memory_sink *)sink)->aborted = true;
+}
+
+static const struct sd_sink_ops sink_ops = {sink_begin, sink_data, sink_end, sink_abort, NULL};
+
+static void sink_free(struct memory_sink *s)
+{
+	for (size_t i = 0; s->manifest && i < s->manifest->nrecords; i++)
+		free(s->data[i]);
+	free(s->data);
+	free(s->length);
+}
+
+/* Tensors, put together from a manifest and its records' data by hand. */
+
+struct tensor {
+	const char *name;
+	const struct sd_target *target;
+	unsigned char *data, *times;
+	uint64_t count;
+};
+
+struct tensors {
+	struct tensor at[64];
+	size_t count;
+};
+
+struct writing {
+	const struct sd_manifest *m;
+	const struct sd_target *target;
+	const unsigned char *data;
+	struct tensor *tensor;
+};
+
+static void write_element(void *arg, uint64_t from, uint64_t to)
+{
+	struct writing *w = arg;
+	uint8_t dtype = w->m->records[w->target->record].dtype;
+	unsigned char value[8];
+
+	memcpy(value, w->data + from * sd_dtype_size(dtype), sd_dtype_size(dtype));
+	for (uint32_t k = 0; k < w->target->nsteps; k++) {
+		convert(value, dtype, value, (uint8_t)w->target->steps[k].dtype);
+		dtype = (uint8_t)w->target->steps[k].dtype;
+	}
+	memcpy(w->tensor->data + to * sd_dtype_size(dtype), value, sd_dtype_size(dtype));
+	w->tensor->times[to]++;
+}
+
+static struct tensor *tensor_of(struct tensors *all, const struct sd_target *t)
+{
+	struct tensor *x = all->at;
+
+	for (size_t i = 0; i < all->count; i++, x++)
+		if (strcmp(x->name, t->name) == 0) {
+			cr_assert(sd_shape_equal(x->target->shape, x->target->rank, t->shape, t->rank));
+			cr_assert_eq(x->target->dtype, t->dtype);
+			return x;
+		}
+	cr_assert_lt(all->count++, 64);
+	x->name = t->name;
+	x->target = t;
+	cr_assert(sd_shape_count(t->shape, t->rank, &x->count));
+	x->data = calloc(x->count + 1, sd_dtype_size(t->dtype));
+	x->times = calloc(x->count + 1, 1);
+	return x;
+}
+
+static struct tensors assemble(const struct sd_manifest *m, unsigned char **data)
+{
+	struct tensors all = {0};
+
+	for (size_t i = 0; i < m->ntargets; i++) {
+		const struct sd_target *t = &m->targets[i];
+		struct writing w = {m, t, data[t->record], tensor_of(&all, t)};
+		struct sd_move room;
+
+		if (m->records[t->record].state == SD_HERE)
+			walk(sd_target_move(m, t, &room), write_element, &w);
+	}
+	return all;
+}
+
+static void free_tensors(struct tensors *all)
+{
+	for (size_t i = 0; i < all->count; i++) {
+		free(all->at[i].data);
+		free(all->at[i].times);
+	}
+}
+
+/* A manifest with data for its records. */
+
+struct input {
+	struct sd_manifest *m;
+	unsigned char *data[32];
+};
+
+static void input_free(struct input *in)
+{
+	for (size_t i = 0; i < in->m->nrecords; i++)
+		free(in->data[i]);
+	sd_manifest_free(in->m);
+}
+
+static uint32_t add_record(struct input *in, uint8_t dtype, const uint64_t *shape, uint32_t rank)
+{
+	struct sd_record r = {.rank = rank, .dtype = dtype};
+	uint64_t count;
+
+	r.key = sd_arena_printf(&in->m->arena, "record%zu", in->m->nrecords);
+	r.shape = sd_arena_copy(&in->m->arena, shape, rank * sizeof(*shape));
+	cr_assert(sd_shape_count(shape, rank, &count) && sd_dtype_bytes(dtype, count, &r.bytes));
+	in->data[in->m->nrecords] = malloc(r.bytes + 1);
+	for (uint64_t i = 0; i < count; i++) {
+		unsigned char *p = in->data[in->m->nrecords] + i * sd_dtype_size(dtype);
+
+		if (dtype == SD_F32 || dtype == SD_F64 || dtype == SD_BF16)
+			set_value(p, dtype, (double)any(200) - 100);
+		else
+			for (unsigned k = 0; k < sd_dtype_size(dtype); k++)
+				p[k] = (unsigned char)any(256);
+	}
+	cr_assert(sd_manifest_add_record(in->m, &r));
+	return (uint32_t)(in->m->nrecords - 1);
+}
+
+static struct sd_target *add_target(struct input *in, const char *name, const uint64_t *shape, uint32_t rank,
+				    uint32_t record, const struct sd_move *move)
+{
+	struct sd_target t = {.name = name, .rank = rank, .record = record, .dtype = in->m->records[record].dtype};
+
+	t.shape = sd_arena_copy(&in->m->arena, shape, rank * sizeof(*shape));
+	if (move)
+		t.move = sd_arena_copy(&in->m->arena, move, sizeof(*move));
+	cr_assert(sd_manifest_add_target(in->m, &t));
+	return &in->m->targets[in->m->ntargets - 1];
+}
+
+static void add_casts(struct input *in, struct sd_target *t, const uint8_t *dtypes, uint32_t count)
+{
+	struct sd_step *steps = sd_arena_array(&in->m->arena, count, sizeof(*steps));
+
+	for (uint32_t k = 0; k < count; k++)
+		steps[k] = (struct sd_step){.kind = SD_STEP_CAST, .dtype = dtypes[k], .operand = SD_NO_RECORD};
+	t->steps = steps;
+	t->nsteps = count;
+	t->dtype = dtypes[count - 1];
+}
+
+static struct sd_move permuted(const uint64_t *shape, uint32_t rank, const uint32_t *order)
+{
+	struct sd_move m;
+
+	cr_assert(sd_move_permute(&m, shape, rank, order));
+	return m;
+}
+
+static struct sd_move then(const struct sd_move *a, const struct sd_move *b)
+{
+	struct sd_moves list = {0};
+	struct sd_move m;
+	struct sd_error err;
+
+	cr_assert_eq(sd_move_compose(a, b, &list, &err), SD_OK);
+	cr_assert_eq(list.count, 1);
+	m = list.at[0];
+	free(list.at);
+	return m;
+}
+
+static struct sd_move slice3(const uint64_t *shape, uint64_t b0, uint64_t b1, uint64_t b2, uint64_t n0, uint64_t n1,
+			     uint64_t n2)
+{
+	struct sd_move m;
+
+	cr_assert(sd_move_slice(&m, shape, 3, (uint64_t[]){b0, b1, b2}, (uint64_t[]){n0, n1, n2}));
+	return m;
+}
+
+static struct sd_move place3(const uint64_t *shape, uint64_t b0, uint64_t b1, uint64_t b2, uint64_t n0, uint64_t n1,
+			     uint64_t n2)
+{
+	struct sd_move m = slice3(shape, b0, b1, b2, n0, n1, n2);
+
+	return sd_move_inverse(&m);
+}
+
+/* Runs it all and compares the tensors that come out with those that the targets of in say; the number of outgoing records. */
+static size_t carried(struct input *in, uint64_t memory, struct plain_device *device)
+{
+	struct memory_source source = {.source = {&source_ops, in->m}, .data = in->data, .over = true};
+	struct memory_sink sink = {.sink = {&sink_ops}};
+	struct tensors expected, got;
+	struct sd_carry carry;
+	struct sd_error err = {0};
+	size_t records;
+
+	cr_assert_eq(sd_manifest_check(in->m, &err), SD_OK, "%s", err.text);
+	if (sd_carry_plan(in->m, memory, &carry, &err) != SD_OK) {
+		cr_assert_eq(err.result, SD_INPUT);
+		cr_assert(strstr(err.text, "--memory"), "%s", err.text);
+		sd_carry_free(&carry);
+		return 0;
+	}
+	cr_assert(carry.room <= memory, "%" PRIu64 " bytes of %" PRIu64, carry.room, memory);
+	carry.device = &device->device;
+	cr_assert_eq(sd_manifest_check(carry.plan.manifest, &err), SD_OK, "%s", err.text);
+	cr_assert_eq(sd_pump(&source.source, &carry.plan, &carry.worker, &sink.sink, &err), SD_OK, "%s", err.text);
+	cr_assert(sink.ended && !sink.aborted);
+	for (size_t i = 0; i < carry.plan.manifest->ntargets; i++)
+		cr_assert(!sd_target_is_pending(&carry.plan.manifest->targets[i]));
+	for (size_t i = 0; i < carry.plan.manifest->nrecords; i++)
+		cr_assert_eq(sink.length[i], carry.plan.manifest->records[i].state == SD_HERE ? carry.plan.manifest->records[i].bytes : 0);
+	expected = assemble(in->m, in->data);
+	got = assemble(carry.plan.manifest, sink.data);
+	cr_assert_eq(got.count, expected.count);
+	for (size_t i = 0; i < got.count; i++) {
+		const struct tensor *x = &expected.at[i], *y = &got.at[i];
+
+		cr_assert_str_eq(x->name, y->name);
+		cr_assert_eq(x->count, y->count);
+		cr_assert_eq(memcmp(x->times, y->times, x->count), 0, "%s: other elements", x->name);
+		cr_assert_eq(memcmp(x->data, y->data, x->count * sd_dtype_size(x->target->dtype)), 0, "%s: other values", x->name);
+	}
+	records = carry.plan.manifest->nrecords;
+	free_tensors(&expected);
+	free_tensors(&got);
+	sink_free(&sink);
+	sd_carry_free(&carry);
+	return records;
+}
+
+static struct input input(void)
+{
+	struct input in = {.m = sd_manifest_new()};
+
+	cr_assert(in.m);
+	return in;
+}
+
+static uint8_t any_dtype(void)
+{
+	static const uint8_t dtypes[] = {SD_BF16, SD_F32, SD_F64, SD_U8};
+
+	return dtypes[any(4)];
+}
+
+static void any_cast(struct input *in, struct sd_target *t)
+{
+	static const uint8_t floats[] = {SD_BF16, SD_F32, SD_F64};
+	uint8_t dtypes[3];
+	uint32_t n = 1 + (uint32_t)any(3);
+
+	if (t->dtype == SD_U8 || any(2))
+		return;
+	for (uint32_t k = 0; k < n; k++)
+		dtypes[k] = floats[any(3)];
+	add_casts(in, t, dtypes, n);
+}
+
+/* Experts, grouped: whole and turned, or cut into gate and up by expert or by half, or both at once. */
+static void add_grouped(struct input *in, const char *const *names)
+{
+	const uint64_t n = 1 + any(4), h = 1 + any(9), i = 1 + any(9), shape[] = {n, 2 * i, h};
+	uint32_t record = add_record(in, any_dtype(), shape, 3);
+	struct sd_move turn = permuted(shape, 3, (uint32_t[]){0, 2, 1});
+	const uint64_t turned[] = {n, h, 2 * i};
+	size_t first = in->m->ntargets;
+
+	if (any(2)) {
+		add_target(in, names[0], turned, 3, record, &turn);
+		if (any(2))
+			add_target(in, names[1], shape, 3, record, NULL);
+	} else {
+		for (uint64_t half = 0; half < 2; half++) {
+			struct sd_move part = slice3(turned, 0, 0, half * i, n, h, i);
+			const uint64_t shape_of_half[] = {n, h, i};
+
+			part = then(&turn, &part);
+			add_target(in, names[half], shape_of_half, 3, record, &part);
+		}
+		if (any(3) == 0) {
+			const uint64_t flat[] = {2 * i, n, h};
+			struct sd_move other = permuted(shape, 3, (uint32_t[]){1, 0, 2});
+
+			add_target(in, names[2], flat, 3, record, &other);
+		}
+	}
+	for (size_t k = first; k < in->m->ntargets; k++)
+		any_cast(in, &in->m->targets[k]);
+}
+
+/* Experts one by one, stacked into one tensor, their halves side by side. */
+static void add_split(struct input *in, const char *name)
+{
+	const uint64_t n = 1 + any(3), h = 1 + any(9), i = 1 + any(9), shape[] = {i, h}, grouped[] = {n, h, 2 * i};
+	struct sd_move turn = permuted(shape, 2, (uint32_t[]){1, 0});
+	uint8_t dtype = any_dtype();
+	bool swap = any(2), cast = dtype != SD_U8 && any(2);
+
+	for (uint64_t k = 0; k < 2 * n; k++) {
+		uint64_t half = (k & 1) ^ swap;
+		struct sd_move put = place3(grouped, k / 2, 0, half * i, 1, h, i);
+		uint32_t record = add_record(in, dtype, shape, 2);
+		struct sd_target *t;
+
+		put = then(&turn, &put);
+		t = add_target(in, name, grouped, 3, record, &put);
+		if (cast)
+			add_casts(in, t, (uint8_t[]){SD_F32}, 1);
+	}
+}
+
+static void add_plain(struct input *in, const char *name)
+{
+	const uint64_t shape[] = {any(6), 1 + any(6), 1 + any(6), 1 + any(3)};
+	uint32_t rank = (uint32_t)any(5), order[] = {0, 1, 2, 3}, record = add_record(in, any_dtype(), shape, rank);
+	uint64_t turned[4];
+	struct sd_move turn;
+
+	for (uint32_t k = rank; k-- > 1;) {
+		uint32_t other = (uint32_t)any(k + 1), o = order[k];
+
+		order[k] = order[other];
+		order[other] = o;
+	}
+	for (uint32_t k = 0; k < rank; k++)
+		turned[k] = shape[order[k]];
+	turn = permuted(shape, rank, order);
+	if (any(5))
+		any_cast(in, add_target(in, name, turned, rank, record, &turn));
+}
+
+Test(carry, carries_out_what_targets_say)
+{
+	static const char *const names[][3] = {{"a", "b", "c"}, {"d", "e", "f"}, {"g", "h", "i"}, {"j", "k", "l"}};
+	struct plain_device device = plain_device();
+	size_t done = 0;
+
+	for (uint64_t seed = 0; seed < CASES; seed++) {
+		struct input in = input();
+		uint64_t parts;
+
+		seeded(seed);
+		parts = 1 + any(4);
+		for (uint64_t k = 0; k < parts; k++) {
+			switch (any(3)) {
+			case 0:
+				add_grouped(&in, names[k]);
+				break;
+			case 1:
+				add_split(&in, names[k][0]);
+				break;
+			default:
+				add_plain(&in, names[k][0]);
+			}
+		}
+		for (size_t k = 0; k < in.m->nrecords; k++)
+			if (any(12) == 0)
+				in.m->records[k].state = SD_ELSEWHERE;
+		device.room = any(3) ? UINT64_MAX : 1 + any(40);
+		done += carried(&in, any(3) ? 400 + any(3000) : 1 << 20, &device) > 0;
+		input_free(&in);
+	}
+	cr_assert_gt(done, CASES / 2);
+	cr_log_info("%zu of %d were carried out", done, CASES);
+}
+
+static struct sd_carry planned(const struct input *in, uint64_t memory)
+{
+	struct sd_carry carry;
+	struct sd_error err;
+
+	cr_assert_eq(sd_carry_plan(in->m, memory, &carry, &err), SD_OK, "%s", err.text);
+	return carry;
+}
+
+/* Grouped experts are turned matrix by matrix into one record. */
+Test(carry, turns_experts_in_one_record)
+{
+	const uint64_t shape[] = {6, 10, 8}, turned[] = {6, 8, 10};
+	struct sd_move turn = permuted(shape, 3, (uint32_t[]){0, 2, 1});
+	struct plain_device device = plain_device();
+	struct input in = input();
+
+	seeded(1);
+	add_target(&in, "t", turned, 3, add_record(&in, SD_BF16, shape, 3), &turn);
+	cr_assert_eq(carried(&in, 80 * 4 * 2 + 64 * 6, &device), 1);
+	cr_assert_eq(device.jobs, 3, "two matrices at a time, not %zu jobs", device.jobs);
+	input_free(&in);
+}
+
+/* What is larger than the memory goes in blocks of rows, each to its columns. */
+Test(carry, cuts_a_large_matrix_into_blocks_of_rows)
+{
+	const uint64_t shape[] = {1000, 8}, turned[] = {8, 1000};
+	struct sd_move turn = permuted(shape, 2, (uint32_t[]){1, 0});
+	struct plain_device device = plain_device();
+	struct input in = input();
+	struct sd_carry carry;
+
+	seeded(1);
+	add_target(&in, "t", turned, 2, add_record(&in, SD_BF16, shape, 2), &turn);
+	cr_assert_eq(carried(&in, 8 * 300 * 4 + 64 * 6, &device), 4);
+	carry = planned(&in, 8 * 300 * 4 + 64 * 6);
+	/* 300 rows fit; a multiple of 64 is kinder to those who write the columns. */
+	cr_assert_eq(carry.plan.manifest->records[0].bytes, 8 * 256 * 2);
+	cr_assert_eq(carry.plan.manifest->targets[1].move->to, 256);
+	cr_assert_eq(carry.plan.manifest->targets[1].move->dim[0].to, 1000);
+	sd_carry_free(&carry);
+	input_free(&in);
+}
+
+Test(carry, refuses_too_little_memory)
+{
+	const uint64_t shape[] = {1000, 800}, turned[] = {800, 1000};
+	struct sd_move turn = permuted(shape, 2, (uint32_t[]){1, 0});
+	struct input in = input();
+	struct sd_carry carry;
+	struct sd_error err;
+
+	seeded(1);
+	add_target(&in, "lm_head", turned, 2, add_record(&in, SD_BF16, shape, 2), &turn);
+	cr_assert_eq(sd_carry_plan(in.m, 2000, &carry, &err), SD_INPUT);
+	cr_assert_str_eq(err.text, "lm_head: a row (800 elements) of record0 [1000, 800] and what becomes of it do not fit into "
+				   "2000 bytes; --memory=4096 is enough");
+	sd_carry_free(&carry);
+	cr_assert_eq(sd_carry_plan(in.m, 4096, &carry, &err), SD_OK);
+	sd_carry_free(&carry);
+	input_free(&in);
+}
+
+/* Gate and up of one expert come out as one record, so that they can be written in one go. */
+Test(carry, joins_neighbours)
+{
+	const uint64_t shape[] = {40, 60}, grouped[] = {3, 60, 80};
+	struct sd_move turn = permuted(shape, 2, (uint32_t[]){1, 0});
+	struct plain_device device = plain_device();
+	struct input in = input();
+	struct sd_carry carry;
+
+	seeded(1);
+	for (uint64_t k = 0; k < 6; k++) {
+		struct sd_move put = place3(grouped, k / 2, 0, k % 2 * 40, 1, 60, 40);
+
+		put = then(&turn, &put);
+		add_target(&in, "gate_and_up", grouped, 3, add_record(&in, SD_F32, shape, 2), &put);
+	}
+	cr_assert_eq(carried(&in, 1 << 20, &device), 3);
+	carry = planned(&in, 1 << 20);
+	for (size_t k = 0; k < 3; k++) {
+		const struct sd_target *t = &carry.plan.manifest->targets[k];
+
+		cr_assert_eq(t->move->to, k * 4800);
+		cr_assert_eq(t->move->rank, 1);
+		cr_assert_eq(t->move->dim[0].size, 4800);
+	}
+	sd_carry_free(&carry);
+	/* Without memory for both, each by itself. */
+	cr_assert_eq(carried(&in, 20000, &device), 6);
+	/* One that is elsewhere is not waited for. */
+	in.m->records[3].state = SD_ELSEWHERE;
+	cr_assert_eq(carried(&in, 1 << 20, &device), 4);
+	input_free(&in);
+}
+
+/* What has nothing pending is left alone, number by number; what nobody wants goes. */
+Test(carry, leaves_the_rest_alone)
+{
+	const uint64_t shape[] = {2, 3}, turned[] = {3, 2}, none[] = {0, 5};
+	struct sd_move turn = permuted(shape, 2, (uint32_t[]){1, 0});
+	struct input in = input();
+	struct sd_carry carry;
+	const struct sd_manifest *m;
+
+	seeded(1);
+	add_record(&in, SD_F4, (uint64_t[]){2, 4}, 2);
+	add_record(&in, SD_F32, shape, 2);
+	add_record(&in, SD_F32, shape, 2);
+	add_record(&in, SD_F32, none, 2);
+	add_target(&in, "turned", turned, 2, 2, &turn);
+	add_target(&in, "small", in.m->records[0].shape, 2, 0, NULL);
+	add_target(&in, "none", none, 2, 3, NULL);
+	carry = planned(&in, 1 << 20);
+	m = carry.plan.manifest;
+	cr_assert_eq(m->nrecords, 3);
+	cr_assert_eq(carry.plan.becomes[0], 0);
+	cr_assert_eq(carry.plan.becomes[1], SD_DROP);
+	cr_assert_eq(carry.plan.becomes[2], SD_WORK);
+	cr_assert_eq(carry.plan.becomes[3], 2);
+	cr_assert_str_eq(m->targets[0].name, "turned");
+	cr_assert_eq(m->targets[0].record, 1);
+	cr_assert_null(m->targets[0].move);
+	cr_assert_str_eq(m->targets[1].name, "small");
+	cr_assert_str_eq(m->targets[2].name, "none");
+	sd_carry_free(&carry);
+	input_free(&in);
+}
+
+static struct sd_links links(uint8_t from, const uint8_t *casts, uint32_t count)
+{
+	struct input in = input();
+	struct sd_pieces pieces;
+	struct sd_links result;
+	struct sd_error err;
+
+	add_record(&in, from, (uint64_t[]){4}, 1);
+	add_casts(&in, add_target(&in, "t", (uint64_t[]){4}, 1, 0, NULL), casts, count);
+	cr_assert_eq(sd_pieces_cut(in.m, 0, (uint32_t[]){0}, 1, 1 << 20, &pieces, &err), SD_OK, "%s", err.text);
+	result = pieces.cuts[0].links;
+	sd_pieces_free(&pieces);
+	input_free(&in);
+	return result;
+}
+
+static void expect(struct sd_links l, const uint8_t *dtypes, uint32_t count)
+{
+	cr_assert_eq(l.count, count - 1);
+	cr_assert_eq(memcmp(l.dtype, dtypes, count), 0);
+}
+
+/* Casts are taken together only where that changes no value. */
+Test(carry, takes_casts_together)
+{
+	seeded(1);
+	expect(links(SD_BF16, (uint8_t[]){SD_F32}, 1), (uint8_t[]){SD_BF16, SD_F32}, 2);
+	expect(links(SD_BF16, (uint8_t[]){SD_F32, SD_F16}, 2), (uint8_t[]){SD_BF16, SD_F16}, 2);
+	expect(links(SD_BF16, (uint8_t[]){SD_F32, SD_BF16}, 2), (uint8_t[]){SD_BF16, SD_BF16}, 2);
+	expect(links(SD_BF16, (uint8_t[]){SD_F32, SD_F64, SD_F32}, 3), (uint8_t[]){SD_BF16, SD_F32}, 2);
+	expect(links(SD_F64, (uint8_t[]){SD_F32, SD_BF16}, 2), (uint8_t[]){SD_F64, SD_BF16}, 2);
+	expect(links(SD_F64, (uint8_t[]){SD_BF16, SD_F32}, 2), (uint8_t[]){SD_F64, SD_BF16, SD_F32}, 3);
+	expect(links(SD_F32, (uint8_t[]){SD_BF16, SD_F32, SD_F16}, 3), (uint8_t[]){SD_F32, SD_BF16, SD_F16}, 3);
+	expect(links(SD_F32, (uint8_t[]){SD_BF16, SD_BF16}, 2), (uint8_t[]){SD_F32, SD_BF16}, 2);
+}
+
+static void refused(struct input *in, const char *text)
+{
+	struct sd_carry carry;
+	struct sd_error err;
+
+	cr_assert_eq(sd_carry_plan(in->m, 1 << 20, &carry, &err), SD_INPUT);
+	cr_assert_str_eq(err.text, text);
+	sd_carry_free(&carry);
+	input_free(in);
+}
+
+Test(carry, refuses_what_it_cannot_do)
+{
+	const uint64_t shape[] = {2, 4}, turned[] = {4, 2};
+	struct sd_move turn = permuted(shape, 2, (uint32_t[]){1, 0});
+	struct input in = input();
+	struct sd_step *unknown;
+
+	seeded(1);
+	add_record(&in, SD_U8, shape, 2);
+	add_casts(&in, add_target(&in, "t", shape, 2, 0, NULL), (uint8_t[]){SD_F32}, 1);
+	refused(&in, "t: there is no cast from U8 to F32");
+
+	in = input();
+	add_record(&in, SD_F4, shape, 2);
+	add_target(&in, "t", turned, 2, 0, &turn);
+	refused(&in, "t: elements of F4 are smaller than a byte and cannot be moved one by one");
+
+	in = input();
+	unknown = sd_arena_array(&in.m->arena, 1, sizeof(*unknown));
+	*unknown = (struct sd_step){.kind = 77, .dtype = SD_F32, .operand = SD_NO_RECORD};
+	add_record(&in, SD_F32, shape, 2);
+	add_target(&in, "t", shape, 2, 0, NULL)->steps = unknown;
+	in.m->targets[0].nsteps = 1;
+	refused(&in, "t: step 1 is of a kind (77) that cannot be carried out here");
+
+	/* A header can say anything; nobody makes a billion records of it. */
+	in = input();
+	{
+		struct sd_record r = {.key = "r", .rank = 2, .dtype = SD_U8, .state = SD_ELSEWHERE};
+
+		r.shape = (uint64_t[]){UINT64_C(1) << 40, 1000};
+		r.bytes = r.shape[0] * r.shape[1];
+		cr_assert(sd_manifest_add_record(in.m, &r));
+		turn = permuted(r.shape, 2, (uint32_t[]){1, 0});
+		add_target(&in, "t", (uint64_t[]){1000, UINT64_C(1) << 40}, 2, 0, &turn);
+		refused(&in, "t would be cut into more than 1048576 pieces; use more --memory");
+	}
+}
+
+Test(carry, says_what_failed)
+{
+	const uint64_t shape[] = {2, 4}, turned[] = {4, 2};
+	struct sd_move turn = permuted(shape, 2, (uint32_t[]){1, 0});
+
+	for (int way = 0; way < 3; way++) {
+		static const char *const texts[] = {"t: plain failed: it is broken", "t: plain is out of memory",
+						    "the data of record0 ends early"};
+		struct plain_device device = plain_device();
+		struct input in = input();
+		struct memory_source source = {.source = {&source_ops, in.m}, .data = in.data, .over = true};
+		struct memory_sink sink = {.sink = {&sink_ops}};
+		struct sd_carry carry;
+		struct sd_error err;
+
+		seeded(1);
+		add_target(&in, "t", turned, 2, add_record(&in, SD_F32, shape, 2), &turn);
+		carry = planned(&in, 1 << 20);
+		carry.device = &device.device;
+		device.fails = way == 0;
+		if (way == 1)
+			device.room = 0;
+		source.cut_short = way == 2;
+		cr_assert_eq(sd_pump(&source.source, &carry.plan, &carry.worker, &sink.sink, &err), way == 2 ? SD_INPUT : SD_IO);
+		cr_assert_str_eq(err.text, texts[way]);
+		cr_assert(sink.aborted && !sink.ended);
+		sink_free(&sink);
+		sd_carry_free(&carry);
+		input_free(&in);
+	}
+}
+
+static void add_include(struct sd_regex_list *list, const char *pattern)
+{
+	struct sd_error err;
+
+	cr_assert_eq(sd_regex_list_add(list, pattern, &err), SD_OK);
+}
+
+/* Two dimensions exchanged by hand: of whole tensors, and of one that comes in pieces. */
+Test(carry, exchanges_dimensions)
+{
+	const uint64_t shape[] = {2, 3, 4}, piece[] = {1, 3, 4};
+	struct plain_device device = plain_device();
+	struct sd_regex_list include = {0};
+	struct input in = input(), turned = {0};
+	struct sd_error err;
+
+	seeded(1);
+	add_target(&in, "a.weight", shape, 3, add_record(&in, SD_F32, shape, 3), NULL);
+	for (uint64_t k = 0; k < 2; k++) {
+		struct sd_move put = place3(shape, k, 0, 0, 1, 3, 4);
+
+		add_target(&in, "b.weight", shape, 3, add_record(&in, SD_F32, piece, 3), &put);
+	}
+	add_target(&in, "a.bias", piece, 1, add_record(&in, SD_F32, piece, 1), NULL);
+	add_include(&include, "\\.weight$");
+	cr_assert_eq(sd_carry_exchange(in.m, 0, -1, &include, &turned.m, &err), SD_OK, "%s", err.text);
+	memcpy(turned.data, in.data, sizeof(in.data));
+	cr_assert(sd_shape_equal(turned.m->targets[0].shape, 3, (uint64_t[]){4, 3, 2}, 3));
+	for (uint64_t i = 0; i < 2; i++) {
+		struct tensors before = assemble(in.m, in.data), after = assemble(turned.m, in.data);
+		const float *x = (const float *)before.at[i].data, *y = (const float *)after.at[i].data;
+
+		for (uint64_t p = 0; p < 2; p++)
+			for (uint64_t q = 0; q < 3; q++)
+				for (uint64_t r = 0; r < 4; r++)
+					cr_assert_eq(y[(r * 3 + q) * 2 + p], x[(p * 3 + q) * 4 + r]);
+		free_tensors(&before);
+		free_tensors(&after);
+	}
+	cr_assert_gt(carried(&turned, 1 << 20, &device), 0);
+	sd_manifest_free(turned.m);
+
+	sd_regex_list_free(&include);
+	include = (struct sd_regex_list){0};
+	cr_assert_eq(sd_carry_exchange(in.m, 0, 1, &include, &turned.m, &err), SD_USAGE);
+	cr_assert_str_eq(err.text, "a.bias has the shape [1]: no dimensions 0 and 1; choose tensors with --include");
+	cr_assert_eq(sd_carry_exchange(in.m, 0, INT64_MIN, &include, &turned.m, &err), SD_USAGE);
+	input_free(&in);
+}

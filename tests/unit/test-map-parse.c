@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Tests of the map language: what is refused, with its line and its reason. */
+#include "map.h"
+
+static void refused(const char *text, const char *want)
+{
+	struct sd_error err = {0};
+	struct sd_map *map = NULL;
+	enum sd_result result = compile(text, "map used hf nemo\nstage s\n .a <-> .b\n", &map, &err);
+
+	cr_expect(result == SD_INPUT && strcmp(err.text, want) == 0, "\n%s\nwanted: %s\ngot %d: %s", text, want, result,
+		  err.text);
+	if (result == SD_OK)
+		sd_map_free(map);
+}
+
+static void taken(const char *text)
+{
+	struct sd_error err = {0};
+	struct sd_map *map = NULL;
+	enum sd_result result = compile(text, "map used hf nemo\noption o a|b\nstage s\n .a <-> .b\nstage t\n", &map, &err);
+
+	cr_expect(result == SD_OK, "\n%s\n%s", text, err.text);
+	if (result == SD_OK)
+		sd_map_free(map);
+}
+
+Test(map_parse, begins_with_its_name)
+{
+	struct sd_error err = {0};
+	struct sd_map *map;
+
+	cr_expect(sd_map_parse("x.map", "# nothing\n\nstage s\n", NULL, &map, &err) == SD_INPUT);
+	cr_expect_str_eq(err.text, "x.map:3: a map begins with: map NAME LEFT RIGHT");
+	cr_expect(sd_map_parse("x.map", "", NULL, &map, &err) == SD_INPUT);
+	cr_expect_str_eq(err.text, "x.map:1: a map begins with: map NAME LEFT RIGHT");
+	cr_expect(sd_map_parse("x.map", "map a b", NULL, &map, &err) == SD_INPUT);
+	cr_expect_str_eq(err.text, "x.map:1: the right layout's name is missing");
+	refused("map b c d\n", "t.map:2: a file is one map");
+}
+
+Test(map_parse, takes_comments_blanks_and_no_final_newline)
+{
+	taken("# a comment\n\n \t \nstage s # behind\n  a <-> b # behind\n\tc <-> d");
+}
+
+Test(map_parse, statements)
+{
+	refused("nonsense\n", "t.map:2: \"nonsense\" is no statement, and a rule stands in a stage");
+	refused("stage\n", "t.map:2: the stage's name is missing");
+	refused("stage a b\n", "t.map:2: \"b\" is not understood here");
+	refused("option\n", "t.map:2: the option's name is missing");
+	refused("option dtype a|b\n", "t.map:2: \"dtype\" cannot be the name of an option");
+	refused("option o a|b from shapes\n", "t.map:2: an option can be found \"from keys\"");
+	refused("option o a|b\noption o c|d\n", "t.map:3: option o is there already, with a|b");
+	refused("option o a|b stamp f.json x p=c\n",
+		"t.map:2: behind the stamp's field comes what it says for each value, as TEXT=VALUE");
+	refused("set P \"x\" if o=a else \"\"\n", "t.map:2: there is no option \"o\"");
+	refused("option o a|b\nset P \"x\" if o=c else \"\"\n", "t.map:3: option o is a|b, never \"c\"");
+	refused("set P \"x\" if any pt {x} else \"\"\n", "t.map:2: \"pt\" is none of the layouts hf and nemo");
+	refused("set P \"x\n", "t.map:2: a \" is not closed");
+	refused("set P \"x\" if any hf {x*}\n", "t.map:2: behind the condition comes \"else\"");
+	refused("table g a=b a=c\n", "t.map:2: \"a=c\": one of the two is in the table already");
+	refused("table g a=b c=b\n", "t.map:2: \"c=b\": one of the two is in the table already");
+	refused("table g\n", "t.map:2: the table is empty");
+	refused("table g a\n", "t.map:2: an entry of a table is LEFT=RIGHT");
+	refused("size n\n", "t.map:2: the option's name is missing");
+	refused("use other s\n", "there is no map other");
+	refused("use used\n", "t.map:2: behind the map's name come the stages to use");
+	refused("use used x under p\n", "t.map:2: map used has no stage \"x\"");
+	taken("use used s t under p\n");
+	taken("option o a|b\nuse used s @o=b under p q\n");
+	refused("use used s @o=b\n", "t.map:2: there is no option \"o\"");
+}
+
+Test(map_parse, rules)
+{
+	refused("stage s\n a <-> b c\n", "t.map:3: \"c\" is not understood here");
+	refused("stage s\n a = b\n", "t.map:3: between the two sides stands <->, ->, <- or <=, not \"=\"");
+	refused("stage s\n a ->\n", "t.map:3: a pattern is missing");
+	refused("stage s\n a <-> drop\n", "t.map:3: drop, keep and refuse stand where a -> or <- points to");
+	refused("stage s\n drop -> a\n", "t.map:3: drop, keep and refuse stand where a -> or <- points to");
+	refused("stage s\n a -> refuse\n", "t.map:3: why it is refused, in \"\", is missing");
+	refused("stage s\n a <-> b : F31\n", "t.map:3: \"F31\" is neither a dtype nor an arithmetic");
+	refused("stage s\n @o=a a <-> b\n", "t.map:3: there is no option \"o\"");
+	refused("stage s\n a <-> b if c\n",
+		"t.map:3: if and unless stand behind a one-way rule: the other layout has other names");
+	taken("stage s\n keep a\n a.x -> keep\n keep <- a.y\n b -> drop\n drop <- c\n d -> refuse \"why\"\n");
+}
+
+Test(map_parse, holes)
+{
+	refused("stage s\n {x <-> b\n", "t.map:3: a { is not closed");
+	refused("stage s\n x} <-> b\n", "t.map:3: a } that closes nothing");
+	refused("stage s\n {} <-> b\n", "t.map:3: \"{}\" is no hole: a hole is {x}, {x*} or {x=a|b}");
+	refused("stage s\n {1x} <-> b\n", "t.map:3: \"{1x}\" is no hole: a hole is {x}, {x*} or {x=a|b}");
+	refused("stage s\n {x}.{x} <-> b\n", "t.map:3: hole {x} stands twice in one pattern");
+	refused("stage s\n {x} <-> {x*}\n", "t.map:3: hole {x} is said twice, and not the same");
+	refused("stage s\n {x=a|b} <-> {x=a|c}\n", "t.map:3: hole {x} is said twice, and not the same");
+	refused("stage s\n a.{x} <-> b\n", "t.map:3: hole {x} is written on the left, and the right does not have it");
+	refused("stage s\n a -> b.{x}\n", "t.map:3: hole {x} is written on the right, and the left does not have it");
+	refused("stage s\n a <-> ${P}b\n", "t.map:3: ${P} is not set");
+	refused("stage s\n a -> drop if {x}\n", "t.map:3: hole {x} of the condition is not in the key");
+	taken("stage s\n a.{x} -> b\n a <- b.{x}\n {x=a|b|}c <-> {x}d\n {x*}.e <-> {x}.f\n");
+}
+
+Test(map_parse, axes)
+{
+	refused("stage s\n a [x] <-> b\n", "t.map:3: one side has an axis list, the other has none");
+	refused("stage s\n a [x y] <-> b [x z]\n", "t.map:3: axis y is on the left side only");
+	refused("stage s\n a [x] <-> b [x y]\n", "t.map:3: axis y is on the right side only");
+	refused("stage s\n a [x x] <-> b [x x]\n", "t.map:3: axis x stands twice on one side");
+	refused("stage s\n a [2 x] <-> b [x]\n", "t.map:3: axis 2 is on the left side only");
+	refused("stage s\n a [x -] <-> b [x]\n", "t.map:3: [x -]: an axis is a name or a number");
+	refused("stage s\n a [2x] <-> b [x]\n", "t.map:3: [2x]: an axis name begins with a letter");
+	refused("stage s\n a [0] <-> b [0]\n", "t.map:3: [0]: a size in an axis list is 1 or more");
+	refused("stage s\n a [()] <-> b [x]\n", "t.map:3: [()]: an empty product");
+	refused("stage s\n a [(x y] <-> b [x]\n", "t.map:3: [(x y]: an axis is a name or a number");
+	refused("stage s\n a [x(y)] <-> b [x]\n", "t.map:3: [x(y)]: axes are set apart by spaces");
+	refused("stage s\n a [x~] <-> b [x]\n", "t.map:3: [x~]: behind ~ comes the size of a block");
+	refused("stage s\n a [x <-> b\n", "t.map:3: a [ is not closed");
+	taken("stage s\n a [1 x] <-> b [x]\n c [(x y) 2] <-> d [2 y x]\n");
+}
+
+Test(map_parse, slots_and_stacks)
+{
+	refused("stage s\n a [x] <-> c [x|]\n", "t.map:3: slot 2 of c is filled by no rule");
+	refused("stage s\n a [x] <-> c [x|]\n b [x] <-> c [x|]\n", "t.map:4: slot 1 of c is filled twice");
+	refused("stage s\n a [x] <-> c [x|]\n b [x] <-> c [|x|]\n", "t.map:4: c has 3 slots here and 2 in line 3");
+	refused("stage s\n a [x|] <-> c [|x]\n", "t.map:3: only one side can have bars");
+	refused("stage s\n a.{E} [x] <-> c [x]\n", "t.map:3: hole {E} is written on the left, and the right does not have it");
+	refused("stage s\n a.{E} <-> c [E x]\n", "t.map:3: one side has an axis list, the other has none");
+	taken("stage s\n a.{E} [x] <-> c [E x|]\n b.{E} [x] <-> c [E |x]\n");
+	taken("stage s\n q [a x] <-> qkv [a|| x]\n k [b x] <-> qkv [|b| x]\n v [c x] <-> qkv [||c x]\n");
+}
+
+Test(map_parse, scales)
+{
+	refused("stage s\n a [o i] -> b [o i] : fp8\n", "t.map:3: a + SCALE and \": fp8\" need each other");
+	refused("stage s\n a [o i] + s [o~128] -> b [o i]\n", "t.map:3: a + SCALE and \": fp8\" need each other");
+	refused("stage s\n a [o i] + s [o~128] <-> b [o i] : fp8\n", "t.map:3: \": fp8\" goes one way: ->");
+	refused("stage s\n a [o i] + s [k~128] -> b [o i] : fp8\n",
+		"t.map:3: the axes of a scale are those of its weight, each by its block: i~128");
+	refused("stage s\n a + s -> b : fp8\n",
+		"t.map:3: the weight and its scale need axis lists, e.g. [o i] and [o~128 i~128]");
+	taken("stage s\n a [o i] + s [o~128 i~128] -> b [o i] BF16 : fp8\n");
+}
+
+Test(map_parse, errors_of_a_used_map_name_its_file)
+{
+	struct sd_error err = {0};
+	struct sd_map *map;
+
+	cr_expect(compile("use used s\n", "map used hf nemo\nstage s\n a <-> {x\n", &map, &err) == SD_INPUT);
+	cr_expect_str_eq(err.text, "used.map:3: a { is not closed");
+	cr_expect(compile("use used s\n", "map used pt nemo\nstage s\n", &map, &err) == SD_INPUT);
+	cr_expect_str_eq(err.text, "used.map:1: the map goes from pt to nemo, and t uses it from hf to nemo");
+	cr_expect(compile("use used s\n", "map used hf nemo\nuse used s\nstage s\n a <-> b\n", &map, &err) == SD_INPUT);
+	cr_expect_str_eq(err.text, "used.map:2: maps use each other 8 deep");
+}
+
+Test(map_parse, says_what_it_is)
+{
+	struct sd_error err = {0};
+	struct sd_map *map = NULL;
+	const char *name, *values;
+	bool from_keys;
+
+	cr_assert(compile("model m M\noption o a|b from keys\nstage s\n .x <-> .y\n", NULL, &map, &err) == SD_OK);
+	cr_expect_str_eq(sd_map_name(map), "t");
+	cr_expect_str_eq(sd_map_layout(map, 1), "nemo");
+	cr_expect(sd_map_is_for(map, "M") && !sd_map_is_for(map, "x"));
+	cr_expect(sd_map_is_part(map));
+	cr_expect(sd_map_option(map, 0, &name, &values, &from_keys) && from_keys);
+	cr_expect_str_eq(name, "o");
+	cr_expect_str_eq(values, "a|b");
+	cr_expect(!sd_map_option(map, 1, &name, &values, &from_keys));
+	sd_map_free(map);
+}

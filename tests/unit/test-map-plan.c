@@ -1,0 +1,369 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Tests of what maps make of manifests: names, shapes, places, options, and what is refused. */
+#include "map.h"
+
+Test(map_names, holes_take_as_much_as_they_can)
+{
+	static const char map[] = "stage s\n {p*}.a.{x*} <-> {p*}.b.{x*}\n";
+
+	expect((struct try){map, .in = "m.a.n.a.o F32 1\n", .to = "nemo"}, "m.a.n.b.o F32 1 < m.a.n.a.o\n");
+	expect((struct try){map, .in = "m.b.n F32 1\n", .to = "hf"}, "m.a.n F32 1 < m.b.n\n");
+	expect((struct try){map, .in = ".a. F32 1\n", .to = "nemo"}, ".b. F32 1 < .a.\n");
+	expect((struct try){map, .in = "a. F32 1\n", .to = "nemo"}, "a. F32 1 < a.\n");
+}
+
+Test(map_names, words_have_no_dot_and_numbers_are_digits)
+{
+	static const char map[] = "stage s\n l.{L}.{x} <-> m.{L}.{x}\n";
+
+	expect((struct try){map, .in = "l.12.w F32\nl.x.w F32\nl.1.w.v F32\nl.1. F32\nl..w F32\nl.007.w F32\n", .to = "nemo"},
+	       "m.12.w F32 < l.12.w\nl.x.w F32 < l.x.w\nl.1.w.v F32 < l.1.w.v\nl.1. F32 < l.1.\nl..w F32 < l..w\n"
+	       "m.007.w F32 < l.007.w\n");
+}
+
+Test(map_names, choices_and_tables_are_tried_in_order)
+{
+	static const char map[] = "table g ab=x a=yy\nstage s\n p.{a=q.|}{g}.{e=w|} <-> {g}/{a}/{e}\n";
+
+	expect((struct try){map, .in = "p.q.ab.w F32\np.a. F32\np.abc.w F32\n", .to = "nemo"},
+	       "x/q./w F32 < p.q.ab.w\nyy// F32 < p.a.\np.abc.w F32 < p.abc.w\n");
+	expect((struct try){map, .in = "yy/q./ F32\n", .to = "hf"}, "p.q.a. F32 < yy/q./\n");
+}
+
+Test(map_names, a_dot_is_a_dot)
+{
+	expect((struct try){"stage s\n a.b <-> c\n", .in = "axb F32\na.b F32\n", .to = "nemo"}, "axb F32 < axb\nc F32 < a.b\n");
+}
+
+Test(map_names, first_rule_that_matches)
+{
+	static const char map[] = "stage s\n a.{x} -> b.{x}\n {x*} -> c.{x*}\n";
+
+	expect((struct try){map, .in = "a.1 F32\na.1.2 F32\n", .to = "nemo"}, "b.1 F32 < a.1\nc.a.1.2 F32 < a.1.2\n");
+}
+
+Test(map_names, stages_run_down_and_up)
+{
+	static const char map[] = "stage one\n a <-> b\nstage two\n b <-> c\n";
+
+	expect((struct try){map, .in = "a F32\n", .to = "nemo"}, "c F32 < a\n");
+	expect((struct try){map, .in = "c F32\n", .to = "hf"}, "a F32 < c\n");
+}
+
+Test(map_names, cycles_need_no_care)
+{
+	static const char map[] = "table n a=b b=c c=a\nstage s\n {n}.w <-> {n}.w\n";
+
+	expect((struct try){map, .in = "a.w F32\nb.w F32\nc.w F32\n", .to = "nemo"},
+	       "b.w F32 < a.w\nc.w F32 < b.w\na.w F32 < c.w\n");
+}
+
+Test(map_names, keep_drop_refuse_and_strict)
+{
+	static const char map[] = "stage s\n keep k.{x}\n d.{x} -> drop\n r.{x} -> refuse \"it is bad\"\n";
+
+	expect((struct try){map, .in = "k.a F32\nd.a F32\nu F32\n", .to = "nemo"}, "k.a F32 < k.a\nu F32 < u\n");
+	expect_error((struct try){map, .in = "r.a F32\n", .to = "nemo"}, SD_INPUT, "r.a: it is bad (t.map:5)");
+	expect((struct try){map, .in = "r.a F32\n", .to = "hf"}, "r.a F32 < r.a\n");
+	expect_error((struct try){map, .in = "k.a F32\nu F32\nv F32\n", .to = "nemo", .strict = true}, SD_INPUT,
+		     "no rule of map t takes 2 of the keys: u, v");
+	expect((struct try){map, .in = "k.a F32\n", .to = "nemo", .strict = true}, "k.a F32 < k.a\n");
+}
+
+Test(map_names, one_way_rules)
+{
+	static const char map[] = "stage s\n a.{x} -> b.{x}\n c -> d\n keep <- d\n";
+
+	expect_error((struct try){map, .in = "b.1 F32\n", .to = "hf"}, SD_INPUT,
+		     "b.1: its rule goes one way, from hf to nemo (t.map:3: a.{x} -> b.{x})");
+	expect((struct try){map, .in = "d F32\n", .to = "hf"}, "d F32 < d\n");
+}
+
+Test(map_names, two_sources_for_one_name)
+{
+	static const char map[] = "stage s\n x.a -> a\n";
+
+	expect_error((struct try){map, .in = "a F32\nx.a F32\n", .to = "nemo"}, SD_INPUT, "both a and x.a become a");
+	expect_error((struct try){"stage s\n {x}.a -> a\n", .in = "p.a F32\nq.a F32\n", .to = "nemo"}, SD_INPUT,
+		     "both p.a and q.a become a (t.map:3, t.map:3)");
+}
+
+Test(map_names, except_is_about_left_names)
+{
+	static const char map[] = "stage s\n {p*}.a.{x*} <-> {p*}.a.h.{x*} except {y*}.h.{z*}\n";
+
+	expect((struct try){map, .in = "m.a.w F32\nm.a.h.v F32\n", .to = "nemo"}, "m.a.h.w F32 < m.a.w\nm.a.h.v F32 < m.a.h.v\n");
+	expect((struct try){map, .in = "m.a.h.w F32\n", .to = "hf"}, "m.a.w F32 < m.a.h.w\n");
+}
+
+Test(map_names, under_and_use)
+{
+	static const char used[] = "map used hf nemo\nstage s\n .a <-> .b\n p <-> q\nstage t\n under .u\n .c <-> .d\n";
+	static const char map[] = "use used s t under {k=x|y}\n";
+
+	expect((struct try){map, used, .in = "x.a F32\ny.u.c F32\np F32\n", .to = "nemo"}, "x.b F32 < x.a\ny.u.d F32 < y.u.c\nq F32 < p\n");
+	expect((struct try){"use used s under l. r.\n", used, .in = "l.p F32\nl..a F32\n", .to = "nemo"}, "r.q F32 < l.p\nr..b F32 < l..a\n");
+	expect((struct try){"stage s\n under m.{L}\n .a <-> .b\n c <-> d\n", .in = "m.3.a F32\nc F32\n", .to = "nemo"},
+	       "m.3.b F32 < m.3.a\nd F32 < c\n");
+}
+
+Test(map_options, defines_choose_rules_and_texts)
+{
+	static const char map[] = "option o one|two\nset T \"t.\" if o=two else \"\"\nset A \"y.\" if any hf yes.{x*} else \"n.\"\n"
+				  "stage s\n @o=one a <-> b\n @o=two a <-> ${T}c\n d -> ${A}d\n";
+
+	expect((struct try){map, .in = "a F32\nd F32\n", .to = "nemo"}, "b F32 < a\nn.d F32 < d\n");
+	expect((struct try){map, .in = "a F32\nd F32\nyes.x F32\n", .to = "nemo", .defines = {{"o", "two"}}},
+	       "t.c F32 < a\ny.d F32 < d\nyes.x F32 < yes.x\n");
+	expect((struct try){map, .in = "t.c F32\n", .to = "hf", .defines = {{"o", "two"}}}, "a F32 < t.c\n");
+	expect_error((struct try){map, .in = "a F32\n", .to = "nemo", .defines = {{"o", "three"}}}, SD_USAGE,
+		     "-D o=three: o is one|two");
+	expect_error((struct try){map, .in = "a F32\n", .to = "nemo", .defines = {{"p", "one"}}}, SD_USAGE,
+		     "-D p: map t has no such option; it has dtype, o");
+}
+
+Test(map_options, found_from_keys)
+{
+	static const char map[] = "option o one|two from keys\nstage s\n @o=one a.{x} <-> n.{x}\n @o=two b.{x} <-> n.{x}\n";
+
+	expect((struct try){map, .in = "a.1 F32\na.2 F32\n", .to = "nemo"}, "n.1 F32 < a.1\nn.2 F32 < a.2\n");
+	expect((struct try){map, .in = "b.1 F32\n", .to = "nemo"}, "n.1 F32 < b.1\n");
+	expect_error((struct try){map, .in = "a.1 F32\nb.2 F32\n", .to = "nemo"}, SD_INPUT,
+		     "a.1 is of o one, and b.2 is of o two: one checkpoint has one of them");
+	expect_error((struct try){map, .in = "a.1 F32\n", .to = "nemo", .defines = {{"o", "two"}}}, SD_INPUT,
+		     "-D o=two, but a.1 is of o one");
+	expect((struct try){map, .in = "n.1 F32\n", .to = "hf"}, "a.1 F32 < n.1\n");
+	expect((struct try){map, .in = "n.1 F32\n", .to = "hf", .defines = {{"o", "two"}}}, "b.1 F32 < n.1\n");
+}
+
+Test(map_options, told_by_shapes)
+{
+	static const char map[] = "option o new|old from keys\nsize I inter\nstage s\n @o=new w [r I] <-> n [I r]\n @o=old w [r H] <-> m [r H]\n";
+
+	expect((struct try){map, .in = "w F32 2 3\n", .to = "nemo", .defines = {{"inter", "4"}}}, "m F32 2 3 < w\n");
+	expect_error((struct try){map, .in = "w F32 2 4\n", .to = "nemo", .defines = {{"inter", "4"}}}, SD_INPUT,
+		     "nothing tells which o w is of: say -D o=new|old");
+	expect((struct try){map, .in = "w F32 2 4\n", .to = "nemo", .defines = {{"inter", "4"}, {"o", "new"}}},
+	       "n F32 4 2 < w, reorder\n");
+	expect_error((struct try){map, .in = "w F32 2 3\n", .to = "nemo", .defines = {{"inter", "4"}, {"o", "new"}}}, SD_INPUT,
+		     "-D o=new, but w is of o old");
+}
+
+Test(map_options, direction_from_the_keys)
+{
+	static const char map[] = "stage s\n a.{x} <-> b.{x}\n c -> d\n";
+
+	expect((struct try){map, .in = "a.1 F32\n"}, "b.1 F32 < a.1\n");
+	expect((struct try){map, .in = "b.1 F32\n"}, "a.1 F32 < b.1\n");
+	expect_error((struct try){map, .in = "a.1 F32\nb.2 F32\n"}, SD_INPUT,
+		     "a.1 is a key of layout hf, b.2 is one of nemo: say --to hf or --to nemo");
+	expect_error((struct try){map, .in = "x F32\n"}, SD_INPUT,
+		     "no key tells whether this is layout hf or nemo (x, for one, does not): say --to hf or --to nemo");
+}
+
+Test(map_dtypes, casts_are_for_floats)
+{
+	static const char map[] = "stage s\n a.{x} <-> b.{x} : F32\n c BF16 -> d\n c -> e F16\n";
+
+	expect((struct try){map, .in = "a.1 BF16\na.2 I64\na.3 F32\n", .to = "nemo"},
+	       "b.1 F32 < a.1, cast F32\nb.2 I64 < a.2\nb.3 F32 < a.3\n");
+	expect((struct try){map, .in = "b.1 F16\n", .to = "hf"}, "a.1 F32 < b.1, cast F32\n");
+	expect((struct try){map, .in = "c BF16\n", .to = "nemo"}, "d BF16 < c\n");
+	expect((struct try){map, .in = "c F32\n", .to = "nemo"}, "e F16 < c, cast F16\n");
+}
+
+Test(map_dtypes, dtype_casts_experts)
+{
+	static const char map[] = "label expert {x*}.e\nstage s\n {p}.f <-> {p}.e\n";
+
+	expect((struct try){map, .in = "a.f F32\na.g F32\n", .to = "nemo", .defines = {{"dtype", "bf16"}}},
+	       "a.e BF16 < a.f, cast BF16\na.g F32 < a.g\n");
+	expect_error((struct try){map, .in = "a.e F32\n", .to = "hf", .defines = {{"dtype", "bf16"}}}, SD_USAGE,
+		     "-D dtype is for the way to nemo");
+	expect_error((struct try){map, .in = "a.e F32\n", .to = "nemo", .defines = {{"dtype", "i8"}}}, SD_USAGE,
+		     "-D dtype=i8: a floating-point dtype is wanted, e.g. bf16");
+}
+
+Test(map_dtypes, block_scales)
+{
+	static const char map[] = "label expert {x*}.e\nstage s\n {k}.w [o i] + {k}.s [o~4 i~4] -> {k}.e [o i] BF16 : fp8\n"
+				  " {k}.w F8_E4M3 -> refuse \"no scale\"\n {k}.s -> drop\n";
+	static const char in[] = "a.s F32 2 2\na.w F8_E4M3 5 7\n";
+
+	expect((struct try){map, .in = in, .to = "nemo"}, "a.e BF16 5 7 < a.w, times scale BF16\n");
+	expect((struct try){map, .in = in, .to = "nemo", .defines = {{"dtype", "f32"}}}, "a.e F32 5 7 < a.w, times scale F32\n");
+	expect_error((struct try){map, .in = "a.w F8_E4M3 5 7\n", .to = "nemo"}, SD_INPUT, "a.w: no scale (t.map:5)");
+	expect_error((struct try){map, .in = "a.s F32 2 1\na.w F8_E4M3 5 7\n", .to = "nemo"}, SD_INPUT,
+		     "a.s has shape [2, 1]; a.w, of shape [5, 7], needs [2, 2] (t.map:4)");
+}
+
+Test(map_dtypes, conditions_on_other_tensors)
+{
+	static const char map[] = "stage s\n {x}_s -> refuse \"lost\" if {x} F8_E4M3\n {x}_s -> drop\n a -> b unless c\n";
+
+	expect((struct try){map, .in = "w_s F32\nw BF16\n", .to = "nemo"}, "w BF16 < w\n");
+	expect_error((struct try){map, .in = "w_s F32\nw F8_E4M3\n", .to = "nemo"}, SD_INPUT, "w_s: lost (t.map:3)");
+	expect((struct try){map, .in = "a F32\n", .to = "nemo"}, "b F32 < a\n");
+	expect((struct try){map, .in = "a F32\nc F32\n", .to = "nemo"}, "a F32 < a\nc F32 < c\n");
+}
+
+static const char moe[] = "stage experts\n"
+			  " m.{L}.{E}.gate [I H] <-> m.{L}.gate_up [E H I|]\n"
+			  " m.{L}.{E}.up   [I H] <-> m.{L}.gate_up [E H |I]\n"
+			  " m.{L}.{E}.down [H I] <-> m.{L}.down    [E I H]\n";
+
+Test(map_axes, merges_and_splits_experts)
+{
+	expect((struct try){moe, .in = "m.0.1.up F32 2 3\nm.0.0.down F32 3 2\nm.0.0.gate F32 2 3\nm.0.0.up F32 2 3\nm.0.1.gate F32 2 3\n"
+				       "m.0.1.down F32 3 2\n", .to = "nemo"},
+	       "m.0.gate_up F32 2 3 4 < m.0.1.up, reorder\nm.0.down F32 2 2 3 < m.0.0.down, reorder\n"
+	       "m.0.gate_up F32 2 3 4 < m.0.0.gate, reorder\nm.0.gate_up F32 2 3 4 < m.0.0.up, reorder\n"
+	       "m.0.gate_up F32 2 3 4 < m.0.1.gate, reorder\nm.0.down F32 2 2 3 < m.0.1.down, reorder\n");
+	expect((struct try){moe, .in = "m.7.gate_up F32 1 3 4\nm.7.down F32 1 2 3\n", .to = "hf"},
+	       "m.7.0.gate F32 2 3 < m.7.gate_up, reorder\nm.7.0.up F32 2 3 < m.7.gate_up, reorder\n"
+	       "m.7.0.down F32 3 2 < m.7.down, reorder\n");
+}
+
+Test(map_axes, what_is_missing_is_named)
+{
+	expect_error((struct try){moe, .in = "m.0.0.gate F32 2 3\nm.0.0.up F32 2 3\nm.0.2.gate F32 2 3\nm.0.0.down F32 3 2\n", .to = "nemo"},
+		     SD_INPUT, "m.0.gate_up: 3 of 6 parts are missing: m.0.1.gate, m.0.1.up, m.0.2.up (t.map:3)");
+	expect_error((struct try){moe, .in = "m.0.0.gate F32 2 3\nm.0.1.gate F32 2 3\nm.0.0.up F32 2 3\nm.0.1.up F32 2 3\nm.0.0.down F32 3 2\n",
+				  .to = "nemo"},
+		     SD_INPUT, "m.0.down: 1 of 2 parts are missing: m.0.1.down (t.map:5)");
+	expect_error((struct try){moe, .in = "m.0.0.gate F32 2 3\nm.0.0.up F32 2 3\n", .to = "nemo"}, SD_INPUT,
+		     "m.0.down: all its parts are missing, m.0.0.down for one (t.map:5)");
+	expect_error((struct try){moe, .in = "m.0.999999.gate F32 2 3\n", .to = "nemo"}, SD_INPUT,
+		     "m.0.down: all its parts are missing, m.0.999999.down for one (t.map:5)");
+	expect_error((struct try){moe, .in = "m.0.99999999999999999999.gate F32 2 3\n", .to = "nemo"}, SD_INPUT,
+		     "m.0.99999999999999999999.gate: the number 99999999999999999999 is too large");
+}
+
+Test(map_axes, sizes_have_to_agree)
+{
+	expect_error((struct try){moe, .in = "m.0.0.gate F32 2 3\nm.0.0.up F32 2 4\nm.0.0.down F32 3 2\n", .to = "nemo"}, SD_INPUT,
+		     "H is 3 in m.0.0.gate and 4 in m.0.0.up, which both go into m.0.gate_up (t.map:4)");
+	expect_error((struct try){moe, .in = "m.0.0.gate F32 2 3\nm.0.0.up BF16 2 3\nm.0.0.down F32 3 2\n", .to = "nemo"}, SD_INPUT,
+		     "m.0.gate_up would be both F32 and BF16, from m.0.0.up");
+	expect_error((struct try){moe, .in = "m.0.0.gate F32 2\n", .to = "nemo"}, SD_INPUT,
+		     "m.0.0.gate: shape [2] does not fit [I H] (t.map:3)");
+	expect_error((struct try){moe, .in = "m.0.gate_up F32 1 3 5\n", .to = "hf"}, SD_INPUT,
+		     "m.0.gate_up: shape [1, 3, 5] does not fit [E H I|] (t.map:3)");
+	expect_error((struct try){moe, .in = "m.0.0.gate F32 2 3\nm.0.00.gate F32 2 3\nm.0.0.up F32 2 3\nm.0.0.down F32 3 2\n", .to = "nemo"},
+		     SD_INPUT, "both m.0.0.gate and m.0.00.gate become m.0.gate_up (t.map:3, t.map:3)");
+	expect_error((struct try){moe, .in = "m.0.gate_up F32 2000000 0 2\n", .to = "hf"}, SD_INPUT,
+		     "m.0.gate_up: one tensor cannot become 2000000 (t.map:3)");
+}
+
+Test(map_axes, unequal_slots_need_a_size)
+{
+	static const char map[] = "size a rows\nstage s\n q [a x] <-> qkv [a|| x]\n k [b x] <-> qkv [|b| x]\n v [b x] <-> qkv [||b x]\n";
+
+	expect((struct try){map, .in = "v F32 1 2\nq F32 4 2\nk F32 1 2\n", .to = "nemo"},
+	       "qkv F32 6 2 < v\nqkv F32 6 2 < q\nqkv F32 6 2 < k\n");
+	expect((struct try){map, .in = "qkv F32 6 2\n", .to = "hf", .defines = {{"rows", "4"}}},
+	       "q F32 4 2 < qkv\nk F32 1 2 < qkv\nv F32 1 2 < qkv\n");
+	expect_error((struct try){map, .in = "qkv F32 6 2\n", .to = "hf"}, SD_INPUT,
+		     "q: the shapes do not tell a; say -D rows (t.map:4)");
+	expect_error((struct try){map, .in = "qkv F32 6 2\n", .to = "hf", .defines = {{"rows", "5"}}}, SD_INPUT,
+		     "qkv: shape [6, 2] does not fit [a|| x] (t.map:4)");
+}
+
+Test(map_axes, products_need_one_factor)
+{
+	static const char map[] = "size n experts\nstage s\n a [(n r) I] <-> b [n I r]\n";
+
+	expect((struct try){map, .in = "a F32 6 5\n", .to = "nemo", .defines = {{"experts", "2"}}}, "b F32 2 5 3 < a, reorder\n");
+	expect((struct try){map, .in = "b F32 2 5 3\n", .to = "hf"}, "a F32 6 5 < b, reorder\n");
+	expect_error((struct try){map, .in = "a F32 6 5\n", .to = "nemo"}, SD_INPUT,
+		     "b: the shapes do not tell n; say -D experts (t.map:4)");
+	expect_error((struct try){map, .in = "a F32 6 5\n", .to = "nemo", .defines = {{"experts", "4"}}}, SD_INPUT,
+		     "a: shape [6, 5] does not fit [(n r) I] (t.map:4)");
+}
+
+Test(map_axes, copies_and_groups_that_may_lack_something)
+{
+	static const char map[] = "stage s\n {E}.g [r H] <-> A [E H r] if complete\n {E}.u [r H] <= A [E H r] if complete\n";
+
+	expect((struct try){map, .in = "0.g F32 1 2\n0.u F32 1 2\n1.g F32 1 2\n1.u F32 1 2\n", .to = "nemo"},
+	       "A F32 2 2 1 < 0.g\nA F32 2 2 1 < 1.g\n");
+	expect((struct try){map, .in = "A F32 2 2 1\n", .to = "hf"},
+	       "0.g F32 1 2 < A\n1.g F32 1 2 < A\n0.u F32 1 2 < A\n1.u F32 1 2 < A\n");
+	expect((struct try){map, .in = "0.g F32 1 2\n0.u F32 1 2\n2.g F32 1 2\n", .to = "nemo"},
+	       "0.g F32 1 2 < 0.g\n0.u F32 1 2 < 0.u\n2.g F32 1 2 < 2.g\n");
+}
+
+/* Where element (i, h) of each expert's gate and up has to lie, counted by hand. */
+Test(map_axes, elements_lie_where_the_lists_say)
+{
+	enum { EXPERTS = 3, I = 4, H = 5 };
+	struct sd_error err = {0};
+	struct sd_map *map = NULL;
+	struct sd_manifest *in;
+	struct sd_plan plan;
+	struct sd_rename rename = {.to = 1};
+	char lines[2048] = "";
+
+	for (int e = EXPERTS; e-- > 0;)
+		snprintf(lines + strlen(lines), sizeof(lines) - strlen(lines),
+			 "m.0.%d.up F32 4 5\nm.0.%d.gate F32 4 5\nm.0.%d.down F32 5 4\n", e, e, e);
+	in = manifest(lines);
+	cr_assert(compile(moe, NULL, &map, &err) == SD_OK);
+	rename.map = map;
+	cr_assert(sd_rename_plan(&rename, in, &plan, &err) == SD_OK, "%s", err.text);
+	for (size_t k = 0; k < plan.manifest->ntargets; k++) {
+		const struct sd_target *t = &plan.manifest->targets[k];
+		const char *key = plan.manifest->records[t->record].key;
+		struct sd_move room;
+		const struct sd_move *m = sd_target_move(plan.manifest, t, &room);
+		uint64_t e = (uint64_t)(key[4] - '0'), seen = 0;
+
+		cr_assert(m->rank == 2);
+		for (uint64_t a = 0; a < m->dim[0].size; a++)
+			for (uint64_t b = 0; b < m->dim[1].size; b++, seen++) {
+				uint64_t from = m->from + a * m->dim[0].from + b * m->dim[1].from;
+				uint64_t to = m->to + a * m->dim[0].to + b * m->dim[1].to, want;
+
+				if (key[6] == 'd')
+					want = (e * I + from % I) * H + from / I;
+				else
+					want = (e * H + from % H) * 2 * I + from / H + (key[6] == 'u' ? I : 0);
+				cr_assert(to == want, "%s: %" PRIu64 " lies at %" PRIu64 ", not %" PRIu64, key, from, to, want);
+			}
+		cr_assert(seen == I * H);
+	}
+	sd_plan_free(&plan);
+	sd_map_free(map);
+	sd_manifest_free(in);
+}
+
+/* What an earlier stage has moved, a later one moves on. */
+Test(map_axes, stages_compose)
+{
+	static const char map[] = "stage one\n {E}.a [x y] <-> b [E y x]\nstage two\n b [E y x] <-> c [y (E x)]\n";
+	struct sd_error err = {0};
+	struct sd_map *made = NULL;
+	struct sd_manifest *in = manifest("1.a F32 2 3\n0.a F32 2 3\n");
+	struct sd_plan plan;
+	struct sd_rename rename = {.to = 1};
+
+	cr_assert(compile(map, NULL, &made, &err) == SD_OK);
+	rename.map = made;
+	cr_assert(sd_rename_plan(&rename, in, &plan, &err) == SD_OK, "%s", err.text);
+	cr_assert(plan.manifest->ntargets == 2);
+	for (size_t k = 0; k < 2; k++) {
+		const struct sd_move *m = plan.manifest->targets[k].move;
+		uint64_t e = k == 0;
+
+		for (uint64_t a = 0; a < m->dim[0].size; a++)
+			for (uint64_t b = 0; b < m->dim[1].size; b++) {
+				uint64_t from = m->from + a * m->dim[0].from + b * m->dim[1].from;
+				uint64_t to = m->to + a * m->dim[0].to + b * m->dim[1].to;
+
+				cr_assert(to == from % 3 * 4 + e * 2 + from / 3);
+			}
+	}
+	sd_plan_free(&plan);
+	sd_map_free(made);
+	sd_manifest_free(in);
+}
