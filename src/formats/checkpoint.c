@@ -321,6 +321,44 @@ static enum sd_result choose_index(const struct listing *list, const char **name
 	return SD_OK;
 }
 
+/* ---- without one ---- */
+
+/* Whether a name ends in "-00003-of-00006.safetensors": *stem is what stands before, *total the second number. */
+static bool is_numbered(const char *name, size_t *stem, unsigned long *total)
+{
+	const char *of = strstr(name, "-of-"), *p = of;
+	char *end;
+
+	if (!of || of[4] < '0' || of[4] > '9')
+		return false;
+	*total = strtoul(of + 4, &end, 10);
+	while (p > name && p[-1] >= '0' && p[-1] <= '9')
+		p--;
+	*stem = (size_t)(p - name);
+	return p < of && p > name && p[-1] == '-' && strcmp(end, ".safetensors") == 0;
+}
+
+/* Shards that say how many they are must be that many: without an index nothing else tells that one is missing. */
+static enum sd_result check_numbers(const struct listing *list, struct sd_error *err)
+{
+	const char *const *names = list->names[SD_ROLE_WEIGHTS];
+	size_t count = list->count[SD_ROLE_WEIGHTS], stem, other;
+	unsigned long total, n;
+
+	/* In natural order, those of one stem stand together. */
+	for (size_t i = 0, k; i < count; i = k) {
+		k = i + 1;
+		if (!is_numbered(names[i], &stem, &total))
+			continue;
+		while (k < count && is_numbered(names[k], &other, &n) && n == total && other == stem &&
+		       memcmp(names[i], names[k], stem) == 0)
+			k++;
+		if (k - i != total)
+			return sd_fail(err, SD_INPUT, "%zu of %lu files are there: %s and so on, and no index", k - i, total, names[i]);
+	}
+	return SD_OK;
+}
+
 static enum sd_result fill(struct sd_source *source, const char *path, const struct listing *list, struct sd_error *err)
 {
 	const char *index;
@@ -328,6 +366,8 @@ static enum sd_result fill(struct sd_source *source, const char *path, const str
 
 	if (result == SD_OK && !index && !list->count[SD_ROLE_WEIGHTS])
 		result = sd_fail(err, SD_INPUT, "no checkpoint here: neither *.safetensors nor *.safetensors.index.json");
+	if (result == SD_OK && !index)
+		result = check_numbers(list, err);
 	if (result != SD_OK)
 		return sd_error_at(err, "%s", path);
 	if (index)

@@ -273,8 +273,9 @@ static enum sd_result choose_shards(struct planner *p, struct sd_error *err)
 		uint64_t bytes = order[i]->bytes;
 
 		if (!sd_add(layout->bytes, bytes, &layout->bytes)) {
+			sd_fail(err, SD_INPUT, "%s makes the checkpoint larger than 2^64 bytes", order[i]->tensor.name);
 			free(order);
-			return sd_fail(err, SD_INPUT, "%s makes the checkpoint larger than 2^64 bytes", order[i]->tensor.name);
+			return SD_INPUT;
 		}
 		if (p->options->directory && i > 0 &&
 		    (filled > p->options->shard_size || bytes > p->options->shard_size - filled)) {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The sink that writes safetensors. */
 #include "formats/pack.h"
+#include "base/signals.h"
 #include "formats/checkpoint.h"
 #include "formats/publish.h"
 
@@ -14,6 +15,7 @@
 #include <unistd.h>
 
 #define BUFFER (1u << 20)
+#define AT_ONCE (64u << 20)  /* between looks for signals */
 #define STRAIGHT (64u << 10) /* runs of at least this many bytes are copied by the kernel, without a buffer */
 
 /* Where the bytes go. */
@@ -302,6 +304,8 @@ static uint64_t straight(const struct pack *p, uint64_t length)
 		return 0;
 	if (second - c->from < n)
 		n = second - c->from;
+	if (n > AT_ONCE)
+		n = AT_ONCE;
 	return n >= STRAIGHT ? n : 0;
 }
 
@@ -344,8 +348,11 @@ static enum sd_result pack_data(struct sd_sink *sink, uint32_t record, struct sd
 		result = sd_fail(err, SD_INPUT, "%s: more bytes came than its %" PRIu64, p->m->records[record].key,
 				 p->m->records[record].bytes);
 	p->in += chunk->length;
-	while (result == SD_OK && chunk->length)
+	while (result == SD_OK && chunk->length) {
 		result = take_some(p, chunk, err);
+		if (result == SD_OK)
+			result = sd_signals_check(err);
+	}
 	return result;
 }
 
