@@ -39,9 +39,9 @@ static void many(const char *kernels)
 	for (unsigned t = 0; t < 4; t++) {
 		struct sd_device *device = open_cpu(kernels, threads[t]);
 
-		for (uint64_t seed = 0; seed < 600; seed++)
+		for (uint64_t seed = 0; seed < 250; seed++)
 			check(device, seed * 4 + t, seed % 3 == 0 ? 60 : 6000);
-		for (uint64_t seed = 0; seed < 8; seed++)
+		for (uint64_t seed = 0; seed < 3; seed++)
 			check(device, 100000 + seed * 4 + t, 1 << 20);
 		device->ops->close(device);
 	}
