@@ -525,9 +525,9 @@ static enum sd_result end_existing(struct sd_publish *p, struct sd_error *err)
 	if (p->options.force)
 		result = remove_old(p, SD_ROLE_WEIGHTS, err);
 	if (result == SD_OK)
-		result = move_new(p, SD_PUBLISH_WEIGHTS, err);
-	if (result == SD_OK)
 		result = move_new(p, SD_PUBLISH_SIDE, err);
+	if (result == SD_OK)
+		result = move_new(p, SD_PUBLISH_WEIGHTS, err);
 	if (result == SD_OK)
 		result = move_new(p, SD_PUBLISH_ENTRY, err);
 	if (result != SD_OK)
