@@ -29,12 +29,12 @@ enum mode {
 
 /* A target of the current record: the run of bytes that it takes next. */
 struct cursor {
-	uint64_t from;  /* in the record */
-	uint64_t to;    /* in the file */
-	uint64_t left;  /* of the run */
-	uint64_t run;   /* length of every run */
+	uint64_t from; /* in the record */
+	uint64_t to;   /* in the file */
+	uint64_t left; /* of the run */
+	uint64_t run;  /* length of every run */
 	uint32_t file;
-	uint32_t outer; /* dimensions that runs are repeated over, outermost first */
+	uint32_t outer;                  /* dimensions that runs are repeated over, outermost first */
 	struct sd_dim dim[SD_MOVE_RANK]; /* in bytes */
 	uint64_t index[SD_MOVE_RANK];
 };
@@ -62,7 +62,7 @@ struct pack {
 	uint32_t record;        /* that is coming, or SD_NO_RECORD */
 	uint64_t position;      /* in it */
 	struct cursor *cursors;
-	struct cursor **heap;   /* of cursors, the one that begins first on top */
+	struct cursor **heap; /* of cursors, the one that begins first on top */
 	size_t ncursors, cursors_room;
 	uint64_t in, out;
 	struct writer writer;
@@ -430,7 +430,8 @@ static enum sd_result list_files(struct pack *p, size_t *count, struct sd_error 
 			 layout->nfiles == 1 ? SD_PUBLISH_ENTRY : SD_PUBLISH_WEIGHTS);
 	for (size_t i = 0; i < p->m->nside && p->options->layout.directory; i++) {
 		if (sd_checkpoint_role(p->m->side[i].name) != SD_ROLE_SIDE || strchr(p->m->side[i].name, '/'))
-			return sd_fail(err, SD_INPUT, "the stream has a side file named %s, which is no side file's name",
+			return sd_fail(err, SD_INPUT,
+				       "the stream has a side file named %s, which is no side file's name",
 				       p->m->side[i].name);
 		add_file(p, count, p->m->side[i].name, p->m->side[i].size, SD_PUBLISH_SIDE);
 	}

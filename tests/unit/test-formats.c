@@ -24,10 +24,20 @@ Test(safetensors, reads_tensors_in_the_order_of_their_bytes)
 	struct sd_safetensors st;
 	struct sd_error err;
 
-	cr_assert_eq(parse("{\"b\":" T("F32", "2,2", "3,19") ",\"e2\":" T("I64", "0", "3,3") ",\"__metadata__\":{\"k\":\"v\"},\"a\":" T(
-				   "U8", "3", "0,3") ",\"e1\":" T("I64", "5,0", "3,3") ",\"s\":" T("F16", "", "19,21") "}   ",
-			   21, &st, &err),
-		     SD_OK, "%s", err.text);
+	cr_assert_eq(
+		parse(
+			"{\"b\":" T("F32", "2,2", "3,19") ",\"e2\":" T(
+				"I64", "0",
+				"3,3") ",\"__metadata__\":{\"k\":\"v\"},\"a\":" T("U8", "3",
+										  "0,3") ",\"e1\":" T("I64", "5,0",
+												      "3,3") ",\"s\""
+													     ":" T("F1"
+														   "6",
+														   "",
+														   "19,"
+														   "21") "}   ",
+			21, &st, &err),
+		SD_OK, "%s", err.text);
 	cr_assert_eq(st.ntensors, 5);
 	cr_assert_str_eq(st.tensors[0].name, "a");
 	cr_assert_str_eq(st.tensors[1].name, "e2");
@@ -71,7 +81,8 @@ Test(safetensors, refuses_what_is_not_as_it_must_be)
 		{"{\"a\":" T("F64", "2305843009213693952", "0,0") "}", 0, "no possible size"},
 		{"{\"a\":" T("U8", "1", "1,0") "}", 1, "don't fit"},
 		{"{\"a\":" T("U8", "1", "1,2") "}", 2, "the first tensor, a, begins at byte 1"},
-		{"{\"a\":" T("U8", "2", "0,2") ",\"b\":" T("U8", "2", "3,5") "}", 5, "a hole of 1 bytes between a and b"},
+		{"{\"a\":" T("U8", "2", "0,2") ",\"b\":" T("U8", "2", "3,5") "}", 5,
+		 "a hole of 1 bytes between a and b"},
 		{"{\"a\":" T("U8", "2", "0,2") ",\"b\":" T("U8", "2", "1,3") "}", 3, "a and b overlap at byte 1"},
 		{"{\"a\":" T("U8", "2", "0,2") "}", 1, "truncated"},
 		{"{\"a\":" T("U8", "2", "0,2") "}", 3, "1 bytes too many"},
@@ -125,9 +136,8 @@ Test(safetensors, rank_is_limited)
 /* A header as the library writes it, read and written again. */
 Test(safetensors, writes_what_the_library_writes)
 {
-	static const char header[] =
-		"{\"__metadata__\":{\"format\":\"pt\"},\"z\":" T("I64", "1", "0,8") ",\"b\":" T("BF16", "2,1", "8,12") ",\"é\\n\":" T(
-			"BF16", "0,3", "12,12") ",\"a\":" T("BOOL", "", "12,13") "}";
+	static const char header[] = "{\"__metadata__\":{\"format\":\"pt\"},\"z\":" T("I64", "1", "0,8") ",\"b\":" T(
+		"BF16", "2,1", "8,12") ",\"é\\n\":" T("BF16", "0,3", "12,12") ",\"a\":" T("BOOL", "", "12,13") "}";
 	struct sd_safetensors st;
 	struct sd_error err;
 	char *again;
@@ -141,7 +151,8 @@ Test(safetensors, writes_what_the_library_writes)
 		st.tensors[i - 1] = t;
 	}
 	qsort(st.tensors, st.ntensors, sizeof *st.tensors, sd_safetensors_order);
-	cr_assert_eq(sd_safetensors_header(st.tensors, st.ntensors, st.metadata, st.nmetadata, &again, &length, &err), SD_OK);
+	cr_assert_eq(sd_safetensors_header(st.tensors, st.ntensors, st.metadata, st.nmetadata, &again, &length, &err),
+		     SD_OK);
 	cr_assert_eq(length % 8, 0);
 	cr_assert_eq(sd_safetensors_length((const unsigned char *)again), length - 8);
 	cr_assert_eq(memcmp(again + 8, header, strlen(header)), 0, "%.*s", (int)length - 8, again + 8);
@@ -160,8 +171,9 @@ static enum sd_result parse_index(const char *json, struct sd_index *index, stru
 /* The form of json.dumps(..., indent=2, sort_keys=True). */
 Test(index, is_read_and_written_as_transformers_does)
 {
-	static const char json[] = "{\n  \"metadata\": {\n    \"total_parameters\": 7,\n    \"total_size\": 14\n  },\n"
-				   "  \"weight_map\": {\n    \"a.10\": \"x\",\n    \"a.9\": \"y\",\n    \"\\u00fc\": \"x\"\n  }\n}\n";
+	static const char json[] =
+		"{\n  \"metadata\": {\n    \"total_parameters\": 7,\n    \"total_size\": 14\n  },\n"
+		"  \"weight_map\": {\n    \"a.10\": \"x\",\n    \"a.9\": \"y\",\n    \"\\u00fc\": \"x\"\n  }\n}\n";
 	struct sd_index index;
 	struct sd_error err;
 	char *again;
@@ -252,12 +264,14 @@ Test(layout, one_file_has_no_index_and_bytewise_order)
 	cr_assert_eq(layout.nfiles, 1);
 	cr_assert_null(layout.index);
 	cr_assert_eq(layout.places[1].offset, layout.files[0].header_length + 4);
-	cr_assert(strstr(layout.files[0].header + 8, "{\"__metadata__\":{\"a\":\"b\",\"format\":\"x\",\"zz\":\"1\"},\"l.10\""));
+	cr_assert(strstr(layout.files[0].header + 8,
+			 "{\"__metadata__\":{\"a\":\"b\",\"format\":\"x\",\"zz\":\"1\"},\"l.10\""));
 	sd_layout_free(&layout);
 	sd_manifest_free(m);
 }
 
-/* A manifest of two records, k0 and k1, whose targets t0 and t1 are both pieces of t, and what the layout says of it. */
+/* A manifest of two records, k0 and k1, whose targets t0 and t1 are both pieces of t, and what the layout says of it.
+ */
 static void expect_refusal(void (*change)(struct sd_manifest *m), const char *why)
 {
 	static const uint64_t half[] = {2, 3}, whole[] = {4, 3};
@@ -272,7 +286,8 @@ static void expect_refusal(void (*change)(struct sd_manifest *m), const char *wh
 	enum sd_result result;
 
 	for (uint32_t i = 0; i < 2; i++) {
-		const struct sd_record record = {.key = i ? "k1" : "k0", .shape = half, .rank = 2, .bytes = 12, .dtype = SD_BF16};
+		const struct sd_record record = {
+			.key = i ? "k1" : "k0", .shape = half, .rank = 2, .bytes = 12, .dtype = SD_BF16};
 		const struct sd_target target = {
 			.name = "t", .shape = whole, .rank = 2, .move = &moves[i], .record = i, .dtype = SD_BF16};
 

@@ -104,8 +104,8 @@ static void place(const struct sd_move *move, const unsigned char *source, unsig
 enum { EXPERTS = 3, ROWS_MAX = 40, COLUMNS_MAX = 400 };
 
 /*
- * experts [E, R, C] from a record for each expert and half: [e, :, c0:c1]; and each record goes, as a whole and as its upper
- * rows, into tensors of its own too, so that one byte has several places.
+ * experts [E, R, C] from a record for each expert and half: [e, :, c0:c1]; and each record goes, as a whole and as its
+ * upper rows, into tensors of its own too, so that one byte has several places.
  */
 static void round_trip(uint64_t rows, uint64_t columns, uint64_t cut, enum sd_dtype dtype)
 {
@@ -127,10 +127,19 @@ static void round_trip(uint64_t rows, uint64_t columns, uint64_t cut, enum sd_dt
 	for (uint32_t i = 0; i < 2 * EXPERTS; i++) {
 		uint64_t width = i % 2 ? columns - cut : cut;
 		struct sd_record record = {.key = names[i][0], .shape = shapes[i], .rank = 2, .dtype = (uint8_t)dtype};
-		struct sd_target piece = {.name = "experts", .shape = whole, .move = &moves[i], .rank = 3, .record = i,
+		struct sd_target piece = {.name = "experts",
+					  .shape = whole,
+					  .move = &moves[i],
+					  .rank = 3,
+					  .record = i,
 					  .dtype = (uint8_t)dtype};
-		struct sd_target copy = {.name = names[i][0], .shape = shapes[i], .rank = 2, .record = i, .dtype = (uint8_t)dtype};
-		struct sd_target top = {.name = names[i][1], .shape = upper_shapes[i], .move = &uppers[i], .rank = 2, .record = i,
+		struct sd_target copy = {
+			.name = names[i][0], .shape = shapes[i], .rank = 2, .record = i, .dtype = (uint8_t)dtype};
+		struct sd_target top = {.name = names[i][1],
+					.shape = upper_shapes[i],
+					.move = &uppers[i],
+					.rank = 2,
+					.record = i,
 					.dtype = (uint8_t)dtype};
 
 		snprintf(names[i][0], sizeof names[i][0], "half.%u", i);
@@ -139,7 +148,8 @@ static void round_trip(uint64_t rows, uint64_t columns, uint64_t cut, enum sd_dt
 		shapes[i][1] = width;
 		upper_shapes[i][0] = (rows + 1) / 2;
 		upper_shapes[i][1] = width;
-		moves[i] = (struct sd_move){0, i / 2 * rows * columns + (i % 2 ? cut : 0), 2, {{rows, width, columns}, {width, 1, 1}}};
+		moves[i] = (struct sd_move){
+			0, i / 2 * rows * columns + (i % 2 ? cut : 0), 2, {{rows, width, columns}, {width, 1, 1}}};
 		upper.dim[0].size = upper_shapes[i][0] * width;
 		uppers[i] = upper;
 		record.bytes = rows * width * element;
@@ -168,7 +178,8 @@ static void round_trip(uint64_t rows, uint64_t columns, uint64_t cut, enum sd_dt
 		if (strcmp(t->name, "experts") == 0)
 			cr_assert_eq(memcmp(at, expected, size), 0);
 		else
-			cr_assert_eq(memcmp(at, data[t->record], t->shape[0] * t->shape[1] * element), 0, "%s", t->name);
+			cr_assert_eq(memcmp(at, data[t->record], t->shape[0] * t->shape[1] * element), 0, "%s",
+				     t->name);
 	}
 	free(file);
 	sd_layout_free(&layout);
