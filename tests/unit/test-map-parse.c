@@ -143,6 +143,8 @@ Test(map_parse, scales)
 		"t.map:3: the axes of a scale are those of its weight, each by its block: i~128");
 	refused("stage s\n a + s -> b : fp8\n",
 		"t.map:3: the weight and its scale need axis lists, e.g. [o i] and [o~128 i~128]");
+	refused("stage s\n a [o i] + s.{x} [o~128] -> b [o i] : fp8\n",
+		"t.map:3: hole {x} of the scale is not in the weight's key");
 	taken("stage s\n a [o i] + s [o~128 i~128] -> b [o i] BF16 : fp8\n");
 }
 
