@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* sd-transpose: carries out pending steps, reorderings and casts, on the CPU or a GPU. */
+/* sd-transpose: carries out pending steps, reorderings, casts and block scales, on the CPU or a GPU. */
 #include "base/text.h"
 #include "stream/carry.h"
 #include "tools/tool.h"
