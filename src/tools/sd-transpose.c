@@ -10,8 +10,8 @@
 #include <string.h>
 
 static const char usage[] = "Usage: sd-transpose [OPTION]...\n"
-			    "Carry out the pending steps of a stream, reorderings and casts, from standard\n"
-			    "input to standard output. What has none passes untouched.\n"
+			    "Carry out the pending steps of a stream, reorderings, casts and block scales,\n"
+	"from standard input to standard output. What has none passes untouched.\n"
 			    "\n"
 			    "      --device=DEVICE  cpu, cuda or cuda:N (GPU number N), or auto: a GPU if there\n"
 			    "                       is one, else the CPU (the default)\n"
