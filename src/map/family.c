@@ -2,7 +2,6 @@
 /* Groups that number the same things. */
 #include "map/family.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -21,6 +20,13 @@ static bool is_stacked(const struct rule *rule, uint32_t hole, int from)
 	return false;
 }
 
+static size_t put(char *at, const char *text, size_t length)
+{
+	if (length)
+		memcpy(at, text, length);
+	return length;
+}
+
 /* "E,;L=3;a=model.;": what the members of a family share. */
 static char *family_name(struct planner *p, const struct rule *rule, const struct values *values)
 {
@@ -30,15 +36,14 @@ static char *family_name(struct planner *p, const struct rule *rule, const struc
 	for (uint32_t h = 0; h < rule->holes.n; h++)
 		length += strlen(rule->holes.hole[h].name) + values->value[h].length + 2;
 	name = sd_arena_alloc(&p->out->arena, length);
-	if (!name)
-		return NULL;
-	for (uint32_t h = 0; h < rule->holes.n; h++) {
-		const struct value *value = &values->value[h];
+	for (uint32_t h = 0; name && h < rule->holes.n; h++) {
 		bool stacked = is_stacked(rule, h, p->from);
 
-		used += (size_t)snprintf(name + used, length - used, "%s%c%.*s;", rule->holes.hole[h].name,
-					 stacked ? ',' : '=', stacked ? 0 : (int)value->length,
-					 stacked ? "" : value->text);
+		used += put(name + used, rule->holes.hole[h].name, strlen(rule->holes.hole[h].name));
+		used += put(name + used, stacked ? "," : "=", 1);
+		if (!stacked)
+			used += put(name + used, values->value[h].text, values->value[h].length);
+		used += put(name + used, ";", 1);
 	}
 	return name;
 }

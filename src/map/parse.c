@@ -274,12 +274,16 @@ static enum sd_result parse_pattern(struct parser *p, const char *text, int side
 				return fail(p, "hole {%s} stands twice in one pattern", holes->hole[e->number].name);
 			at = end + 1;
 		} else {
-			e->kind = LITERAL;
-			e->text = at++;
+			const char *start = at++;
+
 			while (*at && *at != '{' && !(at[0] == '$' && at[1] == '{'))
 				at++;
-			e->length = (size_t)(at - e->text);
-			if (memchr(e->text, '}', e->length))
+			e->kind = LITERAL;
+			e->length = (size_t)(at - start);
+			e->text = sd_arena_text(&p->map->arena, start, e->length);
+			if (!e->text)
+				return sd_fail_memory(p->err);
+			if (strchr(e->text, '}'))
 				return fail(p, "a } that closes nothing");
 		}
 		pattern->n++;
@@ -903,6 +907,8 @@ enum sd_result sd_map_parse(const char *file, const char *text, struct sd_map_li
 	result = made->file ? read_file(p, text) : sd_fail_memory(err);
 	for (uint32_t i = 0; result == SD_OK && i < made->nstages; i++)
 		result = sd_map_check_stage(made, &made->stages[i], err);
+	if (result == SD_OK)
+		result = sd_map_check_overlap(made, err);
 	free(p);
 	if (result == SD_OK)
 		*map = made;

@@ -11,12 +11,11 @@ void sd_scratch_free(struct scratch *scratch)
 	*scratch = (struct scratch){0};
 }
 
-static uint8_t *scratch_room(struct scratch *scratch, size_t rows, size_t columns)
+static void *scratch_room(struct scratch *scratch, size_t bytes)
 {
-	size_t bytes;
-	uint8_t *room;
+	void *room;
 
-	if (__builtin_mul_overflow(rows, columns, &bytes) || scratch->size == SIZE_MAX)
+	if (scratch->size == SIZE_MAX)
 		return NULL;
 	if (bytes > scratch->size) {
 		room = realloc(scratch->room, bytes);
@@ -30,22 +29,34 @@ static uint8_t *scratch_room(struct scratch *scratch, size_t rows, size_t column
 	return scratch->room;
 }
 
-static size_t word_length(const struct hole *hole, int side, uint32_t word)
+static void add_print(struct fingerprint *print, const char *text, size_t length)
 {
-	return strlen(hole->words[side][word]);
+	for (size_t i = 2; i < length; i++) {
+		uint32_t hash = ((uint32_t)(unsigned char)text[i - 2] << 16 | (uint32_t)(unsigned char)text[i - 1] << 8 |
+				 (uint32_t)(unsigned char)text[i]) * UINT32_C(2654435761) >> 24;
+
+		print->bits[hash / 64] |= UINT64_C(1) << hash % 64;
+	}
+}
+
+struct fingerprint sd_pattern_print(const char *name, size_t length)
+{
+	struct fingerprint print = {0};
+
+	add_print(&print, name, length);
+	return print;
 }
 
 void sd_pattern_finish(struct pattern *pattern, const struct holes *holes)
 {
 	pattern->shortest = 0;
-	pattern->middle = NULL;
+	pattern->print = (struct fingerprint){0};
 	for (uint32_t i = 0; i < pattern->n; i++) {
 		const struct element *e = &pattern->elements[i];
 
 		if (e->kind == LITERAL) {
 			pattern->shortest += e->length;
-			if (!pattern->middle || e->length > pattern->middle->length)
-				pattern->middle = e;
+			add_print(&pattern->print, e->text, e->length);
 		} else if (e->kind == HOLE && holes->hole[e->number].kind <= HOLE_WORD) {
 			pattern->shortest++;
 		}
@@ -102,10 +113,7 @@ static bool may_match(const struct pattern *p, const char *name, size_t length)
 		return true;
 	if (first->kind == LITERAL && memcmp(name, first->text, first->length) != 0)
 		return false;
-	if (last->kind == LITERAL && memcmp(name + length - last->length, last->text, last->length) != 0)
-		return false;
-	return !p->middle || p->middle == first || p->middle == last ||
-	       memmem(name, length, p->middle->text, p->middle->length) != NULL;
+	return last->kind != LITERAL || memcmp(name + length - last->length, last->text, last->length) == 0;
 }
 
 static bool fits(enum hole_kind kind, char c)
@@ -113,39 +121,84 @@ static bool fits(enum hole_kind kind, char c)
 	return kind == HOLE_NUMBER ? c >= '0' && c <= '9' : kind == HOLE_WORD ? c != '.' : true;
 }
 
-static bool stands_at(const char *name, size_t length, size_t at, const char *text, size_t n)
+/* From which places of the name an element and those behind it match the rest: at[first] to at[end - 1] say it, no other does. */
+struct row {
+	uint8_t *at;
+	size_t first, end;
+};
+
+static bool is_set(const struct row *row, size_t place)
 {
-	return n <= length - at && memcmp(name + at, text, n) == 0;
+	return place >= row->first && place < row->end && row->at[place];
 }
 
-/* One row of the table: from which places of the name the elements from e on match the rest, given that for those behind e. */
+/* Leaves no zeros at the two ends, so that later rows have less to look at. */
+static void trim(struct row *row)
+{
+	while (row->first < row->end && !row->at[row->first])
+		row->first++;
+	while (row->first < row->end && !row->at[row->end - 1])
+		row->end--;
+}
+
+/* Marks the places from which one of the words leads to a place behind it. */
+static void fill_words(const char *const *words, uint32_t n, const char *name, struct row *row, const struct row *behind)
+{
+	size_t longest = 0;
+
+	for (uint32_t w = 0; w < n; w++)
+		longest = strlen(words[w]) > longest ? strlen(words[w]) : longest;
+	row->first = behind->first > longest ? behind->first - longest : 0;
+	row->end = behind->end;
+	memset(row->at + row->first, 0, row->end - row->first);
+	for (uint32_t w = 0; w < n; w++) {
+		size_t length = strlen(words[w]);
+
+		for (size_t at = behind->first > length ? behind->first : length; at < behind->end; at++)
+			if (behind->at[at] && memcmp(name + at - length, words[w], length) == 0)
+				row->at[at - length] = 1;
+	}
+	trim(row);
+}
+
+/* The same for a hole of some kind of characters; from the right, because it can go on. */
+static void fill_run(enum hole_kind kind, const char *name, struct row *row, const struct row *behind)
+{
+	bool inside = false;
+
+	row->first = row->end = behind->end - 1;
+	if (kind == HOLE_ANY) {
+		row->first = 0;
+		row->end = behind->end;
+		memset(row->at, 1, row->end);
+		return;
+	}
+	while (row->first > 0 && (inside || row->first > behind->first - (behind->first > 0))) {
+		size_t at = row->first - 1;
+
+		inside = fits(kind, name[at]) && (inside || is_set(behind, at + 1));
+		row->at[at] = inside;
+		row->first = at;
+	}
+	trim(row);
+}
+
 static void fill_row(const struct element *e, const struct holes *holes, int side, const char *const *texts, const char *name,
-		     size_t length, uint8_t *row, const uint8_t *behind)
+		     struct row *row, const struct row *behind)
 {
 	const struct hole *hole = e->kind == HOLE ? &holes->hole[e->number] : NULL;
-	const char *text = e->kind == TEXT ? texts[e->number] : e->text;
-	size_t n = e->kind == LITERAL ? e->length : e->kind == TEXT ? strlen(text) : 0;
-	bool inside = false; /* a hole that is open here can end further right */
 
-	for (size_t at = length + 1; at-- > 0;) {
-		row[at] = 0;
-		if (!hole) {
-			row[at] = stands_at(name, length, at, text, n) && behind[at + n];
-		} else if (hole->kind == HOLE_CHOICE) {
-			for (uint32_t w = 0; w < hole->nwords && !row[at]; w++) {
-				n = word_length(hole, side, w);
-				row[at] = stands_at(name, length, at, hole->words[side][w], n) && behind[at + n];
-			}
-		} else {
-			inside = at < length && fits(hole->kind, name[at]) && (inside || behind[at + 1]);
-			row[at] = inside || (hole->kind == HOLE_ANY && behind[at]);
-		}
-	}
+	if (!hole)
+		fill_words(e->kind == LITERAL ? &e->text : &texts[e->number], 1, name, row, behind);
+	else if (hole->kind == HOLE_CHOICE)
+		fill_words(hole->words[side], hole->nwords, name, row, behind);
+	else
+		fill_run(hole->kind, name, row, behind);
 }
 
 /* What an element takes at this place, given that the rest can match. */
 static size_t take(const struct element *e, const struct holes *holes, int side, const char *const *texts, const char *name,
-		   size_t length, size_t at, const uint8_t *behind, struct values *values)
+		   size_t length, size_t at, const struct row *behind, struct values *values)
 {
 	const struct hole *hole;
 	struct value *value;
@@ -159,16 +212,16 @@ static size_t take(const struct element *e, const struct holes *holes, int side,
 	value = &values->value[e->number];
 	*value = (struct value){.text = name + at};
 	if (hole->kind == HOLE_CHOICE) {
-		while (!stands_at(name, length, at, hole->words[side][value->word],
-				  word_length(hole, side, value->word)) ||
-		       !behind[at + word_length(hole, side, value->word)])
-			value->word++;
-		value->length = word_length(hole, side, value->word);
-		return value->length;
+		for (;; value->word++) {
+			value->length = strlen(hole->words[side][value->word]);
+			if (value->length <= length - at && is_set(behind, at + value->length) &&
+			    memcmp(name + at, hole->words[side][value->word], value->length) == 0)
+				return value->length;
+		}
 	}
 	while (end < length && fits(hole->kind, name[end]))
 		end++;
-	while (!behind[end])
+	while (!is_set(behind, end))
 		end--;
 	value->length = end - at;
 	return value->length;
@@ -177,24 +230,28 @@ static size_t take(const struct element *e, const struct holes *holes, int side,
 bool sd_pattern_match(const struct pattern *pattern, const struct holes *holes, const char *const *texts, const char *name,
 		      size_t length, struct scratch *scratch, struct values *values)
 {
-	size_t columns = length + 1, at = 0;
-	uint8_t *table;
+	size_t columns = length + 1, rows = (size_t)pattern->n + 1, bytes, at = 0;
+	struct row *row;
 
-	if (!may_match(pattern, name, length))
+	if (!may_match(pattern, name, length) || __builtin_mul_overflow(rows, columns + sizeof(*row), &bytes))
 		return false;
-	table = scratch_room(scratch, (size_t)pattern->n + 1, columns);
-	if (!table)
+	row = scratch_room(scratch, bytes);
+	if (!row)
 		return false;
-	memset(table + pattern->n * columns, 0, length);
-	table[pattern->n * columns + length] = 1;
-	for (uint32_t i = pattern->n; i-- > 0;)
-		fill_row(&pattern->elements[i], holes, pattern->side, texts, name, length, table + i * columns,
-			 table + (i + 1) * columns);
-	if (!table[0])
+	for (uint32_t i = 0; i < rows; i++)
+		row[i].at = (uint8_t *)(row + rows) + i * columns;
+	row[pattern->n].first = length;
+	row[pattern->n].end = length + 1;
+	row[pattern->n].at[length] = 1;
+	for (uint32_t i = pattern->n; i-- > 0;) {
+		fill_row(&pattern->elements[i], holes, pattern->side, texts, name, &row[i], &row[i + 1]);
+		if (row[i].first == row[i].end)
+			return false;
+	}
+	if (!is_set(&row[0], 0))
 		return false;
 	for (uint32_t i = 0; i < pattern->n; i++)
-		at += take(&pattern->elements[i], holes, pattern->side, texts, name, length, at,
-			   table + (i + 1) * columns, values);
+		at += take(&pattern->elements[i], holes, pattern->side, texts, name, length, at, &row[i + 1], values);
 	return true;
 }
 

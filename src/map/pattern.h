@@ -30,6 +30,14 @@ struct holes {
 	uint32_t n;
 };
 
+/*
+ * What a text is made of, for a quick no: a bit for each run of three characters, by its hash. A pattern can match only names
+ * that have all its bits.
+ */
+struct fingerprint {
+	uint64_t bits[4];
+};
+
 enum element_kind { LITERAL, HOLE, TEXT };
 
 struct element {
@@ -45,7 +53,7 @@ struct pattern {
 	struct element *elements;
 	uint32_t n;
 	size_t shortest; /* length that every match has at least */
-	const struct element *middle; /* the longest literal, or NULL */
+	struct fingerprint print;
 };
 
 /* What a hole holds after a match. */
@@ -61,11 +69,24 @@ struct values {
 
 /* Room that matching needs, kept from one to the next; {0} at first. */
 struct scratch {
-	uint8_t *room;
+	void *room;
 	size_t size;
 };
 
 void sd_scratch_free(struct scratch *scratch);
+
+/* The fingerprint of a name. */
+struct fingerprint sd_pattern_print(const char *name, size_t length);
+
+/* False where the pattern cannot match a name with this fingerprint. */
+static inline bool sd_pattern_may_match(const struct pattern *pattern, const struct fingerprint *name)
+{
+	uint64_t lacking = 0;
+
+	for (int i = 0; i < 4; i++)
+		lacking |= pattern->print.bits[i] & ~name->bits[i];
+	return lacking == 0;
+}
 
 /*
  * Whether the whole name matches; fills values for the holes of the pattern (texts point into name). Holes take as much as

@@ -25,6 +25,7 @@ struct tensor {
 	uint32_t first, last; /* pieces */
 	uint8_t dtype;
 	bool taken; /* by some rule, so far */
+	struct fingerprint print; /* of the name */
 };
 
 struct planner {
@@ -48,6 +49,9 @@ struct planner {
 
 /* The key of the record that a tensor comes from: what the user knows it by. */
 const char *sd_planner_source(const struct planner *p, const struct tensor *t);
+
+/* Gives a tensor a name. */
+void sd_planner_name(struct tensor *t, const char *name);
 
 /* Appends a tensor with all pieces of another. */
 SD_UNUSED_RESULT enum sd_result sd_planner_add(struct planner *p, const struct tensor *t);

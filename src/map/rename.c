@@ -14,6 +14,12 @@ const char *sd_planner_source(const struct planner *p, const struct tensor *t)
 	return t->first == NONE ? t->name : p->in->records[p->pieces[t->first].record].key;
 }
 
+void sd_planner_name(struct tensor *t, const char *name)
+{
+	t->name = name;
+	t->print = sd_pattern_print(name, strlen(name));
+}
+
 enum sd_result sd_planner_add(struct planner *p, const struct tensor *t)
 {
 	if (p->ntensors == NONE || !sd_array_grow(&p->tensors, p->ntensors, &p->tensors_room, sizeof(*p->tensors)))
@@ -69,9 +75,10 @@ static enum sd_result read_manifest(struct planner *p)
 		if (number == SD_NO_NAME) {
 			result = sd_fail_memory(p->err);
 		} else if (number == p->ntensors) {
-			struct tensor t = {.name = target->name, .shape = target->shape, .rank = target->rank,
+			struct tensor t = {.shape = target->shape, .rank = target->rank,
 					   .labels = target->labels, .first = NONE, .last = NONE, .dtype = target->dtype};
 
+			sd_planner_name(&t, target->name);
 			result = sd_planner_add(p, &t);
 		} else if (!target->move || !p->pieces[p->tensors[number].first].move) {
 			result = sd_fail(p->err, SD_INPUT, "%s comes twice, from %s and %s", target->name,

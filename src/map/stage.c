@@ -64,7 +64,7 @@ enum fit sd_planner_fit(struct planner *p, const struct stage *stage, const stru
 	const struct side *side = &rule->side[p->from];
 	axis_sizes sizes;
 
-	if ((side->dtype && side->dtype != t->dtype) ||
+	if (!sd_pattern_may_match(&side->key, &t->print) || (side->dtype && side->dtype != t->dtype) ||
 	    !sd_pattern_match(&side->key, &rule->holes, p->texts, t->name, strlen(t->name), &p->scratch, values) ||
 	    is_excepted(p, rule, t, values))
 		return NO_MATCH;
@@ -216,22 +216,26 @@ static enum sd_result write_numbers(struct work *w, const struct rule *rule, str
 	return SD_OK;
 }
 
-/* What one rule makes of its part of the tensor. */
-static enum sd_result apply(struct work *w, const struct rule *rule, uint32_t number, uint32_t tensor, uint32_t scale)
+/* What one rule makes of its part of the tensor. values: the holes of the key, where they are known already. */
+static enum sd_result apply(struct work *w, const struct rule *rule, uint32_t number, uint32_t tensor, uint32_t scale,
+			    struct values *values)
 {
 	struct planner *p = w->p;
 	const struct tensor *t = &w->before[tensor];
 	const struct side *side = &rule->side[p->from];
 	struct member member = {.tensor = tensor, .rule = number, .scale = scale, .family = NONE};
-	struct values values;
+	struct values own;
 	axis_sizes sizes;
 
-	if (!sd_pattern_match(&side->key, &rule->holes, p->texts, t->name, strlen(t->name), &p->scratch, &values))
-		return sd_fail_memory(p->err);
-	if (read_numbers(w, rule, &values, &member) != SD_OK)
+	if (!values) {
+		values = &own;
+		if (!sd_pattern_match(&side->key, &rule->holes, p->texts, t->name, strlen(t->name), &p->scratch, values))
+			return sd_fail_memory(p->err);
+	}
+	if (read_numbers(w, rule, values, &member) != SD_OK)
 		return p->err->result;
 	if (stacks_here(rule, p->from) &&
-	    sd_family_note(&w->families, p, rule, &member, &values, &member.family) != SD_OK)
+	    sd_family_note(&w->families, p, rule, &member, values, &member.family) != SD_OK)
 		return p->err->result;
 	if (side->axes.text) {
 		sd_planner_sizes(p, w->stage, sizes);
@@ -247,7 +251,7 @@ static enum sd_result apply(struct work *w, const struct rule *rule, uint32_t nu
 				return sd_fail(p->err, SD_INPUT, "%s: the shape does not tell %s (%s:%u)", t->name,
 					       p->map->axes.name[rule->stack[i].axis], rule->file, rule->line);
 	}
-	return write_numbers(w, rule, &values, &member, sizes, 0);
+	return write_numbers(w, rule, values, &member, sizes, 0);
 }
 
 /* A key that no rule takes, though one would the other way round. */
@@ -260,7 +264,7 @@ static enum sd_result check_wrong_way(struct work *w, const struct tensor *t)
 		const struct rule *rule = &w->stage->rules[i];
 
 		if (rule->outcome[p->from] != NOT_READ || rule->outcome[!p->from] != MOVE ||
-		    sd_rule_same_names(rule) || !sd_planner_guards(p, rule) ||
+		    !sd_pattern_may_match(&rule->side[p->from].key, &t->print) || sd_rule_same_names(rule) || !sd_planner_guards(p, rule) ||
 		    !sd_pattern_match(&rule->side[p->from].key, &rule->holes, p->texts, t->name, strlen(t->name),
 				      &p->scratch, &ignored))
 			continue;
@@ -299,7 +303,7 @@ static enum sd_result find_rule(struct work *w, const struct tensor *t, uint32_t
 }
 
 /* The rule and all others that have a part of the same tensor. */
-static enum sd_result apply_all(struct work *w, uint32_t number, uint32_t tensor, uint32_t scale)
+static enum sd_result apply_all(struct work *w, uint32_t number, uint32_t tensor, uint32_t scale, struct values *values)
 {
 	int from = w->p->from;
 	bool parts = sd_axes_slot(&w->stage->rules[number].side[from].axes) != NULL;
@@ -309,7 +313,7 @@ static enum sd_result apply_all(struct work *w, uint32_t number, uint32_t tensor
 
 		if (rule->outcome[from] == NOT_READ || (i != number && !parts && rule->direction != COPY))
 			continue;
-		if (apply(w, rule, i, tensor, scale) != SD_OK)
+		if (apply(w, rule, i, tensor, scale, i == number ? values : NULL) != SD_OK)
 			return w->p->err->result;
 	}
 	return SD_OK;
@@ -341,7 +345,7 @@ static enum sd_result take(struct work *w, uint32_t tensor)
 		tell(w, rule, t, NULL, &values);
 		return SD_OK;
 	default:
-		return apply_all(w, number, tensor, scale);
+		return apply_all(w, number, tensor, scale, &values);
 	}
 }
 
