@@ -20,12 +20,10 @@ struct casting {
 	struct sd_error *err;
 };
 
-static bool takes(const struct casting *c, const struct sd_target *t, enum sd_result *result)
+static enum sd_result takes(const struct casting *c, const struct sd_target *t, bool *yes)
 {
-	bool yes = c->include->count == 0;
-
-	*result = yes ? SD_OK : sd_regex_list_search(c->include, t->name, &yes, c->err);
-	return *result == SD_OK && yes;
+	*yes = c->include->count == 0;
+	return *yes ? SD_OK : sd_regex_list_search(c->include, t->name, yes, c->err);
 }
 
 /* The target of X_scale_inv, or NULL. */
@@ -55,10 +53,11 @@ static enum sd_result add_step(struct casting *c, struct sd_target *t, const str
 static enum sd_result cast_one(struct casting *c, struct sd_target *t)
 {
 	const struct sd_step step = {.kind = SD_STEP_CAST, .dtype = (uint16_t)c->dtype, .operand = SD_NO_RECORD};
-	enum sd_result result;
+	bool yes;
+	enum sd_result result = takes(c, t, &yes);
 
-	if (t->dtype == c->dtype || !sd_dtype_is_float(t->dtype) || !takes(c, t, &result))
-		return t->dtype == c->dtype || !sd_dtype_is_float(t->dtype) ? SD_OK : result;
+	if (result != SD_OK || !yes || t->dtype == c->dtype || !sd_dtype_is_float(t->dtype))
+		return result;
 	if (scale_of(c, t))
 		return sd_fail(c->err, SD_INPUT, "%s has scales (%s" SD_SCALE_SUFFIX "); use --dequant=%s", t->name, t->name,
 			       sd_dtype_name(c->dtype));
@@ -98,9 +97,10 @@ static enum sd_result dequant_one(struct casting *c, struct sd_target *t)
 {
 	struct sd_step step = {.kind = SD_STEP_BLOCK_SCALE, .dtype = (uint16_t)c->dtype};
 	const struct sd_target *scale;
-	enum sd_result result;
+	bool yes;
+	enum sd_result result = takes(c, t, &yes);
 
-	if (!takes(c, t, &result))
+	if (result != SD_OK || !yes)
 		return result;
 	scale = scale_of(c, t);
 	if (!scale) {
