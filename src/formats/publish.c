@@ -512,8 +512,8 @@ static enum sd_result move_new(struct sd_publish *p, enum sd_publish_role role, 
 
 /*
  * A checkpoint takes another's place. At no moment is there anything that a reader takes for a checkpoint but the whole
- * old one or the whole new one: the old entry goes first, the new one comes last, and old and new weights never stand
- * side by side.
+ * old one or the whole new one: the old entry goes first, the new one comes last, and between them no old weights stand
+ * beside anything new.
  */
 static enum sd_result end_existing(struct sd_publish *p, struct sd_error *err)
 {
