@@ -440,8 +440,7 @@ static enum sd_result end_file(struct sd_publish *p, struct sd_error *err)
 		return errno == EEXIST && !p->options.force
 			       ? fail_appeared(p, err)
 			       : sd_fail_errno(err, errno, "%s: cannot be put in its place", p->path);
-	result = close_slot(p, &p->slots[0], err);
-	return result == SD_OK ? sync_fd(p, p->place, err) : result;
+	return sync_fd(p, p->place, err);
 }
 
 static enum sd_result end_new_directory(struct sd_publish *p, struct sd_error *err)
