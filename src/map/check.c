@@ -117,6 +117,9 @@ static enum sd_result check_scale(const struct rule *rule, struct sd_error *err)
 		return SD_OK;
 	if (rule->direction != RIGHTWARDS || rule->outcome[LEFT] != MOVE)
 		return fail(rule, "\": fp8\" goes one way: ->");
+	for (uint32_t h = 0; h < rule->holes.n; h++)
+		if (sd_pattern_has(&left->scale->key, h) && !sd_pattern_has(&left->key, h))
+			return fail(rule, "hole {%s} of the scale is not in the weight's key", rule->holes.hole[h].name);
 	if (!left->axes.text || !left->scale->axes.text)
 		return fail(rule, "the weight and its scale need axis lists, e.g. [o i] and [o~128 i~128]");
 	for (uint32_t d = 0; d < left->axes.n; d++)

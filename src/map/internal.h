@@ -177,6 +177,12 @@ struct sd_map {
 SD_UNUSED_RESULT enum sd_result sd_map_check_rule(struct sd_map *map, struct rule *rule, struct sd_error *err);
 SD_UNUSED_RESULT enum sd_result sd_map_check_stage(struct sd_map *map, struct stage *stage, struct sd_error *err);
 
+/*
+ * overlap.c: of two rules of a stage that match one key, the earlier has to be an exception to the later one (it matches
+ * nothing else), and every rule needs keys to take. The error shows such a key.
+ */
+SD_UNUSED_RESULT enum sd_result sd_map_check_overlap(const struct sd_map *map, struct sd_error *err);
+
 /* Whether a rule leaves names as they are: the same pattern on both sides. */
 static inline bool sd_rule_same_names(const struct rule *rule)
 {

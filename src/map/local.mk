@@ -8,6 +8,7 @@ libsd_a_SOURCES += \
 	%D%/join.c \
 	%D%/map.h \
 	%D%/options.c \
+	%D%/overlap.c \
 	%D%/parse.c \
 	%D%/pattern.c %D%/pattern.h \
 	%D%/planner.h \

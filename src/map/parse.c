@@ -907,6 +907,8 @@ enum sd_result sd_map_parse(const char *file, const char *text, struct sd_map_li
 	result = made->file ? read_file(p, text) : sd_fail_memory(err);
 	for (uint32_t i = 0; result == SD_OK && i < made->nstages; i++)
 		result = sd_map_check_stage(made, &made->stages[i], err);
+	if (result == SD_OK)
+		result = sd_map_check_overlap(made, err);
 	free(p);
 	if (result == SD_OK)
 		*map = made;

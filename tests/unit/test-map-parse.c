@@ -101,7 +101,7 @@ Test(map_parse, holes)
 	refused("stage s\n a -> b.{x}\n", "t.map:3: hole {x} is written on the right, and the left does not have it");
 	refused("stage s\n a <-> ${P}b\n", "t.map:3: ${P} is not set");
 	refused("stage s\n a -> drop if {x}\n", "t.map:3: hole {x} of the condition is not in the key");
-	taken("stage s\n a.{x} -> b\n a <- b.{x}\n {x=a|b|}c <-> {x}d\n {x*}.e <-> {x}.f\n");
+	taken("stage s\n a.{x} -> b\n a <- b.{x}\n {x=a|b|}c <-> {x}d\nstage t\n {x*}.e <-> {x}.f\n");
 }
 
 Test(map_parse, axes)
@@ -143,7 +143,29 @@ Test(map_parse, scales)
 		"t.map:3: the axes of a scale are those of its weight, each by its block: i~128");
 	refused("stage s\n a + s -> b : fp8\n",
 		"t.map:3: the weight and its scale need axis lists, e.g. [o i] and [o~128 i~128]");
+	refused("stage s\n a [o i] + s.{x} [o~128] -> b [o i] : fp8\n",
+		"t.map:3: hole {x} of the scale is not in the weight's key");
 	taken("stage s\n a [o i] + s [o~128 i~128] -> b [o i] BF16 : fp8\n");
+}
+
+Test(map_parse, rules_that_overlap)
+{
+	refused("stage s\n {x}.a -> c.{x}\n b.{y} -> d.{y}\n",
+		"t.map:4: \"b.a\" fits this rule and that of line 3, and neither is an exception to the other");
+	refused("stage s\n l.{L}.{x*} <-> m.{L}.{x*}\n l.{x}.w <-> n.{x}.w\n",
+		"t.map:4: \"l.0.w\" fits this rule and that of line 3, and neither is an exception to the other");
+	refused("stage s\n a.{x} <-> c.{x}.y\n b.{x} <-> c.z.{x}\n",
+		"t.map:4: \"c.z.y\" fits this rule and that of line 3, and neither is an exception to the other");
+	refused("stage s\n {x*} -> b.{x*}\n a -> c\n", "t.map:4: no key gets here: rules above take all that a matches");
+	refused("stage s\n {x=a|b} -> c.{x}\n a -> d\n b -> e\n",
+		"t.map:4: no key gets here: rules above take all that a matches");
+	taken("stage s\n a.b -> c\n a.{x} -> d.{x}\n {x*} -> e.{x*}\n");
+	taken("option o p|q\nstage s\n @o=p {x}.a -> c.{x}\n @o=q b.{y} -> d.{y}\n");
+	taken("stage s\n {x}.a F32 -> c.{x}\n b.{y} -> d.{y}\n");
+	taken("stage s\n {x}.a -> drop\n b.{y} -> drop\n");
+	taken("stage one\n {x}.a -> c.{x}\nstage two\n b.{y} -> d.{y}\n");
+	/* What an earlier rule takes is no matter between two later ones. */
+	taken("stage s\n b.a -> c\n {x=b|c}.a -> d.{x}\n b.{y=a|b} -> e.{y}\n");
 }
 
 Test(map_parse, errors_of_a_used_map_name_its_file)
