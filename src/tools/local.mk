@@ -21,5 +21,5 @@ sd_rename_SOURCES = %D%/sd-rename.c %D%/maps.c %D%/maps.h $(tool_sources)
 sd_rename_LDADD = $(tool_libs)
 
 bin_PROGRAMS += sd-transpose
-sd_transpose_SOURCES = %D%/sd-transpose.c $(tool_sources)
+sd_transpose_SOURCES = %D%/sd-transpose.c %D%/carrying.c %D%/carrying.h $(tool_sources)
 sd_transpose_LDADD = $(tool_libs)
