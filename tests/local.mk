@@ -43,6 +43,7 @@ test_scripts = \
 	%D%/compose \
 	%D%/reference \
 	%D%/bad-input \
+	%D%/sources \
 	%D%/publish \
 	%D%/stops \
 	%D%/all-tools \
