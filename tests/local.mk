@@ -39,6 +39,7 @@ test_scripts = \
 	%D%/there-and-back \
 	%D%/compose \
 	%D%/bad-input \
+	%D%/maps \
 	%D%/stops \
 	%D%/all-tools \
 	%D%/man-pages \
