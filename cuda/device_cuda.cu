@@ -13,10 +13,17 @@ extern "C" {
 /* Blocks of a grid: enough to fill any GPU many times over. Each goes on to a tile this much further on. */
 #define BLOCKS 65536
 
+/* A parameter whose address may be taken without a copy for each thread; GPUs before Volta have no such thing. */
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 700
+#define GRID_CONSTANT __grid_constant__
+#else
+#define GRID_CONSTANT
+#endif
+
 /* From and To: the elements as words. A slot is as wide as a target's element. */
 template <typename From, typename To>
 __global__ void __launch_bounds__(SD_GRID_X *SD_GRID_Y)
-	turn(const __grid_constant__ struct sd_grid grid, const From *source, const void *scales, To *target)
+	turn(const GRID_CONSTANT struct sd_grid grid, const From *source, const void *scales, To *target)
 {
 	__shared__ To slots[SD_GRID_SLOTS];
 	__shared__ struct sd_tile tile;

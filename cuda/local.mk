@@ -1,12 +1,10 @@
 # The CUDA device is part of libsd.a. nvcc makes its objects, which need no C++ runtime, so that cc links them.
 libsd_a_SOURCES += %D%/grid.c %D%/grid.h
-EXTRA_DIST += %D%/device_cuda.cu
 if HAVE_CUDA
 libsd_a_SOURCES += %D%/device_cuda.cu
 else
 libsd_a_SOURCES += src/move/device_cuda_absent.c
 endif
-EXTRA_DIST += src/move/device_cuda_absent.c
 
 # Machine code for each generation that this nvcc knows, and PTX for those to come; make CUDA_ARCH=native is quicker to build.
 CUDA_ARCH = all-major

@@ -14,11 +14,14 @@ unit_tests = \
 	%D%/unit/test-convert \
 	%D%/unit/test-cuda-index \
 	%D%/unit/test-device \
+	%D%/unit/test-formats \
+	%D%/unit/test-json \
 	%D%/unit/test-map-edit \
 	%D%/unit/test-map-parse \
 	%D%/unit/test-map-pattern \
 	%D%/unit/test-map-plan \
 	%D%/unit/test-move \
+	%D%/unit/test-pack \
 	%D%/unit/test-shard \
 	%D%/unit/test-stream
 
@@ -38,20 +41,16 @@ test_scripts = \
 	%D%/golden-ways \
 	%D%/there-and-back \
 	%D%/compose \
+	%D%/reference \
 	%D%/bad-input \
 	%D%/maps \
+	%D%/publish \
 	%D%/stops \
 	%D%/all-tools \
 	%D%/man-pages \
 	%D%/run-examples
 TESTS += $(test_scripts)
-EXTRA_DIST += $(test_scripts) %D%/tap.sh %D%/lsan.supp %D%/golden
-
-# Our files against the safetensors library: needs a python3 that has safetensors and numpy.
-EXTRA_DIST += %D%/reference
-check-reference:
-	$(MAKE) check TESTS=tests/reference
-.PHONY: check-reference
+EXTRA_DIST += $(test_scripts) %D%/tap.sh %D%/reference.py %D%/lsan.supp %D%/golden
 
 # All of it again, built with AddressSanitizer and UndefinedBehaviorSanitizer.
 check-sanitize:

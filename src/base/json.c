@@ -148,6 +148,9 @@ enum sd_result sd_json_parse(const char *json, size_t length, sd_json_take take,
 	yajl_handle handle;
 	yajl_status status;
 
+	/* yajl takes overlong forms and encoded surrogates. */
+	if (!sd_text_is_utf8(json, length))
+		return sd_fail(err, SD_INPUT, "bad JSON: not UTF-8");
 	if (lone)
 		return sd_fail(err, SD_INPUT, "bad JSON at byte %zu: half of a surrogate pair", (size_t)(lone - json));
 	handle = yajl_alloc(&callbacks, NULL, &parse);

@@ -23,8 +23,9 @@ enum sd_json_kind {
 };
 
 /*
- * text: keys and strings with their escapes resolved, numbers and words as they are written; not terminated, and valid only
- * during the call. It may hold NUL. depth: how many objects and arrays are around the token; an end has that of its beginning.
+ * text: keys and strings with their escapes resolved, numbers and words as they are written; not terminated, and valid
+ * only during the call. It may hold NUL. depth: how many objects and arrays are around the token; an end has that of
+ * its beginning.
  */
 struct sd_json_token {
 	enum sd_json_kind kind;
@@ -37,8 +38,8 @@ struct sd_json_token {
 typedef enum sd_result (*sd_json_take)(void *user, const struct sd_json_token *token, struct sd_error *err);
 
 /*
- * Gives all tokens of one JSON document to take. Refused with SD_INPUT: what RFC 8259 refuses, what is no UTF-8, surrogates
- * without their other half, too deep nesting. Duplicate keys are the taker's to refuse.
+ * Gives all tokens of one JSON document to take. Refused with SD_INPUT: what RFC 8259 refuses, what is no UTF-8,
+ * surrogates without their other half, too deep nesting. Duplicate keys are the taker's to refuse.
  */
 SD_UNUSED_RESULT enum sd_result sd_json_parse(const char *json, size_t length, sd_json_take take, void *user,
 					      struct sd_error *err);

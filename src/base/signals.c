@@ -4,26 +4,33 @@
 
 #include <signal.h>
 #include <string.h>
+#include <unistd.h>
 
 static const int taken[] = {SIGINT, SIGTERM, SIGHUP, SIGPIPE};
 static volatile sig_atomic_t came;
 
+/*
+ * A signal that comes just before a system call blocks would interrupt nothing: the alarm interrupts again, every second,
+ * until somebody has looked.
+ */
 static void note(int number)
 {
-	came = number;
+	if (number != SIGALRM)
+		came = number;
+	alarm(1);
 }
 
 void sd_signals_take(void)
 {
-	for (size_t i = 0; i < sizeof(taken) / sizeof(*taken); i++) {
-		struct sigaction action, old;
+	struct sigaction action, old;
 
-		memset(&action, 0, sizeof(action));
-		action.sa_handler = note; /* without SA_RESTART: a blocking read must notice */
-		sigemptyset(&action.sa_mask);
+	memset(&action, 0, sizeof(action));
+	action.sa_handler = note; /* without SA_RESTART: a blocking read must notice */
+	sigemptyset(&action.sa_mask);
+	for (size_t i = 0; i < sizeof(taken) / sizeof(*taken); i++)
 		if (sigaction(taken[i], NULL, &old) == 0 && old.sa_handler != SIG_IGN)
 			sigaction(taken[i], &action, NULL);
-	}
+	sigaction(SIGALRM, &action, NULL);
 }
 
 int sd_signals_came(void)

@@ -34,8 +34,8 @@ static bool ends_in(const char *name, const char *end)
 
 enum sd_role sd_checkpoint_role(const char *name)
 {
-	static const char *const weights[] = {".bin", ".pt", ".pth", ".ckpt", ".gguf", ".h5", ".msgpack", ".onnx", ".npz",
-					      ".distcp", ".index.json"};
+	static const char *const weights[] = {".bin",     ".pt",   ".pth", ".ckpt",   ".gguf",      ".h5",
+					      ".msgpack", ".onnx", ".npz", ".distcp", ".index.json"};
 
 	if (name[0] == '.')
 		return SD_ROLE_OTHER;
@@ -62,7 +62,8 @@ static enum sd_result list_name(struct listing *list, const char *name, struct s
 	if (role == SD_ROLE_OTHER)
 		return SD_OK;
 	copy = sd_arena_text(&list->arena, name, strlen(name));
-	if (!copy || !sd_array_grow(&list->names[role], list->count[role], &list->room[role], sizeof(*list->names[role])))
+	if (!copy ||
+	    !sd_array_grow(&list->names[role], list->count[role], &list->room[role], sizeof(*list->names[role])))
 		return sd_fail_memory(err);
 	list->names[role][list->count[role]++] = copy;
 	return SD_OK;
@@ -94,37 +95,46 @@ static void free_listing(struct listing *list)
 	sd_arena_free(&list->arena);
 }
 
-/* A whole regular file, malloc'd. *data is NULL where it is no regular file or larger than limit; *size is set also then. */
+/* A whole file of a known size, malloc'd. */
+static enum sd_result read_open(int fd, size_t size, void **data, struct sd_error *err)
+{
+	enum sd_result result;
+	size_t got = 0;
+
+	*data = malloc(size + 1);
+	if (!*data)
+		return sd_fail_memory(err);
+	result = sd_read_upto(fd, *data, size, &got, err);
+	if (result == SD_OK && got < size)
+		result = sd_fail(err, SD_INPUT, "changed while it was being read");
+	if (result != SD_OK) {
+		free(*data);
+		*data = NULL;
+	}
+	return result;
+}
+
+/* A whole regular file, malloc'd. *data is NULL where it is no regular file or larger than limit; *size is set also
+ * then. */
 static enum sd_result read_whole(const char *path, uint64_t limit, void **data, size_t *size, struct sd_error *err)
 {
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-	enum sd_result result = SD_OK;
+	enum sd_result result;
 	struct stat st;
-	size_t got = 0;
+	int fd;
 
 	*data = NULL;
 	*size = 0;
-	if (fd < 0 || fstat(fd, &st) != 0) {
-		sd_fail_errno(err, errno, "%s", path);
-		if (fd >= 0)
-			close(fd);
-		return SD_IO;
-	}
+	if (stat(path, &st) != 0)
+		return sd_fail_errno(err, errno, "%s", path);
 	*size = (size_t)st.st_size;
-	if (S_ISREG(st.st_mode) && (uint64_t)st.st_size <= limit) {
-		*data = malloc(*size + 1);
-		result = *data ? sd_read_upto(fd, *data, *size, &got, err) : sd_fail_memory(err);
-		if (result == SD_OK && got < *size)
-			result = sd_fail(err, SD_INPUT, "it changed while it was being read");
-		if (result != SD_OK) {
-			free(*data);
-			*data = NULL;
-			if (!err->said)
-				sd_error_at(err, "%s", path);
-		}
-	}
+	if (!S_ISREG(st.st_mode) || (uint64_t)st.st_size > limit)
+		return SD_OK;
+	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	if (fd < 0)
+		return sd_fail_errno(err, errno, "%s", path);
+	result = read_open(fd, *size, data, err);
 	close(fd);
-	return result;
+	return result == SD_OK || err->said ? result : sd_error_at(err, "%s", path);
 }
 
 static enum sd_result path_of(struct sd_manifest *m, const char *dir, const char *name, const char **path,
@@ -180,7 +190,8 @@ static enum sd_result add_weights(struct sd_source *source, const char *dir, con
 	else
 		result = sd_read_upto(fd, first, sizeof(first), &got, err);
 	if (result == SD_OK && got < sizeof(first))
-		result = sd_fail(err, SD_INPUT, "%s is %s: no safetensors file", path, got ? "shorter than 8 bytes" : "empty");
+		result = sd_fail(err, SD_INPUT, "%s is %s: no safetensors file", path,
+				 got ? "shorter than 8 bytes" : "empty");
 	if (result != SD_OK) {
 		close(fd);
 		return result;
@@ -193,8 +204,8 @@ static enum sd_result add_weights(struct sd_source *source, const char *dir, con
 struct indexed {
 	const char *path; /* of the index */
 	struct sd_index index;
-	struct sd_names keys;  /* to entries */
-	const char **files;    /* natural order */
+	struct sd_names keys; /* to entries */
+	const char **files;   /* natural order */
 	size_t nfiles;
 };
 
@@ -208,7 +219,7 @@ static enum sd_result read_index(const char *path, struct indexed *in, struct sd
 	in->path = path;
 	result = read_whole(path, INDEX_MAX, &json, &size, err);
 	if (result == SD_OK && !json)
-		return sd_fail(err, SD_INPUT, "%s is no index: %zu bytes", path, size);
+		return sd_fail(err, SD_INPUT, "%s is no file, or too large for an index (%zu bytes)", path, size);
 	if (result != SD_OK)
 		return result;
 	result = sd_index_parse(json, size, &in->index, err);
@@ -223,7 +234,8 @@ static enum sd_result read_index(const char *path, struct indexed *in, struct sd
 
 		if (sd_names_find(&seen, entry->file) == SD_NO_NAME)
 			in->files[in->nfiles++] = entry->file;
-		if (sd_names_add(&seen, entry->file, 0) == SD_NO_NAME || sd_names_add(&in->keys, entry->key, i) == SD_NO_NAME)
+		if (sd_names_add(&seen, entry->file, 0) == SD_NO_NAME ||
+		    sd_names_add(&in->keys, entry->key, i) == SD_NO_NAME)
 			result = sd_fail_memory(err);
 	}
 	sd_names_free(&seen);
@@ -242,8 +254,8 @@ static enum sd_result check_file(const struct indexed *in, const struct sd_manif
 		if (number == SD_NO_NAME)
 			return sd_fail(err, SD_INPUT, "%s does not name the key %s, which %s has", in->path, key, file);
 		if (strcmp(in->index.entries[number].file, file) != 0)
-			return sd_fail(err, SD_INPUT, "%s says that the key %s is in %s, but it is in %s", in->path, key,
-				       in->index.entries[number].file, file);
+			return sd_fail(err, SD_INPUT, "%s says that the key %s is in %s, but it is in %s", in->path,
+				       key, in->index.entries[number].file, file);
 	}
 	return SD_OK;
 }
@@ -261,7 +273,9 @@ static enum sd_result check_all_there(const struct indexed *in, const struct sd_
 			result = sd_fail_memory(err);
 	for (size_t i = 0; i < in->index.nentries && result == SD_OK; i++)
 		if (sd_names_find(&there, in->index.entries[i].key) == SD_NO_NAME)
-			result = sd_fail(err, SD_INPUT, "%s says that the key %s is in %s, which does not have it (%zu of %zu keys are missing)",
+			result = sd_fail(err, SD_INPUT,
+					 "%s says that the key %s is in %s, which does not have it (%zu of %zu keys "
+					 "are missing)",
 					 in->path, in->index.entries[i].key, in->index.entries[i].file,
 					 in->index.nentries - m->nrecords, in->index.nentries);
 	sd_names_free(&there);
@@ -316,8 +330,47 @@ static enum sd_result choose_index(const struct listing *list, const char **name
 			return SD_OK;
 		}
 	if (count > 1)
-		return sd_fail(err, SD_INPUT, "two indexes, %s and %s, and neither is model.safetensors.index.json", names[0],
-			       names[1]);
+		return sd_fail(err, SD_INPUT, "two indexes, %s and %s, and neither is model.safetensors.index.json",
+			       names[0], names[1]);
+	return SD_OK;
+}
+
+/* ---- without one ---- */
+
+/* Whether a name ends in "-00003-of-00006.safetensors": *stem is what stands before, *total the second number. */
+static bool is_numbered(const char *name, size_t *stem, unsigned long *total)
+{
+	const char *of = strstr(name, "-of-"), *p = of;
+	char *end;
+
+	if (!of || of[4] < '0' || of[4] > '9')
+		return false;
+	*total = strtoul(of + 4, &end, 10);
+	while (p > name && p[-1] >= '0' && p[-1] <= '9')
+		p--;
+	*stem = (size_t)(p - name);
+	return p < of && p > name && p[-1] == '-' && strcmp(end, ".safetensors") == 0;
+}
+
+/* Shards that say how many they are must be that many: without an index nothing else tells that one is missing. */
+static enum sd_result check_numbers(const struct listing *list, struct sd_error *err)
+{
+	const char *const *names = list->names[SD_ROLE_WEIGHTS];
+	size_t count = list->count[SD_ROLE_WEIGHTS], stem, other;
+	unsigned long total, n;
+
+	/* In natural order, those of one stem stand together. */
+	for (size_t i = 0, k; i < count; i = k) {
+		k = i + 1;
+		if (!is_numbered(names[i], &stem, &total))
+			continue;
+		while (k < count && is_numbered(names[k], &other, &n) && n == total && other == stem &&
+		       memcmp(names[i], names[k], stem) == 0)
+			k++;
+		if (k - i != total)
+			return sd_fail(err, SD_INPUT, "%zu of %lu files are there: %s and so on, and no index", k - i,
+				       total, names[i]);
+	}
 	return SD_OK;
 }
 
@@ -327,7 +380,10 @@ static enum sd_result fill(struct sd_source *source, const char *path, const str
 	enum sd_result result = choose_index(list, &index, err);
 
 	if (result == SD_OK && !index && !list->count[SD_ROLE_WEIGHTS])
-		result = sd_fail(err, SD_INPUT, "no checkpoint here: neither *.safetensors nor *.safetensors.index.json");
+		result = sd_fail(err, SD_INPUT,
+				 "no checkpoint here: neither *.safetensors nor *.safetensors.index.json");
+	if (result == SD_OK && !index)
+		result = check_numbers(list, err);
 	if (result != SD_OK)
 		return sd_error_at(err, "%s", path);
 	if (index)

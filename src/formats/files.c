@@ -17,7 +17,7 @@
 
 struct file {
 	const char *path;
-	int fd;           /* -1: not open now */
+	int fd; /* -1: not open now */
 	bool seekable;
 	uint64_t data;    /* where the tensors begin, in a seekable file */
 	struct stat stat; /* when its header was read */
@@ -93,7 +93,8 @@ static enum sd_result go_to(struct files *f, size_t number, struct sd_error *err
 	return check_unchanged(file, err);
 }
 
-static enum sd_result files_next(struct sd_source *source, uint32_t record, struct sd_chunk *chunk, struct sd_error *err)
+static enum sd_result files_next(struct sd_source *source, uint32_t record, struct sd_chunk *chunk,
+				 struct sd_error *err)
 {
 	struct files *f = (struct files *)source;
 	const struct place *place = &f->places[record];
@@ -195,7 +196,8 @@ static enum sd_result read_header(int fd, uint64_t length, char **header, struct
 		filled += got;
 		if (filled < room) {
 			free(buffer);
-			return sd_fail(err, SD_INPUT, "truncated: a header of %" PRIu64 " bytes is announced, %zu are there", length,
+			return sd_fail(err, SD_INPUT,
+				       "truncated: a header of %" PRIu64 " bytes is announced, %zu are there", length,
 				       filled);
 		}
 	}
@@ -210,8 +212,8 @@ static enum sd_result check_length(const struct file *file, uint64_t length, uin
 
 	*after = SD_UNKNOWN_SIZE;
 	if (length > SD_SAFETENSORS_HEADER_MAX)
-		return sd_fail(err, SD_INPUT, "a header of %" PRIu64 " bytes is announced; safetensors allows %u", length,
-			       SD_SAFETENSORS_HEADER_MAX);
+		return sd_fail(err, SD_INPUT, "a header of %" PRIu64 " bytes is announced; safetensors allows %u",
+			       length, SD_SAFETENSORS_HEADER_MAX);
 	if (!file->seekable)
 		return SD_OK;
 	at = lseek(file->fd, 0, SEEK_CUR);
@@ -220,8 +222,8 @@ static enum sd_result check_length(const struct file *file, uint64_t length, uin
 	*after = file->stat.st_size > at ? (uint64_t)(file->stat.st_size - at) : 0;
 	if (length > *after)
 		return sd_fail(err, SD_INPUT,
-			       "truncated, or not a safetensors file: a header of %" PRIu64 " bytes is announced, %" PRIu64
-			       " bytes follow",
+			       "truncated, or not a safetensors file: a header of %" PRIu64
+			       " bytes is announced, %" PRIu64 " bytes follow",
 			       length, *after);
 	return SD_OK;
 }
@@ -239,7 +241,8 @@ static enum sd_result read_file(struct file *file, const unsigned char first[8],
 		return result;
 	if (file->seekable)
 		file->data = (uint64_t)file->stat.st_size - (after - length);
-	result = sd_safetensors_parse(header, (size_t)length, after == SD_UNKNOWN_SIZE ? after : after - length, st, err);
+	result = sd_safetensors_parse(header, (size_t)length, after == SD_UNKNOWN_SIZE ? after : after - length, st,
+				      err);
 	free(header);
 	return result;
 }
@@ -267,7 +270,8 @@ static enum sd_result merge_metadata(struct files *f, const struct sd_safetensor
 	size_t kept = 0;
 
 	if (metadata(st, "DCP_SHARDING_INFO"))
-		return sd_fail(err, SD_INPUT, "sharded by PyTorch DCP: it holds pieces of tensors, not a whole checkpoint");
+		return sd_fail(err, SD_INPUT,
+			       "sharded by PyTorch DCP: it holds pieces of tensors, not a whole checkpoint");
 	if (f->nfiles == 0) {
 		for (size_t i = 0; i < st->nmetadata; i++)
 			if (strncmp(st->metadata[i].key, "DCP_", 4) != 0 && !add_entry(m, &st->metadata[i]))
@@ -291,7 +295,8 @@ static enum sd_result add_tensor(struct files *f, const struct sd_tensor *t, str
 	uint32_t number = sd_names_find(&f->names, t->name);
 
 	if (number != SD_NO_NAME)
-		return sd_fail(err, SD_INPUT, "the key %s is in %s too", t->name, f->files[f->places[number].file].path);
+		return sd_fail(err, SD_INPUT, "the key %s is in %s too", t->name,
+			       f->files[f->places[number].file].path);
 	if (!sd_manifest_add_tensor(m, t->name, t->dtype, t->shape, t->rank) ||
 	    !sd_array_grow(&f->places, f->nplaces, &f->places_room, sizeof(*f->places)))
 		return sd_fail_memory(err);

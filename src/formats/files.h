@@ -9,9 +9,10 @@
 struct sd_source *sd_files_new(void);
 
 /*
- * Adds a file or pipe, whose first 8 bytes have been read: reads and checks its header, adds its tensors to the manifest in the
- * order of the file, and keeps of the manifest's metadata what this file has too. path is for errors and opens the file again
- * where that is needed (no more than 64 are open at a time). fd is taken over, also on failure. Errors name the path.
+ * Adds a file or pipe, whose first 8 bytes have been read: reads and checks its header, adds its tensors to the
+ * manifest in the order of the file, and keeps of the manifest's metadata what this file has too. path is for errors
+ * and opens the file again where that is needed (no more than 64 are open at a time). fd is taken over, also on
+ * failure. Errors name the path.
  */
 SD_UNUSED_RESULT enum sd_result sd_files_add(struct sd_source *files, int fd, const char *path,
 					     const unsigned char first[8], struct sd_error *err);

@@ -14,13 +14,14 @@ struct sd_index_entry {
 
 /* {0} is empty; sd_index_free frees it. */
 struct sd_index {
-	struct sd_arena arena; /* all texts */
+	struct sd_arena arena;          /* all texts */
 	struct sd_index_entry *entries; /* in the order of the file */
 	size_t nentries, room;
 };
 
 /* Reads an index. SD_INPUT, with a line that does not name it, for whatever is not as it must be. */
-SD_UNUSED_RESULT enum sd_result sd_index_parse(const char *json, size_t length, struct sd_index *out, struct sd_error *err);
+SD_UNUSED_RESULT enum sd_result sd_index_parse(const char *json, size_t length, struct sd_index *out,
+					       struct sd_error *err);
 
 void sd_index_free(struct sd_index *index);
 

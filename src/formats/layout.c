@@ -49,7 +49,8 @@ static enum sd_result fail_missing(const struct sd_manifest *m, const struct sd_
 	for (size_t i = 0; i < m->nrecords; i++)
 		missing += m->records[i].state == SD_MISSING;
 	if (missing > 1)
-		return sd_fail(err, SD_INPUT, "%s needs %s, which no source has (%zu keys are missing in all)", t->name, key, missing);
+		return sd_fail(err, SD_INPUT, "%s needs %s, which no source has (%zu keys are missing in all)", t->name,
+			       key, missing);
 	return sd_fail(err, SD_INPUT, "%s needs %s, which no source has", t->name, key);
 }
 
@@ -59,11 +60,13 @@ static enum sd_result check_steps(const struct sd_target *t, struct sd_error *er
 		const struct sd_step *step = &t->steps[i];
 
 		if (step->kind == SD_STEP_CAST)
-			return sd_fail(err, SD_INPUT, "%s has a pending cast to %s: put sd-transpose before sd-pack", t->name,
-				       sd_dtype_name(step->dtype));
+			return sd_fail(err, SD_INPUT, "%s has a pending cast to %s: put sd-transpose before sd-pack",
+				       t->name, sd_dtype_name(step->dtype));
 		if (step->kind == SD_STEP_BLOCK_SCALE)
-			return sd_fail(err, SD_INPUT, "%s has a pending dequantisation: put sd-transpose before sd-pack", t->name);
-		return sd_fail(err, SD_INPUT, "%s has a step of kind %u, which this version does not know", t->name, step->kind);
+			return sd_fail(err, SD_INPUT,
+				       "%s has a pending dequantisation: put sd-transpose before sd-pack", t->name);
+		return sd_fail(err, SD_INPUT, "%s has a step of kind %u, which this version does not know", t->name,
+			       step->kind);
 	}
 	if (sd_target_is_reordered(t))
 		return sd_fail(err, SD_INPUT, "%s has a pending transpose: put sd-transpose before sd-pack", t->name);
@@ -80,8 +83,9 @@ static enum sd_result check_alike(const struct planner *p, const struct sd_targe
 	if (a->dtype == b->dtype && sd_shape_equal(a->shape, a->rank, b->shape, b->rank))
 		return SD_OK;
 	return sd_fail(err, SD_INPUT, "%s would be %s %s from %s, but %s %s from %s", a->name, sd_dtype_name(a->dtype),
-		       sd_shape_text(a->shape, a->rank, x, sizeof(x)), p->m->records[a->record].key, sd_dtype_name(b->dtype),
-		       sd_shape_text(b->shape, b->rank, y, sizeof(y)), p->m->records[b->record].key);
+		       sd_shape_text(a->shape, a->rank, x, sizeof(x)), p->m->records[a->record].key,
+		       sd_dtype_name(b->dtype), sd_shape_text(b->shape, b->rank, y, sizeof(y)),
+		       p->m->records[b->record].key);
 }
 
 static enum sd_result begin_item(struct planner *p, const struct sd_target *t, struct sd_error *err)
@@ -199,13 +203,14 @@ static enum sd_result fail_cover(const struct planner *p, const struct item *ite
 		return sd_fail(err, SD_INPUT, "%s %s is not whole: nothing fills it from element %s on", t->name, shape,
 			       coordinates(t, fault->element, at, sizeof(at)));
 	if (cover == SD_OVERLAP)
-		return sd_fail(err, SD_INPUT, "two sources for %s %s: element %s comes from %s and from %s", t->name, shape,
-			       coordinates(t, fault->element, at, sizeof(at)),
+		return sd_fail(err, SD_INPUT, "two sources for %s %s: element %s comes from %s and from %s", t->name,
+			       shape, coordinates(t, fault->element, at, sizeof(at)),
 			       p->m->records[p->m->targets[targets[fault->first]].record].key,
 			       p->m->records[p->m->targets[targets[fault->second]].record].key);
 	if (cover == SD_COVER_NOMEM)
 		return sd_fail_memory(err);
-	return sd_fail(err, SD_INPUT, "%s %s is cut into its %zu pieces in too many ways for it to be sure that they fill it", t->name,
+	return sd_fail(err, SD_INPUT,
+		       "%s %s is cut into its %zu pieces in too many ways for it to be sure that they fill it", t->name,
 		       shape, item->ntargets);
 }
 
@@ -273,8 +278,9 @@ static enum sd_result choose_shards(struct planner *p, struct sd_error *err)
 		uint64_t bytes = order[i]->bytes;
 
 		if (!sd_add(layout->bytes, bytes, &layout->bytes)) {
+			sd_fail(err, SD_INPUT, "%s makes the checkpoint larger than 2^64 bytes", order[i]->tensor.name);
 			free(order);
-			return sd_fail(err, SD_INPUT, "%s makes the checkpoint larger than 2^64 bytes", order[i]->tensor.name);
+			return SD_INPUT;
 		}
 		if (p->options->directory && i > 0 &&
 		    (filled > p->options->shard_size || bytes > p->options->shard_size - filled)) {
@@ -306,8 +312,8 @@ static enum sd_result fill_files(struct planner *p, struct sd_error *err)
 		struct sd_layout_file *file = &layout->files[k];
 
 		file->name = layout->nfiles == 1 ? "model.safetensors"
-						 : sd_arena_printf(&layout->arena, "model-%05zu-of-%05zu.safetensors", k + 1,
-								   layout->nfiles);
+						 : sd_arena_printf(&layout->arena, "model-%05zu-of-%05zu.safetensors",
+								   k + 1, layout->nfiles);
 		if (!file->name)
 			return sd_fail_memory(err);
 		file->tensors = layout->tensors + sum;
@@ -320,7 +326,8 @@ static enum sd_result fill_files(struct planner *p, struct sd_error *err)
 		file->tensors[file->ntensors++] = p->items[i].tensor;
 	}
 	for (size_t k = 0; k < layout->nfiles; k++)
-		qsort(layout->files[k].tensors, layout->files[k].ntensors, sizeof(struct sd_tensor), sd_safetensors_order);
+		qsort(layout->files[k].tensors, layout->files[k].ntensors, sizeof(struct sd_tensor),
+		      sd_safetensors_order);
 	return SD_OK;
 }
 
@@ -370,12 +377,13 @@ static enum sd_result make_headers(struct planner *p, struct sd_error *err)
 		return sd_fail_memory(err);
 	for (size_t k = 0; k < layout->nfiles; k++) {
 		struct sd_layout_file *file = &layout->files[k];
-		enum sd_result result = sd_safetensors_header(file->tensors, file->ntensors, metadata, count, &file->header,
-							      &file->header_length, err);
+		enum sd_result result = sd_safetensors_header(file->tensors, file->ntensors, metadata, count,
+							      &file->header, &file->header_length, err);
 
 		if (result != SD_OK)
 			return result;
-		if (!sd_add(file->header_length, file->ntensors ? file->tensors[file->ntensors - 1].end : 0, &file->size))
+		if (!sd_add(file->header_length, file->ntensors ? file->tensors[file->ntensors - 1].end : 0,
+			    &file->size))
 			return sd_fail(err, SD_INPUT, "%s would be larger than 2^64 bytes", file->name);
 	}
 	return SD_OK;
@@ -431,7 +439,8 @@ static enum sd_result make_index(struct planner *p, struct sd_error *err)
 				result = sd_fail(err, SD_INPUT, "%s: more than 2^64 elements in all", t->name);
 		}
 	if (result == SD_OK)
-		result = sd_index_write(entries, n, parameters, layout->bytes, &layout->index, &layout->index_length, err);
+		result = sd_index_write(entries, n, parameters, layout->bytes, &layout->index, &layout->index_length,
+					err);
 	free(entries);
 	return result;
 }

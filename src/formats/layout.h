@@ -6,8 +6,8 @@
 #include "formats/safetensors.h"
 
 struct sd_layout_options {
-	bool directory;      /* shards and an index; else one file */
-	uint64_t shard_size; /* bytes of tensors in a file, unless a single one is larger */
+	bool directory;                  /* shards and an index; else one file */
+	uint64_t shard_size;             /* bytes of tensors in a file, unless a single one is larger */
 	const struct sd_entry *metadata; /* added to the manifest's, or in place of its entries */
 	size_t nmetadata;
 };
@@ -34,18 +34,20 @@ struct sd_layout {
 	struct sd_layout_file *files;
 	size_t nfiles;
 	struct sd_layout_place *places; /* of each target whose data is here */
-	char *index; /* the index; NULL for a single file */
+	char *index;                    /* the index; NULL for a single file */
 	size_t index_length;
 	uint64_t bytes;  /* of all tensors */
 	size_t left_out; /* tensors of the manifest whose data is all elsewhere */
 };
 
 /*
- * Lays out what a manifest's targets make. SD_INPUT and a line that says why they make no whole checkpoint: pending steps, data
- * that is missing, tensors that are not filled exactly once. Tensors whose data is all elsewhere are left out. Texts are borrowed from the manifest and the options.
+ * Lays out what a manifest's targets make. SD_INPUT and a line that says why they make no whole checkpoint: pending
+ * steps, data that is missing, tensors that are not filled exactly once. Tensors whose data is all elsewhere are left
+ * out. Texts are borrowed from the manifest and the options.
  */
-SD_UNUSED_RESULT enum sd_result sd_layout_plan(const struct sd_manifest *manifest, const struct sd_layout_options *options,
-					       struct sd_layout *layout, struct sd_error *err);
+SD_UNUSED_RESULT enum sd_result sd_layout_plan(const struct sd_manifest *manifest,
+					       const struct sd_layout_options *options, struct sd_layout *layout,
+					       struct sd_error *err);
 
 /* Frees what a plan, failed ones too, has filled. */
 void sd_layout_free(struct sd_layout *layout);

@@ -28,7 +28,9 @@ static const struct {
 	{"GGUF", 4, "a GGUF file"},
 	{"\x1f\x8b", 2, "compressed by gzip: put gunzip in front"},
 	{"\x28\xb5\x2f\xfd", 4, "compressed by zstd: put zstd -dc in front"},
-	{"\xfd" "7zXZ", 5, "compressed by xz: put xz -dc in front"},
+	{"\xfd"
+	 "7zXZ",
+	 5, "compressed by xz: put xz -dc in front"},
 	{"\x93NUMPY", 6, "a NumPy array"},
 	{"\x89HDF", 4, "an HDF5 file"},
 	{"version ", 8, "a Git LFS pointer: the file itself is still to be fetched by git lfs pull"},
@@ -71,7 +73,8 @@ static enum sd_result open_file(int fd, const char *name, const unsigned char fi
 		sd_source_close(*source);
 		*source = NULL;
 	}
-	/* Any 8 bytes may be a length field: only after the file has failed as safetensors is it taken for something else. */
+	/* Any 8 bytes may be a length field: only after the file has failed as safetensors is it taken for something
+	 * else. */
 	if (result == SD_INPUT && recognise(first))
 		return fail_neither(name, recognise(first), err);
 	return result;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The sink that writes safetensors. */
 #include "formats/pack.h"
+#include "base/signals.h"
 #include "formats/checkpoint.h"
 #include "formats/publish.h"
 
@@ -14,6 +15,7 @@
 #include <unistd.h>
 
 #define BUFFER (1u << 20)
+#define AT_ONCE (64u << 20)  /* between looks for signals */
 #define STRAIGHT (64u << 10) /* runs of at least this many bytes are copied by the kernel, without a buffer */
 
 /* Where the bytes go. */
@@ -27,12 +29,12 @@ enum mode {
 
 /* A target of the current record: the run of bytes that it takes next. */
 struct cursor {
-	uint64_t from;  /* in the record */
-	uint64_t to;    /* in the file */
-	uint64_t left;  /* of the run */
-	uint64_t run;   /* length of every run */
+	uint64_t from; /* in the record */
+	uint64_t to;   /* in the file */
+	uint64_t left; /* of the run */
+	uint64_t run;  /* length of every run */
 	uint32_t file;
-	uint32_t outer; /* dimensions that runs are repeated over, outermost first */
+	uint32_t outer;                  /* dimensions that runs are repeated over, outermost first */
 	struct sd_dim dim[SD_MOVE_RANK]; /* in bytes */
 	uint64_t index[SD_MOVE_RANK];
 };
@@ -60,7 +62,7 @@ struct pack {
 	uint32_t record;        /* that is coming, or SD_NO_RECORD */
 	uint64_t position;      /* in it */
 	struct cursor *cursors;
-	struct cursor **heap;   /* of cursors, the one that begins first on top */
+	struct cursor **heap; /* of cursors, the one that begins first on top */
 	size_t ncursors, cursors_room;
 	uint64_t in, out;
 	struct writer writer;
@@ -302,6 +304,8 @@ static uint64_t straight(const struct pack *p, uint64_t length)
 		return 0;
 	if (second - c->from < n)
 		n = second - c->from;
+	if (n > AT_ONCE)
+		n = AT_ONCE;
 	return n >= STRAIGHT ? n : 0;
 }
 
@@ -344,8 +348,11 @@ static enum sd_result pack_data(struct sd_sink *sink, uint32_t record, struct sd
 		result = sd_fail(err, SD_INPUT, "%s: more bytes came than its %" PRIu64, p->m->records[record].key,
 				 p->m->records[record].bytes);
 	p->in += chunk->length;
-	while (result == SD_OK && chunk->length)
+	while (result == SD_OK && chunk->length) {
 		result = take_some(p, chunk, err);
+		if (result == SD_OK)
+			result = sd_signals_check(err);
+	}
 	return result;
 }
 
@@ -423,7 +430,8 @@ static enum sd_result list_files(struct pack *p, size_t *count, struct sd_error 
 			 layout->nfiles == 1 ? SD_PUBLISH_ENTRY : SD_PUBLISH_WEIGHTS);
 	for (size_t i = 0; i < p->m->nside && p->options->layout.directory; i++) {
 		if (sd_checkpoint_role(p->m->side[i].name) != SD_ROLE_SIDE || strchr(p->m->side[i].name, '/'))
-			return sd_fail(err, SD_INPUT, "the stream has a side file named %s, which is no side file's name",
+			return sd_fail(err, SD_INPUT,
+				       "the stream has a side file named %s, which is no side file's name",
 				       p->m->side[i].name);
 		add_file(p, count, p->m->side[i].name, p->m->side[i].size, SD_PUBLISH_SIDE);
 	}

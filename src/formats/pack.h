@@ -16,9 +16,10 @@ struct sd_pack_options {
 };
 
 /*
- * The options, and what they point to, must outlive the sink. NULL when memory is out. begin plans and creates everything, so
- * that whatever can be known to fail fails before any data. Pieces may come in any order: each is written to its place. What is
- * to go into a pipe, and comes in another order than it leaves, is collected in an unlinked file in $TMPDIR first.
+ * The options, and what they point to, must outlive the sink. NULL when memory is out. begin plans and creates
+ * everything, so that whatever can be known to fail fails before any data. Pieces may come in any order: each is
+ * written to its place. What is to go into a pipe, and comes in another order than it leaves, is collected in an
+ * unlinked file in $TMPDIR first.
  */
 struct sd_sink *sd_pack_sink(const struct sd_pack_options *options);
 

@@ -19,7 +19,7 @@
 #include <unistd.h>
 
 #define OPEN_MAX_FILES 64
-#define MARK ".sd-"     /* in every temporary name */
+#define MARK ".sd-"      /* in every temporary name */
 #define NAME_IN_TEMP 200 /* bytes of the name that go into the temporary one */
 
 struct slot {
@@ -33,13 +33,13 @@ struct sd_publish {
 	size_t count, open;
 	uint64_t clock;
 	struct sd_publish_options options;
-	char *path;   /* for errors */
-	char *name;   /* in place; NULL: place itself is the existing directory */
-	int place;    /* directory in which the temporary stands and the result will stand */
-	int staging;  /* the temporary directory; -1 for a single file */
-	char prefix[NAME_IN_TEMP + 16]; /* of temporary names */
+	char *path;                        /* for errors */
+	char *name;                        /* in place; NULL: place itself is the existing directory */
+	int place;                         /* directory in which the temporary stands and the result will stand */
+	int staging;                       /* the temporary directory; -1 for a single file */
+	char prefix[NAME_IN_TEMP + 16];    /* of temporary names */
 	char temporary[NAME_IN_TEMP + 32]; /* "": there is none, or a file without a name */
-	bool keep;    /* what is in the temporary directory must stay, whatever happens */
+	bool keep;                         /* what is in the temporary directory must stay, whatever happens */
 };
 
 /* ---- names and places ---- */
@@ -122,7 +122,8 @@ static bool is_leftover(struct sd_publish *p, const char *name)
 	if (strncmp(name, p->prefix, n) != 0 || strlen(name) != n + 6)
 		return false;
 	if (p->name)
-		p->options.note("%.*s%s was left by a run that was killed, unless it is running still", parent, p->path, name);
+		p->options.note("%.*s%s was left by a run that was killed, unless it is running still", parent, p->path,
+				name);
 	else
 		p->options.note("%s/%s was left by a run that was killed, unless it is running still", p->path, name);
 	return true;
@@ -170,7 +171,8 @@ static enum sd_result open_place(struct sd_publish *p, struct sd_error *err)
 	if (fstatat(p->place, p->name, &st, AT_SYMLINK_NOFOLLOW) != 0)
 		return errno == ENOENT ? SD_OK : sd_fail_errno(err, errno, "%s", p->path);
 	if (p->options.directory || !(S_ISREG(st.st_mode) || S_ISLNK(st.st_mode)))
-		return sd_fail(err, SD_IO, "%s exists and is no %s", p->path, p->options.directory ? "directory" : "file");
+		return sd_fail(err, SD_IO, "%s exists and is no %s", p->path,
+			       p->options.directory ? "directory" : "file");
 	if (!p->options.force)
 		return sd_fail(err, SD_IO, "%s exists; -f replaces it", p->path);
 	return SD_OK;
@@ -185,8 +187,8 @@ enum sd_result sd_publish_room(int dir, const char *where, uint64_t bytes, struc
 
 	if (fstatvfs(dir, &fs) != 0 || fs.f_blocks == 0 || !sd_mul(fs.f_bavail, fs.f_frsize, &room) || bytes <= room)
 		return SD_OK; /* where the file system doesn't say, writing will tell */
-	return sd_fail(err, SD_IO, "%s: too little space: %" PRIu64 " bytes are to be written, %" PRIu64 " are free", where, bytes,
-		       room);
+	return sd_fail(err, SD_IO, "%s: too little space: %" PRIu64 " bytes are to be written, %" PRIu64 " are free",
+		       where, bytes, room);
 }
 
 enum sd_result sd_publish_reserve(int fd, uint64_t size, struct sd_error *err)
@@ -203,7 +205,9 @@ enum sd_result sd_publish_reserve(int fd, uint64_t size, struct sd_error *err)
 			return sd_fail_errno(err, errno, "cannot reserve %" PRIu64 " bytes", size);
 		}
 	}
-	return ftruncate(fd, (off_t)size) == 0 ? SD_OK : sd_fail_errno(err, errno, "cannot make it %" PRIu64 " bytes long", size);
+	return ftruncate(fd, (off_t)size) == 0
+		       ? SD_OK
+		       : sd_fail_errno(err, errno, "cannot make it %" PRIu64 " bytes long", size);
 }
 
 static enum sd_result sync_fd(const struct sd_publish *p, int fd, struct sd_error *err)
@@ -349,7 +353,8 @@ static enum sd_result begin(struct sd_publish *p, struct sd_error *err)
 }
 
 enum sd_result sd_publish_begin(const char *path, const struct sd_publish_file *files, size_t count,
-				const struct sd_publish_options *options, struct sd_publish **publish, struct sd_error *err)
+				const struct sd_publish_options *options, struct sd_publish **publish,
+				struct sd_error *err)
 {
 	struct sd_publish *p = calloc(1, sizeof(*p));
 	enum sd_result result;
@@ -432,8 +437,9 @@ static enum sd_result end_file(struct sd_publish *p, struct sd_error *err)
 			p->temporary[0] = '\0';
 	}
 	if (failed)
-		return errno == EEXIST && !p->options.force ? fail_appeared(p, err)
-							    : sd_fail_errno(err, errno, "%s: cannot be put in its place", p->path);
+		return errno == EEXIST && !p->options.force
+			       ? fail_appeared(p, err)
+			       : sd_fail_errno(err, errno, "%s: cannot be put in its place", p->path);
 	result = close_slot(p, &p->slots[0], err);
 	return result == SD_OK ? sync_fd(p, p->place, err) : result;
 }
@@ -441,8 +447,9 @@ static enum sd_result end_file(struct sd_publish *p, struct sd_error *err)
 static enum sd_result end_new_directory(struct sd_publish *p, struct sd_error *err)
 {
 	if (rename_to(p->place, p->temporary, p->place, p->name, false) != 0)
-		return errno == EEXIST || errno == ENOTEMPTY ? fail_appeared(p, err)
-							     : sd_fail_errno(err, errno, "%s: cannot be put in its place", p->path);
+		return errno == EEXIST || errno == ENOTEMPTY
+			       ? fail_appeared(p, err)
+			       : sd_fail_errno(err, errno, "%s: cannot be put in its place", p->path);
 	p->temporary[0] = '\0';
 	return sync_fd(p, p->place, err);
 }
@@ -498,13 +505,15 @@ static enum sd_result move_new(struct sd_publish *p, enum sd_publish_role role, 
 	for (size_t i = 0; i < p->count; i++)
 		if (p->files[i].role == role &&
 		    rename_to(p->staging, p->files[i].name, p->place, p->files[i].name, p->options.force) != 0)
-			return sd_fail_errno(err, errno, "%s/%s: cannot be put in its place", p->path, p->files[i].name);
+			return sd_fail_errno(err, errno, "%s/%s: cannot be put in its place", p->path,
+					     p->files[i].name);
 	return sync_fd(p, p->place, err);
 }
 
 /*
- * A checkpoint takes another's place. At no moment is there anything that a reader takes for a checkpoint but the whole old one
- * or the whole new one: the old entry goes first, the new one comes last, and old and new weights never stand side by side.
+ * A checkpoint takes another's place. At no moment is there anything that a reader takes for a checkpoint but the whole
+ * old one or the whole new one: the old entry goes first, the new one comes last, and old and new weights never stand
+ * side by side.
  */
 static enum sd_result end_existing(struct sd_publish *p, struct sd_error *err)
 {
@@ -516,9 +525,9 @@ static enum sd_result end_existing(struct sd_publish *p, struct sd_error *err)
 	if (p->options.force)
 		result = remove_old(p, SD_ROLE_WEIGHTS, err);
 	if (result == SD_OK)
-		result = move_new(p, SD_PUBLISH_WEIGHTS, err);
-	if (result == SD_OK)
 		result = move_new(p, SD_PUBLISH_SIDE, err);
+	if (result == SD_OK)
+		result = move_new(p, SD_PUBLISH_WEIGHTS, err);
 	if (result == SD_OK)
 		result = move_new(p, SD_PUBLISH_ENTRY, err);
 	if (result != SD_OK)

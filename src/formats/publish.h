@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Output that appears whole or not at all: a single file, a new directory, or a checkpoint that takes another's place in an
- * existing directory. Until the end everything is written where no reader looks, and no old file is touched.
+ * Output that appears whole or not at all: a single file, a new directory, or a checkpoint that takes another's place
+ * in an existing directory. Until the end everything is written where no reader looks, and no old file is touched.
  */
 #ifndef SD_FORMATS_PUBLISH_H
 #define SD_FORMATS_PUBLISH_H
@@ -15,7 +15,8 @@ struct sd_publish;
 enum sd_publish_role {
 	SD_PUBLISH_WEIGHTS,
 	SD_PUBLISH_SIDE,
-	SD_PUBLISH_ENTRY, /* by which a reader knows that a checkpoint is there: the index, or the only weights. It comes last */
+	SD_PUBLISH_ENTRY, /* by which a reader knows that a checkpoint is there: the index, or the only weights. It
+			     comes last */
 };
 
 struct sd_publish_file {
@@ -32,8 +33,8 @@ struct sd_publish_options {
 };
 
 /*
- * Begins: checks that the place may be taken, that there is room on its file system, and creates the files (borrowed until the
- * close) under temporary names.
+ * Begins: checks that the place may be taken, that there is room on its file system, and creates the files (borrowed
+ * until the close) under temporary names.
  */
 SD_UNUSED_RESULT enum sd_result sd_publish_begin(const char *path, const struct sd_publish_file *files, size_t count,
 						 const struct sd_publish_options *options, struct sd_publish **publish,

@@ -93,7 +93,8 @@ static enum sd_result take_metadata(struct reader *r, const struct sd_json_token
 		return sd_names_add(&r->metadata_names, r->metadata_key, 0) == 0 ? SD_OK : sd_fail_memory(err);
 	}
 	if (token->kind != SD_JSON_STRING || token->depth != 2)
-		return sd_fail(err, SD_INPUT, "__metadata__ must hold texts only%s%s", r->metadata_key ? ", but not so its entry " : "",
+		return sd_fail(err, SD_INPUT, "__metadata__ must hold texts only%s%s",
+			       r->metadata_key ? ", but not so its entry " : "",
 			       r->metadata_key ? r->metadata_key : "");
 	if (take_text(r, token, &entry.value, err) != SD_OK)
 		return err->result;
@@ -120,7 +121,8 @@ static enum sd_result begin_field(struct reader *r, const struct sd_json_token *
 			r->fields |= known[i].field;
 			return SD_OK;
 		}
-	return sd_fail(err, SD_INPUT, "%s has an unknown field \"%.*s\"", r->tensor.name, (int)token->length, token->text);
+	return sd_fail(err, SD_INPUT, "%s has an unknown field \"%.*s\"", r->tensor.name, (int)token->length,
+		       token->text);
 }
 
 static enum sd_result take_number(struct reader *r, const struct sd_json_token *token, struct sd_error *err)
@@ -129,8 +131,8 @@ static enum sd_result take_number(struct reader *r, const struct sd_json_token *
 	uint64_t number;
 
 	if (!sd_json_integer(token, &number))
-		return sd_fail(err, SD_INPUT, "%s has %.*s where its %s must have whole numbers from 0 to 2^64-1", t->name,
-			       (int)token->length, token->text, r->field == SHAPE ? "shape" : "data_offsets");
+		return sd_fail(err, SD_INPUT, "%s has %.*s where its %s must have whole numbers from 0 to 2^64-1",
+			       t->name, (int)token->length, token->text, r->field == SHAPE ? "shape" : "data_offsets");
 	if (r->field == SHAPE) {
 		if (t->rank == SD_RANK_MAX)
 			return sd_fail(err, SD_INPUT, "%s has more than %d dimensions", t->name, SD_RANK_MAX);
@@ -156,7 +158,8 @@ static enum sd_result take_field(struct reader *r, const struct sd_json_token *t
 			t->dtype = (uint8_t)sd_dtype_parse(token->text, token->length);
 			if (t->dtype && memcmp(sd_dtype_name(t->dtype), token->text, token->length) == 0)
 				return SD_OK;
-			return sd_fail(err, SD_INPUT, "%s has the unknown dtype \"%.*s\"", t->name, (int)token->length, token->text);
+			return sd_fail(err, SD_INPUT, "%s has the unknown dtype \"%.*s\"", t->name, (int)token->length,
+				       token->text);
 		}
 		if (token->kind == SD_JSON_ARRAY && list) {
 			r->noffsets = 0;
@@ -171,7 +174,9 @@ static enum sd_result take_field(struct reader *r, const struct sd_json_token *t
 		return take_number(r, token, err);
 	}
 	return sd_fail(err, SD_INPUT, "%s has a %s of the wrong kind", t->name,
-		       r->field == DTYPE ? "dtype" : r->field == SHAPE ? "shape" : "data_offsets");
+		       r->field == DTYPE   ? "dtype"
+		       : r->field == SHAPE ? "shape"
+					   : "data_offsets");
 }
 
 /* Whether the offsets are as long as the dtype and shape say. */
@@ -184,7 +189,9 @@ static enum sd_result check_size(const struct sd_tensor *t, struct sd_error *err
 		return sd_fail(err, SD_INPUT, "%s: %s of %s is no possible size", t->name,
 			       sd_shape_text(t->shape, t->rank, shape, sizeof(shape)), sd_dtype_name(t->dtype));
 	if (t->end < t->begin || t->end - t->begin != bytes)
-		return sd_fail(err, SD_INPUT, "%s: data_offsets [%" PRIu64 ", %" PRIu64 "] don't fit %s of %s, which has %" PRIu64 " bytes",
+		return sd_fail(err, SD_INPUT,
+			       "%s: data_offsets [%" PRIu64 ", %" PRIu64 "] don't fit %s of %s, which has %" PRIu64
+			       " bytes",
 			       t->name, t->begin, t->end, sd_shape_text(t->shape, t->rank, shape, sizeof(shape)),
 			       sd_dtype_name(t->dtype), bytes);
 	return SD_OK;
@@ -197,7 +204,9 @@ static enum sd_result end_tensor(struct reader *r, struct sd_error *err)
 
 	if (r->fields != ALL_FIELDS)
 		return sd_fail(err, SD_INPUT, "%s has no %s", t->name,
-			       !(r->fields & DTYPE) ? "dtype" : !(r->fields & SHAPE) ? "shape" : "data_offsets");
+			       !(r->fields & DTYPE)   ? "dtype"
+			       : !(r->fields & SHAPE) ? "shape"
+						      : "data_offsets");
 	t->shape = sd_arena_copy(&st->arena, r->shape, t->rank * sizeof(*r->shape));
 	if (!t->shape || !sd_array_grow(&st->tensors, st->ntensors, &st->tensors_room, sizeof(*st->tensors)))
 		return sd_fail_memory(err);
@@ -271,23 +280,28 @@ static enum sd_result check_places(struct sd_safetensors *st, uint64_t data_byte
 		const struct sd_tensor *t = &st->tensors[i];
 
 		if (t->begin > position && i == 0)
-			return sd_fail(err, SD_INPUT, "the first tensor, %s, begins at byte %" PRIu64 " of the data, not at 0", t->name,
-				       t->begin);
+			return sd_fail(err, SD_INPUT,
+				       "the first tensor, %s, begins at byte %" PRIu64 " of the data, not at 0",
+				       t->name, t->begin);
 		if (t->begin > position)
-			return sd_fail(err, SD_INPUT, "a hole of %" PRIu64 " bytes between %s and %s, at byte %" PRIu64 " of the data",
+			return sd_fail(err, SD_INPUT,
+				       "a hole of %" PRIu64 " bytes between %s and %s, at byte %" PRIu64 " of the data",
 				       t->begin - position, st->tensors[i - 1].name, t->name, position);
 		if (t->begin < position)
-			return sd_fail(err, SD_INPUT, "%s and %s overlap at byte %" PRIu64 " of the data", st->tensors[i - 1].name,
-				       t->name, t->begin);
+			return sd_fail(err, SD_INPUT, "%s and %s overlap at byte %" PRIu64 " of the data",
+				       st->tensors[i - 1].name, t->name, t->begin);
 		position = t->end;
 	}
 	st->data_bytes = position;
 	if (data_bytes == SD_UNKNOWN_SIZE || data_bytes == position)
 		return SD_OK;
 	if (position > data_bytes)
-		return sd_fail(err, SD_INPUT, "truncated: the header announces %" PRIu64 " bytes of data, the file has %" PRIu64,
+		return sd_fail(err, SD_INPUT,
+			       "truncated: the header announces %" PRIu64 " bytes of data, the file has %" PRIu64,
 			       position, data_bytes);
-	return sd_fail(err, SD_INPUT, "%" PRIu64 " bytes too many: the header announces %" PRIu64 " bytes of data, the file has %" PRIu64,
+	return sd_fail(err, SD_INPUT,
+		       "%" PRIu64 " bytes too many: the header announces %" PRIu64
+		       " bytes of data, the file has %" PRIu64,
 		       data_bytes - position, position, data_bytes);
 }
 
@@ -387,7 +401,8 @@ enum sd_result sd_safetensors_header(struct sd_tensor *tensors, size_t ntensors,
 	json = *length - SD_SAFETENSORS_LENGTH;
 	if (json > SD_SAFETENSORS_HEADER_MAX) {
 		free(*header);
-		return sd_fail(err, SD_INPUT, "the header of %zu tensors has %" PRIu64 " bytes, more than safetensors allows (%u)",
+		return sd_fail(err, SD_INPUT,
+			       "the header of %zu tensors has %" PRIu64 " bytes, more than safetensors allows (%u)",
 			       ntensors, json, SD_SAFETENSORS_HEADER_MAX);
 	}
 	for (int i = 0; i < SD_SAFETENSORS_LENGTH; i++)

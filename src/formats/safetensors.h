@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The safetensors format: 8 bytes little-endian header length, a JSON header, the tensors' bytes. Reading checks everything
- * that the format says; writing gives the very bytes that the safetensors library gives.
+ * The safetensors format: 8 bytes little-endian header length, a JSON header, the tensors' bytes. Reading checks
+ * everything that the format says; writing gives the very bytes that the safetensors library gives.
  */
 #ifndef SD_FORMATS_SAFETENSORS_H
 #define SD_FORMATS_SAFETENSORS_H
@@ -28,7 +28,7 @@ struct sd_tensor {
 
 /* What a header says. {0} is empty; sd_safetensors_free frees it. */
 struct sd_safetensors {
-	struct sd_arena arena; /* all texts and shapes */
+	struct sd_arena arena;     /* all texts and shapes */
 	struct sd_tensor *tensors; /* in the order of their bytes; empty ones among equals as the header has them */
 	size_t ntensors, tensors_room;
 	struct sd_entry *metadata; /* in the order of the header */
@@ -39,8 +39,8 @@ struct sd_safetensors {
 uint64_t sd_safetensors_length(const unsigned char bytes[SD_SAFETENSORS_LENGTH]);
 
 /*
- * Reads a header of length bytes (without the length field) that data_bytes of data follow. SD_INPUT and one line, which does
- * not name the file, for whatever is not as it must be.
+ * Reads a header of length bytes (without the length field) that data_bytes of data follow. SD_INPUT and one line,
+ * which does not name the file, for whatever is not as it must be.
  */
 SD_UNUSED_RESULT enum sd_result sd_safetensors_parse(const char *header, size_t length, uint64_t data_bytes,
 						     struct sd_safetensors *out, struct sd_error *err);
@@ -51,8 +51,9 @@ void sd_safetensors_free(struct sd_safetensors *st);
 int sd_safetensors_order(const void *a, const void *b);
 
 /*
- * Gives ordered tensors (sd_safetensors_order) their begin and end, and makes the header with its length field, malloc'd.
- * metadata: in the order in which it is to be written. SD_INPUT where the header would be too long to be read again.
+ * Gives ordered tensors (sd_safetensors_order) their begin and end, and makes the header with its length field,
+ * malloc'd. metadata: in the order in which it is to be written. SD_INPUT where the header would be too long to be read
+ * again.
  */
 SD_UNUSED_RESULT enum sd_result sd_safetensors_header(struct sd_tensor *tensors, size_t ntensors,
 						      const struct sd_entry *metadata, size_t nmetadata, char **header,

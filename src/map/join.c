@@ -490,6 +490,26 @@ static enum sd_result prepare(struct join *j, bool *whole)
 	return check_members(j, whole);
 }
 
+/* Whether a number of the names that are read becomes an axis. */
+static bool is_stacked(const struct join *j)
+{
+	for (uint32_t i = 0; i < j->lead->stacks; i++)
+		if (j->lead->stack[i].key_side == j->p->from)
+			return true;
+	return false;
+}
+
+/* sd-shard has to know: of a stacked tensor, a rank without a part gets none, not an empty one. */
+static enum sd_result label_stacked(struct planner *p, struct tensor *made)
+{
+	uint32_t bit = sd_manifest_label(p->out, SD_LABEL_STACKED);
+
+	if (!bit)
+		return sd_fail(p->err, SD_INPUT, "no room for label %s", SD_LABEL_STACKED);
+	made->labels |= bit;
+	return SD_OK;
+}
+
 enum sd_result sd_planner_join(struct planner *p, const struct stage *stage, const struct tensor *before,
 			       const struct member *members, const struct families *families, const struct group *group)
 {
@@ -533,6 +553,8 @@ enum sd_result sd_planner_join(struct planner *p, const struct stage *stage, con
 		if (result == SD_OK)
 			result = add_pieces(j, m, &made);
 	}
+	if (result == SD_OK && is_stacked(j))
+		result = label_stacked(p, &made);
 	if (result == SD_OK)
 		result = sd_planner_add(p, &made);
 	free(j);

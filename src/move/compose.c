@@ -2,11 +2,11 @@
 /*
  * Composition: finds the dimensions that two moves have in common on the array between them.
  *
- * Each move is a set of positions in that array, a sum of dimensions (size, stride) in which a stride is larger than all that
- * lies below it. From the outside in: where both outermost strides are equal, the two indices differ by a constant (two
- * constants, where the offsets make an inner part reach over into the next period). Where one stride divides the other, the
- * finer side is cut into periods of the coarser one. Where neither does, both are cut at the least common multiple, and
- * what is left inside goes index by index.
+ * Each move is a set of positions in that array, a sum of dimensions (size, stride) in which a stride is larger than
+ * all that lies below it. From the outside in: where both outermost strides are equal, the two indices differ by a
+ * constant (two constants, where the offsets make an inner part reach over into the next period). Where one stride
+ * divides the other, the finer side is cut into periods of the coarser one. Where neither does, both are cut at the
+ * least common multiple, and what is left inside goes index by index.
  */
 #include "move/compose.h"
 #include "base/arena.h"
@@ -76,7 +76,8 @@ static int64_t reach(const struct side *s, uint32_t rank)
 
 static enum sd_result too_many(struct composer *c)
 {
-	return sd_fail(c->err, SD_INPUT, "the two reorderings together are more than %d strided copies", SD_COMPOSE_MAX);
+	return sd_fail(c->err, SD_INPUT, "the two reorderings together are more than %d strided copies",
+		       SD_COMPOSE_MAX);
 }
 
 /* Side w begins at its index start. */
@@ -99,7 +100,8 @@ static enum sd_result emit(struct composer *c, const struct frame *f)
 		return sd_fail_memory(c->err);
 	memcpy(dim, c->common, sizeof(dim));
 	if (!sd_move_make(&m->at[m->count], f->offset[0], f->offset[1], dim, c->rank))
-		return sd_fail(c->err, SD_INPUT, "the two reorderings together have more than %d dimensions", SD_MOVE_RANK);
+		return sd_fail(c->err, SD_INPUT, "the two reorderings together have more than %d dimensions",
+			       SD_MOVE_RANK);
 	m->count++;
 	return SD_OK;
 }
@@ -133,8 +135,8 @@ static enum sd_result align(struct composer *c, const struct frame *f)
 }
 
 /* A part of side w, from index start on: count periods of size indices each. */
-static enum sd_result take(struct composer *c, const struct frame *f, int w, int64_t start, int64_t size, int64_t period,
-			   int64_t count)
+static enum sd_result take(struct composer *c, const struct frame *f, int w, int64_t start, int64_t size,
+			   int64_t period, int64_t count)
 {
 	struct frame g = *f;
 	struct side *s = &g.side[w];

@@ -16,9 +16,10 @@ struct sd_moves {
 
 /*
  * Appends what first and then do together: elements go from the source of first to the target of then. Both have passed
- * sd_move_check with one array between them. Elements that first does not write or then does not take are left out; nothing
- * may be left. Normally it is one move; several where offsets or sizes do not match (reshapes). All are in normal form, and
- * no element is in two of them. SD_INPUT when there would be more than SD_COMPOSE_MAX, or the dimensions are too many.
+ * sd_move_check with one array between them. Elements that first does not write or then does not take are left out;
+ * nothing may be left. Normally it is one move; several where offsets or sizes do not match (reshapes). All are in
+ * normal form, and no element is in two of them. SD_INPUT when there would be more than SD_COMPOSE_MAX, or the
+ * dimensions are too many.
  */
 SD_UNUSED_RESULT enum sd_result sd_move_compose(const struct sd_move *first, const struct sd_move *then,
 						struct sd_moves *moves, struct sd_error *err);

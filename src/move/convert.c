@@ -3,6 +3,10 @@
 #include "move/convert.h"
 #include "move/device.h"
 
+#ifdef __FAST_MATH__
+#error "-ffast-math flushes subnormals: products of scales would differ from other machines'"
+#endif
+
 bool sd_convert_reads(enum sd_dtype dtype)
 {
 	return dtype == SD_F8_E4M3 || dtype == SD_F8_E5M2 || sd_convert_makes(dtype);
@@ -103,5 +107,5 @@ INLINE void encode(enum sd_dtype to, const float values[SD_CONVERT_RUN], void *t
 CONVERTER(plain, )
 #ifdef __x86_64__
 CONVERTER(avx2, __attribute__((target("avx2"))))
-CONVERTER(avx512, __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,prefer-vector-width=512"))))
+CONVERTER(avx512, __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl"))))
 #endif

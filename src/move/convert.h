@@ -164,7 +164,7 @@ bool sd_convert_reads(enum sd_dtype dtype);
 bool sd_convert_makes(enum sd_dtype dtype);
 
 /* Runs are worked on in pieces of this many elements at most. */
-#define SD_CONVERT_RUN 64
+#define SD_CONVERT_RUN 128
 
 /* The two halves of a cast: 1 to SD_CONVERT_RUN elements to float32 and back. Every NaN is made the quiet one on the
  * way back. */

@@ -2,10 +2,11 @@
 /*
  * Coverage: proves that images of moves fill a tensor, without looking at elements.
  *
- * An image is a set of positions: a start and dimensions (size, stride), each stride larger than all that lies below it.
- * Sorted by their starts, images fall into clusters whose spans overlap. A cluster of one run is filled. Any other has a
- * largest stride, its period: every image is cut into parts that repeat with this period or lie within one, and what one period
- * looks like is a smaller problem of the same kind, to be solved once for all periods in which the same parts are.
+ * An image is a set of positions: a start and dimensions (size, stride), each stride larger than all that lies below
+ * it. Sorted by their starts, images fall into clusters whose spans overlap. A cluster of one run is filled. Any other
+ * has a largest stride, its period: every image is cut into parts that repeat with this period or lie within one, and
+ * what one period looks like is a smaller problem of the same kind, to be solved once for all periods in which the same
+ * parts are.
  */
 #include "move/cover.h"
 #include "base/arena.h"
@@ -133,7 +134,8 @@ static enum sd_cover add_part(struct parts *parts, const struct image *i, uint64
 	return SD_COVERED;
 }
 
-/* Cuts an image without a dimension of stride period, there repeats times, into parts that cross no border of a period. */
+/* Cuts an image without a dimension of stride period, there repeats times, into parts that cross no border of a period.
+ */
 static enum sd_cover place(struct prover *p, struct parts *parts, struct image i, uint64_t period, uint64_t repeats)
 {
 	enum sd_cover r = SD_COVERED;

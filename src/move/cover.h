@@ -7,8 +7,8 @@
 
 enum sd_cover {
 	SD_COVERED = 0,
-	SD_HOLE,    /* nothing writes the element */
-	SD_OVERLAP, /* both first and second write the element */
+	SD_HOLE,           /* nothing writes the element */
+	SD_OVERLAP,        /* both first and second write the element */
 	SD_COVER_TOO_HARD, /* the pieces are cut in more ways than can be followed: nothing is proven */
 	SD_COVER_NOMEM,
 };

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The CPU as a device: jobs are cut into units that threads take in turn; each unit is turned tile by tile. */
-#include "move/kernels.h"
-#include "move/transpose.h"
+/* The CPU as a device: jobs are cut into units that threads take in turn. */
+#include "move/piece.h"
 
 #include <pthread.h>
 #include <sched.h>
@@ -10,8 +9,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* Bytes that a unit has about: enough to be worth taking, little enough that threads end together and bands stay in the
- * cache. */
+/* Bytes that a unit has about: worth taking, but little enough that threads end together and bands stay in the cache.
+ */
 #define UNIT_BYTES (512U << 10)
 /* The longest stretch of a source row in one unit, in elements. */
 #define UNIT_STRETCH 4096U
@@ -44,15 +43,6 @@ struct cpu {
 	atomic_uint_fast64_t next; /* unit */
 };
 
-/* A rectangle of one 2-D piece, and where it begins. */
-struct piece {
-	const uint8_t *source;
-	uint8_t *target;
-	uint64_t scale;
-	uint64_t a, b; /* where it begins in its lanes */
-	uint64_t na, nb;
-};
-
 static uint64_t least(uint64_t a, uint64_t b)
 {
 	return a < b ? a : b;
@@ -63,176 +53,6 @@ static uint64_t pieces_of(uint64_t size, uint64_t piece)
 	return size / piece + (size % piece != 0);
 }
 
-static uint32_t scale_at(const struct sd_transpose *plan, const struct sd_job *job, uint64_t index)
-{
-	const uint8_t *data = job->scale.data;
-	uint16_t half;
-	uint32_t word;
-
-	if (plan->scale_dtype == SD_F32) {
-		memcpy(&word, data + index * sizeof(word), sizeof(word));
-		return word;
-	}
-	memcpy(&half, data + index * sizeof(half), sizeof(half));
-	return sd_element_decode(plan->scale_dtype, half);
-}
-
-/* Multiplies count values, of which the first is number a of its lane, by their scales. */
-static void scale_values(const struct work *work, uint64_t a, uint64_t scale, size_t count,
-			 float values[SD_CONVERT_RUN])
-{
-	const struct sd_lane *lane = &work->plan.a;
-
-	for (size_t i = 0; i < count;) {
-		uint64_t left = lane->stride == 0 ? count : lane->block - (lane->begin + a + i) % lane->block;
-		size_t end = i + (size_t)least(left, count - i);
-		float by = sd_float_of_bits(scale_at(&work->plan, work->job, scale + sd_lane_scale(lane, a + i)));
-
-		if (end - i == SD_CONVERT_RUN) {
-			/* Nearly always; a count that the compiler knows makes vectors. */
-			for (size_t k = 0; k < SD_CONVERT_RUN; k++)
-				values[k] *= by;
-			break;
-		}
-		while (i < end)
-			values[i++] *= by;
-	}
-}
-
-static void copy_strided(const uint8_t *source, uint64_t source_step, uint8_t *target, uint64_t target_step,
-			 size_t size, size_t count)
-{
-	if (source_step == 1 && target_step == 1)
-		memcpy(target, source, count * size);
-	else
-		for (size_t i = 0; i < count; i++)
-			memcpy(target + i * target_step * size, source + i * source_step * size, size);
-}
-
-/* count (SD_CONVERT_RUN at most) elements, one after another, as they are to be in the target. */
-static void cast_run(const struct cpu *cpu, const struct work *work, const uint8_t *source, uint64_t a, uint64_t scale,
-		     size_t count, uint8_t *out)
-{
-	float values[SD_CONVERT_RUN];
-
-	cpu->kernels->convert.decode((enum sd_dtype)work->plan.source_dtype, source, count, values);
-	if (work->plan.scale_dtype != SD_NO_DTYPE)
-		scale_values(work, a, scale, count, values);
-	cpu->kernels->convert.encode((enum sd_dtype)work->plan.target_dtype, values, out, count);
-}
-
-/* The same from a source row, whatever lies between its elements. */
-static void load_run(const struct cpu *cpu, const struct work *work, const uint8_t *source, uint64_t a, uint64_t scale,
-		     size_t count, uint8_t *out)
-{
-	const struct sd_transpose *plan = &work->plan;
-
-	if (plan->bytes) {
-		copy_strided(source, plan->a.from, out, 1, plan->source_size, count);
-	} else if (plan->a.from == 1) {
-		cast_run(cpu, work, source, a, scale, count, out);
-	} else {
-		uint8_t gathered[SD_CONVERT_RUN * 8];
-
-		copy_strided(source, plan->a.from, gathered, 1, plan->source_size, count);
-		cast_run(cpu, work, gathered, a, scale, count, out);
-	}
-}
-
-/* Rows: nothing to turn. */
-static void do_rows(const struct cpu *cpu, const struct work *work, const struct piece *piece)
-{
-	const struct sd_transpose *plan = &work->plan;
-
-	for (uint64_t b = 0; b < piece->nb; b++) {
-		const uint8_t *source = piece->source + b * plan->b.from * plan->source_size;
-		uint8_t *target = piece->target + b * plan->b.to * plan->target_size;
-		uint64_t scale = piece->scale + sd_lane_scale(&plan->b, piece->b + b);
-
-		if (plan->bytes && plan->a.from == 1 && plan->a.to == 1) {
-			memcpy(target, source, piece->na * plan->source_size);
-			continue;
-		}
-		for (uint64_t a = 0; a < piece->na; a += SD_CONVERT_RUN) {
-			size_t count = (size_t)least(SD_CONVERT_RUN, piece->na - a);
-			uint8_t run[SD_CONVERT_RUN * 8];
-			uint8_t *at = target + a * plan->a.to * plan->target_size;
-			bool direct = plan->a.to == 1;
-
-			load_run(cpu, work, source + a * plan->a.from * plan->source_size, piece->a + a, scale, count,
-				 direct ? at : run);
-			if (!direct)
-				copy_strided(run, 1, at, plan->a.to, plan->target_size, count);
-		}
-	}
-}
-
-/* Rows are far from one another: no machine guesses that the next tile's part of each is wanted next. */
-static void ask_for(const uint8_t *from, size_t bytes)
-{
-	for (size_t i = 0; i < bytes; i += SD_LINE)
-		__builtin_prefetch(from + i);
-}
-
-/* A tile goes through memory of its own where it is cast, or where a side has gaps between its elements. */
-static void do_tile(const struct cpu *cpu, const struct work *work, const struct piece *piece)
-{
-	const struct sd_transpose *plan = &work->plan;
-	_Alignas(SD_LINE) uint8_t tile[SD_CONVERT_RUN * SD_CONVERT_RUN * 8];
-	size_t size = plan->target_size, row = SD_CONVERT_RUN * size;
-
-	for (uint64_t b = 0; b < piece->nb; b++) {
-		const uint8_t *source = piece->source + b * plan->b.from * plan->source_size;
-
-		ask_for(source + SD_CONVERT_RUN * plan->a.from * plan->source_size, SD_CONVERT_RUN * plan->source_size);
-		load_run(cpu, work, source, piece->a, piece->scale + sd_lane_scale(&plan->b, piece->b + b), piece->na,
-			 tile + b * row);
-	}
-	if (plan->b.to == 1) {
-		cpu->kernels->turn[sd_kernels_size(plan->target_size)](tile, row, piece->target, plan->a.to * size,
-								       piece->na, piece->nb, work->streaming);
-		return;
-	}
-	for (uint64_t a = 0; a < piece->na; a++)
-		for (uint64_t b = 0; b < piece->nb; b++)
-			memcpy(piece->target + (a * plan->a.to + b * plan->b.to) * size, tile + b * row + a * size,
-			       size);
-}
-
-static void do_tiles(const struct cpu *cpu, const struct work *work, const struct piece *piece)
-{
-	const struct sd_transpose *plan = &work->plan;
-
-	for (uint64_t b = 0; b < piece->nb; b += SD_CONVERT_RUN)
-		for (uint64_t a = 0; a < piece->na; a += SD_CONVERT_RUN) {
-			struct piece tile = {
-				.source = piece->source + (a * plan->a.from + b * plan->b.from) * plan->source_size,
-				.target = piece->target + (a * plan->a.to + b * plan->b.to) * plan->target_size,
-				.scale = piece->scale,
-				.a = piece->a + a,
-				.b = piece->b + b,
-				.na = least(SD_CONVERT_RUN, piece->na - a),
-				.nb = least(SD_CONVERT_RUN, piece->nb - b),
-			};
-
-			do_tile(cpu, work, &tile);
-		}
-}
-
-static void do_piece(const struct cpu *cpu, const struct work *work, const struct piece *piece)
-{
-	const struct sd_transpose *plan = &work->plan;
-
-	if (plan->rows)
-		do_rows(cpu, work, piece);
-	else if (plan->bytes && plan->a.from == 1 && plan->b.to == 1)
-		cpu->kernels->turn[sd_kernels_size(plan->target_size)](piece->source, plan->b.from * plan->source_size,
-								       piece->target, plan->a.to * plan->target_size,
-								       piece->na, piece->nb, work->streaming);
-	else
-		do_tiles(cpu, work, piece);
-}
-
 /* Units are numbered along b first, then a, then the loops, so that threads write to neighbouring places. */
 static void do_unit(const struct cpu *cpu, const struct work *work, uint64_t unit)
 {
@@ -241,10 +61,11 @@ static void do_unit(const struct cpu *cpu, const struct work *work, uint64_t uni
 	uint64_t b = unit % units_b * work->b, a = unit / units_b % units_a * work->a;
 	uint64_t loop = unit / units_b / units_a * work->loops;
 	uint64_t end = loop + least(work->loops, plan->loops - loop);
+	struct sd_piece_how how = {cpu->kernels, plan, work->job->scale.data, work->streaming};
 
 	for (; loop < end; loop++) {
 		struct sd_place place = sd_transpose_place(plan, loop);
-		struct piece piece = {
+		struct sd_piece piece = {
 			.source = (const uint8_t *)work->job->source +
 				  (place.from + a * plan->a.from + b * plan->b.from) * plan->source_size,
 			.target = (uint8_t *)work->job->target +
@@ -256,7 +77,7 @@ static void do_unit(const struct cpu *cpu, const struct work *work, uint64_t uni
 			.nb = least(work->b, plan->b.size - b),
 		};
 
-		do_piece(cpu, work, &piece);
+		sd_piece_do(&how, &piece);
 	}
 }
 
@@ -326,7 +147,7 @@ static void run_batch(struct cpu *cpu)
 static void cut(struct work *work, uint64_t first)
 {
 	const struct sd_transpose *plan = &work->plan;
-	uint64_t line = plan->rows ? 1 : SD_CONVERT_RUN;
+	uint64_t line = plan->rows ? 1 : SD_PIECE_ROWS;
 	uint64_t room = UNIT_BYTES / plan->target_size;
 	uint64_t band;
 

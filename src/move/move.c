@@ -108,7 +108,8 @@ static bool side_fits(uint64_t offset, const uint64_t (*side)[2], uint32_t rank,
 		memcpy(sorted[k], side[i], sizeof(sorted[k]));
 	}
 	for (uint32_t k = 0; k < rank; k++)
-		if (sorted[k][1] <= reach || !sd_mul(sorted[k][0] - 1, sorted[k][1], &span) || !sd_add(reach, span, &reach))
+		if (sorted[k][1] <= reach || !sd_mul(sorted[k][0] - 1, sorted[k][1], &span) ||
+		    !sd_add(reach, span, &reach))
 			return false;
 	return sd_add(offset, reach, &reach) && reach < count;
 }

@@ -15,7 +15,7 @@
  */
 #define VECTOR_SIZE (16 * LANES)
 
-#define TURN_PIECES(bits, size)                                                                                        \
+#define KERNEL(bits, size)                                                                                             \
 	/* Turns 16 / size columns of the tile, which begin at column, into as many lines. */                          \
 	ISA static inline void turn_pieces##size(const uint8_t tile[SD_LINE / size][SD_LINE], size_t column,           \
 						 uint8_t *target, size_t target_step, bool streaming)                  \
@@ -59,8 +59,8 @@
 		streaming = streaming && target_step % SD_LINE == 0 && (uintptr_t)target % size == 0;                  \
 		if (streaming && ragged > 0) {                                                                         \
 			ragged = ragged < nb ? ragged : nb;                                                            \
-			sd_kernels_plain.turn[TURN_INDEX(size)](source, source_step, target, target_step, na, ragged,  \
-								false);                                                \
+			sd_kernels_plain.turn[sd_kernels_size(size)](source, source_step, target, target_step, na,     \
+								     ragged, false);                                   \
 			source += ragged * source_step;                                                                \
 			target += ragged * size;                                                                       \
 			nb -= ragged;                                                                                  \
@@ -83,15 +83,13 @@
 							  streaming);                                                  \
 			}                                                                                              \
 		}                                                                                                      \
-		sd_kernels_plain.turn[TURN_INDEX(size)](source + whole_a * size, source_step,                          \
-							target + whole_a * target_step, target_step, na - whole_a,     \
-							whole_b, false);                                               \
-		sd_kernels_plain.turn[TURN_INDEX(size)](source + whole_b * source_step, source_step,                   \
-							target + whole_b * size, target_step, na, nb - whole_b,        \
-							false);                                                        \
+		sd_kernels_plain.turn[sd_kernels_size(size)](source + whole_a * size, source_step,                     \
+							     target + whole_a * target_step, target_step,              \
+							     na - whole_a, whole_b, false);                            \
+		sd_kernels_plain.turn[sd_kernels_size(size)](source + whole_b * source_step, source_step,              \
+							     target + whole_b * size, target_step, na, nb - whole_b,   \
+							     false);                                                   \
 	}
-
-#define TURN_INDEX(size) (size == 1 ? 0 : size == 2 ? 1 : size == 4 ? 2 : 3)
 
 /* The rows that come next, and how far they have been asked for. */
 struct ahead {
@@ -113,10 +111,10 @@ static inline void ask_ahead(struct ahead *ahead, int lines)
 	}
 }
 
-TURN_PIECES(8, 1)
-TURN_PIECES(16, 2)
-TURN_PIECES(32, 4)
-TURN_PIECES(64, 8)
+KERNEL(8, 1)
+KERNEL(16, 2)
+KERNEL(32, 4)
+KERNEL(64, 8)
 
 static void end(void)
 {

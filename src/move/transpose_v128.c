@@ -14,7 +14,11 @@ typedef uint64_t v64 __attribute__((vector_size(16)));
 #define ISA
 #define VECTOR v8
 #define LANES 1
+#ifdef __clang__
+#define MIX(type, a, b, ...) ((v8)__builtin_shufflevector((type)(a), (type)(b), __VA_ARGS__))
+#else
 #define MIX(type, a, b, ...) ((v8)__builtin_shuffle((type)(a), (type)(b), (type){__VA_ARGS__}))
+#endif
 #define LO_8(a, b) MIX(v8, a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)
 #define HI_8(a, b) MIX(v8, a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31)
 #define LO_16(a, b) MIX(v16, a, b, 0, 8, 1, 9, 2, 10, 3, 11)

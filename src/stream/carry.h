@@ -4,8 +4,23 @@
 #define SD_STREAM_CARRY_H
 
 #include "base/regex.h"
-#include "move/device.h"
+#include "stream/pieces.h"
 #include "stream/pump.h"
+
+/* What is to be done with a record; the carrying-out's own. */
+struct sd_carry_work {
+	uint32_t out;           /* the first outgoing record */
+	uint32_t at;            /* the record after which it can be made: itself, or the last one that its steps need */
+	uint32_t waiting, next; /* the first record that is made after this one, and the next that waits with it */
+	uint32_t uses, left;    /* how many steps need it */
+	uint8_t state;          /* enum sd_state, of all that is made of it */
+	bool passes;            /* besides being needed, it comes out as it is */
+	bool ends;              /* the last one of those that fill the joint box */
+	void *held;             /* its data, while steps need it */
+	uint64_t aside;         /* where in the spool it waits */
+	/* From a box that several records fill to the tensor, dimension by dimension; NULL: it fills its own. */
+	const struct sd_move *joint;
+};
 
 struct sd_carry {
 	struct sd_worker worker;  /* for sd_pump */
@@ -14,27 +29,37 @@ struct sd_carry {
 	/* The rest is its own. */
 	const struct sd_manifest *in;
 	uint64_t memory;
-	struct sd_carry_work *work;            /* for each record */
-	uint32_t *targets_begin, *targets;     /* for each record, its targets */
+	uint64_t held, holding;            /* bytes of operands: the most at one time, and while planning */
+	struct sd_carry_work *work;        /* for each record */
+	uint32_t *targets_begin, *targets; /* for each record, its targets */
 	unsigned char *buffer;
 	uint64_t room; /* bytes of it */
+	int spool;     /* an unnamed file, or -1 */
+	uint64_t spooled;
 };
 
 /*
- * Plans: targets with steps or in another order come out in records of their own, in the order of the tensor and with nothing
- * left to do; all others pass, and what nobody wants is dropped. Neighbours that fill one box together come out as one record. At
- * most memory bytes are in use when it runs. in must outlive it. Needs no data and no device. SD_INPUT where steps cannot be
- * carried out or memory is too small for them; the line says what would mend it. sd_carry_free in any case.
+ * Plans: targets with steps or in another order come out in records of their own, in the order of the tensor and with
+ * nothing left to do; all others pass, and what nobody wants is dropped. Neighbours that fill one box together come out
+ * as one record. A record whose steps need a later one waits for it in a temporary file. At most memory bytes are in
+ * use when it runs. in must outlive it. Needs no data and no device. SD_INPUT where steps cannot be carried out or
+ * memory is too small for them; the line says what would mend it. sd_carry_free in any case.
  */
 SD_UNUSED_RESULT enum sd_result sd_carry_plan(const struct sd_manifest *in, uint64_t memory, struct sd_carry *carry,
 					      struct sd_error *err);
 
 void sd_carry_free(struct sd_carry *carry);
 
+/* The parts of it: how a record is cut, and the worker's only function. */
+SD_UNUSED_RESULT enum sd_result sd_carry_cut(const struct sd_carry *c, uint32_t record, struct sd_pieces *pieces,
+					     struct sd_error *err);
+enum sd_result sd_carry_record(struct sd_worker *worker, uint32_t record, struct sd_source *source,
+			       struct sd_sink *sink, struct sd_error *err);
+
 /*
- * The same manifest, in which dimensions a and b (negative ones count from the end) of all tensors are exchanged whose name
- * matches one of include (none: all tensors). SD_USAGE where such a tensor has no such dimension or its elements cannot be moved.
- * Record numbers stay. *out borrows from in.
+ * The same manifest, in which dimensions a and b (negative ones count from the end) of all tensors are exchanged whose
+ * name matches one of include (none: all tensors). SD_USAGE where such a tensor has no such dimension or its elements
+ * cannot be moved. Record numbers stay. *out borrows from in.
  */
 SD_UNUSED_RESULT enum sd_result sd_carry_exchange(const struct sd_manifest *in, int64_t a, int64_t b,
 						  const struct sd_regex_list *include, struct sd_manifest **out,

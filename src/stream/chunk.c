@@ -50,6 +50,8 @@ enum sd_result sd_read_upto(int fd, void *buffer, size_t length, size_t *got, st
 		if (n == 0)
 			break;
 		*got += n;
+		if (*got < length && sd_signals_check(err) != SD_OK)
+			return SD_IO;
 	}
 	return SD_OK;
 }
@@ -62,6 +64,8 @@ enum sd_result sd_write_all(int fd, const void *buffer, size_t length, struct sd
 		if (n >= 0) {
 			buffer = (const char *)buffer + n;
 			length -= (size_t)n;
+			if (length && sd_signals_check(err) != SD_OK)
+				return SD_IO;
 		} else if (again(errno, "cannot write", err) != SD_OK) {
 			return SD_IO;
 		}
@@ -198,6 +202,9 @@ static enum sd_result transfer_all(transfer *way, struct sd_chunk *chunk, int ou
 		if (done > 0) {
 			advance(chunk, (uint64_t)done);
 			*length -= (uint64_t)done;
+			/* An interrupted call that has moved something says how much, not EINTR. */
+			if (sd_signals_check(err) != SD_OK)
+				return SD_IO;
 		} else if (cannot(errno)) {
 			return SD_OK;
 		} else if (again(errno, "cannot copy", err) != SD_OK) {

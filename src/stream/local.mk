@@ -1,6 +1,7 @@
 libsd_a_SOURCES += \
-	%D%/carry.c %D%/carry.h \
+	%D%/carry.c %D%/carry.h %D%/carry-work.c \
 	%D%/chunk.c %D%/chunk.h \
+	%D%/exchange.c \
 	%D%/frame.c %D%/frame.h \
 	%D%/join.c %D%/join.h \
 	%D%/manifest.c %D%/manifest.h \

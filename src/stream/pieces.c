@@ -2,7 +2,6 @@
 /* Pieces: how the data of a record is cut. */
 #include "stream/pieces.h"
 #include "base/checked.h"
-#include "move/device.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -14,9 +13,17 @@
 /* Whether every value of one dtype is a value of the other. */
 static bool widens(uint8_t from, uint8_t to)
 {
-	if (to == SD_F64)
-		return from == SD_F32 || from == SD_BF16 || from == SD_F16;
-	return to == SD_F32 && (from == SD_BF16 || from == SD_F16);
+	switch (to) {
+	case SD_F64:
+		return from == SD_F32 || widens(from, SD_F32);
+	case SD_F32:
+		return from == SD_BF16 || from == SD_F16 || widens(from, SD_F16);
+	case SD_BF16:
+	case SD_F16:
+		return from == SD_F8_E4M3 || from == SD_F8_E5M2;
+	default:
+		return false;
+	}
 }
 
 /* Whether two casts give what one gives. A device takes F64 to a small float by way of F32. */
@@ -25,35 +32,175 @@ static bool as_one(uint8_t a, uint8_t b, uint8_t c)
 	return widens(a, b) || (a == SD_F64 && b == SD_F32 && (c == SD_BF16 || c == SD_F16));
 }
 
+/* Whether the last of n links and a cast behind it are one link. Scaled values are F32 before anything else. */
+static bool melts(const struct sd_links *links, uint32_t n, uint8_t to)
+{
+	if (n == 1 && links->scale)
+		return links->dtype[1] == SD_F32 || links->dtype[1] == SD_F64;
+	return n > 0 && as_one(links->dtype[n - 1], links->dtype[n], to);
+}
+
+/* Whether the operand of a step has an element for every element of the record. */
+static bool scale_fits(const struct sd_manifest *m, const struct sd_record *r, const struct sd_step *step)
+{
+	const struct sd_record *operand;
+	uint64_t count, last = 0, reach;
+
+	if (step->operand == SD_NO_RECORD)
+		return false;
+	operand = &m->records[step->operand];
+	if ((operand->dtype != SD_F32 && operand->dtype != SD_BF16 && operand->dtype != SD_F16) ||
+	    !sd_shape_count(operand->shape, operand->rank, &count))
+		return false;
+	for (uint32_t k = 0; k < step->rank; k++)
+		if (r->shape[k] > 0 &&
+		    (!sd_mul((r->shape[k] - 1) / step->blocks[k].block, step->blocks[k].stride, &reach) ||
+		     !sd_add(last, reach, &last)))
+			return false;
+	return last < count;
+}
+
+static enum sd_result add_scale(const struct sd_manifest *m, const struct sd_target *t, const struct sd_step *step,
+				struct sd_links *links, uint32_t *n, struct sd_error *err)
+{
+	while (!links->scale && melts(links, *n, SD_F32))
+		--*n;
+	if (*n > 0)
+		return sd_fail(err, SD_INPUT, "%s: block scales behind another step cannot be carried out here",
+			       t->name);
+	if (!scale_fits(m, &m->records[t->record], step))
+		return sd_fail(err, SD_INPUT, "%s: its block scales do not fit %s", t->name, m->records[t->record].key);
+	links->scale = step;
+	links->dtype[++*n] = (uint8_t)step->dtype;
+	return SD_OK;
+}
+
+static enum sd_result add_cast(const struct sd_target *t, uint8_t to, struct sd_links *links, uint32_t *n,
+			       struct sd_error *err)
+{
+	while (melts(links, *n, to))
+		--*n;
+	if (to == links->dtype[*n] && !(*n == 0 && links->scale))
+		return SD_OK;
+	if (*n == SD_LINKS_MAX)
+		return sd_fail(err, SD_INPUT, "%s: more than %d casts one after the other", t->name, SD_LINKS_MAX);
+	links->dtype[++*n] = to;
+	return SD_OK;
+}
+
 static enum sd_result links_of(const struct sd_manifest *m, const struct sd_target *t, struct sd_links *links,
 			       struct sd_error *err)
 {
 	uint8_t *dtype = links->dtype;
+	enum sd_result result = SD_OK;
 	uint32_t n = 0;
 
 	dtype[0] = m->records[t->record].dtype;
-	for (uint32_t k = 0; k < t->nsteps; k++) {
-		uint8_t to = (uint8_t)t->steps[k].dtype;
+	for (uint32_t k = 0; k < t->nsteps && result == SD_OK; k++) {
+		const struct sd_step *step = &t->steps[k];
 
-		if (t->steps[k].kind != SD_STEP_CAST)
-			return sd_fail(err, SD_INPUT, "%s: step %" PRIu32 " is of a kind (%u) that cannot be carried out here",
-				       t->name, k + 1, t->steps[k].kind);
-		while (n > 0 && as_one(dtype[n - 1], dtype[n], to))
-			n--;
-		if (to == dtype[n])
-			continue;
-		if (n == SD_LINKS_MAX)
-			return sd_fail(err, SD_INPUT, "%s: more than %d casts one after the other", t->name, SD_LINKS_MAX);
-		dtype[++n] = to;
+		if (step->kind == SD_STEP_CAST)
+			result = add_cast(t, (uint8_t)step->dtype, links, &n, err);
+		else if (step->kind == SD_STEP_BLOCK_SCALE)
+			result = add_scale(m, t, step, links, &n, err);
+		else
+			result = sd_fail(err, SD_INPUT,
+					 "%s: step %" PRIu32 " is of a kind (%u) that cannot be carried out here",
+					 t->name, k + 1, step->kind);
 	}
 	if (n == 0)
 		dtype[++n] = dtype[0];
 	links->count = n;
-	for (uint32_t k = 0; k < n; k++)
-		if (!sd_cast_exists(dtype[k], dtype[k + 1]))
-			return sd_fail(err, SD_INPUT, "%s: there is no cast from %s to %s", t->name,
-				       sd_dtype_name(dtype[k]), sd_dtype_name(dtype[k + 1]));
-	return SD_OK;
+	for (uint32_t k = 0; k < n && result == SD_OK; k++)
+		if (!sd_cast_exists(dtype[k], dtype[k + 1]) ||
+		    (k == 0 && links->scale && !sd_cast_exists(dtype[0], SD_F32)))
+			result = sd_fail(err, SD_INPUT, "%s: there is no cast from %s to %s", t->name,
+					 sd_dtype_name(dtype[k]), sd_dtype_name(dtype[k + 1]));
+	return result;
+}
+
+/* The stride of a record's dimension. */
+static uint64_t stride_of(const struct sd_record *r, uint32_t k)
+{
+	uint64_t stride = 1;
+
+	while (++k < r->rank)
+		stride *= r->shape[k];
+	return stride;
+}
+
+/* The index, in a dimension of the record, of an element. */
+static uint64_t index_in(const struct sd_record *r, uint32_t k, uint64_t element)
+{
+	return element / stride_of(r, k) % r->shape[k];
+}
+
+/* The record's dimension along which a move's dimension begins; false if it is none of them. */
+static bool dimension_of(const struct sd_record *r, uint64_t from, uint32_t *k)
+{
+	for (*k = 0; *k < r->rank; ++*k)
+		if (r->shape[*k] > 1 && stride_of(r, *k) == from)
+			return true;
+	return false;
+}
+
+/* Splits dimensions of a move so that each lies within one of the record's, as block scales want it, if that can be. */
+static bool spread(const struct sd_record *r, struct sd_move *m)
+{
+	struct sd_move apart = {.from = m->from, .to = m->to};
+	uint32_t k;
+
+	for (uint32_t i = m->rank; i-- > 0;) {
+		struct sd_dim d = m->dim[i];
+
+		while (d.size > 1) {
+			struct sd_dim inner = d;
+			uint64_t start;
+
+			if (apart.rank == SD_MOVE_RANK || !dimension_of(r, d.from, &k))
+				return false;
+			start = index_in(r, k, m->from);
+			if (d.size > r->shape[k] - start) {
+				if (start > 0 || d.size % r->shape[k] > 0)
+					return false;
+				inner.size = r->shape[k];
+			}
+			d.size /= inner.size;
+			d.from *= inner.size;
+			d.to *= inner.size;
+			apart.dim[apart.rank++] = inner;
+		}
+	}
+	/* They were found from the inside out. */
+	*m = apart;
+	for (uint32_t i = 0; i < m->rank; i++)
+		m->dim[i] = apart.dim[apart.rank - 1 - i];
+	return true;
+}
+
+void sd_unit_scale(const struct sd_manifest *m, const struct sd_cut *cut, const struct sd_move *unit,
+		   struct sd_scale *scale)
+{
+	const struct sd_step *step = cut->links.scale;
+	const struct sd_record *r = &m->records[m->targets[cut->target].record];
+
+	*scale = (struct sd_scale){.dtype = m->records[step->operand].dtype};
+	for (uint32_t i = 0; i < SD_MOVE_RANK; i++)
+		scale->dim[i].block = 1;
+	for (uint32_t k = 0; k < step->rank; k++) {
+		uint64_t index = index_in(r, k, unit->from);
+		uint32_t i = 0, own;
+
+		while (i < unit->rank && !(dimension_of(r, unit->dim[i].from, &own) && own == k))
+			i++;
+		if (i == unit->rank) {
+			scale->from += index / step->blocks[k].block * step->blocks[k].stride;
+			continue;
+		}
+		scale->dim[i].begin = index;
+		scale->dim[i].block = step->blocks[k].block;
+		scale->dim[i].stride = step->blocks[k].stride;
+	}
 }
 
 /* From the first to behind the last element, in the record, of all dimensions but the first skip ones in its order. */
@@ -78,14 +225,14 @@ static void order_by_record(struct sd_cut *c)
 }
 
 static enum sd_result too_little(const struct sd_manifest *m, const struct sd_cut *c, const struct sd_pieces *p,
-				 uint64_t memory, struct sd_error *err)
+				 uint64_t memory, uint64_t held, struct sd_error *err)
 {
 	const struct sd_target *t = &m->targets[c->target];
 	const struct sd_record *r = &m->records[t->record];
 	uint64_t row = span_below(c, c->move.rank ? c->move.rank - 1 : 0), need;
 	char shape[SD_SHAPE_TEXT];
 
-	if (!sd_mul(row, p->each, &need) || !sd_round_up(need + MARGIN, 4096, &need))
+	if (!sd_mul(row, p->each, &need) || !sd_add(need, MARGIN + held, &need) || !sd_round_up(need, 4096, &need))
 		need = UINT64_MAX;
 	return sd_fail(err, SD_INPUT,
 		       "%s: a row (%" PRIu64 " elements) of %s %s and what becomes of it do not fit into %" PRIu64
@@ -94,8 +241,8 @@ static enum sd_result too_little(const struct sd_manifest *m, const struct sd_cu
 }
 
 /* Decides on the units: as large as the window allows, and cut as far outside as can be. */
-static enum sd_result choose(const struct sd_manifest *m, const struct sd_pieces *p, struct sd_cut *c,
-			     uint64_t memory, struct sd_error *err)
+static enum sd_result choose(const struct sd_manifest *m, const struct sd_pieces *p, struct sd_cut *c, uint64_t memory,
+			     uint64_t held, struct sd_error *err)
 {
 	uint32_t leading = 0, rank = c->move.rank;
 	const struct sd_dim *d = c->move.dim;
@@ -106,7 +253,7 @@ static enum sd_result choose(const struct sd_manifest *m, const struct sd_pieces
 	while (leading < rank && c->order[leading] == leading)
 		leading++;
 	if (p->window == 0)
-		return too_little(m, c, p, memory, err);
+		return too_little(m, c, p, memory, held, err);
 	if (c->units == 0)
 		return SD_OK;
 	for (c->depth = 0; c->depth < rank; c->depth++) {
@@ -130,7 +277,7 @@ static enum sd_result choose(const struct sd_manifest *m, const struct sd_pieces
 	c->units *= (d->size - 1) / c->step + 1;
 	/* Parts of a row would come out as single elements here and there. */
 	if (c->depth == rank && rank > 1 && !c->in_order)
-		return too_little(m, c, p, memory, err);
+		return too_little(m, c, p, memory, held, err);
 	return SD_OK;
 }
 
@@ -138,16 +285,22 @@ static enum sd_result begin_cut(const struct sd_manifest *m, uint32_t number, st
 {
 	const struct sd_target *t = &m->targets[number];
 	const struct sd_record *r = &m->records[t->record];
+	enum sd_result result;
 	struct sd_move room;
 
 	if (!sd_dtype_size(r->dtype))
-		return sd_fail(err, SD_INPUT, "%s: elements of %s are smaller than a byte and cannot be moved one by one",
-			       t->name, sd_dtype_name(r->dtype));
+		return sd_fail(err, SD_INPUT,
+			       "%s: elements of %s are smaller than a byte and cannot be moved one by one", t->name,
+			       sd_dtype_name(r->dtype));
 	c->target = number;
 	c->move = *sd_target_move(m, t, &room);
 	sd_move_normalise(&c->move);
+	result = links_of(m, t, &c->links, err);
+	if (result == SD_OK && c->links.scale && sd_move_count(&c->move) > 0 && !spread(r, &c->move))
+		result = sd_fail(err, SD_INPUT, "%s: its block scales do not fit the way in which %s is reordered",
+				 t->name, r->key);
 	order_by_record(c);
-	return links_of(m, t, &c->links, err);
+	return result;
 }
 
 /* The window: all of its elements, and what each link makes of them, are in memory at one time. */
@@ -194,8 +347,8 @@ static int by_unit(const void *a, const void *b)
 	return (x->cut->target > y->cut->target) - (x->cut->target < y->cut->target);
 }
 
-static enum sd_result add_pieces(const struct sd_manifest *m, struct sd_pieces *p, size_t *room, struct sd_cut *c, bool alone,
-				 struct sd_error *err)
+static enum sd_result add_pieces(const struct sd_manifest *m, struct sd_pieces *p, size_t *room, struct sd_cut *c,
+				 bool alone, struct sd_error *err)
 {
 	bool one = alone && c->in_order;
 	uint64_t n = one || c->units == 0 ? 1 : c->units;
@@ -211,7 +364,7 @@ static enum sd_result add_pieces(const struct sd_manifest *m, struct sd_pieces *
 	return SD_OK;
 }
 
-/* Targets whose parts of the record overlap take turns: each unit of theirs comes out by itself, in the record's order. */
+/* Targets whose parts of the record overlap take turns: each unit comes out by itself, in the record's order. */
 static enum sd_result arrange(const struct sd_manifest *m, struct sd_pieces *p, struct sd_error *err)
 {
 	size_t room = 0;
@@ -237,7 +390,7 @@ static enum sd_result arrange(const struct sd_manifest *m, struct sd_pieces *p, 
 }
 
 enum sd_result sd_pieces_cut(const struct sd_manifest *m, uint32_t record, const uint32_t *targets, size_t count,
-			     uint64_t memory, struct sd_pieces *p, struct sd_error *err)
+			     uint64_t memory, uint64_t held, struct sd_pieces *p, struct sd_error *err)
 {
 	enum sd_result result = SD_OK;
 
@@ -248,9 +401,9 @@ enum sd_result sd_pieces_cut(const struct sd_manifest *m, uint32_t record, const
 	for (size_t i = 0; i < count && result == SD_OK; i++)
 		result = begin_cut(m, targets[i], &p->cuts[i], err);
 	if (result == SD_OK)
-		share_memory(p, m->records[record].dtype, memory);
+		share_memory(p, m->records[record].dtype, memory - held);
 	for (size_t i = 0; i < count && result == SD_OK; i++)
-		result = choose(m, p, &p->cuts[i], memory, err);
+		result = choose(m, p, &p->cuts[i], memory, held, err);
 	if (result == SD_OK) {
 		qsort(p->cuts, count, sizeof(*p->cuts), by_first);
 		result = arrange(m, p, err);

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Pieces: how the data of a record is cut, so that a target with pending steps can be made in little memory. All of it follows
- * from the manifest and the size of that memory alone.
+ * Pieces: how the data of a record is cut, so that a target with pending steps can be made in little memory. All of it
+ * follows from the manifest and the size of that memory alone.
  */
 #ifndef SD_STREAM_PIECES_H
 #define SD_STREAM_PIECES_H
 
+#include "move/device.h"
 #include "stream/manifest.h"
 
 #define SD_LINKS_MAX 4
@@ -16,21 +17,22 @@
 #define SD_BUFFER_ALIGN 64
 
 /*
- * The values that an element takes on its way, one link from each dtype to the next; casts that are exact are not gone through
- * one by one. At least one link, which may be from a dtype to itself.
+ * The values that an element takes on its way, one link from each dtype to the next; casts that are exact are not gone
+ * through one by one. At least one link, which may be from a dtype to itself.
  */
 struct sd_links {
 	uint32_t count;
 	uint8_t dtype[SD_LINKS_MAX + 1];
+	const struct sd_step *scale; /* NULL, or block scales that the first link multiplies with */
 };
 
 /*
- * A target cut into units. A unit is a box of the target's elements; the units follow each other in the order of the record,
- * and none spans more of it than the window has elements.
+ * A target cut into units. A unit is a box of the target's elements; the units follow each other in the order of the
+ * record, and none spans more of it than the window has elements.
  */
 struct sd_cut {
-	size_t target;                /* its number in the manifest */
-	struct sd_move move;          /* in normal form: its dimensions are in the order of the target */
+	size_t target;       /* its number in the manifest */
+	struct sd_move move; /* dimensions in the order of the target: in normal form, but apart for block scales */
 	uint32_t order[SD_MOVE_RANK]; /* its dimensions in the order of the record */
 	uint32_t depth;               /* how many of these are cut: index by index, but for the last one */
 	uint64_t step;                /* the last one, in blocks of so many indices */
@@ -56,19 +58,26 @@ struct sd_pieces {
 };
 
 /*
- * Cuts a record with these targets (numbers in m, count of them) for memory bytes. SD_INPUT where it cannot be done: steps that
- * nobody here knows, elements smaller than a byte, memory too small for a row; the line says what would mend it.
+ * Cuts a record with these targets (numbers in m, count of them) for memory bytes, held of which are taken already.
+ * SD_INPUT where it cannot be done: steps that nobody here knows, elements smaller than a byte, memory too small for a
+ * row; the line says what would mend it.
  */
 SD_UNUSED_RESULT enum sd_result sd_pieces_cut(const struct sd_manifest *m, uint32_t record, const uint32_t *targets,
-					      size_t count, uint64_t memory, struct sd_pieces *pieces, struct sd_error *err);
+					      size_t count, uint64_t memory, uint64_t held, struct sd_pieces *pieces,
+					      struct sd_error *err);
 
 void sd_pieces_free(struct sd_pieces *pieces);
 
 /*
- * The elements of a unit: from the record into a box of their own, in the order of the target. Not in normal form: dimension k is
- * dimension k of the cut's move. The unit's first element in the record is move->from.
+ * The elements of a unit: from the record into a box of their own, in the order of the target. Not in normal form:
+ * dimension k is dimension k of the cut's move. The unit's first element in the record is move->from.
  */
 void sd_unit_move(const struct sd_cut *cut, uint64_t unit, struct sd_move *move);
+
+/* The block scales of a unit, but for their data: its move is as sd_unit_move gives it, and cut->links.scale is not
+ * NULL. */
+void sd_unit_scale(const struct sd_manifest *m, const struct sd_cut *cut, const struct sd_move *unit,
+		   struct sd_scale *scale);
 
 /* How far in the record a unit reaches from its first element: 1 for one element. */
 uint64_t sd_unit_span(const struct sd_move *unit);

@@ -16,25 +16,24 @@
 
 #define SHARD_SIZE 5000000000u
 
-static const char usage[] =
-	"Usage: sd-pack [OPTION]... [-]\n"
-	"Write the checkpoint on standard input, a stream, as safetensors: to a file, to\n"
-	"a directory of shards with their index, or, without -o, as one file to standard\n"
-	"output.\n"
-	"\n"
-	"  -o PATH                write to PATH: a directory if it ends in / or is one,\n"
-	"                         else a file; it appears whole or not at all\n"
-	"  -f                     replace an existing file, or the checkpoint in an\n"
-	"                         existing directory\n"
-	"      --shard-size=SIZE  bytes of tensors in a shard (5GB); a larger tensor gets\n"
-	"                         a shard of its own\n"
-	"      --metadata=K=V     put this entry into the files' __metadata__\n"
-	"      --no-sync          do not wait until all is on the disk\n"
-	"      --dry-run          print the files that would be written, with their number\n"
-	"                         of tensors and their bytes; read no data\n"
-	"      --stats            tell on standard error how many bytes came and went\n"
-	"      --help             print this text\n"
-	"      --version          print the version\n";
+static const char usage[] = "Usage: sd-pack [OPTION]... [-]\n"
+			    "Write the checkpoint on standard input, a stream, as safetensors: to a file, to\n"
+			    "a directory of shards with their index, or, without -o, as one file to standard\n"
+			    "output.\n"
+			    "\n"
+			    "  -o PATH                write to PATH: a directory if it ends in / or is one,\n"
+			    "                         else a file; it appears whole or not at all\n"
+			    "  -f                     replace an existing file, or the checkpoint in an\n"
+			    "                         existing directory\n"
+			    "      --shard-size=SIZE  bytes of tensors in a shard (5GB); a larger tensor gets\n"
+			    "                         a shard of its own\n"
+			    "      --metadata=K=V     put this entry into the files' __metadata__\n"
+			    "      --no-sync          do not wait until all is on the disk\n"
+			    "      --dry-run          print the files that would be written, with their number\n"
+			    "                         of tensors and their bytes; read no data\n"
+			    "      --stats            tell on standard error how many bytes came and went\n"
+			    "      --help             print this text\n"
+			    "      --version          print the version\n";
 
 struct options {
 	struct sd_pack_options pack;
@@ -77,12 +76,17 @@ static bool is_directory(const char *path)
 static struct options parse(int argc, char **argv)
 {
 	static const struct option longs[] = {
-		{"shard-size", required_argument, NULL, 's'}, {"metadata", required_argument, NULL, 'm'},
-		{"no-sync", no_argument, NULL, 'n'},	      {"dry-run", no_argument, NULL, 'd'},
-		{"stats", no_argument, NULL, 't'},	      {"help", no_argument, NULL, 'h'},
-		{"version", no_argument, NULL, 'v'},	      {NULL, 0, NULL, 0},
+		{"shard-size", required_argument, NULL, 's'},
+		{"metadata", required_argument, NULL, 'm'},
+		{"no-sync", no_argument, NULL, 'n'},
+		{"dry-run", no_argument, NULL, 'd'},
+		{"stats", no_argument, NULL, 't'},
+		{"help", no_argument, NULL, 'h'},
+		{"version", no_argument, NULL, 'v'},
+		{NULL, 0, NULL, 0},
 	};
-	struct options opt = {.pack = {.fd = STDOUT_FILENO, .layout.shard_size = SHARD_SIZE, .sync = true, .note = sd_note}};
+	struct options opt = {
+		.pack = {.fd = STDOUT_FILENO, .layout.shard_size = SHARD_SIZE, .sync = true, .note = sd_note}};
 	int c;
 
 	while ((c = getopt_long(argc, argv, "o:f", longs, NULL)) != -1) {
@@ -121,12 +125,14 @@ static struct options parse(int argc, char **argv)
 		}
 	}
 	if (optind < argc && (argc - optind > 1 || strcmp(argv[optind], "-") != 0))
-		sd_misuse("sd-pack reads standard input only; put a source in front: sd-cat %s | sd-pack ...", argv[optind]);
+		sd_misuse("sd-pack reads standard input only; put a source in front: sd-cat %s | sd-pack ...",
+			  argv[optind]);
 	opt.pack.layout.metadata = opt.metadata;
 	if (opt.pack.path)
 		opt.pack.layout.directory = is_directory(opt.pack.path);
 	else if (isatty(STDOUT_FILENO) && !opt.dry_run)
-		sd_misuse("standard output is a terminal and a safetensors file is binary; name a file: sd-pack -o FILE");
+		sd_misuse(
+			"standard output is a terminal and a safetensors file is binary; name a file: sd-pack -o FILE");
 	return opt;
 }
 
@@ -136,8 +142,10 @@ static enum sd_result check_input(const struct options *opt, struct sd_error *er
 	struct stat in, out;
 	bool there = opt->pack.path ? stat(opt->pack.path, &out) == 0 : fstat(STDOUT_FILENO, &out) == 0;
 
-	if (there && fstat(STDIN_FILENO, &in) == 0 && S_ISREG(in.st_mode) && in.st_dev == out.st_dev && in.st_ino == out.st_ino)
-		return sd_fail(err, SD_IO, "%s is the input: write to another file", opt->pack.path ? opt->pack.path : "standard output");
+	if (there && fstat(STDIN_FILENO, &in) == 0 && S_ISREG(in.st_mode) && in.st_dev == out.st_dev &&
+	    in.st_ino == out.st_ino)
+		return sd_fail(err, SD_IO, "%s is the input: write to another file",
+			       opt->pack.path ? opt->pack.path : "standard output");
 	return SD_OK;
 }
 
@@ -162,7 +170,8 @@ static void print_file(const char *name, size_t tensors, uint64_t bytes)
 {
 	char *text = malloc(4 * strlen(name) + 1);
 
-	printf("%s\t%zu\t%" PRIu64 "\n", text ? sd_text_escape(name, text, 4 * strlen(name) + 1) : name, tensors, bytes);
+	printf("%s\t%zu\t%" PRIu64 "\n", text ? sd_text_escape(name, text, 4 * strlen(name) + 1) : name, tensors,
+	       bytes);
 	free(text);
 }
 
@@ -173,8 +182,10 @@ static enum sd_result dry_run(const struct options *opt, const struct sd_manifes
 	enum sd_result result = sd_layout_plan(m, &opt->pack.layout, &layout, err);
 
 	for (size_t i = 0; i < layout.nfiles && result == SD_OK; i++)
-		print_file(directory ? layout.files[i].name : opt->pack.path ? opt->pack.path : "-", layout.files[i].ntensors,
-			   layout.files[i].size);
+		print_file(directory        ? layout.files[i].name
+			   : opt->pack.path ? opt->pack.path
+					    : "-",
+			   layout.files[i].ntensors, layout.files[i].size);
 	if (layout.index && result == SD_OK)
 		print_file("model.safetensors.index.json", 0, layout.index_length);
 	for (size_t i = 0; i < m->nside && directory && result == SD_OK; i++)

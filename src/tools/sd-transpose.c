@@ -9,21 +9,20 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char usage[] =
-	"Usage: sd-transpose [OPTION]...\n"
-	"Carry out the pending steps of a stream, reorderings and casts, from standard\n"
-	"input to standard output. What has none passes untouched.\n"
-	"\n"
-	"      --device=DEVICE  cpu, cuda or cuda:N (GPU number N), or auto: a GPU if there\n"
-	"                       is one, else the CPU (the default)\n"
-	"      --threads=N      threads on the CPU (as many as it has)\n"
-	"      --memory=SIZE    memory for data that is being worked on (32MiB)\n"
-	"      --dims=A,B       exchange dimensions A and B too, counted from 0, or from the\n"
-	"                       end if negative\n"
-	"      --include=RE     with --dims: only of tensors whose name matches RE (PCRE2,\n"
-	"                       found anywhere); may be given several times: one is enough\n"
-	"      --help           print this text\n"
-	"      --version        print the version\n";
+static const char usage[] = "Usage: sd-transpose [OPTION]...\n"
+			    "Carry out the pending steps of a stream, reorderings and casts, from standard\n"
+			    "input to standard output. What has none passes untouched.\n"
+			    "\n"
+			    "      --device=DEVICE  cpu, cuda or cuda:N (GPU number N), or auto: a GPU if there\n"
+			    "                       is one, else the CPU (the default)\n"
+			    "      --threads=N      threads on the CPU (as many as it has)\n"
+			    "      --memory=SIZE    memory for data that is being worked on (32MiB)\n"
+			    "      --dims=A,B       exchange dimensions A and B too, counted from 0, or from the\n"
+			    "                       end if negative\n"
+			    "      --include=RE     with --dims: only of tensors whose name matches RE (PCRE2,\n"
+			    "                       found anywhere); may be given several times: one is enough\n"
+			    "      --help           print this text\n"
+			    "      --version        print the version\n";
 
 struct options {
 	struct sd_regex_list include;
@@ -69,8 +68,9 @@ static void parse_dims(struct options *opt, const char *text)
 		first[length] = '\0';
 		negative[0] = first[0] == '-';
 		negative[1] = comma[1] == '-';
-		if (sd_text_number(first + negative[0], &numbers[0]) && sd_text_number(comma + 1 + negative[1], &numbers[1]) &&
-		    numbers[0] <= SD_RANK_MAX && numbers[1] <= SD_RANK_MAX) {
+		if (sd_text_number(first + negative[0], &numbers[0]) &&
+		    sd_text_number(comma + 1 + negative[1], &numbers[1]) && numbers[0] <= SD_RANK_MAX &&
+		    numbers[1] <= SD_RANK_MAX) {
 			opt->a = negative[0] ? -(int64_t)numbers[0] : (int64_t)numbers[0];
 			opt->b = negative[1] ? -(int64_t)numbers[1] : (int64_t)numbers[1];
 			opt->dims = true;
@@ -86,7 +86,7 @@ static struct options parse(int argc, char **argv)
 		{"device", required_argument, NULL, 'd'},  {"threads", required_argument, NULL, 't'},
 		{"memory", required_argument, NULL, 'm'},  {"dims", required_argument, NULL, 'D'},
 		{"include", required_argument, NULL, 'i'}, {"help", no_argument, NULL, 'h'},
-		{"version", no_argument, NULL, 'v'},	   {NULL, 0, NULL, 0},
+		{"version", no_argument, NULL, 'v'},       {NULL, 0, NULL, 0},
 	};
 	struct options opt = {.cpu = true, .cuda = true, .memory = 32u << 20};
 	struct sd_error err;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Carrying out steps: whatever is pending, the tensors that come out are those that the targets say, element by element. */
+/* Carrying out steps: whatever is pending, the tensors that come out are those that the targets say, element by
+ * element. */
 #include "move/compose.h"
 #include "stream/carry.h"
 #include "stream/pieces.h"
@@ -90,7 +91,8 @@ static void convert(const unsigned char *from, uint8_t from_dtype, unsigned char
 }
 
 /* Calls back for each element of a move. */
-static void walk(const struct sd_move *m, void (*element)(void *arg, uint64_t from, uint64_t to), void *arg)
+static void walk(const struct sd_move *m, void (*element)(void *arg, uint64_t from, uint64_t to, const uint64_t *index),
+		 void *arg)
 {
 	uint64_t index[SD_MOVE_RANK] = {0};
 
@@ -101,19 +103,30 @@ static void walk(const struct sd_move *m, void (*element)(void *arg, uint64_t fr
 			from += index[k] * m->dim[k].from;
 			to += index[k] * m->dim[k].to;
 		}
-		element(arg, from, to);
+		element(arg, from, to, index);
 		for (uint32_t k = m->rank; k-- > 0 && ++index[k] == m->dim[k].size;)
 			index[k] = 0;
 	}
 }
 
-static void run_element(void *arg, uint64_t from, uint64_t to)
+static void run_element(void *arg, uint64_t from, uint64_t to, const uint64_t *index)
 {
 	const struct sd_job *job = arg;
+	const unsigned char *source = (const unsigned char *)job->source + from * sd_dtype_size(job->source_dtype);
+	unsigned char *target = (unsigned char *)job->target + to * sd_dtype_size(job->target_dtype);
+	uint64_t at = job->scale.from;
 
 	cr_assert(from < job->source_count && to < job->target_count);
-	convert((const unsigned char *)job->source + from * sd_dtype_size(job->source_dtype), job->source_dtype,
-		(unsigned char *)job->target + to * sd_dtype_size(job->target_dtype), job->target_dtype);
+	if (!job->scale.data) {
+		convert(source, job->source_dtype, target, job->target_dtype);
+		return;
+	}
+	for (uint32_t k = 0; k < job->move.rank; k++)
+		at += (job->scale.dim[k].begin + index[k]) / job->scale.dim[k].block * job->scale.dim[k].stride;
+	set_value(target, job->target_dtype,
+		  value_at(source, job->source_dtype) *
+			  value_at((const unsigned char *)job->scale.data + at * sd_dtype_size(job->scale.dtype),
+				   job->scale.dtype));
 }
 
 static enum sd_device_result plain_run(struct sd_device *device, const struct sd_job *jobs, size_t count)
@@ -125,7 +138,7 @@ static enum sd_device_result plain_run(struct sd_device *device, const struct sd
 		struct sd_move normal = job.move;
 
 		sd_move_normalise(&normal);
-		cr_assert_eq(memcmp(&normal, &job.move, sizeof(normal)), 0, "not in normal form");
+		cr_assert(job.scale.data || memcmp(&normal, &job.move, sizeof(normal)) == 0, "not in normal form");
 		if (sd_move_count(&job.move) > plain->room)
 			return SD_DEVICE_NOMEM;
 		if (plain->fails) {
@@ -156,7 +169,8 @@ struct memory_source {
 	bool over;
 };
 
-static enum sd_result source_next(struct sd_source *source, uint32_t record, struct sd_chunk *chunk, struct sd_error *err)
+static enum sd_result source_next(struct sd_source *source, uint32_t record, struct sd_chunk *chunk,
+				  struct sd_error *err)
 {
 	struct memory_source *s = (struct memory_source *)source;
 	uint64_t left;
@@ -262,20 +276,39 @@ struct tensors {
 struct writing {
 	const struct sd_manifest *m;
 	const struct sd_target *target;
-	const unsigned char *data;
+	unsigned char **data;
 	struct tensor *tensor;
 };
 
-static void write_element(void *arg, uint64_t from, uint64_t to)
+static double scale_of(const struct writing *w, const struct sd_step *step, uint64_t element)
+{
+	const struct sd_record *r = &w->m->records[w->target->record];
+	uint8_t dtype = w->m->records[step->operand].dtype;
+	uint64_t at = 0;
+
+	for (uint32_t k = r->rank; k-- > 0; element /= r->shape[k])
+		if (k < step->rank)
+			at += element % r->shape[k] / step->blocks[k].block * step->blocks[k].stride;
+	return value_at(w->data[step->operand] + at * sd_dtype_size(dtype), dtype);
+}
+
+static void write_element(void *arg, uint64_t from, uint64_t to, const uint64_t *index)
 {
 	struct writing *w = arg;
 	uint8_t dtype = w->m->records[w->target->record].dtype;
 	unsigned char value[8];
 
-	memcpy(value, w->data + from * sd_dtype_size(dtype), sd_dtype_size(dtype));
+	(void)index;
+	memcpy(value, w->data[w->target->record] + from * sd_dtype_size(dtype), sd_dtype_size(dtype));
 	for (uint32_t k = 0; k < w->target->nsteps; k++) {
-		convert(value, dtype, value, (uint8_t)w->target->steps[k].dtype);
-		dtype = (uint8_t)w->target->steps[k].dtype;
+		const struct sd_step *step = &w->target->steps[k];
+		uint8_t after = (uint8_t)step->dtype;
+
+		if (step->kind == SD_STEP_BLOCK_SCALE)
+			set_value(value, after, value_at(value, dtype) * scale_of(w, step, from));
+		else
+			convert(value, dtype, value, after);
+		dtype = after;
 	}
 	memcpy(w->tensor->data + to * sd_dtype_size(dtype), value, sd_dtype_size(dtype));
 	w->tensor->times[to]++;
@@ -300,16 +333,28 @@ static struct tensor *tensor_of(struct tensors *all, const struct sd_target *t)
 	return x;
 }
 
+/* Whether a record is there, and all that its targets' steps need. */
+static bool is_here(const struct sd_manifest *m, uint32_t record)
+{
+	bool here = m->records[record].state == SD_HERE;
+
+	for (size_t i = 0; i < m->ntargets; i++)
+		for (uint32_t k = 0; k < m->targets[i].nsteps && m->targets[i].record == record; k++)
+			if (m->targets[i].steps[k].operand != SD_NO_RECORD)
+				here = here && m->records[m->targets[i].steps[k].operand].state == SD_HERE;
+	return here;
+}
+
 static struct tensors assemble(const struct sd_manifest *m, unsigned char **data)
 {
 	struct tensors all = {0};
 
 	for (size_t i = 0; i < m->ntargets; i++) {
 		const struct sd_target *t = &m->targets[i];
-		struct writing w = {m, t, data[t->record], tensor_of(&all, t)};
+		struct writing w = {m, t, data, tensor_of(&all, t)};
 		struct sd_move room;
 
-		if (m->records[t->record].state == SD_HERE)
+		if (is_here(m, t->record))
 			walk(sd_target_move(m, t, &room), write_element, &w);
 	}
 	return all;
@@ -420,7 +465,8 @@ static struct sd_move place3(const uint64_t *shape, uint64_t b0, uint64_t b1, ui
 	return sd_move_inverse(&m);
 }
 
-/* Runs it all and compares the tensors that come out with those that the targets of in say; the number of outgoing records. */
+/* Runs it all and compares the tensors that come out with those that the targets of in say; the number of outgoing
+ * records. */
 static size_t carried(struct input *in, uint64_t memory, struct plain_device *device)
 {
 	struct memory_source source = {.source = {&source_ops, in->m}, .data = in->data, .over = true};
@@ -437,7 +483,8 @@ static size_t carried(struct input *in, uint64_t memory, struct plain_device *de
 		sd_carry_free(&carry);
 		return 0;
 	}
-	cr_assert(carry.room <= memory, "%" PRIu64 " bytes of %" PRIu64, carry.room, memory);
+	cr_assert(carry.room + carry.held <= memory, "%" PRIu64 " + %" PRIu64 " bytes of %" PRIu64, carry.room,
+		  carry.held, memory);
 	carry.device = &device->device;
 	cr_assert_eq(sd_manifest_check(carry.plan.manifest, &err), SD_OK, "%s", err.text);
 	cr_assert_eq(sd_pump(&source.source, &carry.plan, &carry.worker, &sink.sink, &err), SD_OK, "%s", err.text);
@@ -445,7 +492,9 @@ static size_t carried(struct input *in, uint64_t memory, struct plain_device *de
 	for (size_t i = 0; i < carry.plan.manifest->ntargets; i++)
 		cr_assert(!sd_target_is_pending(&carry.plan.manifest->targets[i]));
 	for (size_t i = 0; i < carry.plan.manifest->nrecords; i++)
-		cr_assert_eq(sink.length[i], carry.plan.manifest->records[i].state == SD_HERE ? carry.plan.manifest->records[i].bytes : 0);
+		cr_assert_eq(sink.length[i], carry.plan.manifest->records[i].state == SD_HERE
+						     ? carry.plan.manifest->records[i].bytes
+						     : 0);
 	expected = assemble(in->m, in->data);
 	got = assemble(carry.plan.manifest, sink.data);
 	cr_assert_eq(got.count, expected.count);
@@ -455,7 +504,8 @@ static size_t carried(struct input *in, uint64_t memory, struct plain_device *de
 		cr_assert_str_eq(x->name, y->name);
 		cr_assert_eq(x->count, y->count);
 		cr_assert_eq(memcmp(x->times, y->times, x->count), 0, "%s: other elements", x->name);
-		cr_assert_eq(memcmp(x->data, y->data, x->count * sd_dtype_size(x->target->dtype)), 0, "%s: other values", x->name);
+		cr_assert_eq(memcmp(x->data, y->data, x->count * sd_dtype_size(x->target->dtype)), 0,
+			     "%s: other values", x->name);
 	}
 	records = carry.plan.manifest->nrecords;
 	free_tensors(&expected);
@@ -491,6 +541,80 @@ static void any_cast(struct input *in, struct sd_target *t)
 	for (uint32_t k = 0; k < n; k++)
 		dtypes[k] = floats[any(3)];
 	add_casts(in, t, dtypes, n);
+}
+
+/* Scales for a record, one for each block of rows and columns. Small powers of two, so that no product is rounded. */
+static void fill_scales(struct input *in, uint32_t record)
+{
+	const struct sd_record *r = &in->m->records[record];
+	unsigned size = sd_dtype_size(r->dtype);
+
+	for (uint64_t i = 0; i < r->bytes / size; i++)
+		set_value(in->data[record] + i * size, r->dtype, any(2) ? 2 : 0.5);
+}
+
+/* The last target gets a block scale, before anything else. */
+static void add_scale(struct input *in, uint32_t operand, uint64_t rows, uint64_t columns, uint64_t stride,
+		      uint8_t dtype)
+{
+	struct sd_target *t = &in->m->targets[in->m->ntargets - 1];
+	const struct sd_record *r = &in->m->records[t->record];
+	struct sd_step *steps = sd_arena_array(&in->m->arena, t->nsteps + 1, sizeof(*steps));
+	struct sd_block *blocks = sd_arena_array(&in->m->arena, r->rank, sizeof(*blocks));
+
+	for (uint32_t k = 0; k < r->rank; k++)
+		blocks[k] = (struct sd_block){1, 0};
+	blocks[r->rank - 2] = (struct sd_block){rows, stride};
+	blocks[r->rank - 1] = (struct sd_block){columns, 1};
+	steps[0] = (struct sd_step){SD_STEP_BLOCK_SCALE, dtype, operand, 0, r->rank, blocks};
+	t->steps = steps;
+	t->nsteps = 1;
+	t->dtype = dtype;
+}
+
+/* A weight with block scales, which come before it or after it; as it is, turned, in two halves, or all of these. */
+static void add_scaled(struct input *in, const char *const *names)
+{
+	const uint64_t n = 1 + any(3), rows = 1 + any(9), columns = 1 + any(9), br = 1 + any(4), bc = 1 + any(4);
+	const uint64_t shape[] = {n, rows, columns}, turned[] = {n, columns, rows};
+	const uint64_t scales[] = {(rows - 1) / br + 1, (columns - 1) / bc + 1};
+	struct sd_move turn = permuted(shape, 3, (uint32_t[]){0, 2, 1});
+	uint8_t dtype = any(2) ? SD_BF16 : SD_F32, to = any(2) ? SD_F32 : SD_BF16, by = any(2) ? SD_F32 : SD_BF16;
+	bool before = any(2);
+	uint32_t operand, record;
+
+	if (!before)
+		record = add_record(in, dtype, shape, 3);
+	operand = add_record(in, by, scales, 2);
+	if (before)
+		record = add_record(in, dtype, shape, 3);
+	fill_scales(in, operand);
+	switch (any(3)) {
+	case 0:
+		add_target(in, names[0], turned, 3, record, &turn);
+		add_scale(in, operand, br, bc, scales[1], to);
+		break;
+	case 1:
+		add_target(in, names[0], shape, 3, record, NULL);
+		add_scale(in, operand, br, bc, scales[1], to);
+		if (any(2))
+			add_target(in, names[1], turned, 3, record, &turn);
+		break;
+	default:
+		for (uint64_t half = 0; half < 2; half++) {
+			uint64_t first = half ? rows / 2 : 0, size = half ? rows - rows / 2 : rows / 2;
+			const uint64_t part[] = {n, columns, size};
+			struct sd_move m = slice3(turned, 0, 0, first, n, columns, size);
+
+			if (size == 0)
+				continue;
+			m = then(&turn, &m);
+			add_target(in, names[half], part, 3, record, &m);
+			add_scale(in, operand, br, bc, scales[1], to);
+		}
+	}
+	if (any(2))
+		add_target(in, names[2], scales, 2, operand, NULL);
 }
 
 /* Experts, grouped: whole and turned, or cut into gate and up by expert or by half, or both at once. */
@@ -579,9 +703,12 @@ Test(carry, carries_out_what_targets_say)
 		seeded(seed);
 		parts = 1 + any(4);
 		for (uint64_t k = 0; k < parts; k++) {
-			switch (any(3)) {
+			switch (any(4)) {
 			case 0:
 				add_grouped(&in, names[k]);
+				break;
+			case 3:
+				add_scaled(&in, names[k]);
 				break;
 			case 1:
 				add_split(&in, names[k][0]);
@@ -657,8 +784,9 @@ Test(carry, refuses_too_little_memory)
 	seeded(1);
 	add_target(&in, "lm_head", turned, 2, add_record(&in, SD_BF16, shape, 2), &turn);
 	cr_assert_eq(sd_carry_plan(in.m, 2000, &carry, &err), SD_INPUT);
-	cr_assert_str_eq(err.text, "lm_head: a row (800 elements) of record0 [1000, 800] and what becomes of it do not fit into "
-				   "2000 bytes; --memory=4096 is enough");
+	cr_assert_str_eq(err.text,
+			 "lm_head: a row (800 elements) of record0 [1000, 800] and what becomes of it do not fit into "
+			 "2000 bytes; --memory=4096 is enough");
 	sd_carry_free(&carry);
 	cr_assert_eq(sd_carry_plan(in.m, 4096, &carry, &err), SD_OK);
 	sd_carry_free(&carry);
@@ -741,7 +869,7 @@ static struct sd_links links(uint8_t from, const uint8_t *casts, uint32_t count)
 
 	add_record(&in, from, (uint64_t[]){4}, 1);
 	add_casts(&in, add_target(&in, "t", (uint64_t[]){4}, 1, 0, NULL), casts, count);
-	cr_assert_eq(sd_pieces_cut(in.m, 0, (uint32_t[]){0}, 1, 1 << 20, &pieces, &err), SD_OK, "%s", err.text);
+	cr_assert_eq(sd_pieces_cut(in.m, 0, (uint32_t[]){0}, 1, 1 << 20, 0, &pieces, &err), SD_OK, "%s", err.text);
 	result = pieces.cuts[0].links;
 	sd_pieces_free(&pieces);
 	input_free(&in);
@@ -804,6 +932,28 @@ Test(carry, refuses_what_it_cannot_do)
 	in.m->targets[0].nsteps = 1;
 	refused(&in, "t: step 1 is of a kind (77) that cannot be carried out here");
 
+	in = input();
+	add_record(&in, SD_F8_E4M3, shape, 2);
+	add_record(&in, SD_F32, (uint64_t[]){2, 1}, 2);
+	add_target(&in, "t", shape, 2, 0, NULL);
+	add_scale(&in, 1, 1, 2, 2, SD_BF16);
+	refused(&in, "t: its block scales do not fit record0");
+
+	in = input();
+	add_record(&in, SD_F8_E4M3, shape, 2);
+	add_record(&in, SD_F32, (uint64_t[]){300, 500}, 2);
+	add_target(&in, "t", shape, 2, 0, NULL);
+	add_scale(&in, 1, 1, 2, 2, SD_BF16);
+	refused(&in, "block scales take 600000 bytes at one time; use --memory=2400000 or more");
+
+	in = input();
+	add_record(&in, SD_BF16, shape, 2);
+	add_record(&in, SD_F32, shape, 2);
+	add_target(&in, "t", shape, 2, 0, NULL);
+	add_scale(&in, 1, 1, 1, 4, SD_BF16);
+	add_target(&in, "s", turned, 2, 1, &turn);
+	refused(&in, "record1 is needed for record0, but has pending steps itself");
+
 	/* A header can say anything; nobody makes a billion records of it. */
 	in = input();
 	{
@@ -841,7 +991,8 @@ Test(carry, says_what_failed)
 		if (way == 1)
 			device.room = 0;
 		source.cut_short = way == 2;
-		cr_assert_eq(sd_pump(&source.source, &carry.plan, &carry.worker, &sink.sink, &err), way == 2 ? SD_INPUT : SD_IO);
+		cr_assert_eq(sd_pump(&source.source, &carry.plan, &carry.worker, &sink.sink, &err),
+			     way == 2 ? SD_INPUT : SD_IO);
 		cr_assert_str_eq(err.text, texts[way]);
 		cr_assert(sink.aborted && !sink.ended);
 		sink_free(&sink);

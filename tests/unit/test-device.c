@@ -39,9 +39,9 @@ static void many(const char *kernels)
 	for (unsigned t = 0; t < 4; t++) {
 		struct sd_device *device = open_cpu(kernels, threads[t]);
 
-		for (uint64_t seed = 0; seed < 600; seed++)
+		for (uint64_t seed = 0; seed < 400; seed++)
 			check(device, seed * 4 + t, seed % 3 == 0 ? 60 : 6000);
-		for (uint64_t seed = 0; seed < 8; seed++)
+		for (uint64_t seed = 0; seed < 5; seed++)
 			check(device, 100000 + seed * 4 + t, 1 << 20);
 		device->ops->close(device);
 	}
@@ -67,47 +67,81 @@ Test(device, avx512)
 	many("avx512");
 }
 
+/* A matrix of rows by columns, its target off bytes from a line. What lies around the target must stay. */
+static void check_matrix(struct sd_device *device, uint8_t dtype, uint64_t rows, uint64_t columns, size_t off)
+{
+	size_t bytes = rows * columns * sd_dtype_size((enum sd_dtype)dtype);
+	uint8_t *source = malloc(bytes), *target = aligned_alloc(64, (bytes + 255) / 64 * 64), *want = malloc(bytes);
+	uint64_t seed = bytes + off;
+	struct sd_job job = {
+		.source = source,
+		.target = target + off,
+		.source_count = rows * columns,
+		.target_count = rows * columns,
+		.move = {.rank = 2, .dim = {{rows, columns, 1}, {columns, 1, rows}}},
+		.source_dtype = dtype,
+		.target_dtype = dtype,
+	};
+
+	cr_assert(source && target && want);
+	for (size_t i = 0; i < bytes; i++)
+		source[i] = (uint8_t)exact_random(&seed);
+	memset(target, POISON, off + bytes + 64);
+	naive(&job, want);
+	cr_assert_eq(device->ops->run(device, &job, 1), SD_DEVICE_OK);
+	cr_assert(memcmp(target + off, want, bytes) == 0, "%s: %zu by %zu of %s, off by %zu", device->name,
+		  (size_t)rows, (size_t)columns, sd_dtype_name((enum sd_dtype)dtype), off);
+	for (size_t i = 0; i < 64; i++)
+		cr_assert(target[off + bytes + i] == POISON && (i >= off || target[i] == POISON), "%s", device->name);
+	free(source);
+	free(target);
+	free(want);
+}
+
+static const uint8_t dtypes[] = {SD_U8, SD_U16, SD_U32, SD_U64};
+
 /* Two sizes, just on and off a kernel's tile, at a line and off it, of every size of element. */
 static void around_the_tile(const char *kernels)
 {
-	static const uint8_t dtypes[] = {SD_U8, SD_U16, SD_U32, SD_U64};
 	static const uint64_t sizes[] = {1, 2, 7, 8, 9, 15, 16, 31, 32, 33, 63, 64, 65, 127, 128, 200};
-	enum { count = sizeof(sizes) / sizeof(*sizes), most = 200 * 200 * 8 };
-	_Alignas(64) static uint8_t source[most], target[most + 128], want[most];
+	enum { count = sizeof(sizes) / sizeof(*sizes) };
 	struct sd_device *device;
 	uint64_t seed = 7;
 
 	if (!can_run(kernels))
 		return;
 	device = open_cpu(kernels, 1);
-	for (size_t i = 0; i < most; i++)
-		source[i] = (uint8_t)exact_random(&seed);
-	for (size_t n = 0; n < count * count * 4; n++) {
-		uint64_t rows = sizes[n % count], columns = sizes[n / count % count];
-		unsigned d = (unsigned)(n / count / count);
-		size_t bytes = rows * columns * sd_dtype_size((enum sd_dtype)dtypes[d]);
-		size_t off = pick(&seed, 2) * pick(&seed, 64);
-		struct sd_job job = {
-			.source = source,
-			.target = target + off,
-			.source_count = rows * columns,
-			.target_count = rows * columns,
-			.move = {.rank = 2, .dim = {{rows, columns, 1}, {columns, 1, rows}}},
-			.source_dtype = dtypes[d],
-			.target_dtype = dtypes[d],
-		};
+	for (size_t n = 0; n < count * count * 4; n++)
+		check_matrix(device, dtypes[n / count / count], sizes[n % count], sizes[n / count % count],
+			     pick(&seed, 2) * pick(&seed, 64));
+	device->ops->close(device);
+}
 
-		memset(target, POISON, sizeof(target));
-		naive(&job, want);
-		cr_assert_eq(device->ops->run(device, &job, 1), SD_DEVICE_OK);
-		cr_assert(memcmp(target + off, want, bytes) == 0, "%s: %zu by %zu of %s", device->name, (size_t)rows,
-			  (size_t)columns, sd_dtype_name((enum sd_dtype)dtypes[d]));
-		for (size_t i = 0; i < off; i++)
-			cr_assert_eq(target[i], POISON);
-		for (size_t i = off + bytes; i < sizeof(target); i++)
-			cr_assert_eq(target[i], POISON);
+/* Large enough to be written past the caches, with lines that begin anywhere, and once with rows of no whole lines. */
+static void past_the_caches(const char *kernels)
+{
+	struct sd_device *device;
+
+	if (!can_run(kernels))
+		return;
+	device = open_cpu(kernels, 2);
+	for (size_t d = 0; d < 4; d++) {
+		unsigned size = sd_dtype_size((enum sd_dtype)dtypes[d]);
+		uint64_t columns = 300 * 1024 / 192 + d;
+
+		for (size_t off = 0; off < 64; off += off < 8 ? 1 : 8)
+			check_matrix(device, dtypes[d], 192 / size, columns, off);
+		check_matrix(device, dtypes[d], 192 / size + 1, columns, 0);
 	}
 	device->ops->close(device);
+}
+
+Test(device, past_the_caches)
+{
+	past_the_caches("plain");
+	past_the_caches("v128");
+	past_the_caches("avx2");
+	past_the_caches("avx512");
 }
 
 Test(device, sizes_around_the_tile)

@@ -78,7 +78,8 @@ static uint32_t any_shape(uint64_t count, uint64_t *shape)
 	return rank;
 }
 
-/* Any box of an array of count elements, turned in any way, in any place of another array, of which *outside is the size. */
+/* Any box of an array of count elements, turned in any way, in any place of another array, of which *outside is the
+ * size. */
 static struct sd_move any_move(uint64_t count, uint64_t *outside)
 {
 	uint64_t shape[8], first, room, step = 1;
@@ -153,7 +154,8 @@ Test(move, composes)
 			cr_assert_eq(memcmp(&again, &list.at[k], sizeof(again)), 0);
 		}
 		for (uint64_t k = 0; k < source; k++)
-			cr_assert_eq(both[k], a[k] == NOWHERE ? NOWHERE : b[a[k]], "seed %" PRIu64 ", element %" PRIu64, seed, k);
+			cr_assert_eq(both[k], a[k] == NOWHERE ? NOWHERE : b[a[k]], "seed %" PRIu64 ", element %" PRIu64,
+				     seed, k);
 		moves += list.count;
 		single += list.count <= 1;
 		free(list.at);
@@ -315,7 +317,8 @@ Test(move, check)
 	cr_assert_gt(good, 100);
 	cr_assert(!sd_move_check(&(struct sd_move){.rank = 17}, 100, 100));
 	cr_assert(!sd_move_check(&(struct sd_move){.from = UINT64_MAX, .rank = 1, .dim = {{2, 1, 1}}}, 100, 100));
-	cr_assert(!sd_move_check(&(struct sd_move){.rank = 1, .dim = {{UINT64_MAX, UINT64_MAX, 1}}}, UINT64_MAX, UINT64_MAX));
+	cr_assert(!sd_move_check(&(struct sd_move){.rank = 1, .dim = {{UINT64_MAX, UINT64_MAX, 1}}}, UINT64_MAX,
+				 UINT64_MAX));
 	cr_assert(!sd_move_check(&(struct sd_move){.rank = 1, .dim = {{2, 0, 1}}}, 100, 100));
 	cr_assert(sd_move_check(&(struct sd_move){.from = 99}, 100, 1));
 	cr_assert(!sd_move_check(&(struct sd_move){.from = 100}, 100, 1));
@@ -427,7 +430,8 @@ Test(cover, finds_first_hole_and_overlap)
 	cr_assert(seen[SD_COVERED] > 100 && seen[SD_HOLE] > 100 && seen[SD_OVERLAP] > 100);
 }
 
-static struct sd_move box(const uint64_t *shape, uint64_t b0, uint64_t b1, uint64_t b2, uint64_t n0, uint64_t n1, uint64_t n2)
+static struct sd_move box(const uint64_t *shape, uint64_t b0, uint64_t b1, uint64_t b2, uint64_t n0, uint64_t n1,
+			  uint64_t n2)
 {
 	struct sd_move m;
 

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Dimensions exchanged by hand: a manifest with more to carry out. */
+#include "move/compose.h"
+#include "stream/carry.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+
+/* The number of a dimension in a tensor of this rank; false where there is none. */
+static bool dimension(int64_t number, uint32_t rank, uint32_t *k)
+{
+	if (number < 0)
+		number += rank;
+	*k = (uint32_t)number;
+	return number >= 0 && number < rank;
+}
+
+/* Adds what an exchange of two dimensions makes of a target. */
+static enum sd_result exchange(struct sd_manifest *m, struct sd_target t, uint32_t a, uint32_t b, struct sd_error *err)
+{
+	uint32_t order[SD_RANK_MAX];
+	uint64_t *shape = sd_arena_copy(&m->arena, t.shape, t.rank * sizeof(*shape));
+	struct sd_moves moves = {0};
+	struct sd_move turn, room;
+	enum sd_result result;
+
+	if (!shape)
+		return sd_fail_memory(err);
+	for (uint32_t k = 0; k < t.rank; k++)
+		order[k] = k;
+	order[a] = b;
+	order[b] = a;
+	if (!sd_dtype_size(m->records[t.record].dtype))
+		return sd_fail(err, SD_USAGE,
+			       "%s: elements of %s are smaller than a byte and cannot be moved one by one", t.name,
+			       sd_dtype_name(m->records[t.record].dtype));
+	if (!sd_move_permute(&turn, t.shape, t.rank, order))
+		return sd_fail(err, SD_INPUT, "%s: too large", t.name);
+	result = sd_move_compose(sd_target_move(m, &t, &room), &turn, &moves, err);
+	if (result != SD_OK)
+		sd_error_at(err, "%s", t.name);
+	shape[a] = t.shape[b];
+	shape[b] = t.shape[a];
+	t.shape = shape;
+	/* A tensor without elements is one all the same. */
+	if (result == SD_OK && moves.count == 0 && !sd_manifest_add_target(m, &t))
+		result = sd_fail_memory(err);
+	for (size_t i = 0; i < moves.count && result == SD_OK; i++) {
+		t.move = sd_arena_copy(&m->arena, &moves.at[i], sizeof(moves.at[i]));
+		if (!t.move || !sd_manifest_add_target(m, &t))
+			result = sd_fail_memory(err);
+	}
+	free(moves.at);
+	return result;
+}
+
+static enum sd_result exchange_if(struct sd_manifest *m, const struct sd_target *t, int64_t a, int64_t b,
+				  const struct sd_regex_list *include, struct sd_error *err)
+{
+	char shape[SD_SHAPE_TEXT];
+	bool included = include->count == 0;
+	enum sd_result result = SD_OK;
+	uint32_t i, j;
+
+	if (!included)
+		result = sd_regex_list_search(include, t->name, &included, err);
+	if (result != SD_OK)
+		return result;
+	if (!included)
+		return sd_manifest_add_target(m, t) ? SD_OK : sd_fail_memory(err);
+	if (!dimension(a, t->rank, &i) || !dimension(b, t->rank, &j))
+		return sd_fail(err, SD_USAGE,
+			       "%s has the shape %s: no dimensions %" PRId64 " and %" PRId64
+			       "; choose tensors with --include",
+			       t->name, sd_shape_text(t->shape, t->rank, shape, sizeof(shape)), a, b);
+	return exchange(m, *t, i, j, err);
+}
+
+enum sd_result sd_carry_exchange(const struct sd_manifest *in, int64_t a, int64_t b,
+				 const struct sd_regex_list *include, struct sd_manifest **out, struct sd_error *err)
+{
+	struct sd_manifest *m = sd_manifest_new();
+	enum sd_result result = m && sd_manifest_copy_head(m, in) ? SD_OK : sd_fail_memory(err);
+
+	for (size_t i = 0; i < in->nrecords && result == SD_OK; i++)
+		if (!sd_manifest_add_record(m, &in->records[i]))
+			result = sd_fail_memory(err);
+	for (size_t i = 0; i < in->ntargets && result == SD_OK; i++)
+		result = exchange_if(m, &in->targets[i], a, b, include, err);
+	if (result != SD_OK) {
+		sd_manifest_free(m);
+		m = NULL;
+	}
+	*out = m;
+	return result;
+}

@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Tests of JSON as it comes from input: what yajl leaves to us, and strings as others write them. */
+#include "base/json.h"
+
+#include <criterion/criterion.h>
+
+#include <stdlib.h>
+#include <string.h>
+
+static enum sd_result write_token(void *user, const struct sd_json_token *token, struct sd_error *err)
+{
+	static const char kinds[] = "{}[]ksnw";
+	FILE *out = user;
+
+	if (token->length == 4 && memcmp(token->text, "stop", 4) == 0)
+		return sd_fail(err, SD_DIFFERENT, "stopped");
+	fprintf(out, "%c%u", kinds[token->kind], token->depth);
+	fwrite(token->text, 1, token->length, out);
+	return SD_OK;
+}
+
+/* All tokens of a text, one after another; NULL and err where it is refused. */
+static char *tokens(const char *json, size_t length, struct sd_error *err)
+{
+	char *text = NULL;
+	size_t size;
+	FILE *out = open_memstream(&text, &size);
+	enum sd_result result = sd_json_parse(json, length, write_token, out, err);
+
+	fclose(out);
+	if (result == SD_OK)
+		return text;
+	cr_assert_eq(result, err->result);
+	free(text);
+	return NULL;
+}
+
+Test(json, gives_all_tokens_with_their_depth)
+{
+	static const char json[] = " {\"a\\n\\u00fc\\ud83d\\ude00\": [1, -2.5e3, {\"b\": null}], \"c\": true} ";
+	struct sd_error err;
+	char *text = tokens(json, strlen(json), &err);
+
+	cr_assert_str_eq(text, "{0k1a\nü\xf0\x9f\x98\x80[1n21n2-2.5e3{2k3bw3null}2]1k1cw1true}0");
+	free(text);
+}
+
+Test(json, refuses_what_is_no_json)
+{
+	static const struct {
+		const char *json, *why;
+	} bad[] = {
+		{"", "premature EOF"},
+		{"{", "premature EOF"},
+		{"{\"a\":1", "premature EOF"},
+		{"{} {}", "trailing garbage"},
+		{"{\"a\":1,}", "bad JSON at byte"},
+		{"{'a':1}", "bad JSON at byte"},
+		{"[01]", "bad JSON at byte"},
+		{"[\"\x01\"]", "bad JSON at byte"},
+		{"[\"\xff\"]", "not UTF-8"},
+		{"[\"\xc0\x80\"]", "not UTF-8"},
+		{"[\"\xed\xa0\x80\"]", "not UTF-8"},
+		{"[\"\\ud800\"]", "half of a surrogate pair"},
+		{"[\"\\udc00\\ud800\"]", "at byte 2: half of a surrogate pair"},
+		{"[\"\\uD83Dx\"]", "half of a surrogate pair"},
+		{"[\"\\ud83d\\u0041\"]", "half of a surrogate pair"},
+		{"/**/[]", "bad JSON at byte"},
+	};
+
+	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+		struct sd_error err;
+		char *text = tokens(bad[i].json, strlen(bad[i].json), &err);
+
+		cr_assert_null(text, "%s gave %s", bad[i].json, text);
+		cr_assert_eq(err.result, SD_INPUT);
+		cr_assert(strstr(err.text, bad[i].why), "%s: %s", bad[i].json, err.text);
+		cr_assert_null(strchr(err.text, '\n'));
+	}
+}
+
+Test(json, an_escaped_backslash_begins_no_surrogate)
+{
+	static const char json[] = "[\"\\\\ud800\"]";
+	struct sd_error err;
+	char *text = tokens(json, strlen(json), &err);
+
+	cr_assert_str_eq(text, "[0s1\\ud800]0");
+	free(text);
+}
+
+Test(json, refuses_too_deep_nesting)
+{
+	char json[2 * SD_JSON_DEPTH + 3];
+	struct sd_error err;
+
+	memset(json, '[', SD_JSON_DEPTH);
+	memset(json + SD_JSON_DEPTH, ']', SD_JSON_DEPTH);
+	free(tokens(json, 2 * SD_JSON_DEPTH, &err));
+	memset(json, '[', sizeof json);
+	cr_assert_null(tokens(json, sizeof json, &err));
+	cr_assert_eq(err.result, SD_INPUT);
+	cr_assert(strstr(err.text, "nested deeper than 64"), "%s", err.text);
+}
+
+Test(json, the_taker_ends_the_parse)
+{
+	static const char json[] = "[1, \"stop\", bad";
+	struct sd_error err;
+
+	cr_assert_null(tokens(json, strlen(json), &err));
+	cr_assert_eq(err.result, SD_DIFFERENT);
+	cr_assert_str_eq(err.text, "stopped");
+}
+
+Test(json, integers_are_exact)
+{
+	static const struct {
+		const char *text;
+		bool good;
+		uint64_t value;
+	} cases[] = {
+		{"0", true, 0},
+		{"9007199254740993", true, 9007199254740993u},
+		{"18446744073709551615", true, UINT64_MAX},
+		{"18446744073709551616", false, 0},
+		{"-0", false, 0},
+		{"-1", false, 0},
+		{"1.0", false, 0},
+		{"1e3", false, 0},
+		{"100000000000000000000000000000000", false, 0},
+	};
+
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		struct sd_json_token token = {SD_JSON_NUMBER, 0, cases[i].text, strlen(cases[i].text)};
+		uint64_t value = 0;
+
+		cr_assert_eq(sd_json_integer(&token, &value), cases[i].good, "%s", cases[i].text);
+		cr_assert(!cases[i].good || value == cases[i].value);
+	}
+}
+
+static char *written(const char *text, enum sd_json_style style)
+{
+	char *json = NULL;
+	size_t size;
+	FILE *out = open_memstream(&json, &size);
+
+	sd_json_write(out, text, style);
+	fclose(out);
+	return json;
+}
+
+/* What json.dumps and serde_json give for the same texts. */
+Test(json, strings_are_written_as_others_write_them)
+{
+	static const char text[] = "a\"b\\c/\b\f\n\r\t\x01\x1f\x7fü€\xf0\x9f\x98\x80";
+	char *utf8 = written(text, SD_JSON_UTF8), *ascii = written(text, SD_JSON_ASCII);
+
+	cr_assert_str_eq(utf8, "\"a\\\"b\\\\c/\\b\\f\\n\\r\\t\\u0001\\u001f\x7fü€\xf0\x9f\x98\x80\"");
+	cr_assert_str_eq(ascii, "\"a\\\"b\\\\c/\\b\\f\\n\\r\\t\\u0001\\u001f\\u007f\\u00fc\\u20ac\\ud83d\\ude00\"");
+	free(utf8);
+	free(ascii);
+}
