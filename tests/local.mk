@@ -22,6 +22,7 @@ unit_tests = \
 	%D%/unit/test-map-plan \
 	%D%/unit/test-move \
 	%D%/unit/test-pack \
+	%D%/unit/test-quantise \
 	%D%/unit/test-shard \
 	%D%/unit/test-stream
 
@@ -42,8 +43,10 @@ test_scripts = \
 	%D%/there-and-back \
 	%D%/compose \
 	%D%/reference \
+	%D%/reference-fp8 \
 	%D%/bad-input \
 	%D%/sources \
+	%D%/maps \
 	%D%/publish \
 	%D%/stops \
 	%D%/all-tools \

@@ -3,6 +3,7 @@ libsd_a_SOURCES += \
 	%D%/check.c \
 	%D%/config.c \
 	%D%/edit.c %D%/edit.h \
+	%D%/expand.c \
 	%D%/family.c %D%/family.h \
 	%D%/internal.h \
 	%D%/join.c \

@@ -29,11 +29,12 @@ static const char usage[] =
 	"      --explain [KEY]   print the rules that KEY (an old or a new name) goes through,\n"
 	"                        or, without KEY, how many tensors each rule takes\n"
 	"      --list-maps       print the maps, their layouts and their options\n"
-	"      --check-map=FILE  only read a map and check it\n"
+	"      --check-map=MAP   only read a map and check it\n"
+	"      --expand=MAP      print a map flat: with what it uses, all patterns written out\n"
 	"      --help            print this text\n"
 	"      --version         print the version\n";
 
-enum what { RENAME, DRY_RUN, EXPLAIN, LIST_MAPS, CHECK_MAP };
+enum what { RENAME, DRY_RUN, EXPLAIN, LIST_MAPS, CHECK_MAP, EXPAND };
 
 struct options {
 	enum what what;
@@ -94,6 +95,7 @@ static struct options parse(int argc, char **argv)
 		{"strict", no_argument, NULL, 's'},	   {"exclude", required_argument, NULL, 'x'},
 		{"dry-run", no_argument, NULL, 'd'},	   {"explain", optional_argument, NULL, 'E'},
 		{"list-maps", no_argument, NULL, 'l'},	   {"check-map", required_argument, NULL, 'c'},
+		{"expand", required_argument, NULL, 'f'},
 		{"help", no_argument, NULL, 'h'},	   {"version", no_argument, NULL, 'v'},
 		{NULL, 0, NULL, 0},
 	};
@@ -132,6 +134,10 @@ static struct options parse(int argc, char **argv)
 			break;
 		case 'c':
 			opt.what = CHECK_MAP;
+			opt.check = optarg;
+			break;
+		case 'f':
+			opt.what = EXPAND;
 			opt.check = optarg;
 			break;
 		case 'h':
@@ -429,8 +435,10 @@ static enum sd_result run(const struct options *opt, struct sd_error *err)
 
 	if (opt->what == LIST_MAPS)
 		return sd_maps_list(err);
-	if (opt->what == CHECK_MAP) {
+	if (opt->what == CHECK_MAP || opt->what == EXPAND) {
 		result = sd_maps_open(opt->check, &map, err);
+		if (result == SD_OK && opt->what == EXPAND)
+			sd_map_expand(map, stdout);
 		sd_map_free(map);
 		return result;
 	}
