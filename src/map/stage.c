@@ -291,9 +291,11 @@ static enum sd_result find_rule(struct work *w, const struct tensor *t, uint32_t
 		enum fit fit = sd_planner_fit(p, w->stage, rule, t, values);
 
 		*number = w->heads[i];
-		if (fit == MATCH && siblings_fit(w, rule, values, scale))
+		if (fit == NO_MATCH || !siblings_fit(w, rule, values, scale))
+			continue;
+		if (fit == MATCH)
 			return SD_OK;
-		if (fit == MISFIT && !misfit)
+		if (!misfit)
 			misfit = rule;
 	}
 	*number = NONE;

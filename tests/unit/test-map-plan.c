@@ -202,6 +202,7 @@ Test(map_dtypes, block_scales)
 	expect((struct try){map, .in = in, .to = "nemo"}, "a.e BF16 5 7 < a.w, times scale BF16\n");
 	expect((struct try){map, .in = in, .to = "nemo", .defines = {{"dtype", "f32"}}},
 	       "a.e F32 5 7 < a.w, times scale F32\n");
+	expect((struct try){map, .in = "a.w BF16 5\n", .to = "nemo"}, "a.w BF16 5 < a.w\n");
 	expect_error((struct try){map, .in = "a.w F8_E4M3 5 7\n", .to = "nemo"}, SD_INPUT, "a.w: no scale (t.map:5)");
 	expect_error((struct try){map, .in = "a.s F32 2 1\na.w F8_E4M3 5 7\n", .to = "nemo"}, SD_INPUT,
 		     "a.s has shape [2, 1]; a.w, of shape [5, 7], needs [2, 2] (t.map:4)");
