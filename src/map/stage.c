@@ -369,8 +369,10 @@ static enum sd_result consume_scales(struct work *w)
 			continue;
 		for (size_t i = 0; i < w->nbefore; i++)
 			if (sd_planner_fit(w->p, w->stage, rule, &w->before[i], &values) == MATCH &&
-			    siblings_fit(w, rule, &values, &scale))
+			    siblings_fit(w, rule, &values, &scale)) {
 				w->consumed[scale] = true;
+				tell(w, rule, &w->before[scale], w->before[i].name, &values);
+			}
 	}
 	return SD_OK;
 }
