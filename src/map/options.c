@@ -255,6 +255,9 @@ static enum sd_result decide(struct planner *p, const struct votes *votes)
 	if (voted != OPEN && stamp != OPEN && stamp != voted)
 		return sd_fail(p->err, SD_INPUT, "%s says %s %s, but %s is of %s %s", option->stamp_file, option->name,
 			       option->values[stamp], votes->key[voted], option->name, option->values[voted]);
+	if (voted == OPEN && defined != OPEN && stamp != OPEN && defined != stamp)
+		return sd_fail(p->err, SD_INPUT, "%s says %s %s, but -D %s=%s", option->stamp_file, option->name,
+			       option->values[stamp], option->name, option->values[defined]);
 	if (voted == OPEN)
 		voted = defined != OPEN ? defined : stamp;
 	if (voted == OPEN && votes->open) {
