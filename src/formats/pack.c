@@ -457,7 +457,7 @@ static enum sd_result list_files(struct pack *p, size_t *count, struct sd_error 
 		add_file(p, count, p->m->side[i].name, p->m->side[i].size, SD_PUBLISH_SIDE);
 	}
 	if (layout->index)
-		add_file(p, count, "model.safetensors.index.json", layout->index_length, SD_PUBLISH_ENTRY);
+		add_file(p, count, layout->index_name, layout->index_length, SD_PUBLISH_ENTRY);
 	return SD_OK;
 }
 
