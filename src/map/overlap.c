@@ -241,10 +241,27 @@ static const char *key_of(const struct automaton *a, uint32_t state, char *key, 
 	return key;
 }
 
-/* Whether a rule may pass a key on that its pattern matches, so that others have to be able to take it. */
-static bool may_decline(const struct rule *rule, int side)
+/* Whether the list fits some shapes of its rank and not others: a size in it is known beforehand. */
+static bool tells_shapes(const struct sd_map *map, const struct axes *axes)
 {
-	return rule->nexcepts || rule->nconditions || rule->side[side].dtype || rule->side[side].scale;
+	for (uint32_t d = 0; d < axes->n; d++)
+		for (uint32_t f = 0; f < axes->dims[d].n; f++) {
+			uint32_t axis = axes->dims[d].factors[f].axis;
+
+			if (axis == NO_AXIS || map->axes.fixed[axis] != SIZE_OPEN)
+				return true;
+			for (uint32_t i = 0; i < map->nsizes; i++)
+				if (map->sizes[i].axis == axis)
+					return true;
+		}
+	return false;
+}
+
+/* Whether a rule may pass a key on that its pattern matches, so that others have to be able to take it. */
+static bool may_decline(const struct sd_map *map, const struct rule *rule, int side)
+{
+	return rule->nexcepts || rule->nconditions || rule->counts || rule->side[side].dtype ||
+	       rule->side[side].scale || tells_shapes(map, &rule->side[side].axes);
 }
 
 static bool is_same_outcome(const struct rule *a, const struct rule *b, int side)
@@ -253,13 +270,14 @@ static bool is_same_outcome(const struct rule *a, const struct rule *b, int side
 }
 
 /* The rules of the stage that read this side with these values of the options. */
-static uint32_t choose(const struct stage *stage, int side, const uint32_t *values, const struct rule **rules)
+static uint32_t choose(const struct sd_map *map, const struct stage *stage, int side, const uint32_t *values,
+		       const struct rule **rules)
 {
 	uint32_t n = 0;
 
 	for (uint32_t i = 0; i < stage->nrules && n < RULES_MAX; i++) {
 		const struct rule *rule = &stage->rules[i];
-		bool wanted = rule->outcome[side] != NOT_READ && rule->first_part[side] && !may_decline(rule, side);
+		bool wanted = rule->outcome[side] != NOT_READ && rule->first_part[side] && !may_decline(map, rule, side);
 
 		for (uint32_t g = 0; g < rule->nguards; g++)
 			wanted = wanted && values[rule->guards[g].option] == rule->guards[g].value;
@@ -381,7 +399,7 @@ static enum sd_result check_stage(const struct sd_map *map, const struct stage *
 			guarded[stage->rules[i].guards[g].option] = true;
 	do {
 		for (int side = LEFT; side <= RIGHT; side++) {
-			uint32_t n = choose(stage, side, values, rules);
+			uint32_t n = choose(map, stage, side, values, rules);
 
 			if (n > 1 && check_rules(map, rules, n, side, err) != SD_OK)
 				return err->result;
