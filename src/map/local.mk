@@ -18,5 +18,6 @@ libsd_a_SOURCES += \
 	%D%/pattern.c %D%/pattern.h \
 	%D%/planner.h \
 	%D%/rename.c %D%/rename.h \
+	%D%/sample.c \
 	%D%/stage.c \
 	%D%/token.c
