@@ -178,7 +178,7 @@ Test(map_parse, samples_go_there_and_back)
 	checked("stage s\n a -> b\nsample a F32 [2]\n",
 		"t.map:4: samples on their way back: b: its rule goes one way, from hf to nemo (t.map:3: a -> b)");
 	checked("stage s\n {E}.a [x] <-> b [E x]\nsample 1.a F32 [2]\n",
-		"t.map:4: samples: b: 1 of 2 parts are missing: 0.a (t.map:3)");
+		"t.map:4: samples: b: E 0 of 2 has no a, 1 key is missing: 0.a (t.map:3)");
 	checked("stage s\n a <-> b\nsample @p=1 a F32 [2]\n",
 		"t.map:4: samples: -D p: map t has no such option; it has dtype");
 }
