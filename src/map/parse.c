@@ -368,6 +368,11 @@ static enum sd_result parse_use(struct parser *p)
 	if (result == SD_OK && used->nwanted) {
 		result = p->library ? p->library->read(p->library, name, &text, &used->file, p->err)
 				    : sd_parse_fail(p, "map %s cannot be found from here", name);
+		if (result != SD_OK && p->library) {
+			struct sd_error why = *p->err;
+
+			result = sd_parse_fail(p, "%s", why.text);
+		}
 		if (result == SD_OK)
 			result = read_file(used, text);
 		for (uint32_t i = 0; result == SD_OK && i < used->nwanted; i++)
