@@ -15,6 +15,7 @@ unit_tests = \
 	%D%/unit/test-cuda-index \
 	%D%/unit/test-device \
 	%D%/unit/test-formats \
+	%D%/unit/test-hostile \
 	%D%/unit/test-json \
 	%D%/unit/test-map-edit \
 	%D%/unit/test-map-parse \

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Writing a stream: a sink. */
+#include "base/text.h"
 #include "stream/frame.h"
 #include "stream/stream.h"
 #include "stream/wire.h"
@@ -268,6 +269,8 @@ static void writer_abort(struct sd_sink *sink, struct sd_error *err)
 	if (w->ended || err->lost)
 		return;
 	w->ended = true;
+	/* The names of files are any bytes, and a long text may be cut inside of a character: a reader would refuse these. */
+	sd_text_mend(err->text);
 	if (!w->begun)
 		result = put_prelude(w, NULL);
 	if (result == SD_OK)
