@@ -628,6 +628,7 @@ static enum sd_result parse_use(struct parser *p)
 	struct parser *used;
 	struct guard *guards;
 	const char *name = NULL, *text = NULL;
+	struct token wanted[TOKENS_MAX];
 	bool found[TOKENS_MAX] = {false};
 	enum sd_result result;
 
@@ -643,14 +644,10 @@ static enum sd_result parse_use(struct parser *p)
 	if (!used)
 		return sd_fail_memory(p->err);
 	*used = (struct parser){.map = p->map, .library = p->library, .user = p, .stage = NONE, .found = found,
-				.depth = p->depth + 1, .err = p->err, .wanted = &p->tokens[p->at]};
-	while (*peek(p) && *peek(p) != '@' && strcmp(peek(p), "under") != 0) {
+				.depth = p->depth + 1, .err = p->err, .wanted = wanted};
+	for (; *peek(p) && *peek(p) != '@' && strcmp(peek(p), "under") != 0; p->at++)
 		if (!p->user || is_wanted(p, peek(p)))
-			used->nwanted++;
-		else
-			break;
-		p->at++;
-	}
+			wanted[used->nwanted++] = p->tokens[p->at];
 	result = parse_guards(p, &guards, &used->nguards);
 	used->guards = guards;
 	if (result == SD_OK && accept(p, "under")) {
