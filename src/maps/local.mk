@@ -8,6 +8,7 @@ dist_map_DATA = \
 	%D%/glm_moe_dsa.map \
 	%D%/hunyuan_image3.map \
 	%D%/kimi_k2.map \
+	%D%/kimi_linear.map \
 	%D%/laguna.map \
 	%D%/llava_onevision.map \
 	%D%/lora.map \
@@ -19,4 +20,5 @@ dist_map_DATA = \
 	%D%/qwen3_moe.map \
 	%D%/qwen3_next.map \
 	%D%/qwen3_omni_moe.map \
-	%D%/qwen3_vl_moe.map
+	%D%/qwen3_vl_moe.map \
+	%D%/step3p5.map
