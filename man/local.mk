@@ -1,4 +1,5 @@
 dist_man_MANS = \
+	%D%/sd-cast.1 \
 	%D%/sd-cat.1 \
 	%D%/sd-ls.1 \
 	%D%/sd-map.5 \

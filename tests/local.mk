@@ -22,6 +22,7 @@ unit_tests = \
 	%D%/unit/test-map-plan \
 	%D%/unit/test-move \
 	%D%/unit/test-pack \
+	%D%/unit/test-quantise \
 	%D%/unit/test-shard \
 	%D%/unit/test-stream
 
@@ -42,14 +43,17 @@ test_scripts = \
 	%D%/there-and-back \
 	%D%/compose \
 	%D%/reference \
+	%D%/reference-fp8 \
 	%D%/bad-input \
+	%D%/sources \
+	%D%/maps \
 	%D%/publish \
 	%D%/stops \
 	%D%/all-tools \
 	%D%/man-pages \
 	%D%/run-examples
 TESTS += $(test_scripts)
-EXTRA_DIST += $(test_scripts) %D%/tap.sh %D%/reference.py %D%/lsan.supp %D%/golden
+EXTRA_DIST += $(test_scripts) %D%/tap.sh %D%/reference.py %D%/reference-fp8.py %D%/lsan.supp %D%/golden
 
 # All of it again, built with AddressSanitizer and UndefinedBehaviorSanitizer.
 check-sanitize:

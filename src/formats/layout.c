@@ -296,23 +296,31 @@ static enum sd_result choose_shards(struct planner *p, struct sd_error *err)
 	return layout->files ? SD_OK : sd_fail_memory(err);
 }
 
+/* What the names of weight files begin with: PEFT reads an adapter only under its own name. */
+static const char *stem(const struct sd_manifest *m)
+{
+	return sd_manifest_side(m, "adapter_config.json") ? "adapter_model" : "model";
+}
+
 /* Puts the tensors file by file, each file's in order. */
 static enum sd_result fill_files(struct planner *p, struct sd_error *err)
 {
 	struct sd_layout *layout = p->layout;
+	const char *name = stem(p->m);
 	size_t sum = 0;
 
 	layout->ntensors = p->nitems;
 	layout->tensors = sd_arena_array(&layout->arena, p->nitems + 1, sizeof(*layout->tensors));
-	if (!layout->tensors)
+	layout->index_name = sd_arena_printf(&layout->arena, "%s.safetensors.index.json", name);
+	if (!layout->tensors || !layout->index_name)
 		return sd_fail_memory(err);
 	for (size_t i = 0; i < p->nitems; i++)
 		layout->files[p->shard_of[i]].ntensors++;
 	for (size_t k = 0; k < layout->nfiles; k++) {
 		struct sd_layout_file *file = &layout->files[k];
 
-		file->name = layout->nfiles == 1 ? "model.safetensors"
-						 : sd_arena_printf(&layout->arena, "model-%05zu-of-%05zu.safetensors",
+		file->name = layout->nfiles == 1 ? sd_arena_printf(&layout->arena, "%s.safetensors", name)
+						 : sd_arena_printf(&layout->arena, "%s-%05zu-of-%05zu.safetensors", name,
 								   k + 1, layout->nfiles);
 		if (!file->name)
 			return sd_fail_memory(err);

@@ -34,6 +34,7 @@ struct sd_layout {
 	struct sd_layout_file *files;
 	size_t nfiles;
 	struct sd_layout_place *places; /* of each target whose data is here */
+	const char *index_name;         /* of the index */
 	char *index;                    /* the index; NULL for a single file */
 	size_t index_length;
 	uint64_t bytes;  /* of all tensors */

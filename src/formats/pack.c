@@ -79,6 +79,22 @@ static enum sd_result open_file(struct pack *p, uint32_t file, int *fd, struct s
 	return SD_OK;
 }
 
+/* Says which file an I/O error is about. */
+static enum sd_result fail_writing(const struct pack *p, uint32_t file, struct sd_error *err)
+{
+	const struct sd_pack_options *o = p->options;
+
+	if (err->said || err->result != SD_IO)
+		return err->result;
+	if (p->mode == TO_SPOOL)
+		return sd_error_at(err, "writing a temporary file");
+	if (p->mode != TO_PLACES)
+		return sd_error_at(err, "writing standard output");
+	if (!o->layout.directory)
+		return sd_error_at(err, "writing %s", o->path);
+	return sd_error_at(err, "writing %s in %s", p->files[file].name, o->path);
+}
+
 static enum sd_result write_at(struct pack *p, uint32_t file, uint64_t offset, const void *data, size_t length,
 			       struct sd_error *err)
 {
@@ -89,8 +105,10 @@ static enum sd_result write_at(struct pack *p, uint32_t file, uint64_t offset, c
 		return result;
 	p->out += length;
 	if (p->mode == IN_FLOW)
-		return sd_write_all(fd, data, length, err);
-	return sd_pwrite_all(fd, data, length, (off_t)(p->base + offset), err);
+		result = sd_write_all(fd, data, length, err);
+	else
+		result = sd_pwrite_all(fd, data, length, (off_t)(p->base + offset), err);
+	return result == SD_OK ? SD_OK : fail_writing(p, file, err);
 }
 
 static enum sd_result flush(struct pack *p, struct sd_error *err)
@@ -136,7 +154,8 @@ static enum sd_result copy_straight(struct pack *p, struct sd_chunk *chunk, cons
 	if (result != SD_OK)
 		return result;
 	p->out += length;
-	return sd_chunk_copy(chunk, fd, p->mode == IN_FLOW ? NULL : &position, length, err);
+	result = sd_chunk_copy(chunk, fd, p->mode == IN_FLOW ? NULL : &position, length, err);
+	return result == SD_OK ? SD_OK : fail_writing(p, c->file, err);
 }
 
 /* ---- cursors ---- */
@@ -350,7 +369,9 @@ static enum sd_result pack_data(struct sd_sink *sink, uint32_t record, struct sd
 	p->in += chunk->length;
 	while (result == SD_OK && chunk->length) {
 		result = take_some(p, chunk, err);
-		if (result == SD_OK)
+		if (result == SD_INPUT)
+			sd_error_at(err, "%s", p->m->records[record].key);
+		else if (result == SD_OK)
 			result = sd_signals_check(err);
 	}
 	return result;
@@ -436,7 +457,7 @@ static enum sd_result list_files(struct pack *p, size_t *count, struct sd_error 
 		add_file(p, count, p->m->side[i].name, p->m->side[i].size, SD_PUBLISH_SIDE);
 	}
 	if (layout->index)
-		add_file(p, count, "model.safetensors.index.json", layout->index_length, SD_PUBLISH_ENTRY);
+		add_file(p, count, layout->index_name, layout->index_length, SD_PUBLISH_ENTRY);
 	return SD_OK;
 }
 
@@ -529,7 +550,9 @@ static enum sd_result pour_spool(struct pack *p, struct sd_error *err)
 	uint64_t size = p->layout.files[0].size;
 	struct sd_chunk chunk = {.length = size, .fd = p->spool, .offset = 0};
 
-	return sd_chunk_copy(&chunk, p->options->fd, NULL, size, err);
+	if (sd_chunk_copy(&chunk, p->options->fd, NULL, size, err) == SD_OK)
+		return SD_OK;
+	return err->said ? err->result : sd_error_at(err, "writing standard output");
 }
 
 /* Only when all went well: a failure is one line. */

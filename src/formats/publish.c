@@ -440,8 +440,7 @@ static enum sd_result end_file(struct sd_publish *p, struct sd_error *err)
 		return errno == EEXIST && !p->options.force
 			       ? fail_appeared(p, err)
 			       : sd_fail_errno(err, errno, "%s: cannot be put in its place", p->path);
-	result = close_slot(p, &p->slots[0], err);
-	return result == SD_OK ? sync_fd(p, p->place, err) : result;
+	return sync_fd(p, p->place, err);
 }
 
 static enum sd_result end_new_directory(struct sd_publish *p, struct sd_error *err)
@@ -512,8 +511,8 @@ static enum sd_result move_new(struct sd_publish *p, enum sd_publish_role role, 
 
 /*
  * A checkpoint takes another's place. At no moment is there anything that a reader takes for a checkpoint but the whole
- * old one or the whole new one: the old entry goes first, the new one comes last, and old and new weights never stand
- * side by side.
+ * old one or the whole new one: the old entry goes first, the new one comes last, and between them no old weights stand
+ * beside anything new.
  */
 static enum sd_result end_existing(struct sd_publish *p, struct sd_error *err)
 {

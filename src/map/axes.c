@@ -209,8 +209,8 @@ static bool give(const struct axes *axes, const struct factor *factor, uint64_t 
 }
 
 /* One dimension; sets *open if something is left to be told. */
-static bool bind_dim(const struct axes *axes, const struct axis_dim *dim, uint64_t size, axis_sizes sizes, bool *progress,
-		     bool *open)
+static bool bind_dim(const struct axes *axes, const struct axis_dim *dim, uint64_t size, axis_sizes sizes,
+		     bool *progress, bool *open)
 {
 	const struct factor *unknown = NULL;
 	uint64_t product = 1;

@@ -12,7 +12,8 @@
 #define SIZE_OPEN UINT64_MAX /* a size that is not known */
 #define NO_AXIS UINT32_MAX   /* a literal 1 */
 
-/* The axis names of a map. A literal in an axis list is an axis too, with a size of its own: the n-th "2" of each side is one. */
+/* The axis names of a map. A literal in an axis list is an axis too, with a size of its own: the n-th "2" of each side
+ * is one. */
 struct axis_names {
 	uint32_t n;
 	const char *name[AXES_MAX];
@@ -54,17 +55,18 @@ bool sd_axes_have(const struct axes *axes, uint32_t axis);
 const struct factor *sd_axes_slot(const struct axes *axes);
 
 /*
- * Finds the sizes that a shape gives the axes of the list; those known already must agree. False where the shape does not fit.
- * What cannot be told stays SIZE_OPEN.
+ * Finds the sizes that a shape gives the axes of the list; those known already must agree. False where the shape does
+ * not fit. What cannot be told stays SIZE_OPEN.
  */
 bool sd_axes_bind(const struct axes *axes, const uint64_t *shape, uint32_t rank, axis_sizes sizes);
 
-/* The shape that the sizes make (axes->n numbers). The axis whose size is not known, or NO_AXIS: then the shape is whole. */
+/* The shape that the sizes make (axes->n numbers). The axis whose size is not known, or NO_AXIS: then the shape is
+ * whole. */
 uint32_t sd_axes_shape(const struct axes *axes, const axis_sizes sizes, uint64_t *shape, bool *overflow);
 
 /*
- * The stride of each axis in a row-major tensor, and the offset at which the part begins: index[axis] is an index that is fixed
- * (a hole's number), or SIZE_OPEN. All sizes are known, and the tensor's count fits.
+ * The stride of each axis in a row-major tensor, and the offset at which the part begins: index[axis] is an index that
+ * is fixed (a hole's number), or SIZE_OPEN. All sizes are known, and the tensor's count fits.
  */
 void sd_axes_place(const struct axes *axes, const axis_sizes sizes, const axis_sizes index, uint64_t *strides,
 		   uint64_t *offset);

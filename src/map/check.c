@@ -57,7 +57,8 @@ static enum sd_result check_holes(const struct rule *rule, struct sd_error *err)
 		for (uint32_t h = 0; h < rule->holes.n; h++)
 			if (sd_pattern_has(&rule->conditions[i].key, h) &&
 			    !sd_pattern_has(&rule->side[rule->outcome[LEFT] ? LEFT : RIGHT].key, h))
-				return fail(rule, "hole {%s} of the condition is not in the key", rule->holes.hole[h].name);
+				return fail(rule, "hole {%s} of the condition is not in the key",
+					    rule->holes.hole[h].name);
 	return SD_OK;
 }
 
@@ -119,11 +120,13 @@ static enum sd_result check_scale(const struct rule *rule, struct sd_error *err)
 		return fail(rule, "\": fp8\" goes one way: ->");
 	for (uint32_t h = 0; h < rule->holes.n; h++)
 		if (sd_pattern_has(&left->scale->key, h) && !sd_pattern_has(&left->key, h))
-			return fail(rule, "hole {%s} of the scale is not in the weight's key", rule->holes.hole[h].name);
+			return fail(rule, "hole {%s} of the scale is not in the weight's key",
+				    rule->holes.hole[h].name);
 	if (!left->axes.text || !left->scale->axes.text)
 		return fail(rule, "the weight and its scale need axis lists, e.g. [o i] and [o~128 i~128]");
 	for (uint32_t d = 0; d < left->axes.n; d++)
-		if (left->axes.dims[d].n != 1 || left->axes.dims[d].factors->slots || left->axes.dims[d].factors->per != 1)
+		if (left->axes.dims[d].n != 1 || left->axes.dims[d].factors->slots ||
+		    left->axes.dims[d].factors->per != 1)
 			return fail(rule, "a weight with a scale has plain axes");
 	for (uint32_t d = 0; d < left->scale->axes.n; d++) {
 		const struct axis_dim *dim = &left->scale->axes.dims[d];
@@ -158,8 +161,8 @@ static bool moves(const struct rule *rule)
 static bool share(const struct rule *a, const struct rule *b, int side)
 {
 	if (!a->side[side].key.text || !b->side[side].key.text || !moves(a) || !moves(b) ||
-	    !sd_pattern_same(&a->side[side].key, &a->holes, &b->side[side].key, &b->holes) || a->nguards != b->nguards ||
-	    a->side[side].dtype != b->side[side].dtype)
+	    !sd_pattern_same(&a->side[side].key, &a->holes, &b->side[side].key, &b->holes) ||
+	    a->nguards != b->nguards || a->side[side].dtype != b->side[side].dtype)
 		return false;
 	for (uint32_t i = 0; i < a->nguards; i++)
 		if (a->guards[i].option != b->guards[i].option || a->guards[i].value != b->guards[i].value)
@@ -169,7 +172,8 @@ static bool share(const struct rule *a, const struct rule *b, int side)
 }
 
 /* The slots of a tensor that several rules share: what stands in each. */
-static enum sd_result fill_slots(struct sd_map *map, struct stage *stage, uint32_t first, int side, struct sd_error *err)
+static enum sd_result fill_slots(struct sd_map *map, struct stage *stage, uint32_t first, int side,
+				 struct sd_error *err)
 {
 	struct rule *rule = &stage->rules[first];
 	const struct factor *own = sd_axes_slot(&rule->side[side].axes);
@@ -189,8 +193,8 @@ static enum sd_result fill_slots(struct sd_map *map, struct stage *stage, uint32
 		if (!slot || part->direction == COPY)
 			continue;
 		if (slot->slots != own->slots)
-			return fail(part, "%s has %u slots here and %u in line %u", part->side[side].key.text, slot->slots,
-				    own->slots, rule->line);
+			return fail(part, "%s has %u slots here and %u in line %u", part->side[side].key.text,
+				    slot->slots, own->slots, rule->line);
 		if (filled[slot->slot])
 			return fail(part, "slot %u of %s is filled twice", slot->slot + 1, part->side[side].key.text);
 		filled[slot->slot] = true;

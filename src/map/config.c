@@ -60,7 +60,8 @@ static enum sd_result take_token(void *user, const struct sd_json_token *token, 
 	return SD_OK;
 }
 
-void sd_config_find(const struct sd_side_file *file, const char *path, void (*take)(void *user, const char *value), void *user)
+void sd_config_find(const struct sd_side_file *file, const char *path, void (*take)(void *user, const char *value),
+		    void *user)
 {
 	struct search search = {.path = path, .take = take, .user = user};
 

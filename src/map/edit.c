@@ -18,7 +18,8 @@ struct sd_edit {
 	uint32_t options;
 };
 
-/* The part of the text up to the next delimiter that no backslash protects; *at moves behind it. NULL if there is none. */
+/* The part of the text up to the next delimiter that no backslash protects; *at moves behind it. NULL if there is none.
+ */
 static char *cut_part(struct sd_arena *arena, const char **at, char delimiter)
 {
 	const char *p = *at;

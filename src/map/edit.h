@@ -9,8 +9,9 @@
 struct sd_edit;
 
 /*
- * Compiles "s/RE/REPLACEMENT/gi" with any delimiter (a backslash takes its meaning away). RE is PCRE2, searched anywhere; in
- * REPLACEMENT & is the match and \1 to \9 are groups. SD_USAGE and a line with the place and the reason if it is wrong.
+ * Compiles "s/RE/REPLACEMENT/gi" with any delimiter (a backslash takes its meaning away). RE is PCRE2, searched
+ * anywhere; in REPLACEMENT & is the match and \1 to \9 are groups. SD_USAGE and a line with the place and the reason if
+ * it is wrong.
  */
 SD_UNUSED_RESULT enum sd_result sd_edit_new(const char *text, struct sd_edit **edit, struct sd_error *err);
 void sd_edit_free(struct sd_edit *edit);

@@ -8,7 +8,7 @@
 struct family {
 	const char *name;
 	const struct rule *rule; /* of the first member */
-	struct values values;	 /* of the first member */
+	struct values values;    /* of the first member */
 	uint64_t size[STACKS_MAX];
 };
 

@@ -13,11 +13,12 @@ struct families {
 };
 
 /*
- * Notes a member whose rule stacks over numbers of its key: members of the stage belong to one family if their rules stack over
- * the same holes and their other holes are equal. values are the holes of its key. *family is its number.
+ * Notes a member whose rule stacks over numbers of its key: members of the stage belong to one family if their rules
+ * stack over the same holes and their other holes are equal. values are the holes of its key. *family is its number.
  */
 SD_UNUSED_RESULT enum sd_result sd_family_note(struct families *families, struct planner *p, const struct rule *rule,
-					       const struct member *member, const struct values *values, uint32_t *family);
+					       const struct member *member, const struct values *values,
+					       uint32_t *family);
 
 /* How many numbers the family has for the i-th stack of its rules. */
 uint64_t sd_family_size(const struct families *families, uint32_t family, uint32_t i);

@@ -132,7 +132,8 @@ struct rule {
 	bool if_complete;
 	uint32_t stacks;
 	struct stack stack[STACKS_MAX];
-	/* Rules of the stage that read parts of the same key: number in the stage, or NONE. By the side that is read. */
+	/* Rules of the stage that read parts of the same key: number in the stage, or NONE. By the side that is read.
+	 */
 	uint32_t next_part[2];
 	bool first_part[2];
 };
@@ -178,8 +179,8 @@ SD_UNUSED_RESULT enum sd_result sd_map_check_rule(struct sd_map *map, struct rul
 SD_UNUSED_RESULT enum sd_result sd_map_check_stage(struct sd_map *map, struct stage *stage, struct sd_error *err);
 
 /*
- * overlap.c: of two rules of a stage that match one key, the earlier has to be an exception to the later one (it matches
- * nothing else), and every rule needs keys to take. The error shows such a key.
+ * overlap.c: of two rules of a stage that match one key, the earlier has to be an exception to the later one (it
+ * matches nothing else), and every rule needs keys to take. The error shows such a key.
  */
 SD_UNUSED_RESULT enum sd_result sd_map_check_overlap(const struct sd_map *map, struct sd_error *err);
 
@@ -190,6 +191,7 @@ static inline bool sd_rule_same_names(const struct rule *rule)
 }
 
 /* Fails with "FILE:LINE: text". */
-enum sd_result sd_map_fail(struct sd_error *err, const char *file, uint32_t line, const char *format, ...) SD_PRINTF(4, 5);
+enum sd_result sd_map_fail(struct sd_error *err, const char *file, uint32_t line, const char *format, ...)
+	SD_PRINTF(4, 5);
 
 #endif

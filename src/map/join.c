@@ -27,9 +27,15 @@ struct join {
 	uint64_t slots, due; /* members that a whole group has */
 };
 
-#define EACH_MEMBER(j, m)                                                                                              \
-	(const struct member *m = &(j)->members[(j)->group->first]; m;                                                 \
-	 m = m->next == NONE ? NULL : &(j)->members[m->next])
+static const struct member *first_of(const struct join *j)
+{
+	return &j->members[j->group->first];
+}
+
+static const struct member *next_of(const struct join *j, const struct member *m)
+{
+	return m->next == NONE ? NULL : &j->members[m->next];
+}
 
 static const struct rule *rule_of(const struct join *j, const struct member *m)
 {
@@ -56,7 +62,8 @@ static enum sd_result fail_two(const struct join *j, const struct member *a, con
 
 	return sd_fail(p->err, SD_INPUT, "both %s and %s become %s (%s:%u, %s:%u)",
 		       sd_planner_source(p, &j->before[a->tensor]), sd_planner_source(p, &j->before[b->tensor]),
-		       j->group->name, rule_of(j, a)->file, rule_of(j, a)->line, rule_of(j, b)->file, rule_of(j, b)->line);
+		       j->group->name, rule_of(j, a)->file, rule_of(j, a)->line, rule_of(j, b)->file,
+		       rule_of(j, b)->line);
 }
 
 /* Takes over what one member's shape says. */
@@ -151,7 +158,7 @@ static const char *key_at(const struct join *j, uint64_t place)
 	struct planner *p = j->p;
 	const struct member *known = NULL;
 	const struct rule *rule = NULL;
-	struct values values;
+	struct values values = {0};
 
 	/* The rule of that slot, and the holes of a member of the same rule, or of any. */
 	for (uint32_t i = 0; i < j->stage->nrules && !rule; i++) {
@@ -159,11 +166,10 @@ static const char *key_at(const struct join *j, uint64_t place)
 		const struct factor *slot = sd_axes_slot(&r->side[!p->from].axes);
 
 		if (r->outcome[p->from] == MOVE && r->side[!p->from].key.text && sd_planner_guards(p, r) &&
-		    same_target(j, r) &&
-		    (slot ? slot->slot : 0) == place % j->slots)
+		    same_target(j, r) && (slot ? slot->slot : 0) == place % j->slots)
 			rule = r;
 	}
-	for EACH_MEMBER (j, m)
+	for (const struct member *m = first_of(j); m; m = next_of(j, m))
 		if (!known || rule_of(j, m) == rule)
 			known = m;
 	if (!rule)
@@ -202,7 +208,8 @@ static enum sd_result fail_missing(const struct join *j, const struct placed *pl
 			const char *key = next < end ? key_at(j, next) : NULL;
 
 			if (key && used < sizeof(text))
-				used += (size_t)snprintf(text + used, sizeof(text) - used, "%s%s", named++ ? ", " : "", key);
+				used += (size_t)snprintf(text + used, sizeof(text) - used, "%s%s", named++ ? ", " : "",
+							 key);
 		}
 	return sd_fail(j->p->err, SD_INPUT, "%s: %" PRIu64 " of %" PRIu64 " parts are missing: %s%s (%s:%u)",
 		       j->group->name, j->due - n, j->due, text, j->due - n > named ? ", ..." : "", j->lead->file,
@@ -216,17 +223,17 @@ static enum sd_result check_members(const struct join *j, bool *whole)
 	uint64_t n = 0, copies = 0;
 	enum sd_result result = SD_OK;
 
-	*whole = true;
 	if (!placed)
 		return sd_fail_memory(j->p->err);
-	for EACH_MEMBER (j, m) {
+	for (const struct member *m = first_of(j); m; m = next_of(j, m)) {
 		if (is_copy(j, m)) {
 			copies++;
 			continue;
 		}
 		placed[n] = (struct placed){place_of(j, m), m};
 		if (placed[n++].place == UINT64_MAX && result == SD_OK)
-			result = sd_fail(j->p->err, SD_INPUT, "%s: its number is too large for %s, which has %" PRIu64 " (%s:%u)",
+			result = sd_fail(j->p->err, SD_INPUT,
+					 "%s: its number is too large for %s, which has %" PRIu64 " (%s:%u)",
 					 j->before[m->tensor].name, j->group->name, j->stack_size[0],
 					 rule_of(j, m)->file, rule_of(j, m)->line);
 	}
@@ -234,11 +241,12 @@ static enum sd_result check_members(const struct join *j, bool *whole)
 	for (uint64_t i = 1; i < n && result == SD_OK; i++)
 		if (placed[i].place == placed[i - 1].place)
 			result = fail_two(j, placed[i - 1].member, placed[i].member);
-	if (result == SD_OK && (n < j->due || (copies && copies % (j->due / j->slots) != 0))) {
-		*whole = false;
-		if (!j->lead->if_complete)
-			result = fail_missing(j, placed, n);
-	}
+	*whole = n == j->due && (copies == 0 || copies % (j->due / j->slots) == 0);
+	if (result == SD_OK && !*whole && !j->lead->if_complete)
+		result = n < j->due ? fail_missing(j, placed, n)
+				    : sd_fail(j->p->err, SD_INPUT,
+					      "%s has %" PRIu64 " parts and %" PRIu64 " copies (%s:%u)", j->group->name,
+					      n, copies, j->lead->file, j->lead->line);
 	free(placed);
 	return result;
 }
@@ -247,8 +255,8 @@ static bool is_identity(const struct sd_move *move, uint64_t count)
 {
 	if (move->from || move->to)
 		return false;
-	return move->rank == 0 ? count == 1 :
-				 move->rank == 1 && move->dim[0].size == count && move->dim[0].from == 1 &&
+	return move->rank == 0 ? count == 1
+			       : move->rank == 1 && move->dim[0].size == count && move->dim[0].from == 1 &&
 					 move->dim[0].to == 1;
 }
 
@@ -278,7 +286,8 @@ static enum sd_result member_move(const struct join *j, const struct member *m, 
 			dims[rank++] = (struct sd_dim){j->sizes[a], from[a], to[a]};
 	if (!sd_shape_count(t->shape, t->rank, &before) || !sd_shape_count(made->shape, made->rank, &after) ||
 	    !sd_move_make(&made_move, from_offset, to_offset, dims, rank))
-		return sd_fail(p->err, SD_INPUT, "%s: too many dimensions to move (%s:%u)", t->name, rule->file, rule->line);
+		return sd_fail(p->err, SD_INPUT, "%s: too many dimensions to move (%s:%u)", t->name, rule->file,
+			       rule->line);
 	if (before == after && (before == 0 || is_identity(&made_move, after)))
 		return SD_OK;
 	if (!sd_dtype_size(t->dtype))
@@ -385,7 +394,10 @@ static enum sd_result scaled_piece(const struct join *j, const struct member *m,
 			       t->name);
 	if (scale_blocks(j, m, blocks) != SD_OK)
 		return p->err->result;
-	*step = (struct sd_step){.kind = SD_STEP_BLOCK_SCALE, .dtype = dtype, .operand = scale->record, .rank = t->rank,
+	*step = (struct sd_step){.kind = SD_STEP_BLOCK_SCALE,
+				 .dtype = dtype,
+				 .operand = scale->record,
+				 .rank = t->rank,
 				 .blocks = blocks};
 	*piece = *weight;
 	piece->steps = step;
@@ -430,7 +442,7 @@ static enum sd_result make_shape(const struct join *j, struct tensor *made)
 	if (!shape)
 		return sd_fail_memory(p->err);
 	axis = sd_axes_shape(axes, j->sizes, shape, &overflow);
-	if (axis != NO_AXIS)  {
+	if (axis != NO_AXIS) {
 		const char *option = NULL;
 
 		for (uint32_t i = 0; i < p->map->nsizes; i++)
@@ -450,7 +462,7 @@ static enum sd_result make_shape(const struct join *j, struct tensor *made)
 /* A group that lacks a member, and may: all pass as they were. */
 static enum sd_result pass_all(const struct join *j)
 {
-	for EACH_MEMBER (j, m)
+	for (const struct member *m = first_of(j); m; m = next_of(j, m))
 		if (sd_planner_add(j->p, &j->before[m->tensor]) != SD_OK)
 			return j->p->err->result;
 	return SD_OK;
@@ -460,7 +472,7 @@ static enum sd_result prepare(struct join *j, bool *whole)
 {
 	const struct member *first = NULL;
 
-	for EACH_MEMBER (j, m) {
+	for (const struct member *m = first_of(j); m; m = next_of(j, m)) {
 		if (is_copy(j, m))
 			continue;
 		if (!first) {
@@ -483,7 +495,7 @@ static enum sd_result prepare(struct join *j, bool *whole)
 	if (!j->lead->side[j->p->from].axes.text)
 		return SD_OK;
 	sd_planner_sizes(j->p, j->stage, j->sizes);
-	for EACH_MEMBER (j, m)
+	for (const struct member *m = first_of(j); m; m = next_of(j, m))
 		if (!is_copy(j, m) && unify(j, m) != SD_OK)
 			return j->p->err->result;
 	measure(j);
@@ -520,15 +532,15 @@ enum sd_result sd_planner_join(struct planner *p, const struct stage *stage, con
 
 	if (!j)
 		return sd_fail_memory(p->err);
-	*j = (struct join){.p = p, .stage = stage, .before = before, .members = members, .families = families,
-			  .group = group};
+	*j = (struct join){
+		.p = p, .stage = stage, .before = before, .members = members, .families = families, .group = group};
 	result = prepare(j, &whole);
 	if (result == SD_OK && !whole) {
 		result = pass_all(j);
 		free(j);
 		return result;
 	}
-	for EACH_MEMBER (j, m) {
+	for (const struct member *m = first_of(j); m; m = next_of(j, m)) {
 		const struct tensor *t = &before[m->tensor];
 		uint8_t dtype;
 

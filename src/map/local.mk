@@ -3,14 +3,19 @@ libsd_a_SOURCES += \
 	%D%/check.c \
 	%D%/config.c \
 	%D%/edit.c %D%/edit.h \
+	%D%/expand.c \
 	%D%/family.c %D%/family.h \
 	%D%/internal.h \
 	%D%/join.c \
-	%D%/map.h \
+	%D%/map.c %D%/map.h \
 	%D%/options.c \
 	%D%/overlap.c \
 	%D%/parse.c \
+	%D%/parse_pattern.c \
+	%D%/parse_rule.c \
+	%D%/parser.h \
 	%D%/pattern.c %D%/pattern.h \
 	%D%/planner.h \
 	%D%/rename.c %D%/rename.h \
-	%D%/stage.c
+	%D%/stage.c \
+	%D%/token.c

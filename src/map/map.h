@@ -8,6 +8,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 struct sd_map;
 
@@ -19,8 +20,8 @@ struct sd_map_library {
 };
 
 /*
- * Compiles a map and checks it. file is for errors, which begin with "FILE:LINE: ". Nothing is borrowed. library may be NULL:
- * a map that uses another is refused then.
+ * Compiles a map and checks it. file is for errors, which begin with "FILE:LINE: ". Nothing is borrowed. library may be
+ * NULL: a map that uses another is refused then.
  */
 SD_UNUSED_RESULT enum sd_result sd_map_parse(const char *file, const char *text, struct sd_map_library *library,
 					     struct sd_map **map, struct sd_error *err);
@@ -36,6 +37,10 @@ bool sd_map_is_part(const struct sd_map *map);
 
 /* Whether the map says that it is for this model_type or architecture of a config.json. */
 bool sd_map_is_for(const struct sd_map *map, const char *model);
+
+/* Writes the map flat: one map that uses no other and whose patterns are written out, each rule with its file and line.
+ */
+void sd_map_expand(const struct sd_map *map, FILE *out);
 
 /* One option of the map at a time: its name and its values as "a|b"; false when number is past the last. */
 bool sd_map_option(const struct sd_map *map, size_t number, const char **name, const char **values, bool *from_keys);

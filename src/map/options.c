@@ -35,7 +35,8 @@ static enum sd_result unknown_define(const struct planner *p, const struct sd_de
 	for (uint32_t i = 0; i < p->map->nsizes && used < sizeof(text); i++)
 		if (!strstr(text, p->map->sizes[i].option))
 			used += (size_t)snprintf(text + used, sizeof(text) - used, ", %s", p->map->sizes[i].option);
-	return sd_fail(p->err, SD_USAGE, "-D %s: map %s has no such option; it has %s", define->name, p->map->name, text);
+	return sd_fail(p->err, SD_USAGE, "-D %s: map %s has no such option; it has %s", define->name, p->map->name,
+		       text);
 }
 
 static enum sd_result take_define(struct planner *p, const struct sd_define *define, uint32_t *defined)
@@ -61,7 +62,8 @@ static enum sd_result take_define(struct planner *p, const struct sd_define *def
 				defined[i] = v;
 				return SD_OK;
 			}
-		return sd_fail(p->err, SD_USAGE, "-D %s=%s: %s is %s", define->name, define->value, define->name, option->text);
+		return sd_fail(p->err, SD_USAGE, "-D %s=%s: %s is %s", define->name, define->value, define->name,
+			       option->text);
 	}
 	for (uint32_t i = 0; i < p->map->nsizes; i++) {
 		if (strcmp(p->map->sizes[i].option, define->name) != 0)
@@ -106,11 +108,13 @@ enum sd_result sd_planner_options(struct planner *p)
 		if (p->sizes[i] == SIZE_OPEN)
 			p->sizes[i] = config_size(p, &map->sizes[i]);
 	for (uint32_t i = 0; i < map->noptions; i++)
-		p->option[i] = map->options[i].from_keys && p->from == LEFT ? OPEN : defined[i] != OPEN ? defined[i] : 0;
+		p->option[i] = map->options[i].from_keys && p->from == LEFT ? OPEN
+			       : defined[i] != OPEN                         ? defined[i]
+									    : 0;
 	for (uint32_t i = 0; i < map->ntexts; i++) {
 		const struct text *text = &map->texts[i];
-		bool holds = text->any_side == NO_SIDE ? p->option[text->guard.option] == text->guard.value :
-							 text->any_side == p->from && any_matches(p, text);
+		bool holds = text->any_side == NO_SIDE ? p->option[text->guard.option] == text->guard.value
+						       : text->any_side == p->from && any_matches(p, text);
 
 		p->texts[i] = holds ? text->then : text->otherwise;
 	}
@@ -149,7 +153,7 @@ struct votes {
 	uint32_t option;
 	const char **key; /* by value: the first that fits this value only */
 	const char *open; /* the first that fits several */
-	bool *hit;	  /* by value, for the key at hand */
+	bool *hit;        /* by value, for the key at hand */
 };
 
 static const struct guard *guard_of(const struct rule *rule, uint32_t option)
@@ -230,9 +234,10 @@ static enum sd_result decide(struct planner *p, const struct votes *votes)
 		if (!votes->key[v])
 			continue;
 		if (voted != OPEN)
-			return sd_fail(p->err, SD_INPUT, "%s is of %s %s, and %s is of %s %s: one checkpoint has one of them",
-				       votes->key[voted], option->name, option->values[voted], votes->key[v], option->name,
-				       option->values[v]);
+			return sd_fail(p->err, SD_INPUT,
+				       "%s is of %s %s, and %s is of %s %s: one checkpoint has one of them",
+				       votes->key[voted], option->name, option->values[voted], votes->key[v],
+				       option->name, option->values[v]);
 		voted = v;
 	}
 	if (voted != OPEN && defined != OPEN && defined != voted)
@@ -244,8 +249,8 @@ static enum sd_result decide(struct planner *p, const struct votes *votes)
 	if (voted == OPEN)
 		voted = defined != OPEN ? defined : stamp;
 	if (voted == OPEN && votes->open)
-		return sd_fail(p->err, SD_INPUT, "nothing tells which %s %s is of: say -D %s=%s", option->name, votes->open,
-			       option->name, option->text);
+		return sd_fail(p->err, SD_INPUT, "nothing tells which %s %s is of: say -D %s=%s", option->name,
+			       votes->open, option->name, option->text);
 	p->option[votes->option] = voted == OPEN ? 0 : voted;
 	return SD_OK;
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Finds keys that two rules of a stage match, by running all patterns of the stage at once: small automata, made
- * deterministic as far as they are reached. Patterns are regular languages, so this is exact; a stage that needs more states
- * than there is time for when a map is loaded is let through.
+ * deterministic as far as they are reached. Patterns are regular languages, so this is exact; a stage that needs more
+ * states than there is time for when a map is loaded is let through.
  */
 #include "map/internal.h"
 
@@ -42,7 +42,7 @@ struct automaton {
 	uint64_t *sets; /* of each state */
 	size_t sets_room;
 	uint32_t *slots; /* hash table of states, NONE: free */
-	bool memory;	 /* ran out */
+	bool memory;     /* ran out */
 };
 
 /* What is seen of a pair of rules: a key that both match and that the first takes; one that the first takes alone. */
@@ -207,7 +207,8 @@ static bool explore(struct automaton *a, const uint64_t *start)
 
 			memset(set, 0, a->words * sizeof(*set));
 			for (uint32_t n = 0; n < a->nnodes; n++)
-				if (a->sets[s * a->words + n / 64] >> n % 64 & 1 && consumes(&a->nodes[n], a->alphabet[c]))
+				if (a->sets[s * a->words + n / 64] >> n % 64 & 1 &&
+				    consumes(&a->nodes[n], a->alphabet[c]))
 					for (size_t w = 0; w < a->words; w++)
 						any |= set[w] |= a->closures[a->nodes[n].to * a->words + w];
 			if (any)
@@ -311,7 +312,8 @@ static enum sd_result judge(const struct automaton *a, const struct rule **rules
 
 			if (pair->both != NONE && pair->alone && !is_same_outcome(rules[i], rules[j], side))
 				return sd_map_fail(err, rules[j]->file, rules[j]->line,
-						   "\"%s\" fits this rule and that of line %u, and neither is an exception to the other",
+						   "\"%s\" fits this rule and that of line %u, and neither is an "
+						   "exception to the other",
 						   key_of(a, pair->both, key, sizeof(key)), rules[i]->line);
 		}
 	}

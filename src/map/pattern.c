@@ -32,8 +32,10 @@ static void *scratch_room(struct scratch *scratch, size_t bytes)
 static void add_print(struct fingerprint *print, const char *text, size_t length)
 {
 	for (size_t i = 2; i < length; i++) {
-		uint32_t hash = ((uint32_t)(unsigned char)text[i - 2] << 16 | (uint32_t)(unsigned char)text[i - 1] << 8 |
-				 (uint32_t)(unsigned char)text[i]) * UINT32_C(2654435761) >> 24;
+		uint32_t hash = ((uint32_t)(unsigned char)text[i - 2] << 16 |
+				 (uint32_t)(unsigned char)text[i - 1] << 8 | (uint32_t)(unsigned char)text[i]) *
+					UINT32_C(2654435761) >>
+				24;
 
 		print->bits[hash / 64] |= UINT64_C(1) << hash % 64;
 	}
@@ -121,7 +123,8 @@ static bool fits(enum hole_kind kind, char c)
 	return kind == HOLE_NUMBER ? c >= '0' && c <= '9' : kind == HOLE_WORD ? c != '.' : true;
 }
 
-/* From which places of the name an element and those behind it match the rest: at[first] to at[end - 1] say it, no other does. */
+/* From which places of the name an element and those behind it match the rest: at[first] to at[end - 1] say it, no
+ * other does. */
 struct row {
 	uint8_t *at;
 	size_t first, end;
@@ -142,7 +145,8 @@ static void trim(struct row *row)
 }
 
 /* Marks the places from which one of the words leads to a place behind it. */
-static void fill_words(const char *const *words, uint32_t n, const char *name, struct row *row, const struct row *behind)
+static void fill_words(const char *const *words, uint32_t n, const char *name, struct row *row,
+		       const struct row *behind)
 {
 	size_t longest = 0;
 
@@ -183,8 +187,8 @@ static void fill_run(enum hole_kind kind, const char *name, struct row *row, con
 	trim(row);
 }
 
-static void fill_row(const struct element *e, const struct holes *holes, int side, const char *const *texts, const char *name,
-		     struct row *row, const struct row *behind)
+static void fill_row(const struct element *e, const struct holes *holes, int side, const char *const *texts,
+		     const char *name, struct row *row, const struct row *behind)
 {
 	const struct hole *hole = e->kind == HOLE ? &holes->hole[e->number] : NULL;
 
@@ -197,8 +201,8 @@ static void fill_row(const struct element *e, const struct holes *holes, int sid
 }
 
 /* What an element takes at this place, given that the rest can match. */
-static size_t take(const struct element *e, const struct holes *holes, int side, const char *const *texts, const char *name,
-		   size_t length, size_t at, const struct row *behind, struct values *values)
+static size_t take(const struct element *e, const struct holes *holes, int side, const char *const *texts,
+		   const char *name, size_t length, size_t at, const struct row *behind, struct values *values)
 {
 	const struct hole *hole;
 	struct value *value;
@@ -227,8 +231,8 @@ static size_t take(const struct element *e, const struct holes *holes, int side,
 	return value->length;
 }
 
-bool sd_pattern_match(const struct pattern *pattern, const struct holes *holes, const char *const *texts, const char *name,
-		      size_t length, struct scratch *scratch, struct values *values)
+bool sd_pattern_match(const struct pattern *pattern, const struct holes *holes, const char *const *texts,
+		      const char *name, size_t length, struct scratch *scratch, struct values *values)
 {
 	size_t columns = length + 1, rows = (size_t)pattern->n + 1, bytes, at = 0;
 	struct row *row;

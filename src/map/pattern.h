@@ -31,8 +31,8 @@ struct holes {
 };
 
 /*
- * What a text is made of, for a quick no: a bit for each run of three characters, by its hash. A pattern can match only names
- * that have all its bits.
+ * What a text is made of, for a quick no: a bit for each run of three characters, by its hash. A pattern can match only
+ * names that have all its bits.
  */
 struct fingerprint {
 	uint64_t bits[4];
@@ -42,7 +42,7 @@ enum element_kind { LITERAL, HOLE, TEXT };
 
 struct element {
 	enum element_kind kind;
-	uint32_t number; /* of the hole, or of the map's text */
+	uint32_t number;  /* of the hole, or of the map's text */
 	const char *text; /* of a literal */
 	size_t length;
 };
@@ -89,12 +89,12 @@ static inline bool sd_pattern_may_match(const struct pattern *pattern, const str
 }
 
 /*
- * Whether the whole name matches; fills values for the holes of the pattern (texts point into name). Holes take as much as
- * they can, those on the left first; choices take the first word that will do. texts are what the map's texts are now.
- * False too when memory is out; scratch->size is then SIZE_MAX.
+ * Whether the whole name matches; fills values for the holes of the pattern (texts point into name). Holes take as much
+ * as they can, those on the left first; choices take the first word that will do. texts are what the map's texts are
+ * now. False too when memory is out; scratch->size is then SIZE_MAX.
  */
-bool sd_pattern_match(const struct pattern *pattern, const struct holes *holes, const char *const *texts, const char *name,
-		      size_t length, struct scratch *scratch, struct values *values);
+bool sd_pattern_match(const struct pattern *pattern, const struct holes *holes, const char *const *texts,
+		      const char *name, size_t length, struct scratch *scratch, struct values *values);
 
 /* The name that the pattern gives with these values; NULL when memory is out. */
 char *sd_pattern_fill(const struct pattern *pattern, const struct holes *holes, const char *const *texts,

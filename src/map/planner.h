@@ -24,7 +24,7 @@ struct tensor {
 	uint32_t labels;
 	uint32_t first, last; /* pieces */
 	uint8_t dtype;
-	bool taken; /* by some rule, so far */
+	bool taken;               /* by some rule, so far */
 	struct fingerprint print; /* of the name */
 };
 
@@ -33,12 +33,12 @@ struct planner {
 	struct sd_rename *rename;
 	const struct sd_manifest *in;
 	struct sd_manifest *out; /* new names, shapes, moves and steps live in its arena */
-	int from;		 /* the side that is read */
-	uint32_t *option;	 /* values; OPEN: not found yet */
+	int from;                /* the side that is read */
+	uint32_t *option;        /* values; OPEN: not found yet */
 	const uint32_t *defined; /* by -D, or OPEN */
 	const char **texts;
 	uint64_t *sizes; /* by the map's sizes; SIZE_OPEN: not known */
-	uint8_t dtype;	 /* of -D dtype=, or SD_NO_DTYPE */
+	uint8_t dtype;   /* of -D dtype=, or SD_NO_DTYPE */
 	struct tensor *tensors;
 	size_t ntensors, tensors_room;
 	struct piece *pieces;
@@ -76,7 +76,7 @@ void sd_planner_sizes(const struct planner *p, const struct stage *stage, axis_s
 
 enum fit {
 	NO_MATCH,
-	MATCH,	 /* and everything fits */
+	MATCH,  /* and everything fits */
 	MISFIT, /* the key matches, its shape does not fit the axis list */
 };
 
@@ -92,7 +92,7 @@ struct member {
 	uint32_t tensor;
 	uint32_t next; /* of the group, or NONE */
 	uint32_t rule;
-	uint32_t scale;	 /* the tensor of its scale, or NONE */
+	uint32_t scale;  /* the tensor of its scale, or NONE */
 	uint32_t family; /* see family.h, or NONE */
 	uint64_t index[STACKS_MAX];
 };
@@ -104,13 +104,13 @@ struct group {
 };
 
 /*
- * join.c: makes one tensor of a group, or several where it lacks a member and may (`if complete`). before: the tensors in front
- * of the stage.
+ * join.c: makes one tensor of a group, or several where it lacks a member and may (`if complete`). before: the tensors
+ * in front of the stage.
  */
 struct families;
 
-SD_UNUSED_RESULT enum sd_result sd_planner_join(struct planner *p, const struct stage *stage, const struct tensor *before,
-						const struct member *members, const struct families *families,
-						const struct group *group);
+SD_UNUSED_RESULT enum sd_result sd_planner_join(struct planner *p, const struct stage *stage,
+						const struct tensor *before, const struct member *members,
+						const struct families *families, const struct group *group);
 
 #endif

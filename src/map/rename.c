@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The plan of sd-rename: the manifest's tensors through the stages of a map, then edits, exclusion, and a manifest again. */
+/* The plan of sd-rename: the manifest's tensors through the stages of a map, then edits, exclusion, and a manifest
+ * again. */
 #include "map/rename.h"
 #include "map/planner.h"
 
@@ -51,11 +52,13 @@ enum sd_result sd_planner_cast(struct planner *p, struct piece *piece, enum sd_d
 	if (piece->nsteps)
 		memcpy(steps, piece->steps, piece->nsteps * sizeof(*steps));
 	last = piece->nsteps ? &steps[piece->nsteps - 1] : NULL;
-	/* The product of a block scale is an F32 number, rounded once: to give it to F32 and cast that is one and the same. */
+	/* The product of a block scale is an F32 number, rounded once: to give it to F32 and cast that is one and the
+	 * same. */
 	if (last && last->kind == SD_STEP_BLOCK_SCALE && last->dtype == SD_F32)
 		last->dtype = (uint16_t)dtype;
 	else
-		steps[piece->nsteps++] = (struct sd_step){.kind = SD_STEP_CAST, .dtype = (uint16_t)dtype, .operand = SD_NO_RECORD};
+		steps[piece->nsteps++] =
+			(struct sd_step){.kind = SD_STEP_CAST, .dtype = (uint16_t)dtype, .operand = SD_NO_RECORD};
 	piece->steps = steps;
 	return SD_OK;
 }
@@ -69,14 +72,21 @@ static enum sd_result read_manifest(struct planner *p)
 	for (size_t i = 0; i < p->in->ntargets && result == SD_OK; i++) {
 		const struct sd_target *target = &p->in->targets[i];
 		uint32_t number = sd_names_add(&names, target->name, (uint32_t)p->ntensors);
-		struct piece piece = {.record = target->record, .target = (uint32_t)i, .nsteps = target->nsteps,
-				      .steps = target->steps, .move = target->move};
+		struct piece piece = {.record = target->record,
+				      .target = (uint32_t)i,
+				      .nsteps = target->nsteps,
+				      .steps = target->steps,
+				      .move = target->move};
 
 		if (number == SD_NO_NAME) {
 			result = sd_fail_memory(p->err);
 		} else if (number == p->ntensors) {
-			struct tensor t = {.shape = target->shape, .rank = target->rank,
-					   .labels = target->labels, .first = NONE, .last = NONE, .dtype = target->dtype};
+			struct tensor t = {.shape = target->shape,
+					   .rank = target->rank,
+					   .labels = target->labels,
+					   .first = NONE,
+					   .last = NONE,
+					   .dtype = target->dtype};
 
 			sd_planner_name(&t, target->name);
 			result = sd_planner_add(p, &t);
@@ -281,7 +291,8 @@ enum sd_result sd_map_evidence(const struct sd_map *map, int side, const struct 
 			       struct sd_error *err)
 {
 	struct sd_rename rename = {.map = map, .to = !side};
-	struct planner p = {.map = map, .rename = &rename, .in = in, .out = sd_manifest_new(), .from = side, .err = err};
+	struct planner p = {
+		.map = map, .rename = &rename, .in = in, .out = sd_manifest_new(), .from = side, .err = err};
 	struct values ignored;
 	enum sd_result result = p.out ? read_manifest(&p) : sd_fail_memory(err);
 
@@ -314,10 +325,12 @@ static enum sd_result find_direction(struct sd_rename *rename, const struct sd_m
 		if (sd_map_evidence(map, side, in, &key[side], err) != SD_OK)
 			return err->result;
 	if (key[LEFT] && key[RIGHT])
-		return sd_fail(err, SD_INPUT, "%s is a key of layout %s, %s is one of %s: say --to %s or --to %s", key[LEFT],
-			       map->layout[LEFT], key[RIGHT], map->layout[RIGHT], map->layout[LEFT], map->layout[RIGHT]);
+		return sd_fail(err, SD_INPUT, "%s is a key of layout %s, %s is one of %s: say --to %s or --to %s",
+			       key[LEFT], map->layout[LEFT], key[RIGHT], map->layout[RIGHT], map->layout[LEFT],
+			       map->layout[RIGHT]);
 	if (!key[LEFT] && !key[RIGHT])
-		return sd_fail(err, SD_INPUT, "no key tells whether this is layout %s or %s%s%s%s: say --to %s or --to %s",
+		return sd_fail(err, SD_INPUT,
+			       "no key tells whether this is layout %s or %s%s%s%s: say --to %s or --to %s",
 			       map->layout[LEFT], map->layout[RIGHT], in->ntargets ? " (" : "",
 			       in->ntargets ? in->targets[0].name : "", in->ntargets ? ", for one, does not)" : "",
 			       map->layout[LEFT], map->layout[RIGHT]);

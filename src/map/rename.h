@@ -18,33 +18,35 @@ struct sd_rename_event {
 	const char *stage; /* NULL: not by the map, see text */
 	const char *file;  /* of the rule; NULL: no rule of the stage takes the key, which passes */
 	uint32_t line;
-	const char *text; /* the rule as written */
-	const char *from; /* the tensor's name before */
-	const char *to;   /* and after; NULL: it is dropped */
+	const char *text;  /* the rule as written */
+	const char *from;  /* the tensor's name before */
+	const char *to;    /* and after; NULL: it is dropped */
 	const char *holes; /* "L=3, x=gate_proj", or "" */
 };
 
 struct sd_rename {
 	const struct sd_map *map; /* NULL: none */
-	int to;			  /* the side to write: 0 left, 1 right, -1: found from the keys, and then written here */
+	int to; /* the side to write: 0 left, 1 right, -1: found from the keys, and then written here */
 	const struct sd_define *defines;
 	size_t ndefines;
 	const struct sd_edit *const *edits; /* in order, after the map */
 	size_t nedits;
-	const struct sd_regex_list *exclude; /* of names as they come out; NULL: none */
-	bool strict; /* a key that no rule takes is refused */
+	const struct sd_regex_list *exclude;                            /* of names as they come out; NULL: none */
+	bool strict;                                                    /* a key that no rule takes is refused */
 	void (*event)(void *user, const struct sd_rename_event *event); /* or NULL */
 	void *user;
 };
 
 /*
- * Makes the plan. It needs no data. SD_USAGE where a define is wrong or the direction cannot be told, SD_INPUT where the
- * checkpoint does not fit the map; texts name keys and FILE:LINE of rules. The plan borrows from in and from nothing else.
+ * Makes the plan. It needs no data. SD_USAGE where a define is wrong or the direction cannot be told, SD_INPUT where
+ * the checkpoint does not fit the map; texts name keys and FILE:LINE of rules. The plan borrows from in and from
+ * nothing else.
  */
-SD_UNUSED_RESULT enum sd_result sd_rename_plan(struct sd_rename *rename, const struct sd_manifest *in, struct sd_plan *plan,
-					       struct sd_error *err);
+SD_UNUSED_RESULT enum sd_result sd_rename_plan(struct sd_rename *rename, const struct sd_manifest *in,
+					       struct sd_plan *plan, struct sd_error *err);
 
-/* A key that shows that the manifest has the layout of this side, or NULL. A rule both ways takes it and gives it another name. */
+/* A key that shows that the manifest has the layout of this side, or NULL. A rule both ways takes it and gives it
+ * another name. */
 SD_UNUSED_RESULT enum sd_result sd_map_evidence(const struct sd_map *map, int side, const struct sd_manifest *in,
 						const char **key, struct sd_error *err);
 
@@ -52,6 +54,7 @@ SD_UNUSED_RESULT enum sd_result sd_map_evidence(const struct sd_map *map, int si
  * Calls take for every text or number at this path of a JSON file ("text_config.model_type"; all elements of an array).
  * A file that is no JSON has none.
  */
-void sd_config_find(const struct sd_side_file *file, const char *path, void (*take)(void *user, const char *value), void *user);
+void sd_config_find(const struct sd_side_file *file, const char *path, void (*take)(void *user, const char *value),
+		    void *user);
 
 #endif

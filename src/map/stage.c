@@ -9,7 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* More tensors than this from one are refused: nobody has as many experts, and a hostile shape could ask for any number. */
+/* More tensors than this from one are refused: nobody has as many experts, and a hostile shape could ask for any
+ * number. */
 #define PARTS_MAX (1u << 20)
 
 /* The work on one stage. */
@@ -19,7 +20,7 @@ struct work {
 	struct tensor *before; /* the tensors in front of the stage */
 	size_t nbefore;
 	struct sd_names names; /* of them, if the stage looks at siblings */
-	bool *consumed;	       /* scales that a weight has taken, if so */
+	bool *consumed;        /* scales that a weight has taken, if so */
 	uint32_t *heads;       /* rules that are read here, one of each that share a tensor */
 	uint32_t nheads;
 	struct member *members;
@@ -30,7 +31,8 @@ struct work {
 	struct families families;
 };
 
-static const char *left_name(struct planner *p, const struct rule *rule, const struct tensor *t, const struct values *values)
+static const char *left_name(struct planner *p, const struct rule *rule, const struct tensor *t,
+			     const struct values *values)
 {
 	struct values filled = *values;
 
@@ -98,11 +100,12 @@ static bool siblings_fit(struct work *w, const struct rule *rule, const struct v
 	if (!rule->side[w->p->from].scale)
 		return true;
 	*scale = sibling(w, &rule->side[w->p->from].scale->key, rule, values);
-	return *scale != NONE && (!rule->side[w->p->from].scale->dtype ||
-				  rule->side[w->p->from].scale->dtype == w->before[*scale].dtype);
+	return *scale != NONE &&
+	       (!rule->side[w->p->from].scale->dtype || rule->side[w->p->from].scale->dtype == w->before[*scale].dtype);
 }
 
-static void tell(struct work *w, const struct rule *rule, const struct tensor *t, const char *to, const struct values *values)
+static void tell(struct work *w, const struct rule *rule, const struct tensor *t, const char *to,
+		 const struct values *values)
 {
 	struct planner *p = w->p;
 	struct sd_rename_event event = {.stage = w->stage->name, .from = t->name, .to = to, .holes = ""};
@@ -117,9 +120,9 @@ static void tell(struct work *w, const struct rule *rule, const struct tensor *t
 		event.text = rule->text;
 		for (uint32_t h = 0; h < rule->holes.n && used < sizeof(holes); h++)
 			if (sd_pattern_has(&rule->side[p->from].key, h))
-				used += (size_t)snprintf(holes + used, sizeof(holes) - used, "%s%s=%.*s", used ? ", " : "",
-							 rule->holes.hole[h].name, (int)values->value[h].length,
-							 values->value[h].text);
+				used += (size_t)snprintf(holes + used, sizeof(holes) - used, "%s%s=%.*s",
+							 used ? ", " : "", rule->holes.hole[h].name,
+							 (int)values->value[h].length, values->value[h].text);
 		event.holes = used ? holes : "";
 	}
 	p->rename->event(p->rename->user, &event);
@@ -190,8 +193,8 @@ static enum sd_result read_numbers(struct work *w, const struct rule *rule, cons
 }
 
 /* One key for each index of the axes that become numbers; from the i-th stack on. */
-static enum sd_result write_numbers(struct work *w, const struct rule *rule, struct values *values, struct member *member,
-				    const axis_sizes sizes, uint32_t i)
+static enum sd_result write_numbers(struct work *w, const struct rule *rule, struct values *values,
+				    struct member *member, const axis_sizes sizes, uint32_t i)
 {
 	struct planner *p = w->p;
 	uint64_t n;
@@ -229,7 +232,8 @@ static enum sd_result apply(struct work *w, const struct rule *rule, uint32_t nu
 
 	if (!values) {
 		values = &own;
-		if (!sd_pattern_match(&side->key, &rule->holes, p->texts, t->name, strlen(t->name), &p->scratch, values))
+		if (!sd_pattern_match(&side->key, &rule->holes, p->texts, t->name, strlen(t->name), &p->scratch,
+				      values))
 			return sd_fail_memory(p->err);
 	}
 	if (read_numbers(w, rule, values, &member) != SD_OK)
@@ -264,7 +268,8 @@ static enum sd_result check_wrong_way(struct work *w, const struct tensor *t)
 		const struct rule *rule = &w->stage->rules[i];
 
 		if (rule->outcome[p->from] != NOT_READ || rule->outcome[!p->from] != MOVE ||
-		    !sd_pattern_may_match(&rule->side[p->from].key, &t->print) || sd_rule_same_names(rule) || !sd_planner_guards(p, rule) ||
+		    !sd_pattern_may_match(&rule->side[p->from].key, &t->print) || sd_rule_same_names(rule) ||
+		    !sd_planner_guards(p, rule) ||
 		    !sd_pattern_match(&rule->side[p->from].key, &rule->holes, p->texts, t->name, strlen(t->name),
 				      &p->scratch, &ignored))
 			continue;

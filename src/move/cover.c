@@ -209,13 +209,9 @@ static enum sd_cover fill_periods(struct prover *p, const struct parts *parts, s
 		count = kept;
 		if (next < parts->count && parts->at[next].begin < until)
 			until = parts->at[next].begin;
-		/* The last period may be a short one. */
-		if (elements % period) {
-			if (at == periods - 1)
-				size = elements % period;
-			else if (until == periods)
-				until = periods - 1;
-		}
+		/* The last period may be a short one: what goes on into it leaves a hole in those before it. */
+		if (at == periods - 1 && elements % period)
+			size = elements % period;
 		r = fill(p, active, count, size);
 		if (r == SD_HOLE || r == SD_OVERLAP)
 			p->fault->element += at * period;

@@ -7,6 +7,7 @@ libsd_a_SOURCES += \
 	%D%/kernels.h \
 	%D%/move.c %D%/move.h \
 	%D%/piece.c %D%/piece.h \
+	%D%/quantise.c %D%/quantise.h \
 	%D%/transpose.c %D%/transpose.h \
 	%D%/transpose_avx2.c \
 	%D%/transpose_avx512.c \

@@ -1,5 +1,6 @@
 libsd_a_SOURCES += \
 	%D%/carry.c %D%/carry.h %D%/carry-work.c \
+	%D%/cast.c %D%/cast.h \
 	%D%/chunk.c %D%/chunk.h \
 	%D%/exchange.c \
 	%D%/frame.c %D%/frame.h \
@@ -8,6 +9,7 @@ libsd_a_SOURCES += \
 	%D%/pieces.c %D%/pieces.h \
 	%D%/pump.c %D%/pump.h \
 	%D%/shard.c %D%/shard.h \
+	%D%/quant.c \
 	%D%/sink.h %D%/source.h \
 	%D%/reader.c %D%/stream.h \
 	%D%/writer.c \

@@ -7,6 +7,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define BUFFER (64 * 1024)
@@ -21,6 +22,7 @@ struct reader {
 	size_t pad;               /* that stands before the next frame */
 	unsigned char buffer[BUFFER];
 	size_t at, filled;
+	bool seekable; /* a regular file: its data can be copied or left out without being read */
 };
 
 static enum sd_result truncated(struct sd_error *err)
@@ -280,6 +282,23 @@ static enum sd_result take_data_frame(struct reader *r, uint32_t record, struct 
 	return result;
 }
 
+/* In a regular file: where the current frame's data lies; the file stands behind it then. False if it is in the buffer already. */
+static bool seek_over(struct reader *r, struct sd_chunk *chunk)
+{
+	size_t buffered = r->filled - r->at;
+	off_t here = r->seekable && r->left > buffered ? lseek(r->fd, 0, SEEK_CUR) : -1;
+
+	if (here < 0 || r->left > (uint64_t)(INT64_MAX - here))
+		return false;
+	chunk->offset = here - (off_t)buffered;
+	if (lseek(r->fd, chunk->offset + (off_t)r->left, SEEK_SET) < 0)
+		return false;
+	chunk->length = r->left;
+	r->left = 0;
+	r->at = r->filled = 0;
+	return true;
+}
+
 static enum sd_result reader_next(struct sd_source *source, uint32_t record, struct sd_chunk *chunk, struct sd_error *err)
 {
 	struct reader *r = (struct reader *)source;
@@ -297,6 +316,8 @@ static enum sd_result reader_next(struct sd_source *source, uint32_t record, str
 		result = take_data_frame(r, record, err);
 		if (result != SD_OK)
 			return result;
+		if (seek_over(r, chunk))
+			return SD_OK;
 		buffered = r->filled - r->at;
 	}
 	/* First what the buffer has of this frame, then the rest straight from the pipe. */
@@ -362,6 +383,7 @@ enum sd_result sd_stream_open(int fd, struct sd_source **source, struct sd_error
 	unsigned char rest[SD_FRAME_ALIGN - SD_STREAM_MAGIC_LENGTH];
 	struct reader *r = calloc(1, sizeof(*r));
 	enum sd_result result;
+	struct stat st;
 
 	*source = NULL;
 	if (!r) {
@@ -372,6 +394,7 @@ enum sd_result sd_stream_open(int fd, struct sd_source **source, struct sd_error
 	r->source.ops = &reader_ops;
 	r->source.manifest = sd_manifest_new();
 	sd_pipe_enlarge(fd);
+	r->seekable = fstat(fd, &st) == 0 && S_ISREG(st.st_mode);
 	result = r->source.manifest ? take(r, rest, sizeof(rest), err) : sd_fail_memory(err);
 	if (result == SD_OK && (rest[0] | rest[1] << 8) != SD_STREAM_MAJOR)
 		result = sd_fail(err, SD_INPUT, "a stream of version %d.%d, but this program reads version %d: use the same release of sd-tools throughout",

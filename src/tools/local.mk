@@ -21,5 +21,9 @@ sd_rename_SOURCES = %D%/sd-rename.c %D%/maps.c %D%/maps.h $(tool_sources)
 sd_rename_LDADD = $(tool_libs)
 
 bin_PROGRAMS += sd-transpose
-sd_transpose_SOURCES = %D%/sd-transpose.c $(tool_sources)
+sd_transpose_SOURCES = %D%/sd-transpose.c %D%/carrying.c %D%/carrying.h $(tool_sources)
 sd_transpose_LDADD = $(tool_libs)
+
+bin_PROGRAMS += sd-cast
+sd_cast_SOURCES = %D%/sd-cast.c %D%/carrying.c %D%/carrying.h $(tool_sources)
+sd_cast_LDADD = $(tool_libs)

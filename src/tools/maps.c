@@ -47,8 +47,8 @@ static const char *locate(struct sd_arena *arena, const char *folder, const char
 }
 
 /*
- * SD_MAPPATH alone, if it is set: folders with colons between them. Else the maps of the source tree, where the program lies in
- * a build tree (in it or below it), else those that are installed.
+ * SD_MAPPATH alone, if it is set: folders with colons between them. Else the maps of the source tree, where the program
+ * lies in a build tree (in it or below it), else those that are installed.
  */
 static void find_folders(struct folders *f)
 {
@@ -137,8 +137,9 @@ static enum sd_result open_path(struct folders *folders, const char *path, bool 
 	if (slash)
 		library.beside = sd_arena_text(&library.arena, path, (size_t)(slash - path));
 	if (result == SD_OK)
-		result = library.beside ? sd_map_parse(by_name && slash ? slash + 1 : path, text, &library.base, map, err) :
-					  sd_fail_memory(err);
+		result = library.beside
+				 ? sd_map_parse(by_name && slash ? slash + 1 : path, text, &library.base, map, err)
+				 : sd_fail_memory(err);
 	sd_arena_free(&library.arena);
 	return result;
 }
@@ -158,7 +159,10 @@ enum sd_result sd_maps_open(const char *name, struct sd_map **map, struct sd_err
 	if (path)
 		result = open_path(&folders, path, path != name, map, err);
 	else
-		result = sd_fail(err, SD_USAGE, "there is no map \"%s\"; sd-rename --list-maps shows them, and a path to one has a slash in it", name);
+		result = sd_fail(
+			err, SD_USAGE,
+			"there is no map \"%s\"; sd-rename --list-maps shows them, and a path to one has a slash in it",
+			name);
 	sd_arena_free(&folders.arena);
 	return result;
 }
@@ -171,8 +175,8 @@ static int is_map(const struct dirent *entry)
 }
 
 /* Calls take for every map that is no part of others, by name. take keeps the map if it sets it to NULL. */
-static enum sd_result each_map(enum sd_result (*take)(void *user, struct sd_map **map, struct sd_error *err), void *user,
-			       struct sd_error *err)
+static enum sd_result each_map(enum sd_result (*take)(void *user, struct sd_map **map, struct sd_error *err),
+			       void *user, struct sd_error *err)
 {
 	struct folders folders = {0};
 	enum sd_result result = SD_OK;
@@ -183,7 +187,8 @@ static enum sd_result each_map(enum sd_result (*take)(void *user, struct sd_map 
 		int n = scandir(folders.path[i], &entries, is_map, alphasort);
 
 		for (int k = 0; k < n; k++) {
-			const char *path = sd_arena_printf(&folders.arena, "%s/%s", folders.path[i], entries[k]->d_name);
+			const char *path =
+				sd_arena_printf(&folders.arena, "%s/%s", folders.path[i], entries[k]->d_name);
 			struct sd_map *map = NULL;
 
 			if (result == SD_OK)
@@ -218,8 +223,8 @@ static void take_model(void *user, const char *value)
 static enum sd_result keep(struct finding *f, struct sd_map **map, const char *how, struct sd_error *err)
 {
 	if (f->found)
-		return sd_fail(err, SD_INPUT, "by %s both map %s and map %s fit: say --map NAME", how, sd_map_name(f->found),
-			       sd_map_name(*map));
+		return sd_fail(err, SD_INPUT, "by %s both map %s and map %s fit: say --map NAME", how,
+			       sd_map_name(f->found), sd_map_name(*map));
 	f->found = *map;
 	*map = NULL;
 	return SD_OK;

@@ -9,7 +9,8 @@
 /* A map by name, or by path if it has a slash or ends in .map. */
 SD_UNUSED_RESULT enum sd_result sd_maps_open(const char *name, struct sd_map **map, struct sd_error *err);
 
-/* The map for a manifest: by config.json's model_type and architectures, else by the keys. Two that fit are an error. */
+/* The map for a manifest: by config.json's model_type and architectures, else by the keys. Two that fit are an error.
+ */
 SD_UNUSED_RESULT enum sd_result sd_maps_find(const struct sd_manifest *in, struct sd_map **map, struct sd_error *err);
 
 /* Prints all maps with their layouts and options. */

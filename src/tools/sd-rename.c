@@ -11,29 +11,29 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char usage[] =
-	"Usage: sd-rename [OPTION]...\n"
-	"Give the tensors of a stream other names and places, by a map between two layouts\n"
-	"or by hand. What has to change in the data is left for sd-transpose.\n"
-	"\n"
-	"      --map=MAP         a map by name (see --list-maps), by path (with a slash, or\n"
-	"                        ending in .map), or auto\n"
-	"      --to=LAYOUT       the layout to write; found from the keys if not given\n"
-	"  -D NAME=VALUE         an option of the map; dtype=DTYPE casts the experts\n"
-	"      --strict          refuse keys that no rule of the map takes\n"
-	"  -e 's/RE/REPL/[gi]'   edit names by hand, after the map; may be repeated. RE is\n"
-	"                        PCRE2; in REPL & is the match, \\1 a group\n"
-	"      --exclude=RE      drop tensors whose new name matches RE; may be repeated\n"
-	"      --dry-run         only print what would change: key, new name, dtype, shape,\n"
-	"                        pending steps\n"
-	"      --explain [KEY]   print the rules that KEY (an old or a new name) goes through,\n"
-	"                        or, without KEY, how many tensors each rule takes\n"
-	"      --list-maps       print the maps, their layouts and their options\n"
-	"      --check-map=FILE  only read a map and check it\n"
-	"      --help            print this text\n"
-	"      --version         print the version\n";
+static const char usage[] = "Usage: sd-rename [OPTION]...\n"
+			    "Give the tensors of a stream other names and places, by a map between two layouts\n"
+			    "or by hand. What has to change in the data is left for sd-transpose.\n"
+			    "\n"
+			    "      --map=MAP         a map by name (see --list-maps), by path (with a slash, or\n"
+			    "                        ending in .map), or auto\n"
+			    "      --to=LAYOUT       the layout to write; found from the keys if not given\n"
+			    "  -D NAME=VALUE         an option of the map; dtype=DTYPE casts the experts\n"
+			    "      --strict          refuse keys that no rule of the map takes\n"
+			    "  -e 's/RE/REPL/[gi]'   edit names by hand, after the map; may be repeated. RE is\n"
+			    "                        PCRE2; in REPL & is the match, \\1 a group\n"
+			    "      --exclude=RE      drop tensors whose new name matches RE; may be repeated\n"
+			    "      --dry-run         only print what would change: key, new name, dtype, shape,\n"
+			    "                        pending steps\n"
+			    "      --explain [KEY]   print the rules that KEY (an old or a new name) goes through,\n"
+			    "                        or, without KEY, how many tensors each rule takes\n"
+			    "      --list-maps       print the maps, their layouts and their options\n"
+			    "      --check-map=MAP   only read a map and check it\n"
+			    "      --expand=MAP      print a map flat: with what it uses, all patterns written out\n"
+			    "      --help            print this text\n"
+			    "      --version         print the version\n";
 
-enum what { RENAME, DRY_RUN, EXPLAIN, LIST_MAPS, CHECK_MAP };
+enum what { RENAME, DRY_RUN, EXPLAIN, LIST_MAPS, CHECK_MAP, EXPAND };
 
 struct options {
 	enum what what;
@@ -90,12 +90,12 @@ static void check_use(const struct options *opt)
 static struct options parse(int argc, char **argv)
 {
 	static const struct option longs[] = {
-		{"map", required_argument, NULL, 'm'},	   {"to", required_argument, NULL, 't'},
-		{"strict", no_argument, NULL, 's'},	   {"exclude", required_argument, NULL, 'x'},
-		{"dry-run", no_argument, NULL, 'd'},	   {"explain", optional_argument, NULL, 'E'},
-		{"list-maps", no_argument, NULL, 'l'},	   {"check-map", required_argument, NULL, 'c'},
-		{"help", no_argument, NULL, 'h'},	   {"version", no_argument, NULL, 'v'},
-		{NULL, 0, NULL, 0},
+		{"map", required_argument, NULL, 'm'},    {"to", required_argument, NULL, 't'},
+		{"strict", no_argument, NULL, 's'},       {"exclude", required_argument, NULL, 'x'},
+		{"dry-run", no_argument, NULL, 'd'},      {"explain", optional_argument, NULL, 'E'},
+		{"list-maps", no_argument, NULL, 'l'},    {"check-map", required_argument, NULL, 'c'},
+		{"expand", required_argument, NULL, 'f'}, {"help", no_argument, NULL, 'h'},
+		{"version", no_argument, NULL, 'v'},      {NULL, 0, NULL, 0},
 	};
 	struct options opt = {0};
 	int c;
@@ -132,6 +132,10 @@ static struct options parse(int argc, char **argv)
 			break;
 		case 'c':
 			opt.what = CHECK_MAP;
+			opt.check = optarg;
+			break;
+		case 'f':
+			opt.what = EXPAND;
 			opt.check = optarg;
 			break;
 		case 'h':
@@ -174,8 +178,9 @@ static enum sd_result choose_side(const struct options *opt, const struct sd_map
 	for (int i = 0; i < 2; i++)
 		if (strcmp(opt->to, sd_map_layout(map, i)) == 0)
 			*side = i;
-	return *side >= 0 ? SD_OK : sd_fail(err, SD_USAGE, "--to %s: map %s knows the layouts %s and %s", opt->to,
-					    sd_map_name(map), sd_map_layout(map, 0), sd_map_layout(map, 1));
+	return *side >= 0 ? SD_OK
+			  : sd_fail(err, SD_USAGE, "--to %s: map %s knows the layouts %s and %s", opt->to,
+				    sd_map_name(map), sd_map_layout(map, 0), sd_map_layout(map, 1));
 }
 
 static void print(const char *text)
@@ -201,8 +206,8 @@ static void print_steps(const struct sd_target *t, enum sd_dtype dtype)
 	const char *between = "";
 
 	for (uint32_t i = 0; i < t->nsteps; i++) {
-		printf("%s%s:%s>%s", between, t->steps[i].kind == SD_STEP_CAST ? "cast" : "dequant", sd_dtype_name(dtype),
-		       sd_dtype_name(t->steps[i].dtype));
+		printf("%s%s:%s>%s", between, t->steps[i].kind == SD_STEP_CAST ? "cast" : "dequant",
+		       sd_dtype_name(dtype), sd_dtype_name(t->steps[i].dtype));
 		dtype = t->steps[i].dtype;
 		between = ",";
 	}
@@ -301,10 +306,10 @@ static void count_rule(struct explanation *e, const struct sd_rename_event *even
 		e->failed = true;
 		return;
 	}
-	e->counts[e->ncounts] = (struct count){copy_of(e, event->stage), copy_of(e, event->file), copy_of(e, event->text),
-					       event->line, 1};
-	e->failed = e->failed || !e->counts[e->ncounts].stage || !e->counts[e->ncounts].file ||
-		    !e->counts[e->ncounts].text;
+	e->counts[e->ncounts] = (struct count){copy_of(e, event->stage), copy_of(e, event->file),
+					       copy_of(e, event->text), event->line, 1};
+	e->failed =
+		e->failed || !e->counts[e->ncounts].stage || !e->counts[e->ncounts].file || !e->counts[e->ncounts].text;
 	e->ncounts += !e->failed;
 }
 
@@ -393,8 +398,11 @@ static enum sd_result explain(struct sd_rename *rename, const struct sd_manifest
 static enum sd_result rename_source(const struct options *opt, struct sd_source *source, struct sd_sink *sink,
 				    struct sd_error *err)
 {
-	struct sd_rename rename = {.defines = opt->defines, .ndefines = opt->ndefines, .nedits = opt->nedits,
-				   .edits = (const struct sd_edit *const *)opt->edits, .exclude = &opt->exclude,
+	struct sd_rename rename = {.defines = opt->defines,
+				   .ndefines = opt->ndefines,
+				   .nedits = opt->nedits,
+				   .edits = (const struct sd_edit *const *)opt->edits,
+				   .exclude = &opt->exclude,
 				   .strict = opt->strict};
 	struct sd_map *map = NULL;
 	struct sd_plan plan = {0};
@@ -429,8 +437,10 @@ static enum sd_result run(const struct options *opt, struct sd_error *err)
 
 	if (opt->what == LIST_MAPS)
 		return sd_maps_list(err);
-	if (opt->what == CHECK_MAP) {
+	if (opt->what == CHECK_MAP || opt->what == EXPAND) {
 		result = sd_maps_open(opt->check, &map, err);
+		if (result == SD_OK && opt->what == EXPAND)
+			sd_map_expand(map, stdout);
 		sd_map_free(map);
 		return result;
 	}

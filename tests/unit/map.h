@@ -57,14 +57,16 @@ static inline struct sd_manifest *manifest(const char *lines)
 
 		while ((size = strsep(&line, " ")))
 			shape[rank++] = strtoull(size, NULL, 10);
-		cr_assert(sd_manifest_add_tensor(m, name, sd_dtype_parse(dtype, strlen(dtype)), shape, rank), "%s", name);
+		cr_assert(sd_manifest_add_tensor(m, name, sd_dtype_parse(dtype, strlen(dtype)), shape, rank), "%s",
+			  name);
 	}
 	free(copy);
 	return m;
 }
 
 /* One case: a map, what goes in, and what is asked for. */
-struct try {
+struct
+try {
 	const char *map, *used, *in, *to;
 	struct sd_define defines[4];
 	bool strict;
@@ -96,14 +98,16 @@ static inline void run_plan(const struct try *t, enum sd_result *result, char *t
 		for (size_t i = 0; i < plan.manifest->ntargets; i++) {
 			const struct sd_target *target = &plan.manifest->targets[i];
 
-			used += (size_t)snprintf(text + used, size - used, "%s %s", target->name, sd_dtype_name(target->dtype));
+			used += (size_t)snprintf(text + used, size - used, "%s %s", target->name,
+						 sd_dtype_name(target->dtype));
 			for (uint32_t d = 0; d < target->rank; d++)
 				used += (size_t)snprintf(text + used, size - used, " %" PRIu64, target->shape[d]);
 			used += (size_t)snprintf(text + used, size - used, " < %s",
 						 plan.manifest->records[target->record].key);
 			for (uint32_t s = 0; s < target->nsteps; s++)
 				used += (size_t)snprintf(text + used, size - used, "%s%s",
-							 target->steps[s].kind == SD_STEP_CAST ? ", cast " : ", times scale ",
+							 target->steps[s].kind == SD_STEP_CAST ? ", cast "
+											       : ", times scale ",
 							 sd_dtype_name(target->steps[s].dtype));
 			used += (size_t)snprintf(text + used, size - used, "%s\n",
 						 sd_target_is_reordered(target) ? ", reorder" : "");

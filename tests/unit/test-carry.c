@@ -372,7 +372,7 @@ static void free_tensors(struct tensors *all)
 
 struct input {
 	struct sd_manifest *m;
-	unsigned char *data[32];
+	unsigned char *data[64];
 };
 
 static void input_free(struct input *in)
@@ -649,14 +649,22 @@ static void add_grouped(struct input *in, const char *const *names)
 		any_cast(in, &in->m->targets[k]);
 }
 
-/* Experts one by one, stacked into one tensor, their halves side by side. */
+/*
+ * Experts one by one, stacked into one tensor, their halves side by side; perhaps with a scale for each, some of which
+ * come before all experts and some after them.
+ */
 static void add_split(struct input *in, const char *name)
 {
 	const uint64_t n = 1 + any(3), h = 1 + any(9), i = 1 + any(9), shape[] = {i, h}, grouped[] = {n, h, 2 * i};
+	const uint64_t one[] = {1};
 	struct sd_move turn = permuted(shape, 2, (uint32_t[]){1, 0});
 	uint8_t dtype = any_dtype();
-	bool swap = any(2), cast = dtype != SD_U8 && any(2);
+	bool swap = any(2), cast = dtype != SD_U8 && any(2), scaled = cast && any(2);
+	uint64_t before = scaled ? any(2 * n + 1) : 0;
+	uint32_t first = (uint32_t)in->m->nrecords;
 
+	for (uint64_t k = 0; k < before; k++)
+		fill_scales(in, add_record(in, SD_F32, one, 1));
 	for (uint64_t k = 0; k < 2 * n; k++) {
 		uint64_t half = (k & 1) ^ swap;
 		struct sd_move put = place3(grouped, k / 2, 0, half * i, 1, h, i);
@@ -665,9 +673,13 @@ static void add_split(struct input *in, const char *name)
 
 		put = then(&turn, &put);
 		t = add_target(in, name, grouped, 3, record, &put);
-		if (cast)
+		if (scaled)
+			add_scale(in, first + (uint32_t)(k < before ? k : 2 * n + k), i, h, 0, SD_F32);
+		else if (cast)
 			add_casts(in, t, (uint8_t[]){SD_F32}, 1);
 	}
+	for (uint64_t k = before; scaled && k < 2 * n; k++)
+		fill_scales(in, add_record(in, SD_F32, one, 1));
 }
 
 static void add_plain(struct input *in, const char *name)
@@ -938,6 +950,16 @@ Test(carry, refuses_what_it_cannot_do)
 	add_target(&in, "t", shape, 2, 0, NULL);
 	add_scale(&in, 1, 1, 2, 2, SD_BF16);
 	refused(&in, "t: its block scales do not fit record0");
+
+	/* Elements 2 to 5 are parts of two rows. */
+	in = input();
+	add_record(&in, SD_F8_E4M3, shape, 2);
+	add_record(&in, SD_F32, shape, 2);
+	turn = (struct sd_move){.from = 2, .rank = 1, .dim = {{4, 1, 1}}};
+	add_target(&in, "t", (uint64_t[]){4}, 1, 0, &turn);
+	add_scale(&in, 1, 1, 1, 4, SD_BF16);
+	refused(&in, "t: its block scales do not fit the way in which record0 is reordered");
+	turn = permuted(shape, 2, (uint32_t[]){1, 0});
 
 	in = input();
 	add_record(&in, SD_F8_E4M3, shape, 2);

@@ -18,7 +18,8 @@ static void taken(const char *text)
 {
 	struct sd_error err = {0};
 	struct sd_map *map = NULL;
-	enum sd_result result = compile(text, "map used hf nemo\noption o a|b\nstage s\n .a <-> .b\nstage t\n", &map, &err);
+	enum sd_result result =
+		compile(text, "map used hf nemo\noption o a|b\nstage s\n .a <-> .b\nstage t\n", &map, &err);
 
 	cr_expect(result == SD_OK, "\n%s\n%s", text, err.text);
 	if (result == SD_OK)
@@ -128,7 +129,8 @@ Test(map_parse, slots_and_stacks)
 	refused("stage s\n a [x] <-> c [x|]\n b [x] <-> c [x|]\n", "t.map:4: slot 1 of c is filled twice");
 	refused("stage s\n a [x] <-> c [x|]\n b [x] <-> c [|x|]\n", "t.map:4: c has 3 slots here and 2 in line 3");
 	refused("stage s\n a [x|] <-> c [|x]\n", "t.map:3: only one side can have bars");
-	refused("stage s\n a.{E} [x] <-> c [x]\n", "t.map:3: hole {E} is written on the left, and the right does not have it");
+	refused("stage s\n a.{E} [x] <-> c [x]\n",
+		"t.map:3: hole {E} is written on the left, and the right does not have it");
 	refused("stage s\n a.{E} <-> c [E x]\n", "t.map:3: one side has an axis list, the other has none");
 	taken("stage s\n a.{E} [x] <-> c [E x|]\n b.{E} [x] <-> c [E |x]\n");
 	taken("stage s\n q [a x] <-> qkv [a|| x]\n k [b x] <-> qkv [|b| x]\n v [c x] <-> qkv [||c x]\n");
@@ -156,7 +158,8 @@ Test(map_parse, rules_that_overlap)
 		"t.map:4: \"l.0.w\" fits this rule and that of line 3, and neither is an exception to the other");
 	refused("stage s\n a.{x} <-> c.{x}.y\n b.{x} <-> c.z.{x}\n",
 		"t.map:4: \"c.z.y\" fits this rule and that of line 3, and neither is an exception to the other");
-	refused("stage s\n {x*} -> b.{x*}\n a -> c\n", "t.map:4: no key gets here: rules above take all that a matches");
+	refused("stage s\n {x*} -> b.{x*}\n a -> c\n",
+		"t.map:4: no key gets here: rules above take all that a matches");
 	refused("stage s\n {x=a|b} -> c.{x}\n a -> d\n b -> e\n",
 		"t.map:4: no key gets here: rules above take all that a matches");
 	taken("stage s\n a.b -> c\n a.{x} -> d.{x}\n {x*} -> e.{x*}\n");

@@ -110,8 +110,8 @@ Test(pattern, matches_as_pcre2_does)
 			by_pcre(code, match, name, want);
 			cr_assert(sd_manifest_add_tensor(in, name, SD_F32, NULL, 0));
 			cr_assert(sd_rename_plan(&rename, in, &plan, &err) == SD_OK, "%s", err.text);
-			cr_assert_str_eq(plan.manifest->targets[0].name, want, "%s on %s (%s): %s, not %s", pattern, name, regex,
-					 plan.manifest->targets[0].name, want);
+			cr_assert_str_eq(plan.manifest->targets[0].name, want, "%s on %s (%s): %s, not %s", pattern,
+					 name, regex, plan.manifest->targets[0].name, want);
 			matched += *want == '!';
 			sd_plan_free(&plan);
 			sd_manifest_free(in);

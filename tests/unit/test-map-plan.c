@@ -16,7 +16,8 @@ Test(map_names, words_have_no_dot_and_numbers_are_digits)
 {
 	static const char map[] = "stage s\n l.{L}.{x} <-> m.{L}.{x}\n";
 
-	expect((struct try){map, .in = "l.12.w F32\nl.x.w F32\nl.1.w.v F32\nl.1. F32\nl..w F32\nl.007.w F32\n", .to = "nemo"},
+	expect((struct try){map, .in = "l.12.w F32\nl.x.w F32\nl.1.w.v F32\nl.1. F32\nl..w F32\nl.007.w F32\n",
+			    .to = "nemo"},
 	       "m.12.w F32 < l.12.w\nl.x.w F32 < l.x.w\nl.1.w.v F32 < l.1.w.v\nl.1. F32 < l.1.\nl..w F32 < l..w\n"
 	       "m.007.w F32 < l.007.w\n");
 }
@@ -32,7 +33,8 @@ Test(map_names, choices_and_tables_are_tried_in_order)
 
 Test(map_names, a_dot_is_a_dot)
 {
-	expect((struct try){"stage s\n a.b <-> c\n", .in = "axb F32\na.b F32\n", .to = "nemo"}, "axb F32 < axb\nc F32 < a.b\n");
+	expect((struct try){"stage s\n a.b <-> c\n", .in = "axb F32\na.b F32\n", .to = "nemo"},
+	       "axb F32 < axb\nc F32 < a.b\n");
 }
 
 Test(map_names, first_rule_that_matches)
@@ -92,7 +94,8 @@ Test(map_names, except_is_about_left_names)
 {
 	static const char map[] = "stage s\n {p*}.a.{x*} <-> {p*}.a.h.{x*} except {y*}.h.{z*}\n";
 
-	expect((struct try){map, .in = "m.a.w F32\nm.a.h.v F32\n", .to = "nemo"}, "m.a.h.w F32 < m.a.w\nm.a.h.v F32 < m.a.h.v\n");
+	expect((struct try){map, .in = "m.a.w F32\nm.a.h.v F32\n", .to = "nemo"},
+	       "m.a.h.w F32 < m.a.w\nm.a.h.v F32 < m.a.h.v\n");
 	expect((struct try){map, .in = "m.a.h.w F32\n", .to = "hf"}, "m.a.w F32 < m.a.h.w\n");
 }
 
@@ -101,16 +104,19 @@ Test(map_names, under_and_use)
 	static const char used[] = "map used hf nemo\nstage s\n .a <-> .b\n p <-> q\nstage t\n under .u\n .c <-> .d\n";
 	static const char map[] = "use used s t under {k=x|y}\n";
 
-	expect((struct try){map, used, .in = "x.a F32\ny.u.c F32\np F32\n", .to = "nemo"}, "x.b F32 < x.a\ny.u.d F32 < y.u.c\nq F32 < p\n");
-	expect((struct try){"use used s under l. r.\n", used, .in = "l.p F32\nl..a F32\n", .to = "nemo"}, "r.q F32 < l.p\nr..b F32 < l..a\n");
+	expect((struct try){map, used, .in = "x.a F32\ny.u.c F32\np F32\n", .to = "nemo"},
+	       "x.b F32 < x.a\ny.u.d F32 < y.u.c\nq F32 < p\n");
+	expect((struct try){"use used s under l. r.\n", used, .in = "l.p F32\nl..a F32\n", .to = "nemo"},
+	       "r.q F32 < l.p\nr..b F32 < l..a\n");
 	expect((struct try){"stage s\n under m.{L}\n .a <-> .b\n c <-> d\n", .in = "m.3.a F32\nc F32\n", .to = "nemo"},
 	       "m.3.b F32 < m.3.a\nd F32 < c\n");
 }
 
 Test(map_options, defines_choose_rules_and_texts)
 {
-	static const char map[] = "option o one|two\nset T \"t.\" if o=two else \"\"\nset A \"y.\" if any hf yes.{x*} else \"n.\"\n"
-				  "stage s\n @o=one a <-> b\n @o=two a <-> ${T}c\n d -> ${A}d\n";
+	static const char map[] =
+		"option o one|two\nset T \"t.\" if o=two else \"\"\nset A \"y.\" if any hf yes.{x*} else \"n.\"\n"
+		"stage s\n @o=one a <-> b\n @o=two a <-> ${T}c\n d -> ${A}d\n";
 
 	expect((struct try){map, .in = "a F32\nd F32\n", .to = "nemo"}, "b F32 < a\nn.d F32 < d\n");
 	expect((struct try){map, .in = "a F32\nd F32\nyes.x F32\n", .to = "nemo", .defines = {{"o", "two"}}},
@@ -124,7 +130,8 @@ Test(map_options, defines_choose_rules_and_texts)
 
 Test(map_options, found_from_keys)
 {
-	static const char map[] = "option o one|two from keys\nstage s\n @o=one a.{x} <-> n.{x}\n @o=two b.{x} <-> n.{x}\n";
+	static const char map[] =
+		"option o one|two from keys\nstage s\n @o=one a.{x} <-> n.{x}\n @o=two b.{x} <-> n.{x}\n";
 
 	expect((struct try){map, .in = "a.1 F32\na.2 F32\n", .to = "nemo"}, "n.1 F32 < a.1\nn.2 F32 < a.2\n");
 	expect((struct try){map, .in = "b.1 F32\n", .to = "nemo"}, "n.1 F32 < b.1\n");
@@ -138,15 +145,16 @@ Test(map_options, found_from_keys)
 
 Test(map_options, told_by_shapes)
 {
-	static const char map[] = "option o new|old from keys\nsize I inter\nstage s\n @o=new w [r I] <-> n [I r]\n @o=old w [r H] <-> m [r H]\n";
+	static const char map[] = "option o new|old from keys\nsize I inter\nstage s\n @o=new w [r I] <-> n [I r]\n "
+				  "@o=old w [r H] <-> m [r H]\n";
 
 	expect((struct try){map, .in = "w F32 2 3\n", .to = "nemo", .defines = {{"inter", "4"}}}, "m F32 2 3 < w\n");
 	expect_error((struct try){map, .in = "w F32 2 4\n", .to = "nemo", .defines = {{"inter", "4"}}}, SD_INPUT,
 		     "nothing tells which o w is of: say -D o=new|old");
 	expect((struct try){map, .in = "w F32 2 4\n", .to = "nemo", .defines = {{"inter", "4"}, {"o", "new"}}},
 	       "n F32 4 2 < w, reorder\n");
-	expect_error((struct try){map, .in = "w F32 2 3\n", .to = "nemo", .defines = {{"inter", "4"}, {"o", "new"}}}, SD_INPUT,
-		     "-D o=new, but w is of o old");
+	expect_error((struct try){map, .in = "w F32 2 3\n", .to = "nemo", .defines = {{"inter", "4"}, {"o", "new"}}},
+		     SD_INPUT, "-D o=new, but w is of o old");
 }
 
 Test(map_options, direction_from_the_keys)
@@ -186,12 +194,14 @@ Test(map_dtypes, dtype_casts_experts)
 
 Test(map_dtypes, block_scales)
 {
-	static const char map[] = "label expert {x*}.e\nstage s\n {k}.w [o i] + {k}.s [o~4 i~4] -> {k}.e [o i] BF16 : fp8\n"
-				  " {k}.w F8_E4M3 -> refuse \"no scale\"\n {k}.s -> drop\n";
+	static const char map[] =
+		"label expert {x*}.e\nstage s\n {k}.w [o i] + {k}.s [o~4 i~4] -> {k}.e [o i] BF16 : fp8\n"
+		" {k}.w F8_E4M3 -> refuse \"no scale\"\n {k}.s -> drop\n";
 	static const char in[] = "a.s F32 2 2\na.w F8_E4M3 5 7\n";
 
 	expect((struct try){map, .in = in, .to = "nemo"}, "a.e BF16 5 7 < a.w, times scale BF16\n");
-	expect((struct try){map, .in = in, .to = "nemo", .defines = {{"dtype", "f32"}}}, "a.e F32 5 7 < a.w, times scale F32\n");
+	expect((struct try){map, .in = in, .to = "nemo", .defines = {{"dtype", "f32"}}},
+	       "a.e F32 5 7 < a.w, times scale F32\n");
 	expect_error((struct try){map, .in = "a.w F8_E4M3 5 7\n", .to = "nemo"}, SD_INPUT, "a.w: no scale (t.map:5)");
 	expect_error((struct try){map, .in = "a.s F32 2 1\na.w F8_E4M3 5 7\n", .to = "nemo"}, SD_INPUT,
 		     "a.s has shape [2, 1]; a.w, of shape [5, 7], needs [2, 2] (t.map:4)");
@@ -199,7 +209,8 @@ Test(map_dtypes, block_scales)
 
 Test(map_dtypes, conditions_on_other_tensors)
 {
-	static const char map[] = "stage s\n {x}_s -> refuse \"lost\" if {x} F8_E4M3\n {x}_s -> drop\n a -> b unless c\n";
+	static const char map[] =
+		"stage s\n {x}_s -> refuse \"lost\" if {x} F8_E4M3\n {x}_s -> drop\n a -> b unless c\n";
 
 	expect((struct try){map, .in = "w_s F32\nw BF16\n", .to = "nemo"}, "w BF16 < w\n");
 	expect_error((struct try){map, .in = "w_s F32\nw F8_E4M3\n", .to = "nemo"}, SD_INPUT, "w_s: lost (t.map:3)");
@@ -214,8 +225,11 @@ static const char moe[] = "stage experts\n"
 
 Test(map_axes, merges_and_splits_experts)
 {
-	expect((struct try){moe, .in = "m.0.1.up F32 2 3\nm.0.0.down F32 3 2\nm.0.0.gate F32 2 3\nm.0.0.up F32 2 3\nm.0.1.gate F32 2 3\n"
-				       "m.0.1.down F32 3 2\n", .to = "nemo"},
+	expect((struct try){moe,
+			    .in = "m.0.1.up F32 2 3\nm.0.0.down F32 3 2\nm.0.0.gate F32 2 3\nm.0.0.up F32 2 "
+				  "3\nm.0.1.gate F32 2 3\n"
+				  "m.0.1.down F32 3 2\n",
+			    .to = "nemo"},
 	       "m.0.gate_up F32 2 3 4 < m.0.1.up, reorder\nm.0.down F32 2 2 3 < m.0.0.down, reorder\n"
 	       "m.0.gate_up F32 2 3 4 < m.0.0.gate, reorder\nm.0.gate_up F32 2 3 4 < m.0.0.up, reorder\n"
 	       "m.0.gate_up F32 2 3 4 < m.0.1.gate, reorder\nm.0.down F32 2 2 3 < m.0.1.down, reorder\n");
@@ -226,9 +240,14 @@ Test(map_axes, merges_and_splits_experts)
 
 Test(map_axes, what_is_missing_is_named)
 {
-	expect_error((struct try){moe, .in = "m.0.0.gate F32 2 3\nm.0.0.up F32 2 3\nm.0.2.gate F32 2 3\nm.0.0.down F32 3 2\n", .to = "nemo"},
-		     SD_INPUT, "m.0.gate_up: 3 of 6 parts are missing: m.0.1.gate, m.0.1.up, m.0.2.up (t.map:3)");
-	expect_error((struct try){moe, .in = "m.0.0.gate F32 2 3\nm.0.1.gate F32 2 3\nm.0.0.up F32 2 3\nm.0.1.up F32 2 3\nm.0.0.down F32 3 2\n",
+	expect_error(
+		(struct try){moe,
+			     .in = "m.0.0.gate F32 2 3\nm.0.0.up F32 2 3\nm.0.2.gate F32 2 3\nm.0.0.down F32 3 2\n",
+			     .to = "nemo"},
+		SD_INPUT, "m.0.gate_up: 3 of 6 parts are missing: m.0.1.gate, m.0.1.up, m.0.2.up (t.map:3)");
+	expect_error((struct try){moe,
+				  .in = "m.0.0.gate F32 2 3\nm.0.1.gate F32 2 3\nm.0.0.up F32 2 3\nm.0.1.up F32 2 "
+					"3\nm.0.0.down F32 3 2\n",
 				  .to = "nemo"},
 		     SD_INPUT, "m.0.down: 1 of 2 parts are missing: m.0.1.down (t.map:5)");
 	expect_error((struct try){moe, .in = "m.0.0.gate F32 2 3\nm.0.0.up F32 2 3\n", .to = "nemo"}, SD_INPUT,
@@ -241,23 +260,29 @@ Test(map_axes, what_is_missing_is_named)
 
 Test(map_axes, sizes_have_to_agree)
 {
-	expect_error((struct try){moe, .in = "m.0.0.gate F32 2 3\nm.0.0.up F32 2 4\nm.0.0.down F32 3 2\n", .to = "nemo"}, SD_INPUT,
-		     "H is 3 in m.0.0.gate and 4 in m.0.0.up, which both go into m.0.gate_up (t.map:4)");
-	expect_error((struct try){moe, .in = "m.0.0.gate F32 2 3\nm.0.0.up BF16 2 3\nm.0.0.down F32 3 2\n", .to = "nemo"}, SD_INPUT,
-		     "m.0.gate_up would be both F32 and BF16, from m.0.0.up");
+	expect_error(
+		(struct try){moe, .in = "m.0.0.gate F32 2 3\nm.0.0.up F32 2 4\nm.0.0.down F32 3 2\n", .to = "nemo"},
+		SD_INPUT, "H is 3 in m.0.0.gate and 4 in m.0.0.up, which both go into m.0.gate_up (t.map:4)");
+	expect_error(
+		(struct try){moe, .in = "m.0.0.gate F32 2 3\nm.0.0.up BF16 2 3\nm.0.0.down F32 3 2\n", .to = "nemo"},
+		SD_INPUT, "m.0.gate_up would be both F32 and BF16, from m.0.0.up");
 	expect_error((struct try){moe, .in = "m.0.0.gate F32 2\n", .to = "nemo"}, SD_INPUT,
 		     "m.0.0.gate: shape [2] does not fit [I H] (t.map:3)");
 	expect_error((struct try){moe, .in = "m.0.gate_up F32 1 3 5\n", .to = "hf"}, SD_INPUT,
 		     "m.0.gate_up: shape [1, 3, 5] does not fit [E H I|] (t.map:3)");
-	expect_error((struct try){moe, .in = "m.0.0.gate F32 2 3\nm.0.00.gate F32 2 3\nm.0.0.up F32 2 3\nm.0.0.down F32 3 2\n", .to = "nemo"},
-		     SD_INPUT, "both m.0.0.gate and m.0.00.gate become m.0.gate_up (t.map:3, t.map:3)");
+	expect_error(
+		(struct try){moe,
+			     .in = "m.0.0.gate F32 2 3\nm.0.00.gate F32 2 3\nm.0.0.up F32 2 3\nm.0.0.down F32 3 2\n",
+			     .to = "nemo"},
+		SD_INPUT, "both m.0.0.gate and m.0.00.gate become m.0.gate_up (t.map:3, t.map:3)");
 	expect_error((struct try){moe, .in = "m.0.gate_up F32 2000000 0 2\n", .to = "hf"}, SD_INPUT,
 		     "m.0.gate_up: one tensor cannot become 2000000 (t.map:3)");
 }
 
 Test(map_axes, unequal_slots_need_a_size)
 {
-	static const char map[] = "size a rows\nstage s\n q [a x] <-> qkv [a|| x]\n k [b x] <-> qkv [|b| x]\n v [b x] <-> qkv [||b x]\n";
+	static const char map[] =
+		"size a rows\nstage s\n q [a x] <-> qkv [a|| x]\n k [b x] <-> qkv [|b| x]\n v [b x] <-> qkv [||b x]\n";
 
 	expect((struct try){map, .in = "v F32 1 2\nq F32 4 2\nk F32 1 2\n", .to = "nemo"},
 	       "qkv F32 6 2 < v\nqkv F32 6 2 < q\nqkv F32 6 2 < k\n");
@@ -273,7 +298,8 @@ Test(map_axes, products_need_one_factor)
 {
 	static const char map[] = "size n experts\nstage s\n a [(n r) I] <-> b [n I r]\n";
 
-	expect((struct try){map, .in = "a F32 6 5\n", .to = "nemo", .defines = {{"experts", "2"}}}, "b F32 2 5 3 < a, reorder\n");
+	expect((struct try){map, .in = "a F32 6 5\n", .to = "nemo", .defines = {{"experts", "2"}}},
+	       "b F32 2 5 3 < a, reorder\n");
 	expect((struct try){map, .in = "b F32 2 5 3\n", .to = "hf"}, "a F32 6 5 < b, reorder\n");
 	expect_error((struct try){map, .in = "a F32 6 5\n", .to = "nemo"}, SD_INPUT,
 		     "b: the shapes do not tell n; say -D experts (t.map:4)");
@@ -283,7 +309,8 @@ Test(map_axes, products_need_one_factor)
 
 Test(map_axes, copies_and_groups_that_may_lack_something)
 {
-	static const char map[] = "stage s\n {E}.g [r H] <-> A [E H r] if complete\n {E}.u [r H] <= A [E H r] if complete\n";
+	static const char map[] =
+		"stage s\n {E}.g [r H] <-> A [E H r] if complete\n {E}.u [r H] <= A [E H r] if complete\n";
 
 	expect((struct try){map, .in = "0.g F32 1 2\n0.u F32 1 2\n1.g F32 1 2\n1.u F32 1 2\n", .to = "nemo"},
 	       "A F32 2 2 1 < 0.g\nA F32 2 2 1 < 1.g\n");
@@ -291,6 +318,16 @@ Test(map_axes, copies_and_groups_that_may_lack_something)
 	       "0.g F32 1 2 < A\n1.g F32 1 2 < A\n0.u F32 1 2 < A\n1.u F32 1 2 < A\n");
 	expect((struct try){map, .in = "0.g F32 1 2\n0.u F32 1 2\n2.g F32 1 2\n", .to = "nemo"},
 	       "0.g F32 1 2 < 0.g\n0.u F32 1 2 < 0.u\n2.g F32 1 2 < 2.g\n");
+}
+
+Test(map_axes, copies_that_are_missing)
+{
+	static const char map[] = "stage s\n {E}.g [r H] <-> A [E H r]\n {E}.u [r H] <= A [E H r]\n";
+
+	expect_error((struct try){map, .in = "0.g F32 1 2\n0.u F32 1 2\n1.g F32 1 2\n", .to = "nemo"}, SD_INPUT,
+		     "A has 2 parts and 1 copies (t.map:3)");
+	expect_error((struct try){map, .in = "0.u F32 1 2\n", .to = "nemo"}, SD_INPUT,
+		     "0.u is a copy of what is not there (t.map:4)");
 }
 
 /* Where element (i, h) of each expert's gate and up has to lie, counted by hand. */
@@ -328,7 +365,8 @@ Test(map_axes, elements_lie_where_the_lists_say)
 					want = (e * I + from % I) * H + from / I;
 				else
 					want = (e * H + from % H) * 2 * I + from / H + (key[6] == 'u' ? I : 0);
-				cr_assert(to == want, "%s: %" PRIu64 " lies at %" PRIu64 ", not %" PRIu64, key, from, to, want);
+				cr_assert(to == want, "%s: %" PRIu64 " lies at %" PRIu64 ", not %" PRIu64, key, from,
+					  to, want);
 			}
 		cr_assert(seen == I * H);
 	}

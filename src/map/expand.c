@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A compiled map as text again: flat, with every pattern written out, and a map itself. */
+#include "map/internal.h"
+
+static void put_guards(FILE *out, const struct sd_map *map, const struct rule *rule)
+{
+	for (uint32_t i = 0; i < rule->nguards; i++) {
+		const struct option *option = &map->options[rule->guards[i].option];
+
+		fprintf(out, "@%s=%s ", option->name, option->values[rule->guards[i].value]);
+	}
+}
+
+static void put_place(FILE *out, const struct pattern *key, const struct axes *axes, uint8_t dtype)
+{
+	fputs(key->text, out);
+	if (axes->text)
+		fprintf(out, " %s", axes->text);
+	if (dtype)
+		fprintf(out, " %s", sd_dtype_name(dtype));
+}
+
+/* A side, or the outcome that stands in its place. */
+static void put_side(FILE *out, const struct rule *rule, int number)
+{
+	const struct side *side = &rule->side[number];
+	enum outcome outcome = rule->outcome[!number];
+
+	if (!side->key.text) {
+		fputs(outcome == DROP ? "drop" : outcome == KEEP ? "keep" : "refuse", out);
+		if (outcome == REFUSE)
+			fprintf(out, " \"%s\"", rule->why);
+		return;
+	}
+	put_place(out, &side->key, &side->axes, side->dtype);
+	if (side->scale) {
+		fputs(" + ", out);
+		put_place(out, &side->scale->key, &side->scale->axes, side->scale->dtype);
+	}
+}
+
+static void put_rule(FILE *out, const struct sd_map *map, const struct rule *rule)
+{
+	static const char *const arrows[] = {
+		[BOTH_WAYS] = "<->", [RIGHTWARDS] = "->", [LEFTWARDS] = "<-", [COPY] = "<="};
+
+	fputs("  ", out);
+	put_guards(out, map, rule);
+	if (rule->outcome[LEFT] == KEEP && rule->outcome[RIGHT] == KEEP) {
+		fprintf(out, "keep %s", rule->side[LEFT].key.text);
+	} else {
+		put_side(out, rule, LEFT);
+		fprintf(out, " %s ", arrows[rule->direction]);
+		put_side(out, rule, RIGHT);
+	}
+	if (rule->arithmetic != NO_ARITHMETIC)
+		fprintf(out, " : %s", rule->arithmetic == BLOCK_SCALE ? "fp8" : sd_dtype_name(rule->cast));
+	for (uint32_t i = 0; i < rule->nexcepts; i++)
+		fprintf(out, " except %s", rule->excepts[i].pattern.text);
+	for (uint32_t i = 0; i < rule->nconditions; i++) {
+		fprintf(out, " %s %s", rule->conditions[i].wanted ? "if" : "unless", rule->conditions[i].key.text);
+		if (rule->conditions[i].dtype)
+			fprintf(out, " %s", sd_dtype_name(rule->conditions[i].dtype));
+	}
+	if (rule->if_complete)
+		fputs(" if complete", out);
+	fprintf(out, "\t# %s:%u\n", rule->file, rule->line);
+}
+
+static void put_words(FILE *out, const char *word, const char *const *words, uint32_t n)
+{
+	if (n)
+		fprintf(out, " %s", word);
+	for (uint32_t i = 0; i < n; i++)
+		fprintf(out, " %s", words[i]);
+}
+
+static void put_option(FILE *out, const struct option *option)
+{
+	fprintf(out, "option %s %s%s", option->name, option->text, option->from_keys ? " from keys" : "");
+	if (option->stamp_file)
+		fprintf(out, " stamp %s %s", option->stamp_file, option->stamp_field);
+	for (uint32_t i = 0; option->stamp_file && i < option->nvalues; i++)
+		if (option->stamps[i])
+			fprintf(out, " %s=%s", option->stamps[i], option->values[i]);
+	putc('\n', out);
+}
+
+static void put_text(FILE *out, const struct sd_map *map, const struct text *text)
+{
+	fprintf(out, "set %s \"%s\" if ", text->name, text->then);
+	if (text->any_side == NO_SIDE)
+		fprintf(out, "%s=%s", map->options[text->guard.option].name,
+			map->options[text->guard.option].values[text->guard.value]);
+	else
+		fprintf(out, "any %s %s", map->layout[text->any_side], text->any.text);
+	fprintf(out, " else \"%s\"\n", text->otherwise);
+}
+
+void sd_map_expand(const struct sd_map *map, FILE *out)
+{
+	fprintf(out, "map %s %s %s\n", map->name, map->layout[LEFT], map->layout[RIGHT]);
+	if (map->nmodels) {
+		fputs("model", out);
+		for (uint32_t i = 0; i < map->nmodels; i++)
+			fprintf(out, " %s", map->models[i]);
+		putc('\n', out);
+	}
+	for (uint32_t i = 0; i < map->noptions; i++)
+		put_option(out, &map->options[i]);
+	for (uint32_t i = 0; i < map->ntables; i++) {
+		fprintf(out, "table %s", map->tables[i].name);
+		for (uint32_t w = 0; w < map->tables[i].nwords; w++)
+			fprintf(out, " %s=%s", map->tables[i].words[LEFT][w], map->tables[i].words[RIGHT][w]);
+		putc('\n', out);
+	}
+	for (uint32_t i = 0; i < map->ntexts; i++)
+		put_text(out, map, &map->texts[i]);
+	for (uint32_t i = 0; i < map->nlabels; i++)
+		fprintf(out, "label %s %s\n", map->labels[i].name, map->labels[i].pattern.text);
+	for (uint32_t i = 0; i < map->nsizes; i++) {
+		fprintf(out, "size %s %s", map->axes.name[map->sizes[i].axis], map->sizes[i].option);
+		put_words(out, "config", map->sizes[i].config, map->sizes[i].nconfig);
+		put_words(out, "in", map->sizes[i].stages, map->sizes[i].nstages);
+		putc('\n', out);
+	}
+	for (uint32_t s = 0; s < map->nstages; s++) {
+		fprintf(out, "\nstage %s\n", map->stages[s].name);
+		for (uint32_t i = 0; i < map->stages[s].nrules; i++)
+			put_rule(out, map, &map->stages[s].rules[i]);
+	}
+}

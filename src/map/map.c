@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A compiled map: what it says of itself, and its end. */
+#include "map/internal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum sd_result sd_map_fail(struct sd_error *err, const char *file, uint32_t line, const char *format, ...)
+{
+	va_list args;
+	char text[1024];
+
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	return sd_fail(err, SD_INPUT, "%s:%u: %s", file, line, text);
+}
+
+void sd_map_free(struct sd_map *map)
+{
+	if (!map)
+		return;
+	for (uint32_t i = 0; i < map->nstages; i++)
+		free(map->stages[i].rules);
+	free(map->stages);
+	free(map->options);
+	free(map->texts);
+	free(map->tables);
+	free(map->labels);
+	free(map->sizes);
+	sd_arena_free(&map->arena);
+	free(map);
+}
+
+const char *sd_map_name(const struct sd_map *map)
+{
+	return map->name;
+}
+
+const char *sd_map_layout(const struct sd_map *map, int side)
+{
+	return map->layout[side];
+}
+
+bool sd_map_is_part(const struct sd_map *map)
+{
+	return map->part;
+}
+
+bool sd_map_is_for(const struct sd_map *map, const char *model)
+{
+	for (uint32_t i = 0; i < map->nmodels; i++)
+		if (strcmp(map->models[i], model) == 0)
+			return true;
+	return false;
+}
+
+bool sd_map_option(const struct sd_map *map, size_t number, const char **name, const char **values, bool *from_keys)
+{
+	if (number >= map->noptions)
+		return false;
+	*name = map->options[number].name;
+	*values = map->options[number].text;
+	*from_keys = map->options[number].from_keys;
+	return true;
+}

@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A line to a rule. */
+#include "map/parser.h"
+
+enum sd_result sd_parse_guard(struct parser *p, char *text, struct guard *guard)
+{
+	const char *value = sd_token_cut(text);
+
+	if (!value)
+		return sd_parse_fail(p, "a condition on an option is NAME=VALUE");
+	for (uint32_t i = 0; i < p->map->noptions; i++) {
+		const struct option *option = &p->map->options[i];
+
+		if (strcmp(option->name, text) != 0)
+			continue;
+		for (uint32_t v = 0; v < option->nvalues; v++)
+			if (strcmp(option->values[v], value) == 0) {
+				*guard = (struct guard){i, v};
+				return SD_OK;
+			}
+		return sd_parse_fail(p, "option %s is %s, never \"%s\"", text, option->text, value);
+	}
+	return sd_parse_fail(p, "there is no option \"%s\"", text);
+}
+
+enum sd_result sd_parse_guards(struct parser *p, struct guard **guards, uint32_t *n)
+{
+	*guards = sd_arena_array(&p->map->arena, p->nguards + p->ntokens, sizeof(**guards));
+	if (!*guards)
+		return sd_fail_memory(p->err);
+	*n = p->nguards;
+	if (p->nguards)
+		memcpy(*guards, p->guards, p->nguards * sizeof(**guards));
+	while (*sd_token_peek(p) == '@')
+		if (sd_parse_guard(p, p->tokens[p->at++].text + 1, &(*guards)[(*n)++]) != SD_OK)
+			return p->err->result;
+	return SD_OK;
+}
+
+static enum sd_result parse_axes(struct parser *p, struct axes *axes)
+{
+	const char *why;
+
+	if (p->at == p->ntokens || p->tokens[p->at].kind != LIST)
+		return SD_OK;
+	why = sd_axes_parse(p->tokens[p->at++].text, &p->map->axes, &p->map->arena, axes);
+	return why ? sd_parse_fail(p, "%s: %s", p->tokens[p->at - 1].text, why) : SD_OK;
+}
+
+static void parse_dtype(struct parser *p, uint8_t *dtype)
+{
+	*dtype = (uint8_t)sd_dtype_parse(sd_token_peek(p), strlen(sd_token_peek(p)));
+	if (*dtype)
+		p->at++;
+}
+
+/* What may stand on one side of a rule: its outcome, if it is one, or a pattern with what belongs to it. */
+static enum sd_result parse_side(struct parser *p, struct rule *rule, int number, enum outcome *outcome)
+{
+	struct side *side = &rule->side[number];
+
+	*outcome = sd_token_accept(p, "drop")     ? DROP
+		   : sd_token_accept(p, "keep")   ? KEEP
+		   : sd_token_accept(p, "refuse") ? REFUSE
+						  : MOVE;
+	if (*outcome == REFUSE)
+		return sd_token_want(p, STRING, "why it is refused, in \"\",", &rule->why);
+	if (*outcome != MOVE)
+		return SD_OK;
+	if (sd_parse_want_pattern(p, number, &rule->holes, &side->key) != SD_OK || parse_axes(p, &side->axes) != SD_OK)
+		return p->err->result;
+	parse_dtype(p, &side->dtype);
+	if (!sd_token_accept(p, "+"))
+		return SD_OK;
+	side->scale = sd_arena_alloc(&p->map->arena, sizeof(*side->scale));
+	if (!side->scale)
+		return sd_fail_memory(p->err);
+	if (sd_parse_want_pattern(p, number, &rule->holes, &side->scale->key) != SD_OK ||
+	    parse_axes(p, &side->scale->axes) != SD_OK)
+		return p->err->result;
+	parse_dtype(p, &side->scale->dtype);
+	return SD_OK;
+}
+
+static enum sd_result parse_arithmetic(struct parser *p, struct rule *rule)
+{
+	const char *word = NULL;
+
+	if (sd_token_want(p, WORD, "what is to be done to the values", &word) != SD_OK)
+		return p->err->result;
+	if (strcmp(word, "fp8") == 0) {
+		rule->arithmetic = BLOCK_SCALE;
+		return SD_OK;
+	}
+	rule->arithmetic = CAST;
+	rule->cast = (uint8_t)sd_dtype_parse(word, strlen(word));
+	return rule->cast ? SD_OK : sd_parse_fail(p, "\"%s\" is neither a dtype nor an arithmetic", word);
+}
+
+/* What may stand behind a rule. */
+static enum sd_result parse_tail(struct parser *p, struct rule *rule, int read)
+{
+	uint32_t most = p->ntokens - p->at;
+
+	rule->excepts = sd_arena_array(&p->map->arena, most, sizeof(*rule->excepts));
+	rule->conditions = sd_arena_array(&p->map->arena, most, sizeof(*rule->conditions));
+	if (!rule->excepts || !rule->conditions)
+		return sd_fail_memory(p->err);
+	while (p->at < p->ntokens) {
+		bool wanted = strcmp(sd_token_peek(p), "if") == 0;
+
+		if (sd_token_accept(p, ":")) {
+			if (parse_arithmetic(p, rule) != SD_OK)
+				return p->err->result;
+		} else if (sd_token_accept(p, "except")) {
+			struct except *except = &rule->excepts[rule->nexcepts++];
+
+			if (sd_parse_want_pattern(p, LEFT, &except->holes, &except->pattern) != SD_OK)
+				return p->err->result;
+		} else if (sd_token_accept(p, "if") || sd_token_accept(p, "unless")) {
+			struct condition *condition = &rule->conditions[rule->nconditions];
+
+			if (wanted && sd_token_accept(p, "complete")) {
+				rule->if_complete = true;
+				continue;
+			}
+			rule->nconditions++;
+			condition->wanted = wanted;
+			if (sd_parse_want_pattern(p, read, &rule->holes, &condition->key) != SD_OK)
+				return p->err->result;
+			parse_dtype(p, &condition->dtype);
+		} else {
+			return sd_token_end(p);
+		}
+	}
+	return SD_OK;
+}
+
+static enum sd_result set_direction(struct parser *p, struct rule *rule, const char *op, const enum outcome *outcome)
+{
+	bool rightwards = strcmp(op, "->") == 0, leftwards = strcmp(op, "<-") == 0;
+
+	if (strcmp(op, "<->") == 0)
+		rule->direction = BOTH_WAYS;
+	else if (strcmp(op, "<=") == 0)
+		rule->direction = COPY;
+	else if (rightwards || leftwards)
+		rule->direction = rightwards ? RIGHTWARDS : LEFTWARDS;
+	else
+		return sd_parse_fail(p, "between the two sides stands <->, ->, <- or <=, not \"%s\"", op);
+	if ((outcome[LEFT] != MOVE && !leftwards) || (outcome[RIGHT] != MOVE && !rightwards))
+		return sd_parse_fail(p, "drop, keep and refuse stand where a -> or <- points to");
+	if (!leftwards)
+		rule->outcome[LEFT] = rule->direction == COPY ? COPIED : outcome[RIGHT];
+	if (!rightwards)
+		rule->outcome[RIGHT] = outcome[LEFT];
+	return SD_OK;
+}
+
+/* `keep PATTERN`: both ways. */
+static enum sd_result parse_keep(struct parser *p, struct rule *rule)
+{
+	uint32_t start = p->at;
+
+	rule->outcome[LEFT] = rule->outcome[RIGHT] = KEEP;
+	if (sd_parse_want_pattern(p, LEFT, &rule->holes, &rule->side[LEFT].key) != SD_OK)
+		return p->err->result;
+	p->at = start;
+	return sd_parse_want_pattern(p, RIGHT, &rule->holes, &rule->side[RIGHT].key) == SD_OK ? sd_token_end(p)
+											      : p->err->result;
+}
+
+enum sd_result sd_parse_rule(struct parser *p)
+{
+	struct rule rule = {.file = sd_arena_text(&p->map->arena, p->file, strlen(p->file)),
+			    .line = p->line,
+			    .text = p->line_text,
+			    .next_part = {NONE, NONE}};
+	struct stage *stage;
+	struct rule *added;
+	enum outcome outcome[2];
+	const char *op = "";
+
+	if (!rule.file)
+		return sd_fail_memory(p->err);
+	if (sd_parse_guards(p, &rule.guards, &rule.nguards) != SD_OK)
+		return p->err->result;
+	if (strcmp(sd_token_peek(p), "keep") == 0 && p->at + 2 == p->ntokens) {
+		p->at++;
+		if (parse_keep(p, &rule) != SD_OK)
+			return p->err->result;
+	} else {
+		if (parse_side(p, &rule, LEFT, &outcome[LEFT]) != SD_OK ||
+		    sd_token_want(p, WORD, "an arrow behind the left side", &op) != SD_OK ||
+		    parse_side(p, &rule, RIGHT, &outcome[RIGHT]) != SD_OK ||
+		    set_direction(p, &rule, op, outcome) != SD_OK ||
+		    parse_tail(p, &rule, rule.outcome[LEFT] ? LEFT : RIGHT) != SD_OK ||
+		    sd_map_check_rule(p->map, &rule, p->err) != SD_OK)
+			return p->err->result;
+	}
+	stage = &p->map->stages[p->stage];
+	added = SD_PARSE_ADD(stage->rules, stage->nrules, stage->rules_room);
+	if (!added)
+		return sd_fail_memory(p->err);
+	*added = rule;
+	return SD_OK;
+}

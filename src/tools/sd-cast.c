@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* sd-cast: changes dtypes by hand: casts, dequantisation of block FP8, and quantisation to it. */
+#include "stream/cast.h"
+#include "tools/carrying.h"
+#include "tools/tool.h"
+
+#include <string.h>
+
+static const char usage[] =
+	"Usage: sd-cast --to=DTYPE|--dequant=DTYPE|--quant=fp8-block [OPTION]...\n"
+	"Change the dtypes of a stream's tensors, from standard input to standard output.\n"
+	"\n"
+	"      --to=DTYPE       cast floating-point tensors to BF16, F16, F32 or F64\n"
+	"      --dequant=DTYPE  multiply tensors with their block scales (NAME_scale_inv, one\n"
+	"                       for each 128 x 128), to DTYPE; the scales go\n"
+	"      --quant=fp8-block\n"
+	"                       make F8_E4M3 with such scales; needs --include\n"
+	"      --scale=DTYPE    with --quant: the dtype of the scales, F32 (the default) or BF16\n"
+	"      --include=RE     only tensors whose name matches RE (PCRE2, found anywhere); may\n"
+	"                       be given several times: one is enough\n" CARRYING_USAGE
+	"      --help           print this text\n"
+	"      --version        print the version\n"
+	"\n"
+	"Other pending steps are carried out on the way, as sd-transpose does; --quant takes\n"
+	"only tensors that have none.\n";
+
+enum action { NOTHING, TO, DEQUANT, QUANT };
+
+struct options {
+	enum action action;
+	enum sd_dtype dtype, scale;
+	struct sd_regex_list include;
+	struct carrying carrying;
+};
+
+static void set_action(struct options *opt, enum action action)
+{
+	if (opt->action != NOTHING)
+		sd_misuse("only one of --to, --dequant and --quant");
+	opt->action = action;
+}
+
+static enum sd_dtype parse_dtype(const char *option, const char *text, const char *choice)
+{
+	enum sd_dtype dtype = sd_dtype_parse(text, strlen(text));
+
+	if (dtype == SD_NO_DTYPE || !strstr(choice, sd_dtype_name(dtype)))
+		sd_misuse("%s: \"%s\" is none of%s", option, text, choice);
+	return dtype;
+}
+
+static struct options parse(int argc, char **argv)
+{
+	static const struct option longs[] = {
+		CARRYING_OPTIONS,
+		{"to", required_argument, NULL, 'T'},
+		{"dequant", required_argument, NULL, 'D'},
+		{"quant", required_argument, NULL, 'Q'},
+		{"scale", required_argument, NULL, 's'},
+		{"include", required_argument, NULL, 'i'},
+		{"help", no_argument, NULL, 'h'},
+		{"version", no_argument, NULL, 'v'},
+		{NULL, 0, NULL, 0},
+	};
+	struct options opt = {.carrying = CARRYING_DEFAULTS};
+	struct sd_error err;
+	int c;
+
+	while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1) {
+		switch (c) {
+		case 'T':
+			set_action(&opt, TO);
+			opt.dtype = parse_dtype("--to", optarg, " BF16 F16 F32 F64");
+			break;
+		case 'D':
+			set_action(&opt, DEQUANT);
+			opt.dtype = parse_dtype("--dequant", optarg, " BF16 F16 F32 F64");
+			break;
+		case 'Q':
+			set_action(&opt, QUANT);
+			if (strcmp(optarg, "fp8-block") != 0)
+				sd_misuse("--quant: \"%s\" is not fp8-block", optarg);
+			break;
+		case 's':
+			opt.scale = parse_dtype("--scale", optarg, " F32 BF16");
+			break;
+		case 'i':
+			if (sd_regex_list_add(&opt.include, optarg, &err) != SD_OK)
+				sd_misuse("%s", err.text);
+			break;
+		case 'h':
+			sd_help(usage);
+		case 'v':
+			sd_version();
+		default:
+			if (!carrying_option(&opt.carrying, c, optarg))
+				sd_misuse(NULL);
+		}
+	}
+	if (optind < argc)
+		sd_misuse("no operand is taken: \"%s\"; sd-cat %s | sd-cast reads it", argv[optind], argv[optind]);
+	if (opt.action == NOTHING)
+		sd_misuse("one of --to, --dequant and --quant is needed");
+	if (opt.action == QUANT && !opt.include.count)
+		sd_misuse("--quant needs --include: which tensors are weights, only you know");
+	if (opt.action != QUANT && opt.scale)
+		sd_misuse("--scale needs --quant");
+	if (!opt.scale)
+		opt.scale = SD_F32;
+	return opt;
+}
+
+static enum sd_result run_quant(const struct options *opt, struct sd_source *source, struct sd_sink *sink,
+				struct sd_error *err)
+{
+	struct sd_quant quant;
+	enum sd_result result = sd_quant_plan(source->manifest, &opt->include, opt->scale, &quant, err);
+
+	if (result == SD_OK)
+		result = sd_pump(source, &quant.plan, &quant.worker, sink, err);
+	sd_quant_free(&quant);
+	return result;
+}
+
+static enum sd_result run_steps(const struct options *opt, struct sd_source *source, struct sd_sink *sink,
+				struct sd_error *err)
+{
+	struct sd_manifest *more = NULL;
+	enum sd_result result = (opt->action == TO ? sd_cast_to : sd_cast_dequant)(source->manifest, opt->dtype,
+										   &opt->include, &more, err);
+
+	if (result == SD_OK)
+		result = carrying_run(&opt->carrying, source, more, sink, err);
+	sd_manifest_free(more);
+	return result;
+}
+
+static enum sd_result run(const struct options *opt, struct sd_error *err)
+{
+	struct sd_sink *sink = sd_stdout_stream();
+	struct sd_source *source = NULL;
+	enum sd_result result = sd_open_stdin(&source, err);
+
+	if (result == SD_OK)
+		result = (opt->action == QUANT ? run_quant : run_steps)(opt, source, sink, err);
+	if (result != SD_OK)
+		sink->ops->abort(sink, err);
+	sd_source_close(source);
+	sink->ops->close(sink);
+	return result;
+}
+
+int main(int argc, char **argv)
+{
+	struct sd_error err;
+	struct options opt;
+	enum sd_result result;
+
+	sd_start("sd-cast");
+	opt = parse(argc, argv);
+	result = run(&opt, &err);
+	sd_regex_list_free(&opt.include);
+	return sd_finish(result, &err);
+}
