@@ -1,7 +1,9 @@
 mapdir = $(pkgdatadir)/maps
 dist_map_DATA = \
+	%D%/bagel.map \
 	%D%/deepseek_v3.map \
 	%D%/deepseek_v32.map \
+	%D%/ernie4_5.map \
 	%D%/gemma4_unified.map \
 	%D%/glm4_moe.map \
 	%D%/glm4_moe_lite.map \
@@ -10,6 +12,7 @@ dist_map_DATA = \
 	%D%/kimi_k2.map \
 	%D%/kimi_linear.map \
 	%D%/laguna.map \
+	%D%/ling_v2.map \
 	%D%/llava_onevision.map \
 	%D%/lora.map \
 	%D%/minimax_m2.map \
