@@ -527,7 +527,7 @@ enum sd_result sd_planner_join(struct planner *p, const struct stage *stage, con
 {
 	struct join *j = calloc(1, sizeof(*j));
 	struct tensor made;
-	bool whole, first = true;
+	bool whole = false, first = true;
 	enum sd_result result;
 
 	if (!j)

@@ -223,6 +223,15 @@ static enum sd_result read_stamp(const struct planner *p, const struct option *o
 	return SD_OK;
 }
 
+/* A size that is not known and that shapes could be compared with, or NULL. */
+static const char *open_size(const struct planner *p)
+{
+	for (uint32_t i = p->map->nsizes; i-- > 0;)
+		if (p->sizes[i] == SIZE_OPEN)
+			return p->map->sizes[i].option;
+	return NULL;
+}
+
 static enum sd_result decide(struct planner *p, const struct votes *votes)
 {
 	const struct option *option = &p->map->options[votes->option];
@@ -246,11 +255,18 @@ static enum sd_result decide(struct planner *p, const struct votes *votes)
 	if (voted != OPEN && stamp != OPEN && stamp != voted)
 		return sd_fail(p->err, SD_INPUT, "%s says %s %s, but %s is of %s %s", option->stamp_file, option->name,
 			       option->values[stamp], votes->key[voted], option->name, option->values[voted]);
+	if (voted == OPEN && defined != OPEN && stamp != OPEN && defined != stamp)
+		return sd_fail(p->err, SD_INPUT, "%s says %s %s, but -D %s=%s", option->stamp_file, option->name,
+			       option->values[stamp], option->name, option->values[defined]);
 	if (voted == OPEN)
 		voted = defined != OPEN ? defined : stamp;
-	if (voted == OPEN && votes->open)
-		return sd_fail(p->err, SD_INPUT, "nothing tells which %s %s is of: say -D %s=%s", option->name,
-			       votes->open, option->name, option->text);
+	if (voted == OPEN && votes->open) {
+		const char *size = open_size(p);
+
+		return sd_fail(p->err, SD_INPUT, "nothing tells which %s %s is of: say -D %s=%s%s%s", option->name,
+			       votes->open, option->name, option->text, size ? ", or what would tell: -D " : "",
+			       size ? size : "");
+	}
 	p->option[votes->option] = voted == OPEN ? 0 : voted;
 	return SD_OK;
 }

@@ -291,9 +291,11 @@ static enum sd_result find_rule(struct work *w, const struct tensor *t, uint32_t
 		enum fit fit = sd_planner_fit(p, w->stage, rule, t, values);
 
 		*number = w->heads[i];
-		if (fit == MATCH && siblings_fit(w, rule, values, scale))
+		if (fit == NO_MATCH || !siblings_fit(w, rule, values, scale))
+			continue;
+		if (fit == MATCH)
 			return SD_OK;
-		if (fit == MISFIT && !misfit)
+		if (!misfit)
 			misfit = rule;
 	}
 	*number = NONE;
@@ -367,8 +369,10 @@ static enum sd_result consume_scales(struct work *w)
 			continue;
 		for (size_t i = 0; i < w->nbefore; i++)
 			if (sd_planner_fit(w->p, w->stage, rule, &w->before[i], &values) == MATCH &&
-			    siblings_fit(w, rule, &values, &scale))
+			    siblings_fit(w, rule, &values, &scale)) {
 				w->consumed[scale] = true;
+				tell(w, rule, &w->before[scale], w->before[i].name, &values);
+			}
 	}
 	return SD_OK;
 }

@@ -253,10 +253,18 @@ struct count {
 	size_t taken;
 };
 
+/* What one stage does to a tensor. */
+struct step {
+	const char *file, *text, *from, *to, *holes;
+	uint32_t line;
+};
+
 /* What --explain gathers: the way of one key, or, without a key, how often each rule was taken. */
 struct explanation {
 	const char *key;
 	struct sd_names names; /* those that the key has had */
+	struct step *steps;
+	size_t nsteps, steps_room;
 	struct count *counts;
 	size_t ncounts, counts_room;
 	struct sd_arena arena;
@@ -268,28 +276,69 @@ static const char *copy_of(struct explanation *e, const char *text)
 	return text ? sd_arena_text(&e->arena, text, strlen(text)) : NULL;
 }
 
-static void explain_key(struct explanation *e, const struct sd_rename_event *event)
+/* Notes what happens to the key, under all the names that it gets. */
+static void note_step(struct explanation *e, const struct sd_rename_event *event)
 {
-	const char *to = copy_of(e, event->to);
+	struct step *step;
 
 	if (sd_names_find(&e->names, event->from) == SD_NO_NAME || !event->text)
 		return;
-	if (to && sd_names_add(&e->names, to, 0) == SD_NO_NAME)
+	if (!sd_array_grow(&e->steps, e->nsteps, &e->steps_room, sizeof(*e->steps))) {
 		e->failed = true;
-	if (event->file)
-		printf("%s:%u\t", event->file, event->line);
-	print(event->text);
-	if (*event->holes) {
-		printf("\n\twhere ");
-		print(event->holes);
+		return;
 	}
-	if (!event->to)
+	step = &e->steps[e->nsteps];
+	*step = (struct step){.file = copy_of(e, event->file),
+			      .text = copy_of(e, event->text),
+			      .line = event->line,
+			      .from = copy_of(e, event->from),
+			      .to = copy_of(e, event->to),
+			      .holes = copy_of(e, event->holes)};
+	if (!step->text || !step->from || !step->holes ||
+	    (step->to && sd_names_add(&e->names, step->to, 0) == SD_NO_NAME))
+		e->failed = true;
+	else
+		e->nsteps++;
+}
+
+static void print_step(const struct step *step)
+{
+	if (step->file)
+		printf("%s:%u\t", step->file, step->line);
+	print(step->text);
+	if (*step->holes) {
+		printf("\n\twhere ");
+		print(step->holes);
+	}
+	if (!step->to)
 		printf("\n\tdrops it");
-	else if (strcmp(event->from, event->to) != 0) {
+	else if (strcmp(step->from, step->to) != 0) {
 		printf("\n\tgives ");
-		print(event->to);
+		print(step->to);
 	}
 	putchar('\n');
+}
+
+/* The steps of the key; where a name that comes out was asked for, those that lead to it. */
+static bool print_steps_of(const struct explanation *e, const char *name)
+{
+	struct sd_names wanted = {0};
+	bool *leads = calloc(e->nsteps + 1, sizeof(*leads)), all = strcmp(name, e->key) == 0;
+	bool done = leads && sd_names_add(&wanted, name, 0) != SD_NO_NAME;
+
+	for (size_t i = e->nsteps; done && i-- > 0;) {
+		const struct step *step = &e->steps[i];
+
+		leads[i] = all || (step->to && sd_names_find(&wanted, step->to) != SD_NO_NAME);
+		if (leads[i])
+			done = sd_names_add(&wanted, step->from, 0) != SD_NO_NAME;
+	}
+	for (size_t i = 0; done && i < e->nsteps; i++)
+		if (leads[i])
+			print_step(&e->steps[i]);
+	free(leads);
+	sd_names_free(&wanted);
+	return done;
 }
 
 static void count_rule(struct explanation *e, const struct sd_rename_event *event)
@@ -318,7 +367,7 @@ static void take_event(void *user, const struct sd_rename_event *event)
 	struct explanation *e = user;
 
 	if (!e->failed)
-		(e->key ? explain_key : count_rule)(e, event);
+		(e->key ? note_step : count_rule)(e, event);
 }
 
 /* The source key of a name, be it one that goes in or one that comes out. */
@@ -339,9 +388,12 @@ static const char *source_of(const struct sd_manifest *in, const struct sd_manif
 	return NULL;
 }
 
-/* What comes of the records that the key's tensor was made of. */
-static void print_result(const struct sd_manifest *in, const struct sd_manifest *out, const char *key)
+/* What comes of the records that the key's tensor was made of, or the name among it that was asked for. */
+static void print_result(const struct sd_manifest *in, const struct sd_manifest *out, const char *key,
+			 const char *asked)
 {
+	bool all = strcmp(key, asked) == 0;
+
 	for (size_t i = 0; i < in->ntargets; i++) {
 		const struct sd_target *before = &in->targets[i];
 
@@ -352,7 +404,8 @@ static void print_result(const struct sd_manifest *in, const struct sd_manifest 
 		for (size_t k = 0; k < out->ntargets; k++) {
 			const struct sd_target *t = &out->targets[k];
 
-			if (strcmp(out->records[t->record].key, in->records[before->record].key) != 0)
+			if (strcmp(out->records[t->record].key, in->records[before->record].key) != 0 ||
+			    (!all && strcmp(t->name, asked) != 0))
 				continue;
 			printf("=> ");
 			print_tensor(t->name, t->dtype, t->shape, t->rank);
@@ -378,10 +431,10 @@ static enum sd_result explain(struct sd_rename *rename, const struct sd_manifest
 	rename->event = take_event;
 	rename->user = &e;
 	result = sd_rename_plan(rename, in, &plan, err);
-	if (result == SD_OK && e.failed)
+	if (result == SD_OK && (e.failed || (e.key && !print_steps_of(&e, key))))
 		result = sd_fail_memory(err);
 	if (result == SD_OK && e.key)
-		print_result(in, out, e.key);
+		print_result(in, out, e.key, key);
 	for (size_t i = 0; result == SD_OK && i < e.ncounts; i++) {
 		printf("%zu\t%s\t%s:%u\t", e.counts[i].taken, e.counts[i].stage, e.counts[i].file, e.counts[i].line);
 		print(e.counts[i].text);
@@ -389,6 +442,7 @@ static enum sd_result explain(struct sd_rename *rename, const struct sd_manifest
 	}
 	sd_plan_free(&plan);
 	sd_names_free(&e.names);
+	free(e.steps);
 	free(e.counts);
 	sd_arena_free(&e.arena);
 	return result;

@@ -68,6 +68,7 @@ static inline struct sd_manifest *manifest(const char *lines)
 struct
 try {
 	const char *map, *used, *in, *to;
+	const char *config, *stamp; /* of config.json and stamp.json */
 	struct sd_define defines[4];
 	bool strict;
 };
@@ -78,11 +79,16 @@ static inline void run_plan(const struct try *t, enum sd_result *result, char *t
 	struct sd_error err = {0};
 	struct sd_map *map = NULL;
 	struct sd_manifest *in = manifest(t->in);
+	const char *const files[][2] = {{"config.json", t->config}, {"stamp.json", t->stamp}};
 	struct sd_rename rename = {.strict = t->strict, .to = -1, .defines = t->defines};
 	struct sd_plan plan;
 	size_t used = 0;
 
 	*text = '\0';
+	for (int i = 0; i < 2; i++)
+		if (files[i][1])
+			cr_assert(sd_manifest_add_side(
+				in, &(struct sd_side_file){files[i][0], files[i][1], strlen(files[i][1])}));
 	while (rename.ndefines < 4 && t->defines[rename.ndefines].name)
 		rename.ndefines++;
 	*result = compile(t->map, t->used, &map, &err);

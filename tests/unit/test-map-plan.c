@@ -151,10 +151,55 @@ Test(map_options, told_by_shapes)
 	expect((struct try){map, .in = "w F32 2 3\n", .to = "nemo", .defines = {{"inter", "4"}}}, "m F32 2 3 < w\n");
 	expect_error((struct try){map, .in = "w F32 2 4\n", .to = "nemo", .defines = {{"inter", "4"}}}, SD_INPUT,
 		     "nothing tells which o w is of: say -D o=new|old");
+	expect_error((struct try){map, .in = "w F32 2 4\n", .to = "nemo"}, SD_INPUT,
+		     "nothing tells which o w is of: say -D o=new|old, or what would tell: -D inter");
 	expect((struct try){map, .in = "w F32 2 4\n", .to = "nemo", .defines = {{"inter", "4"}, {"o", "new"}}},
 	       "n F32 4 2 < w, reorder\n");
 	expect_error((struct try){map, .in = "w F32 2 3\n", .to = "nemo", .defines = {{"inter", "4"}, {"o", "new"}}},
 		     SD_INPUT, "-D o=new, but w is of o old");
+}
+
+Test(map_options, sizes_from_config)
+{
+	static const char map[] =
+		"size n experts config num_experts text_config.n\nstage s\n a [(n r) I] <-> b [n I r]\n";
+	static const char six[] = "b F32 2 5 3 < a, reorder\n";
+	static const char *const good[] = {
+		"{\"num_experts\": 2}",
+		"{\"text_config\": {\"m\": 7, \"n\": 2}, \"n\": 3}",
+		"{\"x\": {\"num_experts\": 3, \"text_config\": {\"n\": 3}}, \"num_experts\": 2}",
+		"{\"num_experts\": [2, 3]}",
+		"{\"a\": [{\"num_experts\": 3}], \"num_experts\": \"2\"}",
+	};
+	static const char *const bad[] = {"{}", "{\"num_experts\": 2.5}", "{\"num_experts\": null}", "[2]", "no JSON"};
+
+	for (size_t i = 0; i < sizeof(good) / sizeof(*good); i++)
+		expect((struct try){map, .in = "a F32 6 5\n", .to = "nemo", .config = good[i]}, six);
+	for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++)
+		expect_error((struct try){map, .in = "a F32 6 5\n", .to = "nemo", .config = bad[i]}, SD_INPUT,
+			     "b: the shapes do not tell n; say -D experts (t.map:4)");
+	expect((struct try){map, .in = "a F32 6 5\n", .to = "nemo", .config = "{\"num_experts\": 3}",
+			    .defines = {{"experts", "2"}}},
+	       six);
+}
+
+Test(map_options, a_stamp_tells)
+{
+	static const char map[] = "option o new|old from keys stamp stamp.json layout n1=new o1=old\nsize I inter\n"
+				  "stage s\n @o=new w [r I] <-> n [I r]\n @o=old w [r H] <-> m [r H]\n";
+
+	expect((struct try){map, .in = "w F32 2 4\n", .to = "nemo", .stamp = "{\"layout\": \"n1\"}"},
+	       "n F32 4 2 < w, reorder\n");
+	expect((struct try){map, .in = "w F32 2 4\n", .to = "nemo", .stamp = "{\"layout\": \"o1\"}"},
+	       "m F32 2 4 < w\n");
+	expect_error((struct try){map, .in = "w F32 2 4\n", .to = "nemo", .stamp = "{\"layout\": \"x\"}"}, SD_INPUT,
+		     "stamp.json: layout is none of the words that map t knows");
+	expect_error((struct try){map, .in = "w F32 2 3\n", .to = "nemo", .stamp = "{\"layout\": \"n1\"}",
+				  .defines = {{"inter", "4"}}},
+		     SD_INPUT, "stamp.json says o new, but w is of o old");
+	expect_error((struct try){map, .in = "w F32 2 4\n", .to = "nemo", .stamp = "{\"layout\": \"n1\"}",
+				  .defines = {{"o", "old"}}},
+		     SD_INPUT, "stamp.json says o new, but -D o=old");
 }
 
 Test(map_options, direction_from_the_keys)
@@ -202,6 +247,7 @@ Test(map_dtypes, block_scales)
 	expect((struct try){map, .in = in, .to = "nemo"}, "a.e BF16 5 7 < a.w, times scale BF16\n");
 	expect((struct try){map, .in = in, .to = "nemo", .defines = {{"dtype", "f32"}}},
 	       "a.e F32 5 7 < a.w, times scale F32\n");
+	expect((struct try){map, .in = "a.w BF16 5\n", .to = "nemo"}, "a.w BF16 5 < a.w\n");
 	expect_error((struct try){map, .in = "a.w F8_E4M3 5 7\n", .to = "nemo"}, SD_INPUT, "a.w: no scale (t.map:5)");
 	expect_error((struct try){map, .in = "a.s F32 2 1\na.w F8_E4M3 5 7\n", .to = "nemo"}, SD_INPUT,
 		     "a.s has shape [2, 1]; a.w, of shape [5, 7], needs [2, 2] (t.map:4)");
