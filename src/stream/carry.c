@@ -266,7 +266,7 @@ static enum sd_result carry_out_joined(struct planner *p, size_t first, size_t e
 				       const struct sd_move *joint)
 {
 	struct sd_carry *c = p->carry;
-	const struct sd_move *kept = sd_arena_copy(&p->out->arena, joint, sizeof(*joint));
+	const struct sd_move *kept = sd_arena_copy(&p->out->arena, joint, sd_move_size(joint));
 
 	if (!kept)
 		return sd_fail_memory(p->err);

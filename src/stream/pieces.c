@@ -293,7 +293,7 @@ static enum sd_result begin_cut(const struct sd_manifest *m, uint32_t number, st
 			       "%s: elements of %s are smaller than a byte and cannot be moved one by one", t->name,
 			       sd_dtype_name(r->dtype));
 	c->target = number;
-	c->move = *sd_target_move(m, t, &room);
+	c->move = sd_move_load(sd_target_move(m, t, &room));
 	sd_move_normalise(&c->move);
 	result = links_of(m, t, &c->links, err);
 	if (result == SD_OK && c->links.scale && sd_move_count(&c->move) > 0 && !spread(r, &c->move))

@@ -98,7 +98,7 @@ static enum sd_result add_cut_target(const struct sd_manifest *in, const struct 
 	if (result != SD_OK)
 		sd_error_at(err, "%s", t->name);
 	for (size_t i = 0; i < moves.count && result == SD_OK; i++) {
-		part.move = sd_arena_copy(&out->arena, &moves.at[i], sizeof(moves.at[i]));
+		part.move = sd_arena_copy(&out->arena, &moves.at[i], sd_move_size(&moves.at[i]));
 		if (!part.move || !sd_manifest_add_target(out, &part))
 			result = sd_fail_memory(err);
 	}
@@ -232,7 +232,9 @@ static bool shift(const struct sd_manifest *in, const struct sd_shard_range *ran
 	const struct sd_shard_range *range = &ranges[t->record];
 
 	if (range->begin > 0 || range->end < record->bytes) {
-		struct sd_move room, *move = sd_arena_copy(&out->arena, sd_target_move(in, t, &room), sizeof(*move));
+		struct sd_move room;
+		const struct sd_move *whole = sd_target_move(in, t, &room);
+		struct sd_move *move = sd_arena_copy(&out->arena, whole, sd_move_size(whole));
 		uint64_t skipped = range->begin / sd_dtype_size(record->dtype);
 
 		if (!move)

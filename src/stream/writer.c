@@ -111,6 +111,37 @@ static bool pack_meta(const struct sd_manifest *m, struct sd_bytes *out)
 	return good;
 }
 
+static enum sd_result count_part(void *context, const struct sd_bytes *part, struct sd_error *err)
+{
+	(void)err;
+	*(uint64_t *)context += part->length;
+	return SD_OK;
+}
+
+static enum sd_result put_part(void *context, const struct sd_bytes *part, struct sd_error *err)
+{
+	return put(context, part->data, part->length, err);
+}
+
+/* Encoded twice: once for its length, which comes first. */
+static enum sd_result put_manifest(struct writer *w, const struct sd_manifest *m, struct sd_error *err)
+{
+	struct sd_frame f = {.kind = SD_KIND_MANIFEST};
+	enum sd_result result = sd_wire_encode(m, count_part, &f.length, err);
+
+	if (result == SD_OK && f.length > SD_HEAD_MAX)
+		result = sd_fail(err, SD_INPUT, "a manifest of more than 4 GiB");
+	if (result == SD_OK)
+		result = put_header(w, &f, err);
+	if (result == SD_OK)
+		result = sd_wire_encode(m, put_part, w, err);
+	if (result == SD_OK)
+		result = put_zeros(w, sd_frame_padding(f.length), err);
+	if (result == SD_OK)
+		w->owed = 0;
+	return result;
+}
+
 static enum sd_result writer_begin(struct sd_sink *sink, const struct sd_manifest *m, struct sd_error *err)
 {
 	struct writer *w = (struct writer *)sink;
@@ -130,10 +161,9 @@ static enum sd_result writer_begin(struct sd_sink *sink, const struct sd_manifes
 	}
 	if (result == SD_OK)
 		result = put(w, m->extra.data, m->extra.length, err);
-	payload.length = 0;
-	if (result == SD_OK)
-		result = sd_wire_encode(m, &payload) ? put_frame(w, SD_KIND_MANIFEST, &payload, err) : sd_fail_memory(err);
 	free(payload.data);
+	if (result == SD_OK)
+		result = put_manifest(w, m, err);
 	return result == SD_OK ? flush(w, err) : result;
 }
 
