@@ -17,7 +17,6 @@ dist_map_DATA = \
 	%D%/lora.map \
 	%D%/minimax_m2.map \
 	%D%/moe.map \
-	%D%/nemotron_v3.map \
 	%D%/qwen2_5_omni.map \
 	%D%/qwen3_5.map \
 	%D%/qwen3_5_moe.map \
