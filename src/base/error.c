@@ -9,7 +9,7 @@ static enum sd_result fill(struct sd_error *err, enum sd_result result, const ch
 {
 	if (err) {
 		err->result = result;
-		err->said = false;
+		err->said = err->lost = false;
 		err->tool[0] = '\0';
 		vsnprintf(err->text, sizeof(err->text), format, args);
 	}

@@ -21,7 +21,8 @@ enum sd_result {
 
 struct sd_error {
 	enum sd_result result;
-	bool said;      /* someone else tells the user: nothing is to be printed */
+	bool said;      /* the user is told already, or someone else tells: nothing is to be printed */
+	bool lost;      /* and nobody down the pipe can be told: a broken pipe, a signal */
 	char tool[24];  /* the tool that failed, when the failure came down the stream; else "" */
 	char text[2048]; /* one line, no newline, no program name */
 };

@@ -181,6 +181,8 @@ static enum sd_result add_weights(struct sd_source *source, const char *dir, con
 	if (result != SD_OK)
 		return result;
 	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	if (fd < 0 && errno == ENOENT)
+		return sd_fail(err, SD_INPUT, "%s is not there, but the index names it", path);
 	if (fd < 0)
 		return sd_fail_errno(err, errno, "%s", path);
 	if (fstat(fd, &st) != 0)

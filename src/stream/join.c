@@ -152,8 +152,8 @@ static enum sd_result join_part(struct join *j, size_t i, struct sd_names *seen,
 		if (owner == SD_NO_NAME)
 			return sd_fail_memory(err);
 		if (owner != i && whole(part, &t))
-			return sd_fail(err, SD_INPUT, "%s is in %s and in %s; leave one out with --exclude", t.name,
-				       names[owner], names[i]);
+			return sd_fail(err, SD_INPUT, "%s is in %s and in %s; drop one of them first: sd-cat %s | sd-rename --exclude RE",
+				       t.name, names[owner], names[i], names[i]);
 		t.record += first;
 		if (!join_labels(m, part, t.labels, &t.labels) || !join_steps(m, &t, first) ||
 		    !sd_manifest_add_target(m, &t))

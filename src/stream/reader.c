@@ -85,7 +85,7 @@ static enum sd_result take_abort(struct reader *r, const struct sd_frame *f, str
 	struct sd_bytes payload = {0};
 	struct sd_view view;
 	const char *tool = "", *text = "";
-	uint32_t code = SD_IO, zero;
+	uint32_t code = SD_IO, told;
 	enum sd_result result = take_payload(r, f, SD_ABORT_MAX, &payload, err);
 
 	if (result != SD_OK) {
@@ -93,7 +93,7 @@ static enum sd_result take_abort(struct reader *r, const struct sd_frame *f, str
 		return result;
 	}
 	view = (struct sd_view){payload.data, payload.data + payload.length};
-	if (!payload.data || !sd_view_u32(&view, &code) || !sd_view_u32(&view, &zero) || !sd_view_text(&view, &tool) ||
+	if (!payload.data || !sd_view_u32(&view, &code) || !sd_view_u32(&view, &told) || !sd_view_text(&view, &tool) ||
 	    !sd_view_text(&view, &text) || code < SD_DIFFERENT || code > SD_IO) {
 		result = sd_fail(err, SD_INPUT, "the stream has a malformed abort");
 	} else {
@@ -101,6 +101,7 @@ static enum sd_result take_abort(struct reader *r, const struct sd_frame *f, str
 		if (err) {
 			strncpy(err->tool, tool, sizeof(err->tool) - 1);
 			err->tool[sizeof(err->tool) - 1] = '\0';
+			err->said = told;
 		}
 	}
 	free(payload.data);

@@ -265,17 +265,17 @@ static void writer_abort(struct sd_sink *sink, struct sd_error *err)
 	struct sd_bytes payload = {0};
 	enum sd_result result = SD_OK;
 
-	if (w->ended || err->said) /* after an EPIPE or a signal nothing can be sent */
+	if (w->ended || err->lost)
 		return;
 	w->ended = true;
 	if (!w->begun)
 		result = put_prelude(w, NULL);
 	if (result == SD_OK)
 		result = put_zeros(w, w->owed, NULL);
-	if (result == SD_OK && sd_bytes_u32(&payload, err->result) && sd_bytes_u32(&payload, 0) &&
+	if (result == SD_OK && sd_bytes_u32(&payload, err->result) && sd_bytes_u32(&payload, err->said) &&
 	    sd_bytes_text(&payload, err->tool[0] ? err->tool : w->tool) && sd_bytes_text(&payload, err->text) &&
 	    put_frame(w, SD_KIND_ABORT, &payload, NULL) == SD_OK && flush(w, NULL) == SD_OK)
-		err->said = someone_reads(w->fd);
+		err->said = err->said || someone_reads(w->fd);
 	free(payload.data);
 }
 

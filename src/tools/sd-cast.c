@@ -156,7 +156,7 @@ int main(int argc, char **argv)
 	struct options opt;
 	enum sd_result result;
 
-	sd_start("sd-cast");
+	sd_start("sd-cast", true);
 	opt = parse(argc, argv);
 	result = run(&opt, &err);
 	sd_regex_list_free(&opt.include);

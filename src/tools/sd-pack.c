@@ -232,7 +232,7 @@ int main(int argc, char **argv)
 	struct options opt;
 	enum sd_result result;
 
-	sd_start("sd-pack");
+	sd_start("sd-pack", false);
 	opt = parse(argc, argv);
 	result = run(&opt, &err);
 	free_options(&opt);

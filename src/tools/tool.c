@@ -11,13 +11,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static const char *program = "sd";
+static bool writes_stream;
 
-void sd_start(const char *name)
+void sd_start(const char *name, bool streams)
 {
 	program = name;
+	writes_stream = streams;
 	sd_signals_take();
 }
 
@@ -56,6 +59,23 @@ void sd_version(void)
 	exit(sd_finish(SD_OK, NULL));
 }
 
+/* To whoever reads standard output, if that is a pipe. */
+static void send_misuse(void)
+{
+	struct sd_error err;
+	struct stat st;
+	struct sd_sink *sink = NULL;
+
+	if (fstat(STDOUT_FILENO, &st) == 0 && S_ISFIFO(st.st_mode))
+		sink = sd_stream_sink(STDOUT_FILENO, program);
+	if (!sink)
+		return;
+	sd_fail(&err, SD_USAGE, "wrong use");
+	err.said = true;
+	sink->ops->abort(sink, &err);
+	sink->ops->close(sink);
+}
+
 void sd_misuse(const char *format, ...)
 {
 	if (format) {
@@ -68,6 +88,8 @@ void sd_misuse(const char *format, ...)
 		say(program, text);
 	}
 	fprintf(stderr, "Try '%s --help' for more information.\n", program);
+	if (writes_stream)
+		send_misuse();
 	exit(SD_USAGE);
 }
 
