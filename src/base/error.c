@@ -61,3 +61,9 @@ enum sd_result sd_error_at(struct sd_error *err, const char *format, ...)
 	err->text[sizeof(err->text) - 1] = '\0';
 	return err->result;
 }
+
+void sd_error_about(struct sd_error *err, const char *what)
+{
+	if (err && !err->tool[0] && !strstr(err->text, what))
+		sd_error_at(err, "%s", what);
+}

@@ -39,4 +39,7 @@ enum sd_result sd_fail_memory(struct sd_error *err);
 /* Puts "WHERE: " in front of the text, e.g. a file name; returns err's result. */
 enum sd_result sd_error_at(struct sd_error *err, const char *format, ...) SD_PRINTF(2, 3);
 
+/* The same for what the failure is about, a tensor for instance, unless the text has it already or comes from another tool. */
+void sd_error_about(struct sd_error *err, const char *what);
+
 #endif

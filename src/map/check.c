@@ -40,23 +40,59 @@ static enum sd_result find_stacks(const struct sd_map *map, struct rule *rule, s
 	return SD_OK;
 }
 
+bool sd_rule_knows(const struct rule *rule, int side, uint32_t hole)
+{
+	const struct pattern *key = &rule->side[side].key;
+
+	if (sd_pattern_has(key, hole))
+		return true;
+	for (uint32_t h = 0; h < rule->holes.n; h++)
+		if (rule->holes.hole[h].shifted && rule->holes.hole[h].base == hole && sd_pattern_has(key, h))
+			return true;
+	return rule->holes.hole[hole].shifted && sd_pattern_has(key, rule->holes.hole[hole].base);
+}
+
+/* A shifted number is the same on both sides, once plain and once shifted. */
+static enum sd_result check_numbers(struct rule *rule, struct sd_error *err)
+{
+	for (uint32_t h = 0; h < rule->holes.n; h++) {
+		const struct hole *hole = &rule->holes.hole[h], *base = &rule->holes.hole[hole->base];
+
+		if (!hole->shifted)
+			continue;
+		rule->counts = true;
+		for (int side = LEFT; side <= RIGHT; side++)
+			if (sd_pattern_has(&rule->side[side].key, h) &&
+			    sd_pattern_has(&rule->side[side].key, hole->base))
+				return fail(rule, "holes {%s} and {%s} stand in one pattern", base->name, hole->name);
+	}
+	for (uint32_t i = 0; i < rule->nbounds; i++) {
+		rule->counts = true;
+		for (int side = LEFT; side <= RIGHT; side++)
+			if (rule->outcome[side] != NOT_READ && !sd_rule_knows(rule, side, rule->bounds[i].hole))
+				return fail(rule, "hole {%s} of the bound is not in the key",
+					    rule->holes.hole[rule->bounds[i].hole].name);
+	}
+	return SD_OK;
+}
+
 /* Every hole of the side that is written has a value. */
 static enum sd_result check_holes(const struct rule *rule, struct sd_error *err)
 {
 	for (int side = LEFT; side <= RIGHT; side++) {
-		const struct side *written = &rule->side[side], *read = &rule->side[!side];
+		const struct side *written = &rule->side[side];
 
 		if (!writes(rule, side))
 			continue;
 		for (uint32_t h = 0; h < rule->holes.n; h++)
-			if (sd_pattern_has(&written->key, h) && !sd_pattern_has(&read->key, h) && !find_stack(rule, h))
+			if (sd_pattern_has(&written->key, h) && !sd_rule_knows(rule, !side, h) && !find_stack(rule, h))
 				return fail(rule, "hole {%s} is written on the %s, and the %s does not have it",
 					    rule->holes.hole[h].name, side ? "right" : "left", side ? "left" : "right");
 	}
 	for (uint32_t i = 0; i < rule->nconditions; i++)
 		for (uint32_t h = 0; h < rule->holes.n; h++)
 			if (sd_pattern_has(&rule->conditions[i].key, h) &&
-			    !sd_pattern_has(&rule->side[rule->outcome[LEFT] ? LEFT : RIGHT].key, h))
+			    !sd_rule_knows(rule, rule->outcome[LEFT] ? LEFT : RIGHT, h))
 				return fail(rule, "hole {%s} of the condition is not in the key",
 					    rule->holes.hole[h].name);
 	return SD_OK;
@@ -119,7 +155,7 @@ static enum sd_result check_scale(const struct rule *rule, struct sd_error *err)
 	if (rule->direction != RIGHTWARDS || rule->outcome[LEFT] != MOVE)
 		return fail(rule, "\": fp8\" goes one way: ->");
 	for (uint32_t h = 0; h < rule->holes.n; h++)
-		if (sd_pattern_has(&left->scale->key, h) && !sd_pattern_has(&left->key, h))
+		if (sd_pattern_has(&left->scale->key, h) && !sd_rule_knows(rule, LEFT, h))
 			return fail(rule, "hole {%s} of the scale is not in the weight's key",
 				    rule->holes.hole[h].name);
 	if (!left->axes.text || !left->scale->axes.text)
@@ -143,6 +179,7 @@ enum sd_result sd_map_check_rule(struct sd_map *map, struct rule *rule, struct s
 	if (rule->nconditions && rule->outcome[LEFT] && rule->outcome[RIGHT])
 		return fail(rule, "if and unless stand behind a one-way rule: the other layout has other names");
 	if (find_stacks(map, rule, err) != SD_OK || check_holes(rule, err) != SD_OK ||
+	    check_numbers(rule, err) != SD_OK ||
 	    check_axes(map, rule, err) != SD_OK || check_scale(rule, err) != SD_OK)
 		return err->result;
 	for (int side = LEFT; side <= RIGHT; side++)
@@ -162,8 +199,11 @@ static bool share(const struct rule *a, const struct rule *b, int side)
 {
 	if (!a->side[side].key.text || !b->side[side].key.text || !moves(a) || !moves(b) ||
 	    !sd_pattern_same(&a->side[side].key, &a->holes, &b->side[side].key, &b->holes) ||
-	    a->nguards != b->nguards || a->side[side].dtype != b->side[side].dtype)
+	    a->nguards != b->nguards || a->nbounds != b->nbounds || a->side[side].dtype != b->side[side].dtype)
 		return false;
+	for (uint32_t i = 0; i < a->nbounds; i++)
+		if (strcmp(a->bounds[i].text, b->bounds[i].text) != 0)
+			return false;
 	for (uint32_t i = 0; i < a->nguards; i++)
 		if (a->guards[i].option != b->guards[i].option || a->guards[i].value != b->guards[i].value)
 			return false;

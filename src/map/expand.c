@@ -62,8 +62,12 @@ static void put_rule(FILE *out, const struct sd_map *map, const struct rule *rul
 		if (rule->conditions[i].dtype)
 			fprintf(out, " %s", sd_dtype_name(rule->conditions[i].dtype));
 	}
+	for (uint32_t i = 0; i < rule->nbounds; i++)
+		fprintf(out, " if %s", rule->bounds[i].text);
 	if (rule->if_complete)
 		fputs(" if complete", out);
+	if (rule->note)
+		fprintf(out, " note \"%s\"", rule->note);
 	fprintf(out, "\t# %s:%u\n", rule->file, rule->line);
 }
 
@@ -73,6 +77,18 @@ static void put_words(FILE *out, const char *word, const char *const *words, uin
 		fprintf(out, " %s", word);
 	for (uint32_t i = 0; i < n; i++)
 		fprintf(out, " %s", words[i]);
+}
+
+static void put_size(FILE *out, const struct sd_map *map, const struct size *size)
+{
+	fprintf(out, "size %s %s", map->axes.name[size->axis], size->option);
+	if (size->of_side != NO_SIDE)
+		fprintf(out, " of %s %s %s", map->layout[size->of_side], size->of.text, size->of_axes.text);
+	put_words(out, "config", size->config, size->nconfig);
+	if (size->optional)
+		fputs(" or none", out);
+	put_words(out, "in", size->stages, size->nstages);
+	putc('\n', out);
 }
 
 static void put_option(FILE *out, const struct option *option)
@@ -118,12 +134,8 @@ void sd_map_expand(const struct sd_map *map, FILE *out)
 		put_text(out, map, &map->texts[i]);
 	for (uint32_t i = 0; i < map->nlabels; i++)
 		fprintf(out, "label %s %s\n", map->labels[i].name, map->labels[i].pattern.text);
-	for (uint32_t i = 0; i < map->nsizes; i++) {
-		fprintf(out, "size %s %s", map->axes.name[map->sizes[i].axis], map->sizes[i].option);
-		put_words(out, "config", map->sizes[i].config, map->sizes[i].nconfig);
-		put_words(out, "in", map->sizes[i].stages, map->sizes[i].nstages);
-		putc('\n', out);
-	}
+	for (uint32_t i = 0; i < map->nsizes; i++)
+		put_size(out, map, &map->sizes[i]);
 	for (uint32_t s = 0; s < map->nstages; s++) {
 		fprintf(out, "\nstage %s\n", map->stages[s].name);
 		for (uint32_t i = 0; i < map->stages[s].nrules; i++)

@@ -60,6 +60,12 @@ struct size {
 	uint32_t nstages;    /* 0: all */
 	const char **config; /* paths in config.json */
 	uint32_t nconfig;
+	bool optional; /* where it is not known, rules that count with it are left out */
+	/* `of LAYOUT KEY [axes]`: the shape of another tensor of the stage tells it; NO_SIDE: none does. */
+	int of_side;
+	struct pattern of;
+	struct holes of_holes;
+	struct axes of_axes;
 };
 
 enum arithmetic {
@@ -99,6 +105,14 @@ struct condition {
 	bool wanted;
 };
 
+/* `if L>=N`, `if L<N`. */
+struct bound {
+	const char *text;
+	uint32_t hole;
+	bool least; /* L>=N */
+	struct amount amount;
+};
+
 struct except {
 	struct pattern pattern;
 	struct holes holes;
@@ -129,6 +143,10 @@ struct rule {
 	uint32_t nexcepts;
 	struct condition *conditions;
 	uint32_t nconditions;
+	struct bound *bounds;
+	uint32_t nbounds;
+	bool counts;      /* it has bounds or shifted holes */
+	const char *note; /* what is to be said where it takes a key, or NULL */
 	bool if_complete;
 	uint32_t stacks;
 	struct stack stack[STACKS_MAX];
@@ -183,6 +201,9 @@ SD_UNUSED_RESULT enum sd_result sd_map_check_stage(struct sd_map *map, struct st
  * matches nothing else), and every rule needs keys to take. The error shows such a key.
  */
 SD_UNUSED_RESULT enum sd_result sd_map_check_overlap(const struct sd_map *map, struct sd_error *err);
+
+/* Whether the numbers of a hole are known where this side of the rule is read: it has the hole, or a shift of it. */
+bool sd_rule_knows(const struct rule *rule, int side, uint32_t hole);
 
 /* Whether a rule leaves names as they are: the same pattern on both sides. */
 static inline bool sd_rule_same_names(const struct rule *rule)

@@ -83,14 +83,27 @@ static enum sd_result unify_axis(struct join *j, uint32_t axis, uint64_t size, c
 	return SD_OK;
 }
 
+/* The holes that a name gives a rule that has written or read it. */
+static bool read_key(const struct join *j, const struct rule *rule, const char *name, int side, struct values *values)
+{
+	struct planner *p = j->p;
+
+	return sd_pattern_match(&rule->side[side].key, &rule->holes, p->texts, name, strlen(name), &p->scratch,
+				values) &&
+	       sd_planner_count(p, j->stage, rule, side, values) == MATCH;
+}
+
 static enum sd_result unify(struct join *j, const struct member *m)
 {
 	const struct rule *rule = rule_of(j, m);
 	const struct tensor *t = &j->before[m->tensor];
 	const struct axes *axes = &rule->side[j->p->from].axes;
+	struct values values;
 	axis_sizes sizes;
 
-	sd_planner_sizes(j->p, j->stage, sizes);
+	if (!read_key(j, rule, t->name, j->p->from, &values))
+		return sd_fail_memory(j->p->err);
+	sd_planner_sizes(j->p, j->stage, rule, &values, sizes);
 	if (!sd_axes_bind(axes, t->shape, t->rank, sizes))
 		return sd_fail_memory(j->p->err); /* it has been bound before */
 	for (uint32_t a = 0; a < j->p->map->axes.n; a++) {
@@ -176,12 +189,9 @@ static const char *key_at(const struct join *j, uint64_t place)
 		return "?";
 	place /= j->slots;
 	/* The target's name gives all holes but those that became axes. */
-	if (!sd_pattern_match(&rule->side[!p->from].key, &rule->holes, p->texts, j->group->name, strlen(j->group->name),
-			      &p->scratch, &values))
+	if (!read_key(j, rule, j->group->name, !p->from, &values))
 		return "?";
-	if (rule_of(j, known) == rule &&
-	    !sd_pattern_match(&rule->side[p->from].key, &rule->holes, p->texts, j->before[known->tensor].name,
-			      strlen(j->before[known->tensor].name), &p->scratch, &values))
+	if (rule_of(j, known) == rule && !read_key(j, rule, j->before[known->tensor].name, p->from, &values))
 		return "?";
 	for (uint32_t i = rule->stacks; i-- > 0;) {
 		char *number;
@@ -494,7 +504,7 @@ static enum sd_result prepare(struct join *j, bool *whole)
 	}
 	if (!j->lead->side[j->p->from].axes.text)
 		return SD_OK;
-	sd_planner_sizes(j->p, j->stage, j->sizes);
+	sd_planner_sizes(j->p, j->stage, NULL, NULL, j->sizes);
 	for (const struct member *m = first_of(j); m; m = next_of(j, m))
 		if (!is_copy(j, m) && unify(j, m) != SD_OK)
 			return j->p->err->result;

@@ -8,6 +8,7 @@ libsd_a_SOURCES += \
 	%D%/internal.h \
 	%D%/join.c \
 	%D%/map.c %D%/map.h \
+	%D%/number.c \
 	%D%/options.c \
 	%D%/overlap.c \
 	%D%/parse.c \

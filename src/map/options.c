@@ -132,18 +132,69 @@ bool sd_planner_guards(const struct planner *p, const struct rule *rule)
 	return true;
 }
 
-void sd_planner_sizes(const struct planner *p, const struct stage *stage, axis_sizes sizes)
+static void start_sizes(const struct planner *p, axis_sizes sizes)
 {
 	memcpy(sizes, p->map->axes.fixed, sizeof(axis_sizes));
 	for (uint32_t i = p->map->axes.n; i < AXES_MAX; i++)
 		sizes[i] = SIZE_OPEN;
+}
+
+/* The holes of a size's key as a rule has them; false if the rule lacks one. */
+static bool carry_holes(const struct size *size, const struct rule *rule, const struct values *values,
+			struct values *carried)
+{
+	for (uint32_t h = 0; h < size->of_holes.n; h++) {
+		const struct hole *hole = &size->of_holes.hole[h];
+		bool found = false;
+
+		for (uint32_t k = 0; k < rule->holes.n && !found; k++)
+			if (strcmp(rule->holes.hole[k].name, hole->name) == 0 &&
+			    rule->holes.hole[k].nwords == hole->nwords &&
+			    sd_rule_knows(rule, size->of_side, k)) {
+				carried->value[h] = values->value[k];
+				found = true;
+			}
+		if (!found)
+			return false;
+	}
+	return true;
+}
+
+/* The size that another tensor of the stage tells for this key, or SIZE_OPEN. */
+static uint64_t size_of_other(const struct planner *p, const struct size *size, const struct rule *rule,
+			      const struct values *values)
+{
+	struct values carried;
+	const struct tensor *t;
+	const char *name;
+	axis_sizes sizes;
+	uint32_t number;
+
+	if (size->of_side != p->from || !p->named || !carry_holes(size, rule, values, &carried))
+		return SIZE_OPEN;
+	name = sd_pattern_fill(&size->of, &size->of_holes, p->texts, &carried, &p->out->arena);
+	number = name ? sd_names_find(&p->names, name) : SD_NO_NAME;
+	if (number == SD_NO_NAME)
+		return SIZE_OPEN;
+	t = &p->named[number];
+	start_sizes(p, sizes);
+	return sd_axes_bind(&size->of_axes, t->shape, t->rank, sizes) ? sizes[size->axis] : SIZE_OPEN;
+}
+
+void sd_planner_sizes(const struct planner *p, const struct stage *stage, const struct rule *rule,
+		      const struct values *values, axis_sizes sizes)
+{
+	start_sizes(p, sizes);
 	for (uint32_t i = 0; i < p->map->nsizes; i++) {
 		const struct size *size = &p->map->sizes[i];
 		bool wanted = size->nstages == 0;
 
 		for (uint32_t s = 0; s < size->nstages && !wanted; s++)
 			wanted = strcmp(size->stages[s], stage->name) == 0;
-		if (wanted)
+		if (!wanted)
+			continue;
+		sizes[size->axis] = rule ? size_of_other(p, size, rule, values) : SIZE_OPEN;
+		if (sizes[size->axis] == SIZE_OPEN)
 			sizes[size->axis] = p->sizes[i];
 	}
 }

@@ -242,24 +242,27 @@ static const char *key_of(const struct automaton *a, uint32_t state, char *key, 
 	return key;
 }
 
-/* Whether a dimension of the list is a number. */
-static bool wants_numbers(const struct sd_map *map, const struct axes *axes)
+/* Whether the list fits some shapes of its rank and not others: a size in it is known beforehand. */
+static bool tells_shapes(const struct sd_map *map, const struct axes *axes)
 {
-	bool found = false;
+	for (uint32_t d = 0; d < axes->n; d++)
+		for (uint32_t f = 0; f < axes->dims[d].n; f++) {
+			uint32_t axis = axes->dims[d].factors[f].axis;
 
-	for (uint32_t i = 0; i < axes->n; i++) {
-		uint32_t axis = axes->dims[i].factors[0].axis;
-
-		found |= axes->dims[i].n == 1 && (axis == NO_AXIS || map->axes.fixed[axis] != SIZE_OPEN);
-	}
-	return found;
+			if (axis == NO_AXIS || map->axes.fixed[axis] != SIZE_OPEN)
+				return true;
+			for (uint32_t i = 0; i < map->nsizes; i++)
+				if (map->sizes[i].axis == axis)
+					return true;
+		}
+	return false;
 }
 
 /* Whether a rule may pass a key on that its pattern and its rank match, so that others have to be able to take it. */
 static bool may_decline(const struct sd_map *map, const struct rule *rule, int side)
 {
-	return rule->nexcepts || rule->nconditions || rule->side[side].dtype || rule->side[side].scale ||
-	       wants_numbers(map, &rule->side[side].axes);
+	return rule->nexcepts || rule->nconditions || rule->counts || rule->side[side].dtype ||
+	       rule->side[side].scale || tells_shapes(map, &rule->side[side].axes);
 }
 
 /* A list is a condition: the rule is for tensors of one rank. NO_RANK: for tensors of ranks that no list has. */

@@ -104,6 +104,20 @@ static enum sd_result parse_option(struct parser *p)
 	return SD_OK;
 }
 
+/* A layout's name as its side. */
+static enum sd_result parse_layout(struct parser *p, int *side)
+{
+	const char *word = NULL;
+
+	if (sd_token_want(p, WORD, "the layout", &word) != SD_OK)
+		return p->err->result;
+	for (*side = LEFT; *side <= RIGHT; ++*side)
+		if (strcmp(word, p->map->layout[*side]) == 0)
+			return SD_OK;
+	return sd_parse_fail(p, "\"%s\" is none of the layouts %s and %s", word, p->map->layout[LEFT],
+			     p->map->layout[RIGHT]);
+}
+
 static enum sd_result parse_set(struct parser *p)
 {
 	struct text text = {.any_side = NO_SIDE}, *added;
@@ -117,16 +131,9 @@ static enum sd_result parse_set(struct parser *p)
 	if (!sd_token_accept(p, "if"))
 		return sd_parse_fail(p, "behind the text comes \"if\"");
 	if (sd_token_accept(p, "any")) {
-		if (sd_token_want(p, WORD, "the layout", &word) != SD_OK)
-			return p->err->result;
-		text.any_side = strcmp(word, p->map->layout[LEFT]) == 0    ? LEFT
-				: strcmp(word, p->map->layout[RIGHT]) == 0 ? RIGHT
-									   : NO_SIDE;
-		if (text.any_side == NO_SIDE)
-			return sd_parse_fail(p, "\"%s\" is none of the layouts %s and %s", word, p->map->layout[LEFT],
-					     p->map->layout[RIGHT]);
-		if (sd_token_want(p, WORD, "a pattern", &word) != SD_OK ||
-		    sd_parse_pattern(p, word, text.any_side, &text.holes, &text.any) != SD_OK)
+		if (parse_layout(p, &text.any_side) != SD_OK || sd_token_want(p, WORD, "a pattern", &word) != SD_OK ||
+		    sd_parse_pattern(p, word, text.any_side, &text.holes, &text.any) != SD_OK ||
+		    sd_parse_no_shift(p, &text.holes) != SD_OK)
 			return p->err->result;
 	} else if (sd_token_want(p, WORD, "a condition", &word) != SD_OK ||
 		   sd_parse_guard(p, p->tokens[p->at - 1].text, &text.guard) != SD_OK) {
@@ -189,7 +196,8 @@ static enum sd_result parse_label(struct parser *p)
 	if (p->user)
 		return SD_OK;
 	if (sd_token_want(p, WORD, "the label's name", &label.name) != SD_OK ||
-	    sd_parse_want_pattern(p, RIGHT, &label.holes, &label.pattern) != SD_OK || sd_token_end(p) != SD_OK)
+	    sd_parse_want_pattern(p, RIGHT, &label.holes, &label.pattern) != SD_OK ||
+	    sd_parse_no_shift(p, &label.holes) != SD_OK || sd_token_end(p) != SD_OK)
 		return p->err->result;
 	added = SD_PARSE_ADD(p->map->labels, p->map->nlabels, p->map->labels_room);
 	if (!added)
@@ -198,16 +206,33 @@ static enum sd_result parse_label(struct parser *p)
 	return SD_OK;
 }
 
+/* `of LAYOUT PATTERN [axes]`: the tensor whose shape tells the size. */
+static enum sd_result parse_size_of(struct parser *p, struct size *size)
+{
+	if (parse_layout(p, &size->of_side) != SD_OK ||
+	    sd_parse_want_pattern(p, size->of_side, &size->of_holes, &size->of) != SD_OK ||
+	    sd_parse_no_shift(p, &size->of_holes) != SD_OK || sd_parse_axes(p, &size->of_axes) != SD_OK)
+		return p->err->result;
+	for (uint32_t d = 0; d < size->of_axes.n; d++)
+		for (uint32_t f = 0; f < size->of_axes.dims[d].n; f++)
+			if (size->of_axes.dims[d].factors[f].slots || size->of_axes.dims[d].factors[f].per != 1)
+				return sd_parse_fail(p, "%s: bars and blocks stand in rules", size->of_axes.text);
+	return sd_axes_have(&size->of_axes, size->axis)
+		       ? SD_OK
+		       : sd_parse_fail(p, "behind the key stand its axes, %s among them",
+				       p->map->axes.name[size->axis]);
+}
+
 static enum sd_result parse_size(struct parser *p)
 {
-	struct size size = {0}, *added;
+	struct size size = {.of_side = NO_SIDE}, *added;
 	const char *name = NULL;
 
 	if (sd_token_want(p, WORD, "the axis", &name) != SD_OK ||
 	    sd_token_want(p, WORD, "the option's name", &size.option) != SD_OK)
 		return p->err->result;
 	if (!sd_token_is_name(name) || !sd_token_is_name(size.option))
-		return sd_parse_fail(p, "a size is: size AXIS OPTION [config NAME ..] [in STAGE ..]");
+		return sd_parse_fail(p, "a size is: size AXIS OPTION [of LAYOUT KEY [axes]] [config NAME ..] [or none] [in STAGE ..]");
 	size.axis = sd_axis_number(&p->map->axes, name, SIZE_OPEN);
 	if (size.axis == NO_AXIS)
 		return sd_parse_fail(p, "too many axis names");
@@ -215,9 +240,16 @@ static enum sd_result parse_size(struct parser *p)
 	size.stages = sd_arena_array(&p->map->arena, p->ntokens, sizeof(*size.stages));
 	if (!size.config || !size.stages)
 		return sd_fail_memory(p->err);
+	if (sd_token_accept(p, "of") && parse_size_of(p, &size) != SD_OK)
+		return p->err->result;
 	if (sd_token_accept(p, "config"))
-		while (p->at < p->ntokens && strcmp(sd_token_peek(p), "in") != 0)
+		while (p->at < p->ntokens && strcmp(sd_token_peek(p), "in") != 0 && strcmp(sd_token_peek(p), "or") != 0)
 			size.config[size.nconfig++] = p->tokens[p->at++].text;
+	if (sd_token_accept(p, "or")) {
+		if (!sd_token_accept(p, "none"))
+			return sd_parse_fail(p, "behind \"or\" comes \"none\"");
+		size.optional = true;
+	}
 	if (sd_token_accept(p, "in"))
 		while (p->at < p->ntokens)
 			size.stages[size.nstages++] = p->tokens[p->at++].text;

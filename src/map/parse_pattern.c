@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Text to patterns. */
+#include "base/text.h"
 #include "map/parser.h"
 
 #include <ctype.h>
@@ -46,14 +47,56 @@ static bool same_hole(const struct hole *a, const struct hole *b)
 	return true;
 }
 
-/* "x", "x*" or "x=a|b": the hole's number among the rule's holes. */
+enum sd_result sd_parse_amount(struct parser *p, const char *text, struct amount *amount)
+{
+	*amount = (struct amount){0};
+	if (sd_text_number(text, &amount->number))
+		return SD_OK;
+	for (uint32_t i = 0; i < p->map->nsizes; i++)
+		if (strcmp(p->map->axes.name[p->map->sizes[i].axis], text) == 0) {
+			amount->is_axis = true;
+			amount->axis = p->map->sizes[i].axis;
+			return SD_OK;
+		}
+	return sd_parse_fail(p, "\"%s\" is neither a number nor a size", text);
+}
+
+static enum sd_result parse_hole(struct parser *p, char *text, struct holes *holes, uint32_t *number);
+
+/* "L-N" or "L+N", at the sign: a hole of its own, besides {L}. */
+static enum sd_result parse_shifted(struct parser *p, const char *text, const char *sign, struct holes *holes,
+				    uint32_t *number)
+{
+	struct hole hole = {.name = text, .kind = HOLE_NUMBER, .shifted = true, .minus = *sign == '-'};
+	char *base = sd_arena_text(&p->map->arena, text, (size_t)(sign - text));
+
+	if (!base)
+		return sd_fail_memory(p->err);
+	for (*number = 0; *number < holes->n; ++*number)
+		if (strcmp(holes->hole[*number].name, text) == 0)
+			return SD_OK;
+	if (sd_parse_amount(p, sign + 1, &hole.by) != SD_OK || parse_hole(p, base, holes, &hole.base) != SD_OK)
+		return p->err->result;
+	if (holes->hole[hole.base].kind != HOLE_NUMBER)
+		return sd_parse_fail(p, "hole {%s} is no number", base);
+	if (holes->n == HOLES_MAX)
+		return sd_parse_fail(p, "a rule can have %d holes", HOLES_MAX);
+	*number = holes->n++;
+	holes->hole[*number] = hole;
+	return SD_OK;
+}
+
+/* "x", "x*", "x=a|b" or "L-N": the hole's number among the rule's holes. */
 static enum sd_result parse_hole(struct parser *p, char *text, struct holes *holes, uint32_t *number)
 {
 	char *words = sd_token_cut(text);
 	size_t length = strlen(text);
 	bool any = !words && length && text[length - 1] == '*';
+	const char *sign = words ? NULL : strpbrk(text, "-+");
 	struct hole hole;
 
+	if (sign && sign == text + 1)
+		return parse_shifted(p, text, sign, holes, number);
 	if (any)
 		text[length - 1] = '\0';
 	if (!sd_token_is_name(text))
@@ -72,6 +115,14 @@ static enum sd_result parse_hole(struct parser *p, char *text, struct holes *hol
 	if (holes->n == HOLES_MAX)
 		return sd_parse_fail(p, "a rule can have %d holes", HOLES_MAX);
 	holes->hole[holes->n++] = hole;
+	return SD_OK;
+}
+
+enum sd_result sd_parse_no_shift(struct parser *p, const struct holes *holes)
+{
+	for (uint32_t i = 0; i < holes->n; i++)
+		if (holes->hole[i].shifted)
+			return sd_parse_fail(p, "{%s} can only stand in a rule", holes->hole[i].name);
 	return SD_OK;
 }
 

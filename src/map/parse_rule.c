@@ -37,7 +37,7 @@ enum sd_result sd_parse_guards(struct parser *p, struct guard **guards, uint32_t
 	return SD_OK;
 }
 
-static enum sd_result parse_axes(struct parser *p, struct axes *axes)
+enum sd_result sd_parse_axes(struct parser *p, struct axes *axes)
 {
 	const char *why;
 
@@ -67,7 +67,7 @@ static enum sd_result parse_side(struct parser *p, struct rule *rule, int number
 		return sd_token_want(p, STRING, "why it is refused, in \"\",", &rule->why);
 	if (*outcome != MOVE)
 		return SD_OK;
-	if (sd_parse_want_pattern(p, number, &rule->holes, &side->key) != SD_OK || parse_axes(p, &side->axes) != SD_OK)
+	if (sd_parse_want_pattern(p, number, &rule->holes, &side->key) != SD_OK || sd_parse_axes(p, &side->axes) != SD_OK)
 		return p->err->result;
 	parse_dtype(p, &side->dtype);
 	if (!sd_token_accept(p, "+"))
@@ -76,7 +76,7 @@ static enum sd_result parse_side(struct parser *p, struct rule *rule, int number
 	if (!side->scale)
 		return sd_fail_memory(p->err);
 	if (sd_parse_want_pattern(p, number, &rule->holes, &side->scale->key) != SD_OK ||
-	    parse_axes(p, &side->scale->axes) != SD_OK)
+	    sd_parse_axes(p, &side->scale->axes) != SD_OK)
 		return p->err->result;
 	parse_dtype(p, &side->scale->dtype);
 	return SD_OK;
@@ -97,6 +97,29 @@ static enum sd_result parse_arithmetic(struct parser *p, struct rule *rule)
 	return rule->cast ? SD_OK : sd_parse_fail(p, "\"%s\" is neither a dtype nor an arithmetic", word);
 }
 
+/* "L>=N" or "L<N". */
+static enum sd_result parse_bound(struct parser *p, struct rule *rule)
+{
+	struct bound *bound = &rule->bounds[rule->nbounds++];
+	char *text = p->tokens[p->at++].text, *sign = strpbrk(text, "<>");
+	size_t length = (size_t)(sign - text);
+
+	bound->text = sd_arena_text(&p->map->arena, text, strlen(text));
+	if (!bound->text)
+		return sd_fail_memory(p->err);
+	bound->least = sign[0] == '>';
+	if (bound->least != (sign[1] == '='))
+		return sd_parse_fail(p, "\"%s\": a bound is L>=N or L<N", text);
+	*sign = '\0';
+	for (bound->hole = 0; bound->hole < rule->holes.n; bound->hole++) {
+		const struct hole *hole = &rule->holes.hole[bound->hole];
+
+		if (strlen(hole->name) == length && strcmp(hole->name, text) == 0 && hole->kind == HOLE_NUMBER)
+			return sd_parse_amount(p, sign + 1 + bound->least, &bound->amount);
+	}
+	return sd_parse_fail(p, "\"%s\": the rule has no number {%s}", bound->text, text);
+}
+
 /* What may stand behind a rule. */
 static enum sd_result parse_tail(struct parser *p, struct rule *rule, int read)
 {
@@ -104,7 +127,8 @@ static enum sd_result parse_tail(struct parser *p, struct rule *rule, int read)
 
 	rule->excepts = sd_arena_array(&p->map->arena, most, sizeof(*rule->excepts));
 	rule->conditions = sd_arena_array(&p->map->arena, most, sizeof(*rule->conditions));
-	if (!rule->excepts || !rule->conditions)
+	rule->bounds = sd_arena_array(&p->map->arena, most, sizeof(*rule->bounds));
+	if (!rule->excepts || !rule->conditions || !rule->bounds)
 		return sd_fail_memory(p->err);
 	while (p->at < p->ntokens) {
 		bool wanted = strcmp(sd_token_peek(p), "if") == 0;
@@ -115,13 +139,24 @@ static enum sd_result parse_tail(struct parser *p, struct rule *rule, int read)
 		} else if (sd_token_accept(p, "except")) {
 			struct except *except = &rule->excepts[rule->nexcepts++];
 
-			if (sd_parse_want_pattern(p, LEFT, &except->holes, &except->pattern) != SD_OK)
+			if (sd_parse_want_pattern(p, LEFT, &except->holes, &except->pattern) != SD_OK ||
+			    sd_parse_no_shift(p, &except->holes) != SD_OK)
+				return p->err->result;
+		} else if (sd_token_accept(p, "note")) {
+			if (sd_token_want(p, STRING, "what is to be said, in \"\",", &rule->note) != SD_OK)
 				return p->err->result;
 		} else if (sd_token_accept(p, "if") || sd_token_accept(p, "unless")) {
 			struct condition *condition = &rule->conditions[rule->nconditions];
 
 			if (wanted && sd_token_accept(p, "complete")) {
 				rule->if_complete = true;
+				continue;
+			}
+			if (strpbrk(sd_token_peek(p), "<>")) {
+				if (!wanted)
+					return sd_parse_fail(p, "a bound stands behind \"if\"");
+				if (parse_bound(p, rule) != SD_OK)
+					return p->err->result;
 				continue;
 			}
 			rule->nconditions++;

@@ -75,6 +75,12 @@ char *sd_token_cut(char *text);
 /* parse_pattern.c: the table of that name, or NULL. */
 struct table *sd_parse_table(struct sd_map *map, const char *name);
 
+/* "3", or the axis of a size that was said before. */
+SD_UNUSED_RESULT enum sd_result sd_parse_amount(struct parser *p, const char *text, struct amount *amount);
+
+/* Holes as {L-N} are for the sides of rules. */
+SD_UNUSED_RESULT enum sd_result sd_parse_no_shift(struct parser *p, const struct holes *holes);
+
 /* A pattern as it stands; and the next word as one, with what stands in front of all patterns of the file. */
 SD_UNUSED_RESULT enum sd_result sd_parse_pattern(struct parser *p, const char *text, int side, struct holes *holes,
 						 struct pattern *pattern);
@@ -82,7 +88,10 @@ SD_UNUSED_RESULT enum sd_result sd_parse_want_pattern(struct parser *p, int side
 						      struct pattern *pattern);
 SD_UNUSED_RESULT enum sd_result sd_parse_full_pattern(struct parser *p, const char *text, int side, const char **full);
 
-/* parse_rule.c: "NAME=VALUE"; all @NAME=VALUE that stand here, behind those of the map that uses this one; a rule. */
+/* parse_rule.c: the axis list that may stand here. */
+SD_UNUSED_RESULT enum sd_result sd_parse_axes(struct parser *p, struct axes *axes);
+
+/* "NAME=VALUE"; all @NAME=VALUE that stand here, behind those of the map that uses this one; a rule. */
 SD_UNUSED_RESULT enum sd_result sd_parse_guard(struct parser *p, char *text, struct guard *guard);
 SD_UNUSED_RESULT enum sd_result sd_parse_guards(struct parser *p, struct guard **guards, uint32_t *n);
 SD_UNUSED_RESULT enum sd_result sd_parse_rule(struct parser *p);

@@ -17,9 +17,19 @@ enum hole_kind {
 	HOLE_CHOICE, /* {x=a|b|}, and tables */
 };
 
+/* A number that a map counts with: said as such, or the size of an axis. */
+struct amount {
+	bool is_axis;
+	uint32_t axis;
+	uint64_t number; /* if it is no axis */
+};
+
 struct hole {
 	const char *name;
 	enum hole_kind kind;
+	bool shifted, minus; /* {L-N}: the number of hole `base`, less (or more) by an amount */
+	uint32_t base;
+	struct amount by;
 	const char *const *words[2]; /* of a choice: left and right (the same but for tables) */
 	uint32_t nwords;
 };

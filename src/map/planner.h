@@ -28,6 +28,13 @@ struct tensor {
 	struct fingerprint print; /* of the name */
 };
 
+/* A rule's note: the first key that it took, and how many there were. */
+struct note {
+	const struct rule *rule;
+	const char *key;
+	size_t taken;
+};
+
 struct planner {
 	const struct sd_map *map;
 	struct sd_rename *rename;
@@ -41,6 +48,11 @@ struct planner {
 	uint8_t dtype;   /* of -D dtype=, or SD_NO_DTYPE */
 	struct tensor *tensors;
 	size_t ntensors, tensors_room;
+	/* The tensors in front of the stage by name, if it, or a size of the map, looks at others. */
+	struct sd_names names;
+	const struct tensor *named;
+	struct note *notes; /* by the map's rules that have one */
+	size_t nnotes, notes_room;
 	struct piece *pieces;
 	size_t npieces, pieces_room;
 	struct scratch scratch;
@@ -69,8 +81,10 @@ SD_UNUSED_RESULT enum sd_result sd_planner_find_options(struct planner *p, const
 /* Whether the rule is for the options as they are; one that is still open speaks against nothing. */
 bool sd_planner_guards(const struct planner *p, const struct rule *rule);
 
-/* The sizes that are known from the start in this stage. */
-void sd_planner_sizes(const struct planner *p, const struct stage *stage, axis_sizes sizes);
+/* The sizes that are known from the start in this stage; with a rule and the holes of a key, those that other tensors
+ * tell too. */
+void sd_planner_sizes(const struct planner *p, const struct stage *stage, const struct rule *rule,
+		      const struct values *values, axis_sizes sizes);
 
 /* stage.c */
 
@@ -78,7 +92,19 @@ enum fit {
 	NO_MATCH,
 	MATCH,  /* and everything fits */
 	MISFIT, /* the key matches, its shape does not fit the axis list */
+	UNKNOWN, /* the key matches, the rule counts with a size that is not known */
 };
+
+/*
+ * number.c: gives the holes that are shifts of those of this side their numbers, or the other way round, and looks at
+ * the rule's bounds. MATCH, NO_MATCH or UNKNOWN.
+ */
+enum fit sd_planner_count(struct planner *p, const struct stage *stage, const struct rule *rule, int side,
+			  struct values *values);
+
+/* Fails for a key whose rule is UNKNOWN, unless the map says that it can do without the size. */
+SD_UNUSED_RESULT enum sd_result sd_planner_unknown(struct planner *p, const struct stage *stage,
+						   const struct rule *rule, const struct tensor *t);
 
 /* Whether a rule takes a tensor, but for its guards and what it wants of other tensors. */
 enum fit sd_planner_fit(struct planner *p, const struct stage *stage, const struct rule *rule, const struct tensor *t,

@@ -156,6 +156,47 @@ static enum sd_result check_strict(struct planner *p)
 		       n > NAMED_MAX ? ", ..." : "");
 }
 
+/* Looks up the tensors by name for the stage that comes next, if it is going to ask. */
+static enum sd_result name_tensors(struct planner *p, const struct stage *stage)
+{
+	bool wanted = stage->siblings;
+
+	sd_names_free(&p->names);
+	p->named = NULL;
+	for (uint32_t i = 0; i < p->map->nsizes; i++)
+		wanted |= p->map->sizes[i].of_side == p->from;
+	for (size_t i = 0; wanted && i < p->ntensors; i++)
+		if (sd_names_add(&p->names, p->tensors[i].name, (uint32_t)i) == SD_NO_NAME)
+			return sd_fail_memory(p->err);
+	if (wanted)
+		p->named = p->tensors;
+	return SD_OK;
+}
+
+/* What the rules that were taken have to say: "KEY and 3 more: TEXT (FILE:LINE)". */
+static enum sd_result write_notes(struct planner *p)
+{
+	struct sd_rename *rename = p->rename;
+	const char **texts = sd_arena_array(&p->out->arena, p->nnotes, sizeof(*texts));
+
+	if (!texts)
+		return sd_fail_memory(p->err);
+	for (size_t i = 0; i < p->nnotes; i++) {
+		const struct note *note = &p->notes[i];
+		char more[32] = "";
+
+		if (note->taken > 1)
+			snprintf(more, sizeof(more), " and %zu more", note->taken - 1);
+		texts[i] = sd_arena_printf(&p->out->arena, "%s%s: %s (%s:%u)", note->key, more, note->rule->note,
+					   note->rule->file, note->rule->line);
+		if (!texts[i])
+			return sd_fail_memory(p->err);
+	}
+	rename->notes = texts;
+	rename->nnotes = p->nnotes;
+	return SD_OK;
+}
+
 static enum sd_result run_map(struct planner *p)
 {
 	uint32_t n = p->map->nstages;
@@ -166,7 +207,9 @@ static enum sd_result run_map(struct planner *p)
 	for (uint32_t i = 0; i < n && result == SD_OK; i++) {
 		const struct stage *stage = &p->map->stages[p->from == LEFT ? i : n - 1 - i];
 
-		result = sd_planner_find_options(p, stage);
+		result = name_tensors(p, stage);
+		if (result == SD_OK)
+			result = sd_planner_find_options(p, stage);
 		if (result == SD_OK)
 			result = sd_planner_stage(p, stage);
 	}
@@ -178,7 +221,7 @@ static enum sd_result run_map(struct planner *p)
 		result = check_strict(p);
 	if (result == SD_OK && p->scratch.size == SIZE_MAX)
 		result = sd_fail_memory(p->err);
-	return result;
+	return result == SD_OK ? write_notes(p) : result;
 }
 
 static void tell(const struct planner *p, const char *text, const char *from, const char *to)
@@ -370,6 +413,8 @@ enum sd_result sd_rename_plan(struct sd_rename *rename, const struct sd_manifest
 		sd_plan_free(plan);
 	free(p.tensors);
 	free(p.pieces);
+	free(p.notes);
+	sd_names_free(&p.names);
 	sd_scratch_free(&p.scratch);
 	return result;
 }

@@ -35,6 +35,9 @@ struct sd_rename {
 	bool strict;                                                    /* a key that no rule takes is refused */
 	void (*event)(void *user, const struct sd_rename_event *event); /* or NULL */
 	void *user;
+	/* Written here: what the map's notes say of this checkpoint, one line each; they live as long as the plan. */
+	const char *const *notes;
+	size_t nnotes;
 };
 
 /*

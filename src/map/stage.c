@@ -19,7 +19,6 @@ struct work {
 	const struct stage *stage;
 	struct tensor *before; /* the tensors in front of the stage */
 	size_t nbefore;
-	struct sd_names names; /* of them, if the stage looks at siblings */
 	bool *consumed;        /* scales that a weight has taken, if so */
 	uint32_t *heads;       /* rules that are read here, one of each that share a tensor */
 	uint32_t nheads;
@@ -65,14 +64,19 @@ enum fit sd_planner_fit(struct planner *p, const struct stage *stage, const stru
 {
 	const struct side *side = &rule->side[p->from];
 	axis_sizes sizes;
+	enum fit fit;
 
 	if (!sd_pattern_may_match(&side->key, &t->print) || (side->dtype && side->dtype != t->dtype) ||
-	    !sd_pattern_match(&side->key, &rule->holes, p->texts, t->name, strlen(t->name), &p->scratch, values) ||
-	    is_excepted(p, rule, t, values))
+	    !sd_pattern_match(&side->key, &rule->holes, p->texts, t->name, strlen(t->name), &p->scratch, values))
+		return NO_MATCH;
+	fit = sd_planner_count(p, stage, rule, p->from, values);
+	if (fit != MATCH)
+		return fit;
+	if (is_excepted(p, rule, t, values))
 		return NO_MATCH;
 	if (!side->axes.text)
 		return MATCH;
-	sd_planner_sizes(p, stage, sizes);
+	sd_planner_sizes(p, stage, rule, values, sizes);
 	return sd_axes_bind(&side->axes, t->shape, t->rank, sizes) ? MATCH : MISFIT;
 }
 
@@ -82,7 +86,7 @@ static uint32_t sibling(struct work *w, const struct pattern *key, const struct 
 	struct planner *p = w->p;
 	const char *name = sd_pattern_fill(key, &rule->holes, p->texts, values, &p->out->arena);
 
-	return name ? sd_names_find(&w->names, name) : NONE;
+	return name ? sd_names_find(&p->names, name) : NONE;
 }
 
 /* Whether the other tensors are as the rule wants them; *scale is that of its scale. */
@@ -233,8 +237,9 @@ static enum sd_result apply(struct work *w, const struct rule *rule, uint32_t nu
 	if (!values) {
 		values = &own;
 		if (!sd_pattern_match(&side->key, &rule->holes, p->texts, t->name, strlen(t->name), &p->scratch,
-				      values))
-			return sd_fail_memory(p->err);
+				      values) ||
+		    sd_planner_count(p, w->stage, rule, p->from, values) != MATCH)
+			return sd_fail_memory(p->err); /* it has matched before */
 	}
 	if (read_numbers(w, rule, values, &member) != SD_OK)
 		return p->err->result;
@@ -242,7 +247,7 @@ static enum sd_result apply(struct work *w, const struct rule *rule, uint32_t nu
 	    sd_family_note(&w->families, p, rule, &member, values, &member.family) != SD_OK)
 		return p->err->result;
 	if (side->axes.text) {
-		sd_planner_sizes(p, w->stage, sizes);
+		sd_planner_sizes(p, w->stage, rule, values, sizes);
 		if (!sd_axes_bind(&side->axes, t->shape, t->rank, sizes)) {
 			char shape[SD_SHAPE_TEXT];
 
@@ -291,7 +296,9 @@ static enum sd_result find_rule(struct work *w, const struct tensor *t, uint32_t
 		enum fit fit = sd_planner_fit(p, w->stage, rule, t, values);
 
 		*number = w->heads[i];
-		if (fit == NO_MATCH || !siblings_fit(w, rule, values, scale))
+		if (fit == UNKNOWN && sd_planner_unknown(p, w->stage, rule, t) != SD_OK)
+			return p->err->result;
+		if (fit == NO_MATCH || fit == UNKNOWN || !siblings_fit(w, rule, values, scale))
 			continue;
 		if (fit == MATCH)
 			return SD_OK;
@@ -326,6 +333,20 @@ static enum sd_result apply_all(struct work *w, uint32_t number, uint32_t tensor
 	return SD_OK;
 }
 
+/* Counts the keys of a rule that has something to say. */
+static enum sd_result note(struct planner *p, const struct rule *rule, const struct tensor *t)
+{
+	for (size_t i = 0; i < p->nnotes; i++)
+		if (p->notes[i].rule == rule) {
+			p->notes[i].taken++;
+			return SD_OK;
+		}
+	if (!sd_array_grow(&p->notes, p->nnotes, &p->notes_room, sizeof(*p->notes)))
+		return sd_fail_memory(p->err);
+	p->notes[p->nnotes++] = (struct note){rule, t->name, 1};
+	return SD_OK;
+}
+
 static enum sd_result take(struct work *w, uint32_t tensor)
 {
 	struct planner *p = w->p;
@@ -342,6 +363,8 @@ static enum sd_result take(struct work *w, uint32_t tensor)
 	}
 	rule = &w->stage->rules[number];
 	t->taken = true;
+	if (rule->note && note(p, rule, t) != SD_OK)
+		return p->err->result;
 	switch (rule->outcome[p->from]) {
 	case REFUSE:
 		return sd_fail(p->err, SD_INPUT, "%s: %s (%s:%u)", t->name, rule->why, rule->file, rule->line);
@@ -393,12 +416,7 @@ static enum sd_result begin(struct work *w)
 	if (!w->stage->siblings)
 		return SD_OK;
 	w->consumed = calloc(w->nbefore + 1, sizeof(*w->consumed));
-	if (!w->consumed)
-		return sd_fail_memory(p->err);
-	for (size_t i = 0; i < w->nbefore; i++)
-		if (sd_names_add(&w->names, w->before[i].name, (uint32_t)i) == SD_NO_NAME)
-			return sd_fail_memory(p->err);
-	return consume_scales(w);
+	return w->consumed ? consume_scales(w) : sd_fail_memory(p->err);
 }
 
 enum sd_result sd_planner_stage(struct planner *p, const struct stage *stage)
@@ -418,7 +436,6 @@ enum sd_result sd_planner_stage(struct planner *p, const struct stage *stage)
 		result = sd_planner_join(p, stage, w.before, w.members, &w.families, &w.groups[i]);
 	if (result == SD_OK && p->scratch.size == SIZE_MAX)
 		result = sd_fail_memory(p->err);
-	sd_names_free(&w.names);
 	sd_names_free(&w.group_names);
 	sd_family_free(&w.families);
 	free(w.consumed);

@@ -88,13 +88,6 @@ static enum sd_result pass(struct sd_source *source, uint32_t record, struct sd_
 	}
 }
 
-/* Bad data is told with the record that it was found in, unless it comes from further up or says so already. */
-static void name_record(const char *key, struct sd_error *err)
-{
-	if (err && !err->tool[0] && !strstr(err->text, key))
-		sd_error_at(err, "%s", key);
-}
-
 static enum sd_result run(struct sd_source *source, const struct sd_manifest *out, const uint32_t *becomes,
 			  struct sd_worker *worker, struct sd_sink *sink, struct sd_error *err)
 {
@@ -111,7 +104,7 @@ static enum sd_result run(struct sd_source *source, const struct sd_manifest *ou
 		else
 			result = pass(source, record, as == SD_DROP ? NULL : sink, as, err);
 		if (result == SD_INPUT)
-			name_record(in->records[i].key, err);
+			sd_error_about(err, in->records[i].key);
 	}
 	if (result == SD_OK)
 		result = sd_source_finish(source, err);

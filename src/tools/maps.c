@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Where maps lie. */
 #include "tools/maps.h"
+#include "base/text.h"
 #include "map/rename.h"
 
 #include <dirent.h>
@@ -105,8 +106,8 @@ static enum sd_result read_text(const char *path, struct sd_arena *arena, const 
 	fclose(file);
 	if (n > MAP_BYTES_MAX)
 		return sd_fail(err, SD_INPUT, "%s: larger than any map", path);
-	if (memchr(room, '\0', n))
-		return sd_fail(err, SD_INPUT, "%s: not a text file", path);
+	if (!sd_text_is_utf8(room, n))
+		return sd_fail(err, SD_INPUT, "%s: not a text file in UTF-8", path);
 	*text = room;
 	return SD_OK;
 }

@@ -469,6 +469,8 @@ static enum sd_result rename_source(const struct options *opt, struct sd_source 
 		result = sd_rename_plan(&rename, source->manifest, &plan, err);
 	if (result == SD_OK && map && !opt->to)
 		sd_note("from %s to %s", sd_map_layout(map, !rename.to), sd_map_layout(map, rename.to));
+	for (size_t i = 0; result == SD_OK && i < rename.nnotes; i++)
+		sd_note("%s", rename.notes[i]);
 	if (result == SD_OK && opt->what == DRY_RUN)
 		print_plan(source->manifest, &plan);
 	if (result == SD_OK && opt->what == EXPLAIN)

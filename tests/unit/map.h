@@ -73,7 +73,8 @@ try {
 	bool strict;
 };
 
-/* The plan as lines "NAME DTYPE SIZE .. < KEY\n" in the order of targets, or the error; steps show as "cast F32". */
+/* The plan as lines "NAME DTYPE SIZE .. < KEY\n" in the order of targets, then notes, or the error; steps show as "cast
+ * F32". */
 static inline void run_plan(const struct try *t, enum sd_result *result, char *text, size_t size)
 {
 	struct sd_error err = {0};
@@ -118,6 +119,8 @@ static inline void run_plan(const struct try *t, enum sd_result *result, char *t
 			used += (size_t)snprintf(text + used, size - used, "%s\n",
 						 sd_target_is_reordered(target) ? ", reorder" : "");
 		}
+		for (size_t i = 0; i < rename.nnotes; i++)
+			used += (size_t)snprintf(text + used, size - used, "note: %s\n", rename.notes[i]);
 		sd_plan_free(&plan);
 	}
 	sd_map_free(map);

@@ -105,6 +105,35 @@ Test(map_parse, holes)
 	taken("stage s\n a.{x} -> b\n a <- b.{x}\n {x=a|b|}c <-> {x}d\nstage t\n {x*}.e <-> {x}.f\n");
 }
 
+Test(map_parse, numbers)
+{
+	refused("stage s\n a.{L-N} <-> b.{L}\n", "t.map:3: \"N\" is neither a number nor a size");
+	refused("stage s\n a.{L-} <-> b.{L}\n", "t.map:3: \"\" is neither a number nor a size");
+	refused("stage s\n a.{l-1} <-> b.{l}\n", "t.map:3: hole {l} is no number");
+	refused("stage s\n a.{xy-1} <-> b\n", "t.map:3: \"{xy-1}\" is no hole: a hole is {x}, {x*} or {x=a|b}");
+	refused("stage s\n a.{L}.{L-1} -> b\n", "t.map:3: holes {L} and {L-1} stand in one pattern");
+	refused("stage s\n a.{L-1} <-> b\n",
+		"t.map:3: hole {L-1} is written on the left, and the right does not have it");
+	refused("stage s\n a.{L} <-> b except c.{L-1}\n", "t.map:3: {L-1} can only stand in a rule");
+	refused("label x a.{L+2}\n", "t.map:2: {L+2} can only stand in a rule");
+	refused("set P \"\" if any hf a.{L+2} else \"\"\n", "t.map:2: {L+2} can only stand in a rule");
+	refused("stage s\n a.{L} -> b.{L} if L>2\n", "t.map:3: \"L>2\": a bound is L>=N or L<N");
+	refused("stage s\n a.{L} -> b.{L} if L<=2\n", "t.map:3: \"L<=2\": a bound is L>=N or L<N");
+	refused("stage s\n a.{L} -> b.{L} if L<N\n", "t.map:3: \"N\" is neither a number nor a size");
+	refused("stage s\n a.{L} -> b.{L} if M<2\n", "t.map:3: \"M<2\": the rule has no number {M}");
+	refused("stage s\n a.{x} -> b.{x} if x<2\n", "t.map:3: \"x<2\": the rule has no number {x}");
+	refused("stage s\n a.{L} -> b.{L} unless L<2\n", "t.map:3: a bound stands behind \"if\"");
+	refused("stage s\n a.{E} [x] <-> b [E x] if E<2\n", "t.map:3: hole {E} of the bound is not in the key");
+	refused("stage s\n a -> b note\n", "t.map:3: what is to be said, in \"\", is missing");
+	refused("size N layers or what\n", "t.map:2: behind \"or\" comes \"none\"");
+	refused("size N layers of pt a [N]\n", "t.map:2: \"pt\" is none of the layouts hf and nemo");
+	refused("size N layers of hf a [x]\n", "t.map:2: behind the key stand its axes, N among them");
+	refused("size N layers of hf a\n", "t.map:2: behind the key stand its axes, N among them");
+	refused("size N layers of hf a [N|]\n", "t.map:2: [N|]: bars and blocks stand in rules");
+	taken("size N layers config a b or none in s\nsize M more of hf {L}.a [M x] config c\n"
+	      "stage s\n a.{L-N} <-> b.{L} if L<9 note \"x\"\n c.{L} -> drop if L>=N\n");
+}
+
 Test(map_parse, axes)
 {
 	refused("stage s\n a [x] <-> b\n", "t.map:3: one side has an axis list, the other has none");

@@ -112,6 +112,63 @@ Test(map_names, under_and_use)
 	       "m.3.b F32 < m.3.a\nd F32 < c\n");
 }
 
+Test(map_names, numbers_are_counted_with)
+{
+	static const char map[] = "size N layers config num_layers\nstage s\n"
+				  " m.{L}.{x*} <-> mtp.{L-N}.{x*}\n m.{L}.{x*} <-> t.{L}.{x*} if L<N\n";
+
+	expect((struct try){map, .in = "m.3.w F32\nm.2.a.b F32\nm.10.w F32\nm.x.w F32\n",
+			    .to = "nemo",
+			    .defines = {{"layers", "3"}}},
+	       "mtp.0.w F32 < m.3.w\nt.2.a.b F32 < m.2.a.b\nmtp.7.w F32 < m.10.w\nm.x.w F32 < m.x.w\n");
+	expect((struct try){map, .in = "mtp.0.w F32\nt.2.a.b F32\n", .to = "hf", .config = "{\"num_layers\": 3}"},
+	       "m.3.w F32 < mtp.0.w\nm.2.a.b F32 < t.2.a.b\n");
+	expect((struct try){map, .in = "t.3.w F32\n", .to = "hf", .defines = {{"layers", "3"}}},
+	       "t.3.w F32 < t.3.w\n");
+	expect_error((struct try){map, .in = "m.0.w F32\n", .to = "nemo"}, SD_INPUT,
+		     "m.0.w: its rule counts with N, which nothing tells: say -D layers (t.map:4)");
+	expect((struct try){map, .in = "other F32\n", .to = "nemo"}, "other F32 < other\n");
+	expect((struct try){map, .in = "m.18446744073709551616.w F32\nm.007.w F32\n",
+			    .to = "nemo",
+			    .defines = {{"layers", "3"}}},
+	       "m.18446744073709551616.w F32 < m.18446744073709551616.w\nmtp.4.w F32 < m.007.w\n");
+	expect((struct try){map, .in = "mtp.18446744073709551615.w F32\n", .to = "hf", .defines = {{"layers", "3"}}},
+	       "mtp.18446744073709551615.w F32 < mtp.18446744073709551615.w\n");
+	expect_error((struct try){map, .in = "m.7.w F32\nm.07.w F32\n", .to = "nemo", .defines = {{"layers", "3"}}},
+		     SD_INPUT, "both m.7.w and m.07.w become mtp.4.w (t.map:4, t.map:4)");
+}
+
+Test(map_names, numbers_that_are_said)
+{
+	static const char map[] = "stage s\n a.{L+1}.{E} [x] <-> b.{L} [E x]\n c.{L} -> drop if L>=2 if L<4\n";
+
+	expect((struct try){map, .in = "a.1.0 F32 2\na.1.1 F32 2\na.0.0 F32 2\n", .to = "nemo"},
+	       "b.0 F32 2 2 < a.1.0\nb.0 F32 2 2 < a.1.1\na.0.0 F32 2 < a.0.0\n");
+	expect((struct try){map, .in = "b.0 F32 2 2\n", .to = "hf"}, "a.1.0 F32 2 < b.0\na.1.1 F32 2 < b.0\n");
+	expect((struct try){map, .in = "c.1 F32\nc.2 F32\nc.3 F32\nc.4 F32\n", .to = "nemo"},
+	       "c.1 F32 < c.1\nc.4 F32 < c.4\n");
+}
+
+Test(map_names, a_size_that_may_be_unknown)
+{
+	static const char map[] = "size N layers or none\nstage s\n m.{L}.{x*} -> drop if L>=N\n m.{x*} <-> t.{x*}\n";
+
+	expect((struct try){map, .in = "m.0.w F32\nm.5.w F32\n", .to = "nemo"},
+	       "t.0.w F32 < m.0.w\nt.5.w F32 < m.5.w\n");
+	expect((struct try){map, .in = "m.0.w F32\nm.5.w F32\n", .to = "nemo", .defines = {{"layers", "1"}}},
+	       "t.0.w F32 < m.0.w\n");
+}
+
+Test(map_names, notes_are_made_once_for_each_rule)
+{
+	static const char map[] = "stage s\n a.{x} <-> b.{x} note \"it is odd\"\n c -> drop note \"not needed\"\n";
+
+	expect((struct try){map, .in = "a.1 F32\na.2 F32\nc F32\na.3 F32\n", .to = "nemo"},
+	       "b.1 F32 < a.1\nb.2 F32 < a.2\nb.3 F32 < a.3\n"
+	       "note: a.1 and 2 more: it is odd (t.map:3)\nnote: c: not needed (t.map:4)\n");
+	expect((struct try){map, .in = "d F32\n", .to = "nemo"}, "d F32 < d\n");
+}
+
 Test(map_options, defines_choose_rules_and_texts)
 {
 	static const char map[] =
@@ -338,6 +395,52 @@ Test(map_axes, unequal_slots_need_a_size)
 		     "q: the shapes do not tell a; say -D rows (t.map:4)");
 	expect_error((struct try){map, .in = "qkv F32 6 2\n", .to = "hf", .defines = {{"rows", "5"}}}, SD_INPUT,
 		     "qkv: shape [6, 2] does not fit [a|| x] (t.map:4)");
+}
+
+/* The rows of q are the columns of the output projection, layer by layer. */
+Test(map_axes, another_tensor_tells_a_size)
+{
+	static const char map[] =
+		"size a rows of hf {L}.o [x a] config rows\nstage first\n m.{L}.o <-> {L}.o\nstage s\n"
+		" {L}.q [a x] <-> {L}.qkv [a|| x]\n {L}.k [b x] <-> {L}.qkv [|b| x]\n"
+		" {L}.v [b x] <-> {L}.qkv [||b x]\n";
+	static const char left[] =
+		"size a rows of hf {L}.o [x a] config rows\nstage s\n {L}.qkv [a|| x] <-> {L}.q [a x]\n"
+		" {L}.qkv [|b| x] <-> {L}.k [b x]\n {L}.qkv [||b x] <-> {L}.v [b x]\n {L}.o <-> {L}.p\n";
+
+	expect((struct try){left, .in = "0.qkv F32 6 2\n0.o F32 2 4\n1.qkv F32 8 2\n1.o F32 2 2\n", .to = "nemo"},
+	       "0.q F32 4 2 < 0.qkv\n0.k F32 1 2 < 0.qkv\n0.v F32 1 2 < 0.qkv\n0.p F32 2 4 < 0.o\n"
+	       "1.q F32 2 2 < 1.qkv\n1.k F32 3 2 < 1.qkv\n1.v F32 3 2 < 1.qkv\n1.p F32 2 2 < 1.o\n");
+	expect((struct try){left, .in = "0.qkv F32 6 2\n", .to = "nemo", .defines = {{"rows", "2"}}},
+	       "0.q F32 2 2 < 0.qkv\n0.k F32 2 2 < 0.qkv\n0.v F32 2 2 < 0.qkv\n");
+	expect((struct try){left, .in = "0.qkv F32 6 2\n", .to = "nemo", .config = "{\"rows\": 4}"},
+	       "0.q F32 4 2 < 0.qkv\n0.k F32 1 2 < 0.qkv\n0.v F32 1 2 < 0.qkv\n");
+	expect_error((struct try){left, .in = "0.qkv F32 6 2\n1.o F32 2 4\n", .to = "nemo"}, SD_INPUT,
+		     "0.q: the shapes do not tell a; say -D rows (t.map:4)");
+	expect_error((struct try){left, .in = "0.qkv F32 6 2\n0.o F32 2 7\n", .to = "nemo"}, SD_INPUT,
+		     "0.qkv: shape [6, 2] does not fit [a|| x] (t.map:4)");
+	expect((struct try){left, .in = "0.q F32 4 2\n0.v F32 1 2\n0.k F32 1 2\n", .to = "hf"},
+	       "0.qkv F32 6 2 < 0.q\n0.qkv F32 6 2 < 0.v\n0.qkv F32 6 2 < 0.k\n");
+	/* In a later stage the key has the name that it has there; this way it is the left side that is told. */
+	expect_error((struct try){map, .in = "0.qkv F32 6 2\n0.o F32 2 4\n", .to = "hf"}, SD_INPUT,
+		     "0.q: the shapes do not tell a; say -D rows (t.map:6)");
+}
+
+/* A list with a size that is known is a condition: what does not fit goes on. */
+Test(map_axes, known_sizes_choose_rules)
+{
+	static const char map[] = "size H hidden of hf {L}.r [n H]\nstage s\n"
+				  " {L}.w [n H U] <-> {L}.v [n H U]\n {L}.w [n U H] -> {L}.v [n U H] note \"turned\"\n"
+				  " {L}.w <-> {L}.v\n";
+
+	expect((struct try){map, .in = "0.r F32 2 3\n0.w F32 2 3 8\n", .to = "nemo"},
+	       "0.r F32 2 3 < 0.r\n0.v F32 2 3 8 < 0.w\n");
+	expect((struct try){map, .in = "0.r F32 2 3\n0.w F32 2 8 3\n", .to = "nemo"},
+	       "0.r F32 2 3 < 0.r\n0.v F32 2 8 3 < 0.w\nnote: 0.w: turned (t.map:5)\n");
+	expect((struct try){map, .in = "0.r F32 2 3\n0.w F32 2 3 3\n1.w F32 2 8 3\n2.r F32 2 5\n2.w F32 2 8 3\n",
+			    .to = "nemo"},
+	       "0.r F32 2 3 < 0.r\n0.v F32 2 3 3 < 0.w\n1.v F32 2 8 3 < 1.w\n2.r F32 2 5 < 2.r\n"
+	       "2.v F32 2 8 3 < 2.w\n");
 }
 
 Test(map_axes, products_need_one_factor)
