@@ -9,6 +9,8 @@ dist_map_DATA = \
 	%D%/glm4_moe_lite.map \
 	%D%/glm_moe_dsa.map \
 	%D%/hunyuan_image3.map \
+	%D%/hy_mt2.map \
+	%D%/hy_v3.map \
 	%D%/kimi_k2.map \
 	%D%/kimi_linear.map \
 	%D%/laguna.map \
@@ -17,6 +19,7 @@ dist_map_DATA = \
 	%D%/lora.map \
 	%D%/minimax_m2.map \
 	%D%/moe.map \
+	%D%/nemotron_v3.map \
 	%D%/qwen2_5_omni.map \
 	%D%/qwen3_5.map \
 	%D%/qwen3_5_moe.map \
@@ -24,4 +27,5 @@ dist_map_DATA = \
 	%D%/qwen3_next.map \
 	%D%/qwen3_omni_moe.map \
 	%D%/qwen3_vl_moe.map \
-	%D%/step3p5.map
+	%D%/step3p5.map \
+	%D%/step3p7.map
