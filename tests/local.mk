@@ -42,6 +42,7 @@ test_scripts = \
 	%D%/run-cases \
 	%D%/golden-ways \
 	%D%/there-and-back \
+	%D%/any-order \
 	%D%/compose \
 	%D%/reference \
 	%D%/reference-fp8 \

@@ -206,9 +206,18 @@ static enum sd_result each_map(enum sd_result (*take)(void *user, struct sd_map 
 	return result;
 }
 
+/* Where a side file says which model this is, the surest first: kin share an architecture and differ in their type. */
+static const struct {
+	const char *file, *field;
+} names_of_model[] = {
+	{"config.json", "model_type"},
+	{"config.json", "architectures"},
+	{"adapter_config.json", "auto_mapping.base_model_class"},
+};
+
 struct finding {
 	const struct sd_manifest *in;
-	const struct sd_side_file *config;
+	const char *file, *field; /* what by_config looks at */
 	struct sd_map *found;
 	struct sd_arena arena;
 	const char *names; /* of all that fit, with commas */
@@ -245,8 +254,7 @@ static enum sd_result by_config(void *user, struct sd_map **map, struct sd_error
 
 	f->asked = *map;
 	f->is_for = false;
-	sd_config_find(f->config, "model_type", take_model, f);
-	sd_config_find(f->config, "architectures", take_model, f);
+	sd_config_find(sd_manifest_side(f->in, f->file), f->field, take_model, f);
 	return f->is_for ? keep(f, map, err) : SD_OK;
 }
 
@@ -263,10 +271,16 @@ static enum sd_result by_keys(void *user, struct sd_map **map, struct sd_error *
 
 enum sd_result sd_maps_find(const struct sd_manifest *in, struct sd_map **map, struct sd_error *err)
 {
-	struct finding f = {.in = in, .config = sd_manifest_side(in, "config.json")};
-	enum sd_result result = f.config ? each_map(by_config, &f, err) : SD_OK;
-	const char *how = "config.json";
+	struct finding f = {.in = in};
+	enum sd_result result = SD_OK;
+	const char *how = NULL;
 
+	for (size_t i = 0; i < sizeof(names_of_model) / sizeof(*names_of_model) && result == SD_OK && !f.found; i++) {
+		how = f.file = names_of_model[i].file;
+		f.field = names_of_model[i].field;
+		if (sd_manifest_side(in, f.file))
+			result = each_map(by_config, &f, err);
+	}
 	if (result == SD_OK && !f.found) {
 		how = "the keys";
 		result = each_map(by_keys, &f, err);

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 static const char *program = "sd";
@@ -31,9 +32,22 @@ static void say(const char *who, const char *text)
 	fprintf(stderr, "%s: %s\n", who, sd_text_escape(text, line, sizeof(line)));
 }
 
+/*
+ * A signal to a whole pipeline may reach the program before this one first: what then looks like a truncated stream is no
+ * failure to tell, if this program gets the signal a moment later.
+ */
+static void wait_for_signal(void)
+{
+	const struct timespec moment = {.tv_nsec = 30 * 1000 * 1000};
+
+	(void)nanosleep(&moment, NULL);
+}
+
 int sd_finish(enum sd_result result, const struct sd_error *err)
 {
-	if (result != SD_OK && !err->said)
+	if (result == SD_INPUT && !err->said)
+		wait_for_signal();
+	if (result != SD_OK && !err->said && !sd_signals_came())
 		say(err->tool[0] ? err->tool : program, err->text);
 	if (fflush(stdout) != 0 || (close(STDOUT_FILENO) != 0 && errno != EBADF)) {
 		int error = errno;

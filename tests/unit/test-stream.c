@@ -359,6 +359,27 @@ Test(join, a_tensor_in_both)
 	cr_expect(strstr(err.text, "left") && strstr(err.text, "right") && strstr(err.text, "scale"), "%s", err.text);
 }
 
+Test(join, parts_are_the_whole)
+{
+	struct sd_source *parts[2] = {full_source(), full_source()}, *joined;
+	static const char *const names[] = {"left", "right"};
+	struct sd_error err;
+
+	/* Each has what the other has left out; neither has the last one. */
+	for (int i = 0; i < 5; i++)
+		parts[i % 2]->manifest->records[i].state = SD_ELSEWHERE;
+	parts[1]->manifest->records[4].state = SD_ELSEWHERE;
+	cr_assert(sd_join(parts, names, 2, &joined, NULL, &err) == SD_OK, "%s", err.text);
+	cr_expect(joined->manifest->nrecords == 10 && joined->manifest->ntargets == 5);
+	for (int i = 0; i < 5; i++) {
+		const struct sd_target *t = &joined->manifest->targets[i];
+
+		cr_expect((joined->manifest->records[t->record].state == SD_HERE) == (strcmp(t->name, "large") != 0), "%s",
+			  t->name);
+	}
+	cr_expect(drain(write_stream(joined), &err) == SD_OK, "%s", err.text);
+}
+
 Test(plan, keeps_only_what_is_needed)
 {
 	struct sd_source *source = full_source();
