@@ -15,6 +15,7 @@ unit_tests = \
 	%D%/unit/test-cuda-index \
 	%D%/unit/test-device \
 	%D%/unit/test-formats \
+	%D%/unit/test-hostile \
 	%D%/unit/test-json \
 	%D%/unit/test-map-edit \
 	%D%/unit/test-map-parse \
@@ -41,6 +42,7 @@ test_scripts = \
 	%D%/run-cases \
 	%D%/golden-ways \
 	%D%/there-and-back \
+	%D%/any-order \
 	%D%/compose \
 	%D%/reference \
 	%D%/reference-fp8 \

@@ -9,7 +9,7 @@ static enum sd_result fill(struct sd_error *err, enum sd_result result, const ch
 {
 	if (err) {
 		err->result = result;
-		err->said = false;
+		err->said = err->lost = false;
 		err->tool[0] = '\0';
 		vsnprintf(err->text, sizeof(err->text), format, args);
 	}
@@ -60,4 +60,10 @@ enum sd_result sd_error_at(struct sd_error *err, const char *format, ...)
 	memcpy(err->text, text, sizeof(err->text));
 	err->text[sizeof(err->text) - 1] = '\0';
 	return err->result;
+}
+
+void sd_error_about(struct sd_error *err, const char *what)
+{
+	if (err && !err->tool[0] && !strstr(err->text, what))
+		sd_error_at(err, "%s", what);
 }

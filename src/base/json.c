@@ -129,11 +129,12 @@ static const char *lone_surrogate(const char *json, size_t length)
 	return NULL;
 }
 
-static enum sd_result fail_yajl(yajl_handle handle, const char *json, size_t length, struct sd_error *err)
+static enum sd_result fail_yajl(yajl_handle handle, const char *json, size_t length, bool early, struct sd_error *err)
 {
 	unsigned char *text = yajl_get_error(handle, 0, (const unsigned char *)json, length);
 	const char *line = text ? (const char *)text : "no memory";
-	size_t at = yajl_get_bytes_consumed(handle);
+	/* yajl counts bytes only where it parses them, not when it misses some at the end. */
+	size_t at = early ? length : yajl_get_bytes_consumed(handle);
 
 	sd_fail(err, SD_INPUT, "bad JSON at byte %zu: %.*s", at < length ? at : length, (int)strcspn(line, "\n"), line);
 	if (text)
@@ -147,6 +148,7 @@ enum sd_result sd_json_parse(const char *json, size_t length, sd_json_take take,
 	const char *lone = lone_surrogate(json, length);
 	yajl_handle handle;
 	yajl_status status;
+	bool early;
 
 	/* yajl takes overlong forms and encoded surrogates. */
 	if (!sd_text_is_utf8(json, length))
@@ -157,10 +159,11 @@ enum sd_result sd_json_parse(const char *json, size_t length, sd_json_take take,
 	if (!handle)
 		return sd_fail_memory(err);
 	status = yajl_parse(handle, (const unsigned char *)json, length);
-	if (status == yajl_status_ok)
+	early = status == yajl_status_ok;
+	if (early)
 		status = yajl_complete_parse(handle);
 	if (status == yajl_status_error)
-		parse.result = fail_yajl(handle, json, length, err);
+		parse.result = fail_yajl(handle, json, length, early, err);
 	yajl_free(handle);
 	return parse.result;
 }

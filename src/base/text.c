@@ -92,6 +92,22 @@ bool sd_text_is_utf8(const char *text, size_t length)
 	return true;
 }
 
+void sd_text_mend(char *text)
+{
+	size_t left = strlen(text);
+
+	while (left) {
+		size_t n = sequence((const unsigned char *)text, left);
+
+		if (!n) {
+			*text = '?';
+			n = 1;
+		}
+		text += n;
+		left -= n;
+	}
+}
+
 /* Marks that change the order of what is shown: U+061C, U+200E/F, U+202A-E, U+2066-9, and the C1 controls. */
 static bool harmful(const unsigned char *p, size_t n)
 {

@@ -13,6 +13,9 @@ int sd_text_natural(const char *a, const char *b);
 /* Whether length bytes are well-formed UTF-8 (RFC 3629) without NUL. */
 bool sd_text_is_utf8(const char *text, size_t length);
 
+/* Puts a ? in the place of every byte that makes a text ill-formed: names of files and cut texts may have such. */
+void sd_text_mend(char *text);
+
 /*
  * Copies text into out (size bytes, always terminated), cut where it does not fit, with what would harm a terminal or a
  * TSV escaped: \t \n \\ as such, other control characters and bidirectional marks as \xHH bytes. Returns out.

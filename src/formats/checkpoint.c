@@ -159,6 +159,10 @@ static enum sd_result add_side(struct sd_manifest *m, const char *dir, const cha
 		result = read_whole(path, SD_SIDE_FILE_MAX, &data, &file.size, err);
 	if (result != SD_OK || !data)
 		return result;
+	if (m->nside == SD_SIDE_FILES_MAX) {
+		free(data);
+		return sd_fail(err, SD_INPUT, "%s: more than %d side files", dir, SD_SIDE_FILES_MAX);
+	}
 	file.data = sd_arena_copy(&m->arena, data, file.size);
 	file.name = sd_arena_text(&m->arena, name, strlen(name));
 	free(data);
@@ -181,6 +185,8 @@ static enum sd_result add_weights(struct sd_source *source, const char *dir, con
 	if (result != SD_OK)
 		return result;
 	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	if (fd < 0 && errno == ENOENT)
+		return sd_fail(err, SD_INPUT, "%s is not there, but the index names it", path);
 	if (fd < 0)
 		return sd_fail_errno(err, errno, "%s", path);
 	if (fstat(fd, &st) != 0)

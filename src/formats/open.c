@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Opens anything that holds a checkpoint. */
 #include "formats/open.h"
+#include "base/signals.h"
 #include "formats/checkpoint.h"
 #include "formats/files.h"
 #include "formats/safetensors.h"
@@ -121,7 +122,11 @@ enum sd_result sd_open(const char *path, struct sd_source **source, struct sd_er
 			return sd_fail_errno(err, errno, "standard input");
 		return sd_open_fd(fd, "standard input", source, err);
 	}
-	fd = open(path, O_RDONLY | O_CLOEXEC);
+	do
+		fd = open(path, O_RDONLY | O_CLOEXEC); /* a FIFO waits for its writer */
+	while (fd < 0 && errno == EINTR && sd_signals_check(err) == SD_OK);
+	if (fd < 0 && errno == EINTR)
+		return SD_IO;
 	if (fd < 0 || fstat(fd, &st) != 0) {
 		int error = errno;
 

@@ -172,7 +172,7 @@ static bool set_cursor(const struct pack *p, uint32_t target, struct cursor *c)
 	*c = (struct cursor){.to = place->offset, .file = place->file, .run = r->bytes, .left = r->bytes};
 	if (!t->move)
 		return r->bytes > 0;
-	normal = *t->move;
+	normal = sd_move_load(t->move);
 	sd_move_normalise(&normal);
 	c->from = normal.from * size;
 	c->to += normal.to * size;

@@ -11,7 +11,6 @@
 #include <string.h>
 
 /* Entries of __metadata__: files have one or two, and they are looked up one by one. */
-#define METADATA_MAX 4096
 
 enum field {
 	NO_FIELD,
@@ -98,8 +97,8 @@ static enum sd_result take_metadata(struct reader *r, const struct sd_json_token
 			       r->metadata_key ? r->metadata_key : "");
 	if (take_text(r, token, &entry.value, err) != SD_OK)
 		return err->result;
-	if (st->nmetadata == METADATA_MAX)
-		return sd_fail(err, SD_INPUT, "__metadata__ has more than %d entries", METADATA_MAX);
+	if (st->nmetadata == SD_METADATA_MAX)
+		return sd_fail(err, SD_INPUT, "__metadata__ has more than %d entries", SD_METADATA_MAX);
 	if (!sd_array_grow(&st->metadata, st->nmetadata, &st->metadata_room, sizeof(*st->metadata)))
 		return sd_fail_memory(err);
 	st->metadata[st->nmetadata++] = entry;

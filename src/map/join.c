@@ -305,7 +305,7 @@ static enum sd_result member_move(const struct join *j, const struct member *m, 
 	if (!sd_dtype_size(t->dtype))
 		return sd_fail(p->err, SD_INPUT, "%s: %s elements are smaller than a byte and cannot be moved (%s:%u)",
 			       t->name, sd_dtype_name(t->dtype), rule->file, rule->line);
-	*move = sd_arena_copy(&p->out->arena, &made_move, sizeof(made_move));
+	*move = sd_arena_copy(&p->out->arena, &made_move, sd_move_size(&made_move));
 	return *move ? SD_OK : sd_fail_memory(p->err);
 }
 
@@ -326,7 +326,7 @@ static enum sd_result move_piece(struct planner *p, const struct piece *piece, c
 	if (result == SD_INPUT)
 		sd_error_at(p->err, "%s", made->name);
 	for (size_t i = 0; i < moves.count && result == SD_OK; i++) {
-		moved.move = sd_arena_copy(&p->out->arena, &moves.at[i], sizeof(moves.at[i]));
+		moved.move = sd_arena_copy(&p->out->arena, &moves.at[i], sd_move_size(&moves.at[i]));
 		result = moved.move ? sd_planner_add_piece(p, made, &moved) : sd_fail_memory(p->err);
 	}
 	free(moves.at);

@@ -14,6 +14,7 @@
 #define STATES_MAX 4096 /* real maps need a few hundred */
 #define SLOTS (4 * STATES_MAX)
 #define COMBINATIONS_MAX 64
+#define NO_RANK (SD_RANK_MAX + 1)
 
 enum node_kind { SPLIT, BYTE, DIGIT, NO_DOT, ANY_BYTE, ACCEPT };
 
@@ -257,11 +258,19 @@ static bool tells_shapes(const struct sd_map *map, const struct axes *axes)
 	return false;
 }
 
-/* Whether a rule may pass a key on that its pattern matches, so that others have to be able to take it. */
+/* Whether a rule may pass a key on that its pattern and its rank match, so that others have to be able to take it. */
 static bool may_decline(const struct sd_map *map, const struct rule *rule, int side)
 {
 	return rule->nexcepts || rule->nconditions || rule->counts || rule->side[side].dtype ||
 	       rule->side[side].scale || tells_shapes(map, &rule->side[side].axes);
+}
+
+/* A list is a condition: the rule is for tensors of one rank. NO_RANK: for tensors of ranks that no list has. */
+static bool is_for_rank(const struct rule *rule, int side, uint32_t rank)
+{
+	const struct axes *axes = &rule->side[side].axes;
+
+	return !axes->text || axes->n == rank;
 }
 
 static bool is_same_outcome(const struct rule *a, const struct rule *b, int side)
@@ -269,15 +278,16 @@ static bool is_same_outcome(const struct rule *a, const struct rule *b, int side
 	return a->outcome[side] == b->outcome[side] && a->outcome[side] != MOVE;
 }
 
-/* The rules of the stage that read this side with these values of the options. */
-static uint32_t choose(const struct sd_map *map, const struct stage *stage, int side, const uint32_t *values,
-		       const struct rule **rules)
+/* The rules of the stage that read tensors of this rank on this side with these values of the options. */
+static uint32_t choose(const struct sd_map *map, const struct stage *stage, int side, uint32_t rank,
+		       const uint32_t *values, const struct rule **rules)
 {
 	uint32_t n = 0;
 
 	for (uint32_t i = 0; i < stage->nrules && n < RULES_MAX; i++) {
 		const struct rule *rule = &stage->rules[i];
-		bool wanted = rule->outcome[side] != NOT_READ && rule->first_part[side] && !may_decline(map, rule, side);
+		bool wanted = rule->outcome[side] != NOT_READ && rule->first_part[side] &&
+			      is_for_rank(rule, side, rank) && !may_decline(map, rule, side);
 
 		for (uint32_t g = 0; g < rule->nguards; g++)
 			wanted = wanted && values[rule->guards[g].option] == rule->guards[g].value;
@@ -315,13 +325,13 @@ static void compare(const struct automaton *a, uint32_t n, struct pair *pairs, u
 	}
 }
 
-static enum sd_result judge(const struct automaton *a, const struct rule **rules, uint32_t n, int side,
+static enum sd_result judge(const struct automaton *a, const struct rule **rules, uint32_t n, int side, uint32_t rank,
 			    const struct pair *pairs, const uint32_t *first, struct sd_error *err)
 {
 	char key[256];
 
 	for (uint32_t j = 1; j < n; j++) {
-		if (first[j] == NONE)
+		if (first[j] == NONE && (rank == NO_RANK || rules[j]->side[side].axes.text))
 			return sd_map_fail(err, rules[j]->file, rules[j]->line,
 					   "no key gets here: rules above take all that %s matches",
 					   rules[j]->side[side].key.text);
@@ -339,7 +349,7 @@ static enum sd_result judge(const struct automaton *a, const struct rule **rules
 }
 
 static enum sd_result check_rules(const struct sd_map *map, const struct rule **rules, uint32_t n, int side,
-				  struct sd_error *err)
+				  uint32_t rank, struct sd_error *err)
 {
 	struct automaton a = {0};
 	struct pair *pairs = malloc((size_t)n * n * sizeof(*pairs));
@@ -364,7 +374,7 @@ static enum sd_result check_rules(const struct sd_map *map, const struct rule **
 			pairs[i] = (struct pair){NONE, false};
 		if (explore(&a, start)) {
 			compare(&a, n, pairs, first);
-			result = judge(&a, rules, n, side, pairs, first, err);
+			result = judge(&a, rules, n, side, rank, pairs, first, err);
 		}
 	}
 	free(pairs);
@@ -386,10 +396,32 @@ static bool next_values(const struct sd_map *map, const bool *guarded, uint32_t 
 	return false;
 }
 
+static bool has_rank(const struct stage *stage, int side, uint32_t rank)
+{
+	bool found = rank == NO_RANK;
+
+	for (uint32_t i = 0; i < stage->nrules; i++)
+		found |= stage->rules[i].side[side].axes.text && stage->rules[i].side[side].axes.n == rank;
+	return found;
+}
+
+static enum sd_result check_side(const struct sd_map *map, const struct stage *stage, int side, const uint32_t *values,
+				 struct sd_error *err)
+{
+	const struct rule *rules[RULES_MAX];
+
+	for (uint32_t rank = 0; rank <= NO_RANK; rank++) {
+		uint32_t n = has_rank(stage, side, rank) ? choose(map, stage, side, rank, values, rules) : 0;
+
+		if (n > 1 && check_rules(map, rules, n, side, rank, err) != SD_OK)
+			return err->result;
+	}
+	return SD_OK;
+}
+
 static enum sd_result check_stage(const struct sd_map *map, const struct stage *stage, bool *guarded, uint32_t *values,
 				  struct sd_error *err)
 {
-	const struct rule *rules[RULES_MAX];
 	uint32_t combinations = 0;
 
 	memset(guarded, 0, map->noptions * sizeof(*guarded));
@@ -398,12 +430,9 @@ static enum sd_result check_stage(const struct sd_map *map, const struct stage *
 		for (uint32_t g = 0; g < stage->rules[i].nguards; g++)
 			guarded[stage->rules[i].guards[g].option] = true;
 	do {
-		for (int side = LEFT; side <= RIGHT; side++) {
-			uint32_t n = choose(map, stage, side, values, rules);
-
-			if (n > 1 && check_rules(map, rules, n, side, err) != SD_OK)
+		for (int side = LEFT; side <= RIGHT; side++)
+			if (check_side(map, stage, side, values, err) != SD_OK)
 				return err->result;
-		}
 	} while (++combinations < COMBINATIONS_MAX && next_values(map, guarded, values));
 	return SD_OK;
 }

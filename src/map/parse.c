@@ -320,6 +320,7 @@ static enum sd_result parse_use(struct parser *p)
 	struct parser *used;
 	struct guard *guards;
 	const char *name = NULL, *text = NULL;
+	struct token wanted[TOKENS_MAX];
 	bool found[TOKENS_MAX] = {false};
 	enum sd_result result;
 
@@ -341,14 +342,10 @@ static enum sd_result parse_use(struct parser *p)
 				.found = found,
 				.depth = p->depth + 1,
 				.err = p->err,
-				.wanted = &p->tokens[p->at]};
-	while (*sd_token_peek(p) && *sd_token_peek(p) != '@' && strcmp(sd_token_peek(p), "under") != 0) {
+				.wanted = wanted};
+	for (; *sd_token_peek(p) && *sd_token_peek(p) != '@' && strcmp(sd_token_peek(p), "under") != 0; p->at++)
 		if (!p->user || is_wanted(p, sd_token_peek(p)))
-			used->nwanted++;
-		else
-			break;
-		p->at++;
-	}
+			wanted[used->nwanted++] = p->tokens[p->at];
 	result = sd_parse_guards(p, &guards, &used->nguards);
 	used->guards = guards;
 	if (result == SD_OK && sd_token_accept(p, "under")) {
@@ -368,6 +365,11 @@ static enum sd_result parse_use(struct parser *p)
 	if (result == SD_OK && used->nwanted) {
 		result = p->library ? p->library->read(p->library, name, &text, &used->file, p->err)
 				    : sd_parse_fail(p, "map %s cannot be found from here", name);
+		if (result != SD_OK && p->library) {
+			struct sd_error why = *p->err;
+
+			result = sd_parse_fail(p, "%s", why.text);
+		}
 		if (result == SD_OK)
 			result = read_file(used, text);
 		for (uint32_t i = 0; result == SD_OK && i < used->nwanted; i++)

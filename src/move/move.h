@@ -10,7 +10,9 @@
 
 #include "base/error.h"
 
+#include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #define SD_MOVE_RANK 16
 
@@ -23,6 +25,23 @@ struct sd_move {
 	uint32_t rank;
 	struct sd_dim dim[SD_MOVE_RANK];
 };
+
+/*
+ * A move that is kept in memory may have only the dimensions that it uses: sd_move_size bytes. So a move behind a pointer is
+ * never copied as a struct, but read with sd_move_load.
+ */
+static inline size_t sd_move_size(const struct sd_move *move)
+{
+	return offsetof(struct sd_move, dim) + move->rank * sizeof(move->dim[0]);
+}
+
+static inline struct sd_move sd_move_load(const struct sd_move *kept)
+{
+	struct sd_move move = {0};
+
+	memcpy(&move, kept, sd_move_size(kept));
+	return move;
+}
 
 /*
  * The move of these dimensions, however many, in normal form; dim is used up. False where more than SD_MOVE_RANK are left.

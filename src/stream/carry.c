@@ -214,14 +214,9 @@ static bool grow(struct sd_move *joint, const struct sd_move *other)
 }
 
 /* Bytes to make a joint box: all of it, and the largest record that goes in. */
-static bool joint_room(const struct sd_carry *c, size_t first, size_t end, const struct sd_move *joint, uint8_t dtype,
+static bool joint_room(const struct sd_carry *c, uint64_t largest, const struct sd_move *joint, uint8_t dtype,
 		       uint64_t *room)
 {
-	uint64_t largest = 0;
-
-	for (size_t i = first; i < end; i++)
-		if (c->in->records[i].bytes > largest)
-			largest = c->in->records[i].bytes;
 	return sd_dtype_bytes(dtype, sd_move_count(joint), room) && sd_add(*room, largest, room) &&
 	       sd_add(*room, SD_BUFFER_ALIGN * 3, room) && *room <= c->memory - c->held;
 }
@@ -233,6 +228,7 @@ static enum sd_result join(struct planner *p, size_t first, const struct sd_piec
 	struct sd_carry *c = p->carry;
 	const struct sd_cut *begin = joinable(pieces);
 	const struct sd_target *targets = c->in->targets;
+	uint64_t largest = c->in->records[first].bytes;
 
 	*end = first + 1;
 	if (!begin)
@@ -245,12 +241,14 @@ static enum sd_result join(struct planner *p, size_t first, const struct sd_piec
 		uint64_t room;
 		bool fits;
 
+		if (c->in->records[*end].bytes > largest)
+			largest = c->in->records[*end].bytes;
 		if (sd_carry_cut(c, (uint32_t)*end, &more, p->err) != SD_OK)
 			return p->err->result;
 		next = joinable(&more);
 		fits = next && same_kind(c, &targets[begin->target], &targets[next->target]) &&
 		       grow(&larger, &next->move) &&
-		       joint_room(c, first, *end + 1, &larger, targets[begin->target].dtype, &room);
+		       joint_room(c, largest, &larger, targets[begin->target].dtype, &room);
 		sd_pieces_free(&more);
 		if (!fits)
 			break;
@@ -266,7 +264,7 @@ static enum sd_result carry_out_joined(struct planner *p, size_t first, size_t e
 				       const struct sd_move *joint)
 {
 	struct sd_carry *c = p->carry;
-	const struct sd_move *kept = sd_arena_copy(&p->out->arena, joint, sizeof(*joint));
+	const struct sd_move *kept = sd_arena_copy(&p->out->arena, joint, sd_move_size(joint));
 
 	if (!kept)
 		return sd_fail_memory(p->err);

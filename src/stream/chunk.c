@@ -19,7 +19,7 @@ static enum sd_result again(int error, const char *what, struct sd_error *err)
 		return sd_signals_check(err);
 	sd_fail_errno(err, error, "%s", what);
 	if (error == EPIPE && err)
-		err->said = true;
+		err->said = err->lost = true;
 	return SD_IO;
 }
 

@@ -46,7 +46,7 @@ static enum sd_result exchange(struct sd_manifest *m, struct sd_target t, uint32
 	if (result == SD_OK && moves.count == 0 && !sd_manifest_add_target(m, &t))
 		result = sd_fail_memory(err);
 	for (size_t i = 0; i < moves.count && result == SD_OK; i++) {
-		t.move = sd_arena_copy(&m->arena, &moves.at[i], sizeof(moves.at[i]));
+		t.move = sd_arena_copy(&m->arena, &moves.at[i], sd_move_size(&moves.at[i]));
 		if (!t.move || !sd_manifest_add_target(m, &t))
 			result = sd_fail_memory(err);
 	}

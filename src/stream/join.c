@@ -133,7 +133,54 @@ static bool whole(const struct sd_manifest *m, const struct sd_target *t)
 	return sd_shape_count(t->shape, t->rank, &count) && sd_move_count(sd_target_move(m, t, &room)) == count;
 }
 
-static enum sd_result join_part(struct join *j, size_t i, struct sd_names *seen, const char *const *names,
+/* Which sources have a tensor. */
+struct holder {
+	uint32_t first; /* that names it */
+	uint32_t here;  /* the first that has data of it, or NOBODY */
+	bool several;   /* others have data of it too */
+};
+
+#define NOBODY UINT32_MAX
+
+struct holders {
+	struct sd_names names;
+	struct holder *at;
+	size_t count, room;
+};
+
+static bool find_holders(const struct join *j, struct holders *h)
+{
+	for (uint32_t i = 0; i < j->count; i++) {
+		const struct sd_manifest *part = j->parts[i]->manifest;
+
+		for (size_t k = 0; k < part->ntargets; k++) {
+			uint32_t number = sd_names_add(&h->names, part->targets[k].name, (uint32_t)h->count);
+			struct holder *holder;
+
+			if (number == SD_NO_NAME || !sd_array_grow(&h->at, h->count, &h->room, sizeof(*h->at)))
+				return false;
+			if (number == h->count)
+				h->at[h->count++] = (struct holder){i, NOBODY, false};
+			holder = &h->at[number];
+			if (part->records[part->targets[k].record].state != SD_HERE)
+				continue;
+			holder->several = holder->several || (holder->here != NOBODY && holder->here != i);
+			if (holder->here == NOBODY)
+				holder->here = i;
+		}
+	}
+	return true;
+}
+
+/* Whether another source has what this one has left out: parts of one checkpoint join to the whole. */
+static bool is_filled_by_others(const struct holder *holder, uint32_t i)
+{
+	if (holder->here == NOBODY)
+		return holder->first != i;
+	return holder->several || holder->here != i;
+}
+
+static enum sd_result join_part(struct join *j, uint32_t i, const struct holders *holders, const char *const *names,
 				struct sd_error *err)
 {
 	struct sd_manifest *m = j->source.manifest;
@@ -147,13 +194,15 @@ static enum sd_result join_part(struct join *j, size_t i, struct sd_names *seen,
 			return sd_fail_memory(err);
 	for (size_t k = 0; k < part->ntargets; k++) {
 		struct sd_target t = part->targets[k];
-		uint32_t owner = sd_names_add(seen, t.name, (uint32_t)i);
+		const struct holder *holder = &holders->at[sd_names_find(&holders->names, t.name)];
+		bool elsewhere = part->records[t.record].state == SD_ELSEWHERE;
 
-		if (owner == SD_NO_NAME)
-			return sd_fail_memory(err);
-		if (owner != i && whole(part, &t))
-			return sd_fail(err, SD_INPUT, "%s is in %s and in %s; leave one out with --exclude", t.name,
-				       names[owner], names[i]);
+		if (elsewhere && is_filled_by_others(holder, i))
+			continue;
+		if (!elsewhere && holder->here != NOBODY && holder->here != i && whole(part, &t))
+			return sd_fail(err, SD_INPUT,
+				       "%s is in %s and in %s; drop one of them first: sd-cat %s | sd-rename --exclude RE",
+				       t.name, names[holder->here], names[i], names[i]);
 		t.record += first;
 		if (!join_labels(m, part, t.labels, &t.labels) || !join_steps(m, &t, first) ||
 		    !sd_manifest_add_target(m, &t))
@@ -166,7 +215,7 @@ enum sd_result sd_join(struct sd_source **sources, const char *const *names, siz
 		       const char **differs, struct sd_error *err)
 {
 	struct join *j;
-	struct sd_names seen = {0};
+	struct holders holders = {0};
 	enum sd_result result = SD_OK;
 
 	*joined = NULL;
@@ -192,13 +241,15 @@ enum sd_result sd_join(struct sd_source **sources, const char *const *names, siz
 	}
 	memcpy(j->parts, sources, count * sizeof(*sources));
 	j->count = count;
-	if (!join_metadata(j->source.manifest, j) || !join_side(j->source.manifest, j, differs))
+	if (!join_metadata(j->source.manifest, j) || !join_side(j->source.manifest, j, differs) ||
+	    !find_holders(j, &holders))
 		result = sd_fail_memory(err);
 	for (size_t i = 0; i < count && result == SD_OK; i++) {
-		result = join_part(j, i, &seen, names, err);
+		result = join_part(j, (uint32_t)i, &holders, names, err);
 		j->first[i + 1] = (uint32_t)j->source.manifest->nrecords;
 	}
-	sd_names_free(&seen);
+	sd_names_free(&holders.names);
+	free(holders.at);
 	if (result == SD_OK)
 		result = sd_manifest_check(j->source.manifest, err);
 	if (result != SD_OK) {

@@ -130,7 +130,7 @@ bool sd_target_is_reordered(const struct sd_target *t)
 
 	if (!t->move)
 		return false;
-	normal = *t->move;
+	normal = sd_move_load(t->move);
 	sd_move_normalise(&normal);
 	return !sd_move_keeps_order(&normal);
 }

@@ -83,6 +83,10 @@ struct sd_side_file {
 
 #define SD_SIDE_FILE_MAX (64ull << 20)
 
+/* Both are looked through one by one: more than so many are nothing that a checkpoint has. */
+#define SD_SIDE_FILES_MAX 4096
+#define SD_METADATA_MAX 4096
+
 #define SD_LABELS_MAX 32
 
 /* Labels with a meaning of their own: what expert parallelism cuts; what a map stacks from single tensors. */

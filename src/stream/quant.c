@@ -105,7 +105,7 @@ static enum sd_result make_room(struct sd_quant *q, const uint32_t *their, struc
 		struct weight w;
 		uint64_t b, s;
 
-		if (!their[i])
+		if (!their[i] || !r->bytes)
 			continue;
 		w = measure(r);
 		if (!sd_mul(w.columns, SD_QUANT_BLOCK * sd_dtype_size(r->dtype), &b) ||
@@ -195,10 +195,12 @@ static enum sd_result quantise(struct sd_worker *worker, uint32_t record, struct
 	const struct sd_record *r = &q->in->records[record];
 	const uint64_t size = sd_dtype_size(r->dtype), scale_size = sd_dtype_size(q->scale_dtype);
 	struct weight w = measure(r);
+	/* Without elements there is nothing to do, however many bands there are. */
+	uint64_t matrices = r->bytes ? w.matrices : 0;
 	struct sd_chunk chunk = {0};
 	uint64_t made = 0;
 
-	for (uint64_t m = 0; m < w.matrices; m++)
+	for (uint64_t m = 0; m < matrices; m++)
 		for (uint64_t row = 0; row < w.rows; row += SD_QUANT_BLOCK) {
 			uint64_t rows = w.rows - row < SD_QUANT_BLOCK ? w.rows - row : SD_QUANT_BLOCK;
 			enum sd_result result =

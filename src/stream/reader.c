@@ -85,7 +85,7 @@ static enum sd_result take_abort(struct reader *r, const struct sd_frame *f, str
 	struct sd_bytes payload = {0};
 	struct sd_view view;
 	const char *tool = "", *text = "";
-	uint32_t code = SD_IO, zero;
+	uint32_t code = SD_IO, told;
 	enum sd_result result = take_payload(r, f, SD_ABORT_MAX, &payload, err);
 
 	if (result != SD_OK) {
@@ -93,7 +93,7 @@ static enum sd_result take_abort(struct reader *r, const struct sd_frame *f, str
 		return result;
 	}
 	view = (struct sd_view){payload.data, payload.data + payload.length};
-	if (!payload.data || !sd_view_u32(&view, &code) || !sd_view_u32(&view, &zero) || !sd_view_text(&view, &tool) ||
+	if (!payload.data || !sd_view_u32(&view, &code) || !sd_view_u32(&view, &told) || !sd_view_text(&view, &tool) ||
 	    !sd_view_text(&view, &text) || code < SD_DIFFERENT || code > SD_IO) {
 		result = sd_fail(err, SD_INPUT, "the stream has a malformed abort");
 	} else {
@@ -101,6 +101,7 @@ static enum sd_result take_abort(struct reader *r, const struct sd_frame *f, str
 		if (err) {
 			strncpy(err->tool, tool, sizeof(err->tool) - 1);
 			err->tool[sizeof(err->tool) - 1] = '\0';
+			err->said = told;
 		}
 	}
 	free(payload.data);
@@ -153,6 +154,8 @@ static enum sd_result take_meta(struct reader *r, const struct sd_frame *f, stru
 	view = (struct sd_view){kept, kept + payload.length};
 	if (!sd_view_u32(&view, &count) || !sd_view_u32(&view, &zero))
 		return sd_fail(err, SD_INPUT, "malformed stream: metadata");
+	if (count > SD_METADATA_MAX - m->nmetadata)
+		return sd_fail(err, SD_INPUT, "the stream has more than %d entries of metadata", SD_METADATA_MAX);
 	for (uint32_t i = 0; i < count; i++) {
 		const char *key, *value;
 
@@ -171,8 +174,11 @@ static enum sd_result take_side(struct reader *r, const struct sd_frame *f, stru
 	struct sd_side_file file = {0};
 	struct sd_view view;
 	unsigned char *kept;
-	enum sd_result result = take_payload(r, f, SD_SIDE_FILE_MAX + 4096, &payload, err);
+	enum sd_result result;
 
+	if (m->nside == SD_SIDE_FILES_MAX)
+		return sd_fail(err, SD_INPUT, "the stream has more than %d side files", SD_SIDE_FILES_MAX);
+	result = take_payload(r, f, SD_SIDE_FILE_MAX + 4096, &payload, err);
 	kept = result == SD_OK ? sd_arena_copy(&m->arena, payload.data, payload.length) : NULL;
 	free(payload.data);
 	if (result != SD_OK)
@@ -254,6 +260,23 @@ static enum sd_result check_data_frame(struct reader *r, const struct sd_frame *
 	return SD_OK;
 }
 
+/* A payload that nobody wants: read, and not kept. */
+static enum sd_result pass_over(struct reader *r, const struct sd_frame *f, struct sd_error *err)
+{
+	unsigned char piece[BUFFER];
+	uint64_t left = f->length;
+
+	while (left) {
+		size_t n = left < sizeof(piece) ? (size_t)left : sizeof(piece);
+		enum sd_result result = take(r, piece, n, err);
+
+		if (result != SD_OK)
+			return result;
+		left -= n;
+	}
+	return take(r, piece, sd_frame_padding(f->length), err);
+}
+
 /* The next data frame's header, over frames that may be passed over. */
 static enum sd_result take_data_frame(struct reader *r, uint32_t record, struct sd_error *err)
 {
@@ -261,13 +284,10 @@ static enum sd_result take_data_frame(struct reader *r, uint32_t record, struct 
 	struct sd_frame f;
 
 	for (;;) {
-		struct sd_bytes over = {0};
-
 		result = take_frame(r, &f, err);
 		if (result != SD_OK || f.kind == SD_KIND_DATA || f.kind == SD_KIND_END || !(f.flags & SD_FRAME_OPTIONAL))
 			break;
-		result = take_payload(r, &f, SD_HEAD_MAX, &over, err);
-		free(over.data);
+		result = pass_over(r, &f, err);
 		if (result != SD_OK)
 			break;
 	}

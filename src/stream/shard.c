@@ -98,7 +98,7 @@ static enum sd_result add_cut_target(const struct sd_manifest *in, const struct 
 	if (result != SD_OK)
 		sd_error_at(err, "%s", t->name);
 	for (size_t i = 0; i < moves.count && result == SD_OK; i++) {
-		part.move = sd_arena_copy(&out->arena, &moves.at[i], sizeof(moves.at[i]));
+		part.move = sd_arena_copy(&out->arena, &moves.at[i], sd_move_size(&moves.at[i]));
 		if (!part.move || !sd_manifest_add_target(out, &part))
 			result = sd_fail_memory(err);
 	}
@@ -232,7 +232,9 @@ static bool shift(const struct sd_manifest *in, const struct sd_shard_range *ran
 	const struct sd_shard_range *range = &ranges[t->record];
 
 	if (range->begin > 0 || range->end < record->bytes) {
-		struct sd_move room, *move = sd_arena_copy(&out->arena, sd_target_move(in, t, &room), sizeof(*move));
+		struct sd_move room;
+		const struct sd_move *whole = sd_target_move(in, t, &room);
+		struct sd_move *move = sd_arena_copy(&out->arena, whole, sd_move_size(whole));
 		uint64_t skipped = range->begin / sd_dtype_size(record->dtype);
 
 		if (!move)
@@ -333,7 +335,7 @@ static enum sd_result give(struct fan *fan, size_t i, uint32_t record, struct sd
 	enum sd_result result =
 		fan->sinks[i]->ops->data(fan->sinks[i], fan->shards[i].ranges[record].record, chunk, err);
 
-	if (result != SD_OK)
+	if (result != SD_OK && err->lost)
 		*fan->failed = i;
 	return result;
 }
@@ -397,18 +399,18 @@ static enum sd_result fan_record(struct fan *fan, struct sd_source *source, uint
 	}
 }
 
-/* Each sink is told on its own; one that tells the user is enough. */
+/* One sink may tell the user; of several none does, so that it is told once. */
 static void abort_all(struct sd_sink *const *sinks, size_t count, struct sd_error *err)
 {
-	bool said = err->said;
+	if (count == 1)
+		sinks[0]->ops->abort(sinks[0], err);
+	for (size_t i = 0; i < count && count > 1; i++) {
+		struct sd_error told = *err;
 
-	for (size_t i = 0; i < count; i++) {
-		struct sd_error copy = *err;
-
-		sinks[i]->ops->abort(sinks[i], &copy);
-		said = said || copy.said;
+		told.said = true;
+		told.lost = false;
+		sinks[i]->ops->abort(sinks[i], &told);
 	}
-	err->said = said;
 }
 
 enum sd_result sd_shard_pump(struct sd_source *source, const struct sd_shard *shards, struct sd_sink *const *sinks,
@@ -427,17 +429,20 @@ enum sd_result sd_shard_pump(struct sd_source *source, const struct sd_shard *sh
 	}
 	for (size_t i = 0; i < count && result == SD_OK; i++) {
 		result = sinks[i]->ops->begin(sinks[i], shards[i].manifest, err);
-		if (result != SD_OK)
+		if (result != SD_OK && err->lost)
 			*failed = i;
 	}
 	for (size_t i = 0; i < in->nrecords && result == SD_OK; i++)
-		if (in->records[i].state == SD_HERE)
+		if (in->records[i].state == SD_HERE) {
 			result = fan_record(fan, source, (uint32_t)i, err);
+			if (result == SD_INPUT)
+				sd_error_about(err, in->records[i].key);
+		}
 	if (result == SD_OK)
 		result = sd_source_finish(source, err);
 	for (size_t i = 0; i < count && result == SD_OK; i++) {
 		result = sinks[i]->ops->end(sinks[i], err);
-		if (result != SD_OK)
+		if (result != SD_OK && err->lost)
 			*failed = i;
 	}
 	if (result != SD_OK)

@@ -51,7 +51,7 @@ SD_UNUSED_RESULT enum sd_result sd_shard_plan(const struct sd_manifest *in, cons
 
 /*
  * Reads the source once and gives each of count sinks its shard. On failure all sinks have been aborted, and *failed says which
- * sink it was that could not take its data, or is count.
+ * sink it was whose reader had gone, or is count. Several sinks are told that the user is told: by the caller, then.
  */
 SD_UNUSED_RESULT enum sd_result sd_shard_pump(struct sd_source *source, const struct sd_shard *shards,
 					      struct sd_sink *const *sinks, size_t count, size_t *failed,

@@ -11,6 +11,7 @@ enum {
 	TARGET_MOVED = 1, /* flags of a target: a move is written down */
 	FIELD_STEP = 0x8001, /* fields with the highest bit set must be understood */
 	FIELD_REQUIRED = 0x8000,
+	PART = 32 * 1024,
 };
 
 bool sd_bytes_add(struct sd_bytes *bytes, const void *data, size_t length)
@@ -185,7 +186,7 @@ static bool encode_target(const struct sd_target *t, struct sd_bytes *out)
 	return sd_bytes_add(out, t->extra.data, t->extra.length) && end_entry(out, begin);
 }
 
-bool sd_wire_encode(const struct sd_manifest *m, struct sd_bytes *out)
+static bool encode_head(const struct sd_manifest *m, struct sd_bytes *out)
 {
 	if (!sd_bytes_u64(out, m->nrecords) || !sd_bytes_u64(out, m->ntargets) || !sd_bytes_u32(out, m->nlabels) ||
 	    !sd_bytes_u32(out, 0))
@@ -193,13 +194,36 @@ bool sd_wire_encode(const struct sd_manifest *m, struct sd_bytes *out)
 	for (uint32_t i = 0; i < m->nlabels; i++)
 		if (!sd_bytes_text(out, m->labels[i]))
 			return false;
-	for (size_t i = 0; i < m->nrecords; i++)
-		if (!encode_record(&m->records[i], out))
-			return false;
-	for (size_t i = 0; i < m->ntargets; i++)
-		if (!encode_target(&m->targets[i], out))
-			return false;
 	return true;
+}
+
+/* Whole entries are given on when there is much of them; all are multiples of 8, so the padding stays right. */
+static enum sd_result give(struct sd_bytes *part, size_t least, sd_wire_take *take, void *context, struct sd_error *err)
+{
+	enum sd_result result;
+
+	if (part->length < least)
+		return SD_OK;
+	result = take(context, part, err);
+	part->length = 0;
+	return result;
+}
+
+enum sd_result sd_wire_encode(const struct sd_manifest *m, sd_wire_take *take, void *context, struct sd_error *err)
+{
+	struct sd_bytes part = {0};
+	enum sd_result result = encode_head(m, &part) ? SD_OK : sd_fail_memory(err);
+
+	for (size_t i = 0; i < m->nrecords && result == SD_OK; i++)
+		result = encode_record(&m->records[i], &part) ? give(&part, PART, take, context, err)
+							      : sd_fail_memory(err);
+	for (size_t i = 0; i < m->ntargets && result == SD_OK; i++)
+		result = encode_target(&m->targets[i], &part) ? give(&part, PART, take, context, err)
+							      : sd_fail_memory(err);
+	if (result == SD_OK)
+		result = give(&part, 1, take, context, err);
+	free(part.data);
+	return result;
 }
 
 /* Cuts the next entry, a multiple of 8 bytes, off the view; at stands behind its size. */

@@ -28,8 +28,15 @@ SD_UNUSED_RESULT bool sd_view_u32(struct sd_view *view, uint32_t *value);
 SD_UNUSED_RESULT bool sd_view_u64(struct sd_view *view, uint64_t *value);
 SD_UNUSED_RESULT bool sd_view_text(struct sd_view *view, const char **text);
 
-/* Appends the payload of the manifest frame. False when memory is out or a number does not fit its field. */
-SD_UNUSED_RESULT bool sd_wire_encode(const struct sd_manifest *m, struct sd_bytes *out);
+/* Takes a part of a payload; the bytes are the caller's. */
+typedef enum sd_result sd_wire_take(void *context, const struct sd_bytes *part, struct sd_error *err);
+
+/*
+ * Gives the payload of the manifest frame to take, part by part: a manifest of a million tensors is never in memory twice.
+ * Fails when take does, when memory is out, or when a number does not fit its field.
+ */
+SD_UNUSED_RESULT enum sd_result sd_wire_encode(const struct sd_manifest *m, sd_wire_take *take, void *context,
+					       struct sd_error *err);
 
 /*
  * Reads the payload of a manifest frame into m (records, targets, labels). data must be aligned to 8, is changed on machines that

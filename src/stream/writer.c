@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Writing a stream: a sink. */
+#include "base/text.h"
 #include "stream/frame.h"
 #include "stream/stream.h"
 #include "stream/wire.h"
@@ -111,6 +112,37 @@ static bool pack_meta(const struct sd_manifest *m, struct sd_bytes *out)
 	return good;
 }
 
+static enum sd_result count_part(void *context, const struct sd_bytes *part, struct sd_error *err)
+{
+	(void)err;
+	*(uint64_t *)context += part->length;
+	return SD_OK;
+}
+
+static enum sd_result put_part(void *context, const struct sd_bytes *part, struct sd_error *err)
+{
+	return put(context, part->data, part->length, err);
+}
+
+/* Encoded twice: once for its length, which comes first. */
+static enum sd_result put_manifest(struct writer *w, const struct sd_manifest *m, struct sd_error *err)
+{
+	struct sd_frame f = {.kind = SD_KIND_MANIFEST};
+	enum sd_result result = sd_wire_encode(m, count_part, &f.length, err);
+
+	if (result == SD_OK && f.length > SD_HEAD_MAX)
+		result = sd_fail(err, SD_INPUT, "a manifest of more than 4 GiB");
+	if (result == SD_OK)
+		result = put_header(w, &f, err);
+	if (result == SD_OK)
+		result = sd_wire_encode(m, put_part, w, err);
+	if (result == SD_OK)
+		result = put_zeros(w, sd_frame_padding(f.length), err);
+	if (result == SD_OK)
+		w->owed = 0;
+	return result;
+}
+
 static enum sd_result writer_begin(struct sd_sink *sink, const struct sd_manifest *m, struct sd_error *err)
 {
 	struct writer *w = (struct writer *)sink;
@@ -130,10 +162,9 @@ static enum sd_result writer_begin(struct sd_sink *sink, const struct sd_manifes
 	}
 	if (result == SD_OK)
 		result = put(w, m->extra.data, m->extra.length, err);
-	payload.length = 0;
-	if (result == SD_OK)
-		result = sd_wire_encode(m, &payload) ? put_frame(w, SD_KIND_MANIFEST, &payload, err) : sd_fail_memory(err);
 	free(payload.data);
+	if (result == SD_OK)
+		result = put_manifest(w, m, err);
 	return result == SD_OK ? flush(w, err) : result;
 }
 
@@ -235,17 +266,19 @@ static void writer_abort(struct sd_sink *sink, struct sd_error *err)
 	struct sd_bytes payload = {0};
 	enum sd_result result = SD_OK;
 
-	if (w->ended || err->said) /* after an EPIPE or a signal nothing can be sent */
+	if (w->ended || err->lost)
 		return;
 	w->ended = true;
+	/* The names of files are any bytes, and a long text may be cut inside of a character: a reader would refuse these. */
+	sd_text_mend(err->text);
 	if (!w->begun)
 		result = put_prelude(w, NULL);
 	if (result == SD_OK)
 		result = put_zeros(w, w->owed, NULL);
-	if (result == SD_OK && sd_bytes_u32(&payload, err->result) && sd_bytes_u32(&payload, 0) &&
+	if (result == SD_OK && sd_bytes_u32(&payload, err->result) && sd_bytes_u32(&payload, err->said) &&
 	    sd_bytes_text(&payload, err->tool[0] ? err->tool : w->tool) && sd_bytes_text(&payload, err->text) &&
 	    put_frame(w, SD_KIND_ABORT, &payload, NULL) == SD_OK && flush(w, NULL) == SD_OK)
-		err->said = someone_reads(w->fd);
+		err->said = err->said || someone_reads(w->fd);
 	free(payload.data);
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Where maps lie. */
 #include "tools/maps.h"
+#include "base/text.h"
 #include "map/rename.h"
 
 #include <dirent.h>
@@ -105,8 +106,8 @@ static enum sd_result read_text(const char *path, struct sd_arena *arena, const 
 	fclose(file);
 	if (n > MAP_BYTES_MAX)
 		return sd_fail(err, SD_INPUT, "%s: larger than any map", path);
-	if (memchr(room, '\0', n))
-		return sd_fail(err, SD_INPUT, "%s: not a text file", path);
+	if (!sd_text_is_utf8(room, n))
+		return sd_fail(err, SD_INPUT, "%s: not a text file in UTF-8", path);
 	*text = room;
 	return SD_OK;
 }
@@ -205,10 +206,22 @@ static enum sd_result each_map(enum sd_result (*take)(void *user, struct sd_map 
 	return result;
 }
 
+/* Where a side file says which model this is, the surest first: kin share an architecture and differ in their type. */
+static const struct {
+	const char *file, *field;
+} names_of_model[] = {
+	{"config.json", "model_type"},
+	{"config.json", "architectures"},
+	{"adapter_config.json", "auto_mapping.base_model_class"},
+};
+
 struct finding {
 	const struct sd_manifest *in;
-	const struct sd_side_file *config;
+	const char *file, *field; /* what by_config looks at */
 	struct sd_map *found;
+	struct sd_arena arena;
+	const char *names; /* of all that fit, with commas */
+	bool several;
 	const struct sd_map *asked; /* by take_model */
 	bool is_for;
 };
@@ -220,13 +233,18 @@ static void take_model(void *user, const char *value)
 	f->is_for = f->is_for || sd_map_is_for(f->asked, value);
 }
 
-static enum sd_result keep(struct finding *f, struct sd_map **map, const char *how, struct sd_error *err)
+/* The first that fits is kept; the names of all are. */
+static enum sd_result keep(struct finding *f, struct sd_map **map, struct sd_error *err)
 {
-	if (f->found)
-		return sd_fail(err, SD_INPUT, "by %s both map %s and map %s fit: say --map NAME", how,
-			       sd_map_name(f->found), sd_map_name(*map));
-	f->found = *map;
-	*map = NULL;
+	f->several = f->found;
+	f->names = sd_arena_printf(&f->arena, "%s%s%s", f->found ? f->names : "", f->found ? ", " : "",
+				   sd_map_name(*map));
+	if (!f->names)
+		return sd_fail_memory(err);
+	if (!f->found) {
+		f->found = *map;
+		*map = NULL;
+	}
 	return SD_OK;
 }
 
@@ -236,9 +254,8 @@ static enum sd_result by_config(void *user, struct sd_map **map, struct sd_error
 
 	f->asked = *map;
 	f->is_for = false;
-	sd_config_find(f->config, "model_type", take_model, f);
-	sd_config_find(f->config, "architectures", take_model, f);
-	return f->is_for ? keep(f, map, "config.json", err) : SD_OK;
+	sd_config_find(sd_manifest_side(f->in, f->file), f->field, take_model, f);
+	return f->is_for ? keep(f, map, err) : SD_OK;
 }
 
 static enum sd_result by_keys(void *user, struct sd_map **map, struct sd_error *err)
@@ -249,22 +266,34 @@ static enum sd_result by_keys(void *user, struct sd_map **map, struct sd_error *
 	for (int side = 0; side < 2 && !key; side++)
 		if (sd_map_evidence(*map, side, f->in, &key, err) != SD_OK)
 			return err->result;
-	return key ? keep(f, map, "the keys", err) : SD_OK;
+	return key ? keep(f, map, err) : SD_OK;
 }
 
 enum sd_result sd_maps_find(const struct sd_manifest *in, struct sd_map **map, struct sd_error *err)
 {
-	struct finding f = {.in = in, .config = sd_manifest_side(in, "config.json")};
-	enum sd_result result = f.config ? each_map(by_config, &f, err) : SD_OK;
+	struct finding f = {.in = in};
+	enum sd_result result = SD_OK;
+	const char *how = NULL;
 
-	if (result == SD_OK && !f.found)
+	for (size_t i = 0; i < sizeof(names_of_model) / sizeof(*names_of_model) && result == SD_OK && !f.found; i++) {
+		how = f.file = names_of_model[i].file;
+		f.field = names_of_model[i].field;
+		if (sd_manifest_side(in, f.file))
+			result = each_map(by_config, &f, err);
+	}
+	if (result == SD_OK && !f.found) {
+		how = "the keys";
 		result = each_map(by_keys, &f, err);
+	}
+	if (result == SD_OK && f.several)
+		result = sd_fail(err, SD_INPUT, "by %s these maps fit: %s; say which: --map NAME", how, f.names);
 	if (result == SD_OK && !f.found)
 		result = sd_fail(err, SD_INPUT, "no map fits, neither by config.json nor by the keys: say --map NAME");
 	if (result == SD_OK)
 		*map = f.found;
 	else
 		sd_map_free(f.found);
+	sd_arena_free(&f.arena);
 	return result;
 }
 

@@ -4,6 +4,7 @@
 #include "tools/carrying.h"
 #include "tools/tool.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static const char usage[] =
@@ -43,8 +44,10 @@ static void set_action(struct options *opt, enum action action)
 static enum sd_dtype parse_dtype(const char *option, const char *text, const char *choice)
 {
 	enum sd_dtype dtype = sd_dtype_parse(text, strlen(text));
+	char word[32];
 
-	if (dtype == SD_NO_DTYPE || !strstr(choice, sd_dtype_name(dtype)))
+	snprintf(word, sizeof(word), " %s ", sd_dtype_name(dtype));
+	if (dtype == SD_NO_DTYPE || !strstr(choice, word))
 		sd_misuse("%s: \"%s\" is none of%s", option, text, choice);
 	return dtype;
 }
@@ -70,11 +73,11 @@ static struct options parse(int argc, char **argv)
 		switch (c) {
 		case 'T':
 			set_action(&opt, TO);
-			opt.dtype = parse_dtype("--to", optarg, " BF16 F16 F32 F64");
+			opt.dtype = parse_dtype("--to", optarg, " BF16 F16 F32 F64 ");
 			break;
 		case 'D':
 			set_action(&opt, DEQUANT);
-			opt.dtype = parse_dtype("--dequant", optarg, " BF16 F16 F32 F64");
+			opt.dtype = parse_dtype("--dequant", optarg, " BF16 F16 F32 F64 ");
 			break;
 		case 'Q':
 			set_action(&opt, QUANT);
@@ -82,7 +85,7 @@ static struct options parse(int argc, char **argv)
 				sd_misuse("--quant: \"%s\" is not fp8-block", optarg);
 			break;
 		case 's':
-			opt.scale = parse_dtype("--scale", optarg, " F32 BF16");
+			opt.scale = parse_dtype("--scale", optarg, " F32 BF16 ");
 			break;
 		case 'i':
 			if (sd_regex_list_add(&opt.include, optarg, &err) != SD_OK)
@@ -156,7 +159,7 @@ int main(int argc, char **argv)
 	struct options opt;
 	enum sd_result result;
 
-	sd_start("sd-cast");
+	sd_start("sd-cast", true);
 	opt = parse(argc, argv);
 	result = run(&opt, &err);
 	sd_regex_list_free(&opt.include);

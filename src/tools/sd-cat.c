@@ -182,7 +182,7 @@ int main(int argc, char **argv)
 	struct options opt;
 	enum sd_result result;
 
-	sd_start("sd-cat");
+	sd_start("sd-cat", true);
 	opt = parse(argc, argv);
 	result = run(&opt, &err);
 	sd_regex_list_free(&opt.include);

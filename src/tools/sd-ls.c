@@ -153,7 +153,7 @@ int main(int argc, char **argv)
 	struct sd_error err;
 	const char *name;
 
-	sd_start("sd-ls");
+	sd_start("sd-ls", false);
 	name = parse(argc, argv);
 	return sd_finish(run(name, &err), &err);
 }

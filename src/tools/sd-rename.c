@@ -515,13 +515,25 @@ static enum sd_result run(const struct options *opt, struct sd_error *err)
 	return result;
 }
 
+/* Whether text is asked for, not a stream: known before the options are, for misuse. */
+static bool lists(int argc, char **argv)
+{
+	static const char *const listing[] = {"--dry-run", "--explain", "--list-maps", "--check-map", "--expand"};
+
+	for (int i = 1; i < argc; i++)
+		for (size_t k = 0; k < sizeof(listing) / sizeof(*listing); k++)
+			if (strncmp(argv[i], listing[k], strlen(listing[k])) == 0)
+				return true;
+	return false;
+}
+
 int main(int argc, char **argv)
 {
 	struct sd_error err;
 	struct options opt;
 	enum sd_result result;
 
-	sd_start("sd-rename");
+	sd_start("sd-rename", !lists(argc, argv));
 	opt = parse(argc, argv);
 	result = run(&opt, &err);
 	for (size_t i = 0; i < opt.nedits; i++)

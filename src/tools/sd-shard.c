@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* sd-shard: cuts tensors into the shards of ranks. */
+#include "base/signals.h"
 #include "stream/shard.h"
 #include "stream/stream.h"
 #include "tools/tool.h"
@@ -259,7 +260,7 @@ static enum sd_result run_all(const struct options *opt, struct sd_source *sourc
 		result = start_filter(opt->filter, &ranks, i, err);
 	if (result == SD_OK)
 		result = sd_shard_pump(source, ranks.shards, ranks.sinks, ranks.count, &failed, err);
-	if (result != SD_OK && failed < ranks.count)
+	if (result != SD_OK && failed < ranks.count && !sd_signals_came())
 		result = sd_fail(err, SD_IO, "the command of rank %zu stopped reading", failed);
 	return ranks_end(&ranks, result, err);
 }
@@ -298,7 +299,7 @@ int main(int argc, char **argv)
 	struct options opt;
 	enum sd_result result;
 
-	sd_start("sd-shard");
+	sd_start("sd-shard", true);
 	opt = parse(argc, argv);
 	result = run(&opt, &err);
 	sd_regex_list_free(&opt.include);

@@ -116,7 +116,7 @@ int main(int argc, char **argv)
 	struct options opt;
 	enum sd_result result;
 
-	sd_start("sd-transpose");
+	sd_start("sd-transpose", true);
 	opt = parse(argc, argv);
 	result = run(&opt, &err);
 	sd_regex_list_free(&opt.include);

@@ -11,13 +11,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 static const char *program = "sd";
+static bool writes_stream;
 
-void sd_start(const char *name)
+void sd_start(const char *name, bool streams)
 {
 	program = name;
+	writes_stream = streams;
 	sd_signals_take();
 }
 
@@ -28,9 +32,22 @@ static void say(const char *who, const char *text)
 	fprintf(stderr, "%s: %s\n", who, sd_text_escape(text, line, sizeof(line)));
 }
 
+/*
+ * A signal to a whole pipeline may reach the program before this one first: what then looks like a truncated stream is no
+ * failure to tell, if this program gets the signal a moment later.
+ */
+static void wait_for_signal(void)
+{
+	const struct timespec moment = {.tv_nsec = 30 * 1000 * 1000};
+
+	(void)nanosleep(&moment, NULL);
+}
+
 int sd_finish(enum sd_result result, const struct sd_error *err)
 {
-	if (result != SD_OK && !err->said)
+	if (result == SD_INPUT && !err->said)
+		wait_for_signal();
+	if (result != SD_OK && !err->said && !sd_signals_came())
 		say(err->tool[0] ? err->tool : program, err->text);
 	if (fflush(stdout) != 0 || (close(STDOUT_FILENO) != 0 && errno != EBADF)) {
 		int error = errno;
@@ -56,6 +73,23 @@ void sd_version(void)
 	exit(sd_finish(SD_OK, NULL));
 }
 
+/* To whoever reads standard output, if that is a pipe. */
+static void send_misuse(void)
+{
+	struct sd_error err;
+	struct stat st;
+	struct sd_sink *sink = NULL;
+
+	if (fstat(STDOUT_FILENO, &st) == 0 && S_ISFIFO(st.st_mode))
+		sink = sd_stream_sink(STDOUT_FILENO, program);
+	if (!sink)
+		return;
+	sd_fail(&err, SD_USAGE, "wrong use");
+	err.said = true;
+	sink->ops->abort(sink, &err);
+	sink->ops->close(sink);
+}
+
 void sd_misuse(const char *format, ...)
 {
 	if (format) {
@@ -68,6 +102,8 @@ void sd_misuse(const char *format, ...)
 		say(program, text);
 	}
 	fprintf(stderr, "Try '%s --help' for more information.\n", program);
+	if (writes_stream)
+		send_misuse();
 	exit(SD_USAGE);
 }
 

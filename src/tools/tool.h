@@ -10,8 +10,11 @@
 #include <getopt.h>
 #include <stdint.h>
 
-/* Names the program and takes the signals over. The first call of every main. */
-void sd_start(const char *program);
+/*
+ * Names the program and takes the signals over. The first call of every main. streams: standard output is for a stream, so
+ * that misuse, too, travels down the pipe as an abort, and the next program does not complain about having got nothing.
+ */
+void sd_start(const char *program, bool streams);
 
 /*
  * The exit status: prints err as one line ("sd-x: text", control characters escaped) unless it is said already, closes stdout

@@ -25,6 +25,15 @@ Test(checked, refuses_what_does_not_fit)
 	cr_assert(!sd_round_up(UINT64_MAX - 3, 64, &n));
 }
 
+Test(text, mended_is_utf8)
+{
+	char text[] = "a\xff\xc3\xa9\xed\xa0\x80z\xe2\x82";
+
+	sd_text_mend(text);
+	cr_expect_str_eq(text, "a?\xc3\xa9???z??");
+	cr_expect(sd_text_is_utf8(text, strlen(text)));
+}
+
 Test(text, natural_order_reads_digits_as_numbers)
 {
 	static const char *const ascending[] = { "", "a", "a.2.x", "a.9", "a.10", "a.10.b", "a.100", "b" };

@@ -66,7 +66,7 @@ Test(map_parse, statements)
 	refused("table g\n", "t.map:2: the table is empty");
 	refused("table g a\n", "t.map:2: an entry of a table is LEFT=RIGHT");
 	refused("size n\n", "t.map:2: the option's name is missing");
-	refused("use other s\n", "there is no map other");
+	refused("use other s\n", "t.map:2: there is no map other");
 	refused("use used\n", "t.map:2: behind the map's name come the stages to use");
 	refused("use used x under p\n", "t.map:2: map used has no stage \"x\"");
 	taken("use used s t under p\n");
@@ -299,6 +299,12 @@ Test(map_parse, rules_that_overlap)
 		"t.map:4: no key gets here: rules above take all that a matches");
 	refused("stage s\n {x=a|b} -> c.{x}\n a -> d\n b -> e\n",
 		"t.map:4: no key gets here: rules above take all that a matches");
+	refused("stage s\n a [n] -> c [n]\n a [m] -> d [m]\n",
+		"t.map:4: no key gets here: rules above take all that a matches");
+	refused("stage s\n {x}.a -> c.{x}\n b.{y} [n] -> d.{y} [n]\n",
+		"t.map:4: \"b.a\" fits this rule and that of line 3, and neither is an exception to the other");
+	taken("stage s\n {x}.a [n] -> c.{x} [n]\n b.{y} [o i] -> d.{y} [i o]\n");
+	taken("stage s\n a [1 n] <-> b [n]\n a <-> b\n");
 	taken("stage s\n a.b -> c\n a.{x} -> d.{x}\n {x*} -> e.{x*}\n");
 	taken("option o p|q\nstage s\n @o=p {x}.a -> c.{x}\n @o=q b.{y} -> d.{y}\n");
 	taken("stage s\n {x}.a F32 -> c.{x}\n b.{y} -> d.{y}\n");

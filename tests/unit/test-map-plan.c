@@ -291,7 +291,7 @@ Test(map_dtypes, dtype_casts_experts)
 	expect_error((struct try){map, .in = "a.e F32\n", .to = "hf", .defines = {{"dtype", "bf16"}}}, SD_USAGE,
 		     "-D dtype is for the way to nemo");
 	expect_error((struct try){map, .in = "a.e F32\n", .to = "nemo", .defines = {{"dtype", "i8"}}}, SD_USAGE,
-		     "-D dtype=i8: a floating-point dtype is wanted, e.g. bf16");
+		     "-D dtype=i8: it can be bf16, f16, f32 or f64");
 }
 
 Test(map_dtypes, block_scales)

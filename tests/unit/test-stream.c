@@ -117,6 +117,11 @@ static int reopen(int fd)
 	return again;
 }
 
+static enum sd_result append(void *context, const struct sd_bytes *part, struct sd_error *err)
+{
+	return sd_bytes_add(context, part->data, part->length) ? SD_OK : sd_fail_memory(err);
+}
+
 Test(stream, round_trip)
 {
 	int fd = write_stream(full_source());
@@ -125,7 +130,8 @@ Test(stream, round_trip)
 	struct sd_bytes a = {0}, b = {0};
 
 	cr_assert(sd_stream_open(fd, &read, &err) == SD_OK, "%s", err.text);
-	cr_assert(sd_wire_encode(original->manifest, &a) && sd_wire_encode(read->manifest, &b));
+	cr_assert(sd_wire_encode(original->manifest, append, &a, &err) == SD_OK &&
+		  sd_wire_encode(read->manifest, append, &b, &err) == SD_OK);
 	cr_expect(a.length == b.length && memcmp(a.data, b.data, a.length) == 0);
 	cr_expect_str_eq(sd_manifest_metadata(read->manifest, "format"), "pt");
 	cr_expect(sd_manifest_side(read->manifest, "config.json")->size == 3);
@@ -351,6 +357,27 @@ Test(join, a_tensor_in_both)
 
 	cr_expect(sd_join(parts, names, 2, &joined, NULL, &err) == SD_INPUT);
 	cr_expect(strstr(err.text, "left") && strstr(err.text, "right") && strstr(err.text, "scale"), "%s", err.text);
+}
+
+Test(join, parts_are_the_whole)
+{
+	struct sd_source *parts[2] = {full_source(), full_source()}, *joined;
+	static const char *const names[] = {"left", "right"};
+	struct sd_error err;
+
+	/* Each has what the other has left out; neither has the last one. */
+	for (int i = 0; i < 5; i++)
+		parts[i % 2]->manifest->records[i].state = SD_ELSEWHERE;
+	parts[1]->manifest->records[4].state = SD_ELSEWHERE;
+	cr_assert(sd_join(parts, names, 2, &joined, NULL, &err) == SD_OK, "%s", err.text);
+	cr_expect(joined->manifest->nrecords == 10 && joined->manifest->ntargets == 5);
+	for (int i = 0; i < 5; i++) {
+		const struct sd_target *t = &joined->manifest->targets[i];
+
+		cr_expect((joined->manifest->records[t->record].state == SD_HERE) == (strcmp(t->name, "large") != 0), "%s",
+			  t->name);
+	}
+	cr_expect(drain(write_stream(joined), &err) == SD_OK, "%s", err.text);
 }
 
 Test(plan, keeps_only_what_is_needed)

@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Small streams that are made to take endless time or memory: each is refused or done at once. */
+#include "base/regex.h"
+#include "stream/carry.h"
+#include "stream/cast.h"
+#include "stream/stream.h"
+
+#include <criterion/criterion.h>
+
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+/* What a reader says of a manifest's stream. */
+static struct sd_error read_back(const struct sd_manifest *m)
+{
+	int fd = memfd_create("stream", 0);
+	struct sd_sink *sink = sd_stream_sink(fd, "sd-test");
+	struct sd_source *source = NULL;
+	struct sd_error err = {.result = SD_OK};
+
+	cr_assert(fd >= 0 && sink);
+	cr_assert_eq(sink->ops->begin(sink, m, &err), SD_OK);
+	cr_assert_eq(sink->ops->end(sink, &err), SD_OK);
+	sink->ops->close(sink);
+	cr_assert_eq(lseek(fd, SD_STREAM_MAGIC_LENGTH, SEEK_SET), SD_STREAM_MAGIC_LENGTH);
+	err.text[0] = '\0';
+	err.result = sd_stream_open(fd, &source, &err);
+	sd_source_close(source);
+	return err;
+}
+
+/* Names that differ. */
+static const char *name(struct sd_manifest *m, size_t i)
+{
+	return sd_arena_printf(&m->arena, "n%zu", i);
+}
+
+Test(hostile, endless_metadata, .timeout = 20)
+{
+	struct sd_manifest *m = sd_manifest_new();
+	struct sd_error err;
+
+	for (size_t i = 0; i < SD_METADATA_MAX; i++)
+		cr_assert(sd_manifest_add_metadata(m, name(m, i), "v"));
+	err = read_back(m);
+	cr_expect_eq(err.result, SD_OK, "%s", err.text);
+	for (size_t i = SD_METADATA_MAX; i < 300000; i++)
+		cr_assert(sd_manifest_add_metadata(m, name(m, i), "v"));
+	err = read_back(m);
+	cr_expect_eq(err.result, SD_INPUT);
+	cr_expect(strstr(err.text, "metadata"), "%s", err.text);
+	sd_manifest_free(m);
+}
+
+Test(hostile, endless_side_files, .timeout = 20)
+{
+	struct sd_manifest *m = sd_manifest_new();
+	struct sd_error err;
+
+	for (size_t i = 0; i < SD_SIDE_FILES_MAX; i++)
+		cr_assert(sd_manifest_add_side(m, &(struct sd_side_file){name(m, i), "x", 1}));
+	err = read_back(m);
+	cr_expect_eq(err.result, SD_OK, "%s", err.text);
+	cr_assert(sd_manifest_add_side(m, &(struct sd_side_file){"one more", "x", 1}));
+	err = read_back(m);
+	cr_expect_eq(err.result, SD_INPUT);
+	cr_expect(strstr(err.text, "side files"), "%s", err.text);
+	sd_manifest_free(m);
+}
+
+static enum sd_result nothing(struct sd_source *source, uint32_t record, struct sd_chunk *chunk, struct sd_error *err)
+{
+	(void)source;
+	(void)record;
+	(void)err;
+	*chunk = (struct sd_chunk){.fd = -1, .offset = -1};
+	return SD_OK;
+}
+
+/* A tensor without elements, of more matrices than can be counted up to. */
+Test(hostile, quantising_nothing_2_to_60_times, .timeout = 20)
+{
+	static const struct sd_source_ops ops = {.next = nothing};
+	static const uint64_t shapes[][3] = {{UINT64_C(1) << 60, 1, 0}, {UINT64_C(1) << 60, 0, 1}};
+
+	for (size_t i = 0; i < sizeof(shapes) / sizeof(*shapes); i++) {
+		struct sd_source source = {.ops = &ops, .manifest = sd_manifest_new()};
+		struct sd_regex_list include = {0};
+		struct sd_quant quant = {0};
+		struct sd_error err;
+
+		cr_assert(sd_manifest_add_tensor(source.manifest, "w", SD_BF16, shapes[i], 3));
+		cr_assert_eq(sd_regex_list_add(&include, "w", &err), SD_OK);
+		cr_assert_eq(sd_quant_plan(source.manifest, &include, SD_F32, &quant, &err), SD_OK, "%s", err.text);
+		cr_expect_eq(quant.worker.record(&quant.worker, 0, &source, NULL, &err), SD_OK);
+		sd_quant_free(&quant);
+		sd_regex_list_free(&include);
+		sd_manifest_free(source.manifest);
+	}
+}
+
+/* Very many records that fill one box together. */
+Test(hostile, joining_200000_records, .timeout = 20)
+{
+	const uint64_t count = 200000, own[] = {2, 2}, all[] = {2, 2 * count};
+	struct sd_manifest *m = sd_manifest_new();
+	struct sd_carry carry;
+	struct sd_error err;
+
+	for (uint64_t i = 0; i < count; i++) {
+		const struct sd_move move = {.to = 2 * i, .rank = 2, .dim = {{2, 1, 2 * count}, {2, 2, 1}}};
+		struct sd_target *target;
+
+		cr_assert(sd_manifest_add_tensor(m, name(m, i), SD_BF16, own, 2));
+		target = &m->targets[i];
+		target->name = "all";
+		target->shape = sd_arena_copy(&m->arena, all, sizeof(all));
+		target->move = sd_arena_copy(&m->arena, &move, sd_move_size(&move));
+		cr_assert(target->shape && target->move);
+	}
+	cr_assert_eq(sd_manifest_check(m, &err), SD_OK, "%s", err.text);
+	cr_assert_eq(sd_carry_plan(m, 32 << 20, &carry, &err), SD_OK, "%s", err.text);
+	cr_expect_eq(carry.plan.manifest->nrecords, 1);
+	sd_carry_free(&carry);
+	sd_manifest_free(m);
+}
