@@ -182,10 +182,6 @@ enum sd_result sd_map_check_rule(struct sd_map *map, struct rule *rule, struct s
 	    check_numbers(rule, err) != SD_OK ||
 	    check_axes(map, rule, err) != SD_OK || check_scale(rule, err) != SD_OK)
 		return err->result;
-	for (int side = LEFT; side <= RIGHT; side++)
-		for (uint32_t i = 0; i < rule->stacks; i++)
-			if (rule->stack[i].key_side != side && !rule->side[side].axes.text)
-				return fail(rule, "a number that becomes an axis needs axis lists");
 	return SD_OK;
 }
 

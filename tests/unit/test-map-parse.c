@@ -74,6 +74,55 @@ Test(map_parse, statements)
 	refused("use used s @o=b\n", "t.map:2: there is no option \"o\"");
 }
 
+Test(map_parse, names_and_conditions)
+{
+	struct sd_error err = {0};
+	struct sd_map *map;
+
+	refused("option o\n", "t.map:2: the option's values is missing");
+	refused("set 1 \"x\" if o=a else \"\"\n", "t.map:2: \"1\" cannot be the name of a text");
+	refused("set P \"x\" when o=a else \"\"\n", "t.map:2: behind the text comes \"if\"");
+	refused("option o a|b\nset P \"x\" if o else \"\"\n", "t.map:3: a condition on an option is NAME=VALUE");
+	refused("option o a|b\nset P \"x\" if o=a else \"\"\nset P \"y\" if o=b else \"\"\n",
+		"t.map:4: P is set already");
+	refused("table 1 a=b\n", "t.map:2: \"1\" cannot be the name of a table");
+	refused("table g a=b\ntable g c=d\n", "t.map:3: table g is there already");
+	refused("size 1 n\n", "t.map:2: a size is: size AXIS OPTION [of LAYOUT KEY [axes]] [config NAME ..] [or none] "
+			      "[in STAGE ..]");
+	cr_expect(sd_map_parse("x.map", "map a b c\nuse d s\n", NULL, &map, &err) == SD_INPUT);
+	cr_expect_str_eq(err.text, "x.map:2: map d cannot be found from here");
+}
+
+/* What there can only be so much of. */
+Test(map_parse, limits)
+{
+	char text[4096] = "stage s\n a [", *end;
+
+	end = text + strlen(text);
+	for (int i = 0; i < 65; i++)
+		end += sprintf(end, "x%d ", i);
+	strcpy(end, "] <-> b [x]\n");
+	cr_expect(strlen(text) < sizeof(text));
+	{
+		struct sd_error err = {0};
+		struct sd_map *map;
+
+		cr_expect(compile(text, NULL, &map, &err) == SD_INPUT && strstr(err.text, "too many axis names"), "%s",
+			  err.text);
+	}
+	end = text + sprintf(text, "stage s\n ");
+	for (int i = 0; i < 17; i++)
+		end += sprintf(end, "{x%d}.", i);
+	strcpy(end, " -> drop\n");
+	refused(text, "t.map:3: a rule can have 16 holes");
+	end = text + sprintf(text, "model");
+	for (int i = 0; i < 256; i++)
+		end += sprintf(end, " m%d", i);
+	strcpy(end, "\n");
+	refused(text, "t.map:2: the line is too long");
+	refused("stage s\n a.{A}.{B}.{C} [x] <-> b [A B C x]\n", "t.map:3: more than 2 numbers become axes");
+}
+
 Test(map_parse, rules)
 {
 	refused("stage s\n a <-> b c\n", "t.map:3: \"c\" is not understood here");
@@ -198,6 +247,13 @@ Test(map_parse, axes)
 	refused("stage s\n a [x(y)] <-> b [x]\n", "t.map:3: [x(y)]: axes are set apart by spaces");
 	refused("stage s\n a [x~] <-> b [x]\n", "t.map:3: [x~]: behind ~ comes the size of a block");
 	refused("stage s\n a [x <-> b\n", "t.map:3: a [ is not closed");
+	refused("stage s\n a [x| y|] <-> b [x y]\n", "t.map:3: [x| y|]: only one axis of a list can have bars");
+	refused("stage s\n a [1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 "
+		"1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1] <-> b [1]\n",
+		"t.map:3: [1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 "
+		"1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1]: too many axes");
+	refused("stage s\n a [a b c d e f g h i j k l m n o p q] <-> b [q p o n m l k j i h g f e d c b a]\n",
+		"t.map:3: more than 16 axes");
 	taken("stage s\n a [1 x] <-> b [x]\n c [(x y) 2] <-> d [2 y x]\n");
 }
 
@@ -221,6 +277,9 @@ Test(map_parse, scales)
 	refused("stage s\n a [o i] + s [o~128] <-> b [o i] : fp8\n", "t.map:3: \": fp8\" goes one way: ->");
 	refused("stage s\n a [o i] + s [k~128] -> b [o i] : fp8\n",
 		"t.map:3: the axes of a scale are those of its weight, each by its block: i~128");
+	refused("stage s\n a [o i] -> b [o i] + s [o~128] : fp8\n", "t.map:3: a + SCALE stands on the left of a ->");
+	refused("stage s\n a [(o p) i] + s [o~2] -> b [o p i] : fp8\n",
+		"t.map:3: a weight with a scale has plain axes");
 	refused("stage s\n a + s -> b : fp8\n",
 		"t.map:3: the weight and its scale need axis lists, e.g. [o i] and [o~128 i~128]");
 	refused("stage s\n a [o i] + s.{x} [o~128] -> b [o i] : fp8\n",

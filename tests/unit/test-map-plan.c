@@ -427,6 +427,38 @@ Test(map_axes, sizes_have_to_agree)
 		     "m.0.gate_up: one tensor cannot become 2000000 (t.map:3)");
 }
 
+Test(map_axes, what_cannot_be)
+{
+	static const char known[] = "size E experts\nstage s\n a.{E} [x] <-> b [E x]\n";
+
+	expect_error((struct try){known, .in = "a.0 F32 2\na.5 F32 2\n", .to = "nemo", .defines = {{"experts", "2"}}},
+		     SD_INPUT, "a.5: its number is too large for b, which has 2 (t.map:4)");
+	expect_error((struct try){known, .in = "a.0 F32 2\n", .to = "nemo", .defines = {{"experts", "two"}}}, SD_USAGE,
+		     "-D experts=two: a number is wanted");
+	expect_error((struct try){known, .in = "b F32 3 2\n", .to = "hf", .defines = {{"experts", "2"}}}, SD_INPUT,
+		     "b: shape [3, 2] does not fit [E x], where E is 2 (t.map:4)");
+	expect_error((struct try){"stage s\n a.{E} [x] <-> b [(E x)]\n", .in = "b F32 6\n", .to = "hf"}, SD_INPUT,
+		     "b: the shape does not tell E (t.map:3)");
+	expect_error((struct try){"stage s\n a [x y] <-> b [y x]\n", .in = "a F4 2 2\n", .to = "nemo"}, SD_INPUT,
+		     "a: F4 elements are smaller than a byte and cannot be moved (t.map:3)");
+	expect_error((struct try){"stage s\n a [o i] + s [o~2 i~2] -> b [o i] : fp8\n",
+				  .in = "a F8_E4M3 2 2\ns I32 1 1\n",
+				  .to = "nemo"},
+		     SD_INPUT, "a and its scale have to be whole tensors as they came, of numbers");
+	expect_error((struct try){known, .in = "a F32\na F32\n", .to = "nemo"}, SD_INPUT,
+		     "a comes twice, from a and a");
+}
+
+Test(map_axes, there_is_room_for_so_many_labels)
+{
+	char map[2048] = "", *end = map;
+
+	for (int i = 0; i < 33; i++)
+		end += sprintf(end, "label l%d x%d\n", i, i);
+	strcpy(end, "stage s\n a <-> b\n");
+	expect_error((struct try){map, .in = "a F32\n", .to = "nemo"}, SD_INPUT, "no room for label l32");
+}
+
 Test(map_axes, unequal_slots_need_a_size)
 {
 	static const char map[] =
