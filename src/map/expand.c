@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A compiled map as text again: flat, with every pattern written out, and a map itself. */
 #include "map/internal.h"
+#include "map/rename.h"
+
+#include <inttypes.h>
 
 static void put_guards(FILE *out, const struct sd_map *map, const struct rule *rule)
 {
@@ -113,6 +116,17 @@ static void put_text(FILE *out, const struct sd_map *map, const struct text *tex
 	fprintf(out, " else \"%s\"\n", text->otherwise);
 }
 
+static void put_sample(FILE *out, const struct sample *sample)
+{
+	fputs("sample", out);
+	for (size_t i = 0; i < sample->ndefines; i++)
+		fprintf(out, " @%s=%s", sample->defines[i].name, sample->defines[i].value);
+	fprintf(out, " %s %s [", sample->key, sd_dtype_name(sample->dtype));
+	for (uint32_t i = 0; i < sample->rank; i++)
+		fprintf(out, "%s%" PRIu64, i ? " " : "", sample->shape[i]);
+	fputs("]\n", out);
+}
+
 void sd_map_expand(const struct sd_map *map, FILE *out)
 {
 	fprintf(out, "map %s %s %s\n", map->name, map->layout[LEFT], map->layout[RIGHT]);
@@ -141,4 +155,8 @@ void sd_map_expand(const struct sd_map *map, FILE *out)
 		for (uint32_t i = 0; i < map->stages[s].nrules; i++)
 			put_rule(out, map, &map->stages[s].rules[i]);
 	}
+	if (map->nsamples)
+		putc('\n', out);
+	for (uint32_t i = 0; i < map->nsamples; i++)
+		put_sample(out, &map->samples[i]);
 }

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Groups that number the same things. */
 #include "map/family.h"
+#include "map/missing.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -97,23 +99,54 @@ static bool carry_over(const struct planner *p, const struct family *f, const st
 	return true;
 }
 
+/* The key with the i-th combination of numbers, or NULL. */
+static const char *key_at(const struct family *f, struct planner *p, const struct rule *rule, struct values *values,
+			  uint64_t i)
+{
+	for (uint32_t s = rule->stacks; s-- > 0; i /= f->size[s]) {
+		char *number = sd_arena_printf(&p->out->arena, "%" PRIu64, i % f->size[s]);
+
+		if (!number)
+			return NULL;
+		values->value[rule->stack[s].hole] = (struct value){.text = number, .length = strlen(number)};
+	}
+	return sd_pattern_fill(&rule->side[p->from].key, &rule->holes, p->texts, values, &p->out->arena);
+}
+
+/* A group of the family that is not there at all. */
+static enum sd_result fail_group(const struct family *f, struct planner *p, const struct rule *rule, const char *target,
+				 struct values *values)
+{
+	struct missing missing = {.target = target, .rule = rule, .of = f->size[0]};
+	uint64_t n = 1;
+
+	for (uint32_t s = 0; s < rule->stacks; s++)
+		n *= f->size[s]; /* each is at most 2^20, and there are two */
+	for (uint64_t i = 0; i < n && missing.count <= MISSING_COUNTED; i++) {
+		const char *key = i < MISSING_MAX ? key_at(f, p, rule, values, i) : NULL;
+
+		if (i < MISSING_MAX && !key)
+			return sd_fail_memory(p->err);
+		sd_missing_add(&missing, rule, i, key);
+	}
+	return sd_missing_fail(&missing, p);
+}
+
 static enum sd_result check_one(const struct family *f, struct planner *p, const struct rule *rule,
 				const struct sd_names *groups)
 {
 	struct values values;
-	const char *target, *key;
+	const char *target;
 
 	if (rule->outcome[p->from] != MOVE || rule->if_complete || !rule->stacks || !sd_planner_guards(p, rule) ||
 	    !carry_over(p, f, rule, &values))
 		return SD_OK;
 	target = sd_pattern_fill(&rule->side[!p->from].key, &rule->holes, p->texts, &values, &p->out->arena);
-	key = sd_pattern_fill(&rule->side[p->from].key, &rule->holes, p->texts, &values, &p->out->arena);
-	if (!target || !key)
+	if (!target)
 		return sd_fail_memory(p->err);
 	if (sd_names_find(groups, target) != SD_NO_NAME)
 		return SD_OK;
-	return sd_fail(p->err, SD_INPUT, "%s: all its parts are missing, %s for one (%s:%u)", target, key, rule->file,
-		       rule->line);
+	return fail_group(f, p, rule, target, &values);
 }
 
 enum sd_result sd_family_check(const struct families *families, struct planner *p, const struct stage *stage,

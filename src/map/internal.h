@@ -164,6 +164,18 @@ struct stage {
 	bool siblings; /* some rule looks at another tensor of the stage */
 };
 
+/* A key of the left layout that goes there and back. Those with the same defines are one checkpoint. */
+struct sample {
+	uint32_t line;
+	const char *group; /* the defines as text */
+	const struct sd_define *defines;
+	size_t ndefines;
+	const char *key;
+	uint64_t *shape;
+	uint32_t rank;
+	uint8_t dtype;
+};
+
 struct sd_map {
 	struct sd_arena arena;
 	const char *name, *file;
@@ -189,6 +201,9 @@ struct sd_map {
 	struct stage *stages;
 	uint32_t nstages;
 	size_t stages_room;
+	struct sample *samples;
+	uint32_t nsamples;
+	size_t samples_room;
 	struct axis_names axes;
 };
 

@@ -3,15 +3,13 @@
 #include "map/planner.h"
 #include "base/checked.h"
 #include "map/family.h"
+#include "map/missing.h"
 #include "move/compose.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* Keys that an error about missing ones names. */
-#define NAMED_MAX 5
 
 struct join {
 	struct planner *p;
@@ -165,28 +163,33 @@ static int by_place(const void *a, const void *b)
 	return x->place < y->place ? -1 : x->place > y->place;
 }
 
-/* The key that would fill a place. */
-static const char *key_at(const struct join *j, uint64_t place)
+/* The rule that would fill a place, or NULL. */
+static const struct rule *rule_at(const struct join *j, uint64_t place)
+{
+	int from = j->p->from;
+
+	for (uint32_t i = 0; i < j->stage->nrules; i++) {
+		const struct rule *rule = &j->stage->rules[i];
+		const struct factor *slot = sd_axes_slot(&rule->side[!from].axes);
+
+		if (rule->outcome[from] == MOVE && rule->side[!from].key.text && sd_planner_guards(j->p, rule) &&
+		    same_target(j, rule) && (slot ? slot->slot : 0) == place % j->slots)
+			return rule;
+	}
+	return NULL;
+}
+
+/* The key that a rule would read to fill a place. */
+static const char *key_at(const struct join *j, const struct rule *rule, uint64_t place)
 {
 	struct planner *p = j->p;
 	const struct member *known = NULL;
-	const struct rule *rule = NULL;
 	struct values values = {0};
 
-	/* The rule of that slot, and the holes of a member of the same rule, or of any. */
-	for (uint32_t i = 0; i < j->stage->nrules && !rule; i++) {
-		const struct rule *r = &j->stage->rules[i];
-		const struct factor *slot = sd_axes_slot(&r->side[!p->from].axes);
-
-		if (r->outcome[p->from] == MOVE && r->side[!p->from].key.text && sd_planner_guards(p, r) &&
-		    same_target(j, r) && (slot ? slot->slot : 0) == place % j->slots)
-			rule = r;
-	}
+	/* The holes of a member of the same rule, or of any. */
 	for (const struct member *m = first_of(j); m; m = next_of(j, m))
 		if (!known || rule_of(j, m) == rule)
 			known = m;
-	if (!rule)
-		return "?";
 	place /= j->slots;
 	/* The target's name gives all holes but those that became axes. */
 	if (!read_key(j, rule, j->group->name, !p->from, &values))
@@ -209,21 +212,20 @@ static const char *key_at(const struct join *j, uint64_t place)
 
 static enum sd_result fail_missing(const struct join *j, const struct placed *placed, uint64_t n)
 {
-	char text[1024];
-	size_t used = 0, named = 0;
+	struct missing missing = {.target = j->group->name, .rule = j->lead, .of = j->due / j->slots};
 	uint64_t next = 0;
 
-	for (uint64_t i = 0; i <= n && named < NAMED_MAX; i++)
-		for (uint64_t end = i < n ? placed[i].place : j->due; next <= end && named < NAMED_MAX; next++) {
-			const char *key = next < end ? key_at(j, next) : NULL;
+	for (uint64_t i = 0; i <= n; i++)
+		for (uint64_t end = i < n ? placed[i].place : j->due; next <= end; next++) {
+			const struct rule *rule = next < end ? rule_at(j, next) : NULL;
+			const char *key = rule && missing.count < MISSING_MAX ? key_at(j, rule, next) : NULL;
 
-			if (key && used < sizeof(text))
-				used += (size_t)snprintf(text + used, sizeof(text) - used, "%s%s", named++ ? ", " : "",
-							 key);
+			if (rule && (key || missing.count >= MISSING_MAX))
+				sd_missing_add(&missing, rule, next / j->slots, key);
+			if (missing.count > MISSING_COUNTED)
+				return sd_missing_fail(&missing, j->p);
 		}
-	return sd_fail(j->p->err, SD_INPUT, "%s: %" PRIu64 " of %" PRIu64 " parts are missing: %s%s (%s:%u)",
-		       j->group->name, j->due - n, j->due, text, j->due - n > named ? ", ..." : "", j->lead->file,
-		       j->lead->line);
+	return sd_missing_fail(&missing, j->p);
 }
 
 /* Every place is filled once. *whole is false for a group that lacks something and may. */

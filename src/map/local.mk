@@ -8,6 +8,7 @@ libsd_a_SOURCES += \
 	%D%/internal.h \
 	%D%/join.c \
 	%D%/map.c %D%/map.h \
+	%D%/missing.c %D%/missing.h \
 	%D%/number.c \
 	%D%/options.c \
 	%D%/overlap.c \
@@ -18,5 +19,6 @@ libsd_a_SOURCES += \
 	%D%/pattern.c %D%/pattern.h \
 	%D%/planner.h \
 	%D%/rename.c %D%/rename.h \
+	%D%/sample.c \
 	%D%/stage.c \
 	%D%/token.c

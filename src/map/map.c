@@ -29,6 +29,7 @@ void sd_map_free(struct sd_map *map)
 	free(map->tables);
 	free(map->labels);
 	free(map->sizes);
+	free(map->samples);
 	sd_arena_free(&map->arena);
 	free(map);
 }

@@ -27,6 +27,9 @@ SD_UNUSED_RESULT enum sd_result sd_map_parse(const char *file, const char *text,
 					     struct sd_map **map, struct sd_error *err);
 void sd_map_free(struct sd_map *map);
 
+/* Takes the map's samples to the right layout and back; they have to be as they were. */
+SD_UNUSED_RESULT enum sd_result sd_map_check_samples(const struct sd_map *map, struct sd_error *err);
+
 const char *sd_map_name(const struct sd_map *map);
 
 /* A layout's name: side 0 is the left one, 1 the right one. */

@@ -223,6 +223,26 @@ static enum sd_result write_numbers(struct work *w, const struct rule *rule, str
 	return SD_OK;
 }
 
+/* "a: shape [6] does not fit [(n r)], where n is 4" */
+static enum sd_result fail_shape(struct work *w, const struct rule *rule, const struct tensor *t,
+				 const struct values *values)
+{
+	struct planner *p = w->p;
+	const struct axes *axes = &rule->side[p->from].axes;
+	char shape[SD_SHAPE_TEXT], known[256] = "";
+	size_t used = 0;
+	axis_sizes sizes;
+
+	sd_planner_sizes(p, w->stage, rule, values, sizes);
+	for (uint32_t a = 0; a < p->map->axes.n && used < sizeof(known); a++)
+		if (sizes[a] != SIZE_OPEN && p->map->axes.fixed[a] == SIZE_OPEN && sd_axes_have(axes, a))
+			used += (size_t)snprintf(known + used, sizeof(known) - used, "%s%s is %" PRIu64,
+						 used ? ", " : ", where ", p->map->axes.name[a], sizes[a]);
+	return sd_fail(p->err, SD_INPUT, "%s: shape %s does not fit %s%s (%s:%u)", t->name,
+		       sd_shape_text(t->shape, t->rank, shape, sizeof(shape)), axes->text, known, rule->file,
+		       rule->line);
+}
+
 /* What one rule makes of its part of the tensor. values: the holes of the key, where they are known already. */
 static enum sd_result apply(struct work *w, const struct rule *rule, uint32_t number, uint32_t tensor, uint32_t scale,
 			    struct values *values)
@@ -248,13 +268,8 @@ static enum sd_result apply(struct work *w, const struct rule *rule, uint32_t nu
 		return p->err->result;
 	if (side->axes.text) {
 		sd_planner_sizes(p, w->stage, rule, values, sizes);
-		if (!sd_axes_bind(&side->axes, t->shape, t->rank, sizes)) {
-			char shape[SD_SHAPE_TEXT];
-
-			return sd_fail(p->err, SD_INPUT, "%s: shape %s does not fit %s (%s:%u)", t->name,
-				       sd_shape_text(t->shape, t->rank, shape, sizeof(shape)), side->axes.text,
-				       rule->file, rule->line);
-		}
+		if (!sd_axes_bind(&side->axes, t->shape, t->rank, sizes))
+			return fail_shape(w, rule, t, values);
 		for (uint32_t i = 0; i < rule->stacks; i++)
 			if (rule->stack[i].key_side != p->from && sizes[rule->stack[i].axis] == SIZE_OPEN)
 				return sd_fail(p->err, SD_INPUT, "%s: the shape does not tell %s (%s:%u)", t->name,
@@ -290,6 +305,7 @@ static enum sd_result find_rule(struct work *w, const struct tensor *t, uint32_t
 {
 	struct planner *p = w->p;
 	const struct rule *misfit = NULL;
+	struct values misfit_values;
 
 	for (uint32_t i = 0; i < w->nheads; i++) {
 		const struct rule *rule = &w->stage->rules[w->heads[i]];
@@ -302,18 +318,13 @@ static enum sd_result find_rule(struct work *w, const struct tensor *t, uint32_t
 			continue;
 		if (fit == MATCH)
 			return SD_OK;
-		if (!misfit)
-			misfit = rule;
+		if (misfit)
+			continue;
+		misfit = rule;
+		misfit_values = *values;
 	}
 	*number = NONE;
-	if (misfit) {
-		char shape[SD_SHAPE_TEXT];
-
-		return sd_fail(p->err, SD_INPUT, "%s: shape %s does not fit %s (%s:%u)", t->name,
-			       sd_shape_text(t->shape, t->rank, shape, sizeof(shape)), misfit->side[p->from].axes.text,
-			       misfit->file, misfit->line);
-	}
-	return check_wrong_way(w, t);
+	return misfit ? fail_shape(w, misfit, t, &misfit_values) : check_wrong_way(w, t);
 }
 
 /* The rule and all others that have a part of the same tensor. */

@@ -40,6 +40,11 @@ static bool melts(const struct sd_links *links, uint32_t n, uint8_t to)
 	return n > 0 && as_one(links->dtype[n - 1], links->dtype[n], to);
 }
 
+static bool is_scale(uint8_t dtype)
+{
+	return dtype == SD_F32 || dtype == SD_BF16 || dtype == SD_F16;
+}
+
 /* Whether the operand of a step has an element for every element of the record. */
 static bool scale_fits(const struct sd_manifest *m, const struct sd_record *r, const struct sd_step *step)
 {
@@ -49,8 +54,7 @@ static bool scale_fits(const struct sd_manifest *m, const struct sd_record *r, c
 	if (step->operand == SD_NO_RECORD)
 		return false;
 	operand = &m->records[step->operand];
-	if ((operand->dtype != SD_F32 && operand->dtype != SD_BF16 && operand->dtype != SD_F16) ||
-	    !sd_shape_count(operand->shape, operand->rank, &count))
+	if (!sd_shape_count(operand->shape, operand->rank, &count))
 		return false;
 	for (uint32_t k = 0; k < step->rank; k++)
 		if (r->shape[k] > 0 &&
@@ -68,6 +72,9 @@ static enum sd_result add_scale(const struct sd_manifest *m, const struct sd_tar
 	if (*n > 0)
 		return sd_fail(err, SD_INPUT, "%s: block scales behind another step cannot be carried out here",
 			       t->name);
+	if (step->operand != SD_NO_RECORD && !is_scale(m->records[step->operand].dtype))
+		return sd_fail(err, SD_INPUT, "%s: its block scales, %s, are %s; F32, BF16 and F16 can be used", t->name,
+			       m->records[step->operand].key, sd_dtype_name(m->records[step->operand].dtype));
 	if (!scale_fits(m, &m->records[t->record], step))
 		return sd_fail(err, SD_INPUT, "%s: its block scales do not fit %s", t->name, m->records[t->record].key);
 	links->scale = step;

@@ -5,6 +5,7 @@
 #include "stream/pump.h"
 #include "tools/tool.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -128,6 +129,8 @@ static struct options parse(int argc, char **argv)
 		sd_misuse("sd-pack reads standard input only; put a source in front: sd-cat %s | sd-pack ...",
 			  argv[optind]);
 	opt.pack.layout.metadata = opt.metadata;
+	if (opt.pack.path && strcmp(opt.pack.path, "-") == 0)
+		opt.pack.path = NULL;
 	if (opt.pack.path)
 		opt.pack.layout.directory = is_directory(opt.pack.path);
 	else if (isatty(STDOUT_FILENO) && !opt.dry_run)
@@ -136,16 +139,36 @@ static struct options parse(int argc, char **argv)
 	return opt;
 }
 
-/* A file that is open as standard input must not be written to. */
+/* Whether the directory has this file, by whatever name. */
+static bool holds(const char *directory, const struct stat *file)
+{
+	DIR *dir = opendir(directory);
+	struct dirent *entry;
+	struct stat st;
+	bool found = false;
+
+	while (dir && !found && (entry = readdir(dir)))
+		found = fstatat(dirfd(dir), entry->d_name, &st, 0) == 0 && st.st_dev == file->st_dev &&
+			st.st_ino == file->st_ino;
+	if (dir)
+		closedir(dir);
+	return found;
+}
+
+/* A file that is open as standard input must not be written to, nor the directory that it lies in. */
 static enum sd_result check_input(const struct options *opt, struct sd_error *err)
 {
 	struct stat in, out;
 	bool there = opt->pack.path ? stat(opt->pack.path, &out) == 0 : fstat(STDOUT_FILENO, &out) == 0;
 
-	if (there && fstat(STDIN_FILENO, &in) == 0 && S_ISREG(in.st_mode) && in.st_dev == out.st_dev &&
-	    in.st_ino == out.st_ino)
+	if (!there || fstat(STDIN_FILENO, &in) != 0 || !S_ISREG(in.st_mode))
+		return SD_OK;
+	if (in.st_dev == out.st_dev && in.st_ino == out.st_ino)
 		return sd_fail(err, SD_IO, "%s is the input: write to another file",
 			       opt->pack.path ? opt->pack.path : "standard output");
+	if (S_ISDIR(out.st_mode) && holds(opt->pack.path, &in))
+		return sd_fail(err, SD_IO, "%s holds the input, which would be replaced: write to another directory",
+			       opt->pack.path);
 	return SD_OK;
 }
 

@@ -495,6 +495,8 @@ static enum sd_result run(const struct options *opt, struct sd_error *err)
 		return sd_maps_list(err);
 	if (opt->what == CHECK_MAP || opt->what == EXPAND) {
 		result = sd_maps_open(opt->check, &map, err);
+		if (result == SD_OK && opt->what == CHECK_MAP)
+			result = sd_map_check_samples(map, err);
 		if (result == SD_OK && opt->what == EXPAND)
 			sd_map_expand(map, stdout);
 		sd_map_free(map);

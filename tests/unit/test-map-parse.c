@@ -134,6 +134,55 @@ Test(map_parse, numbers)
 	      "stage s\n a.{L-N} <-> b.{L} if L<9 note \"x\"\n c.{L} -> drop if L>=N\n");
 }
 
+/* What is wrong with the samples of a map, or "". */
+static void checked(const char *text, const char *want)
+{
+	struct sd_error err = {0};
+	struct sd_map *map = NULL;
+
+	cr_assert(compile(text, NULL, &map, &err) == SD_OK, "%s", err.text);
+	cr_expect(sd_map_check_samples(map, &err) == (*want ? SD_INPUT : SD_OK) && strcmp(err.text, want) == 0,
+		  "\n%s\nwanted: %s\ngot: %s", text, want, err.text);
+	sd_map_free(map);
+}
+
+Test(map_parse, samples)
+{
+	refused("sample\n", "t.map:2: the sample's key is missing");
+	refused("sample a [2]\n", "t.map:2: behind the sample's key comes its dtype");
+	refused("sample a F32\n", "t.map:2: the shape, as in [2 3], is missing");
+	refused("sample a F32 [2 x]\n", "t.map:2: [2 x] is no shape: a shape is as in [2 3]");
+	refused("sample a.{x} F32 [2]\n", "t.map:2: the holes of a sample are choices, as {x=a|b}");
+	refused("sample @o a F32 [2]\n", "t.map:2: in front of a sample stand options and sizes as @NAME=VALUE");
+	refused("sample {a=1|2|3|4}{b=1|2|3|4}{c=1|2|3|4}{d=1|2|3|4}{e=1|2|3|4} F32 []\n",
+		"t.map:2: more than 1000 samples");
+}
+
+Test(map_parse, samples_go_there_and_back)
+{
+	checked("stage s\n a.{E}.{x} [i] <-> b.{x} [E i]\nsample a.{E=0|1}.{x=p|q} F32 [3]\n", "");
+	checked("stage s\n a [] <-> b []\nsample a F32 []\n", "");
+	checked("option o no|yes\nsize n rows\nstage s\n @o=yes a [(n m)] <-> b [m n]\n @o=no a <-> c\n"
+		"sample a F32 [6]\nsample @o=yes @rows=2 a F32 [6]\n",
+		"");
+	/* A copy comes back from what it is a copy of. */
+	checked("stage s\n {E}.g [r] <-> A [E r]\n {E}.u [r] <= A [E r]\nsample 0.{x=g|u} F32 [3]\n", "");
+	checked("stage s\n a <-> b\nsample a F32 [2]\nsample c F32 [2]\n",
+		"t.map:4: samples: no rule of map t takes 1 of the keys: c");
+	checked("stage s\n a -> drop\n b <-> c\nsample {x=b|a} F32 [2]\n", "t.map:5: sample a does not come back");
+	checked("stage s\n a -> b\n b <- b\nsample a F32 [2]\n", "t.map:5: sample a comes back as b F32 [2]");
+	checked("stage s\n a <-> b : F32\nsample a BF16 [2]\n", "t.map:4: sample a comes back as a F32 [2]");
+	checked("stage s\n a F64 -> b F32\n a F64 <- b\nsample a F64 [2]\n", "t.map:5: sample a comes back with other values");
+	checked("stage s\n a [x y] -> b [y x]\n a <- b\nsample a F32 [2 2]\n",
+		"t.map:5: sample a comes back with other places of its elements");
+	checked("stage s\n a -> b\nsample a F32 [2]\n",
+		"t.map:4: samples on their way back: b: its rule goes one way, from hf to nemo (t.map:3: a -> b)");
+	checked("stage s\n {E}.a [x] <-> b [E x]\nsample 1.a F32 [2]\n",
+		"t.map:4: samples: b: E 0 of 2 has no a, 1 key is missing: 0.a (t.map:3)");
+	checked("stage s\n a <-> b\nsample @p=1 a F32 [2]\n",
+		"t.map:4: samples: -D p: map t has no such option; it has dtype");
+}
+
 Test(map_parse, axes)
 {
 	refused("stage s\n a [x] <-> b\n", "t.map:3: one side has an axis list, the other has none");

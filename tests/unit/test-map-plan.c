@@ -347,18 +347,63 @@ Test(map_axes, what_is_missing_is_named)
 		(struct try){moe,
 			     .in = "m.0.0.gate F32 2 3\nm.0.0.up F32 2 3\nm.0.2.gate F32 2 3\nm.0.0.down F32 3 2\n",
 			     .to = "nemo"},
-		SD_INPUT, "m.0.gate_up: 3 of 6 parts are missing: m.0.1.gate, m.0.1.up, m.0.2.up (t.map:3)");
+		SD_INPUT, "m 0: E 1 and 2 of 3 are incomplete, 3 keys are missing: m.0.1.gate, m.0.1.up, m.0.2.up (t.map:3)");
 	expect_error((struct try){moe,
 				  .in = "m.0.0.gate F32 2 3\nm.0.1.gate F32 2 3\nm.0.0.up F32 2 3\nm.0.1.up F32 2 "
 					"3\nm.0.0.down F32 3 2\n",
 				  .to = "nemo"},
-		     SD_INPUT, "m.0.down: 1 of 2 parts are missing: m.0.1.down (t.map:5)");
+		     SD_INPUT, "m 0: E 1 of 2 has no down, 1 key is missing: m.0.1.down (t.map:5)");
 	expect_error((struct try){moe, .in = "m.0.0.gate F32 2 3\nm.0.0.up F32 2 3\n", .to = "nemo"}, SD_INPUT,
-		     "m.0.down: all its parts are missing, m.0.0.down for one (t.map:5)");
+		     "m 0: E 0 of 1 has no down, 1 key is missing: m.0.0.down (t.map:5)");
 	expect_error((struct try){moe, .in = "m.0.999999.gate F32 2 3\n", .to = "nemo"}, SD_INPUT,
-		     "m.0.down: all its parts are missing, m.0.999999.down for one (t.map:5)");
+		     "m 0: E 0, 1, 2, 3, 4 and 999995 more of 1000000 have no down, 1000000 keys are missing: m.0.0.down, "
+		     "m.0.1.down, m.0.2.down, m.0.3.down, m.0.4.down, ... (t.map:5)");
 	expect_error((struct try){moe, .in = "m.0.99999999999999999999.gate F32 2 3\n", .to = "nemo"}, SD_INPUT,
 		     "m.0.99999999999999999999.gate: the number 99999999999999999999 is too large");
+}
+
+/* The words of the keys themselves say what it is that lacks something. */
+Test(map_axes, missing_experts_are_told_by_their_numbers)
+{
+	static const char map[] =
+		"stage s\n {p*}layers.{L}.experts.{E}.gate_proj.weight [I H] <-> {p*}layers.{L}.gate_up [E H I|]\n"
+		" {p*}layers.{L}.experts.{E}.up_proj.weight [I H] <-> {p*}layers.{L}.gate_up [E H |I]\n";
+	static const int one[] = {17, -1}, two[] = {17, 40, -1}, many[] = {0, 1, 3, 5, 7, 9, 126, -1};
+	static const struct {
+		const int *lacking;
+		const char *want;
+	} cases[] = {
+		{one, "layer 3: expert 17 of 128 has no up_proj.weight, 1 key is missing: "
+		      "model.layers.3.experts.17.up_proj.weight (t.map:3)"},
+		{two, "layer 3: experts 17 and 40 of 128 have no up_proj.weight, 2 keys are missing: "
+		      "model.layers.3.experts.17.up_proj.weight, model.layers.3.experts.40.up_proj.weight (t.map:3)"},
+		{many, "layer 3: experts 0, 1, 3, 5, 7 and 2 more of 128 have no up_proj.weight, 7 keys are missing: "
+		       "model.layers.3.experts.0.up_proj.weight, model.layers.3.experts.1.up_proj.weight, "
+		       "model.layers.3.experts.3.up_proj.weight, model.layers.3.experts.5.up_proj.weight, "
+		       "model.layers.3.experts.7.up_proj.weight, ... (t.map:3)"},
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		const int *lacking = cases[i].lacking;
+		char in[128 * 120], *end = in;
+
+		for (int e = 0; e < 128; e++) {
+			end += sprintf(end, "model.layers.3.experts.%d.gate_proj.weight F32 2 3\n", e);
+			if (e == *lacking)
+				lacking++;
+			else
+				end += sprintf(end, "model.layers.3.experts.%d.up_proj.weight F32 2 3\n", e);
+		}
+		expect_error((struct try){map, .in = in, .to = "nemo"}, SD_INPUT, cases[i].want);
+	}
+	expect_error((struct try){"stage s\n t.shard_{E} [r] <-> t [E r]\n", .in = "t.shard_1 F32 2\n", .to = "nemo"},
+		     SD_INPUT, "t: shard 0 of 2 is incomplete, 1 key is missing: t.shard_0 (t.map:3)");
+	expect_error((struct try){"stage s\n a.{E}.{G} [r] <-> a [E G r]\n", .in = "a.1.1 F32 2\n", .to = "nemo"},
+		     SD_INPUT, "a: 3 keys are missing: a.0.0, a.0.1, a.1.0 (t.map:3)");
+	expect_error((struct try){"stage s\n a.{E}.{G} [r] <-> a [E G r]\n b.{E}.{G} [r] <-> b [E G r]\n",
+				  .in = "a.0.0 F32 2\na.0.1 F32 2\na.0.2 F32 2\n",
+				  .to = "nemo"},
+		     SD_INPUT, "b: 3 keys are missing: b.0.0, b.0.1, b.0.2 (t.map:4)");
 }
 
 Test(map_axes, sizes_have_to_agree)
@@ -394,7 +439,7 @@ Test(map_axes, unequal_slots_need_a_size)
 	expect_error((struct try){map, .in = "qkv F32 6 2\n", .to = "hf"}, SD_INPUT,
 		     "q: the shapes do not tell a; say -D rows (t.map:4)");
 	expect_error((struct try){map, .in = "qkv F32 6 2\n", .to = "hf", .defines = {{"rows", "5"}}}, SD_INPUT,
-		     "qkv: shape [6, 2] does not fit [a|| x] (t.map:4)");
+		     "qkv: shape [6, 2] does not fit [a|| x], where a is 5 (t.map:4)");
 }
 
 /* The rows of q are the columns of the output projection, layer by layer. */
@@ -418,7 +463,7 @@ Test(map_axes, another_tensor_tells_a_size)
 	expect_error((struct try){left, .in = "0.qkv F32 6 2\n1.o F32 2 4\n", .to = "nemo"}, SD_INPUT,
 		     "0.q: the shapes do not tell a; say -D rows (t.map:4)");
 	expect_error((struct try){left, .in = "0.qkv F32 6 2\n0.o F32 2 7\n", .to = "nemo"}, SD_INPUT,
-		     "0.qkv: shape [6, 2] does not fit [a|| x] (t.map:4)");
+		     "0.qkv: shape [6, 2] does not fit [a|| x], where a is 7 (t.map:4)");
 	expect((struct try){left, .in = "0.q F32 4 2\n0.v F32 1 2\n0.k F32 1 2\n", .to = "hf"},
 	       "0.qkv F32 6 2 < 0.q\n0.qkv F32 6 2 < 0.v\n0.qkv F32 6 2 < 0.k\n");
 	/* In a later stage the key has the name that it has there; this way it is the left side that is told. */
@@ -453,7 +498,7 @@ Test(map_axes, products_need_one_factor)
 	expect_error((struct try){map, .in = "a F32 6 5\n", .to = "nemo"}, SD_INPUT,
 		     "b: the shapes do not tell n; say -D experts (t.map:4)");
 	expect_error((struct try){map, .in = "a F32 6 5\n", .to = "nemo", .defines = {{"experts", "4"}}}, SD_INPUT,
-		     "a: shape [6, 5] does not fit [(n r) I] (t.map:4)");
+		     "a: shape [6, 5] does not fit [(n r) I], where n is 4 (t.map:4)");
 }
 
 Test(map_axes, copies_and_groups_that_may_lack_something)

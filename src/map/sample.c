@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Samples of a map: keys and shapes that go to the right layout and come back as they were. */
+#include "base/text.h"
+#include "map/parser.h"
+#include "map/rename.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+
+#define SAMPLES_MAX 1000
+
+/* "[2 3]" */
+static enum sd_result parse_shape(struct parser *p, struct sample *sample)
+{
+	const char *text = NULL;
+	char *list, *number, *rest = NULL;
+
+	if (sd_token_want(p, LIST, "the shape, as in [2 3],", &text) != SD_OK)
+		return p->err->result;
+	list = sd_arena_text(&p->map->arena, text + 1, strlen(text) - 2);
+	sample->shape = sd_arena_array(&p->map->arena, SD_RANK_MAX, sizeof(*sample->shape));
+	if (!list || !sample->shape)
+		return sd_fail_memory(p->err);
+	for (number = strtok_r(list, " \t", &rest); number; number = strtok_r(NULL, " \t", &rest))
+		if (sample->rank == SD_RANK_MAX || !sd_text_number(number, &sample->shape[sample->rank++]))
+			return sd_parse_fail(p, "%s is no shape: a shape is as in [2 3]", text);
+	return SD_OK;
+}
+
+/* @NAME=VALUE .., as -D has them. */
+static enum sd_result parse_defines(struct parser *p, struct sample *sample)
+{
+	struct sd_define *defines = sd_arena_array(&p->map->arena, p->ntokens, sizeof(*defines));
+
+	sample->group = "";
+	if (!defines)
+		return sd_fail_memory(p->err);
+	while (*sd_token_peek(p) == '@') {
+		char *text = p->tokens[p->at++].text + 1;
+
+		sample->group = sd_arena_printf(&p->map->arena, "%s %s", sample->group, text);
+		defines[sample->ndefines].name = text;
+		defines[sample->ndefines].value = sd_token_cut(text);
+		if (!defines[sample->ndefines++].value)
+			return sd_parse_fail(p, "in front of a sample stand options and sizes as @NAME=VALUE");
+		if (!sample->group)
+			return sd_fail_memory(p->err);
+	}
+	sample->defines = defines;
+	return SD_OK;
+}
+
+/* The next combination of the words of all holes; false after the last. */
+static bool next_words(const struct holes *holes, struct values *values)
+{
+	for (uint32_t h = holes->n; h-- > 0;) {
+		if (++values->value[h].word < holes->hole[h].nwords)
+			return true;
+		values->value[h].word = 0;
+	}
+	return false;
+}
+
+/* One sample for each choice that the key leaves. */
+static enum sd_result add_samples(struct parser *p, const char *text, struct sample *sample)
+{
+	struct holes holes = {0};
+	struct values values = {0};
+	struct pattern key;
+
+	if (sd_parse_pattern(p, text, LEFT, &holes, &key) != SD_OK)
+		return p->err->result;
+	for (uint32_t i = 0; i < key.n; i++)
+		if (key.elements[i].kind == TEXT ||
+		    (key.elements[i].kind == HOLE && holes.hole[key.elements[i].number].kind != HOLE_CHOICE))
+			return sd_parse_fail(p, "the holes of a sample are choices, as {x=a|b}");
+	do {
+		struct sample *added = SD_PARSE_ADD(p->map->samples, p->map->nsamples, p->map->samples_room);
+
+		sample->key = sd_pattern_fill(&key, &holes, NULL, &values, &p->map->arena);
+		if (!added || !sample->key)
+			return sd_fail_memory(p->err);
+		*added = *sample;
+		if (p->map->nsamples > SAMPLES_MAX)
+			return sd_parse_fail(p, "more than %d samples", SAMPLES_MAX);
+	} while (next_words(&holes, &values));
+	return SD_OK;
+}
+
+enum sd_result sd_parse_sample(struct parser *p)
+{
+	struct sample sample = {.line = p->line};
+	const char *key = NULL;
+
+	if (p->user)
+		return SD_OK;
+	if (parse_defines(p, &sample) != SD_OK || sd_token_want(p, WORD, "the sample's key", &key) != SD_OK)
+		return p->err->result;
+	sample.dtype = (uint8_t)sd_dtype_parse(sd_token_peek(p), strlen(sd_token_peek(p)));
+	if (!sample.dtype)
+		return sd_parse_fail(p, "behind the sample's key comes its dtype");
+	p->at++;
+	if (parse_shape(p, &sample) != SD_OK || sd_token_end(p) != SD_OK)
+		return p->err->result;
+	return add_samples(p, key, &sample);
+}
+
+/* A target by name or by the key of its record, or NULL. */
+static const struct sd_target *find_target(const struct sd_manifest *m, const char *name, const char *key)
+{
+	for (size_t i = 0; i < m->ntargets; i++)
+		if ((!name || strcmp(m->targets[i].name, name) == 0) &&
+		    (!key || strcmp(m->records[m->targets[i].record].key, key) == 0))
+			return &m->targets[i];
+	return NULL;
+}
+
+/* A sample is there again, from its own data or, where it was a copy, from what it is a copy of. */
+static enum sd_result compare(const struct sd_map *map, const struct sample *sample, const struct sd_manifest *back,
+			      struct sd_error *err)
+{
+	const struct sd_target *own = find_target(back, sample->key, sample->key),
+			       *found = own ? own : find_target(back, sample->key, NULL);
+	char shape[SD_SHAPE_TEXT];
+
+	if (!found)
+		found = find_target(back, NULL, sample->key);
+	if (!found)
+		return sd_map_fail(err, map->file, sample->line, "sample %s does not come back", sample->key);
+	if (strcmp(found->name, sample->key) != 0 || found->dtype != sample->dtype ||
+	    !sd_shape_equal(found->shape, found->rank, sample->shape, sample->rank))
+		return sd_map_fail(err, map->file, sample->line, "sample %s comes back as %s %s %s", sample->key,
+				   found->name, sd_dtype_name(found->dtype),
+				   sd_shape_text(found->shape, found->rank, shape, sizeof(shape)));
+	if (own && (own->nsteps || sd_target_is_reordered(own)))
+		return sd_map_fail(err, map->file, sample->line, "sample %s comes back with other %s", sample->key,
+				   own->nsteps ? "values" : "places of its elements");
+	return SD_OK;
+}
+
+/* A plan for samples; what is wrong with it is wrong with the map, -D included. */
+static enum sd_result make_plan(struct sd_rename *rename, const struct sd_manifest *in, struct sd_plan *plan,
+				const char *file, uint32_t line, struct sd_error *err)
+{
+	enum sd_result result = sd_rename_plan(rename, in, plan, err);
+
+	if (result == SD_OK || result == SD_IO)
+		return result;
+	sd_error_at(err, "%s:%u: samples%s", file, line, rename->to == LEFT ? " on their way back" : "");
+	return err->result = SD_INPUT;
+}
+
+/* One checkpoint of samples, there and back. */
+static enum sd_result check_group(const struct sd_map *map, uint32_t first, struct sd_error *err)
+{
+	const struct sample *lead = &map->samples[first];
+	struct sd_rename rename = {
+		.map = map, .to = RIGHT, .defines = lead->defines, .ndefines = lead->ndefines, .strict = true};
+	struct sd_manifest *in = sd_manifest_new();
+	struct sd_plan there = {0}, back = {0};
+	enum sd_result result = in ? SD_OK : sd_fail_memory(err);
+
+	for (uint32_t i = first; i < map->nsamples && result == SD_OK; i++) {
+		const struct sample *s = &map->samples[i];
+
+		if (strcmp(s->group, lead->group) == 0 &&
+		    !sd_manifest_add_tensor(in, s->key, s->dtype, s->shape, s->rank))
+			result = sd_map_fail(err, map->file, s->line, "sample %s is too large", s->key);
+	}
+	if (result == SD_OK)
+		result = make_plan(&rename, in, &there, map->file, lead->line, err);
+	rename.to = LEFT;
+	rename.strict = false;
+	if (result == SD_OK)
+		result = make_plan(&rename, there.manifest, &back, map->file, lead->line, err);
+	for (uint32_t i = first; i < map->nsamples && result == SD_OK; i++)
+		if (strcmp(map->samples[i].group, lead->group) == 0)
+			result = compare(map, &map->samples[i], back.manifest, err);
+	sd_plan_free(&back);
+	sd_plan_free(&there);
+	sd_manifest_free(in);
+	return result;
+}
+
+enum sd_result sd_map_check_samples(const struct sd_map *map, struct sd_error *err)
+{
+	for (uint32_t i = 0; i < map->nsamples; i++) {
+		bool leads = true;
+
+		for (uint32_t k = 0; k < i; k++)
+			leads = leads && strcmp(map->samples[k].group, map->samples[i].group) != 0;
+		if (leads && check_group(map, i, err) != SD_OK)
+			return err->result;
+	}
+	return SD_OK;
+}
