@@ -354,7 +354,7 @@ static enum sd_result note(struct planner *p, const struct rule *rule, const str
 		}
 	if (!sd_array_grow(&p->notes, p->nnotes, &p->notes_room, sizeof(*p->notes)))
 		return sd_fail_memory(p->err);
-	p->notes[p->nnotes++] = (struct note){rule, t->name, 1};
+	p->notes[p->nnotes++] = (struct note){rule, sd_planner_source(p, t), 1};
 	return SD_OK;
 }
 
