@@ -986,7 +986,7 @@ Test(carry, refuses_what_it_cannot_do)
 		cr_assert(sd_manifest_add_record(in.m, &r));
 		turn = permuted(r.shape, 2, (uint32_t[]){1, 0});
 		add_target(&in, "t", (uint64_t[]){1000, UINT64_C(1) << 40}, 2, 0, &turn);
-		refused(&in, "t would be cut into more than 1048576 pieces; use more --memory");
+		refused(&in, "t would be cut into more than 262144 pieces; use more --memory");
 	}
 }
 

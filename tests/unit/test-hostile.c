@@ -100,6 +100,29 @@ Test(hostile, quantising_nothing_2_to_60_times, .timeout = 20)
 	}
 }
 
+/* A few records, each of many pieces: what is planned for all of them has a limit. */
+Test(hostile, pieces_of_all_records, .timeout = 20)
+{
+	const uint64_t rows = UINT64_C(1) << 21, columns = UINT64_C(1) << 20;
+	const uint64_t own[] = {rows, columns}, turned[] = {columns, rows};
+	const struct sd_move move = {.rank = 2, .dim = {{columns, 1, rows}, {rows, columns, 1}}};
+	struct sd_manifest *m = sd_manifest_new();
+	struct sd_carry carry;
+	struct sd_error err;
+
+	for (uint32_t i = 0; i < 6; i++) {
+		cr_assert(sd_manifest_add_tensor(m, name(m, i), SD_BF16, own, 2));
+		m->targets[i].shape = sd_arena_copy(&m->arena, turned, sizeof(turned));
+		m->targets[i].move = sd_arena_copy(&m->arena, &move, sd_move_size(&move));
+		cr_assert(m->targets[i].shape && m->targets[i].move);
+	}
+	cr_assert_eq(sd_manifest_check(m, &err), SD_OK, "%s", err.text);
+	cr_expect_eq(sd_carry_plan(m, 32 << 20, &carry, &err), SD_INPUT);
+	cr_expect(strstr(err.text, "pieces"), "%s", err.text);
+	sd_carry_free(&carry);
+	sd_manifest_free(m);
+}
+
 /* Very many records that fill one box together. */
 Test(hostile, joining_200000_records, .timeout = 20)
 {
