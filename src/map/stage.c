@@ -19,8 +19,8 @@ struct work {
 	const struct stage *stage;
 	struct tensor *before; /* the tensors in front of the stage */
 	size_t nbefore;
-	bool *consumed;        /* scales that a weight has taken, if so */
-	uint32_t *heads;       /* rules that are read here, one of each that share a tensor */
+	bool *consumed;  /* scales that a weight has taken, if so */
+	uint32_t *heads; /* rules that are read here, one of each that share a tensor */
 	uint32_t nheads;
 	struct member *members;
 	size_t nmembers, members_room;
