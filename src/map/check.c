@@ -179,8 +179,7 @@ enum sd_result sd_map_check_rule(struct sd_map *map, struct rule *rule, struct s
 	if (rule->nconditions && rule->outcome[LEFT] && rule->outcome[RIGHT])
 		return fail(rule, "if and unless stand behind a one-way rule: the other layout has other names");
 	if (find_stacks(map, rule, err) != SD_OK || check_holes(rule, err) != SD_OK ||
-	    check_numbers(rule, err) != SD_OK ||
-	    check_axes(map, rule, err) != SD_OK || check_scale(rule, err) != SD_OK)
+	    check_numbers(rule, err) != SD_OK || check_axes(map, rule, err) != SD_OK || check_scale(rule, err) != SD_OK)
 		return err->result;
 	return SD_OK;
 }

@@ -127,6 +127,20 @@ static void put_sample(FILE *out, const struct sample *sample)
 	fputs("]\n", out);
 }
 
+void sd_map_one_way(const struct sd_map *map, FILE *out)
+{
+	for (uint32_t s = 0; s < map->nstages; s++)
+		for (uint32_t i = 0; i < map->stages[s].nrules; i++) {
+			const struct rule *rule = &map->stages[s].rules[i];
+			int from = rule->direction == RIGHTWARDS ? LEFT : RIGHT;
+
+			if ((rule->direction == RIGHTWARDS || rule->direction == LEFTWARDS) &&
+			    (rule->outcome[from] == MOVE || rule->outcome[from] == DROP))
+				fprintf(out, "%s:%u\tto %s only\t%s\n", rule->file, rule->line, map->layout[!from],
+					rule->text);
+		}
+}
+
 void sd_map_expand(const struct sd_map *map, FILE *out)
 {
 	fprintf(out, "map %s %s %s\n", map->name, map->layout[LEFT], map->layout[RIGHT]);

@@ -41,6 +41,9 @@ bool sd_map_is_part(const struct sd_map *map);
 /* Whether the map says that it is for this model_type or architecture of a config.json. */
 bool sd_map_is_for(const struct sd_map *map, const char *model);
 
+/* Writes the rules that change something one way only: "FILE:LINE<TAB>to LAYOUT only<TAB>RULE". */
+void sd_map_one_way(const struct sd_map *map, FILE *out);
+
 /* Writes the map flat: one map that uses no other and whose patterns are written out, each rule with its file and line.
  */
 void sd_map_expand(const struct sd_map *map, FILE *out);

@@ -59,9 +59,8 @@ enum fit sd_planner_count(struct planner *p, const struct stage *stage, const st
 			continue;
 		if (!amount_of(&hole->by, sizes, &by))
 			return UNKNOWN;
-		fit = sd_pattern_has(key, h)
-			      ? shift(p, &values->value[h], !hole->minus, by, &values->value[hole->base])
-			      : shift(p, &values->value[hole->base], hole->minus, by, &values->value[h]);
+		fit = sd_pattern_has(key, h) ? shift(p, &values->value[h], !hole->minus, by, &values->value[hole->base])
+					     : shift(p, &values->value[hole->base], hole->minus, by, &values->value[h]);
 	}
 	for (uint32_t i = 0; i < rule->nbounds && fit == MATCH; i++) {
 		const struct bound *bound = &rule->bounds[i];
@@ -86,7 +85,8 @@ static const struct size *unknown_size(const struct planner *p, const struct sta
 
 		for (uint32_t h = 0; h < rule->holes.n; h++)
 			if (rule->holes.hole[h].shifted && rule->holes.hole[h].by.is_axis &&
-			    rule->holes.hole[h].by.axis == size->axis && !amount_of(&rule->holes.hole[h].by, sizes, &by))
+			    rule->holes.hole[h].by.axis == size->axis &&
+			    !amount_of(&rule->holes.hole[h].by, sizes, &by))
 				return size;
 		for (uint32_t b = 0; b < rule->nbounds; b++)
 			if (rule->bounds[b].amount.is_axis && rule->bounds[b].amount.axis == size->axis &&

@@ -148,8 +148,7 @@ static bool carry_holes(const struct size *size, const struct rule *rule, const 
 
 		for (uint32_t k = 0; k < rule->holes.n && !found; k++)
 			if (strcmp(rule->holes.hole[k].name, hole->name) == 0 &&
-			    rule->holes.hole[k].nwords == hole->nwords &&
-			    sd_rule_knows(rule, size->of_side, k)) {
+			    rule->holes.hole[k].nwords == hole->nwords && sd_rule_knows(rule, size->of_side, k)) {
 				carried->value[h] = values->value[k];
 				found = true;
 			}

@@ -232,7 +232,9 @@ static enum sd_result parse_size(struct parser *p)
 	    sd_token_want(p, WORD, "the option's name", &size.option) != SD_OK)
 		return p->err->result;
 	if (!sd_token_is_name(name) || !sd_token_is_name(size.option))
-		return sd_parse_fail(p, "a size is: size AXIS OPTION [of LAYOUT KEY [axes]] [config NAME ..] [or none] [in STAGE ..]");
+		return sd_parse_fail(
+			p,
+			"a size is: size AXIS OPTION [of LAYOUT KEY [axes]] [config NAME ..] [or none] [in STAGE ..]");
 	size.axis = sd_axis_number(&p->map->axes, name, SIZE_OPEN);
 	if (size.axis == NO_AXIS)
 		return sd_parse_fail(p, "too many axis names");
@@ -387,10 +389,9 @@ static enum sd_result parse_line(struct parser *p)
 		const char *word;
 		enum sd_result (*parse)(struct parser *p);
 	} statements[] = {
-		{"map", parse_map},   {"model", parse_model}, {"option", parse_option},
-		{"set", parse_set},   {"table", parse_table}, {"label", parse_label},
-		{"size", parse_size}, {"stage", parse_stage}, {"use", parse_use},
-		{"sample", sd_parse_sample},
+		{"map", parse_map},     {"model", parse_model},      {"option", parse_option}, {"set", parse_set},
+		{"table", parse_table}, {"label", parse_label},      {"size", parse_size},     {"stage", parse_stage},
+		{"use", parse_use},     {"sample", sd_parse_sample},
 	};
 
 	if (!p->ntokens)

@@ -67,7 +67,8 @@ static enum sd_result parse_side(struct parser *p, struct rule *rule, int number
 		return sd_token_want(p, STRING, "why it is refused, in \"\",", &rule->why);
 	if (*outcome != MOVE)
 		return SD_OK;
-	if (sd_parse_want_pattern(p, number, &rule->holes, &side->key) != SD_OK || sd_parse_axes(p, &side->axes) != SD_OK)
+	if (sd_parse_want_pattern(p, number, &rule->holes, &side->key) != SD_OK ||
+	    sd_parse_axes(p, &side->axes) != SD_OK)
 		return p->err->result;
 	parse_dtype(p, &side->dtype);
 	if (!sd_token_accept(p, "+"))

@@ -90,8 +90,8 @@ void sd_planner_sizes(const struct planner *p, const struct stage *stage, const 
 
 enum fit {
 	NO_MATCH,
-	MATCH,  /* and everything fits */
-	MISFIT, /* the key matches, its shape does not fit the axis list */
+	MATCH,   /* and everything fits */
+	MISFIT,  /* the key matches, its shape does not fit the axis list */
 	UNKNOWN, /* the key matches, the rule counts with a size that is not known */
 };
 

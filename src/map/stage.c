@@ -19,8 +19,8 @@ struct work {
 	const struct stage *stage;
 	struct tensor *before; /* the tensors in front of the stage */
 	size_t nbefore;
-	bool *consumed;        /* scales that a weight has taken, if so */
-	uint32_t *heads;       /* rules that are read here, one of each that share a tensor */
+	bool *consumed;  /* scales that a weight has taken, if so */
+	uint32_t *heads; /* rules that are read here, one of each that share a tensor */
 	uint32_t nheads;
 	struct member *members;
 	size_t nmembers, members_room;
@@ -354,7 +354,7 @@ static enum sd_result note(struct planner *p, const struct rule *rule, const str
 		}
 	if (!sd_array_grow(&p->notes, p->nnotes, &p->notes_room, sizeof(*p->notes)))
 		return sd_fail_memory(p->err);
-	p->notes[p->nnotes++] = (struct note){rule, t->name, 1};
+	p->notes[p->nnotes++] = (struct note){rule, sd_planner_source(p, t), 1};
 	return SD_OK;
 }
 

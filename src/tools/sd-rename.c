@@ -28,7 +28,7 @@ static const char usage[] = "Usage: sd-rename [OPTION]...\n"
 			    "      --explain [KEY]   print the rules that KEY (an old or a new name) goes through,\n"
 			    "                        or, without KEY, how many tensors each rule takes\n"
 			    "      --list-maps       print the maps, their layouts and their options\n"
-			    "      --check-map=MAP   only read a map and check it\n"
+			    "      --check-map=MAP   only check a map and its samples; print its one-way rules\n"
 			    "      --expand=MAP      print a map flat: with what it uses, all patterns written out\n"
 			    "      --help            print this text\n"
 			    "      --version         print the version\n";
@@ -497,6 +497,8 @@ static enum sd_result run(const struct options *opt, struct sd_error *err)
 		result = sd_maps_open(opt->check, &map, err);
 		if (result == SD_OK && opt->what == CHECK_MAP)
 			result = sd_map_check_samples(map, err);
+		if (result == SD_OK && opt->what == CHECK_MAP)
+			sd_map_one_way(map, stdout);
 		if (result == SD_OK && opt->what == EXPAND)
 			sd_map_expand(map, stdout);
 		sd_map_free(map);

@@ -221,7 +221,8 @@ Test(map_parse, samples_go_there_and_back)
 	checked("stage s\n a -> drop\n b <-> c\nsample {x=b|a} F32 [2]\n", "t.map:5: sample a does not come back");
 	checked("stage s\n a -> b\n b <- b\nsample a F32 [2]\n", "t.map:5: sample a comes back as b F32 [2]");
 	checked("stage s\n a <-> b : F32\nsample a BF16 [2]\n", "t.map:4: sample a comes back as a F32 [2]");
-	checked("stage s\n a F64 -> b F32\n a F64 <- b\nsample a F64 [2]\n", "t.map:5: sample a comes back with other values");
+	checked("stage s\n a F64 -> b F32\n a F64 <- b\nsample a F64 [2]\n",
+		"t.map:5: sample a comes back with other values");
 	checked("stage s\n a [x y] -> b [y x]\n a <- b\nsample a F32 [2 2]\n",
 		"t.map:5: sample a comes back with other places of its elements");
 	checked("stage s\n a -> b\nsample a F32 [2]\n",
@@ -250,7 +251,8 @@ Test(map_parse, axes)
 	refused("stage s\n a [x| y|] <-> b [x y]\n", "t.map:3: [x| y|]: only one axis of a list can have bars");
 	refused("stage s\n a [1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 "
 		"1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1] <-> b [1]\n",
-		"t.map:3: [1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 "
+		"t.map:3: [1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 "
+		"1 1 "
 		"1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1]: too many axes");
 	refused("stage s\n a [a b c d e f g h i j k l m n o p q] <-> b [q p o n m l k j i h g f e d c b a]\n",
 		"t.map:3: more than 16 axes");

@@ -117,19 +117,16 @@ Test(map_names, numbers_are_counted_with)
 	static const char map[] = "size N layers config num_layers\nstage s\n"
 				  " m.{L}.{x*} <-> mtp.{L-N}.{x*}\n m.{L}.{x*} <-> t.{L}.{x*} if L<N\n";
 
-	expect((struct try){map, .in = "m.3.w F32\nm.2.a.b F32\nm.10.w F32\nm.x.w F32\n",
-			    .to = "nemo",
+	expect((struct try){map, .in = "m.3.w F32\nm.2.a.b F32\nm.10.w F32\nm.x.w F32\n", .to = "nemo",
 			    .defines = {{"layers", "3"}}},
 	       "mtp.0.w F32 < m.3.w\nt.2.a.b F32 < m.2.a.b\nmtp.7.w F32 < m.10.w\nm.x.w F32 < m.x.w\n");
 	expect((struct try){map, .in = "mtp.0.w F32\nt.2.a.b F32\n", .to = "hf", .config = "{\"num_layers\": 3}"},
 	       "m.3.w F32 < mtp.0.w\nm.2.a.b F32 < t.2.a.b\n");
-	expect((struct try){map, .in = "t.3.w F32\n", .to = "hf", .defines = {{"layers", "3"}}},
-	       "t.3.w F32 < t.3.w\n");
+	expect((struct try){map, .in = "t.3.w F32\n", .to = "hf", .defines = {{"layers", "3"}}}, "t.3.w F32 < t.3.w\n");
 	expect_error((struct try){map, .in = "m.0.w F32\n", .to = "nemo"}, SD_INPUT,
 		     "m.0.w: its rule counts with N, which nothing tells: say -D layers (t.map:4)");
 	expect((struct try){map, .in = "other F32\n", .to = "nemo"}, "other F32 < other\n");
-	expect((struct try){map, .in = "m.18446744073709551616.w F32\nm.007.w F32\n",
-			    .to = "nemo",
+	expect((struct try){map, .in = "m.18446744073709551616.w F32\nm.007.w F32\n", .to = "nemo",
 			    .defines = {{"layers", "3"}}},
 	       "m.18446744073709551616.w F32 < m.18446744073709551616.w\nmtp.4.w F32 < m.007.w\n");
 	expect((struct try){map, .in = "mtp.18446744073709551615.w F32\n", .to = "hf", .defines = {{"layers", "3"}}},
@@ -347,7 +344,8 @@ Test(map_axes, what_is_missing_is_named)
 		(struct try){moe,
 			     .in = "m.0.0.gate F32 2 3\nm.0.0.up F32 2 3\nm.0.2.gate F32 2 3\nm.0.0.down F32 3 2\n",
 			     .to = "nemo"},
-		SD_INPUT, "m 0: E 1 and 2 of 3 are incomplete, 3 keys are missing: m.0.1.gate, m.0.1.up, m.0.2.up (t.map:3)");
+		SD_INPUT,
+		"m 0: E 1 and 2 of 3 are incomplete, 3 keys are missing: m.0.1.gate, m.0.1.up, m.0.2.up (t.map:3)");
 	expect_error((struct try){moe,
 				  .in = "m.0.0.gate F32 2 3\nm.0.1.gate F32 2 3\nm.0.0.up F32 2 3\nm.0.1.up F32 2 "
 					"3\nm.0.0.down F32 3 2\n",
@@ -355,9 +353,10 @@ Test(map_axes, what_is_missing_is_named)
 		     SD_INPUT, "m 0: E 1 of 2 has no down, 1 key is missing: m.0.1.down (t.map:5)");
 	expect_error((struct try){moe, .in = "m.0.0.gate F32 2 3\nm.0.0.up F32 2 3\n", .to = "nemo"}, SD_INPUT,
 		     "m 0: E 0 of 1 has no down, 1 key is missing: m.0.0.down (t.map:5)");
-	expect_error((struct try){moe, .in = "m.0.999999.gate F32 2 3\n", .to = "nemo"}, SD_INPUT,
-		     "m 0: E 0, 1, 2, 3, 4 and 999995 more of 1000000 have no down, 1000000 keys are missing: m.0.0.down, "
-		     "m.0.1.down, m.0.2.down, m.0.3.down, m.0.4.down, ... (t.map:5)");
+	expect_error(
+		(struct try){moe, .in = "m.0.999999.gate F32 2 3\n", .to = "nemo"}, SD_INPUT,
+		"m 0: E 0, 1, 2, 3, 4 and 999995 more of 1000000 have no down, 1000000 keys are missing: m.0.0.down, "
+		"m.0.1.down, m.0.2.down, m.0.3.down, m.0.4.down, ... (t.map:5)");
 	expect_error((struct try){moe, .in = "m.0.99999999999999999999.gate F32 2 3\n", .to = "nemo"}, SD_INPUT,
 		     "m.0.99999999999999999999.gate: the number 99999999999999999999 is too large");
 }
@@ -401,8 +400,7 @@ Test(map_axes, missing_experts_are_told_by_their_numbers)
 	expect_error((struct try){"stage s\n a.{E}.{G} [r] <-> a [E G r]\n", .in = "a.1.1 F32 2\n", .to = "nemo"},
 		     SD_INPUT, "a: 3 keys are missing: a.0.0, a.0.1, a.1.0 (t.map:3)");
 	expect_error((struct try){"stage s\n a.{E}.{G} [r] <-> a [E G r]\n b.{E}.{G} [r] <-> b [E G r]\n",
-				  .in = "a.0.0 F32 2\na.0.1 F32 2\na.0.2 F32 2\n",
-				  .to = "nemo"},
+				  .in = "a.0.0 F32 2\na.0.1 F32 2\na.0.2 F32 2\n", .to = "nemo"},
 		     SD_INPUT, "b: 3 keys are missing: b.0.0, b.0.1, b.0.2 (t.map:4)");
 }
 
@@ -442,8 +440,7 @@ Test(map_axes, what_cannot_be)
 	expect_error((struct try){"stage s\n a [x y] <-> b [y x]\n", .in = "a F4 2 2\n", .to = "nemo"}, SD_INPUT,
 		     "a: F4 elements are smaller than a byte and cannot be moved (t.map:3)");
 	expect_error((struct try){"stage s\n a [o i] + s [o~2 i~2] -> b [o i] : fp8\n",
-				  .in = "a F8_E4M3 2 2\ns I32 1 1\n",
-				  .to = "nemo"},
+				  .in = "a F8_E4M3 2 2\ns I32 1 1\n", .to = "nemo"},
 		     SD_INPUT, "a and its scale have to be whole tensors as they came, of numbers");
 	expect_error((struct try){known, .in = "a F32\na F32\n", .to = "nemo"}, SD_INPUT,
 		     "a comes twice, from a and a");
