@@ -172,10 +172,16 @@ static enum sd_result take_side(struct reader *r, const struct sd_frame *f, stru
 	struct sd_manifest *m = r->source.manifest;
 	struct sd_bytes payload = {0};
 	struct sd_side_file file = {0};
+	uint64_t sum = 0;
 	struct sd_view view;
 	unsigned char *kept;
 	enum sd_result result;
 
+	for (size_t i = 0; i < m->nside; i++)
+		sum += m->side[i].size;
+	if (f->length > SD_SIDE_SUM_MAX - sum)
+		return sd_fail(err, SD_INPUT, "the stream has more than %llu bytes of side files",
+			       (unsigned long long)SD_SIDE_SUM_MAX);
 	if (m->nside == SD_SIDE_FILES_MAX)
 		return sd_fail(err, SD_INPUT, "the stream has more than %d side files", SD_SIDE_FILES_MAX);
 	result = take_payload(r, f, SD_SIDE_FILE_MAX + 4096, &payload, err);
@@ -215,13 +221,16 @@ static enum sd_result take_head(struct reader *r, struct sd_error *err)
 	struct sd_bytes unknown = {0};
 	enum sd_result result;
 	struct sd_frame f;
+	bool described = false;
 
 	do {
 		result = take_frame(r, &f, err);
 		if (result != SD_OK)
 			break;
-		if (f.kind == SD_KIND_META)
+		if (f.kind == SD_KIND_META && !described)
 			result = take_meta(r, &f, err);
+		else if (f.kind == SD_KIND_META || (!described && !(f.flags & SD_FRAME_OPTIONAL)))
+			result = unexpected(&f, "out of its order", err);
 		else if (f.kind == SD_KIND_SIDE)
 			result = take_side(r, &f, err);
 		else if (f.kind == SD_KIND_MANIFEST)
@@ -230,6 +239,7 @@ static enum sd_result take_head(struct reader *r, struct sd_error *err)
 			result = unexpected(&f, "before the manifest", err);
 		else
 			result = take_unknown(r, &f, &unknown, err);
+		described = described || f.kind == SD_KIND_META;
 	} while (result == SD_OK && f.kind != SD_KIND_MANIFEST);
 	if (result == SD_OK && unknown.length) {
 		m->extra.data = sd_arena_copy(&m->arena, unknown.data, unknown.length);

@@ -8,6 +8,7 @@
 #include "stream/stream.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -142,7 +143,7 @@ enum sd_result sd_open_stdin(struct sd_source **source, struct sd_error *err)
 
 	if (isatty(STDIN_FILENO))
 		sd_misuse("standard input is a terminal; put a source in front: sd-cat model/ | %s ...", program);
-	fd = dup(STDIN_FILENO);
+	fd = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3);
 	if (fd < 0)
 		return sd_fail_errno(err, errno, "standard input");
 	return sd_open_fd(fd, "standard input", source, err);
