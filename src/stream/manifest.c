@@ -152,6 +152,27 @@ const struct sd_move *sd_target_move(const struct sd_manifest *m, const struct s
 	return room;
 }
 
+bool sd_target_renumber(struct sd_manifest *m, struct sd_target *t, const uint32_t *becomes)
+{
+	struct sd_step *steps = NULL;
+
+	t->record = becomes[t->record];
+	for (uint32_t k = 0; k < t->nsteps; k++) {
+		uint32_t operand = t->steps[k].operand;
+
+		if (operand == SD_NO_RECORD || becomes[operand] == operand)
+			continue;
+		if (!steps) {
+			steps = sd_arena_copy(&m->arena, t->steps, t->nsteps * sizeof(*steps));
+			if (!steps)
+				return false;
+			t->steps = steps;
+		}
+		steps[k].operand = becomes[operand];
+	}
+	return true;
+}
+
 /* Elements of a shape whose bytes fit 64 bits too; rank within bounds. */
 static bool countable(const uint64_t *shape, uint32_t rank, uint8_t dtype, uint64_t *count, uint64_t *bytes)
 {

@@ -153,6 +153,12 @@ bool sd_target_is_pending(const struct sd_target *t);
 const struct sd_move *sd_target_move(const struct sd_manifest *m, const struct sd_target *t, struct sd_move *room);
 
 /*
+ * Gives a target of m, and its steps' operands, the new numbers of their records. Steps are shared between manifests: those that
+ * change are copied first. False when memory is out.
+ */
+SD_UNUSED_RESULT bool sd_target_renumber(struct sd_manifest *m, struct sd_target *t, const uint32_t *becomes);
+
+/*
  * Whether everything in the manifest fits together: record numbers, shapes, moves inside their record and tensor and
  * writing no element twice, steps from the record's dtype to the target's, one shape and dtype for each tensor.
  * Whoever decodes a manifest from outside calls this; SD_INPUT and a line that names the record or tensor.

@@ -23,28 +23,6 @@ static void mark_needed(const struct sd_manifest *m, uint32_t *becomes)
 	}
 }
 
-/* A target with the new record numbers. Steps are shared between manifests: those with an operand are copied first. */
-static bool renumber(struct sd_manifest *m, struct sd_target *t, const uint32_t *becomes)
-{
-	struct sd_step *steps = NULL;
-
-	t->record = becomes[t->record];
-	for (uint32_t k = 0; k < t->nsteps; k++) {
-		uint32_t operand = t->steps[k].operand;
-
-		if (operand == SD_NO_RECORD || becomes[operand] == operand)
-			continue;
-		if (!steps) {
-			steps = sd_arena_copy(&m->arena, t->steps, t->nsteps * sizeof(*steps));
-			if (!steps)
-				return false;
-			t->steps = steps;
-		}
-		steps[k].operand = becomes[operand];
-	}
-	return true;
-}
-
 enum sd_result sd_plan_records(struct sd_plan *plan, const struct sd_manifest *in, struct sd_error *err)
 {
 	struct sd_manifest *m = plan->manifest;
@@ -63,7 +41,7 @@ enum sd_result sd_plan_records(struct sd_plan *plan, const struct sd_manifest *i
 			return sd_fail_memory(err);
 	}
 	for (size_t i = 0; i < m->ntargets; i++)
-		if (!renumber(m, &m->targets[i], plan->becomes))
+		if (!sd_target_renumber(m, &m->targets[i], plan->becomes))
 			return sd_fail_memory(err);
 	return SD_OK;
 }

@@ -141,18 +141,7 @@ static enum sd_result plan_records(struct sd_quant *q, const uint32_t *their, st
 		if (their[t.record])
 			return sd_fail(err, SD_INPUT, "%s becomes two tensors: %s and %s", q->in->records[t.record].key,
 				       q->in->targets[their[t.record] - 1].name, t.name);
-		t.record = q->first[t.record];
-		if (t.nsteps) {
-			struct sd_step *steps = sd_arena_copy(&out->arena, t.steps, t.nsteps * sizeof(*steps));
-
-			if (!steps)
-				return sd_fail_memory(err);
-			for (uint32_t k = 0; k < t.nsteps; k++)
-				if (steps[k].operand != SD_NO_RECORD)
-					steps[k].operand = q->first[steps[k].operand];
-			t.steps = steps;
-		}
-		if (!sd_manifest_add_target(out, &t))
+		if (!sd_target_renumber(out, &t, q->first) || !sd_manifest_add_target(out, &t))
 			return sd_fail_memory(err);
 	}
 	return sd_manifest_check(out, err);

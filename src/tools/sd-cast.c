@@ -66,7 +66,6 @@ static struct options parse(int argc, char **argv)
 		{NULL, 0, NULL, 0},
 	};
 	struct options opt = {.carrying = CARRYING_DEFAULTS};
-	struct sd_error err;
 	int c;
 
 	while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1) {
@@ -88,8 +87,7 @@ static struct options parse(int argc, char **argv)
 			opt.scale = parse_dtype("--scale", optarg, " F32 BF16 ");
 			break;
 		case 'i':
-			if (sd_regex_list_add(&opt.include, optarg, &err) != SD_OK)
-				sd_misuse("%s", err.text);
+			sd_option_regex(&opt.include, optarg);
 			break;
 		case 'h':
 			sd_help(usage);

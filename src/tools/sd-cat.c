@@ -34,14 +34,6 @@ struct options {
 	int count;
 };
 
-static void add(struct sd_regex_list *list, const char *pattern)
-{
-	struct sd_error err;
-
-	if (sd_regex_list_add(list, pattern, &err) != SD_OK)
-		sd_misuse("%s", err.text);
-}
-
 static struct options parse(int argc, char **argv)
 {
 	static const struct option longs[] = {
@@ -56,10 +48,10 @@ static struct options parse(int argc, char **argv)
 	while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1) {
 		switch (c) {
 		case 'i':
-			add(&opt.include, optarg);
+			sd_option_regex(&opt.include, optarg);
 			break;
 		case 'e':
-			add(&opt.exclude, optarg);
+			sd_option_regex(&opt.exclude, optarg);
 			break;
 		case 'm':
 			opt.manifest_only = true;

@@ -69,14 +69,6 @@ static void add_edit(struct options *opt, const char *text)
 	opt->nedits++;
 }
 
-static void add_exclude(struct options *opt, const char *text)
-{
-	struct sd_error err;
-
-	if (sd_regex_list_add(&opt->exclude, text, &err) != SD_OK)
-		sd_misuse("%s", err.text);
-}
-
 static void check_use(const struct options *opt)
 {
 	if (opt->what > EXPLAIN)
@@ -115,7 +107,7 @@ static struct options parse(int argc, char **argv)
 			add_edit(&opt, optarg);
 			break;
 		case 'x':
-			add_exclude(&opt, optarg);
+			sd_option_regex(&opt.exclude, optarg);
 			break;
 		case 's':
 			opt.strict = true;

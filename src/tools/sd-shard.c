@@ -98,7 +98,6 @@ static struct options parse(int argc, char **argv)
 		{NULL, 0, NULL, 0},
 	};
 	struct options opt = {0};
-	struct sd_error err;
 	int c;
 
 	while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1) {
@@ -117,8 +116,7 @@ static struct options parse(int argc, char **argv)
 			opt.part = parse_part("--part", optarg);
 			break;
 		case 'i':
-			if (sd_regex_list_add(&opt.include, optarg, &err) != SD_OK)
-				sd_misuse("%s", err.text);
+			sd_option_regex(&opt.include, optarg);
 			break;
 		case 'k':
 			opt.keep_global = true;

@@ -63,7 +63,6 @@ static struct options parse(int argc, char **argv)
 		{NULL, 0, NULL, 0},
 	};
 	struct options opt = {.carrying = CARRYING_DEFAULTS};
-	struct sd_error err;
 	int c;
 
 	while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1) {
@@ -72,8 +71,7 @@ static struct options parse(int argc, char **argv)
 			parse_dims(&opt, optarg);
 			break;
 		case 'i':
-			if (sd_regex_list_add(&opt.include, optarg, &err) != SD_OK)
-				sd_misuse("%s", err.text);
+			sd_option_regex(&opt.include, optarg);
 			break;
 		case 'h':
 			sd_help(usage);

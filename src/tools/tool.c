@@ -137,6 +137,14 @@ uint64_t sd_option_number(const char *option, const char *text)
 	return number;
 }
 
+void sd_option_regex(struct sd_regex_list *list, const char *pattern)
+{
+	struct sd_error err;
+
+	if (sd_regex_list_add(list, pattern, &err) != SD_OK)
+		sd_misuse("%s", err.text);
+}
+
 enum sd_result sd_open_stdin(struct sd_source **source, struct sd_error *err)
 {
 	int fd;

@@ -3,7 +3,7 @@
 #ifndef SD_TOOLS_TOOL_H
 #define SD_TOOLS_TOOL_H
 
-#include "base/error.h"
+#include "base/regex.h"
 #include "stream/sink.h"
 #include "stream/source.h"
 
@@ -35,6 +35,9 @@ void sd_note(const char *format, ...) SD_PRINTF(1, 2);
 /* Option values: the number or size, or misuse that names the option. */
 uint64_t sd_option_size(const char *option, const char *text);
 uint64_t sd_option_number(const char *option, const char *text);
+
+/* One more regex of an option that may be given several times, or misuse that shows what is wrong with it. */
+void sd_option_regex(struct sd_regex_list *list, const char *pattern);
 
 /* Stdin as a source, whatever it is by its first bytes (a stream or a safetensors file). A terminal is misuse. */
 SD_UNUSED_RESULT enum sd_result sd_open_stdin(struct sd_source **source, struct sd_error *err);
