@@ -9,7 +9,8 @@ struct sd_arena {
 	struct sd_arena_block *blocks;
 };
 
-/* size bytes of zeros, aligned for any type, valid until sd_arena_free; NULL when memory is out. {0} is an empty arena. */
+/* size bytes of zeros, aligned for any type, valid until sd_arena_free; NULL when memory is out. {0} is an empty arena.
+ */
 void *sd_arena_alloc(struct sd_arena *arena, size_t size);
 
 /* count elements of size bytes; NULL also where that overflows. */

@@ -21,9 +21,9 @@ enum sd_result {
 
 struct sd_error {
 	enum sd_result result;
-	bool said;      /* the user is told already, or someone else tells: nothing is to be printed */
-	bool lost;      /* and nobody down the pipe can be told: a broken pipe, a signal */
-	char tool[24];  /* the tool that failed, when the failure came down the stream; else "" */
+	bool said;       /* the user is told already, or someone else tells: nothing is to be printed */
+	bool lost;       /* and nobody down the pipe can be told: a broken pipe, a signal */
+	char tool[24];   /* the tool that failed, when the failure came down the stream; else "" */
 	char text[2048]; /* one line, no newline, no program name */
 };
 
@@ -39,7 +39,8 @@ enum sd_result sd_fail_memory(struct sd_error *err);
 /* Puts "WHERE: " in front of the text, e.g. a file name; returns err's result. */
 enum sd_result sd_error_at(struct sd_error *err, const char *format, ...) SD_PRINTF(2, 3);
 
-/* The same for what the failure is about, a tensor for instance, unless the text has it already or comes from another tool. */
+/* The same for what the failure is about, a tensor for instance, unless the text has it already or comes from another
+ * tool. */
 void sd_error_about(struct sd_error *err, const char *what);
 
 #endif

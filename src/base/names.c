@@ -16,8 +16,7 @@ static struct sd_names_slot *look(const struct sd_names *names, const char *name
 {
 	size_t i = hash & (names->room - 1);
 
-	while (names->slots[i].name &&
-	       (names->slots[i].hash != hash || strcmp(names->slots[i].name, name) != 0))
+	while (names->slots[i].name && (names->slots[i].hash != hash || strcmp(names->slots[i].name, name) != 0))
 		i = (i + 1) & (names->room - 1);
 	return &names->slots[i];
 }

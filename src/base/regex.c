@@ -75,7 +75,8 @@ enum sd_result sd_regex_list_add(struct sd_regex_list *list, const char *pattern
 	return result;
 }
 
-enum sd_result sd_regex_list_search(const struct sd_regex_list *list, const char *text, bool *found, struct sd_error *err)
+enum sd_result sd_regex_list_search(const struct sd_regex_list *list, const char *text, bool *found,
+				    struct sd_error *err)
 {
 	enum sd_result result = SD_OK;
 

@@ -12,7 +12,8 @@ SD_UNUSED_RESULT enum sd_result sd_regex_new(const char *pattern, bool ignore_ca
 					     struct sd_error *err);
 
 /*
- * Whether it is found in text. Fails (SD_USAGE) when PCRE2 gives up, on a regex that backtracks without end for instance.
+ * Whether it is found in text. Fails (SD_USAGE) when PCRE2 gives up, on a regex that backtracks without end for
+ * instance.
  */
 SD_UNUSED_RESULT enum sd_result sd_regex_search(const struct sd_regex *regex, const char *text, bool *found,
 						struct sd_error *err);
@@ -25,7 +26,8 @@ struct sd_regex_list {
 	size_t count, room;
 };
 
-SD_UNUSED_RESULT enum sd_result sd_regex_list_add(struct sd_regex_list *list, const char *pattern, struct sd_error *err);
+SD_UNUSED_RESULT enum sd_result sd_regex_list_add(struct sd_regex_list *list, const char *pattern,
+						  struct sd_error *err);
 SD_UNUSED_RESULT enum sd_result sd_regex_list_search(const struct sd_regex_list *list, const char *text, bool *found,
 						     struct sd_error *err);
 void sd_regex_list_free(struct sd_regex_list *list);

@@ -10,8 +10,8 @@ static const int taken[] = {SIGINT, SIGTERM, SIGHUP, SIGPIPE};
 static volatile sig_atomic_t came;
 
 /*
- * A signal that comes just before a system call blocks would interrupt nothing: the alarm interrupts again, every second,
- * until somebody has looked.
+ * A signal that comes just before a system call blocks would interrupt nothing: the alarm interrupts again, every
+ * second, until somebody has looked.
  */
 static void note(int number)
 {

@@ -132,7 +132,9 @@ char *sd_text_escape(const char *text, char *out, size_t size)
 
 		if (n == 1 && (*p == '\t' || *p == '\n' || *p == '\\')) {
 			length = (size_t)snprintf(piece, sizeof(piece), "\\%c",
-						  *p == '\t' ? 't' : *p == '\n' ? 'n' : '\\');
+						  *p == '\t'   ? 't'
+						  : *p == '\n' ? 'n'
+							       : '\\');
 		} else if (n == 0 || *p < 0x20 || *p == 0x7F || harmful(p, n)) {
 			if (n == 0)
 				n = 1;
@@ -172,9 +174,17 @@ bool sd_text_size(const char *text, uint64_t *bytes)
 		const char *suffix;
 		uint64_t unit;
 	} units[] = {
-		{"", 1}, {"B", 1},
-		{"kB", 1000}, {"KB", 1000}, {"MB", 1000000}, {"GB", 1000000000}, {"TB", 1000000000000},
-		{"KiB", 1ull << 10}, {"MiB", 1ull << 20}, {"GiB", 1ull << 30}, {"TiB", 1ull << 40},
+		{"", 1},
+		{"B", 1},
+		{"kB", 1000},
+		{"KB", 1000},
+		{"MB", 1000000},
+		{"GB", 1000000000},
+		{"TB", 1000000000000},
+		{"KiB", 1ull << 10},
+		{"MiB", 1ull << 20},
+		{"GiB", 1ull << 30},
+		{"TiB", 1ull << 40},
 	};
 	const char *p = text;
 	uint64_t whole = 0, part = 0, scale = 1;

@@ -7,7 +7,8 @@
 
 #include <stdint.h>
 
-/* Natural order: runs of digits compare as numbers ("layers.9" before "layers.10"), all else bytewise. A total order. */
+/* Natural order: runs of digits compare as numbers ("layers.9" before "layers.10"), all else bytewise. A total order.
+ */
 int sd_text_natural(const char *a, const char *b);
 
 /* Whether length bytes are well-formed UTF-8 (RFC 3629) without NUL. */

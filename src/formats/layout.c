@@ -320,8 +320,8 @@ static enum sd_result fill_files(struct planner *p, struct sd_error *err)
 		struct sd_layout_file *file = &layout->files[k];
 
 		file->name = layout->nfiles == 1 ? sd_arena_printf(&layout->arena, "%s.safetensors", name)
-						 : sd_arena_printf(&layout->arena, "%s-%05zu-of-%05zu.safetensors", name,
-								   k + 1, layout->nfiles);
+						 : sd_arena_printf(&layout->arena, "%s-%05zu-of-%05zu.safetensors",
+								   name, k + 1, layout->nfiles);
 		if (!file->name)
 			return sd_fail_memory(err);
 		file->tensors = layout->tensors + sum;

@@ -6,7 +6,8 @@
 #include "stream/source.h"
 
 /*
- * path: a safetensors file, a checkpoint directory (with or without an index), a stream, or "-" for fd 0. Errors name the path.
+ * path: a safetensors file, a checkpoint directory (with or without an index), a stream, or "-" for fd 0. Errors name
+ * the path.
  */
 SD_UNUSED_RESULT enum sd_result sd_open(const char *path, struct sd_source **source, struct sd_error *err);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A device carries out moves with casts and block scales fused into the same pass: the CPU always, a GPU where there is one.
- * The interface has no type of any vendor in it.
+ * A device carries out moves with casts and block scales fused into the same pass: the CPU always, a GPU where there is
+ * one. The interface has no type of any vendor in it.
  */
 #ifndef SD_MOVE_DEVICE_H
 #define SD_MOVE_DEVICE_H
@@ -56,8 +56,8 @@ struct sd_device {
 };
 
 /*
- * threads 0: as many as the process may run on. NOMEM when threads or memory cannot be had. SD_KERNELS in the environment
- * (plain, v128, avx2, avx512) picks the instruction set, for tests. Results are the same with any of them.
+ * threads 0: as many as the process may run on. NOMEM when threads or memory cannot be had. SD_KERNELS in the
+ * environment (plain, v128, avx2, avx512) picks the instruction set, for tests. Results are the same with any of them.
  */
 enum sd_device_result sd_device_open_cpu(unsigned threads, struct sd_device **device);
 
@@ -65,8 +65,9 @@ enum sd_device_result sd_device_open_cpu(unsigned threads, struct sd_device **de
 enum sd_device_result sd_device_open_cuda(unsigned number, struct sd_device **device);
 
 /*
- * Whether a device can turn elements of one dtype into the other: equal ones of 1, 2, 4 or 8 bytes; BF16, F16, F32 and F64 among
- * each other, and F8_E4M3 and F8_E5M2 into these. What is cast or scaled goes through float32: move/convert.h.
+ * Whether a device can turn elements of one dtype into the other: equal ones of 1, 2, 4 or 8 bytes; BF16, F16, F32 and
+ * F64 among each other, and F8_E4M3 and F8_E5M2 into these. What is cast or scaled goes through float32:
+ * move/convert.h.
  */
 bool sd_cast_exists(enum sd_dtype from, enum sd_dtype to);
 

@@ -26,11 +26,10 @@ SD_SCALAR uint8_t sd_f8_e4m3_of_f32(uint32_t bits)
 
 /*
  * Quantises one band: rows (1 to SD_QUANT_BLOCK) of columns elements of BF16, F16 or F32. For each block of the band:
- *     scale = max |element| / 448, rounded to scale_dtype (F32 or BF16); at least the smallest normal number, and 1 where
- *             all elements are zero
- *     code  = the F8_E4M3 nearest to element / scale
- * so that code * scale is the element again, to within half a step. codes has rows * columns bytes, scales one element for
- * each SD_QUANT_BLOCK columns begun. False if an element is infinite or no number: nothing useful can be made of such a block.
+ *     scale = max |element| / 448, rounded to scale_dtype (F32 or BF16); at least the smallest normal number, and 1
+ * where all elements are zero code  = the F8_E4M3 nearest to element / scale so that code * scale is the element again,
+ * to within half a step. codes has rows * columns bytes, scales one element for each SD_QUANT_BLOCK columns begun.
+ * False if an element is infinite or no number: nothing useful can be made of such a block.
  */
 SD_UNUSED_RESULT bool sd_quantise_band(enum sd_dtype dtype, const void *source, uint64_t rows, uint64_t columns,
 				       enum sd_dtype scale_dtype, uint8_t *codes, void *scales);

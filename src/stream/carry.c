@@ -149,8 +149,9 @@ static enum sd_result carry_out(struct planner *p, size_t record, const struct s
 	if (pieces->npieces > pieces->ncuts)
 		p->pieces += pieces->npieces - pieces->ncuts;
 	if (p->pieces > SD_PIECES_MAX)
-		return sd_fail(p->err, SD_INPUT, "%s: with it, records would be cut into more than %u pieces; use more --memory",
-			       r->key, SD_PIECES_MAX);
+		return sd_fail(p->err, SD_INPUT,
+			       "%s: with it, records would be cut into more than %u pieces; use more --memory", r->key,
+			       SD_PIECES_MAX);
 	c->plan.becomes[record] = c->work[record].state == SD_HERE ? SD_WORK : SD_DROP;
 	c->work[record].out = (uint32_t)p->out->nrecords;
 	for (size_t i = 0; i < pieces->npieces && result == SD_OK; i++) {

@@ -59,11 +59,12 @@ static enum sd_result cast_one(struct casting *c, struct sd_target *t)
 	if (result != SD_OK || !yes || t->dtype == c->dtype || !sd_dtype_is_float(t->dtype))
 		return result;
 	if (scale_of(c, t))
-		return sd_fail(c->err, SD_INPUT, "%s has scales (%s" SD_SCALE_SUFFIX "); use --dequant=%s", t->name, t->name,
-			       sd_dtype_name(c->dtype));
+		return sd_fail(c->err, SD_INPUT, "%s has scales (%s" SD_SCALE_SUFFIX "); use --dequant=%s", t->name,
+			       t->name, sd_dtype_name(c->dtype));
 	if (!sd_cast_exists(t->dtype, c->dtype))
-		return sd_fail(c->err, SD_INPUT, "%s is %s, of which there is no cast to %s; leave it out with --include",
-			       t->name, sd_dtype_name(t->dtype), sd_dtype_name(c->dtype));
+		return sd_fail(c->err, SD_INPUT,
+			       "%s is %s, of which there is no cast to %s; leave it out with --include", t->name,
+			       sd_dtype_name(t->dtype), sd_dtype_name(c->dtype));
 	return add_step(c, t, &step);
 }
 
@@ -87,8 +88,9 @@ static enum sd_result scale_blocks(struct casting *c, const struct sd_target *t,
 	}
 	*blocks = b;
 	return fits ? SD_OK
-		    : sd_fail(c->err, SD_INPUT, "%s has the shape %s and its scales %s: not one for each block of %d x %d",
-			      t->name, sd_shape_text(t->shape, t->rank, shape, sizeof(shape)),
+		    : sd_fail(c->err, SD_INPUT,
+			      "%s has the shape %s and its scales %s: not one for each block of %d x %d", t->name,
+			      sd_shape_text(t->shape, t->rank, shape, sizeof(shape)),
 			      sd_shape_text(scale->shape, scale->rank, scales, sizeof(scales)), SD_QUANT_BLOCK,
 			      SD_QUANT_BLOCK);
 }
@@ -106,11 +108,15 @@ static enum sd_result dequant_one(struct casting *c, struct sd_target *t)
 	if (!scale) {
 		if (t->dtype != SD_F8_E4M3)
 			return SD_OK;
-		return sd_fail(c->err, SD_INPUT, "%s is F8_E4M3 and has no scales (%s" SD_SCALE_SUFFIX
-			       "); to take the codes as they are: --to=%s", t->name, t->name, sd_dtype_name(c->dtype));
+		return sd_fail(c->err, SD_INPUT,
+			       "%s is F8_E4M3 and has no scales (%s" SD_SCALE_SUFFIX
+			       "); to take the codes as they are: --to=%s",
+			       t->name, t->name, sd_dtype_name(c->dtype));
 	}
 	if (t->move || t->nsteps || scale->move || scale->nsteps)
-		return sd_fail(c->err, SD_INPUT, "%s or its scales have pending steps: put sd-cast --dequant before what makes them, or behind sd-transpose",
+		return sd_fail(c->err, SD_INPUT,
+			       "%s or its scales have pending steps: put sd-cast --dequant before what makes them, or "
+			       "behind sd-transpose",
 			       t->name);
 	result = scale_blocks(c, t, scale, &step.blocks);
 	if (result != SD_OK)
@@ -121,7 +127,8 @@ static enum sd_result dequant_one(struct casting *c, struct sd_target *t)
 	return add_step(c, t, &step);
 }
 
-static enum sd_result each_target(const struct sd_manifest *in, enum sd_dtype dtype, const struct sd_regex_list *include,
+static enum sd_result each_target(const struct sd_manifest *in, enum sd_dtype dtype,
+				  const struct sd_regex_list *include,
 				  enum sd_result (*one)(struct casting *, struct sd_target *), const char *none,
 				  struct sd_manifest **out, struct sd_error *err)
 {
@@ -169,6 +176,7 @@ enum sd_result sd_cast_to(const struct sd_manifest *in, enum sd_dtype dtype, con
 enum sd_result sd_cast_dequant(const struct sd_manifest *in, enum sd_dtype dtype, const struct sd_regex_list *include,
 			       struct sd_manifest **out, struct sd_error *err)
 {
-	return each_target(in, dtype, include, dequant_one, "nothing to dequantise: no tensor that is meant has scales (NAME" SD_SCALE_SUFFIX ")",
-			   out, err);
+	return each_target(in, dtype, include, dequant_one,
+			   "nothing to dequantise: no tensor that is meant has scales (NAME" SD_SCALE_SUFFIX ")", out,
+			   err);
 }

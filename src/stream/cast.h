@@ -10,13 +10,13 @@
 #define SD_SCALE_SUFFIX "_scale_inv"
 
 /*
- * Both: the same manifest with more steps, for tensors whose name matches one of include (none: all that can be). Record numbers
- * stay. *out borrows from in.
+ * Both: the same manifest with more steps, for tensors whose name matches one of include (none: all that can be).
+ * Record numbers stay. *out borrows from in.
  *
- * sd_cast_to: floating-point tensors get the dtype. SD_INPUT where one has no cast to it, and where one has block scales: casting
- * the codes alone would spoil it.
- * sd_cast_dequant: tensors X with a sibling X_scale_inv, of one scale for each block of 128 x 128, get the product in the dtype; the
- * scales go. SD_INPUT for scales of another shape, for an F8_E4M3 tensor without scales, and where there are no scales at all.
+ * sd_cast_to: floating-point tensors get the dtype. SD_INPUT where one has no cast to it, and where one has block
+ * scales: casting the codes alone would spoil it. sd_cast_dequant: tensors X with a sibling X_scale_inv, of one scale
+ * for each block of 128 x 128, get the product in the dtype; the scales go. SD_INPUT for scales of another shape, for
+ * an F8_E4M3 tensor without scales, and where there are no scales at all.
  */
 SD_UNUSED_RESULT enum sd_result sd_cast_to(const struct sd_manifest *in, enum sd_dtype dtype,
 					   const struct sd_regex_list *include, struct sd_manifest **out,
@@ -26,9 +26,9 @@ SD_UNUSED_RESULT enum sd_result sd_cast_dequant(const struct sd_manifest *in, en
 						struct sd_error *err);
 
 /*
- * Quantisation of tensors whose name matches: X [..., o, i] of BF16, F16 or F32 becomes X in F8_E4M3 and X_scale_inv [...,
- * ceil(o/128), ceil(i/128)] in scale_dtype (F32 or BF16), which follows it in the stream. What the numbers are, see
- * sd_quantise_band.
+ * Quantisation of tensors whose name matches: X [..., o, i] of BF16, F16 or F32 becomes X in F8_E4M3 and X_scale_inv
+ * [..., ceil(o/128), ceil(i/128)] in scale_dtype (F32 or BF16), which follows it in the stream. What the numbers are,
+ * see sd_quantise_band.
  */
 struct sd_quant {
 	struct sd_worker worker; /* for sd_pump */
@@ -39,7 +39,8 @@ struct sd_quant {
 	unsigned char *band, *codes, *scales; /* room for the largest */
 };
 
-/* SD_INPUT where a tensor is no such weight or has pending steps; SD_USAGE where none matches. sd_quant_free in any case. */
+/* SD_INPUT where a tensor is no such weight or has pending steps; SD_USAGE where none matches. sd_quant_free in any
+ * case. */
 SD_UNUSED_RESULT enum sd_result sd_quant_plan(const struct sd_manifest *in, const struct sd_regex_list *include,
 					      enum sd_dtype scale_dtype, struct sd_quant *quant, struct sd_error *err);
 void sd_quant_free(struct sd_quant *quant);

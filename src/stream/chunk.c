@@ -152,7 +152,8 @@ static enum sd_result write_at(int out, off_t *position, const void *data, size_
 }
 
 /* Through a buffer: what always works. */
-static enum sd_result copy_plainly(struct sd_chunk *chunk, int out, off_t *position, uint64_t length, struct sd_error *err)
+static enum sd_result copy_plainly(struct sd_chunk *chunk, int out, off_t *position, uint64_t length,
+				   struct sd_error *err)
 {
 	char buffer[BUFFER];
 

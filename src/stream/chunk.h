@@ -9,8 +9,8 @@
 #include <sys/types.h>
 
 /*
- * Three places: in memory (memory set); in a file at an offset (fd, offset >= 0); or the next bytes of fd (offset -1), a pipe
- * for instance. The next bytes of fd must be taken, whole and in order, before the source is asked for more.
+ * Three places: in memory (memory set); in a file at an offset (fd, offset >= 0); or the next bytes of fd (offset -1),
+ * a pipe for instance. The next bytes of fd must be taken, whole and in order, before the source is asked for more.
  */
 struct sd_chunk {
 	uint64_t length;
@@ -19,14 +19,16 @@ struct sd_chunk {
 	off_t offset;
 };
 
-/* All functions take bytes from the front: chunk's length shrinks and its place moves on. SD_INPUT if the data ends early. */
+/* All functions take bytes from the front: chunk's length shrinks and its place moves on. SD_INPUT if the data ends
+ * early. */
 
 /* Reads exactly length bytes (length <= chunk->length). */
-SD_UNUSED_RESULT enum sd_result sd_chunk_read(struct sd_chunk *chunk, void *buffer, uint64_t length, struct sd_error *err);
+SD_UNUSED_RESULT enum sd_result sd_chunk_read(struct sd_chunk *chunk, void *buffer, uint64_t length,
+					      struct sd_error *err);
 
 /*
- * Writes exactly length bytes to out: at *position, which moves on (a seekable file), or where out stands (position NULL).
- * Uses copy_file_range(2) and splice(2) where the kernel can, read and write elsewhere.
+ * Writes exactly length bytes to out: at *position, which moves on (a seekable file), or where out stands (position
+ * NULL). Uses copy_file_range(2) and splice(2) where the kernel can, read and write elsewhere.
  */
 SD_UNUSED_RESULT enum sd_result sd_chunk_copy(struct sd_chunk *chunk, int out, off_t *position, uint64_t length,
 					      struct sd_error *err);
@@ -38,14 +40,15 @@ struct sd_chunk sd_chunk_take(struct sd_chunk *chunk, uint64_t length);
 SD_UNUSED_RESULT enum sd_result sd_chunk_skip(struct sd_chunk *chunk, struct sd_error *err);
 
 /*
- * The plain ways underneath: exactly length bytes, through interruptions and short counts; sd_signals_check between calls.
- * sd_read_upto stops at the end of the file and says how many bytes it got; sd_read_some takes what one call gives, 0 at the
- * end. EPIPE fails silently (err->said).
+ * The plain ways underneath: exactly length bytes, through interruptions and short counts; sd_signals_check between
+ * calls. sd_read_upto stops at the end of the file and says how many bytes it got; sd_read_some takes what one call
+ * gives, 0 at the end. EPIPE fails silently (err->said).
  */
 SD_UNUSED_RESULT enum sd_result sd_read_some(int fd, void *buffer, size_t length, size_t *got, struct sd_error *err);
 SD_UNUSED_RESULT enum sd_result sd_read_upto(int fd, void *buffer, size_t length, size_t *got, struct sd_error *err);
 SD_UNUSED_RESULT enum sd_result sd_write_all(int fd, const void *buffer, size_t length, struct sd_error *err);
 SD_UNUSED_RESULT enum sd_result sd_pread_all(int fd, void *buffer, size_t length, off_t offset, struct sd_error *err);
-SD_UNUSED_RESULT enum sd_result sd_pwrite_all(int fd, const void *buffer, size_t length, off_t offset, struct sd_error *err);
+SD_UNUSED_RESULT enum sd_result sd_pwrite_all(int fd, const void *buffer, size_t length, off_t offset,
+					      struct sd_error *err);
 
 #endif

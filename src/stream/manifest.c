@@ -204,8 +204,8 @@ static enum sd_result check_steps(const struct sd_manifest *m, const struct sd_t
 		if (!sd_dtype_bits(step->dtype))
 			return sd_fail(err, SD_INPUT, "%s: a step to the unknown dtype %u", t->name, step->dtype);
 		if (step->operand != SD_NO_RECORD && step->operand >= m->nrecords)
-			return sd_fail(err, SD_INPUT, "%s: a step with record %" PRIu32 " of %zu", t->name, step->operand,
-				       m->nrecords);
+			return sd_fail(err, SD_INPUT, "%s: a step with record %" PRIu32 " of %zu", t->name,
+				       step->operand, m->nrecords);
 		if (step->rank != 0 && step->rank != r->rank)
 			return sd_fail(err, SD_INPUT, "%s: a step with %" PRIu32 " dimensions where %s has %" PRIu32,
 				       t->name, step->rank, r->key, r->rank);
@@ -226,7 +226,8 @@ static enum sd_result check_target(const struct sd_manifest *m, const struct sd_
 	const struct sd_record *r;
 
 	if (t->record >= m->nrecords)
-		return sd_fail(err, SD_INPUT, "%s: made from record %" PRIu32 " of %zu", t->name, t->record, m->nrecords);
+		return sd_fail(err, SD_INPUT, "%s: made from record %" PRIu32 " of %zu", t->name, t->record,
+			       m->nrecords);
 	r = &m->records[t->record];
 	if (!sd_dtype_bits(t->dtype))
 		return sd_fail(err, SD_INPUT, "%s: unknown dtype %u", t->name, t->dtype);

@@ -33,7 +33,7 @@ struct sd_record {
 };
 
 enum sd_step_kind {
-	SD_STEP_CAST = 1, /* to dtype, round to nearest even */
+	SD_STEP_CAST = 1,        /* to dtype, round to nearest even */
 	SD_STEP_BLOCK_SCALE = 2, /* float32(element) * float32(operand of its block), then to dtype */
 };
 
@@ -57,8 +57,8 @@ struct sd_step {
 
 /* What a record (or a part of it) becomes. */
 struct sd_target {
-	const char *name; /* of the tensor */
-	const uint64_t *shape; /* of the whole tensor, whatever part of it this fills */
+	const char *name;           /* of the tensor */
+	const uint64_t *shape;      /* of the whole tensor, whatever part of it this fills */
 	const struct sd_move *move; /* record elements to tensor elements; NULL: all, in order */
 	const struct sd_step *steps;
 	uint32_t nsteps;
@@ -95,8 +95,8 @@ struct sd_side_file {
 #define SD_LABEL_STACKED "stacked"
 
 /*
- * A plan is a function from one manifest to another. The outgoing one borrows texts, shapes, moves and side files from the
- * incoming one, which must outlive it; arrays and what is new are its own.
+ * A plan is a function from one manifest to another. The outgoing one borrows texts, shapes, moves and side files from
+ * the incoming one, which must outlive it; arrays and what is new are its own.
  */
 struct sd_manifest {
 	struct sd_arena arena;
@@ -153,8 +153,8 @@ bool sd_target_is_pending(const struct sd_target *t);
 const struct sd_move *sd_target_move(const struct sd_manifest *m, const struct sd_target *t, struct sd_move *room);
 
 /*
- * Gives a target of m, and its steps' operands, the new numbers of their records. Steps are shared between manifests: those that
- * change are copied first. False when memory is out.
+ * Gives a target of m, and its steps' operands, the new numbers of their records. Steps are shared between manifests:
+ * those that change are copied first. False when memory is out.
  */
 SD_UNUSED_RESULT bool sd_target_renumber(struct sd_manifest *m, struct sd_target *t, const uint32_t *becomes);
 

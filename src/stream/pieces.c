@@ -73,8 +73,8 @@ static enum sd_result add_scale(const struct sd_manifest *m, const struct sd_tar
 		return sd_fail(err, SD_INPUT, "%s: block scales behind another step cannot be carried out here",
 			       t->name);
 	if (step->operand != SD_NO_RECORD && !is_scale(m->records[step->operand].dtype))
-		return sd_fail(err, SD_INPUT, "%s: its block scales, %s, are %s; F32, BF16 and F16 can be used", t->name,
-			       m->records[step->operand].key, sd_dtype_name(m->records[step->operand].dtype));
+		return sd_fail(err, SD_INPUT, "%s: its block scales, %s, are %s; F32, BF16 and F16 can be used",
+			       t->name, m->records[step->operand].key, sd_dtype_name(m->records[step->operand].dtype));
 	if (!scale_fits(m, &m->records[t->record], step))
 		return sd_fail(err, SD_INPUT, "%s: its block scales do not fit %s", t->name, m->records[t->record].key);
 	links->scale = step;

@@ -10,8 +10,8 @@
 #include "stream/manifest.h"
 
 #define SD_LINKS_MAX 4
-/* At most so many pieces: a record is cut into no more, and all that are in a manifest into no more than that above one for
- * each target. Their plan is in memory, and the sizes are only what a stream says. */
+/* At most so many pieces: a record is cut into no more, and all that are in a manifest into no more than that above one
+ * for each target. Their plan is in memory, and the sizes are only what a stream says. */
 #define SD_PIECES_MAX (1u << 18)
 
 /* Every buffer begins at a multiple of this. */

@@ -6,9 +6,10 @@
 #include "stream/sink.h"
 #include "stream/source.h"
 
-/* What becomes of a record's data. Any other value is the number it has in the outgoing manifest: it passes untouched. */
-#define SD_DROP UINT32_MAX         /* nobody wants it */
-#define SD_WORK (UINT32_MAX - 1)   /* the worker takes it */
+/* What becomes of a record's data. Any other value is the number it has in the outgoing manifest: it passes untouched.
+ */
+#define SD_DROP UINT32_MAX       /* nobody wants it */
+#define SD_WORK (UINT32_MAX - 1) /* the worker takes it */
 
 /* A plan: the outgoing manifest, and for each incoming record what becomes of its data. */
 struct sd_plan {
@@ -19,22 +20,25 @@ struct sd_plan {
 void sd_plan_free(struct sd_plan *plan);
 
 /*
- * The plan that keeps the given targets of an incoming manifest (an array of the outgoing manifest's targets is in place, with
- * incoming record numbers): keeps the records that some target or step needs, in their order, and renumbers. For every
- * filter that decides by names alone. plan->manifest has its head and its targets; records must be empty.
+ * The plan that keeps the given targets of an incoming manifest (an array of the outgoing manifest's targets is in
+ * place, with incoming record numbers): keeps the records that some target or step needs, in their order, and
+ * renumbers. For every filter that decides by names alone. plan->manifest has its head and its targets; records must be
+ * empty.
  */
-SD_UNUSED_RESULT enum sd_result sd_plan_records(struct sd_plan *plan, const struct sd_manifest *in, struct sd_error *err);
+SD_UNUSED_RESULT enum sd_result sd_plan_records(struct sd_plan *plan, const struct sd_manifest *in,
+						struct sd_error *err);
 
 /* The data step of a filter that changes bytes. */
 struct sd_worker {
-	/* Takes the whole data of the record from the source, and gives the sink what is ready, in the order of the outgoing manifest. */
-	enum sd_result (*record)(struct sd_worker *worker, uint32_t record, struct sd_source *source, struct sd_sink *sink,
-				 struct sd_error *err);
+	/* Takes the whole data of the record from the source, and gives the sink what is ready, in the order of the
+	 * outgoing manifest. */
+	enum sd_result (*record)(struct sd_worker *worker, uint32_t record, struct sd_source *source,
+				 struct sd_sink *sink, struct sd_error *err);
 };
 
 /*
- * Runs it all: begin, each record in order, the source's finish, the sink's end. On any failure the sink's abort has been
- * called with err. worker may be NULL where no record is SD_WORK.
+ * Runs it all: begin, each record in order, the source's finish, the sink's end. On any failure the sink's abort has
+ * been called with err. worker may be NULL where no record is SD_WORK.
  */
 SD_UNUSED_RESULT enum sd_result sd_pump(struct sd_source *source, const struct sd_plan *plan, struct sd_worker *worker,
 					struct sd_sink *sink, struct sd_error *err);

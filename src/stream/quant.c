@@ -33,8 +33,10 @@ static enum sd_result check(const struct sd_manifest *in, const struct sd_target
 		return sd_fail(err, SD_INPUT, "%s has pending steps: put sd-transpose before sd-cast --quant", t->name);
 	if (t->rank < 2 || (t->dtype != SD_BF16 && t->dtype != SD_F16 && t->dtype != SD_F32))
 		return sd_fail(err, SD_INPUT,
-			       "%s is %s %s: only BF16, F16 and F32 of two or more dimensions can be quantised; narrow --include",
-			       t->name, sd_dtype_name(t->dtype), sd_shape_text(t->shape, t->rank, shape, sizeof(shape)));
+			       "%s is %s %s: only BF16, F16 and F32 of two or more dimensions can be quantised; narrow "
+			       "--include",
+			       t->name, sd_dtype_name(t->dtype),
+			       sd_shape_text(t->shape, t->rank, shape, sizeof(shape)));
 	return in->records[t->record].state == SD_MISSING
 		       ? sd_fail(err, SD_INPUT, "%s is missing", in->records[t->record].key)
 		       : SD_OK;
@@ -170,15 +172,16 @@ static enum sd_result take(struct sd_source *source, uint32_t record, struct sd_
 	return SD_OK;
 }
 
-static enum sd_result give(struct sd_sink *sink, uint32_t record, const void *data, uint64_t length, struct sd_error *err)
+static enum sd_result give(struct sd_sink *sink, uint32_t record, const void *data, uint64_t length,
+			   struct sd_error *err)
 {
 	struct sd_chunk chunk = {.memory = data, .length = length};
 
 	return length ? sink->ops->data(sink, record, &chunk, err) : SD_OK;
 }
 
-static enum sd_result quantise(struct sd_worker *worker, uint32_t record, struct sd_source *source, struct sd_sink *sink,
-			       struct sd_error *err)
+static enum sd_result quantise(struct sd_worker *worker, uint32_t record, struct sd_source *source,
+			       struct sd_sink *sink, struct sd_error *err)
 {
 	struct sd_quant *q = (struct sd_quant *)worker;
 	const struct sd_record *r = &q->in->records[record];
@@ -192,14 +195,14 @@ static enum sd_result quantise(struct sd_worker *worker, uint32_t record, struct
 	for (uint64_t m = 0; m < matrices; m++)
 		for (uint64_t row = 0; row < w.rows; row += SD_QUANT_BLOCK) {
 			uint64_t rows = w.rows - row < SD_QUANT_BLOCK ? w.rows - row : SD_QUANT_BLOCK;
-			enum sd_result result =
-				take(source, record, &chunk, q->band, rows * w.columns * size, err);
+			enum sd_result result = take(source, record, &chunk, q->band, rows * w.columns * size, err);
 
 			if (result == SD_OK && !sd_quantise_band(r->dtype, q->band, rows, w.columns, q->scale_dtype,
 								 q->codes, q->scales + made * scale_size))
-				result = sd_fail(err, SD_INPUT,
-						 "%s has an infinity or a NaN in rows %llu to %llu: it cannot be quantised",
-						 r->key, (unsigned long long)row, (unsigned long long)(row + rows - 1));
+				result = sd_fail(
+					err, SD_INPUT,
+					"%s has an infinity or a NaN in rows %llu to %llu: it cannot be quantised",
+					r->key, (unsigned long long)row, (unsigned long long)(row + rows - 1));
 			if (result == SD_OK)
 				result = give(sink, q->first[record], q->codes, rows * w.columns, err);
 			if (result != SD_OK)
@@ -211,8 +214,8 @@ static enum sd_result quantise(struct sd_worker *worker, uint32_t record, struct
 	return give(sink, q->first[record] + 1, q->scales, made * scale_size, err);
 }
 
-enum sd_result sd_quant_plan(const struct sd_manifest *in, const struct sd_regex_list *include, enum sd_dtype scale_dtype,
-			     struct sd_quant *q, struct sd_error *err)
+enum sd_result sd_quant_plan(const struct sd_manifest *in, const struct sd_regex_list *include,
+			     enum sd_dtype scale_dtype, struct sd_quant *q, struct sd_error *err)
 {
 	uint32_t *their = calloc(in->nrecords + 1, sizeof(*their));
 	enum sd_result result;
@@ -221,7 +224,8 @@ enum sd_result sd_quant_plan(const struct sd_manifest *in, const struct sd_regex
 	q->plan.manifest = sd_manifest_new();
 	q->plan.becomes = malloc((in->nrecords + 1) * sizeof(*q->plan.becomes));
 	q->first = malloc((in->nrecords + 1) * sizeof(*q->first));
-	if (!their || !q->plan.manifest || !q->plan.becomes || !q->first || !sd_manifest_copy_head(q->plan.manifest, in))
+	if (!their || !q->plan.manifest || !q->plan.becomes || !q->first ||
+	    !sd_manifest_copy_head(q->plan.manifest, in))
 		result = sd_fail_memory(err);
 	else
 		result = choose(in, include, their, err);

@@ -27,7 +27,8 @@ struct reader {
 
 static enum sd_result truncated(struct sd_error *err)
 {
-	return sd_fail(err, SD_INPUT, "the stream ends before its end: truncated, or the program before this one was stopped");
+	return sd_fail(err, SD_INPUT,
+		       "the stream ends before its end: truncated, or the program before this one was stopped");
 }
 
 /* Exactly length bytes, through the buffer. */
@@ -65,7 +66,8 @@ static enum sd_result take_payload(struct reader *r, const struct sd_frame *f, u
 	uint64_t left = f->length;
 
 	if (left > limit)
-		return sd_fail(err, SD_INPUT, "a frame of %" PRIu64 " bytes, where at most %" PRIu64 " are allowed", left, limit);
+		return sd_fail(err, SD_INPUT, "a frame of %" PRIu64 " bytes, where at most %" PRIu64 " are allowed",
+			       left, limit);
 	while (left) {
 		size_t n = left < sizeof(piece) ? left : sizeof(piece);
 		enum sd_result result = take(r, piece, n, err);
@@ -200,7 +202,8 @@ static enum sd_result take_side(struct reader *r, const struct sd_frame *f, stru
 }
 
 /* A frame of the head that this version does not know: passed on as it came. */
-static enum sd_result take_unknown(struct reader *r, const struct sd_frame *f, struct sd_bytes *unknown, struct sd_error *err)
+static enum sd_result take_unknown(struct reader *r, const struct sd_frame *f, struct sd_bytes *unknown,
+				   struct sd_error *err)
 {
 	unsigned char head[SD_FRAME_ALIGN];
 
@@ -252,7 +255,8 @@ static enum sd_result take_head(struct reader *r, struct sd_error *err)
 }
 
 /* Data frames stand one after another: the right record, the right place, nothing beyond it. */
-static enum sd_result check_data_frame(struct reader *r, const struct sd_frame *f, uint32_t record, struct sd_error *err)
+static enum sd_result check_data_frame(struct reader *r, const struct sd_frame *f, uint32_t record,
+				       struct sd_error *err)
 {
 	const struct sd_record *expected = &r->source.manifest->records[record];
 
@@ -264,8 +268,8 @@ static enum sd_result check_data_frame(struct reader *r, const struct sd_frame *
 	if (f->record != record || f->offset != r->position || f->length == 0 ||
 	    f->length > expected->bytes - r->position)
 		return sd_fail(err, SD_INPUT,
-			       "%s: a frame of bytes %" PRIu64 " to %" PRIu64 " of record %" PRIu32 ", where byte %" PRIu64
-			       " of record %" PRIu32 " is due",
+			       "%s: a frame of bytes %" PRIu64 " to %" PRIu64 " of record %" PRIu32
+			       ", where byte %" PRIu64 " of record %" PRIu32 " is due",
 			       expected->key, f->offset, f->offset + f->length, f->record, r->position, record);
 	return SD_OK;
 }
@@ -295,7 +299,8 @@ static enum sd_result take_data_frame(struct reader *r, uint32_t record, struct 
 
 	for (;;) {
 		result = take_frame(r, &f, err);
-		if (result != SD_OK || f.kind == SD_KIND_DATA || f.kind == SD_KIND_END || !(f.flags & SD_FRAME_OPTIONAL))
+		if (result != SD_OK || f.kind == SD_KIND_DATA || f.kind == SD_KIND_END ||
+		    !(f.flags & SD_FRAME_OPTIONAL))
 			break;
 		result = pass_over(r, &f, err);
 		if (result != SD_OK)
@@ -312,7 +317,8 @@ static enum sd_result take_data_frame(struct reader *r, uint32_t record, struct 
 	return result;
 }
 
-/* In a regular file: where the current frame's data lies; the file stands behind it then. False if it is in the buffer already. */
+/* In a regular file: where the current frame's data lies; the file stands behind it then. False if it is in the buffer
+ * already. */
 static bool seek_over(struct reader *r, struct sd_chunk *chunk)
 {
 	size_t buffered = r->filled - r->at;
@@ -329,7 +335,8 @@ static bool seek_over(struct reader *r, struct sd_chunk *chunk)
 	return true;
 }
 
-static enum sd_result reader_next(struct sd_source *source, uint32_t record, struct sd_chunk *chunk, struct sd_error *err)
+static enum sd_result reader_next(struct sd_source *source, uint32_t record, struct sd_chunk *chunk,
+				  struct sd_error *err)
 {
 	struct reader *r = (struct reader *)source;
 	size_t buffered = r->filled - r->at;
@@ -383,16 +390,18 @@ static enum sd_result reader_finish(struct sd_source *source, struct sd_error *e
 	view = (struct sd_view){payload.data, payload.data + payload.length};
 	if (!payload.data || !sd_view_u64(&view, &records) || !sd_view_u64(&view, &bytes) || records != r->records ||
 	    bytes != r->bytes)
-		result = sd_fail(err, SD_INPUT, "the stream's end counts %" PRIu64 " records and %" PRIu64
-				 " bytes, but %" PRIu64 " and %" PRIu64 " came",
+		result = sd_fail(err, SD_INPUT,
+				 "the stream's end counts %" PRIu64 " records and %" PRIu64 " bytes, but %" PRIu64
+				 " and %" PRIu64 " came",
 				 records, bytes, r->records, r->bytes);
 	free(payload.data);
 	more = r->filled - r->at;
 	if (result == SD_OK && more == 0)
 		result = sd_read_some(r->fd, r->buffer, 1, &more, err);
 	if (result == SD_OK && more)
-		result = sd_fail(err, SD_INPUT,
-				 "there are bytes after the end of the stream; to join streams use: sd-cat a.sds b.sds");
+		result =
+			sd_fail(err, SD_INPUT,
+				"there are bytes after the end of the stream; to join streams use: sd-cat a.sds b.sds");
 	return result;
 }
 
@@ -427,7 +436,9 @@ enum sd_result sd_stream_open(int fd, struct sd_source **source, struct sd_error
 	r->seekable = fstat(fd, &st) == 0 && S_ISREG(st.st_mode);
 	result = r->source.manifest ? take(r, rest, sizeof(rest), err) : sd_fail_memory(err);
 	if (result == SD_OK && (rest[0] | rest[1] << 8) != SD_STREAM_MAJOR)
-		result = sd_fail(err, SD_INPUT, "a stream of version %d.%d, but this program reads version %d: use the same release of sd-tools throughout",
+		result = sd_fail(err, SD_INPUT,
+				 "a stream of version %d.%d, but this program reads version %d: use the same release "
+				 "of sd-tools throughout",
 				 rest[0] | rest[1] << 8, rest[2] | rest[3] << 8, SD_STREAM_MAJOR);
 	if (result == SD_OK)
 		result = take_head(r, err);

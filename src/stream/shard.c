@@ -49,7 +49,8 @@ static enum sd_result applies(const struct sd_cut *cut, const struct sd_manifest
 	return SD_OK;
 }
 
-static enum sd_result cut_box(const struct sd_cut *cut, const struct sd_target *t, struct box *box, struct sd_error *err)
+static enum sd_result cut_box(const struct sd_cut *cut, const struct sd_target *t, struct box *box,
+			      struct sd_error *err)
 {
 	uint32_t dim = (uint32_t)(cut->dim < 0 ? cut->dim + (int)t->rank : cut->dim);
 	uint64_t begin, count;
@@ -61,8 +62,9 @@ static enum sd_result cut_box(const struct sd_cut *cut, const struct sd_target *
 			       sd_shape_text(t->shape, t->rank, shape, sizeof(shape)), cut->dim);
 	}
 	if (!sd_part_of(box->size[dim], cut->how, cut->part, &begin, &count))
-		return sd_fail(err, SD_INPUT, "%s: dimension %" PRIu32 " has %" PRIu64 ", which is not divisible by %" PRIu64,
-			       t->name, dim, box->size[dim], cut->part.of);
+		return sd_fail(err, SD_INPUT,
+			       "%s: dimension %" PRIu32 " has %" PRIu64 ", which is not divisible by %" PRIu64, t->name,
+			       dim, box->size[dim], cut->part.of);
 	box->begin[dim] += begin;
 	box->size[dim] = count;
 	box->cut = true;
@@ -262,9 +264,10 @@ static enum sd_result check_used(const struct sd_cut *cuts, size_t ncuts, const 
 		if (used[k])
 			continue;
 		if (cuts[k].label)
-			return sd_fail(err, SD_INPUT,
-				       "no tensor is marked as \"%s\"; maps mark them: put sd-rename --map before sd-shard",
-				       cuts[k].label);
+			return sd_fail(
+				err, SD_INPUT,
+				"no tensor is marked as \"%s\"; maps mark them: put sd-rename --map before sd-shard",
+				cuts[k].label);
 		return sd_fail(err, SD_INPUT, "no tensor's name matches --include");
 	}
 	return SD_OK;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Cutting tensors into the shards of ranks: what one rank gets of a manifest, and one pass over the data for many ranks. */
+/* Cutting tensors into the shards of ranks: what one rank gets of a manifest, and one pass over the data for many
+ * ranks. */
 #ifndef SD_STREAM_SHARD_H
 #define SD_STREAM_SHARD_H
 
@@ -33,25 +34,26 @@ bool sd_part_of(uint64_t size, enum sd_cut_how how, struct sd_part part, uint64_
 struct sd_shard {
 	struct sd_manifest *manifest; /* borrows from the incoming one */
 	struct sd_shard_range {
-		uint32_t record;      /* in manifest, or SD_NO_RECORD: not needed at all */
+		uint32_t record;     /* in manifest, or SD_NO_RECORD: not needed at all */
 		uint64_t begin, end; /* bytes of the incoming record */
-	} *ranges;
+	} * ranges;
 };
 
 void sd_shard_free(struct sd_shard *shard);
 
 /*
- * Cuts. Each cut slice becomes a tensor of its own, or keeps its place in the whole one (keep_global). Records of which only
- * some rows are needed are trimmed to these. A rank that gets nothing of a tensor gets an empty one, unless the tensor is stacked
- * from single ones (label "stacked"): then it gets none. SD_INPUT where a cut finds no tensor at all, a tensor has too few dimensions
- * or a size cannot be divided.
+ * Cuts. Each cut slice becomes a tensor of its own, or keeps its place in the whole one (keep_global). Records of which
+ * only some rows are needed are trimmed to these. A rank that gets nothing of a tensor gets an empty one, unless the
+ * tensor is stacked from single ones (label "stacked"): then it gets none. SD_INPUT where a cut finds no tensor at all,
+ * a tensor has too few dimensions or a size cannot be divided.
  */
 SD_UNUSED_RESULT enum sd_result sd_shard_plan(const struct sd_manifest *in, const struct sd_cut *cuts, size_t ncuts,
 					      bool keep_global, struct sd_shard *shard, struct sd_error *err);
 
 /*
- * Reads the source once and gives each of count sinks its shard. On failure all sinks have been aborted, and *failed says which
- * sink it was whose reader had gone, or is count. Several sinks are told that the user is told: by the caller, then.
+ * Reads the source once and gives each of count sinks its shard. On failure all sinks have been aborted, and *failed
+ * says which sink it was whose reader had gone, or is count. Several sinks are told that the user is told: by the
+ * caller, then.
  */
 SD_UNUSED_RESULT enum sd_result sd_shard_pump(struct sd_source *source, const struct sd_shard *shards,
 					      struct sd_sink *const *sinks, size_t count, size_t *failed,

@@ -16,8 +16,8 @@ struct sd_sink_ops {
 	/* Everything came: finishes, publishes. */
 	enum sd_result (*end)(struct sd_sink *sink, struct sd_error *err);
 	/*
-	 * Instead of end, at any point, before begin too: leaves nothing half-written behind. A sink with somebody behind it
-	 * who will tell the user passes err on and sets err->said.
+	 * Instead of end, at any point, before begin too: leaves nothing half-written behind. A sink with somebody
+	 * behind it who will tell the user passes err on and sets err->said.
 	 */
 	void (*abort)(struct sd_sink *sink, struct sd_error *err);
 	/* Frees; without end before it, as abort. */

@@ -10,8 +10,9 @@ struct sd_source;
 
 struct sd_source_ops {
 	/*
-	 * The next chunk of a record's data. Records are asked for in ascending order, each until length 0 says that it is whole.
-	 * A source may be asked for fewer records than it has only if it is not a pipe; drivers ask for all that are here.
+	 * The next chunk of a record's data. Records are asked for in ascending order, each until length 0 says that it
+	 * is whole. A source may be asked for fewer records than it has only if it is not a pipe; drivers ask for all
+	 * that are here.
 	 */
 	enum sd_result (*next)(struct sd_source *source, uint32_t record, struct sd_chunk *chunk, struct sd_error *err);
 	/* After the last record: checks that the source ends as it should. */

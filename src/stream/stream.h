@@ -11,13 +11,14 @@
 #define SD_STREAM_MAGIC_LENGTH 8
 
 /*
- * Reads a stream from fd, whose first SD_STREAM_MAGIC_LENGTH bytes have been read already (that is how its reader knew that
- * it is one). Takes fd over. An abort in the stream is a failure with the tool, code and text of who sent it.
+ * Reads a stream from fd, whose first SD_STREAM_MAGIC_LENGTH bytes have been read already (that is how its reader knew
+ * that it is one). Takes fd over. An abort in the stream is a failure with the tool, code and text of who sent it.
  */
 SD_UNUSED_RESULT enum sd_result sd_stream_open(int fd, struct sd_source **source, struct sd_error *err);
 
 /*
- * Writes a stream to fd, which stays the caller's. tool is the name that an abort carries. Never fails but for memory (NULL).
+ * Writes a stream to fd, which stays the caller's. tool is the name that an abort carries. Never fails but for memory
+ * (NULL).
  */
 struct sd_sink *sd_stream_sink(int fd, const char *tool);
 

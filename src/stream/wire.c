@@ -8,7 +8,7 @@
 #include <string.h>
 
 enum {
-	TARGET_MOVED = 1, /* flags of a target: a move is written down */
+	TARGET_MOVED = 1,    /* flags of a target: a move is written down */
 	FIELD_STEP = 0x8001, /* fields with the highest bit set must be understood */
 	FIELD_REQUIRED = 0x8000,
 	PART = 32 * 1024,
@@ -140,9 +140,8 @@ static bool encode_record(const struct sd_record *r, struct sd_bytes *out)
 	const unsigned char head[4] = {r->dtype, r->state, (unsigned char)r->rank, 0};
 	size_t begin = out->length;
 
-	return sd_bytes_u32(out, 0) && sd_bytes_add(out, head, sizeof(head)) &&
-	       encode_array(out, r->shape, r->rank) && sd_bytes_text(out, r->key) &&
-	       sd_bytes_add(out, r->extra.data, r->extra.length) && end_entry(out, begin);
+	return sd_bytes_u32(out, 0) && sd_bytes_add(out, head, sizeof(head)) && encode_array(out, r->shape, r->rank) &&
+	       sd_bytes_text(out, r->key) && sd_bytes_add(out, r->extra.data, r->extra.length) && end_entry(out, begin);
 }
 
 static bool encode_move(const struct sd_move *move, struct sd_bytes *out)
@@ -261,8 +260,8 @@ static bool decode_step(struct sd_view field, struct sd_manifest *m, struct sd_s
 }
 
 /*
- * The fields behind an entry: u32 tag, u32 length, data padded to 8. Steps (target set) are taken, other fields that need not
- * be understood are kept as they came.
+ * The fields behind an entry: u32 tag, u32 length, data padded to 8. Steps (target set) are taken, other fields that
+ * need not be understood are kept as they came.
  */
 static bool decode_fields(struct sd_view view, struct sd_manifest *m, struct sd_target *target, struct sd_extra *extra)
 {

@@ -19,7 +19,8 @@ SD_UNUSED_RESULT bool sd_bytes_u64(struct sd_bytes *bytes, uint64_t value);
 /* u32 length, the bytes, a NUL, zeros up to a multiple of 8. */
 SD_UNUSED_RESULT bool sd_bytes_text(struct sd_bytes *bytes, const char *text);
 
-/* Reading the same from memory; false at the end of it. Texts are checked to be UTF-8 without NUL, and point into it. */
+/* Reading the same from memory; false at the end of it. Texts are checked to be UTF-8 without NUL, and point into it.
+ */
 struct sd_view {
 	unsigned char *at, *end;
 };
@@ -32,15 +33,16 @@ SD_UNUSED_RESULT bool sd_view_text(struct sd_view *view, const char **text);
 typedef enum sd_result sd_wire_take(void *context, const struct sd_bytes *part, struct sd_error *err);
 
 /*
- * Gives the payload of the manifest frame to take, part by part: a manifest of a million tensors is never in memory twice.
- * Fails when take does, when memory is out, or when a number does not fit its field.
+ * Gives the payload of the manifest frame to take, part by part: a manifest of a million tensors is never in memory
+ * twice. Fails when take does, when memory is out, or when a number does not fit its field.
  */
 SD_UNUSED_RESULT enum sd_result sd_wire_encode(const struct sd_manifest *m, sd_wire_take *take, void *context,
 					       struct sd_error *err);
 
 /*
- * Reads the payload of a manifest frame into m (records, targets, labels). data must be aligned to 8, is changed on machines that
- * are not little-endian, and must live as long as m, which points into it. Everything is checked, sd_manifest_check included.
+ * Reads the payload of a manifest frame into m (records, targets, labels). data must be aligned to 8, is changed on
+ * machines that are not little-endian, and must live as long as m, which points into it. Everything is checked,
+ * sd_manifest_check included.
  */
 SD_UNUSED_RESULT enum sd_result sd_wire_decode(void *data, size_t length, struct sd_manifest *m, struct sd_error *err);
 

@@ -190,7 +190,8 @@ static enum sd_result put_chunk(struct writer *w, struct sd_chunk *chunk, uint64
 	return result;
 }
 
-/* The next frame of a record. Its length follows from the record alone, however the chunks come: same input, same stream. */
+/* The next frame of a record. Its length follows from the record alone, however the chunks come: same input, same
+ * stream. */
 static enum sd_result put_data_header(struct writer *w, struct sd_error *err)
 {
 	struct sd_frame f = {.kind = SD_KIND_DATA, .record = w->record, .offset = w->position};
@@ -269,7 +270,8 @@ static void writer_abort(struct sd_sink *sink, struct sd_error *err)
 	if (w->ended || err->lost)
 		return;
 	w->ended = true;
-	/* The names of files are any bytes, and a long text may be cut inside of a character: a reader would refuse these. */
+	/* The names of files are any bytes, and a long text may be cut inside of a character: a reader would refuse
+	 * these. */
 	sd_text_mend(err->text);
 	if (!w->begun)
 		result = put_prelude(w, NULL);

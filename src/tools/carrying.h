@@ -15,7 +15,10 @@ struct carrying {
 	uint64_t memory;
 };
 
-#define CARRYING_DEFAULTS {.cpu = true, .cuda = true, .memory = 32u << 20}
+#define CARRYING_DEFAULTS                                                                                              \
+	{                                                                                                              \
+		.cpu = true, .cuda = true, .memory = 32u << 20                                                         \
+	}
 
 /* Their lines of the usage text. */
 #define CARRYING_USAGE                                                                                                 \
@@ -33,8 +36,8 @@ struct carrying {
 bool carrying_option(struct carrying *c, int letter, const char *value);
 
 /*
- * Everything that is pending in the manifest is carried out and goes to the sink; the rest passes. The manifest is the source's
- * own, or a plan on it with the same record numbers. The sink's abort is the caller's.
+ * Everything that is pending in the manifest is carried out and goes to the sink; the rest passes. The manifest is the
+ * source's own, or a plan on it with the same record numbers. The sink's abort is the caller's.
  */
 SD_UNUSED_RESULT enum sd_result carrying_run(const struct carrying *c, struct sd_source *source,
 					     const struct sd_manifest *manifest, struct sd_sink *sink,

@@ -237,8 +237,8 @@ static void take_model(void *user, const char *value)
 static enum sd_result keep(struct finding *f, struct sd_map **map, struct sd_error *err)
 {
 	f->several = f->found;
-	f->names = sd_arena_printf(&f->arena, "%s%s%s", f->found ? f->names : "", f->found ? ", " : "",
-				   sd_map_name(*map));
+	f->names =
+		sd_arena_printf(&f->arena, "%s%s%s", f->found ? f->names : "", f->found ? ", " : "", sd_map_name(*map));
 	if (!f->names)
 		return sd_fail_memory(err);
 	if (!f->found) {

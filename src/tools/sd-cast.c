@@ -7,23 +7,22 @@
 #include <stdio.h>
 #include <string.h>
 
-static const char usage[] =
-	"Usage: sd-cast --to=DTYPE|--dequant=DTYPE|--quant=fp8-block [OPTION]...\n"
-	"Change the dtypes of a stream's tensors, from standard input to standard output.\n"
-	"\n"
-	"      --to=DTYPE       cast floating-point tensors to BF16, F16, F32 or F64\n"
-	"      --dequant=DTYPE  multiply tensors with their block scales (NAME_scale_inv, one\n"
-	"                       for each 128 x 128), to DTYPE; the scales go\n"
-	"      --quant=fp8-block\n"
-	"                       make F8_E4M3 with such scales; needs --include\n"
-	"      --scale=DTYPE    with --quant: the dtype of the scales, F32 (the default) or BF16\n"
-	"      --include=RE     only tensors whose name matches RE (PCRE2, found anywhere); may\n"
-	"                       be given several times: one is enough\n" CARRYING_USAGE
-	"      --help           print this text\n"
-	"      --version        print the version\n"
-	"\n"
-	"Other pending steps are carried out on the way, as sd-transpose does; --quant takes\n"
-	"only tensors that have none.\n";
+static const char usage[] = "Usage: sd-cast --to=DTYPE|--dequant=DTYPE|--quant=fp8-block [OPTION]...\n"
+			    "Change the dtypes of a stream's tensors, from standard input to standard output.\n"
+			    "\n"
+			    "      --to=DTYPE       cast floating-point tensors to BF16, F16, F32 or F64\n"
+			    "      --dequant=DTYPE  multiply tensors with their block scales (NAME_scale_inv, one\n"
+			    "                       for each 128 x 128), to DTYPE; the scales go\n"
+			    "      --quant=fp8-block\n"
+			    "                       make F8_E4M3 with such scales; needs --include\n"
+			    "      --scale=DTYPE    with --quant: the dtype of the scales, F32 (the default) or BF16\n"
+			    "      --include=RE     only tensors whose name matches RE (PCRE2, found anywhere); may\n"
+			    "                       be given several times: one is enough\n" CARRYING_USAGE
+			    "      --help           print this text\n"
+			    "      --version        print the version\n"
+			    "\n"
+			    "Other pending steps are carried out on the way, as sd-transpose does; --quant takes\n"
+			    "only tensors that have none.\n";
 
 enum action { NOTHING, TO, DEQUANT, QUANT };
 

@@ -9,23 +9,22 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char usage[] =
-	"Usage: sd-cat [OPTION]... [SOURCE]...\n"
-	"Write checkpoints as one stream to standard output, for the other sd-tools.\n"
-	"\n"
-	"A SOURCE is a safetensors file, a checkpoint directory (with or without an\n"
-	"index), a stream, or - for standard input, which is also what is read when\n"
-	"there is no SOURCE.\n"
-	"\n"
-	"      --include=RE   send only tensors whose name matches RE (PCRE2, found\n"
-	"                     anywhere); may be given several times: one is enough\n"
-	"      --exclude=RE   leave out tensors whose name matches RE; likewise\n"
-	"      --manifest     send the manifest only, no data\n"
-	"      --help         print this text\n"
-	"      --version      print the version\n"
-	"\n"
-	"What is left out stays in the manifest, so that the rest is planned as a part\n"
-	"of the whole.\n";
+static const char usage[] = "Usage: sd-cat [OPTION]... [SOURCE]...\n"
+			    "Write checkpoints as one stream to standard output, for the other sd-tools.\n"
+			    "\n"
+			    "A SOURCE is a safetensors file, a checkpoint directory (with or without an\n"
+			    "index), a stream, or - for standard input, which is also what is read when\n"
+			    "there is no SOURCE.\n"
+			    "\n"
+			    "      --include=RE   send only tensors whose name matches RE (PCRE2, found\n"
+			    "                     anywhere); may be given several times: one is enough\n"
+			    "      --exclude=RE   leave out tensors whose name matches RE; likewise\n"
+			    "      --manifest     send the manifest only, no data\n"
+			    "      --help         print this text\n"
+			    "      --version      print the version\n"
+			    "\n"
+			    "What is left out stays in the manifest, so that the rest is planned as a part\n"
+			    "of the whole.\n";
 
 struct options {
 	struct sd_regex_list include, exclude;
@@ -38,8 +37,8 @@ static struct options parse(int argc, char **argv)
 {
 	static const struct option longs[] = {
 		{"include", required_argument, NULL, 'i'}, {"exclude", required_argument, NULL, 'e'},
-		{"manifest", no_argument, NULL, 'm'},	   {"help", no_argument, NULL, 'h'},
-		{"version", no_argument, NULL, 'v'},	   {NULL, 0, NULL, 0},
+		{"manifest", no_argument, NULL, 'm'},      {"help", no_argument, NULL, 'h'},
+		{"version", no_argument, NULL, 'v'},       {NULL, 0, NULL, 0},
 	};
 	static char *only_stdin[] = {"-"};
 	struct options opt = {0};

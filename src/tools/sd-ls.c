@@ -12,20 +12,19 @@
 
 #include "base/text.h"
 
-static const char usage[] =
-	"Usage: sd-ls [OPTION]... [SOURCE]\n"
-	"List the tensors of a checkpoint, or of what flows in a pipeline, one a line:\n"
-	"name, dtype, shape, bytes and pending steps, separated by tabs. No data is read.\n"
-	"\n"
-	"SOURCE is a safetensors file, a checkpoint directory, a stream, or - for standard\n"
-	"input, which is also what is read when there is no SOURCE.\n"
-	"\n"
-	"      --help         print this text\n"
-	"      --version      print the version\n"
-	"\n"
-	"Pending steps are what is still to be done to the data: reorder (sd-transpose),\n"
-	"cast:FROM>TO (sd-transpose). - is none. A tensor whose data does not come along\n"
-	"is \"elsewhere\"; one that no source has is \"missing\".\n";
+static const char usage[] = "Usage: sd-ls [OPTION]... [SOURCE]\n"
+			    "List the tensors of a checkpoint, or of what flows in a pipeline, one a line:\n"
+			    "name, dtype, shape, bytes and pending steps, separated by tabs. No data is read.\n"
+			    "\n"
+			    "SOURCE is a safetensors file, a checkpoint directory, a stream, or - for standard\n"
+			    "input, which is also what is read when there is no SOURCE.\n"
+			    "\n"
+			    "      --help         print this text\n"
+			    "      --version      print the version\n"
+			    "\n"
+			    "Pending steps are what is still to be done to the data: reorder (sd-transpose),\n"
+			    "cast:FROM>TO (sd-transpose). - is none. A tensor whose data does not come along\n"
+			    "is \"elsewhere\"; one that no source has is \"missing\".\n";
 
 static const char *parse(int argc, char **argv)
 {
@@ -78,7 +77,7 @@ static void describe(const struct sd_manifest *m, const struct sd_target *t, cha
 		append(text, size, "elsewhere");
 	for (uint32_t i = 0; i < t->nsteps; i++) {
 		const struct sd_step *step = &t->steps[i];
-		const char *word = step->kind == SD_STEP_CAST	       ? "cast"
+		const char *word = step->kind == SD_STEP_CAST          ? "cast"
 				   : step->kind == SD_STEP_BLOCK_SCALE ? "dequant"
 								       : "unknown";
 

@@ -17,27 +17,26 @@
 
 #include "base/text.h"
 
-static const char usage[] =
-	"Usage: sd-shard [OPTION]...\n"
-	"Cut the tensors of a stream into the shards of ranks: one rank to standard\n"
-	"output, or all of them, each to a command of its own.\n"
-	"\n"
-	"      --ep=K/N          expert parallelism: rank K of N, counted from 0, gets its\n"
-	"                        experts (dimension 0 of the tensors that the map marks as\n"
-	"                        experts; the first ranks get one more if need be)\n"
-	"      --ep-shard=K/N    cut dimension 1 of the same tensors into N equal parts\n"
-	"      --dim=D           cut dimension D (-1 is the last) of any tensors\n"
-	"      --part=K/N          into N parts, the first ones larger by one if need be\n"
-	"      --include=RE        whose name matches RE (PCRE2); several: one is enough\n"
-	"      --keep-global     slices keep their place in the whole tensor\n"
-	"      --all=N           every rank of N: in place of --ep=K/N, or of --part=K/N\n"
-	"                        where --dim is given; needs --filter\n"
-	"      --filter=CMD      with --all: run CMD for each rank, with its stream as\n"
-	"                        standard input and its number in $SD_RANK\n"
-	"      --help            print this text\n"
-	"      --version         print the version\n"
-	"\n"
-	"A rank that has no part of a tensor gets an empty one.\n";
+static const char usage[] = "Usage: sd-shard [OPTION]...\n"
+			    "Cut the tensors of a stream into the shards of ranks: one rank to standard\n"
+			    "output, or all of them, each to a command of its own.\n"
+			    "\n"
+			    "      --ep=K/N          expert parallelism: rank K of N, counted from 0, gets its\n"
+			    "                        experts (dimension 0 of the tensors that the map marks as\n"
+			    "                        experts; the first ranks get one more if need be)\n"
+			    "      --ep-shard=K/N    cut dimension 1 of the same tensors into N equal parts\n"
+			    "      --dim=D           cut dimension D (-1 is the last) of any tensors\n"
+			    "      --part=K/N          into N parts, the first ones larger by one if need be\n"
+			    "      --include=RE        whose name matches RE (PCRE2); several: one is enough\n"
+			    "      --keep-global     slices keep their place in the whole tensor\n"
+			    "      --all=N           every rank of N: in place of --ep=K/N, or of --part=K/N\n"
+			    "                        where --dim is given; needs --filter\n"
+			    "      --filter=CMD      with --all: run CMD for each rank, with its stream as\n"
+			    "                        standard input and its number in $SD_RANK\n"
+			    "      --help            print this text\n"
+			    "      --version         print the version\n"
+			    "\n"
+			    "A rank that has no part of a tensor gets an empty one.\n";
 
 struct options {
 	struct sd_part ep, ep_shard, part; /* of 0: not given */
@@ -90,11 +89,16 @@ static void check(const struct options *opt)
 static struct options parse(int argc, char **argv)
 {
 	static const struct option longs[] = {
-		{"ep", required_argument, NULL, 'e'},	   {"ep-shard", required_argument, NULL, 's'},
-		{"dim", required_argument, NULL, 'd'},	   {"part", required_argument, NULL, 'p'},
-		{"include", required_argument, NULL, 'i'}, {"keep-global", no_argument, NULL, 'k'},
-		{"all", required_argument, NULL, 'a'},	   {"filter", required_argument, NULL, 'f'},
-		{"help", no_argument, NULL, 'h'},	   {"version", no_argument, NULL, 'v'},
+		{"ep", required_argument, NULL, 'e'},
+		{"ep-shard", required_argument, NULL, 's'},
+		{"dim", required_argument, NULL, 'd'},
+		{"part", required_argument, NULL, 'p'},
+		{"include", required_argument, NULL, 'i'},
+		{"keep-global", no_argument, NULL, 'k'},
+		{"all", required_argument, NULL, 'a'},
+		{"filter", required_argument, NULL, 'f'},
+		{"help", no_argument, NULL, 'h'},
+		{"version", no_argument, NULL, 'v'},
 		{NULL, 0, NULL, 0},
 	};
 	struct options opt = {0};
@@ -154,7 +158,8 @@ static size_t cuts_of(const struct options *opt, uint64_t rank, struct sd_cut cu
 	if (opt->ep_shard.of)
 		cuts[n++] = (struct sd_cut){SD_LABEL_EXPERT, NULL, 1, SD_CUT_EQUAL, opt->ep_shard};
 	if (opt->has_dim)
-		cuts[n++] = (struct sd_cut){NULL, &opt->include, opt->dim, SD_CUT_UNEVEN, opt->part.of ? opt->part : all};
+		cuts[n++] =
+			(struct sd_cut){NULL, &opt->include, opt->dim, SD_CUT_UNEVEN, opt->part.of ? opt->part : all};
 	return n;
 }
 
@@ -212,7 +217,8 @@ static enum sd_result start_filter(const char *command, struct ranks *ranks, siz
 	return ranks->sinks[rank] ? SD_OK : sd_fail_memory(err);
 }
 
-/* Closes the streams and waits for the commands; the first one that failed is the failure, if there is no earlier one. */
+/* Closes the streams and waits for the commands; the first one that failed is the failure, if there is no earlier one.
+ */
 static enum sd_result ranks_end(struct ranks *ranks, enum sd_result result, struct sd_error *err)
 {
 	for (size_t i = 0; i < ranks->count && ranks->sinks; i++) {

@@ -8,17 +8,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char usage[] = "Usage: sd-transpose [OPTION]...\n"
-			    "Carry out the pending steps of a stream, reorderings, casts and dequantisation,\n"
-			    "from standard input to standard output. What has none passes untouched.\n"
-			    "\n"
-			    CARRYING_USAGE
-			    "      --dims=A,B       exchange dimensions A and B too, counted from 0, or from the\n"
-			    "                       end if negative\n"
-			    "      --include=RE     with --dims: only of tensors whose name matches RE (PCRE2,\n"
-			    "                       found anywhere); may be given several times: one is enough\n"
-			    "      --help           print this text\n"
-			    "      --version        print the version\n";
+static const char usage[] =
+	"Usage: sd-transpose [OPTION]...\n"
+	"Carry out the pending steps of a stream, reorderings, casts and dequantisation,\n"
+	"from standard input to standard output. What has none passes untouched.\n"
+	"\n" CARRYING_USAGE "      --dims=A,B       exchange dimensions A and B too, counted from 0, or from the\n"
+	"                       end if negative\n"
+	"      --include=RE     with --dims: only of tensors whose name matches RE (PCRE2,\n"
+	"                       found anywhere); may be given several times: one is enough\n"
+	"      --help           print this text\n"
+	"      --version        print the version\n";
 
 struct options {
 	struct sd_regex_list include;

@@ -34,8 +34,8 @@ static void say(const char *who, const char *text)
 }
 
 /*
- * A signal to a whole pipeline may reach the program before this one first: what then looks like a truncated stream is no
- * failure to tell, if this program gets the signal a moment later.
+ * A signal to a whole pipeline may reach the program before this one first: what then looks like a truncated stream is
+ * no failure to tell, if this program gets the signal a moment later.
  */
 static void wait_for_signal(void)
 {
@@ -162,7 +162,9 @@ struct sd_sink *sd_stdout_stream(void)
 	struct sd_sink *sink;
 
 	if (isatty(STDOUT_FILENO))
-		sd_misuse("standard output is a terminal and a stream is binary; go on with: %s ... | sd-pack -o FILE (or | sd-ls to look at it)", program);
+		sd_misuse("standard output is a terminal and a stream is binary; go on with: %s ... | sd-pack -o FILE "
+			  "(or | sd-ls to look at it)",
+			  program);
 	sink = sd_stream_sink(STDOUT_FILENO, program);
 	if (!sink) {
 		fprintf(stderr, "%s: out of memory\n", program);

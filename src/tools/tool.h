@@ -11,14 +11,15 @@
 #include <stdint.h>
 
 /*
- * Names the program and takes the signals over. The first call of every main. streams: standard output is for a stream, so
- * that misuse, too, travels down the pipe as an abort, and the next program does not complain about having got nothing.
+ * Names the program and takes the signals over. The first call of every main. streams: standard output is for a stream,
+ * so that misuse, too, travels down the pipe as an abort, and the next program does not complain about having got
+ * nothing.
  */
 void sd_start(const char *program, bool streams);
 
 /*
- * The exit status: prints err as one line ("sd-x: text", control characters escaped) unless it is said already, closes stdout
- * and checks that, and raises a signal again that had come. The last call of every main.
+ * The exit status: prints err as one line ("sd-x: text", control characters escaped) unless it is said already, closes
+ * stdout and checks that, and raises a signal again that had come. The last call of every main.
  */
 int sd_finish(enum sd_result result, const struct sd_error *err);
 

@@ -36,7 +36,7 @@ Test(text, mended_is_utf8)
 
 Test(text, natural_order_reads_digits_as_numbers)
 {
-	static const char *const ascending[] = { "", "a", "a.2.x", "a.9", "a.10", "a.10.b", "a.100", "b" };
+	static const char *const ascending[] = {"", "a", "a.2.x", "a.9", "a.10", "a.10.b", "a.100", "b"};
 	size_t count = sizeof ascending / sizeof *ascending;
 
 	for (size_t i = 0; i < count; i++) {
@@ -53,8 +53,10 @@ Test(text, natural_order_reads_digits_as_numbers)
 
 Test(text, utf8)
 {
-	static const char *const good[] = { "", "plain", "\xc3\xa9", "\xe2\x82\xac", "\xf0\x9f\x98\x80", "\xf4\x8f\xbf\xbf" };
-	static const char *const bad[] = { "\x80", "\xc0\xaf", "\xc3", "\xe0\x80\x80", "\xed\xa0\x80", "\xf4\x90\x80\x80", "\xff" };
+	static const char *const good[] = {
+		"", "plain", "\xc3\xa9", "\xe2\x82\xac", "\xf0\x9f\x98\x80", "\xf4\x8f\xbf\xbf"};
+	static const char *const bad[] = {"\x80",         "\xc0\xaf",         "\xc3", "\xe0\x80\x80",
+					  "\xed\xa0\x80", "\xf4\x90\x80\x80", "\xff"};
 
 	for (size_t i = 0; i < sizeof good / sizeof *good; i++)
 		cr_assert(sd_text_is_utf8(good[i], strlen(good[i])), "good text %zu", i);
@@ -91,15 +93,16 @@ Test(text, sizes)
 		const char *text;
 		uint64_t bytes;
 	} good[] = {
-		{ "0", 0 },
-		{ "4096", 4096 },
-		{ "64KiB", 65536 },
-		{ "32MiB", UINT64_C(32) << 20 },
-		{ "5GB", UINT64_C(5000000000) },
-		{ "1.5GB", UINT64_C(1500000000) },
-		{ "2TiB", UINT64_C(2) << 40 },
+		{"0", 0},
+		{"4096", 4096},
+		{"64KiB", 65536},
+		{"32MiB", UINT64_C(32) << 20},
+		{"5GB", UINT64_C(5000000000)},
+		{"1.5GB", UINT64_C(1500000000)},
+		{"2TiB", UINT64_C(2) << 40},
 	};
-	static const char *const bad[] = { "", "x", "-1", "+1", " 1", "1 ", "1x", "5GBs", "GB", ".", "99999999999999999999", "99999999TiB" };
+	static const char *const bad[] = {
+		"", "x", "-1", "+1", " 1", "1 ", "1x", "5GBs", "GB", ".", "99999999999999999999", "99999999TiB"};
 	uint64_t bytes;
 
 	for (size_t i = 0; i < sizeof good / sizeof *good; i++)
@@ -145,8 +148,8 @@ Test(dtype, bytes)
 
 Test(dtype, shapes)
 {
-	const uint64_t shape[] = { 256, 1024, 2048 }, large[] = { UINT64_C(1) << 40, UINT64_C(1) << 40 };
-	const uint64_t empty[] = { UINT64_C(1) << 40, UINT64_C(1) << 40, 0 };
+	const uint64_t shape[] = {256, 1024, 2048}, large[] = {UINT64_C(1) << 40, UINT64_C(1) << 40};
+	const uint64_t empty[] = {UINT64_C(1) << 40, UINT64_C(1) << 40, 0};
 	char text[SD_SHAPE_TEXT];
 	uint64_t count;
 
@@ -160,7 +163,7 @@ Test(dtype, shapes)
 
 Test(names, find_and_add)
 {
-	struct sd_names names = { 0 };
+	struct sd_names names = {0};
 	static char text[1000][8];
 
 	for (uint32_t i = 0; i < 1000; i++) {
@@ -176,7 +179,7 @@ Test(names, find_and_add)
 
 Test(error, one_line_with_its_place_in_front)
 {
-	struct sd_error err = { 0 };
+	struct sd_error err = {0};
 
 	cr_assert_eq(sd_fail(&err, SD_INPUT, "%d is odd", 3), SD_INPUT);
 	cr_assert_eq(sd_error_at(&err, "%s", "a.safetensors"), SD_INPUT);
@@ -199,7 +202,8 @@ Test(regex, bad_ones_say_where)
 	cr_expect(sd_regex_search(regex, "xmodel.x", &found, &err) == SD_OK && !found);
 	sd_regex_free(regex);
 	cr_assert(sd_regex_new("(a+)+$", false, &regex, &err) == SD_OK);
-	cr_expect(sd_regex_search(regex, "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab", &found, &err) == SD_USAGE,
+	cr_expect(sd_regex_search(regex, "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab", &found, &err) ==
+			  SD_USAGE,
 		  "endless backtracking is given up");
 	sd_regex_free(regex);
 }

@@ -25,18 +25,17 @@ Test(safetensors, reads_tensors_in_the_order_of_their_bytes)
 	struct sd_error err;
 
 	cr_assert_eq(
-		parse(
-			"{\"b\":" T("F32", "2,2", "3,19") ",\"e2\":" T(
-				"I64", "0",
-				"3,3") ",\"__metadata__\":{\"k\":\"v\"},\"a\":" T("U8", "3",
-										  "0,3") ",\"e1\":" T("I64", "5,0",
-												      "3,3") ",\"s\""
-													     ":" T("F1"
-														   "6",
-														   "",
-														   "19,"
-														   "21") "}   ",
-			21, &st, &err),
+		parse("{\"b\":" T("F32", "2,2", "3,19") ",\"e2\":" T(
+			      "I64", "0",
+			      "3,3") ",\"__metadata__\":{\"k\":\"v\"},\"a\":" T("U8", "3",
+										"0,3") ",\"e1\":" T("I64", "5,0",
+												    "3,3") ",\"s\""
+													   ":" T("F1"
+														 "6",
+														 "",
+														 "19,"
+														 "21") "}   ",
+		      21, &st, &err),
 		SD_OK, "%s", err.text);
 	cr_assert_eq(st.ntensors, 5);
 	cr_assert_str_eq(st.tensors[0].name, "a");

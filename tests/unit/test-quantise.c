@@ -41,7 +41,8 @@ Test(quantise, nearest_code)
 				float value = side ? nextafterf(middle, side * INFINITY) : middle;
 
 				value = sign ? -value : value;
-				cr_expect(sd_f8_e4m3_of_f32(sd_bits_of_float(value)) == nearest(value), "%a", (double)value);
+				cr_expect(sd_f8_e4m3_of_f32(sd_bits_of_float(value)) == nearest(value), "%a",
+					  (double)value);
 			}
 	}
 	for (int i = 0; i < 200000; i++) {
@@ -86,7 +87,8 @@ Test(quantise, bands)
 				float back = decoded(codes[i][k]) * scales[b];
 
 				cr_assert(codes[i][k] == nearest(weight[i][k] / scales[b]));
-				cr_assert(fabsf(back - weight[i][k]) <= fmaxf(fabsf(weight[i][k]) / 16, scales[b] * 0x1p-10f));
+				cr_assert(fabsf(back - weight[i][k]) <=
+					  fmaxf(fabsf(weight[i][k]) / 16, scales[b] * 0x1p-10f));
 			}
 	}
 	weight[127][299] = NAN;

@@ -35,7 +35,8 @@ struct counting {
 	uint32_t record;
 };
 
-static enum sd_result counting_next(struct sd_source *source, uint32_t record, struct sd_chunk *chunk, struct sd_error *err)
+static enum sd_result counting_next(struct sd_source *source, uint32_t record, struct sd_chunk *chunk,
+				    struct sd_error *err)
 {
 	struct counting *c = (struct counting *)source;
 	uint64_t bytes = source->manifest->records[record].bytes, n;
@@ -201,7 +202,8 @@ static void there_and_back(const uint64_t shape[3], bool turned, int dim, uint64
 	for (uint64_t i = 0; i < shape[0]; i++)
 		for (uint64_t j = 0; j < shape[1]; j++)
 			for (uint64_t k = 0; k < shape[2]; k++) {
-				uint64_t at = turned ? (i * shape[2] + k) * shape[1] + j : (i * shape[1] + j) * shape[2] + k;
+				uint64_t at =
+					turned ? (i * shape[2] + k) * shape[1] + j : (i * shape[1] + j) * shape[2] + k;
 
 				cr_assert(whole[at] == (i * shape[1] + j) * shape[2] + k);
 			}
@@ -243,7 +245,8 @@ Test(shard, labels)
 	m->targets[0].labels = sd_manifest_label(m, SD_LABEL_EXPERT);
 	cr_assert(sd_shard_plan(m, &cut, 1, false, &shard, &err) == SD_OK, "%s", err.text);
 	cr_expect(shard.manifest->targets[0].shape[0] == 2 && shard.manifest->targets[1].shape[0] == 4);
-	cr_expect(shard.ranges[0].begin == 2 * 9 * 2 * 2 && shard.ranges[0].end == 4 * 9 * 2 * 2, "only its rows are read");
+	cr_expect(shard.ranges[0].begin == 2 * 9 * 2 * 2 && shard.ranges[0].end == 4 * 9 * 2 * 2,
+		  "only its rows are read");
 	cr_expect(shard.manifest->records[0].bytes == 2 * 9 * 2 * 2);
 	sd_shard_free(&shard);
 

@@ -21,7 +21,8 @@ struct memory_source {
 	uint32_t fail_at; /* a record whose data cannot be read */
 };
 
-static enum sd_result memory_next(struct sd_source *source, uint32_t record, struct sd_chunk *chunk, struct sd_error *err)
+static enum sd_result memory_next(struct sd_source *source, uint32_t record, struct sd_chunk *chunk,
+				  struct sd_error *err)
 {
 	struct memory_source *s = (struct memory_source *)source;
 	uint64_t bytes = source->manifest->records[record].bytes;
@@ -81,7 +82,8 @@ static struct sd_source *full_source(void)
 	cr_assert(sd_manifest_add_tensor(m, "empty", SD_I64, (const uint64_t[]){0}, 1));
 	cr_assert(sd_manifest_add_tensor(m, "scalar", SD_BF16, NULL, 0));
 	cr_assert(sd_manifest_add_tensor(m, "large", SD_U8, large, 2));
-	steps[0] = (struct sd_step){.kind = SD_STEP_BLOCK_SCALE, .dtype = SD_F32, .operand = 0, .rank = 2, .blocks = blocks};
+	steps[0] = (struct sd_step){
+		.kind = SD_STEP_BLOCK_SCALE, .dtype = SD_F32, .operand = 0, .rank = 2, .blocks = blocks};
 	steps[1] = (struct sd_step){.kind = SD_STEP_CAST, .dtype = SD_BF16, .operand = SD_NO_RECORD};
 	m->targets[1].name = "turned";
 	m->targets[1].shape = turned;
@@ -136,7 +138,8 @@ Test(stream, round_trip)
 	cr_expect_str_eq(sd_manifest_metadata(read->manifest, "format"), "pt");
 	cr_expect(sd_manifest_side(read->manifest, "config.json")->size == 3);
 	cr_expect(read->manifest->targets[1].steps[0].blocks[0].block == 128);
-	cr_expect(sd_target_is_pending(&read->manifest->targets[1]) && !sd_target_is_pending(&read->manifest->targets[0]));
+	cr_expect(sd_target_is_pending(&read->manifest->targets[1]) &&
+		  !sd_target_is_pending(&read->manifest->targets[0]));
 	for (uint32_t i = 0; i < read->manifest->nrecords; i++) {
 		uint64_t bytes = 0;
 		struct sd_chunk chunk;
@@ -314,7 +317,8 @@ Test(manifest, what_does_not_fit_is_refused)
 	cr_expect(sd_manifest_check(m, &err) == SD_INPUT && strstr(err.text, "empty"));
 	m->targets[2].record = 2;
 	m->targets[3].name = "large";
-	cr_expect(sd_manifest_check(m, &err) == SD_INPUT && strstr(err.text, "[300, 1024]"), "two shapes for one tensor");
+	cr_expect(sd_manifest_check(m, &err) == SD_INPUT && strstr(err.text, "[300, 1024]"),
+		  "two shapes for one tensor");
 	sd_source_close(source);
 }
 
@@ -374,8 +378,8 @@ Test(join, parts_are_the_whole)
 	for (int i = 0; i < 5; i++) {
 		const struct sd_target *t = &joined->manifest->targets[i];
 
-		cr_expect((joined->manifest->records[t->record].state == SD_HERE) == (strcmp(t->name, "large") != 0), "%s",
-			  t->name);
+		cr_expect((joined->manifest->records[t->record].state == SD_HERE) == (strcmp(t->name, "large") != 0),
+			  "%s", t->name);
 	}
 	cr_expect(drain(write_stream(joined), &err) == SD_OK, "%s", err.text);
 }
