@@ -27,7 +27,7 @@ unit_tests = \
 	%D%/unit/test-shard \
 	%D%/unit/test-stream
 
-EXTRA_DIST += %D%/unit/exact.h %D%/unit/jobs.h %D%/unit/map.h
+EXTRA_DIST += %D%/unit/exact.h %D%/unit/grid-host.h %D%/unit/jobs.h %D%/unit/map.h
 
 if HAVE_CRITERION
 AM_CPPFLAGS += $(CRITERION_CFLAGS)
@@ -36,11 +36,17 @@ check_PROGRAMS += $(unit_tests)
 TESTS += $(unit_tests)
 endif
 
+# sd-transpose with the CUDA kernel's arithmetic, run on the host, in place of a GPU.
+check_PROGRAMS += %D%/sd-transpose-grid
+tests_sd_transpose_grid_SOURCES = %D%/unit/device-grid.c src/tools/sd-transpose.c src/tools/carrying.c src/tools/tool.c
+tests_sd_transpose_grid_LDADD = libsd.a $(PCRE2_LIBS) $(YAJL_LIBS) $(XXHASH_LIBS) $(CUDA_LIBS) -lm
+
 # Scripts. run-cases runs golden/ as it is, golden-ways with sd-transpose cutting its work differently.
 test_scripts = \
 	%D%/rooms \
 	%D%/run-cases \
 	%D%/golden-ways \
+	%D%/golden-grid \
 	%D%/there-and-back \
 	%D%/any-order \
 	%D%/compose \

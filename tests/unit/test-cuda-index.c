@@ -1,43 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The CUDA kernel's arithmetic, on the host: every block and every thread of the grid, against the naive reference. */
-#include "../../cuda/grid.h"
+#include "grid-host.h"
 #include "jobs.h"
 
 #include <criterion/criterion.h>
-
-/* The kernel, one thread after another between the barriers. written counts how often each element of the target is. */
-static void turn(const struct sd_grid *grid, const void *source, const void *scales, void *target, uint8_t *written)
-{
-	for (uint64_t number = 0; number < grid->tiles; number++) {
-		struct sd_tile tile = sd_grid_tile(grid, number);
-		uint64_t slots[SD_GRID_SLOTS], value, to;
-		bool full[SD_GRID_SLOTS] = {false};
-		uint32_t slot;
-
-		for (uint32_t n = 0; n < SD_GRID_TILE; n++) {
-			uint32_t i =
-				sd_grid_number(n % SD_GRID_X, n / SD_GRID_X % SD_GRID_Y, n / SD_GRID_X / SD_GRID_Y);
-
-			if (!sd_grid_read(grid, &tile, i, source, scales, grid->plan.source_size, &slot, &value))
-				continue;
-			cr_assert_lt(slot, SD_GRID_SLOTS);
-			cr_assert(!full[slot], "two threads fill one slot");
-			full[slot] = true;
-			slots[slot] = value;
-		}
-		for (uint32_t n = 0; n < SD_GRID_TILE; n++) {
-			uint32_t i =
-				sd_grid_number(n % SD_GRID_X, n / SD_GRID_X % SD_GRID_Y, n / SD_GRID_X / SD_GRID_Y);
-
-			if (!sd_grid_write(grid, &tile, i, &slot, &to))
-				continue;
-			cr_assert(slot < SD_GRID_SLOTS && full[slot], "a slot is read that nobody filled");
-			cr_assert_lt(to, grid->target_count);
-			written[to]++;
-			sd_grid_put(target, to, grid->plan.target_size, slots[slot]);
-		}
-	}
-}
 
 /* Buffers of just the size that the device has, aligned as it has them. */
 static void *copied(const void *data, size_t bytes)
@@ -68,7 +34,7 @@ static void check(uint64_t seed, uint64_t elements)
 	packed = malloc(grid.target_count * plan.target_size);
 	written = calloc(grid.target_count, 1);
 	cr_assert(packed && written);
-	turn(&grid, source, scales, packed, written);
+	cr_assert_null(grid_turn(&grid, source, scales, packed, written));
 	for (uint64_t i = 0; i < grid.target_count; i++)
 		cr_assert_eq(written[i], 1, "%s: element %llu is written %u times", c.text, (unsigned long long)i,
 			     (unsigned)written[i]);
