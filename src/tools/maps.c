@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Where maps lie. */
 #include "tools/maps.h"
+#include "base/json.h"
 #include "base/text.h"
 #include "map/rename.h"
 
@@ -269,6 +270,22 @@ static enum sd_result by_keys(void *user, struct sd_map **map, struct sd_error *
 	return key ? keep(f, map, err) : SD_OK;
 }
 
+static enum sd_result pass_token(void *user, const struct sd_json_token *token, struct sd_error *err)
+{
+	(void)user;
+	(void)token;
+	(void)err;
+	return SD_OK;
+}
+
+/* A file that cannot be read is blamed, before keys are asked instead of it. */
+static enum sd_result check_config(const struct sd_side_file *file, struct sd_error *err)
+{
+	if (sd_json_parse(file->data, file->size, pass_token, NULL, err) == SD_OK)
+		return SD_OK;
+	return sd_error_at(err, "%s", file->name);
+}
+
 enum sd_result sd_maps_find(const struct sd_manifest *in, struct sd_map **map, struct sd_error *err)
 {
 	struct finding f = {.in = in};
@@ -278,7 +295,10 @@ enum sd_result sd_maps_find(const struct sd_manifest *in, struct sd_map **map, s
 	for (size_t i = 0; i < sizeof(names_of_model) / sizeof(*names_of_model) && result == SD_OK && !f.found; i++) {
 		how = f.file = names_of_model[i].file;
 		f.field = names_of_model[i].field;
-		if (sd_manifest_side(in, f.file))
+		if (!sd_manifest_side(in, f.file))
+			continue;
+		result = check_config(sd_manifest_side(in, f.file), err);
+		if (result == SD_OK)
 			result = each_map(by_config, &f, err);
 	}
 	if (result == SD_OK && !f.found) {
