@@ -31,7 +31,7 @@ EXTRA_DIST += %D%/unit/exact.h %D%/unit/grid-host.h %D%/unit/jobs.h %D%/unit/map
 
 if HAVE_CRITERION
 AM_CPPFLAGS += $(CRITERION_CFLAGS)
-LDADD = libsd.a $(CUDA_LIB_A) $(CRITERION_LIBS) $(PCRE2_LIBS) $(YAJL_LIBS) $(XXHASH_LIBS) $(CUDA_LIBS) -lm
+LDADD = libsd.a $(CRITERION_LIBS) $(PCRE2_LIBS) $(YAJL_LIBS) $(XXHASH_LIBS) $(CUDA_LIBS) -lm
 check_PROGRAMS += $(unit_tests)
 TESTS += $(unit_tests)
 endif

@@ -122,21 +122,34 @@ SD_SCALAR uint16_t sd_bf16_of_f32(uint32_t bits)
 	return (uint16_t)sd_pick((bits & 0x7fffffffU) > SD_F32_INFINITY, 0x7fc0, rounded);
 }
 
-SD_SCALAR uint16_t sd_f16_of_f32(uint32_t bits)
+/*
+ * The way back, for a magnitude (no sign): the nearest code, ties to even. What is too large, and a NaN, gives a code
+ * beyond the largest: the caller's to see.
+ */
+SD_SCALAR uint32_t sd_small_of_f32(uint32_t magnitude, int mantissa, int bias)
 {
-	uint32_t magnitude = bits & 0x7fffffffU;
-	uint32_t sign = bits >> 16 & 0x8000;
-	uint32_t normal = ((magnitude + 0xfff + (magnitude >> 13 & 1)) >> 13) - (112U << 10);
-	/* Below 2^-14 what counts is the number of steps of 2^-24. (Shifts are masked for the lanes that are not
-	 * picked.) */
-	uint32_t drop = 126 - sd_pick(magnitude >> 23 > 101, magnitude >> 23, 101);
+	int shift = 23 - mantissa;
+	uint32_t half = (1U << (shift - 1)) - 1;
+	uint32_t normal =
+		((magnitude + half + (magnitude >> shift & 1)) >> shift) - ((uint32_t)(127 - bias) << mantissa);
+	/* Below the smallest normal number what counts is the number of steps of 2^(1 - bias - mantissa). (Shifts are
+	 * masked for the lanes that are not picked.) */
+	uint32_t most = (uint32_t)(151 - bias - mantissa);
+	uint32_t drop = most - sd_pick(magnitude >> 23 > most - 25, magnitude >> 23, most - 25);
 	uint32_t whole = (magnitude & 0x7fffff) | 0x800000;
 	uint32_t tie = (1U << (drop & 31)) >> 1;
 	uint32_t subnormal = (whole + tie - 1 + (whole >> (drop & 31) & 1)) >> (drop & 31);
-	uint32_t half = sd_pick(magnitude >= 0x38800000U, normal, subnormal);
 
-	half = sd_pick(magnitude >= 0x47800000U, 0x7c00, half); /* from 65520 on, normal has carried into infinity */
-	return (uint16_t)sd_pick(magnitude > SD_F32_INFINITY, 0x7e00, half | sign);
+	return sd_pick(magnitude >= (uint32_t)(128 - bias) << 23, normal, subnormal);
+}
+
+SD_SCALAR uint16_t sd_f16_of_f32(uint32_t bits)
+{
+	uint32_t magnitude = bits & 0x7fffffffU;
+	uint32_t half = sd_small_of_f32(magnitude, 10, 15);
+
+	half = sd_pick(magnitude >= 0x47800000U, 0x7c00, half); /* from 65520 on, it has carried into infinity */
+	return (uint16_t)sd_pick(magnitude > SD_F32_INFINITY, 0x7e00, half | (bits >> 16 & 0x8000));
 }
 
 SD_SCALAR uint32_t sd_f32_of_f32(uint32_t bits)

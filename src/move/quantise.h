@@ -11,17 +11,10 @@
 SD_SCALAR uint8_t sd_f8_e4m3_of_f32(uint32_t bits)
 {
 	uint32_t magnitude = bits & 0x7fffffffU;
-	uint32_t sign = bits >> 24 & 0x80;
-	uint32_t normal = ((magnitude + 0x7ffff + (magnitude >> 20 & 1)) >> 20) - (120U << 3);
-	/* Below 2^-6 what counts is the number of steps of 2^-9. */
-	uint32_t drop = 141 - sd_pick(magnitude >> 23 > 116, magnitude >> 23, 116);
-	uint32_t whole = (magnitude & 0x7fffff) | 0x800000;
-	uint32_t tie = (1U << (drop & 31)) >> 1;
-	uint32_t subnormal = (whole + tie - 1 + (whole >> (drop & 31) & 1)) >> (drop & 31);
-	uint32_t code = sd_pick(magnitude >= 0x3c800000U, normal, sd_pick(magnitude >> 23 < 116, 0, subnormal));
+	uint32_t code = sd_small_of_f32(magnitude, 3, 7);
 
 	code = sd_pick(magnitude >= 0x43e00000U, 0x7e, code);
-	return (uint8_t)(sd_pick(magnitude > SD_F32_INFINITY, 0x7f, code) | sign);
+	return (uint8_t)(sd_pick(magnitude > SD_F32_INFINITY, 0x7f, code) | (bits >> 24 & 0x80));
 }
 
 /*

@@ -20,7 +20,7 @@ static enum sd_result exchange(struct sd_manifest *m, struct sd_target t, uint32
 {
 	uint32_t order[SD_RANK_MAX];
 	uint64_t *shape = sd_arena_copy(&m->arena, t.shape, t.rank * sizeof(*shape));
-	struct sd_moves moves = {0};
+	size_t added;
 	struct sd_move turn, room;
 	enum sd_result result;
 
@@ -36,21 +36,13 @@ static enum sd_result exchange(struct sd_manifest *m, struct sd_target t, uint32
 			       sd_dtype_name(m->records[t.record].dtype));
 	if (!sd_move_permute(&turn, t.shape, t.rank, order))
 		return sd_fail(err, SD_INPUT, "%s: too large", t.name);
-	result = sd_move_compose(sd_target_move(m, &t, &room), &turn, &moves, err);
-	if (result != SD_OK)
-		sd_error_at(err, "%s", t.name);
 	shape[a] = t.shape[b];
 	shape[b] = t.shape[a];
 	t.shape = shape;
+	result = sd_manifest_add_moved(m, &t, sd_target_move(m, &t, &room), &turn, &added, err);
 	/* A tensor without elements is one all the same. */
-	if (result == SD_OK && moves.count == 0 && !sd_manifest_add_target(m, &t))
+	if (result == SD_OK && added == 0 && !sd_manifest_add_target(m, &t))
 		result = sd_fail_memory(err);
-	for (size_t i = 0; i < moves.count && result == SD_OK; i++) {
-		t.move = sd_arena_copy(&m->arena, &moves.at[i], sd_move_size(&moves.at[i]));
-		if (!t.move || !sd_manifest_add_target(m, &t))
-			result = sd_fail_memory(err);
-	}
-	free(moves.at);
 	return result;
 }
 

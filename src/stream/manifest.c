@@ -3,6 +3,7 @@
 #include "stream/manifest.h"
 #include "base/checked.h"
 #include "base/names.h"
+#include "move/compose.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -150,6 +151,25 @@ const struct sd_move *sd_target_move(const struct sd_manifest *m, const struct s
 		count = 0; /* such a record was never added */
 	*room = sd_move_identity(count);
 	return room;
+}
+
+enum sd_result sd_manifest_add_moved(struct sd_manifest *m, const struct sd_target *t, const struct sd_move *first,
+				     const struct sd_move *then, size_t *added, struct sd_error *err)
+{
+	struct sd_moves moves = {0};
+	struct sd_target part = *t;
+	enum sd_result result = sd_move_compose(first, then, &moves, err);
+
+	if (result != SD_OK)
+		sd_error_at(err, "%s", t->name);
+	for (size_t i = 0; i < moves.count && result == SD_OK; i++) {
+		part.move = sd_arena_copy(&m->arena, &moves.at[i], sd_move_size(&moves.at[i]));
+		if (!part.move || !sd_manifest_add_target(m, &part))
+			result = sd_fail_memory(err);
+	}
+	*added = moves.count;
+	free(moves.at);
+	return result;
 }
 
 bool sd_target_renumber(struct sd_manifest *m, struct sd_target *t, const uint32_t *becomes)

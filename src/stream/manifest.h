@@ -153,6 +153,15 @@ bool sd_target_is_pending(const struct sd_target *t);
 const struct sd_move *sd_target_move(const struct sd_manifest *m, const struct sd_target *t, struct sd_move *room);
 
 /*
+ * Adds what becomes of a target of another manifest when its tensor is moved on by then: the new targets have the name,
+ * shape and all else of t, and first (the target's own move) followed by then. *added is how many: none, if nothing of
+ * it is left.
+ */
+SD_UNUSED_RESULT enum sd_result sd_manifest_add_moved(struct sd_manifest *m, const struct sd_target *t,
+						      const struct sd_move *first, const struct sd_move *then,
+						      size_t *added, struct sd_error *err);
+
+/*
  * Gives a target of m, and its steps' operands, the new numbers of their records. Steps are shared between manifests:
  * those that change are copied first. False when memory is out.
  */

@@ -138,22 +138,34 @@ static enum sd_result unexpected(const struct sd_frame *f, const char *where, st
 	return sd_fail(err, SD_INPUT, "malformed stream: a frame \"%s\" %s", kind, where);
 }
 
-static enum sd_result take_meta(struct reader *r, const struct sd_frame *f, struct sd_error *err)
+/* A payload that lives as long as the manifest. */
+static enum sd_result take_kept(struct reader *r, const struct sd_frame *f, uint64_t limit, struct sd_view *view,
+				struct sd_error *err)
 {
-	struct sd_manifest *m = r->source.manifest;
 	struct sd_bytes payload = {0};
-	struct sd_view view;
-	uint32_t count = 0, zero;
-	enum sd_result result = take_payload(r, f, SD_HEAD_MAX, &payload, err);
-	unsigned char *kept;
+	enum sd_result result = take_payload(r, f, limit, &payload, err);
+	unsigned char *kept = NULL;
 
-	kept = result == SD_OK ? sd_arena_copy(&m->arena, payload.data, payload.length) : NULL;
+	if (result == SD_OK)
+		kept = sd_arena_copy(&r->source.manifest->arena, payload.data, payload.length);
 	free(payload.data);
 	if (result != SD_OK)
 		return result;
 	if (!kept)
 		return sd_fail_memory(err);
-	view = (struct sd_view){kept, kept + payload.length};
+	*view = (struct sd_view){kept, kept + payload.length};
+	return SD_OK;
+}
+
+static enum sd_result take_meta(struct reader *r, const struct sd_frame *f, struct sd_error *err)
+{
+	struct sd_manifest *m = r->source.manifest;
+	struct sd_view view;
+	uint32_t count = 0, zero;
+	enum sd_result result = take_kept(r, f, SD_HEAD_MAX, &view, err);
+
+	if (result != SD_OK)
+		return result;
 	if (!sd_view_u32(&view, &count) || !sd_view_u32(&view, &zero))
 		return sd_fail(err, SD_INPUT, "malformed stream: metadata");
 	if (count > SD_METADATA_MAX - m->nmetadata)
@@ -172,11 +184,9 @@ static enum sd_result take_meta(struct reader *r, const struct sd_frame *f, stru
 static enum sd_result take_side(struct reader *r, const struct sd_frame *f, struct sd_error *err)
 {
 	struct sd_manifest *m = r->source.manifest;
-	struct sd_bytes payload = {0};
 	struct sd_side_file file = {0};
 	uint64_t sum = 0;
 	struct sd_view view;
-	unsigned char *kept;
 	enum sd_result result;
 
 	for (size_t i = 0; i < m->nside; i++)
@@ -186,14 +196,9 @@ static enum sd_result take_side(struct reader *r, const struct sd_frame *f, stru
 			       (unsigned long long)SD_SIDE_SUM_MAX);
 	if (m->nside == SD_SIDE_FILES_MAX)
 		return sd_fail(err, SD_INPUT, "the stream has more than %d side files", SD_SIDE_FILES_MAX);
-	result = take_payload(r, f, SD_SIDE_FILE_MAX + 4096, &payload, err);
-	kept = result == SD_OK ? sd_arena_copy(&m->arena, payload.data, payload.length) : NULL;
-	free(payload.data);
+	result = take_kept(r, f, SD_SIDE_FILE_MAX + 4096, &view, err);
 	if (result != SD_OK)
 		return result;
-	if (!kept)
-		return sd_fail_memory(err);
-	view = (struct sd_view){kept, kept + payload.length};
 	if (!sd_view_text(&view, &file.name) || !sd_side_file_name_good(file.name) || sd_manifest_side(m, file.name))
 		return sd_fail(err, SD_INPUT, "malformed stream: the name of a side file");
 	file.data = view.at;

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Cutting tensors into the shards of ranks. */
 #include "stream/shard.h"
-#include "move/compose.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -76,10 +75,9 @@ static enum sd_result cut_box(const struct sd_cut *cut, const struct sd_target *
 static enum sd_result add_cut_target(const struct sd_manifest *in, const struct sd_target *t, const struct box *box,
 				     bool keep_global, struct sd_manifest *out, struct sd_error *err)
 {
-	struct sd_moves moves = {0};
 	struct sd_move slice, room;
 	struct sd_target part = *t;
-	enum sd_result result = SD_OK;
+	size_t added;
 
 	if (!sd_dtype_size(in->records[t->record].dtype))
 		return sd_fail(err, SD_INPUT, "%s: %s elements are smaller than a byte and cannot be cut", t->name,
@@ -91,21 +89,12 @@ static enum sd_result add_cut_target(const struct sd_manifest *in, const struct 
 	}
 	if (!sd_move_slice(&slice, t->shape, t->rank, box->begin, box->size))
 		return sd_fail(err, SD_INPUT, "%s: its shape is too large to be cut", t->name);
-	if (keep_global)
+	if (keep_global) {
+		slice.to = slice.from;
 		for (uint32_t i = 0; i < slice.rank; i++)
 			slice.dim[i].to = slice.dim[i].from;
-	if (keep_global)
-		slice.to = slice.from;
-	result = sd_move_compose(sd_target_move(in, t, &room), &slice, &moves, err);
-	if (result != SD_OK)
-		sd_error_at(err, "%s", t->name);
-	for (size_t i = 0; i < moves.count && result == SD_OK; i++) {
-		part.move = sd_arena_copy(&out->arena, &moves.at[i], sd_move_size(&moves.at[i]));
-		if (!part.move || !sd_manifest_add_target(out, &part))
-			result = sd_fail_memory(err);
 	}
-	free(moves.at);
-	return result;
+	return sd_manifest_add_moved(out, &part, sd_target_move(in, t, &room), &slice, &added, err);
 }
 
 /* A target of an empty tensor: nothing of the record. */
