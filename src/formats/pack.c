@@ -621,7 +621,7 @@ static void pack_close(struct sd_sink *sink)
 	free(p);
 }
 
-static const struct sd_sink_ops pack_ops = {pack_begin, pack_data, pack_end, pack_abort, pack_close};
+static const struct sd_sink_ops pack_ops = {pack_begin, pack_data, pack_end, pack_abort, pack_close, NULL};
 
 struct sd_sink *sd_pack_sink(const struct sd_pack_options *options)
 {
