@@ -17,6 +17,7 @@ unit_tests = \
 	%D%/unit/test-formats \
 	%D%/unit/test-hostile \
 	%D%/unit/test-json \
+	%D%/unit/test-lane \
 	%D%/unit/test-map-edit \
 	%D%/unit/test-map-parse \
 	%D%/unit/test-map-pattern \
@@ -47,6 +48,8 @@ test_scripts = \
 	%D%/run-cases \
 	%D%/golden-ways \
 	%D%/golden-grid \
+	%D%/golden-lanes \
+	%D%/lanes \
 	%D%/there-and-back \
 	%D%/any-order \
 	%D%/compose \

@@ -12,7 +12,8 @@
 /* One system call moves at most this much, so that a signal is noticed soon. */
 #define AT_ONCE (16u << 20)
 #define BUFFER (64 * 1024)
-/* Through a buffer of this size, files are copied twice as fast as by copy_file_range, which goes in steps of 64 KiB. */
+/* Through a buffer of this size, files are copied twice as fast as by copy_file_range, which goes in steps of 64 KiB.
+ */
 #define COPY_BUFFER (256 * 1024)
 /*
  * One write has at most this much: for larger ones the kernel looks for larger folios than a used machine has at hand.

@@ -167,8 +167,9 @@ static enum sd_result take_ring(struct sd_lane_in *lane, const struct sd_lane_of
 		ring = mmap(NULL, (size_t)offer->size, PROT_READ, MAP_SHARED, fd, 0);
 	close(fd);
 	if (ring == MAP_FAILED)
-		return sd_fail(err, SD_IO, "the memory shared with the program before this one cannot be had; "
-					   "SD_LANES=inline does without");
+		return sd_fail(err, SD_IO,
+			       "the memory shared with the program before this one cannot be had; "
+			       "SD_LANES=inline does without");
 	lane->ring = ring;
 	lane->ring_bytes = offer->size;
 	return SD_OK;

@@ -129,10 +129,8 @@ static bool send_offer(struct sd_lane_out *lane, const struct sd_lane_offer *off
 		char room[CMSG_SPACE(sizeof(int))];
 	} control;
 	struct iovec part = {(void *)(uintptr_t)offer, sizeof(*offer)};
-	struct msghdr message = {.msg_iov = &part,
-				 .msg_iovlen = 1,
-				 .msg_control = control.room,
-				 .msg_controllen = sizeof(control.room)};
+	struct msghdr message = {
+		.msg_iov = &part, .msg_iovlen = 1, .msg_control = control.room, .msg_controllen = sizeof(control.room)};
 	struct cmsghdr *head = CMSG_FIRSTHDR(&message);
 	ssize_t n;
 
@@ -189,8 +187,7 @@ static void open_ring(struct sd_lane_out *lane)
 	if (fd < 0)
 		return;
 	/* Sealed, so that neither side can make the other one fall off its end. */
-	if (ftruncate(fd, RING_BYTES) == 0 &&
-	    fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == 0)
+	if (ftruncate(fd, RING_BYTES) == 0 && fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == 0)
 		ring = mmap(NULL, RING_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (ring != MAP_FAILED && send_offer(lane, &offer, fd)) {
 		lane->ring = ring;

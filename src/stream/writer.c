@@ -155,6 +155,14 @@ static enum sd_result put_manifest(struct writer *w, const struct sd_manifest *m
 	return result;
 }
 
+static bool has_data(const struct sd_manifest *m)
+{
+	for (size_t i = 0; i < m->nrecords; i++)
+		if (m->records[i].state == SD_HERE && m->records[i].bytes)
+			return true;
+	return false;
+}
+
 static enum sd_result writer_begin(struct sd_sink *sink, const struct sd_manifest *m, struct sd_error *err)
 {
 	struct writer *w = (struct writer *)sink;
@@ -177,7 +185,8 @@ static enum sd_result writer_begin(struct sd_sink *sink, const struct sd_manifes
 	free(payload.data);
 	if (result == SD_OK)
 		result = put_manifest(w, m, err);
-	return result == SD_OK ? flush(w, err) : result;
+	/* Where nothing follows but the end, it goes along: a reader that only wants the manifest may leave then. */
+	return result == SD_OK && has_data(m) ? flush(w, err) : result;
 }
 
 /* Payload from the chunk: little in the buffer with what is around it, much straight from where it lies. */

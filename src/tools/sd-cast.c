@@ -143,6 +143,8 @@ static enum sd_result run(const struct options *opt, struct sd_error *err)
 
 	if (result == SD_OK)
 		result = (opt->action == QUANT ? run_quant : run_steps)(opt, source, sink, err);
+	if (result == SD_OK && opt->carrying.stats)
+		sd_tell_stats(&sink, 1);
 	if (result != SD_OK)
 		sink->ops->abort(sink, err);
 	sd_source_close(source);

@@ -30,6 +30,7 @@ static const char usage[] = "Usage: sd-rename [OPTION]...\n"
 			    "      --list-maps       print the maps, their layouts and their options\n"
 			    "      --check-map=MAP   only check a map and its samples; print its one-way rules\n"
 			    "      --expand=MAP      print a map flat: with what it uses, all patterns written out\n"
+			    "      --stats           tell on standard error which way the data went\n"
 			    "      --help            print this text\n"
 			    "      --version         print the version\n";
 
@@ -43,7 +44,7 @@ struct options {
 	struct sd_edit **edits;
 	size_t nedits, edits_room;
 	struct sd_regex_list exclude;
-	bool strict;
+	bool strict, stats;
 };
 
 static void add_define(struct options *opt, char *text)
@@ -82,12 +83,19 @@ static void check_use(const struct options *opt)
 static struct options parse(int argc, char **argv)
 {
 	static const struct option longs[] = {
-		{"map", required_argument, NULL, 'm'},    {"to", required_argument, NULL, 't'},
-		{"strict", no_argument, NULL, 's'},       {"exclude", required_argument, NULL, 'x'},
-		{"dry-run", no_argument, NULL, 'd'},      {"explain", optional_argument, NULL, 'E'},
-		{"list-maps", no_argument, NULL, 'l'},    {"check-map", required_argument, NULL, 'c'},
-		{"expand", required_argument, NULL, 'f'}, {"help", no_argument, NULL, 'h'},
-		{"version", no_argument, NULL, 'v'},      {NULL, 0, NULL, 0},
+		{"map", required_argument, NULL, 'm'},
+		{"to", required_argument, NULL, 't'},
+		{"strict", no_argument, NULL, 's'},
+		{"exclude", required_argument, NULL, 'x'},
+		{"dry-run", no_argument, NULL, 'd'},
+		{"explain", optional_argument, NULL, 'E'},
+		{"list-maps", no_argument, NULL, 'l'},
+		{"check-map", required_argument, NULL, 'c'},
+		{"expand", required_argument, NULL, 'f'},
+		{"help", no_argument, NULL, 'h'},
+		{"version", no_argument, NULL, 'v'},
+		{"stats", no_argument, NULL, 'S'},
+		{NULL, 0, NULL, 0},
 	};
 	struct options opt = {0};
 	int c;
@@ -129,6 +137,9 @@ static struct options parse(int argc, char **argv)
 		case 'f':
 			opt.what = EXPAND;
 			opt.check = optarg;
+			break;
+		case 'S':
+			opt.stats = true;
 			break;
 		case 'h':
 			sd_help(usage);
@@ -503,6 +514,8 @@ static enum sd_result run(const struct options *opt, struct sd_error *err)
 		result = rename_source(opt, source, sink, err);
 	else if (sink)
 		sink->ops->abort(sink, err);
+	if (result == SD_OK && sink && opt->stats)
+		sd_tell_stats(&sink, 1);
 	sd_source_close(source);
 	if (sink)
 		sink->ops->close(sink);

@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -171,4 +172,20 @@ struct sd_sink *sd_stdout_stream(void)
 		exit(SD_IO);
 	}
 	return sink;
+}
+
+void sd_tell_stats(struct sd_sink *const *streams, size_t count)
+{
+	struct sd_stream_counts sum = {0};
+
+	for (size_t i = 0; i < count; i++) {
+		struct sd_stream_counts one = sd_stream_sink_counts(streams[i]);
+
+		sum.referenced += one.referenced;
+		sum.shared += one.shared;
+		sum.piped += one.piped;
+	}
+	sd_note("%" PRIu64 " bytes of data went as references to files, %" PRIu64 " in shared memory, %" PRIu64
+		" in the pipe",
+		sum.referenced, sum.shared, sum.piped);
 }

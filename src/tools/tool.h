@@ -46,4 +46,7 @@ SD_UNUSED_RESULT enum sd_result sd_open_stdin(struct sd_source **source, struct 
 /* Stdout as a stream. A terminal is misuse that names the fix. */
 struct sd_sink *sd_stdout_stream(void);
 
+/* --stats: which ways the data of these streams took, on stderr. */
+void sd_tell_stats(struct sd_sink *const *streams, size_t count);
+
 #endif
