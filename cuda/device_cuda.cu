@@ -1,217 +1,323 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A CUDA GPU as a device: one job at a time goes there, is turned, and comes back. */
+/* A CUDA GPU: the kernel, and what the engine asks of a GPU. */
 #include <cuda_runtime.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 extern "C" {
-#include "grid.h"
+#include "engine.h"
 }
 
-/* Device memory for one job's source, and again for its target. Larger jobs are for the caller to cut. */
-#define BUFFER_BYTES ((size_t)512 << 20)
-/* Blocks of a grid: enough to fill any GPU many times over. Each goes on to a tile this much further on. */
-#define BLOCKS 65536
+static_assert(SD_GRID_ALIGN <= 256, "cudaMalloc gives multiples of 256");
 
-/* A parameter whose address may be taken without a copy for each thread; GPUs before Volta have no such thing. */
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 700
-#define GRID_CONSTANT __grid_constant__
-#else
-#define GRID_CONSTANT
-#endif
+/* Elements that one thread reads or writes at one time: one access, or a few of SD_GRID_VECTOR bytes. */
+template <typename Word, unsigned Count>
+struct alignas(Count * sizeof(Word) < SD_GRID_VECTOR ? Count * sizeof(Word) : SD_GRID_VECTOR) words {
+	Word at[Count];
+};
 
-/* From and To: the elements as words. A slot is as wide as a target's element. */
-template <typename From, typename To>
-__global__ void __launch_bounds__(SD_GRID_X *SD_GRID_Y)
-	turn(const GRID_CONSTANT struct sd_grid grid, const From *source, const void *scales, To *target)
+template <typename Word, unsigned Count>
+__device__ __forceinline__ words<Word, Count> load(const Word *__restrict__ source, const struct sd_vector &v)
 {
-	__shared__ To slots[SD_GRID_SLOTS];
-	__shared__ struct sd_tile tile;
+	words<Word, Count> read;
 
-	for (uint64_t number = blockIdx.x; number < grid.tiles; number += gridDim.x) {
-		/* Divisions are dear: one thread finds the tile. The barrier also keeps the last tile's slots until
-		 * they are written. */
-		__syncthreads();
-		if (threadIdx.x == 0 && threadIdx.y == 0)
-			tile = sd_grid_tile(&grid, number);
-		__syncthreads();
+	if (v.whole)
+		return *(const words<Word, Count> *)(source + v.at);
 #pragma unroll
-		for (uint32_t step = 0; step < SD_GRID_STEPS; step++) {
-			uint32_t i = sd_grid_number(threadIdx.x, threadIdx.y, step), slot;
-			uint64_t value;
+	for (uint32_t j = 0; j < Count; j++)
+		if (j < v.count)
+			read.at[j] = source[v.at + j * v.step];
+	return read;
+}
 
-			if (sd_grid_read(&grid, &tile, i, source, scales, sizeof(From), &slot, &value))
-				slots[slot] = (To)value;
-		}
-		__syncthreads();
+template <typename Word, unsigned Count>
+__device__ __forceinline__ void store(Word *target, const struct sd_vector &v, const words<Word, Count> &written)
+{
+	if (v.whole) {
+		*(words<Word, Count> *)(target + v.at) = written;
+		return;
+	}
 #pragma unroll
-		for (uint32_t step = 0; step < SD_GRID_STEPS; step++) {
-			uint32_t i = sd_grid_number(threadIdx.x, threadIdx.y, step), slot;
-			uint64_t to;
+	for (uint32_t j = 0; j < Count; j++)
+		if (j < v.count)
+			target[v.at + j * v.step] = written.at[j];
+}
 
-			if (sd_grid_write(&grid, &tile, i, &slot, &to))
-				target[to] = slots[slot];
-		}
+/* From and To: the elements as words. */
+template <typename From, typename To>
+__device__ __forceinline__ void turn_tile(const struct sd_grid &grid, const struct sd_tile &tile, To *slots)
+{
+	constexpr unsigned from = sizeof(From), to = sizeof(To);
+	constexpr uint32_t read_width = SD_GRID_VECTOR / (from < to ? from : to), write_width = SD_GRID_VECTOR / to;
+	constexpr uint32_t reads = SD_GRID_LINE * write_width * SD_GRID_LINE,
+			   writes = SD_GRID_LINE * read_width * SD_GRID_LINE;
+
+#pragma unroll
+	for (uint32_t i = threadIdx.x; i < reads; i += SD_GRID_THREADS) {
+		struct sd_vector v = sd_grid_read_vector(&grid, &tile, i, from, to);
+		words<From, read_width> read = load<From, read_width>((const From *)grid.source, v);
+		struct sd_grid_scale scale = {0, 0};
+
+#pragma unroll
+		for (uint32_t j = 0; j < read_width; j++)
+			if (j < v.count)
+				slots[sd_grid_slot((uint32_t)(v.a - tile.a) + j, (uint32_t)(v.b - tile.b), from, to)] =
+					(To)sd_grid_element(&grid, &tile, &v, j, read.at[j], &scale);
+	}
+	__syncthreads();
+#pragma unroll
+	for (uint32_t i = threadIdx.x; i < writes; i += SD_GRID_THREADS) {
+		struct sd_vector v = sd_grid_write_vector(&grid, &tile, i, from, to);
+		words<To, write_width> written;
+
+#pragma unroll
+		for (uint32_t j = 0; j < write_width; j++)
+			if (j < v.count)
+				written.at[j] = slots[sd_grid_slot((uint32_t)(v.a - tile.a),
+								   (uint32_t)(v.b - tile.b) + j, from, to)];
+		store<To, write_width>((To *)grid.target, v, written);
 	}
 }
 
-/* Memory that grows. */
-struct room {
-	void *data;
-	size_t size;
-};
+template <typename From, typename To>
+__device__ __forceinline__ void copy_tile(const struct sd_grid &grid, const struct sd_tile &tile)
+{
+	constexpr unsigned from = sizeof(From), to = sizeof(To);
+	constexpr uint32_t width = SD_GRID_VECTOR / (from > to ? from : to);
+
+#pragma unroll 4
+	for (uint32_t i = threadIdx.x; i < SD_GRID_ROW_VECTORS; i += SD_GRID_THREADS) {
+		struct sd_vector v = sd_grid_read_vector(&grid, &tile, i, from, to);
+		words<From, width> read = load<From, width>((const From *)grid.source, v);
+		struct sd_grid_scale scale = {0, 0};
+		words<To, width> written;
+
+#pragma unroll
+		for (uint32_t j = 0; j < width; j++)
+			if (j < v.count)
+				written.at[j] = (To)sd_grid_element(&grid, &tile, &v, j, read.at[j], &scale);
+		store<To, width>((To *)grid.target, sd_grid_row_vector(&grid, &tile, &v, from, to), written);
+	}
+}
+
+template <typename From, typename To>
+__global__ void __launch_bounds__(SD_GRID_THREADS) turn(const struct sd_grid *__restrict__ grids, uint64_t tiles)
+{
+	__shared__ To slots[SD_GRID_SLOTS(sizeof(From), sizeof(To))];
+	__shared__ struct sd_grid grid;
+	__shared__ struct sd_tile tile;
+	uint64_t end = 0; /* of the tiles of the grid that is in shared memory */
+
+	for (uint64_t number = blockIdx.x; number < tiles; number += gridDim.x) {
+		/* Until the last tile's slots are written, and everybody has seen which tile it was. */
+		__syncthreads();
+		if (number >= end) {
+			while (number >= grids->first + grids->tiles)
+				grids++;
+			end = grids->first + grids->tiles;
+			for (uint32_t i = threadIdx.x; i < sizeof(grid) / 8; i += SD_GRID_THREADS)
+				((uint64_t *)&grid)[i] = ((const uint64_t *)grids)[i];
+			__syncthreads();
+		}
+		/* Divisions are dear: one thread finds the tile. */
+		if (threadIdx.x == 0)
+			tile = sd_grid_tile(&grid, number - grid.first);
+		__syncthreads();
+		if (grid.plan.rows)
+			copy_tile<From, To>(grid, tile);
+		else
+			turn_tile<From, To>(grid, tile, slots);
+	}
+}
+
+static_assert(sizeof(struct sd_grid) % 8 == 0, "a grid is copied in words of 8 bytes");
+
+typedef void kernel(const struct sd_grid *grids, uint64_t tiles);
+
+template <typename From> static kernel *kernel_from(unsigned target_size)
+{
+	switch (target_size) {
+	case 1:
+		return turn<From, uint8_t>;
+	case 2:
+		return turn<From, uint16_t>;
+	case 4:
+		return turn<From, uint32_t>;
+	default:
+		return turn<From, uint64_t>;
+	}
+}
+
+static kernel *kernel_for(unsigned source_size, unsigned target_size)
+{
+	switch (source_size) {
+	case 1:
+		return kernel_from<uint8_t>(target_size);
+	case 2:
+		return kernel_from<uint16_t>(target_size);
+	case 4:
+		return kernel_from<uint32_t>(target_size);
+	default:
+		return kernel_from<uint64_t>(target_size);
+	}
+}
 
 struct cuda {
-	struct sd_device device; /* first */
+	struct sd_gpu gpu; /* first */
 	int number;
-	struct room source, target, scales;
-	struct room back; /* at the host: what comes back and then is put in its places */
+	unsigned processors;
+	cudaStream_t stream[SD_GPU_STREAMS];
+	cudaEvent_t event[SD_GPU_EVENTS];
 	char name[320];
 };
 
-static enum sd_device_result fail(struct cuda *cuda, const char *what, cudaError_t error)
+static bool good(struct sd_gpu *gpu, cudaError_t error)
 {
-	snprintf(cuda->device.failure, sizeof(cuda->device.failure), "%s: %s", what, cudaGetErrorString(error));
-	return SD_DEVICE_FAILED;
-}
-
-static bool grow(struct room *room, size_t size)
-{
-	if (room->size >= size)
-		return true;
-	cudaFree(room->data);
-	room->data = NULL;
-	room->size = 0;
-	if (cudaMalloc(&room->data, size) != cudaSuccess) {
-		cudaGetLastError(); /* forget it: only this piece is too large */
-		return false;
-	}
-	room->size = size;
-	return true;
-}
-
-static bool grow_host(struct room *room, size_t size)
-{
-	if (room->size >= size)
-		return true;
-	free(room->data);
-	room->data = malloc(size);
-	room->size = room->data ? size : 0;
-	return room->data != NULL;
-}
-
-template <typename From, typename To> static void launch_as(const struct cuda *cuda, const struct sd_grid *grid)
-{
-	unsigned blocks = (unsigned)(grid->tiles < BLOCKS ? grid->tiles : BLOCKS);
-
-	turn<From, To><<<blocks, dim3(SD_GRID_X, SD_GRID_Y)>>>(*grid, (const From *)cuda->source.data,
-							       cuda->scales.data, (To *)cuda->target.data);
-}
-
-template <typename From> static void launch_from(const struct cuda *cuda, const struct sd_grid *grid)
-{
-	switch (grid->plan.target_size) {
-	case 1:
-		launch_as<From, uint8_t>(cuda, grid);
-		break;
-	case 2:
-		launch_as<From, uint16_t>(cuda, grid);
-		break;
-	case 4:
-		launch_as<From, uint32_t>(cuda, grid);
-		break;
-	default:
-		launch_as<From, uint64_t>(cuda, grid);
-	}
-}
-
-static cudaError_t launch(const struct cuda *cuda, const struct sd_grid *grid)
-{
-	switch (grid->plan.source_size) {
-	case 1:
-		launch_from<uint8_t>(cuda, grid);
-		break;
-	case 2:
-		launch_from<uint16_t>(cuda, grid);
-		break;
-	case 4:
-		launch_from<uint32_t>(cuda, grid);
-		break;
-	default:
-		launch_from<uint64_t>(cuda, grid);
-	}
-	return cudaGetLastError();
-}
-
-static enum sd_device_result bring_back(struct cuda *cuda, const struct sd_grid *grid, const struct sd_job *job)
-{
-	size_t bytes = grid->target_count * grid->plan.target_size;
-	bool dense = grid->run == grid->target_count;
-	void *to = (uint8_t *)job->target + grid->target_from * grid->plan.target_size;
-	cudaError_t error;
-
-	if (!dense && !grow_host(&cuda->back, bytes))
-		return SD_DEVICE_NOMEM;
-	error = cudaMemcpy(dense ? to : cuda->back.data, cuda->target.data, bytes, cudaMemcpyDeviceToHost);
-	if (error != cudaSuccess)
-		return fail(cuda, "turning on the GPU", error);
-	if (!dense)
-		sd_grid_unpack(grid, cuda->back.data, job->target);
-	return SD_DEVICE_OK;
-}
-
-static enum sd_device_result run_job(struct cuda *cuda, const struct sd_job *job)
-{
-	struct sd_transpose plan;
-	struct sd_grid grid;
-	enum sd_device_result result = sd_transpose_plan(job, &plan, cuda->device.failure);
-	size_t scale_bytes = sd_transpose_scales(&plan) * sd_dtype_size((enum sd_dtype)job->scale.dtype);
-	const uint8_t *source;
-	cudaError_t error;
-
-	if (result != SD_DEVICE_OK || plan.loops == 0)
-		return result;
-	if (!sd_grid_plan(&plan, &grid) || grid.source_count > BUFFER_BYTES / plan.source_size ||
-	    grid.target_count > BUFFER_BYTES / plan.target_size || scale_bytes > BUFFER_BYTES ||
-	    !grow(&cuda->source, grid.source_count * plan.source_size) ||
-	    !grow(&cuda->target, grid.target_count * plan.target_size) || !grow(&cuda->scales, scale_bytes))
-		return SD_DEVICE_NOMEM;
-	source = (const uint8_t *)job->source + grid.source_from * plan.source_size;
-	error = cudaMemcpy(cuda->source.data, source, grid.source_count * plan.source_size, cudaMemcpyHostToDevice);
-	if (error == cudaSuccess && scale_bytes > 0)
-		error = cudaMemcpy(cuda->scales.data, job->scale.data, scale_bytes, cudaMemcpyHostToDevice);
 	if (error == cudaSuccess)
-		error = launch(cuda, &grid);
-	if (error != cudaSuccess)
-		return fail(cuda, "giving work to the GPU", error);
-	return bring_back(cuda, &grid, job);
+		return true;
+	snprintf(gpu->error, sizeof(gpu->error), "%s", cudaGetErrorString(error));
+	return false;
 }
 
-static enum sd_device_result run(struct sd_device *device, const struct sd_job *jobs, size_t count)
+static void *allocate(struct sd_gpu *gpu, size_t bytes)
 {
-	struct cuda *cuda = (struct cuda *)device;
-	enum sd_device_result result = SD_DEVICE_OK;
-	cudaError_t error = cudaSetDevice(cuda->number); /* each thread has its own */
+	void *memory = NULL;
 
-	if (error != cudaSuccess)
-		return fail(cuda, "choosing the GPU", error);
-	for (size_t i = 0; i < count && result == SD_DEVICE_OK; i++)
-		result = run_job(cuda, &jobs[i]);
-	return result;
+	(void)gpu;
+	if (cudaMalloc(&memory, bytes) == cudaSuccess)
+		return memory;
+	cudaGetLastError(); /* forget it: the engine asks for less */
+	return NULL;
 }
 
-static void close_cuda(struct sd_device *device)
+static void release(struct sd_gpu *gpu, void *memory)
 {
-	struct cuda *cuda = (struct cuda *)device;
+	(void)gpu;
+	cudaFree(memory);
+}
 
-	cudaFree(cuda->source.data);
-	cudaFree(cuda->target.data);
-	cudaFree(cuda->scales.data);
-	free(cuda->back.data);
+static void *allocate_pinned(struct sd_gpu *gpu, size_t bytes)
+{
+	void *memory = NULL;
+
+	(void)gpu;
+	if (cudaHostAlloc(&memory, bytes, cudaHostAllocDefault) == cudaSuccess)
+		return memory;
+	cudaGetLastError();
+	return NULL;
+}
+
+static void release_pinned(struct sd_gpu *gpu, void *memory)
+{
+	(void)gpu;
+	cudaFreeHost(memory);
+}
+
+static bool pin(struct sd_gpu *gpu, void *memory, size_t bytes)
+{
+	(void)gpu;
+	if (cudaHostRegister(memory, bytes, cudaHostRegisterDefault) == cudaSuccess)
+		return true;
+	cudaGetLastError();
+	return false;
+}
+
+static void unpin(struct sd_gpu *gpu, void *memory)
+{
+	(void)gpu;
+	cudaHostUnregister(memory);
+}
+
+/* Each thread has a current GPU of its own. */
+static bool enter(struct sd_gpu *gpu)
+{
+	return good(gpu, cudaSetDevice(((struct cuda *)gpu)->number));
+}
+
+static bool copy(struct sd_gpu *gpu, enum sd_gpu_stream stream, const struct sd_gpu_copy *c)
+{
+	enum cudaMemcpyKind kind = stream == SD_GPU_IN ? cudaMemcpyHostToDevice : cudaMemcpyDeviceToHost;
+	cudaStream_t queue = ((struct cuda *)gpu)->stream[stream];
+
+	if (c->rows == 1)
+		return good(gpu, cudaMemcpyAsync(c->to, c->from, c->width, kind, queue));
+	return good(gpu, cudaMemcpy2DAsync(c->to, c->to_step, c->from, c->from_step, c->width, c->rows, kind, queue));
+}
+
+/* As many blocks as the GPU can hold at one time, each of which does many tiles. */
+static bool launch(struct sd_gpu *gpu, const struct sd_batch *batch)
+{
+	struct cuda *cuda = (struct cuda *)gpu;
+	kernel *turn = kernel_for(batch->source_size, batch->target_size);
+	uint64_t blocks;
+	int resident;
+
+	if (!good(gpu, cudaOccupancyMaxActiveBlocksPerMultiprocessor(&resident, turn, SD_GRID_THREADS, 0)))
+		return false;
+	blocks = (uint64_t)cuda->processors * (resident > 0 ? (unsigned)resident : 1);
+	if (blocks > batch->tiles)
+		blocks = batch->tiles;
+	turn<<<(unsigned)blocks, SD_GRID_THREADS, 0, cuda->stream[SD_GPU_COMPUTE]>>>(batch->grids, batch->tiles);
+	return good(gpu, cudaGetLastError());
+}
+
+static bool record(struct sd_gpu *gpu, enum sd_gpu_stream stream, unsigned event)
+{
+	struct cuda *cuda = (struct cuda *)gpu;
+
+	return good(gpu, cudaEventRecord(cuda->event[event], cuda->stream[stream]));
+}
+
+static bool wait(struct sd_gpu *gpu, enum sd_gpu_stream stream, unsigned event)
+{
+	struct cuda *cuda = (struct cuda *)gpu;
+
+	return good(gpu, cudaStreamWaitEvent(cuda->stream[stream], cuda->event[event], 0));
+}
+
+static bool await(struct sd_gpu *gpu, unsigned event)
+{
+	return good(gpu, cudaEventSynchronize(((struct cuda *)gpu)->event[event]));
+}
+
+static bool drain(struct sd_gpu *gpu)
+{
+	struct cuda *cuda = (struct cuda *)gpu;
+	bool ok = true;
+
+	for (unsigned i = 0; i < SD_GPU_STREAMS; i++)
+		ok = good(gpu, cudaStreamSynchronize(cuda->stream[i])) && ok;
+	return ok;
+}
+
+static void close_cuda(struct sd_gpu *gpu)
+{
+	struct cuda *cuda = (struct cuda *)gpu;
+
+	for (unsigned i = 0; i < SD_GPU_EVENTS; i++)
+		if (cuda->event[i])
+			cudaEventDestroy(cuda->event[i]);
+	for (unsigned i = 0; i < SD_GPU_STREAMS; i++)
+		if (cuda->stream[i])
+			cudaStreamDestroy(cuda->stream[i]);
 	free(cuda);
 }
 
-static const struct sd_device_ops ops = {run, close_cuda};
+static bool open_queues(struct cuda *cuda)
+{
+	bool ok = true;
+
+	for (unsigned i = 0; i < SD_GPU_STREAMS && ok; i++)
+		ok = cudaStreamCreateWithFlags(&cuda->stream[i], cudaStreamNonBlocking) == cudaSuccess;
+	/* Who waits for an event sleeps: the host's processors have other work. */
+	for (unsigned i = 0; i < SD_GPU_EVENTS && ok; i++)
+		ok = cudaEventCreateWithFlags(&cuda->event[i], cudaEventDisableTiming | cudaEventBlockingSync) ==
+		     cudaSuccess;
+	return ok;
+}
+
+static const struct sd_gpu_ops ops = {allocate, release, allocate_pinned, release_pinned, pin,   unpin, enter,
+				      copy,     launch,  record,          wait,           await, drain, close_cuda};
 
 extern "C" enum sd_device_result sd_device_open_cuda(unsigned number, struct sd_device **device)
 {
@@ -231,10 +337,14 @@ extern "C" enum sd_device_result sd_device_open_cuda(unsigned number, struct sd_
 	cuda = (struct cuda *)calloc(1, sizeof(*cuda));
 	if (!cuda)
 		return SD_DEVICE_NOMEM;
-	cuda->device.ops = &ops;
+	cuda->gpu.ops = &ops;
 	cuda->number = (int)number;
+	cuda->processors = (unsigned)properties.multiProcessorCount;
 	snprintf(cuda->name, sizeof(cuda->name), "cuda:%u %s", number, properties.name);
-	cuda->device.name = cuda->name;
-	*device = &cuda->device;
-	return SD_DEVICE_OK;
+	cuda->gpu.name = cuda->name;
+	if (!open_queues(cuda)) {
+		close_cuda(&cuda->gpu);
+		return SD_DEVICE_NOMEM;
+	}
+	return sd_engine_open(&cuda->gpu, &sd_engine_sizes, device);
 }

@@ -14,6 +14,7 @@ unit_tests = \
 	%D%/unit/test-convert \
 	%D%/unit/test-cuda-index \
 	%D%/unit/test-device \
+	%D%/unit/test-engine \
 	%D%/unit/test-formats \
 	%D%/unit/test-hostile \
 	%D%/unit/test-json \
@@ -28,7 +29,7 @@ unit_tests = \
 	%D%/unit/test-shard \
 	%D%/unit/test-stream
 
-EXTRA_DIST += %D%/unit/exact.h %D%/unit/grid-host.h %D%/unit/jobs.h %D%/unit/map.h
+EXTRA_DIST += %D%/unit/exact.h %D%/unit/gpu-mock.h %D%/unit/grid-host.h %D%/unit/jobs.h %D%/unit/map.h
 
 if HAVE_CRITERION
 AM_CPPFLAGS += $(CRITERION_CFLAGS)
