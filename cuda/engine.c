@@ -56,7 +56,7 @@ struct slot {
 
 struct region {
 	uint8_t *begin;
-	size_t bytes;
+	size_t bytes; /* 0: it cannot be pinned */
 	bool adopted; /* pinned by us, but not ours */
 };
 
@@ -384,8 +384,12 @@ static void adopt(struct sd_device *device, void *memory, size_t bytes)
 	for (unsigned i = 0; i < e->regions; i++)
 		if (e->region[i].begin == memory)
 			return;
-	if (e->regions < REGIONS && e->gpu->ops->enter(e->gpu) && e->gpu->ops->pin(e->gpu, memory, bytes))
+	if (e->regions == REGIONS || !e->gpu->ops->enter(e->gpu))
+		return;
+	if (e->gpu->ops->pin(e->gpu, memory, bytes))
 		keep_region(e, memory, bytes, true);
+	else
+		keep_region(e, memory, 0, false);
 }
 
 static void free_slots(struct engine *e)

@@ -49,6 +49,7 @@ test_scripts = \
 	%D%/run-cases \
 	%D%/golden-ways \
 	%D%/golden-grid \
+	%D%/gpu \
 	%D%/golden-lanes \
 	%D%/lanes \
 	%D%/there-and-back \

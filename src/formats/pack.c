@@ -621,7 +621,8 @@ static void pack_close(struct sd_sink *sink)
 	free(p);
 }
 
-static const struct sd_sink_ops pack_ops = {pack_begin, pack_data, pack_end, pack_abort, pack_close, NULL};
+static const struct sd_sink_ops pack_ops = {
+	.begin = pack_begin, .data = pack_data, .end = pack_end, .abort = pack_abort, .close = pack_close};
 
 struct sd_sink *sd_pack_sink(const struct sd_pack_options *options)
 {

@@ -414,8 +414,13 @@ struct sd_stream_counts sd_stream_sink_counts(const struct sd_sink *sink)
 	return ((const struct writer *)sink)->counts;
 }
 
-static const struct sd_sink_ops writer_ops = {writer_begin, writer_data,  writer_end,
-					      writer_abort, writer_close, writer_room};
+static void writer_region(struct sd_sink *sink, void **begin, size_t *length)
+{
+	sd_lane_out_region(((struct writer *)sink)->lane, begin, length);
+}
+
+static const struct sd_sink_ops writer_ops = {writer_begin, writer_data, writer_end,   writer_abort,
+					      writer_close, writer_room, writer_region};
 
 struct sd_sink *sd_stream_sink(int fd, const char *tool)
 {
