@@ -43,8 +43,41 @@ __device__ __forceinline__ void store(Word *target, const struct sd_vector &v, c
 			target[v.at + j * v.step] = written.at[j];
 }
 
-/* From and To: the elements as words. */
-template <typename From, typename To>
+/*
+ * Casts and scales what was read, in place. One function for all kernels, called and not inlined: its code is long, and
+ * the bus, not the GPU's arithmetic, is what conversions wait for.
+ */
+static __device__ __noinline__ void cast(const struct sd_grid &grid, const struct sd_tile &tile,
+					 const struct sd_vector &v, uint64_t *values)
+{
+	struct sd_grid_scale scale = {0, 0};
+
+#pragma unroll 1
+	for (uint32_t j = 0; j < v.count; j++)
+		values[j] = sd_grid_element(&grid, &tile, &v, j, values[j], &scale);
+}
+
+/* From and To: the elements as words. A vector as it is to be in the target. */
+template <typename From, typename To, unsigned Count, bool Bytes>
+__device__ __forceinline__ words<To, Count> read_vector(const struct sd_grid &grid, const struct sd_tile &tile,
+							const struct sd_vector &v)
+{
+	words<From, Count> read = load<From, Count>((const From *)grid.source, v);
+	words<To, Count> made;
+	uint64_t values[Count];
+
+#pragma unroll
+	for (uint32_t j = 0; j < Count; j++)
+		values[j] = read.at[j];
+	if (!Bytes)
+		cast(grid, tile, v, values);
+#pragma unroll
+	for (uint32_t j = 0; j < Count; j++)
+		made.at[j] = (To)values[j];
+	return made;
+}
+
+template <typename From, typename To, bool Bytes>
 __device__ __forceinline__ void turn_tile(const struct sd_grid &grid, const struct sd_tile &tile, To *slots)
 {
 	constexpr unsigned from = sizeof(From), to = sizeof(To);
@@ -52,52 +85,54 @@ __device__ __forceinline__ void turn_tile(const struct sd_grid &grid, const stru
 	constexpr uint32_t reads = SD_GRID_LINE * write_width * SD_GRID_LINE,
 			   writes = SD_GRID_LINE * read_width * SD_GRID_LINE;
 
-#pragma unroll
+#pragma unroll(Bytes && read_width < 16 ? 2 : 1)
 	for (uint32_t i = threadIdx.x; i < reads; i += SD_GRID_THREADS) {
 		struct sd_vector v = sd_grid_read_vector(&grid, &tile, i, from, to);
-		words<From, read_width> read = load<From, read_width>((const From *)grid.source, v);
-		struct sd_grid_scale scale = {0, 0};
+		words<To, read_width> read = read_vector<From, To, read_width, Bytes>(grid, tile, v);
+		uint32_t a = (uint32_t)(v.a - tile.a), b = (uint32_t)(v.b - tile.b);
 
 #pragma unroll
 		for (uint32_t j = 0; j < read_width; j++)
 			if (j < v.count)
-				slots[sd_grid_slot((uint32_t)(v.a - tile.a) + j, (uint32_t)(v.b - tile.b), from, to)] =
-					(To)sd_grid_element(&grid, &tile, &v, j, read.at[j], &scale);
+				slots[sd_grid_slot(a + j, b, from, to)] = read.at[j];
 	}
 	__syncthreads();
-#pragma unroll
+#pragma unroll 2
 	for (uint32_t i = threadIdx.x; i < writes; i += SD_GRID_THREADS) {
 		struct sd_vector v = sd_grid_write_vector(&grid, &tile, i, from, to);
+		uint32_t a = (uint32_t)(v.a - tile.a), b = (uint32_t)(v.b - tile.b);
 		words<To, write_width> written;
 
 #pragma unroll
 		for (uint32_t j = 0; j < write_width; j++)
 			if (j < v.count)
-				written.at[j] = slots[sd_grid_slot((uint32_t)(v.a - tile.a),
-								   (uint32_t)(v.b - tile.b) + j, from, to)];
+				written.at[j] = slots[sd_grid_slot(a, b + j, from, to)];
 		store<To, write_width>((To *)grid.target, v, written);
 	}
 }
 
-template <typename From, typename To>
+template <typename From, typename To, bool Bytes>
 __device__ __forceinline__ void copy_tile(const struct sd_grid &grid, const struct sd_tile &tile)
 {
 	constexpr unsigned from = sizeof(From), to = sizeof(To);
 	constexpr uint32_t width = SD_GRID_VECTOR / (from > to ? from : to);
 
-#pragma unroll 4
+#pragma unroll(Bytes ? 4 : 1)
 	for (uint32_t i = threadIdx.x; i < SD_GRID_ROW_VECTORS; i += SD_GRID_THREADS) {
 		struct sd_vector v = sd_grid_read_vector(&grid, &tile, i, from, to);
-		words<From, width> read = load<From, width>((const From *)grid.source, v);
-		struct sd_grid_scale scale = {0, 0};
-		words<To, width> written;
+		words<To, width> made = read_vector<From, To, width, Bytes>(grid, tile, v);
 
-#pragma unroll
-		for (uint32_t j = 0; j < width; j++)
-			if (j < v.count)
-				written.at[j] = (To)sd_grid_element(&grid, &tile, &v, j, read.at[j], &scale);
-		store<To, width>((To *)grid.target, sd_grid_row_vector(&grid, &tile, &v, from, to), written);
+		store<To, width>((To *)grid.target, sd_grid_row_vector(&grid, &tile, &v, from, to), made);
 	}
+}
+
+template <typename From, typename To, bool Bytes>
+__device__ __forceinline__ void do_tile(const struct sd_grid &grid, const struct sd_tile &tile, To *slots)
+{
+	if (grid.plan.rows)
+		copy_tile<From, To, Bytes>(grid, tile);
+	else
+		turn_tile<From, To, Bytes>(grid, tile, slots);
 }
 
 template <typename From, typename To>
@@ -123,10 +158,10 @@ __global__ void __launch_bounds__(SD_GRID_THREADS) turn(const struct sd_grid *__
 		if (threadIdx.x == 0)
 			tile = sd_grid_tile(&grid, number - grid.first);
 		__syncthreads();
-		if (grid.plan.rows)
-			copy_tile<From, To>(grid, tile);
+		if (sizeof(From) == sizeof(To) && grid.plan.bytes)
+			do_tile<From, To, sizeof(From) == sizeof(To)>(grid, tile, slots);
 		else
-			turn_tile<From, To>(grid, tile, slots);
+			do_tile<From, To, false>(grid, tile, slots);
 	}
 }
 
@@ -134,32 +169,17 @@ static_assert(sizeof(struct sd_grid) % 8 == 0, "a grid is copied in words of 8 b
 
 typedef void kernel(const struct sd_grid *grids, uint64_t tiles);
 
-template <typename From> static kernel *kernel_from(unsigned target_size)
-{
-	switch (target_size) {
-	case 1:
-		return turn<From, uint8_t>;
-	case 2:
-		return turn<From, uint16_t>;
-	case 4:
-		return turn<From, uint32_t>;
-	default:
-		return turn<From, uint64_t>;
-	}
-}
+/* By the sizes of elements: 1, 2, 4 and 8 bytes. There is no cast to one byte. */
+static kernel *const kernels[4][4] = {
+	{turn<uint8_t, uint8_t>, turn<uint8_t, uint16_t>, turn<uint8_t, uint32_t>, turn<uint8_t, uint64_t>},
+	{NULL, turn<uint16_t, uint16_t>, turn<uint16_t, uint32_t>, turn<uint16_t, uint64_t>},
+	{NULL, turn<uint32_t, uint16_t>, turn<uint32_t, uint32_t>, turn<uint32_t, uint64_t>},
+	{NULL, turn<uint64_t, uint16_t>, turn<uint64_t, uint32_t>, turn<uint64_t, uint64_t>},
+};
 
-static kernel *kernel_for(unsigned source_size, unsigned target_size)
+static unsigned number_of(unsigned size)
 {
-	switch (source_size) {
-	case 1:
-		return kernel_from<uint8_t>(target_size);
-	case 2:
-		return kernel_from<uint16_t>(target_size);
-	case 4:
-		return kernel_from<uint32_t>(target_size);
-	default:
-		return kernel_from<uint64_t>(target_size);
-	}
+	return size == 1 ? 0 : size == 2 ? 1 : size == 4 ? 2 : 3;
 }
 
 struct cuda {
@@ -248,7 +268,7 @@ static bool copy(struct sd_gpu *gpu, enum sd_gpu_stream stream, const struct sd_
 static bool launch(struct sd_gpu *gpu, const struct sd_batch *batch)
 {
 	struct cuda *cuda = (struct cuda *)gpu;
-	kernel *turn = kernel_for(batch->source_size, batch->target_size);
+	kernel *turn = kernels[number_of(batch->source_size)][number_of(batch->target_size)];
 	uint64_t blocks;
 	int resident;
 

@@ -311,6 +311,7 @@ static enum sd_device_result run_jobs(struct engine *e, const struct sd_job *job
 	enum sd_device_result result = SD_DEVICE_OK;
 
 	e->room = share(e, jobs, count);
+	e->current = 0;
 	for (unsigned i = 0; i < SLOTS; i++)
 		empty(e, &e->slot[i]);
 	for (size_t i = 0; i < count && result == SD_DEVICE_OK; i++) {
