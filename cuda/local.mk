@@ -10,6 +10,7 @@ libsd_a_SOURCES += %D%/device_cuda.cu
 else
 libsd_a_SOURCES += src/move/device_cuda_absent.c
 endif
+EXTRA_DIST += %D%/kernel.cuh
 
 # Machine code for each generation that this nvcc knows, and PTX for those to come; make CUDA_ARCH=native is quicker to build.
 CUDA_ARCH = all-major
@@ -25,5 +26,5 @@ am__v_NVCC_1 =
 		-Xcompiler -fno-exceptions,-fno-rtti,-fno-threadsafe-statics $(NVCCFLAGS) -c -o $@ $<
 
 # nvcc does not tell automake what a file includes.
-%D%/device_cuda.o: %D%/engine.h %D%/gpu.h %D%/grid.h src/base/dtype.h src/base/error.h src/move/convert.h src/move/device.h src/move/move.h \
+%D%/device_cuda.o: %D%/engine.h %D%/gpu.h %D%/grid.h %D%/kernel.cuh src/base/dtype.h src/base/error.h src/move/convert.h src/move/device.h src/move/move.h \
 	src/move/transpose.h

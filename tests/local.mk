@@ -29,7 +29,7 @@ unit_tests = \
 	%D%/unit/test-shard \
 	%D%/unit/test-stream
 
-EXTRA_DIST += %D%/unit/exact.h %D%/unit/gpu-mock.h %D%/unit/grid-host.h %D%/unit/jobs.h %D%/unit/map.h
+EXTRA_DIST += %D%/unit/exact.h %D%/unit/gpu-mock.h %D%/unit/grid-host.h %D%/unit/kernel-host.cc %D%/unit/jobs.h %D%/unit/map.h
 
 if HAVE_CRITERION
 AM_CPPFLAGS += $(CRITERION_CFLAGS)
@@ -50,6 +50,7 @@ test_scripts = \
 	%D%/golden-ways \
 	%D%/golden-grid \
 	%D%/gpu \
+	%D%/kernel \
 	%D%/golden-lanes \
 	%D%/lanes \
 	%D%/there-and-back \

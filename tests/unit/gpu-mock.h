@@ -12,6 +12,13 @@
 
 #include <stdio.h>
 
+/* The kernel's arithmetic; or, where that is linked, its code (kernel-host.cc). */
+#ifdef MOCK_KERNEL
+const char *kernel_turn(const struct sd_batch *batch, uint64_t seed);
+#else
+#define kernel_turn(batch, seed) grid_turn(batch)
+#endif
+
 #define MOCK_QUEUE 1024
 #define MOCK_BLOCKS 64
 
@@ -194,7 +201,7 @@ static inline void mock_do_launch(struct mock *m, const struct sd_batch *batch)
 			wrong = "a grid outside of its memory";
 	}
 	if (!wrong)
-		wrong = grid_turn(batch);
+		wrong = kernel_turn(batch, m->seed);
 	if (wrong)
 		mock_fail(m, wrong);
 	m->launches++;

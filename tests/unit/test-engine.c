@@ -8,6 +8,10 @@
 #include <criterion/criterion.h>
 
 #define JOBS_MAX 12
+/* Lists of jobs that each of three tests does. */
+#ifndef LISTS
+#define LISTS 1000
+#endif
 
 /* Slices so small that jobs are many of them, or large enough that many jobs are one. */
 static struct sd_engine_sizes some_sizes(uint64_t *seed)
@@ -27,91 +31,101 @@ static struct sd_device *open_engine(struct mock *mock, const struct sd_engine_s
 	return device;
 }
 
-/* Moves a buffer to memory that the device likes. */
-static void *moved(struct sd_device *device, const void *buffer, size_t bytes, bool adopt, void **to_release)
-{
-	uint8_t *memory;
+/* A job as the engine gets it: source or target may be in memory of the device, or the target in the ring. */
+struct placed {
+	struct case_ c;
+	struct sd_job job;
+	void *source, *target; /* the device's, or NULL */
+};
 
-	bytes = (bytes + 127) / 64 * 64;
-	memory = adopt ? aligned_alloc(64, bytes) : sd_device_allocate(device, bytes);
-	cr_assert_not_null(memory);
-	if (adopt)
-		sd_device_adopt(device, memory, bytes);
-	*to_release = memory;
-	memcpy(memory, buffer, bytes - 64);
-	return memory;
+#define RING ((size_t)1 << 20)
+
+static void place_job(struct placed *p, struct sd_device *device, uint8_t *ring, size_t *used, uint64_t *seed)
+{
+	size_t source_bytes = p->c.job.source_count * sd_dtype_size((enum sd_dtype)p->c.job.source_dtype);
+	size_t room = (p->c.target_bytes + 64) / 64 * 64;
+
+	p->job = p->c.job;
+	p->source = p->target = NULL;
+	if (pick(seed, 3) == 0) {
+		p->job.source = p->source = sd_device_allocate(device, (source_bytes + 64) / 64 * 64);
+		cr_assert_not_null(p->source);
+		memcpy(p->source, p->c.job.source, source_bytes);
+	}
+	if (pick(seed, 3) == 0) {
+		p->job.target = p->target = sd_device_allocate(device, room);
+		cr_assert_not_null(p->target);
+	} else if (pick(seed, 2) == 0 && room <= RING - *used) {
+		p->job.target = ring + *used;
+		*used += room;
+	}
+	memset(p->job.target, POISON, p->c.target_bytes);
 }
 
-/* Lists of jobs: of any shapes, at one time. Some targets are in memory that the device likes, or has adopted. */
-static void check_list(uint64_t seed)
+static void check_and_release(struct placed *p, struct sd_device *device)
+{
+	if (p->job.target != p->c.job.target)
+		memcpy(p->c.job.target, p->job.target, p->c.target_bytes);
+	cr_assert(case_holds(&p->c), "%s", p->c.text);
+	case_free(&p->c);
+	sd_device_release(device, p->source);
+	sd_device_release(device, p->target);
+}
+
+/* A list of jobs, twice, of any shapes and in any memory. */
+static void check_list(uint64_t seed, uint8_t *ring)
 {
 	uint64_t s = seed * 7919 + 1;
 	struct sd_engine_sizes sizes = some_sizes(&s);
 	struct mock *mock = mock_open(s, SIZE_MAX);
 	struct sd_device *device = open_engine(mock, &sizes);
-	static struct case_ cases[JOBS_MAX];
+	struct placed placed[JOBS_MAX];
 	struct sd_job jobs[JOBS_MAX];
-	void *pinned[JOBS_MAX][2] = {{NULL}};
-	bool adopted[JOBS_MAX];
 
 	mock->pins = pick(&s, 4) > 0;
+	sd_device_adopt(device, ring, RING);
 	for (unsigned round = 0; round < 2; round++) {
-		unsigned count = 1 + (unsigned)pick(&s, JOBS_MAX - 1);
+		unsigned count = 1 + (unsigned)pick(&s, JOBS_MAX);
+		size_t used = 0;
 
 		for (unsigned i = 0; i < count; i++) {
-			struct sd_job *job = &cases[i].job;
-
-			case_make(&cases[i], s + i, pick(&s, 5) == 0 ? 30000 : 1000);
-			jobs[i] = *job;
-			adopted[i] = i < 1 && round == 0;
-			pinned[i][0] = pinned[i][1] = NULL;
-			if (pick(&s, 2) > 0 || i > 2)
-				continue;
-			jobs[i].source = moved(device, job->source,
-					       job->source_count * sd_dtype_size((enum sd_dtype)job->source_dtype),
-					       false, &pinned[i][0]);
-			jobs[i].target = moved(device, job->target, cases[i].target_bytes, adopted[i], &pinned[i][1]);
+			case_make(&placed[i].c, exact_random(&s), pick(&s, 5) == 0 ? 30000 : 1000);
+			place_job(&placed[i], device, ring, &used, &s);
+			jobs[i] = placed[i].job;
 		}
-		cr_assert_eq(device->ops->run(device, jobs, count), SD_DEVICE_OK, "seed %llu: %s",
+		cr_assert_eq(device->ops->run(device, jobs, count), SD_DEVICE_OK, "list %llu: %s",
 			     (unsigned long long)seed, device->failure);
 		cr_assert(mock_idle(mock));
-		for (unsigned i = 0; i < count; i++) {
-			if (pinned[i][1])
-				memcpy(cases[i].job.target, pinned[i][1], cases[i].target_bytes);
-			cr_assert(case_holds(&cases[i]), "list %llu: %s", (unsigned long long)seed, cases[i].text);
-			case_free(&cases[i]);
-			sd_device_release(device, pinned[i][0]);
-			if (!adopted[i])
-				sd_device_release(device, pinned[i][1]);
-		}
-		s += 1000;
-		if (round == 0 && adopted[0] && pinned[0][1]) {
-			/* What is adopted must be there until the device is closed. */
-			device->ops->close(device);
-			free(pinned[0][1]);
-			return;
-		}
+		for (unsigned i = 0; i < count; i++)
+			check_and_release(&placed[i], device);
 	}
 	device->ops->close(device);
 }
 
-/* Four tests, so that they can run beside each other. */
+static void check_lists(uint64_t first)
+{
+	uint8_t *ring = malloc(RING);
+
+	cr_assert_not_null(ring);
+	for (uint64_t seed = first; seed < first + LISTS; seed++)
+		check_list(seed, ring);
+	free(ring);
+}
+
+/* Three tests, so that they can run beside each other. */
 Test(engine, lists_1)
 {
-	for (uint64_t seed = 0; seed < 1000; seed++)
-		check_list(seed);
+	check_lists(0);
 }
 
 Test(engine, lists_2)
 {
-	for (uint64_t seed = 1000; seed < 2000; seed++)
-		check_list(seed);
+	check_lists(LISTS);
 }
 
 Test(engine, lists_3)
 {
-	for (uint64_t seed = 2000; seed < 3000; seed++)
-		check_list(seed);
+	check_lists(2 * LISTS);
 }
 
 static const struct sd_engine_sizes small = {.slice = 65536, .slice_least = 32768, .direct = 1, .run = 1};
