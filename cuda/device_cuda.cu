@@ -158,10 +158,8 @@ static bool open_queues(struct cuda *cuda)
 
 	for (unsigned i = 0; i < SD_GPU_STREAMS && ok; i++)
 		ok = cudaStreamCreateWithFlags(&cuda->stream[i], cudaStreamNonBlocking) == cudaSuccess;
-	/* Who waits for an event sleeps: the host's processors have other work. */
 	for (unsigned i = 0; i < SD_GPU_EVENTS && ok; i++)
-		ok = cudaEventCreateWithFlags(&cuda->event[i], cudaEventDisableTiming | cudaEventBlockingSync) ==
-		     cudaSuccess;
+		ok = cudaEventCreateWithFlags(&cuda->event[i], cudaEventDisableTiming) == cudaSuccess;
 	return ok;
 }
 

@@ -30,7 +30,8 @@ typedef enum sd_device_result sd_part_take(void *context, const struct sd_part *
 /*
  * Cuts a plan, which has loops, into parts that take at most room bytes (SD_PART_LEAST or more) in each direction, and
  * calls take for each until one is not OK. So that copies between host and device are of long runs, it is cut where
- * runs stay longest, on both sides; that is the outermost dimension where both sides have the same one.
+ * runs stay longest, on both sides; that is the outermost dimension where both sides have the same one. NOMEM where a
+ * number does not fit.
  */
 SD_UNUSED_RESULT enum sd_device_result sd_part_cut(const struct sd_transpose *plan, uint64_t room, sd_part_take *take,
 						   void *context);
