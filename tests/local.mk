@@ -25,6 +25,7 @@ unit_tests = \
 	%D%/unit/test-pack \
 	%D%/unit/test-quantise \
 	%D%/unit/test-shard \
+	%D%/unit/test-storage \
 	%D%/unit/test-stream
 
 EXTRA_DIST += %D%/unit/exact.h %D%/unit/grid-host.h %D%/unit/jobs.h %D%/unit/map.h
@@ -50,6 +51,7 @@ test_scripts = \
 	%D%/there-and-back \
 	%D%/any-order \
 	%D%/compose \
+	%D%/config \
 	%D%/reference \
 	%D%/reference-fp8 \
 	%D%/bad-input \

@@ -25,13 +25,13 @@ enum sd_json_kind {
 /*
  * text: keys and strings with their escapes resolved, numbers and words as they are written; not terminated, and valid
  * only during the call. It may hold NUL. depth: how many objects and arrays are around the token; an end has that of
- * its beginning.
+ * its beginning. end: how many bytes of the document are read with the token.
  */
 struct sd_json_token {
 	enum sd_json_kind kind;
 	unsigned depth;
 	const char *text;
-	size_t length;
+	size_t length, end;
 };
 
 /* Anything but SD_OK ends the parse with that result; err is then filled. */
