@@ -57,6 +57,7 @@ test_scripts = \
 	%D%/bad-input \
 	%D%/sources \
 	%D%/maps \
+	%D%/like \
 	%D%/publish \
 	%D%/stops \
 	%D%/all-tools \

@@ -448,7 +448,7 @@ static enum sd_result list_files(struct pack *p, size_t *count, struct sd_error 
 		return sd_fail_memory(err);
 	for (size_t i = 0; i < layout->nfiles; i++)
 		add_file(p, count, layout->files[i].name, layout->files[i].size,
-			 layout->nfiles == 1 ? SD_PUBLISH_ENTRY : SD_PUBLISH_WEIGHTS);
+			 layout->index ? SD_PUBLISH_WEIGHTS : SD_PUBLISH_ENTRY);
 	for (size_t i = 0; i < p->m->nside && p->options->layout.directory; i++) {
 		if (sd_checkpoint_role(p->m->side[i].name) != SD_ROLE_SIDE || strchr(p->m->side[i].name, '/'))
 			return sd_fail(err, SD_INPUT,

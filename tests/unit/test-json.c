@@ -161,7 +161,7 @@ Test(json, integers_are_exact)
 	};
 
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-		struct sd_json_token token = {SD_JSON_NUMBER, 0, cases[i].text, strlen(cases[i].text)};
+		struct sd_json_token token = {SD_JSON_NUMBER, 0, cases[i].text, strlen(cases[i].text), 0};
 		uint64_t value = 0;
 
 		cr_assert_eq(sd_json_integer(&token, &value), cases[i].good, "%s", cases[i].text);
