@@ -23,6 +23,7 @@ unit_tests = \
 	%D%/unit/test-map-plan \
 	%D%/unit/test-move \
 	%D%/unit/test-pack \
+	%D%/unit/test-progress \
 	%D%/unit/test-quantise \
 	%D%/unit/test-shard \
 	%D%/unit/test-storage \
@@ -58,6 +59,7 @@ test_scripts = \
 	%D%/sources \
 	%D%/maps \
 	%D%/like \
+	%D%/progress \
 	%D%/publish \
 	%D%/stops \
 	%D%/all-tools \

@@ -3,6 +3,7 @@
 #include "base/text.h"
 #include "formats/pack.h"
 #include "stream/pump.h"
+#include "tools/progress.h"
 #include "tools/tool.h"
 
 #include <dirent.h>
@@ -35,6 +36,8 @@ static const char usage[] = "Usage: sd-pack [OPTION]... [-]\n"
 			    "      --no-sync          do not wait until all is on the disk\n"
 			    "      --dry-run          print the files that would be written, with their number\n"
 			    "                         of tensors and their bytes; read no data\n"
+			    "      --progress         show progress, also where standard error is no terminal\n"
+			    "      --no-progress      show none; SIGUSR1 asks for one line all the same\n"
 			    "      --stats            tell on standard error how many bytes came and went\n"
 			    "      --help             print this text\n"
 			    "      --version          print the version\n";
@@ -44,6 +47,7 @@ struct options {
 	struct sd_entry *metadata;
 	const char *like_path;
 	struct sd_like like;
+	enum progress progress;
 	bool shard_size, keep_config, dry_run, stats;
 };
 
@@ -88,13 +92,18 @@ static struct options parse(int argc, char **argv)
 		{"metadata", required_argument, NULL, 'm'},
 		{"no-sync", no_argument, NULL, 'n'},
 		{"dry-run", no_argument, NULL, 'd'},
+		{"progress", no_argument, NULL, 'p'},
+		{"no-progress", no_argument, NULL, 'q'},
 		{"stats", no_argument, NULL, 't'},
 		{"help", no_argument, NULL, 'h'},
 		{"version", no_argument, NULL, 'v'},
 		{NULL, 0, NULL, 0},
 	};
-	struct options opt = {
-		.pack = {.fd = STDOUT_FILENO, .layout.shard_size = SHARD_SIZE, .sync = true, .note = sd_note}};
+	struct options opt = {.pack = {.fd = STDOUT_FILENO,
+				       .layout.shard_size = SHARD_SIZE,
+				       .sync = true,
+				       .note = sd_note,
+				       .progress = progress_tell}};
 	int c;
 
 	while ((c = getopt_long(argc, argv, "o:f", longs, NULL)) != -1) {
@@ -127,6 +136,12 @@ static struct options parse(int argc, char **argv)
 			break;
 		case 'd':
 			opt.dry_run = true;
+			break;
+		case 'p':
+			opt.progress = PROGRESS_YES;
+			break;
+		case 'q':
+			opt.progress = PROGRESS_NO;
 			break;
 		case 't':
 			opt.stats = true;
@@ -243,8 +258,10 @@ static enum sd_result pack(struct options *opt, struct sd_source *source, struct
 	struct sd_sink *sink = sd_pack_sink(&opt->pack);
 	uint64_t in, out;
 
+	progress_start(opt->progress);
 	if (result == SD_OK)
 		result = sink ? sd_pump_all(source, sink, err) : sd_fail_memory(err);
+	progress_stop();
 	if (opt->stats && result == SD_OK) {
 		sd_pack_counts(sink, &in, &out);
 		sd_note("%" PRIu64 " bytes of data came, %" PRIu64 " bytes were written", in, out);
