@@ -168,6 +168,11 @@ enum sd_result sd_json_parse(const char *json, size_t length, sd_json_take take,
 	return parse.result;
 }
 
+bool sd_json_is(const struct sd_json_token *token, const char *text)
+{
+	return token->length == strlen(text) && memcmp(token->text, text, token->length) == 0;
+}
+
 bool sd_json_integer(const struct sd_json_token *token, uint64_t *number)
 {
 	char digits[24];

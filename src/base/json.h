@@ -44,6 +44,9 @@ typedef enum sd_result (*sd_json_take)(void *user, const struct sd_json_token *t
 SD_UNUSED_RESULT enum sd_result sd_json_parse(const char *json, size_t length, sd_json_take take, void *user,
 					      struct sd_error *err);
 
+/* Whether the text of a token is this one. */
+bool sd_json_is(const struct sd_json_token *token, const char *text);
+
 /* The number of a token, which must be a plain non-negative integer that fits. */
 SD_UNUSED_RESULT bool sd_json_integer(const struct sd_json_token *token, uint64_t *number);
 

@@ -15,11 +15,6 @@ struct reader {
 	bool in_map, had_map;
 };
 
-static bool is(const struct sd_json_token *token, const char *text)
-{
-	return token->length == strlen(text) && memcmp(token->text, text, token->length) == 0;
-}
-
 static enum sd_result take_key(struct reader *r, const struct sd_json_token *token, struct sd_error *err)
 {
 	uint32_t number = (uint32_t)r->index->nentries;
@@ -57,7 +52,7 @@ static enum sd_result take(void *user, const struct sd_json_token *token, struct
 			       ? SD_OK
 			       : sd_fail(err, SD_INPUT, "the index is no JSON object");
 	if (token->depth == 1 && token->kind == SD_JSON_KEY) {
-		r->in_map = is(token, "weight_map");
+		r->in_map = sd_json_is(token, "weight_map");
 		if (r->in_map && r->had_map)
 			return sd_fail(err, SD_INPUT, "weight_map is there twice");
 		r->had_map |= r->in_map;
@@ -145,9 +140,11 @@ static enum sd_result resize_token(void *user, const struct sd_json_token *token
 
 	(void)err;
 	if (token->depth == 1 && token->kind == SD_JSON_KEY)
-		r->in_metadata = is(token, "metadata");
+		r->in_metadata = sd_json_is(token, "metadata");
 	if (token->depth == 2 && token->kind == SD_JSON_KEY)
-		r->number = is(token, "total_parameters") ? &r->parameters : is(token, "total_size") ? &r->bytes : NULL;
+		r->number = sd_json_is(token, "total_parameters") ? &r->parameters
+			    : sd_json_is(token, "total_size")     ? &r->bytes
+								  : NULL;
 	if (token->depth == 2 && token->kind == SD_JSON_NUMBER && r->in_metadata && r->number) {
 		fwrite(r->json + r->copied, 1, token->end - token->length - r->copied, r->out);
 		fprintf(r->out, "%" PRIu64, *r->number);

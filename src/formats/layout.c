@@ -324,16 +324,16 @@ static void add_name(struct names *names, const char *name)
 static enum sd_result fail_other_tensors(const char *path, const struct names *missing, const struct names *extra,
 					 struct sd_error *err)
 {
-	const char *missing_s = missing->count == 1 ? "" : "s", *extra_s = extra->count == 1 ? "" : "s";
+	const char *plural = (missing->count ? missing : extra)->count == 1 ? "" : "s";
 
 	if (missing->count && extra->count)
 		return sd_fail(err, SD_INPUT,
 			       "%s has %zu tensor%s that this stream has not (%s), and has not %zu that it has (%s)",
-			       path, missing->count, missing_s, missing->text, extra->count, extra->text);
+			       path, missing->count, plural, missing->text, extra->count, extra->text);
 	if (missing->count)
 		return sd_fail(err, SD_INPUT, "%s has %zu tensor%s that this stream has not: %s", path, missing->count,
-			       missing_s, missing->text);
-	return sd_fail(err, SD_INPUT, "this stream has %zu tensor%s that %s has not: %s", extra->count, extra_s, path,
+			       plural, missing->text);
+	return sd_fail(err, SD_INPUT, "this stream has %zu tensor%s that %s has not: %s", extra->count, plural, path,
 		       extra->text);
 }
 

@@ -14,8 +14,9 @@
 struct change {
 	bool plain; /* nothing is quantised any longer */
 	bool mixed; /* other weights than before are block FP8: modules names the rest */
-	enum sd_dtype before,
-		after; /* what most elements have, where the dtypes are to be corrected; else SD_NO_DTYPE */
+	enum sd_dtype
+		before;      /* what most elements had, and what they have now, where the dtypes are to be corrected; */
+	enum sd_dtype after; /* else SD_NO_DTYPE */
 	const char **modules;
 	size_t nmodules, room;
 	struct sd_arena arena; /* of their names */
@@ -171,21 +172,22 @@ struct editor {
 
 static const char *torch_name(enum sd_dtype dtype)
 {
-	return dtype == SD_BF16 ? "bfloat16" : dtype == SD_F16 ? "float16" : dtype == SD_F32 ? "float32" : "float64";
-}
+	static const char *const names[SD_DTYPES] = {[SD_NO_DTYPE] = "none",
+						     [SD_BF16] = "bfloat16",
+						     [SD_F16] = "float16",
+						     [SD_F32] = "float32",
+						     [SD_F64] = "float64"};
 
-static bool is(const struct sd_json_token *token, const char *text)
-{
-	return token->length == strlen(text) && memcmp(token->text, text, token->length) == 0;
+	return names[dtype];
 }
 
 static enum key key_of(const struct editor *e, const struct sd_json_token *token)
 {
 	if (e->inside)
-		return token->depth == e->inside + 1 && is(token, MODULES) ? SKIPPED : OTHER;
-	if (is(token, QUANTISATION))
+		return token->depth == e->inside + 1 && sd_json_is(token, MODULES) ? SKIPPED : OTHER;
+	if (sd_json_is(token, QUANTISATION))
 		return QUANT;
-	return is(token, "dtype") || is(token, "torch_dtype") ? DTYPE : OTHER;
+	return sd_json_is(token, "dtype") || sd_json_is(token, "torch_dtype") ? DTYPE : OTHER;
 }
 
 static bool is_space(char c)
@@ -267,7 +269,7 @@ static void edit_dtype(struct editor *e, const struct level *l, const struct sd_
 
 	if (token->kind != SD_JSON_STRING || c->after == SD_NO_DTYPE)
 		return;
-	if (token->depth > 1 && !quantised && !is(token, torch_name(c->before)))
+	if (token->depth > 1 && !quantised && !sd_json_is(token, torch_name(c->before)))
 		return;
 	cut(e, value_of(e, l), token->end);
 	fprintf(e->out, "\"%s\"", torch_name(c->after));
