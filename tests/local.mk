@@ -24,8 +24,10 @@ unit_tests = \
 	%D%/unit/test-map-plan \
 	%D%/unit/test-move \
 	%D%/unit/test-pack \
+	%D%/unit/test-progress \
 	%D%/unit/test-quantise \
 	%D%/unit/test-shard \
+	%D%/unit/test-storage \
 	%D%/unit/test-stream
 
 EXTRA_DIST += %D%/unit/exact.h %D%/unit/grid-host.h %D%/unit/jobs.h %D%/unit/map.h
@@ -53,11 +55,14 @@ test_scripts = \
 	%D%/there-and-back \
 	%D%/any-order \
 	%D%/compose \
+	%D%/config \
 	%D%/reference \
 	%D%/reference-fp8 \
 	%D%/bad-input \
 	%D%/sources \
 	%D%/maps \
+	%D%/like \
+	%D%/progress \
 	%D%/publish \
 	%D%/stops \
 	%D%/all-tools \
