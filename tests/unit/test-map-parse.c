@@ -67,7 +67,8 @@ Test(map_parse, statements)
 	refused("table g a\n", "t.map:2: an entry of a table is LEFT=RIGHT");
 	refused("size n\n", "t.map:2: the option's name is missing");
 	refused("use other s\n", "t.map:2: there is no map other");
-	refused("use used\n", "t.map:2: behind the map's name come the stages to use");
+	refused("use used under p\n", "t.map:2: behind the map's name come the stages to use");
+	taken("use used\n");
 	refused("use used x under p\n", "t.map:2: map used has no stage \"x\"");
 	taken("use used s t under p\n");
 	taken("option o a|b\nuse used s @o=b under p q\n");
