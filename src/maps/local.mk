@@ -2,6 +2,7 @@ mapdir = $(pkgdatadir)/maps
 dist_map_DATA = \
 	%D%/afmoe-v5.map \
 	%D%/bagel.map \
+	%D%/bidirectional.map \
 	%D%/cohere2_moe-v5.map \
 	%D%/deepseek_v2-v5.map \
 	%D%/deepseek_v3.map \
@@ -14,6 +15,7 @@ dist_map_DATA = \
 	%D%/exaone_moe-v5.map \
 	%D%/flex_olmo-v5.map \
 	%D%/fused.map \
+	%D%/gemma3.map \
 	%D%/gemma4_unified.map \
 	%D%/glm4_moe.map \
 	%D%/glm4_moe-v5.map \
@@ -27,10 +29,12 @@ dist_map_DATA = \
 	%D%/hy_mt2.map \
 	%D%/hy_v3.map \
 	%D%/hy_v3-v5.map \
+	%D%/inkling.map \
 	%D%/jamba-v5.map \
 	%D%/kimi_k2.map \
 	%D%/kimi_linear.map \
 	%D%/kimi_linear-v5.map \
+	%D%/kimivl.map \
 	%D%/laguna.map \
 	%D%/laguna-v5.map \
 	%D%/lfm2_moe-v5.map \
@@ -41,9 +45,12 @@ dist_map_DATA = \
 	%D%/minimax-v5.map \
 	%D%/minimax_m2.map \
 	%D%/minimax_m2-v5.map \
+	%D%/ministral_bidirectional.map \
 	%D%/mixtral-v5.map \
 	%D%/moe.map \
+	%D%/muse_glimmer.map \
 	%D%/nemotron_h-v5.map \
+	%D%/nemotron_omni.map \
 	%D%/nemotron_v3.map \
 	%D%/olmoe-v5.map \
 	%D%/phimoe-v5.map \
@@ -51,6 +58,7 @@ dist_map_DATA = \
 	%D%/qwen2_moe-v5.map \
 	%D%/qwen3_5.map \
 	%D%/qwen3_5_moe.map \
+	%D%/qwen3_8_flash_next.map \
 	%D%/qwen3_moe.map \
 	%D%/qwen3_moe-v5.map \
 	%D%/qwen3_next.map \
