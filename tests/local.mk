@@ -34,7 +34,7 @@ EXTRA_DIST += %D%/unit/exact.h %D%/unit/grid-host.h %D%/unit/jobs.h %D%/unit/map
 
 if HAVE_CRITERION
 AM_CPPFLAGS += $(CRITERION_CFLAGS)
-LDADD = libsd.a $(CRITERION_LIBS) $(PCRE2_LIBS) $(YAJL_LIBS) $(XXHASH_LIBS) $(CUDA_LIBS) -lm
+LDADD = libsd.a $(CRITERION_LIBS) $(PCRE2_LIBS) $(YAJL_LIBS) $(XXHASH_LIBS) $(ZSTD_LIBS) $(CUDA_LIBS) -lm
 check_PROGRAMS += $(unit_tests)
 TESTS += $(unit_tests)
 endif
@@ -42,7 +42,7 @@ endif
 # sd-transpose with the CUDA kernel's arithmetic, run on the host, in place of a GPU.
 check_PROGRAMS += %D%/sd-transpose-grid
 tests_sd_transpose_grid_SOURCES = %D%/unit/device-grid.c src/tools/sd-transpose.c src/tools/carrying.c src/tools/tool.c
-tests_sd_transpose_grid_LDADD = libsd.a $(PCRE2_LIBS) $(YAJL_LIBS) $(XXHASH_LIBS) $(CUDA_LIBS) -lm
+tests_sd_transpose_grid_LDADD = libsd.a $(PCRE2_LIBS) $(YAJL_LIBS) $(XXHASH_LIBS) $(ZSTD_LIBS) $(CUDA_LIBS) -lm
 
 # Scripts. run-cases runs golden/ as it is, golden-ways with sd-transpose cutting its work differently.
 test_scripts = \
@@ -52,6 +52,7 @@ test_scripts = \
 	%D%/golden-grid \
 	%D%/golden-lanes \
 	%D%/lanes \
+	%D%/zstd \
 	%D%/there-and-back \
 	%D%/any-order \
 	%D%/compose \

@@ -7,4 +7,5 @@ libsd_a_SOURCES += \
 	%D%/open.c %D%/open.h \
 	%D%/pack.c %D%/pack.h \
 	%D%/publish.c %D%/publish.h \
-	%D%/safetensors.c %D%/safetensors.h
+	%D%/safetensors.c %D%/safetensors.h \
+	%D%/zstd.c %D%/zstd.h

@@ -473,7 +473,7 @@ static void reader_close(struct sd_source *source)
 	free(r);
 }
 
-static const struct sd_source_ops reader_ops = {reader_next, reader_finish, reader_close};
+static const struct sd_source_ops reader_ops = {reader_next, reader_finish, reader_close, NULL};
 
 enum sd_result sd_stream_open(int fd, struct sd_source **source, struct sd_error *err)
 {

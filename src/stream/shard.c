@@ -438,8 +438,10 @@ enum sd_result sd_shard_pump(struct sd_source *source, const struct sd_shard *sh
 	for (size_t i = 0; i < in->nrecords && result == SD_OK; i++)
 		if (in->records[i].state == SD_HERE) {
 			result = fan_record(fan, source, (uint32_t)i, err);
-			if (result == SD_INPUT)
+			if (result == SD_INPUT) {
+				sd_source_explain(source, err);
 				sd_error_about(err, in->records[i].key);
+			}
 		}
 	if (result == SD_OK)
 		result = sd_source_finish(source, err);

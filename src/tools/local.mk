@@ -1,5 +1,5 @@
 tool_sources = %D%/tool.c %D%/tool.h
-tool_libs = libsd.a $(PCRE2_LIBS) $(YAJL_LIBS) $(XXHASH_LIBS) $(CUDA_LIBS) -lm
+tool_libs = libsd.a $(PCRE2_LIBS) $(YAJL_LIBS) $(XXHASH_LIBS) $(ZSTD_LIBS) $(CUDA_LIBS) -lm
 
 bin_PROGRAMS += sd-cat sd-ls
 

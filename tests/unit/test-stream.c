@@ -53,7 +53,7 @@ static void memory_close(struct sd_source *source)
 	free(s);
 }
 
-static const struct sd_source_ops memory_ops = {memory_next, memory_finish, memory_close};
+static const struct sd_source_ops memory_ops = {memory_next, memory_finish, memory_close, NULL};
 
 static struct sd_source *memory_source(void)
 {
