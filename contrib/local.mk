@@ -3,6 +3,10 @@ EXTRA_DIST += \
 	%D%/bench/gpu-bench.cu %D%/bench/gpu-check.c %D%/bench/kernel-bench.txt \
 	%D%/bench/run %D%/bench/torch-peer %D%/bench/pipelines-2026-11-21.txt
 
+# The stream in Python, for stages of one's own.
+stagedir = $(pkgdatadir)/python
+dist_stage_DATA = %D%/python/sdstream.py
+
 # Never part of a test: measures whole pipelines, with 3.4 GB of input and of output in BENCH_DIR (/var/tmp/sd-bench).
 EXTRA_PROGRAMS = contrib/bench/kernel-bench contrib/bench/make-checkpoint contrib/bench/peak
 contrib_bench_kernel_bench_LDADD = libsd.a -lm
