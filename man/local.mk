@@ -7,4 +7,5 @@ dist_man_MANS = \
 	%D%/sd-rename.1 \
 	%D%/sd-shard.1 \
 	%D%/sd-stream.5 \
+	%D%/sd-tools.7 \
 	%D%/sd-transpose.1
