@@ -59,6 +59,7 @@ test_scripts = \
 	%D%/stops \
 	%D%/stages \
 	%D%/all-tools \
+	%D%/completions \
 	%D%/man-pages \
 	%D%/run-examples
 TESTS += $(test_scripts)
