@@ -24,9 +24,11 @@ record.chunks() gives the data in runs of 8 MiB, for what is too large to have w
 side files, and the data of one record if you ask for it whole, else 8 MiB.
 
 w.write(record) sends a record on, with what was changed in its data or array; w.write(record, data) sends other data:
-bytes, an array, or an iterable of bytes. Records go in their order, each that is here exactly once. One that shall have
-another dtype or shape is told so before the first write: record.retype("BF16", (2, 3)). So are those that shall not go on, head.drop(record), whose
-write() sends nothing then, and new ones, head.add(key, dtype, shape), which come behind all others.
+bytes, an array, or an iterable of bytes. Records go in their order, each that is here exactly once.
+
+What shall be otherwise in the manifest is told before the first write: record.retype("BF16", (2, 3)) for another dtype or
+shape; head.drop(record) for one that shall not go on, write() of which sends nothing then; head.add(key, dtype, shape)
+for a new one, which comes behind all others.
 
 stage() ends as the sd-tools do: 0 done, 2 usage, 3 bad or truncated input, 4 I/O; one line on standard error, by the
 last program of the pipeline. Raise Error("what is wrong") to fail so. Any other exception is a mistake of the stage:
@@ -38,7 +40,7 @@ Reader and Writer alone work on any binary file: they raise Error, and neither p
         a = w.head.add("a", "F32", (2, 3))
         w.write(a, array)
 
-Only the standard library is needed; numpy only where arrays are asked for.
+It needs Python 3.9 and the standard library; numpy only where arrays are asked for.
 """
 import contextlib
 import errno
@@ -604,7 +606,7 @@ class Writer:
         to_pipe = self._is_pipe()
         with contextlib.suppress(OSError):
             self._prelude()
-            self._frame(b"ABRT", struct.pack("<II", status, told or not to_pipe) + _text(tool) + _text(text))
+            self._frame(b"ABRT", struct.pack("<II", status, told or not to_pipe) + _text(tool) + _text(_printable(text)[:2000]))
             self._flush()
             error.told = told or to_pipe
 
@@ -768,6 +770,8 @@ class _Cursor:
 
 
 def _text(text):
+    if "\0" in text:
+        raise Error(f"{_printable(text)!r}: a text in a stream has no zero in it")
     data = text.encode()
     return struct.pack("<I", len(data)) + data + bytes(1 + -(5 + len(data)) % 8)
 
