@@ -174,7 +174,7 @@ static enum sd_result open_map(const struct options *opt, const struct sd_manife
 		return SD_OK;
 	if (strcmp(opt->map, "auto") != 0)
 		return sd_maps_open(opt->map, map, err);
-	result = sd_maps_find(in, map, err);
+	result = sd_maps_find(in, opt->to, map, err);
 	if (result == SD_OK)
 		sd_note("map %s", sd_map_name(*map));
 	return result;
