@@ -7,6 +7,7 @@ dist_man_MANS = \
 	%D%/sd-rename.1 \
 	%D%/sd-shard.1 \
 	%D%/sd-stream.5 \
+	%D%/sd-tools.7 \
 	%D%/sd-transpose.1
 
 # The table of families is made from the maps and from what proves them, so it is never behind them.

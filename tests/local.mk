@@ -66,11 +66,13 @@ test_scripts = \
 	%D%/progress \
 	%D%/publish \
 	%D%/stops \
+	%D%/stages \
 	%D%/all-tools \
+	%D%/completions \
 	%D%/man-pages \
 	%D%/run-examples
 TESTS += $(test_scripts)
-EXTRA_DIST += $(test_scripts) %D%/tap.sh %D%/reference.py %D%/reference-fp8.py %D%/lsan.supp %D%/golden
+EXTRA_DIST += $(test_scripts) %D%/tap.sh %D%/reference.py %D%/reference-fp8.py %D%/stages.py %D%/lsan.supp %D%/golden
 
 # All of it again, built with AddressSanitizer and UndefinedBehaviorSanitizer.
 check-sanitize:

@@ -351,8 +351,8 @@ static bool decode_target(struct sd_view entry, struct sd_manifest *m)
 	flags = entry.at[2];
 	move_rank = entry.at[3];
 	entry.at += 4;
-	return !(flags & ~TARGET_MOVED) && sd_view_u32(&entry, &t.labels) && t.rank <= SD_RANK_MAX &&
-	       view_array(&entry, t.rank, &t.shape) &&
+	return !(flags & ~TARGET_MOVED) && sd_view_u32(&entry, &t.labels) && !((uint64_t)t.labels >> m->nlabels) &&
+	       t.rank <= SD_RANK_MAX && view_array(&entry, t.rank, &t.shape) &&
 	       (!(flags & TARGET_MOVED) || decode_move(&entry, move_rank, m, &t.move)) &&
 	       sd_view_text(&entry, &t.name) && decode_fields(entry, m, &t, &t.extra) && sd_manifest_add_target(m, &t);
 }
