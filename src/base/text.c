@@ -77,12 +77,22 @@ static size_t sequence(const unsigned char *p, size_t left)
 	return n;
 }
 
+/* Whether the 8 bytes at p are ASCII without NUL: a byte that is 0 borrows, and so has its highest bit set. */
+static bool plain(const unsigned char *p)
+{
+	uint64_t bytes;
+
+	memcpy(&bytes, p, sizeof(bytes));
+	return !((bytes | (bytes - UINT64_C(0x0101010101010101))) & UINT64_C(0x8080808080808080));
+}
+
 bool sd_text_is_utf8(const char *text, size_t length)
 {
 	const unsigned char *p = (const unsigned char *)text;
 
 	while (length) {
-		size_t n = sequence(p, length);
+		/* Names are plain, mostly: byte by byte this was a quarter of the time that a large header takes. */
+		size_t n = length >= 8 && plain(p) ? 8 : sequence(p, length);
 
 		if (!n)
 			return false;

@@ -54,7 +54,7 @@ static enum sd_result take_text(struct reader *r, const struct sd_json_token *to
 
 static enum sd_result begin_tensor(struct reader *r, const struct sd_json_token *token, struct sd_error *err)
 {
-	uint32_t number = (uint32_t)r->st->ntensors;
+	uint32_t number = (uint32_t)r->st->ntensors, known;
 
 	if (token->length == strlen("__metadata__") && memcmp(token->text, "__metadata__", token->length) == 0) {
 		if (r->had_metadata)
@@ -70,9 +70,10 @@ static enum sd_result begin_tensor(struct reader *r, const struct sd_json_token 
 		return err->result;
 	if (r->st->ntensors >= SD_NO_RECORD)
 		return sd_fail(err, SD_INPUT, "too many tensors");
-	if (sd_names_find(&r->names, r->tensor.name) != SD_NO_NAME)
-		return sd_fail(err, SD_INPUT, "the key %s is there twice", r->tensor.name);
-	return sd_names_add(&r->names, r->tensor.name, number) == number ? SD_OK : sd_fail_memory(err);
+	known = sd_names_add(&r->names, r->tensor.name, number);
+	if (known == SD_NO_NAME)
+		return sd_fail_memory(err);
+	return known == number ? SD_OK : sd_fail(err, SD_INPUT, "the key %s is there twice", r->tensor.name);
 }
 
 static enum sd_result take_metadata(struct reader *r, const struct sd_json_token *token, struct sd_error *err)

@@ -4,6 +4,7 @@
 #include "base/checked.h"
 #include "map/family.h"
 #include "map/missing.h"
+#include "map/spans.h"
 #include "move/compose.h"
 
 #include <inttypes.h>
@@ -14,7 +15,7 @@
 struct join {
 	struct planner *p;
 	const struct stage *stage;
-	const struct tensor *before;
+	struct tensor *before;
 	const struct member *members;
 	const struct families *families;
 	const struct group *group;
@@ -421,8 +422,9 @@ static enum sd_result add_pieces(const struct join *j, const struct member *m, s
 {
 	struct planner *p = j->p;
 	const struct rule *rule = rule_of(j, m);
-	const struct tensor *t = &j->before[m->tensor];
+	struct tensor *t = &j->before[m->tensor];
 	const struct sd_move *move = NULL;
+	struct overlap overlap;
 	struct piece piece;
 
 	if (rule->side[p->from].axes.text && member_move(j, m, made, &move) != SD_OK)
@@ -432,7 +434,9 @@ static enum sd_result add_pieces(const struct join *j, const struct member *m, s
 			return p->err->result;
 		return move_piece(p, &piece, move, made);
 	}
-	for (uint32_t i = t->first; i != NONE; i = p->pieces[i].next) {
+	if (sd_spans_begin(p, t, move, &overlap) != SD_OK)
+		return p->err->result;
+	for (uint32_t i; (i = sd_spans_next(p, &overlap)) != NONE;) {
 		piece = p->pieces[i];
 		if (made->dtype != t->dtype && sd_planner_cast(p, &piece, made->dtype) != SD_OK)
 			return p->err->result;
@@ -534,14 +538,31 @@ static enum sd_result label_stacked(struct planner *p, struct tensor *made)
 	return SD_OK;
 }
 
-enum sd_result sd_planner_join(struct planner *p, const struct stage *stage, const struct tensor *before,
+/* Whether the tensor of a group of one member only gets another name: it keeps its pieces then. */
+static bool is_renamed(const struct planner *p, const struct stage *stage, const struct tensor *before,
+		       const struct member *member)
+{
+	const struct rule *rule = &stage->rules[member->rule];
+	const struct tensor *t = &before[member->tensor];
+
+	return member->next == NONE && rule->outcome[p->from] == MOVE && rule->direction != COPY &&
+	       !rule->side[p->from].axes.text && member->scale == NONE && dtype_after(p, rule, t->dtype) == t->dtype;
+}
+
+enum sd_result sd_planner_join(struct planner *p, const struct stage *stage, struct tensor *before,
 			       const struct member *members, const struct families *families, const struct group *group)
 {
-	struct join *j = calloc(1, sizeof(*j));
+	struct join *j;
 	struct tensor made;
 	bool whole = false, first = true;
 	enum sd_result result;
 
+	if (is_renamed(p, stage, before, &members[group->first])) {
+		made = before[members[group->first].tensor];
+		sd_planner_name(&made, group->name);
+		return sd_planner_add(p, &made);
+	}
+	j = malloc(sizeof(*j));
 	if (!j)
 		return sd_fail_memory(p->err);
 	*j = (struct join){
@@ -565,6 +586,7 @@ enum sd_result sd_planner_join(struct planner *p, const struct stage *stage, con
 			made = *t;
 			sd_planner_name(&made, group->name);
 			made.first = made.last = NONE;
+			made.spans = NULL;
 			made.dtype = dtype;
 			first = false;
 			if (j->lead->side[p->from].axes.text)

@@ -159,27 +159,25 @@ static bool carry_holes(const struct size *size, const struct rule *rule, const 
 }
 
 /* The size that another tensor of the stage tells for this key, or SIZE_OPEN. */
-static uint64_t size_of_other(const struct planner *p, const struct size *size, const struct rule *rule,
+static uint64_t size_of_other(struct planner *p, const struct size *size, const struct rule *rule,
 			      const struct values *values)
 {
 	struct values carried;
 	const struct tensor *t;
-	const char *name;
 	axis_sizes sizes;
 	uint32_t number;
 
-	if (size->of_side != p->from || !p->named || !carry_holes(size, rule, values, &carried))
+	if (size->of_side != p->from || !carry_holes(size, rule, values, &carried))
 		return SIZE_OPEN;
-	name = sd_pattern_fill(&size->of, &size->of_holes, p->texts, &carried, &p->out->arena);
-	number = name ? sd_names_find(&p->names, name) : SD_NO_NAME;
-	if (number == SD_NO_NAME)
+	number = sd_planner_other(p, &size->of, &size->of_holes, &carried);
+	if (number == NONE)
 		return SIZE_OPEN;
-	t = &p->named[number];
+	t = &p->before[number];
 	start_sizes(p, sizes);
 	return sd_axes_bind(&size->of_axes, t->shape, t->rank, sizes) ? sizes[size->axis] : SIZE_OPEN;
 }
 
-void sd_planner_sizes(const struct planner *p, const struct stage *stage, const struct rule *rule,
+void sd_planner_sizes(struct planner *p, const struct stage *stage, const struct rule *rule,
 		      const struct values *values, axis_sizes sizes)
 {
 	start_sizes(p, sizes);
