@@ -379,6 +379,7 @@ enum sd_result sd_safetensors_header(struct sd_tensor *tensors, size_t ntensors,
 	bool bad;
 	FILE *out;
 
+	*header = NULL;
 	for (size_t i = 0; i < ntensors; i++) {
 		uint64_t count, bytes;
 
@@ -388,7 +389,6 @@ enum sd_result sd_safetensors_header(struct sd_tensor *tensors, size_t ntensors,
 			return sd_fail(err, SD_INPUT, "%s makes the file too large", tensors[i].name);
 		tensors[i].end = position;
 	}
-	*header = NULL;
 	out = open_memstream(header, length);
 	if (!out)
 		return sd_fail_memory(err);
@@ -396,13 +396,16 @@ enum sd_result sd_safetensors_header(struct sd_tensor *tensors, size_t ntensors,
 	bad = ferror(out) != 0;
 	if (fclose(out) != 0 || bad) {
 		free(*header);
+		*header = NULL;
 		return sd_fail_memory(err);
 	}
 	json = *length - SD_SAFETENSORS_LENGTH;
 	if (json > SD_SAFETENSORS_HEADER_MAX) {
 		free(*header);
+		*header = NULL;
 		return sd_fail(err, SD_INPUT,
-			       "the header of %zu tensors has %" PRIu64 " bytes, more than safetensors allows (%u)",
+			       "the header of %zu tensors has %" PRIu64 " bytes, more than safetensors allows (%u): "
+			       "write a directory of smaller shards, with --shard-size",
 			       ntensors, json, SD_SAFETENSORS_HEADER_MAX);
 	}
 	for (int i = 0; i < SD_SAFETENSORS_LENGTH; i++)
