@@ -136,10 +136,18 @@ char *sd_text_escape(const char *text, char *out, size_t size)
 	size_t left = strlen(text), used = 0;
 
 	while (left) {
-		size_t n = sequence(p, left);
+		size_t run = 0, length = 0, n;
 		char piece[20];
-		size_t length = 0;
 
+		while (run < left && run + used + 1 < size && p[run] >= 0x20 && p[run] < 0x7F && p[run] != '\\')
+			run++;
+		memcpy(out + used, p, run);
+		used += run;
+		p += run;
+		left -= run;
+		if (!left)
+			break;
+		n = sequence(p, left);
 		if (n == 1 && (*p == '\t' || *p == '\n' || *p == '\\')) {
 			length = (size_t)snprintf(piece, sizeof(piece), "\\%c",
 						  *p == '\t'   ? 't'

@@ -24,6 +24,8 @@ struct item {
 	struct sd_tensor tensor;
 	uint64_t bytes;
 	size_t first, ntargets; /* in by_tensor */
+	uint32_t file;
+	uint32_t place; /* in layout->tensors */
 };
 
 struct planner {
@@ -32,11 +34,11 @@ struct planner {
 	struct sd_layout *layout;
 	struct item *items;
 	size_t nitems;
+	struct item **order; /* file by file */
 	uint32_t *first_of;  /* of each target: the first target of its tensor */
 	uint8_t *has;        /* of each such first target: HERE, ELSEWHERE */
 	uint32_t *item_of;   /* of each target */
 	uint32_t *by_tensor; /* targets, tensor by tensor */
-	uint32_t *shard_of;  /* of each item */
 };
 
 /* ---- what a target must be ---- */
@@ -264,33 +266,27 @@ static int by_natural_name(const void *a, const void *b)
 static enum sd_result choose_shards(struct planner *p, struct sd_error *err)
 {
 	struct sd_layout *layout = p->layout;
-	const struct item **order = calloc(p->nitems + 1, sizeof(*order));
 	uint64_t filled = 0;
 	uint32_t shard = 0;
 
-	if (!order)
-		return sd_fail_memory(err);
 	for (size_t i = 0; i < p->nitems; i++)
-		order[i] = &p->items[i];
+		p->order[i] = &p->items[i];
 	if (p->options->directory)
-		qsort(order, p->nitems, sizeof(*order), by_natural_name);
+		qsort(p->order, p->nitems, sizeof(*p->order), by_natural_name);
 	for (size_t i = 0; i < p->nitems; i++) {
-		uint64_t bytes = order[i]->bytes;
+		uint64_t bytes = p->order[i]->bytes;
 
-		if (!sd_add(layout->bytes, bytes, &layout->bytes)) {
-			sd_fail(err, SD_INPUT, "%s makes the checkpoint larger than 2^64 bytes", order[i]->tensor.name);
-			free(order);
-			return SD_INPUT;
-		}
+		if (!sd_add(layout->bytes, bytes, &layout->bytes))
+			return sd_fail(err, SD_INPUT, "%s makes the checkpoint larger than 2^64 bytes",
+				       p->order[i]->tensor.name);
 		if (p->options->directory && i > 0 &&
 		    (filled > p->options->shard_size || bytes > p->options->shard_size - filled)) {
 			shard++;
 			filled = 0;
 		}
 		filled += bytes;
-		p->shard_of[order[i] - p->items] = shard;
+		p->order[i]->file = shard;
 	}
-	free(order);
 	layout->nfiles = shard + 1;
 	layout->files = sd_arena_array(&layout->arena, layout->nfiles, sizeof(*layout->files));
 	return layout->files ? SD_OK : sd_fail_memory(err);
@@ -300,6 +296,12 @@ static enum sd_result choose_shards(struct planner *p, struct sd_error *err)
 static const char *stem(const struct sd_manifest *m)
 {
 	return sd_manifest_side(m, "adapter_config.json") ? "adapter_model" : "model";
+}
+
+static int by_place(const void *a, const void *b)
+{
+	return sd_safetensors_order(&(*(const struct item *const *)a)->tensor,
+				    &(*(const struct item *const *)b)->tensor);
 }
 
 /* Puts the tensors file by file, each file's in order. */
@@ -315,7 +317,7 @@ static enum sd_result fill_files(struct planner *p, struct sd_error *err)
 	if (!layout->tensors || !layout->index_name)
 		return sd_fail_memory(err);
 	for (size_t i = 0; i < p->nitems; i++)
-		layout->files[p->shard_of[i]].ntensors++;
+		layout->files[p->items[i].file].ntensors++;
 	for (size_t k = 0; k < layout->nfiles; k++) {
 		struct sd_layout_file *file = &layout->files[k];
 
@@ -325,17 +327,13 @@ static enum sd_result fill_files(struct planner *p, struct sd_error *err)
 		if (!file->name)
 			return sd_fail_memory(err);
 		file->tensors = layout->tensors + sum;
+		qsort(p->order + sum, file->ntensors, sizeof(*p->order), by_place);
 		sum += file->ntensors;
-		file->ntensors = 0;
 	}
 	for (size_t i = 0; i < p->nitems; i++) {
-		struct sd_layout_file *file = &layout->files[p->shard_of[i]];
-
-		file->tensors[file->ntensors++] = p->items[i].tensor;
+		p->order[i]->place = (uint32_t)i;
+		layout->tensors[i] = p->order[i]->tensor;
 	}
-	for (size_t k = 0; k < layout->nfiles; k++)
-		qsort(layout->files[k].tensors, layout->files[k].ntensors, sizeof(struct sd_tensor),
-		      sd_safetensors_order);
 	return SD_OK;
 }
 
@@ -401,27 +399,20 @@ static enum sd_result make_headers(struct planner *p, struct sd_error *err)
 static enum sd_result find_places(struct planner *p, struct sd_error *err)
 {
 	struct sd_layout *layout = p->layout;
-	struct sd_names names = {0};
-	enum sd_result result = SD_OK;
 
 	layout->places = sd_arena_array(&layout->arena, p->m->ntargets + 1, sizeof(*layout->places));
 	if (!layout->places)
 		return sd_fail_memory(err);
-	for (uint32_t i = 0; i < layout->ntensors && result == SD_OK; i++)
-		if (sd_names_add(&names, layout->tensors[i].name, i) == SD_NO_NAME)
-			result = sd_fail_memory(err);
-	for (size_t i = 0; i < p->m->ntargets && result == SD_OK; i++) {
-		const struct sd_tensor *tensor;
-		uint32_t file;
+	for (size_t i = 0; i < p->m->ntargets; i++) {
+		const struct item *item;
 
 		if (p->item_of[i] == NO_ITEM)
 			continue;
-		tensor = &layout->tensors[sd_names_find(&names, p->m->targets[i].name)];
-		file = p->shard_of[p->item_of[i]];
-		layout->places[i] = (struct sd_layout_place){file, layout->files[file].header_length + tensor->begin};
+		item = &p->items[p->item_of[i]];
+		layout->places[i] = (struct sd_layout_place){
+			item->file, layout->files[item->file].header_length + layout->tensors[item->place].begin};
 	}
-	sd_names_free(&names);
-	return result;
+	return SD_OK;
 }
 
 static enum sd_result make_index(struct planner *p, struct sd_error *err)
@@ -489,8 +480,8 @@ enum sd_result sd_layout_plan(const struct sd_manifest *manifest, const struct s
 	p.has = calloc(n, sizeof(*p.has));
 	p.item_of = calloc(n, sizeof(*p.item_of));
 	p.by_tensor = calloc(n, sizeof(*p.by_tensor));
-	p.shard_of = calloc(n, sizeof(*p.shard_of));
-	if (p.items && p.first_of && p.has && p.item_of && p.by_tensor && p.shard_of)
+	p.order = calloc(n, sizeof(*p.order));
+	if (p.items && p.first_of && p.has && p.item_of && p.by_tensor && p.order)
 		result = plan(&p, err);
 	else
 		result = sd_fail_memory(err);
@@ -499,7 +490,7 @@ enum sd_result sd_layout_plan(const struct sd_manifest *manifest, const struct s
 	free(p.has);
 	free(p.item_of);
 	free(p.by_tensor);
-	free(p.shard_of);
+	free(p.order);
 	return result;
 }
 
