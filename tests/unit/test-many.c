@@ -100,3 +100,25 @@ Test(many, tensors_have_their_places)
 	sd_layout_free(&layout);
 	sd_manifest_free(in);
 }
+
+Test(many, a_header_that_could_not_be_read_again_is_refused)
+{
+	struct sd_manifest *m = sd_manifest_new();
+	const struct sd_layout_options options = {.shard_size = UINT64_MAX};
+	const uint64_t shape[] = {1};
+	struct sd_error err = {0};
+	struct sd_layout layout;
+	char *name = malloc(SD_SAFETENSORS_HEADER_MAX + 1u);
+
+	cr_assert(m && name);
+	memset(name, 'x', SD_SAFETENSORS_HEADER_MAX);
+	name[SD_SAFETENSORS_HEADER_MAX] = '\0';
+	cr_assert(sd_manifest_add_tensor(m, name, SD_U8, shape, 1));
+	cr_assert_eq(sd_layout_plan(m, &options, &layout, &err), SD_INPUT);
+	cr_assert_str_eq(err.text,
+			 "the header of 1 tensors has 100000088 bytes, more than safetensors allows (100000000): "
+			 "write a directory of smaller shards, with --shard-size");
+	sd_layout_free(&layout);
+	sd_manifest_free(m);
+	free(name);
+}
