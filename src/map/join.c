@@ -559,7 +559,8 @@ enum sd_result sd_planner_join(struct planner *p, const struct stage *stage, str
 
 	if (is_renamed(p, stage, before, &members[group->first])) {
 		made = before[members[group->first].tensor];
-		sd_planner_name(&made, group->name);
+		if (made.name != group->name)
+			sd_planner_name(&made, group->name);
 		return sd_planner_add(p, &made);
 	}
 	j = malloc(sizeof(*j));
