@@ -219,11 +219,17 @@ static const struct sd_cut *joinable(const struct sd_pieces *pieces)
 	return cut;
 }
 
-/* Whether two targets differ in nothing but the parts of the tensor that they fill. */
-static bool same_kind(const struct sd_carry *c, const struct sd_target *a, const struct sd_target *b)
+/* Whether a record's only target differs from another one in nothing but the part of the tensor that it fills. */
+static bool same_kind(const struct sd_carry *c, const struct sd_target *a, size_t record)
 {
-	return strcmp(a->name, b->name) == 0 && a->labels == b->labels && a->extra.length == 0 &&
-	       b->extra.length == 0 && c->work[a->record].state == c->work[b->record].state;
+	const uint32_t *targets;
+	const struct sd_target *b;
+
+	if (targets_of(c, record, &targets) != 1)
+		return false;
+	b = &c->in->targets[*targets];
+	return a->labels == b->labels && strcmp(a->name, b->name) == 0 && a->extra.length == 0 &&
+	       b->extra.length == 0 && c->work[a->record].state == c->work[record].state;
 }
 
 /* Makes the joint box larger by that of another target, if both lie side by side in the innermost dimension. */
@@ -269,7 +275,8 @@ static enum sd_result join(struct planner *p, size_t first, const struct sd_piec
 	if (!begin)
 		return SD_OK;
 	*joint = begin->move;
-	while (*end < c->in->nrecords && any_pending(c, *end) && c->work[*end].at == *end && !is_run(joint)) {
+	while (*end < c->in->nrecords && same_kind(c, &targets[begin->target], *end) && any_pending(c, *end) &&
+	       c->work[*end].at == *end && !is_run(joint)) {
 		struct sd_move larger = *joint;
 		const struct sd_cut *next;
 		struct sd_pieces more;
@@ -281,8 +288,7 @@ static enum sd_result join(struct planner *p, size_t first, const struct sd_piec
 		if (sd_carry_cut(c, (uint32_t)*end, &more, p->err) != SD_OK)
 			return p->err->result;
 		next = joinable(&more);
-		fits = next && same_kind(c, &targets[begin->target], &targets[next->target]) &&
-		       grow(&larger, &next->move) &&
+		fits = next && grow(&larger, &next->move) &&
 		       joint_room(c, largest, &larger, targets[begin->target].dtype, &room);
 		sd_pieces_free(&more);
 		if (!fits)
