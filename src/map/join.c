@@ -273,9 +273,9 @@ static bool is_identity(const struct sd_move *move, uint64_t count)
 					 move->dim[0].to == 1;
 }
 
-/* The move from a member's tensor to the group's; NULL for all elements in order. */
+/* The move from a member's tensor to the group's, in room; NULL for all elements in order. */
 static enum sd_result member_move(const struct join *j, const struct member *m, const struct tensor *made,
-				  const struct sd_move **move)
+				  struct sd_move *room, const struct sd_move **move)
 {
 	struct planner *p = j->p;
 	const struct rule *rule = rule_of(j, m);
@@ -283,7 +283,6 @@ static enum sd_result member_move(const struct join *j, const struct member *m, 
 	const struct axes *read = &rule->side[p->from].axes, *written = &rule->side[!p->from].axes;
 	uint64_t from[AXES_MAX], to[AXES_MAX], from_offset, to_offset, before, after;
 	struct sd_dim dims[AXES_MAX];
-	struct sd_move made_move;
 	axis_sizes index;
 	uint32_t rank = 0;
 
@@ -298,16 +297,16 @@ static enum sd_result member_move(const struct join *j, const struct member *m, 
 		if (index[a] == SIZE_OPEN && sd_axes_have(read, a))
 			dims[rank++] = (struct sd_dim){j->sizes[a], from[a], to[a]};
 	if (!sd_shape_count(t->shape, t->rank, &before) || !sd_shape_count(made->shape, made->rank, &after) ||
-	    !sd_move_make(&made_move, from_offset, to_offset, dims, rank))
+	    !sd_move_make(room, from_offset, to_offset, dims, rank))
 		return sd_fail(p->err, SD_INPUT, "%s: too many dimensions to move (%s:%u)", t->name, rule->file,
 			       rule->line);
-	if (before == after && (before == 0 || is_identity(&made_move, after)))
+	if (before == after && (before == 0 || is_identity(room, after)))
 		return SD_OK;
 	if (!sd_dtype_size(t->dtype))
 		return sd_fail(p->err, SD_INPUT, "%s: %s elements are smaller than a byte and cannot be moved (%s:%u)",
 			       t->name, sd_dtype_name(t->dtype), rule->file, rule->line);
-	*move = sd_arena_copy(&p->out->arena, &made_move, sd_move_size(&made_move));
-	return *move ? SD_OK : sd_fail_memory(p->err);
+	*move = room;
+	return SD_OK;
 }
 
 /* The pieces of a member's tensor, each moved on. */
@@ -318,11 +317,13 @@ static enum sd_result move_piece(struct planner *p, const struct piece *piece, c
 	struct sd_moves moves = {0};
 	enum sd_result result = SD_OK;
 
-	if (!move || !piece->move) {
-		if (move)
-			moved.move = move;
-		return sd_planner_add_piece(p, made, &moved);
+	if (move && !piece->move) {
+		moved.move = sd_arena_copy(&p->out->arena, move, sd_move_size(move));
+		if (!moved.move)
+			return sd_fail_memory(p->err);
 	}
+	if (!move || !piece->move)
+		return sd_planner_add_piece(p, made, &moved);
 	result = sd_move_compose(piece->move, move, &moves, p->err);
 	if (result == SD_INPUT)
 		sd_error_at(p->err, "%s", made->name);
@@ -424,10 +425,11 @@ static enum sd_result add_pieces(const struct join *j, const struct member *m, s
 	const struct rule *rule = rule_of(j, m);
 	struct tensor *t = &j->before[m->tensor];
 	const struct sd_move *move = NULL;
+	struct sd_move room;
 	struct overlap overlap;
 	struct piece piece;
 
-	if (rule->side[p->from].axes.text && member_move(j, m, made, &move) != SD_OK)
+	if (rule->side[p->from].axes.text && member_move(j, m, made, &room, &move) != SD_OK)
 		return p->err->result;
 	if (m->scale != NONE) {
 		if (scaled_piece(j, m, made->dtype, &piece) != SD_OK)
