@@ -26,8 +26,8 @@ void *sd_arena_copy(struct sd_arena *arena, const void *data, size_t size);
 char *sd_arena_printf(struct sd_arena *arena, const char *format, ...) SD_PRINTF(2, 3);
 
 /*
- * Gives back the piece that was made last, for texts that turn out not to be needed. One of more than a few KiB may stay
- * until sd_arena_free.
+ * Gives back the piece that was made last, for texts that turn out not to be needed. One of more than a few KiB may
+ * stay until sd_arena_free.
  */
 void sd_arena_undo(struct sd_arena *arena, void *last);
 

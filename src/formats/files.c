@@ -302,8 +302,7 @@ static enum sd_result add_tensor(struct files *f, const struct sd_tensor *t, str
 	if (known == SD_NO_NAME)
 		return sd_fail_memory(err);
 	if (known != number)
-		return sd_fail(err, SD_INPUT, "the key %s is in %s too", t->name,
-			       f->files[f->places[known].file].path);
+		return sd_fail(err, SD_INPUT, "the key %s is in %s too", t->name, f->files[f->places[known].file].path);
 	return SD_OK;
 }
 

@@ -19,7 +19,7 @@ struct sd_index {
 	struct sd_index_entry *entries; /* in the order of the file */
 	size_t nentries, room;
 	struct sd_names keys; /* to entries */
-	const char **files;   /* each once, in the order in which they are named first; entries point to the same texts */
+	const char **files; /* each once, in the order in which they are named first; entries point to the same texts */
 	size_t nfiles, files_room;
 };
 

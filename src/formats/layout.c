@@ -409,8 +409,8 @@ static enum sd_result find_places(struct planner *p, struct sd_error *err)
 		if (p->item_of[i] == NO_ITEM)
 			continue;
 		item = &p->items[p->item_of[i]];
-		layout->places[i] = (struct sd_layout_place){
-			item->file, layout->files[item->file].header_length + layout->tensors[item->place].begin};
+		layout->places[i] = (struct sd_layout_place){item->file, layout->files[item->file].header_length +
+										 layout->tensors[item->place].begin};
 	}
 	return SD_OK;
 }

@@ -49,7 +49,7 @@ struct planner {
 	uint8_t dtype;   /* of -D dtype=, or SD_NO_DTYPE */
 	struct tensor *tensors;
 	size_t ntensors, tensors_room;
-	/* The tensors in front of the stage, and their names once a rule, or a size of the map, has looked for others. */
+	/* The tensors in front of the stage; their names only once a rule, or a size of the map, looks for others. */
 	const struct tensor *before;
 	size_t nbefore;
 	bool named;
@@ -145,8 +145,8 @@ struct group {
  */
 struct families;
 
-SD_UNUSED_RESULT enum sd_result sd_planner_join(struct planner *p, const struct stage *stage,
-						struct tensor *before, const struct member *members,
-						const struct families *families, const struct group *group);
+SD_UNUSED_RESULT enum sd_result sd_planner_join(struct planner *p, const struct stage *stage, struct tensor *before,
+						const struct member *members, const struct families *families,
+						const struct group *group);
 
 #endif

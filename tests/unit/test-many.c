@@ -7,7 +7,8 @@
 
 #define EXPERTS 100000u
 
-static const char merges[] = "stage s\n m.{E}.gate [I H] <-> m.gate_up [E H I|]\n m.{E}.up [I H] <-> m.gate_up [E H |I]\n";
+static const char merges[] =
+	"stage s\n m.{E}.gate [I H] <-> m.gate_up [E H I|]\n m.{E}.up [I H] <-> m.gate_up [E H |I]\n";
 
 /* Two tensors for each expert, those with odd numbers first. */
 static struct sd_manifest *experts(void)
