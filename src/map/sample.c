@@ -89,11 +89,13 @@ static enum sd_result add_samples(struct parser *p, const char *text, struct sam
 
 enum sd_result sd_parse_sample(struct parser *p)
 {
-	struct sample sample = {.line = p->line};
+	struct sample sample = {.file = sd_arena_text(&p->map->arena, p->file, strlen(p->file)), .line = p->line};
 	const char *key = NULL;
 
-	if (p->user)
+	if (p->user && !p->whole)
 		return SD_OK;
+	if (!sample.file)
+		return sd_fail_memory(p->err);
 	if (parse_defines(p, &sample) != SD_OK || sd_token_want(p, WORD, "the sample's key", &key) != SD_OK)
 		return p->err->result;
 	sample.dtype = (uint8_t)sd_dtype_parse(sd_token_peek(p), strlen(sd_token_peek(p)));
@@ -116,8 +118,7 @@ static const struct sd_target *find_target(const struct sd_manifest *m, const ch
 }
 
 /* A sample is there again, from its own data or, where it was a copy, from what it is a copy of. */
-static enum sd_result compare(const struct sd_map *map, const struct sample *sample, const struct sd_manifest *back,
-			      struct sd_error *err)
+static enum sd_result compare(const struct sample *sample, const struct sd_manifest *back, struct sd_error *err)
 {
 	const struct sd_target *own = find_target(back, sample->key, sample->key),
 			       *found = own ? own : find_target(back, sample->key, NULL);
@@ -126,14 +127,14 @@ static enum sd_result compare(const struct sd_map *map, const struct sample *sam
 	if (!found)
 		found = find_target(back, NULL, sample->key);
 	if (!found)
-		return sd_map_fail(err, map->file, sample->line, "sample %s does not come back", sample->key);
+		return sd_map_fail(err, sample->file, sample->line, "sample %s does not come back", sample->key);
 	if (strcmp(found->name, sample->key) != 0 || found->dtype != sample->dtype ||
 	    !sd_shape_equal(found->shape, found->rank, sample->shape, sample->rank))
-		return sd_map_fail(err, map->file, sample->line, "sample %s comes back as %s %s %s", sample->key,
+		return sd_map_fail(err, sample->file, sample->line, "sample %s comes back as %s %s %s", sample->key,
 				   found->name, sd_dtype_name(found->dtype),
 				   sd_shape_text(found->shape, found->rank, shape, sizeof(shape)));
 	if (own && (own->nsteps || sd_target_is_reordered(own)))
-		return sd_map_fail(err, map->file, sample->line, "sample %s comes back with other %s", sample->key,
+		return sd_map_fail(err, sample->file, sample->line, "sample %s comes back with other %s", sample->key,
 				   own->nsteps ? "values" : "places of its elements");
 	return SD_OK;
 }
@@ -165,17 +166,17 @@ static enum sd_result check_group(const struct sd_map *map, uint32_t first, stru
 
 		if (strcmp(s->group, lead->group) == 0 &&
 		    !sd_manifest_add_tensor(in, s->key, s->dtype, s->shape, s->rank))
-			result = sd_map_fail(err, map->file, s->line, "sample %s is too large", s->key);
+			result = sd_map_fail(err, s->file, s->line, "sample %s is too large", s->key);
 	}
 	if (result == SD_OK)
-		result = make_plan(&rename, in, &there, map->file, lead->line, err);
+		result = make_plan(&rename, in, &there, lead->file, lead->line, err);
 	rename.to = LEFT;
 	rename.strict = false;
 	if (result == SD_OK)
-		result = make_plan(&rename, there.manifest, &back, map->file, lead->line, err);
+		result = make_plan(&rename, there.manifest, &back, lead->file, lead->line, err);
 	for (uint32_t i = first; i < map->nsamples && result == SD_OK; i++)
 		if (strcmp(map->samples[i].group, lead->group) == 0)
-			result = compare(map, &map->samples[i], back.manifest, err);
+			result = compare(&map->samples[i], back.manifest, err);
 	sd_plan_free(&back);
 	sd_plan_free(&there);
 	sd_manifest_free(in);
