@@ -18,6 +18,7 @@ unit_tests = \
 	%D%/unit/test-hostile \
 	%D%/unit/test-json \
 	%D%/unit/test-lane \
+	%D%/unit/test-many \
 	%D%/unit/test-map-edit \
 	%D%/unit/test-map-parse \
 	%D%/unit/test-map-pattern \

@@ -205,23 +205,35 @@ static void write_unit(FILE *out, unsigned point)
 	fprintf(out, "\\u%04x", point);
 }
 
+/* Whether a character stands in a JSON string as it is; NUL does not. */
+static bool is_plain(unsigned char c, enum sd_json_style style)
+{
+	return c >= 0x20 && c != '"' && c != '\\' && (c < 0x7F || style == SD_JSON_UTF8);
+}
+
 void sd_json_write(FILE *out, const char *text, enum sd_json_style style)
 {
-	static const char plain[] = "\"\\\b\f\n\r\t", letters[] = "\"\\bfnrt";
+	static const char shorts[] = "\"\\\b\f\n\r\t", letters[] = "\"\\bfnrt";
 	const unsigned char *p = (const unsigned char *)text;
 
 	putc('"', out);
-	while (*p) {
-		const char *special = strchr(plain, *p);
+	for (;;) {
+		const unsigned char *run = p;
+		const char *special;
 
+		/* Names are one run. With a putc for each character, this was a third of sd-pack's planning. */
+		while (is_plain(*p, style))
+			p++;
+		fwrite(run, 1, (size_t)(p - run), out);
+		if (!*p)
+			break;
+		special = strchr(shorts, *p);
 		if (special) {
 			putc('\\', out);
-			putc(letters[special - plain], out);
+			putc(letters[special - shorts], out);
 			p++;
-		} else if (*p < 0x20 || (style == SD_JSON_ASCII && *p >= 0x7F)) {
-			write_unit(out, code_point(&p));
 		} else {
-			putc(*p++, out);
+			write_unit(out, code_point(&p));
 		}
 	}
 	putc('"', out);

@@ -212,14 +212,10 @@ struct indexed {
 	void *json;
 	size_t size;
 	struct sd_index index;
-	struct sd_names keys; /* to entries */
-	const char **files;   /* natural order */
-	size_t nfiles;
 };
 
 static enum sd_result read_index(const char *path, struct indexed *in, struct sd_error *err)
 {
-	struct sd_names seen = {0};
 	enum sd_result result;
 
 	in->path = path;
@@ -231,42 +227,28 @@ static enum sd_result read_index(const char *path, struct indexed *in, struct sd
 	result = sd_index_parse(in->json, in->size, &in->index, err);
 	if (result != SD_OK)
 		return sd_error_at(err, "%s", path);
-	in->files = calloc(in->index.nentries + 1, sizeof(*in->files));
-	if (!in->files)
-		return sd_fail_memory(err);
-	for (uint32_t i = 0; i < in->index.nentries; i++) {
-		const struct sd_index_entry *entry = &in->index.entries[i];
-
-		if (sd_names_find(&seen, entry->file) == SD_NO_NAME)
-			in->files[in->nfiles++] = entry->file;
-		if (sd_names_add(&seen, entry->file, 0) == SD_NO_NAME ||
-		    sd_names_add(&in->keys, entry->key, i) == SD_NO_NAME)
-			result = sd_fail_memory(err);
-	}
-	sd_names_free(&seen);
-	qsort(in->files, in->nfiles, sizeof(*in->files), natural);
-	return result;
+	if (in->index.nfiles)
+		qsort(in->index.files, in->index.nfiles, sizeof(*in->index.files), natural);
+	return SD_OK;
 }
 
 static void free_indexed(struct indexed *in)
 {
 	free(in->json);
-	free(in->files);
-	sd_names_free(&in->keys);
 	sd_index_free(&in->index);
 }
 
-/* Records from first on came from this file: the index must give them to it. */
+/* Records from first on came from this file, one of the index's texts: the index must give them to it. */
 static enum sd_result check_file(const struct indexed *in, const struct sd_manifest *m, size_t first, const char *file,
 				 struct sd_error *err)
 {
 	for (size_t i = first; i < m->nrecords; i++) {
 		const char *key = m->records[i].key;
-		uint32_t number = sd_names_find(&in->keys, key);
+		uint32_t number = sd_names_find(&in->index.keys, key);
 
 		if (number == SD_NO_NAME)
 			return sd_fail(err, SD_INPUT, "%s does not name the key %s, which %s has", in->path, key, file);
-		if (strcmp(in->index.entries[number].file, file) != 0)
+		if (in->index.entries[number].file != file)
 			return sd_fail(err, SD_INPUT, "%s says that the key %s is in %s, but it is in %s", in->path,
 				       key, in->index.entries[number].file, file);
 	}
@@ -300,14 +282,15 @@ static enum sd_result add_indexed_files(struct sd_source *source, const char *di
 {
 	const struct sd_manifest *m = source->manifest;
 
-	for (size_t i = 0; i < in->nfiles; i++) {
+	for (size_t i = 0; i < in->index.nfiles; i++) {
+		const char *file = in->index.files[i];
 		size_t first = m->nrecords;
-		enum sd_result result = add_weights(source, dir, in->files[i], err);
+		enum sd_result result = add_weights(source, dir, file, err);
 
 		if (result == SD_IO && !err->said)
 			sd_error_at(err, "%s names a file that cannot be read", in->path);
 		if (result == SD_OK)
-			result = check_file(in, m, first, in->files[i], err);
+			result = check_file(in, m, first, file, err);
 		if (result != SD_OK)
 			return result;
 	}
@@ -322,6 +305,9 @@ static enum sd_result add_indexed(struct sd_source *source, const char *dir, con
 
 	if (result == SD_OK)
 		result = read_index(path, &in, err);
+	/* Of a million keys it is 100 MB. */
+	free(in.json);
+	in.json = NULL;
 	if (result == SD_OK)
 		result = add_indexed_files(source, dir, &in, err);
 	free_indexed(&in);
@@ -451,7 +437,7 @@ static enum sd_result list_indexed(struct sd_checkpoint_files *files, const char
 	if (result == SD_OK && !files->index_name)
 		result = sd_fail_memory(err);
 	if (result == SD_OK)
-		result = copy_names(files, in.files, in.nfiles, err);
+		result = copy_names(files, in.index.files, in.index.nfiles, err);
 	if (result == SD_OK) {
 		files->index = in.json;
 		files->index_length = in.size;

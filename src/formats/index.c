@@ -2,7 +2,6 @@
 /* The index of a checkpoint in several files. */
 #include "formats/index.h"
 #include "base/json.h"
-#include "base/names.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -10,35 +9,46 @@
 
 struct reader {
 	struct sd_index *index;
-	struct sd_names names;
+	struct sd_names files; /* to index->files */
 	struct sd_index_entry entry;
 	bool in_map, had_map;
 };
 
 static enum sd_result take_key(struct reader *r, const struct sd_json_token *token, struct sd_error *err)
 {
-	uint32_t number = (uint32_t)r->index->nentries;
+	uint32_t number = (uint32_t)r->index->nentries, known;
 
 	if (memchr(token->text, '\0', token->length))
 		return sd_fail(err, SD_INPUT, "a NUL character in \"%.*s\"", (int)token->length, token->text);
 	r->entry.key = sd_arena_text(&r->index->arena, token->text, token->length);
 	if (!r->entry.key)
 		return sd_fail_memory(err);
-	if (sd_names_find(&r->names, r->entry.key) != SD_NO_NAME)
-		return sd_fail(err, SD_INPUT, "the key %s is there twice", r->entry.key);
-	return sd_names_add(&r->names, r->entry.key, number) == number ? SD_OK : sd_fail_memory(err);
+	known = sd_names_add(&r->index->keys, r->entry.key, number);
+	if (known == SD_NO_NAME)
+		return sd_fail_memory(err);
+	return known == number ? SD_OK : sd_fail(err, SD_INPUT, "the key %s is there twice", r->entry.key);
 }
 
 static enum sd_result take_file(struct reader *r, const struct sd_json_token *token, struct sd_error *err)
 {
 	struct sd_index *index = r->index;
+	uint32_t number;
+	char *file;
 
 	if (token->length == 0 || memchr(token->text, '\0', token->length) || memchr(token->text, '/', token->length))
 		return sd_fail(err, SD_INPUT, "%s: \"%.*s\" is not the name of a file beside the index", r->entry.key,
 			       (int)token->length, token->text);
-	r->entry.file = sd_arena_text(&index->arena, token->text, token->length);
-	if (!r->entry.file || !sd_array_grow(&index->entries, index->nentries, &index->room, sizeof(*index->entries)))
+	file = sd_arena_text(&index->arena, token->text, token->length);
+	number = file ? sd_names_add(&r->files, file, (uint32_t)index->nfiles) : SD_NO_NAME;
+	if (number == SD_NO_NAME ||
+	    !sd_array_grow(&index->files, index->nfiles, &index->files_room, sizeof(*index->files)) ||
+	    !sd_array_grow(&index->entries, index->nentries, &index->room, sizeof(*index->entries)))
 		return sd_fail_memory(err);
+	if (number == index->nfiles)
+		index->files[index->nfiles++] = file;
+	else
+		sd_arena_undo(&index->arena, file);
+	r->entry.file = index->files[number];
 	index->entries[index->nentries++] = r->entry;
 	return SD_OK;
 }
@@ -75,7 +85,7 @@ enum sd_result sd_index_parse(const char *json, size_t length, struct sd_index *
 	struct reader r = {.index = out};
 	enum sd_result result = sd_json_parse(json, length, take, &r, err);
 
-	sd_names_free(&r.names);
+	sd_names_free(&r.files);
 	if (result == SD_OK && !r.had_map)
 		return sd_fail(err, SD_INPUT, "the index has no weight_map");
 	return result;
@@ -85,6 +95,8 @@ void sd_index_free(struct sd_index *index)
 {
 	sd_arena_free(&index->arena);
 	free(index->entries);
+	free(index->files);
+	sd_names_free(&index->keys);
 	*index = (struct sd_index){0};
 }
 

@@ -4,6 +4,7 @@
 #define SD_FORMATS_INDEX_H
 
 #include "base/arena.h"
+#include "base/names.h"
 
 #include <stdint.h>
 
@@ -17,6 +18,9 @@ struct sd_index {
 	struct sd_arena arena;          /* all texts */
 	struct sd_index_entry *entries; /* in the order of the file */
 	size_t nentries, room;
+	struct sd_names keys; /* to entries */
+	const char **files; /* each once, in the order in which they are named first; entries point to the same texts */
+	size_t nfiles, files_room;
 };
 
 /* Reads an index. SD_INPUT, with a line that does not name it, for whatever is not as it must be. */

@@ -24,6 +24,8 @@ struct item {
 	struct sd_tensor tensor;
 	uint64_t bytes;
 	size_t first, ntargets; /* in by_tensor */
+	uint32_t file;
+	uint32_t place; /* in layout->tensors */
 };
 
 struct planner {
@@ -32,11 +34,11 @@ struct planner {
 	struct sd_layout *layout;
 	struct item *items;
 	size_t nitems;
+	struct item **order; /* file by file */
 	uint32_t *first_of;  /* of each target: the first target of its tensor */
 	uint8_t *has;        /* of each such first target: HERE, ELSEWHERE */
 	uint32_t *item_of;   /* of each target */
 	uint32_t *by_tensor; /* targets, tensor by tensor */
-	uint32_t *shard_of;  /* of each item */
 	bool alike;          /* options->like: all headers are the same there */
 };
 
@@ -171,6 +173,7 @@ static void group(struct planner *p)
 		p->items[i].first = sum;
 		sum += p->items[i].ntargets;
 		p->items[i].ntargets = 0;
+		p->order[i] = &p->items[i];
 	}
 	for (size_t i = 0; i < p->m->ntargets; i++)
 		if (p->item_of[i] != NO_ITEM) {
@@ -278,19 +281,14 @@ static enum sd_result add_bytes(struct planner *p, const struct item *item, stru
 /* Gives each tensor its file: greedily, in natural order of names. */
 static enum sd_result choose_shards(struct planner *p, struct sd_error *err)
 {
-	const struct item **order = calloc(p->nitems + 1, sizeof(*order));
 	uint64_t filled = 0;
 	uint32_t shard = 0;
 	enum sd_result result = SD_OK;
 
-	if (!order)
-		return sd_fail_memory(err);
-	for (size_t i = 0; i < p->nitems; i++)
-		order[i] = &p->items[i];
 	if (p->options->directory)
-		qsort(order, p->nitems, sizeof(*order), by_natural_name);
+		qsort(p->order, p->nitems, sizeof(*p->order), by_natural_name);
 	for (size_t i = 0; i < p->nitems && result == SD_OK; i++) {
-		uint64_t bytes = order[i]->bytes;
+		uint64_t bytes = p->order[i]->bytes;
 
 		if (p->options->directory && i > 0 &&
 		    (filled > p->options->shard_size || bytes > p->options->shard_size - filled)) {
@@ -298,10 +296,9 @@ static enum sd_result choose_shards(struct planner *p, struct sd_error *err)
 			filled = 0;
 		}
 		filled += bytes;
-		p->shard_of[order[i] - p->items] = shard;
-		result = add_bytes(p, order[i], err);
+		p->order[i]->file = shard;
+		result = add_bytes(p, p->order[i], err);
 	}
-	free(order);
 	return result == SD_OK ? make_files(p, (size_t)shard + 1, err) : result;
 }
 
@@ -348,8 +345,8 @@ static enum sd_result choose_alike(struct planner *p, struct sd_error *err)
 	for (uint32_t i = 0; i < p->nitems && result == SD_OK; i++) {
 		const char *name = p->items[i].tensor.name;
 
-		p->shard_of[i] = sd_names_find(&like->file_of, name);
-		if (p->shard_of[i] == SD_NO_NAME)
+		p->items[i].file = sd_names_find(&like->file_of, name);
+		if (p->items[i].file == SD_NO_NAME)
 			add_name(&extra, name);
 		result = add_bytes(p, &p->items[i], err);
 		if (result == SD_OK && sd_names_add(&here, name, i) == SD_NO_NAME)
@@ -371,6 +368,13 @@ static const char *stem(const struct sd_manifest *m)
 	return sd_manifest_side(m, "adapter_config.json") ? "adapter_model" : "model";
 }
 
+static int by_place(const void *a, const void *b)
+{
+	const struct item *x = *(const struct item *const *)a, *y = *(const struct item *const *)b;
+
+	return x->file != y->file ? (x->file < y->file ? -1 : 1) : sd_safetensors_order(&x->tensor, &y->tensor);
+}
+
 /* Puts the tensors file by file, each file's in order. */
 static enum sd_result fill_files(struct planner *p, struct sd_error *err)
 {
@@ -386,7 +390,7 @@ static enum sd_result fill_files(struct planner *p, struct sd_error *err)
 	if (!layout->tensors || (!like && !layout->index_name))
 		return sd_fail_memory(err);
 	for (size_t i = 0; i < p->nitems; i++)
-		layout->files[p->shard_of[i]].ntensors++;
+		layout->files[p->items[i].file].ntensors++;
 	for (size_t k = 0; k < layout->nfiles; k++) {
 		struct sd_layout_file *file = &layout->files[k];
 
@@ -398,16 +402,12 @@ static enum sd_result fill_files(struct planner *p, struct sd_error *err)
 			return sd_fail_memory(err);
 		file->tensors = layout->tensors + sum;
 		sum += file->ntensors;
-		file->ntensors = 0;
 	}
+	qsort(p->order, p->nitems, sizeof(*p->order), by_place);
 	for (size_t i = 0; i < p->nitems; i++) {
-		struct sd_layout_file *file = &layout->files[p->shard_of[i]];
-
-		file->tensors[file->ntensors++] = p->items[i].tensor;
+		p->order[i]->place = (uint32_t)i;
+		layout->tensors[i] = p->order[i]->tensor;
 	}
-	for (size_t k = 0; k < layout->nfiles; k++)
-		qsort(layout->files[k].tensors, layout->files[k].ntensors, sizeof(struct sd_tensor),
-		      sd_safetensors_order);
 	return SD_OK;
 }
 
@@ -447,20 +447,23 @@ static struct sd_entry *merge_metadata(struct planner *p, size_t *count)
 	return entries;
 }
 
-/* Whether the file has the same tensors there, of the same dtypes and shapes. */
+/* Whether the file has the same tensors there, of the same dtypes and shapes; they get the same places then. */
 static bool is_alike(const struct sd_layout_file *file, const struct sd_like_file *like)
 {
 	for (size_t i = 0; i < like->content.ntensors; i++) {
-		const struct sd_tensor *there = &like->content.tensors[i], *here;
+		const struct sd_tensor *there = &like->content.tensors[i];
+		struct sd_tensor *here;
 
 		here = bsearch(there, file->tensors, file->ntensors, sizeof(*here), sd_safetensors_order);
 		if (!here || !sd_shape_equal(here->shape, here->rank, there->shape, there->rank))
 			return false;
+		here->begin = there->begin;
+		here->end = there->end;
 	}
 	return true;
 }
 
-/* The same header, and so the same order, whoever has written it. */
+/* The same header, whoever has written it, in whatever order. */
 static enum sd_result copy_header(struct sd_layout_file *file, const struct sd_like_file *like, struct sd_error *err)
 {
 	file->header = malloc(like->header_length);
@@ -468,8 +471,6 @@ static enum sd_result copy_header(struct sd_layout_file *file, const struct sd_l
 		return sd_fail_memory(err);
 	memcpy(file->header, like->header, like->header_length);
 	file->header_length = like->header_length;
-	if (file->ntensors)
-		memcpy(file->tensors, like->content.tensors, file->ntensors * sizeof(*file->tensors));
 	return SD_OK;
 }
 
@@ -501,9 +502,10 @@ static enum sd_result make_headers(struct planner *p, struct sd_error *err)
 
 		if (result != SD_OK)
 			return result;
-		if (!sd_add(file->header_length, file->ntensors ? file->tensors[file->ntensors - 1].end : 0,
-			    &file->size))
-			return sd_fail(err, SD_INPUT, "%s would be larger than 2^64 bytes", file->name);
+		file->size = file->header_length;
+		for (size_t i = 0; i < file->ntensors; i++)
+			if (!sd_add(file->size, file->tensors[i].end - file->tensors[i].begin, &file->size))
+				return sd_fail(err, SD_INPUT, "%s would be larger than 2^64 bytes", file->name);
 	}
 	return SD_OK;
 }
@@ -512,27 +514,20 @@ static enum sd_result make_headers(struct planner *p, struct sd_error *err)
 static enum sd_result find_places(struct planner *p, struct sd_error *err)
 {
 	struct sd_layout *layout = p->layout;
-	struct sd_names names = {0};
-	enum sd_result result = SD_OK;
 
 	layout->places = sd_arena_array(&layout->arena, p->m->ntargets + 1, sizeof(*layout->places));
 	if (!layout->places)
 		return sd_fail_memory(err);
-	for (uint32_t i = 0; i < layout->ntensors && result == SD_OK; i++)
-		if (sd_names_add(&names, layout->tensors[i].name, i) == SD_NO_NAME)
-			result = sd_fail_memory(err);
-	for (size_t i = 0; i < p->m->ntargets && result == SD_OK; i++) {
-		const struct sd_tensor *tensor;
-		uint32_t file;
+	for (size_t i = 0; i < p->m->ntargets; i++) {
+		const struct item *item;
 
 		if (p->item_of[i] == NO_ITEM)
 			continue;
-		tensor = &layout->tensors[sd_names_find(&names, p->m->targets[i].name)];
-		file = p->shard_of[p->item_of[i]];
-		layout->places[i] = (struct sd_layout_place){file, layout->files[file].header_length + tensor->begin};
+		item = &p->items[p->item_of[i]];
+		layout->places[i] = (struct sd_layout_place){item->file, layout->files[item->file].header_length +
+										 layout->tensors[item->place].begin};
 	}
-	sd_names_free(&names);
-	return result;
+	return SD_OK;
 }
 
 static enum sd_result count_parameters(const struct sd_layout *layout, uint64_t *parameters, struct sd_error *err)
@@ -626,8 +621,8 @@ enum sd_result sd_layout_plan(const struct sd_manifest *manifest, const struct s
 	p.has = calloc(n, sizeof(*p.has));
 	p.item_of = calloc(n, sizeof(*p.item_of));
 	p.by_tensor = calloc(n, sizeof(*p.by_tensor));
-	p.shard_of = calloc(n, sizeof(*p.shard_of));
-	if (p.items && p.first_of && p.has && p.item_of && p.by_tensor && p.shard_of)
+	p.order = calloc(n, sizeof(*p.order));
+	if (p.items && p.first_of && p.has && p.item_of && p.by_tensor && p.order)
 		result = plan(&p, err);
 	else
 		result = sd_fail_memory(err);
@@ -636,7 +631,7 @@ enum sd_result sd_layout_plan(const struct sd_manifest *manifest, const struct s
 	free(p.has);
 	free(p.item_of);
 	free(p.by_tensor);
-	free(p.shard_of);
+	free(p.order);
 	return result;
 }
 

@@ -18,7 +18,7 @@ struct sd_layout_file {
 	char *header;     /* with its length field */
 	size_t header_length;
 	uint64_t size;
-	struct sd_tensor *tensors; /* in their order */
+	struct sd_tensor *tensors; /* by dtype and name: as they stand in the file, unless it is like another one */
 	size_t ntensors;
 };
 

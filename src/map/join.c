@@ -4,6 +4,7 @@
 #include "base/checked.h"
 #include "map/family.h"
 #include "map/missing.h"
+#include "map/spans.h"
 #include "move/compose.h"
 
 #include <inttypes.h>
@@ -14,7 +15,7 @@
 struct join {
 	struct planner *p;
 	const struct stage *stage;
-	const struct tensor *before;
+	struct tensor *before;
 	const struct member *members;
 	const struct families *families;
 	const struct group *group;
@@ -272,9 +273,9 @@ static bool is_identity(const struct sd_move *move, uint64_t count)
 					 move->dim[0].to == 1;
 }
 
-/* The move from a member's tensor to the group's; NULL for all elements in order. */
+/* The move from a member's tensor to the group's, in room; NULL for all elements in order. */
 static enum sd_result member_move(const struct join *j, const struct member *m, const struct tensor *made,
-				  const struct sd_move **move)
+				  struct sd_move *room, const struct sd_move **move)
 {
 	struct planner *p = j->p;
 	const struct rule *rule = rule_of(j, m);
@@ -282,7 +283,6 @@ static enum sd_result member_move(const struct join *j, const struct member *m, 
 	const struct axes *read = &rule->side[p->from].axes, *written = &rule->side[!p->from].axes;
 	uint64_t from[AXES_MAX], to[AXES_MAX], from_offset, to_offset, before, after;
 	struct sd_dim dims[AXES_MAX];
-	struct sd_move made_move;
 	axis_sizes index;
 	uint32_t rank = 0;
 
@@ -297,16 +297,16 @@ static enum sd_result member_move(const struct join *j, const struct member *m, 
 		if (index[a] == SIZE_OPEN && sd_axes_have(read, a))
 			dims[rank++] = (struct sd_dim){j->sizes[a], from[a], to[a]};
 	if (!sd_shape_count(t->shape, t->rank, &before) || !sd_shape_count(made->shape, made->rank, &after) ||
-	    !sd_move_make(&made_move, from_offset, to_offset, dims, rank))
+	    !sd_move_make(room, from_offset, to_offset, dims, rank))
 		return sd_fail(p->err, SD_INPUT, "%s: too many dimensions to move (%s:%u)", t->name, rule->file,
 			       rule->line);
-	if (before == after && (before == 0 || is_identity(&made_move, after)))
+	if (before == after && (before == 0 || is_identity(room, after)))
 		return SD_OK;
 	if (!sd_dtype_size(t->dtype))
 		return sd_fail(p->err, SD_INPUT, "%s: %s elements are smaller than a byte and cannot be moved (%s:%u)",
 			       t->name, sd_dtype_name(t->dtype), rule->file, rule->line);
-	*move = sd_arena_copy(&p->out->arena, &made_move, sd_move_size(&made_move));
-	return *move ? SD_OK : sd_fail_memory(p->err);
+	*move = room;
+	return SD_OK;
 }
 
 /* The pieces of a member's tensor, each moved on. */
@@ -317,11 +317,13 @@ static enum sd_result move_piece(struct planner *p, const struct piece *piece, c
 	struct sd_moves moves = {0};
 	enum sd_result result = SD_OK;
 
-	if (!move || !piece->move) {
-		if (move)
-			moved.move = move;
-		return sd_planner_add_piece(p, made, &moved);
+	if (move && !piece->move) {
+		moved.move = sd_arena_copy(&p->out->arena, move, sd_move_size(move));
+		if (!moved.move)
+			return sd_fail_memory(p->err);
 	}
+	if (!move || !piece->move)
+		return sd_planner_add_piece(p, made, &moved);
 	result = sd_move_compose(piece->move, move, &moves, p->err);
 	if (result == SD_INPUT)
 		sd_error_at(p->err, "%s", made->name);
@@ -421,18 +423,22 @@ static enum sd_result add_pieces(const struct join *j, const struct member *m, s
 {
 	struct planner *p = j->p;
 	const struct rule *rule = rule_of(j, m);
-	const struct tensor *t = &j->before[m->tensor];
+	struct tensor *t = &j->before[m->tensor];
 	const struct sd_move *move = NULL;
+	struct sd_move room;
+	struct overlap overlap;
 	struct piece piece;
 
-	if (rule->side[p->from].axes.text && member_move(j, m, made, &move) != SD_OK)
+	if (rule->side[p->from].axes.text && member_move(j, m, made, &room, &move) != SD_OK)
 		return p->err->result;
 	if (m->scale != NONE) {
 		if (scaled_piece(j, m, made->dtype, &piece) != SD_OK)
 			return p->err->result;
 		return move_piece(p, &piece, move, made);
 	}
-	for (uint32_t i = t->first; i != NONE; i = p->pieces[i].next) {
+	if (sd_spans_begin(p, t, move, &overlap) != SD_OK)
+		return p->err->result;
+	for (uint32_t i; (i = sd_spans_next(p, &overlap)) != NONE;) {
 		piece = p->pieces[i];
 		if (made->dtype != t->dtype && sd_planner_cast(p, &piece, made->dtype) != SD_OK)
 			return p->err->result;
@@ -534,14 +540,32 @@ static enum sd_result label_stacked(struct planner *p, struct tensor *made)
 	return SD_OK;
 }
 
-enum sd_result sd_planner_join(struct planner *p, const struct stage *stage, const struct tensor *before,
+/* Whether the tensor of a group of one member only gets another name: it keeps its pieces then. */
+static bool is_renamed(const struct planner *p, const struct stage *stage, const struct tensor *before,
+		       const struct member *member)
+{
+	const struct rule *rule = &stage->rules[member->rule];
+	const struct tensor *t = &before[member->tensor];
+
+	return member->next == NONE && rule->outcome[p->from] == MOVE && rule->direction != COPY &&
+	       !rule->side[p->from].axes.text && member->scale == NONE && dtype_after(p, rule, t->dtype) == t->dtype;
+}
+
+enum sd_result sd_planner_join(struct planner *p, const struct stage *stage, struct tensor *before,
 			       const struct member *members, const struct families *families, const struct group *group)
 {
-	struct join *j = calloc(1, sizeof(*j));
+	struct join *j;
 	struct tensor made;
 	bool whole = false, first = true;
 	enum sd_result result;
 
+	if (is_renamed(p, stage, before, &members[group->first])) {
+		made = before[members[group->first].tensor];
+		if (made.name != group->name)
+			sd_planner_name(&made, group->name);
+		return sd_planner_add(p, &made);
+	}
+	j = malloc(sizeof(*j));
 	if (!j)
 		return sd_fail_memory(p->err);
 	*j = (struct join){
@@ -565,6 +589,7 @@ enum sd_result sd_planner_join(struct planner *p, const struct stage *stage, con
 			made = *t;
 			sd_planner_name(&made, group->name);
 			made.first = made.last = NONE;
+			made.spans = NULL;
 			made.dtype = dtype;
 			first = false;
 			if (j->lead->side[p->from].axes.text)

@@ -20,5 +20,6 @@ libsd_a_SOURCES += \
 	%D%/planner.h \
 	%D%/rename.c %D%/rename.h \
 	%D%/sample.c \
+	%D%/spans.c %D%/spans.h \
 	%D%/stage.c \
 	%D%/token.c

@@ -156,21 +156,23 @@ static enum sd_result check_strict(struct planner *p)
 		       n > NAMED_MAX ? ", ..." : "");
 }
 
-/* Looks up the tensors by name for the stage that comes next, if it is going to ask. */
-static enum sd_result name_tensors(struct planner *p, const struct stage *stage)
+uint32_t sd_planner_other(struct planner *p, const struct pattern *key, const struct holes *holes,
+			  const struct values *values)
 {
-	bool wanted = stage->siblings;
+	char *name = sd_pattern_fill(key, holes, p->texts, values, &p->out->arena);
+	uint32_t number;
 
-	sd_names_free(&p->names);
-	p->named = NULL;
-	for (uint32_t i = 0; i < p->map->nsizes; i++)
-		wanted |= p->map->sizes[i].of_side == p->from;
-	for (size_t i = 0; wanted && i < p->ntensors; i++)
-		if (sd_names_add(&p->names, p->tensors[i].name, (uint32_t)i) == SD_NO_NAME)
-			return sd_fail_memory(p->err);
-	if (wanted)
-		p->named = p->tensors;
-	return SD_OK;
+	for (size_t i = 0; !p->named && i < p->nbefore; i++)
+		if (sd_names_add(&p->names, p->before[i].name, (uint32_t)i) == SD_NO_NAME)
+			p->scratch.size = SIZE_MAX;
+	p->named = true;
+	if (!name) {
+		p->scratch.size = SIZE_MAX;
+		return NONE;
+	}
+	number = sd_names_find(&p->names, name);
+	sd_arena_undo(&p->out->arena, name);
+	return number;
 }
 
 /* What the rules that were taken have to say: "KEY and 3 more: TEXT (FILE:LINE)". */
@@ -207,9 +209,11 @@ static enum sd_result run_map(struct planner *p)
 	for (uint32_t i = 0; i < n && result == SD_OK; i++) {
 		const struct stage *stage = &p->map->stages[p->from == LEFT ? i : n - 1 - i];
 
-		result = name_tensors(p, stage);
-		if (result == SD_OK)
-			result = sd_planner_find_options(p, stage);
+		sd_names_free(&p->names);
+		p->named = false;
+		p->before = p->tensors;
+		p->nbefore = p->ntensors;
+		result = sd_planner_find_options(p, stage);
 		if (result == SD_OK)
 			result = sd_planner_stage(p, stage);
 	}

@@ -83,10 +83,7 @@ enum fit sd_planner_fit(struct planner *p, const struct stage *stage, const stru
 /* The tensor of the stage that a rule speaks of beside its own, or NONE. */
 static uint32_t sibling(struct work *w, const struct pattern *key, const struct rule *rule, const struct values *values)
 {
-	struct planner *p = w->p;
-	const char *name = sd_pattern_fill(key, &rule->holes, p->texts, values, &p->out->arena);
-
-	return name ? sd_names_find(&p->names, name) : NONE;
+	return sd_planner_other(w->p, key, &rule->holes, values);
 }
 
 /* Whether the other tensors are as the rule wants them; *scale is that of its scale. */
@@ -132,19 +129,25 @@ static void tell(struct work *w, const struct rule *rule, const struct tensor *t
 	p->rename->event(p->rename->user, &event);
 }
 
-/* Adds to the group of that name. */
-static enum sd_result add_member(struct work *w, const char *name, const struct member *member)
+/* Adds to the group of that name, a text that was made last. */
+static enum sd_result add_member(struct work *w, char *name, const struct member *member)
 {
 	struct planner *p = w->p;
-	uint32_t number = sd_names_add(&w->group_names, name, (uint32_t)w->ngroups);
+	const char *before = w->before[member->tensor].name;
+	/* Only names that are new are kept: all experts of a layer give one, and many rules leave names alone. */
+	bool same = strcmp(name, before) == 0;
+	const char *kept = same ? before : name;
+	uint32_t number = sd_names_add(&w->group_names, kept, (uint32_t)w->ngroups);
 	struct group *group;
 
 	if (number == SD_NO_NAME || !sd_array_grow(&w->members, w->nmembers, &w->members_room, sizeof(*w->members)))
 		return sd_fail_memory(p->err);
+	if (same || number != w->ngroups)
+		sd_arena_undo(&p->out->arena, name);
 	if (number == w->ngroups) {
 		if (!sd_array_grow(&w->groups, w->ngroups, &w->groups_room, sizeof(*w->groups)))
 			return sd_fail_memory(p->err);
-		w->groups[w->ngroups++] = (struct group){.name = name, .first = (uint32_t)w->nmembers};
+		w->groups[w->ngroups++] = (struct group){.name = kept, .first = (uint32_t)w->nmembers};
 	} else {
 		w->members[w->groups[number].last].next = (uint32_t)w->nmembers;
 	}
@@ -160,7 +163,7 @@ static enum sd_result add_output(struct work *w, const struct rule *rule, const 
 				 const struct member *member)
 {
 	struct planner *p = w->p;
-	const char *name = sd_pattern_fill(&rule->side[!p->from].key, &rule->holes, p->texts, values, &p->out->arena);
+	char *name = sd_pattern_fill(&rule->side[!p->from].key, &rule->holes, p->texts, values, &p->out->arena);
 
 	if (!name)
 		return sd_fail_memory(p->err);
@@ -212,11 +215,10 @@ static enum sd_result write_numbers(struct work *w, const struct rule *rule, str
 		return sd_fail(p->err, SD_INPUT, "%s: one tensor cannot become %" PRIu64 " (%s:%u)",
 			       w->before[member->tensor].name, n, rule->file, rule->line);
 	for (member->index[i] = 0; member->index[i] < n; member->index[i]++) {
-		char *number = sd_arena_printf(&p->out->arena, "%" PRIu64, member->index[i]);
+		char number[24];
+		int length = snprintf(number, sizeof(number), "%" PRIu64, member->index[i]);
 
-		if (!number)
-			return sd_fail_memory(p->err);
-		values->value[rule->stack[i].hole] = (struct value){.text = number, .length = strlen(number)};
+		values->value[rule->stack[i].hole] = (struct value){.text = number, .length = (size_t)length};
 		if (write_numbers(w, rule, values, member, sizes, i + 1) != SD_OK)
 			return p->err->result;
 	}
@@ -390,6 +392,17 @@ static enum sd_result take(struct work *w, uint32_t tensor)
 	}
 }
 
+/* Whether any tensor could be the scale of the rule: its names have all that the scale's pattern is made of. */
+static bool has_scales(const struct work *w, const struct rule *rule)
+{
+	const struct scale *scale = rule->side[w->p->from].scale;
+
+	for (size_t i = 0; scale && i < w->nbefore; i++)
+		if (sd_pattern_may_match(&scale->key, &w->before[i].print))
+			return true;
+	return !scale;
+}
+
 /* Scales that weights take with them are no tensors of their own any more. */
 static enum sd_result consume_scales(struct work *w)
 {
@@ -421,7 +434,9 @@ static enum sd_result begin(struct work *w)
 	for (uint32_t i = 0; i < w->stage->nrules; i++) {
 		const struct rule *rule = &w->stage->rules[i];
 
-		if (rule->outcome[p->from] != NOT_READ && rule->first_part[p->from] && sd_planner_guards(p, rule))
+		/* A rule for scaled weights is not asked about each tensor where there are no scales. */
+		if (rule->outcome[p->from] != NOT_READ && rule->first_part[p->from] && sd_planner_guards(p, rule) &&
+		    has_scales(w, rule))
 			w->heads[w->nheads++] = i;
 	}
 	if (!w->stage->siblings)

@@ -129,7 +129,8 @@ bool sd_target_is_reordered(const struct sd_target *t)
 {
 	struct sd_move normal;
 
-	if (!t->move)
+	/* What is known without a look: most targets are runs, and each stage asks several times. */
+	if (!t->move || t->move->rank < 2)
 		return false;
 	normal = sd_move_load(t->move);
 	sd_move_normalise(&normal);

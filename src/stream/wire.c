@@ -14,27 +14,38 @@ enum {
 	PART = 32 * 1024,
 };
 
-bool sd_bytes_add(struct sd_bytes *bytes, const void *data, size_t length)
+static bool make_room(struct sd_bytes *bytes, size_t length)
 {
-	if (length > bytes->room - bytes->length) {
-		size_t room = bytes->room ? bytes->room : 4096;
-		unsigned char *p;
+	size_t room = bytes->room ? bytes->room : 4096;
+	unsigned char *p;
 
-		while (room - bytes->length < length) {
-			if (room > SIZE_MAX / 2)
-				return false;
-			room *= 2;
-		}
-		p = realloc(bytes->data, room);
-		if (!p)
+	while (room - bytes->length < length) {
+		if (room > SIZE_MAX / 2)
 			return false;
-		bytes->data = p;
-		bytes->room = room;
+		room *= 2;
 	}
+	p = realloc(bytes->data, room);
+	if (!p)
+		return false;
+	bytes->data = p;
+	bytes->room = room;
+	return true;
+}
+
+/* A manifest is some dozen numbers a tensor: inline, each is one store. */
+static inline bool add(struct sd_bytes *bytes, const void *data, size_t length)
+{
+	if (length > bytes->room - bytes->length && !make_room(bytes, length))
+		return false;
 	if (length)
 		memcpy(bytes->data + bytes->length, data, length);
 	bytes->length += length;
 	return true;
+}
+
+bool sd_bytes_add(struct sd_bytes *bytes, const void *data, size_t length)
+{
+	return add(bytes, data, length);
 }
 
 bool sd_bytes_pad(struct sd_bytes *bytes, size_t step)
@@ -47,13 +58,13 @@ bool sd_bytes_pad(struct sd_bytes *bytes, size_t step)
 bool sd_bytes_u32(struct sd_bytes *bytes, uint32_t value)
 {
 	value = htole32(value);
-	return sd_bytes_add(bytes, &value, sizeof(value));
+	return add(bytes, &value, sizeof(value));
 }
 
 bool sd_bytes_u64(struct sd_bytes *bytes, uint64_t value)
 {
 	value = htole64(value);
-	return sd_bytes_add(bytes, &value, sizeof(value));
+	return add(bytes, &value, sizeof(value));
 }
 
 bool sd_bytes_text(struct sd_bytes *bytes, const char *text)

@@ -112,7 +112,7 @@ static enum sd_result list(const struct sd_manifest *m, struct sd_error *err)
 {
 	struct sd_names seen = {0};
 	uint32_t *next = malloc((m->ntargets + 1) * sizeof(*next));
-	uint32_t *last = malloc((m->ntargets + 1) * sizeof(*last));
+	uint32_t *last = malloc((m->ntargets + 1) * sizeof(*last)); /* of a tensor's first target: its last one */
 	enum sd_result result = next && last ? SD_OK : sd_fail_memory(err);
 
 	for (size_t i = 0; i < m->ntargets && result == SD_OK; i++) {
@@ -122,13 +122,13 @@ static enum sd_result list(const struct sd_manifest *m, struct sd_error *err)
 			result = sd_fail_memory(err);
 			break;
 		}
-		next[i] = SD_NO_NAME;
+		next[i] = last[i] = SD_NO_NAME;
 		if (first != i)
 			next[last[first]] = (uint32_t)i;
 		last[first] = (uint32_t)i;
 	}
 	for (size_t i = 0; i < m->ntargets && result == SD_OK; i++)
-		if (sd_names_find(&seen, m->targets[i].name) == i)
+		if (last[i] != SD_NO_NAME)
 			print(m, (uint32_t)i, next);
 	sd_names_free(&seen);
 	free(next);

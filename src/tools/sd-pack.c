@@ -233,12 +233,25 @@ static void print_file(const char *name, size_t tensors, uint64_t bytes)
 	free(text);
 }
 
-static enum sd_result dry_run(const struct options *opt, const struct sd_manifest *m, struct sd_error *err)
+/* A manifest that came without any data (sd-cat --manifest) stands for the checkpoint that it tells of. */
+static void suppose_data(struct sd_manifest *m)
+{
+	for (size_t i = 0; i < m->nrecords; i++)
+		if (m->records[i].state == SD_HERE)
+			return;
+	for (size_t i = 0; i < m->nrecords; i++)
+		if (m->records[i].state == SD_ELSEWHERE)
+			m->records[i].state = SD_HERE;
+}
+
+static enum sd_result dry_run(const struct options *opt, struct sd_manifest *m, struct sd_error *err)
 {
 	struct sd_layout layout;
 	bool directory = opt->pack.layout.directory;
-	enum sd_result result = sd_layout_plan(m, &opt->pack.layout, &layout, err);
+	enum sd_result result;
 
+	suppose_data(m);
+	result = sd_layout_plan(m, &opt->pack.layout, &layout, err);
 	for (size_t i = 0; i < layout.nfiles && result == SD_OK; i++)
 		print_file(directory        ? layout.files[i].name
 			   : opt->pack.path ? opt->pack.path
