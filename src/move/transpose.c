@@ -141,12 +141,10 @@ static enum sd_device_result refuse(char failure[256], const char *why, const st
 
 static bool can_scale(const struct sd_job *job)
 {
-	enum sd_dtype by = (enum sd_dtype)job->scale.dtype;
-
 	for (uint32_t k = 0; k < job->move.rank; k++)
 		if (job->scale.dim[k].block == 0)
 			return false;
-	return (by == SD_F32 || by == SD_BF16 || by == SD_F16) && sd_convert_reads((enum sd_dtype)job->source_dtype) &&
+	return sd_convert_scales(job->scale.dtype) && sd_convert_reads((enum sd_dtype)job->source_dtype) &&
 	       sd_convert_makes((enum sd_dtype)job->target_dtype);
 }
 
@@ -158,7 +156,7 @@ enum sd_device_result sd_transpose_plan(const struct sd_job *job, struct sd_tran
 	*plan = (struct sd_transpose){
 		.from = job->move.from,
 		.to = job->move.to,
-		.source_size = (uint8_t)sd_dtype_size((enum sd_dtype)job->source_dtype),
+		.source_size = (uint8_t)sd_element_size(job->source_dtype),
 		.target_size = (uint8_t)sd_dtype_size((enum sd_dtype)job->target_dtype),
 		.source_dtype = job->source_dtype,
 		.target_dtype = job->target_dtype,

@@ -23,7 +23,8 @@ struct sd_transpose {
 	uint32_t outer;
 	bool rows;                        /* a is contiguous, or nearly so, on both sides: nothing to turn */
 	bool bytes;                       /* elements are moved as they are: no cast, no scale */
-	uint8_t source_size, target_size; /* bytes of one element; bytes: equal, and may be wider than the dtype's */
+	uint8_t source_size, target_size; /* bytes of one element; bytes: equal, and may be wider than the dtype's; 0 of
+					     codes */
 	uint8_t source_dtype, target_dtype, scale_dtype; /* where not bytes; scale_dtype SD_NO_DTYPE: no scale */
 	struct sd_lane dim[SD_MOVE_RANK];                /* the outer ones, the slowest first */
 	struct sd_lane a, b;
@@ -78,8 +79,10 @@ SD_SCALAR uint32_t sd_element_decode(uint8_t dtype, uint64_t bits)
 		return sd_f32_of_f16((uint16_t)bits);
 	case SD_F64:
 		return sd_f32_of_f64(bits);
-	default:
+	case SD_F32:
 		return (uint32_t)bits;
+	default:
+		return sd_is_code(dtype) ? sd_f32_of_code(dtype, (uint32_t)bits) : sd_f32_of_e8m0(dtype, (uint8_t)bits);
 	}
 }
 
