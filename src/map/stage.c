@@ -93,7 +93,7 @@ static uint32_t sibling(struct work *w, const struct pattern *key, const struct 
 static bool siblings_fit(struct work *w, const struct rule *rule, const struct values *values, uint32_t *scale)
 {
 	*scale = NONE;
-	for (uint32_t i = 0; i < rule->nconditions; i++) {
+	for (uint32_t i = 0; i < rule->nconditions && w->p->from == sd_rule_condition_side(rule); i++) {
 		const struct condition *c = &rule->conditions[i];
 		uint32_t at = sibling(w, &c->key, rule, values);
 		bool there = at != NONE && (!c->dtype || w->before[at].dtype == c->dtype);
@@ -358,6 +358,26 @@ static enum sd_result note(struct planner *p, const struct rule *rule, const str
 	return SD_OK;
 }
 
+/* What rules make beside what becomes of a tensor. */
+static enum sd_result make_beside(struct work *w, uint32_t tensor)
+{
+	struct planner *p = w->p;
+	const struct tensor *t = &w->before[tensor];
+
+	for (uint32_t i = 0; i < w->stage->nrules; i++) {
+		const struct rule *rule = &w->stage->rules[i];
+		struct values values;
+		uint32_t scale;
+
+		if (!sd_rule_is_beside(rule, p->from) || !sd_planner_guards(p, rule) ||
+		    sd_planner_fit(p, w->stage, rule, t, &values) != MATCH || !siblings_fit(w, rule, &values, &scale))
+			continue;
+		if (apply(w, rule, i, tensor, NONE, &values) != SD_OK || (rule->note && note(p, rule, t) != SD_OK))
+			return p->err->result;
+	}
+	return SD_OK;
+}
+
 static enum sd_result take(struct work *w, uint32_t tensor)
 {
 	struct planner *p = w->p;
@@ -366,6 +386,8 @@ static enum sd_result take(struct work *w, uint32_t tensor)
 	const struct rule *rule;
 	struct values values;
 
+	if (w->stage->beside && make_beside(w, tensor) != SD_OK)
+		return p->err->result;
 	if (find_rule(w, t, &number, &scale, &values) != SD_OK)
 		return p->err->result;
 	if (number == NONE) {
@@ -421,7 +443,8 @@ static enum sd_result begin(struct work *w)
 	for (uint32_t i = 0; i < w->stage->nrules; i++) {
 		const struct rule *rule = &w->stage->rules[i];
 
-		if (rule->outcome[p->from] != NOT_READ && rule->first_part[p->from] && sd_planner_guards(p, rule))
+		if (rule->outcome[p->from] != NOT_READ && rule->first_part[p->from] &&
+		    !sd_rule_is_beside(rule, p->from) && sd_planner_guards(p, rule))
 			w->heads[w->nheads++] = i;
 	}
 	if (!w->stage->siblings)

@@ -3,11 +3,14 @@ dist_map_DATA = \
 	%D%/bagel.map \
 	%D%/deepseek_v3.map \
 	%D%/deepseek_v32.map \
+	%D%/diffusion_gemma.map \
 	%D%/ernie4_5.map \
+	%D%/gemma4_moe.map \
 	%D%/gemma4_unified.map \
 	%D%/glm4_moe.map \
 	%D%/glm4_moe_lite.map \
 	%D%/glm_moe_dsa.map \
+	%D%/gpt_oss.map \
 	%D%/hunyuan_image3.map \
 	%D%/hy_mt2.map \
 	%D%/hy_v3.map \

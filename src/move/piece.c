@@ -88,10 +88,10 @@ static void load_run(const struct sd_piece_how *how, const uint8_t *source, uint
 		copy_strided(first, plan->a.from, out, 1, plan->source_size, count);
 		return;
 	}
-	if (codes && (plan->a.from > 1 || from % 2 != 0)) {
+	if (codes && (plan->a.from != 1 || from % 2 != 0)) {
 		gather_codes(source, from, plan->a.from, gathered, count);
 		first = gathered;
-	} else if (plan->a.from > 1) {
+	} else if (plan->a.from != 1) {
 		copy_strided(first, plan->a.from, gathered, 1, plan->source_size, count);
 		first = gathered;
 	}

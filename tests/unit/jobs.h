@@ -161,6 +161,7 @@ static inline void case_make(struct case_ *c, uint64_t seed, uint64_t elements)
 	struct sd_move *move = &c->job.move;
 	uint32_t from[SD_MOVE_RANK], to[SD_MOVE_RANK];
 	unsigned gaps = pick(&s, 3) == 0 ? 9 : 0;
+	bool again; /* one dimension of the source gives the same element again and again */
 	uint8_t *source;
 
 	memset(c, 0, sizeof(*c));
@@ -177,9 +178,12 @@ static inline void case_make(struct case_ *c, uint64_t seed, uint64_t elements)
 	}
 	shuffle(&s, from, move->rank);
 	shuffle(&s, to, move->rank);
+	again = move->rank > 0 && pick(&s, 12) == 0;
 	move->from = pick(&s, 3) == 0 ? pick(&s, 20) : 0;
 	move->to = pick(&s, 3) == 0 ? pick(&s, 20) : 0;
 	c->job.source_count = move->from + place(&s, move, from, true, gaps);
+	if (again)
+		move->dim[from[move->rank - 1]].from = 0;
 	c->job.target_count = move->to + place(&s, move, to, false, gaps);
 	for (uint32_t k = 0; k < move->rank && used < sizeof(c->text); k++)
 		used += (size_t)snprintf(c->text + used, sizeof(c->text) - used, " %llux(%llu,%llu)",
