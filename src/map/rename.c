@@ -142,7 +142,9 @@ static enum sd_result cast_labelled(struct planner *p)
 	for (size_t i = 0; i < p->ntensors; i++) {
 		struct tensor *t = &p->tensors[i];
 
-		if (!(t->labels & bit) || t->dtype == p->dtype || !sd_dtype_is_float(t->dtype))
+		/* An exponent is a scale, and no value. */
+		if (!(t->labels & bit) || t->dtype == p->dtype || !sd_dtype_is_float(t->dtype) ||
+		    t->dtype == SD_F8_E8M0)
 			continue;
 		for (uint32_t k = t->first; k != NONE; k = p->pieces[k].next)
 			if (sd_planner_cast(p, &p->pieces[k], p->dtype) != SD_OK)

@@ -413,24 +413,28 @@ static enum sd_result take(struct work *w, uint32_t tensor)
 }
 
 /* Scales that weights take with them are no tensors of their own any more. */
-static enum sd_result consume_scales(struct work *w)
+static void consume_scales(struct work *w)
 {
-	struct values values;
-	uint32_t scale;
+	uint32_t last = 0;
 
-	for (uint32_t h = 0; h < w->nheads; h++) {
-		const struct rule *rule = &w->stage->rules[w->heads[h]];
+	for (uint32_t h = 0; h < w->nheads; h++)
+		if (w->stage->rules[w->heads[h]].side[w->p->from].scale)
+			last = h + 1;
+	for (size_t i = 0; i < w->nbefore; i++)
+		for (uint32_t h = 0; h < last; h++) {
+			const struct rule *rule = &w->stage->rules[w->heads[h]];
+			struct values values;
+			uint32_t scale;
 
-		if (!rule->side[w->p->from].scale)
-			continue;
-		for (size_t i = 0; i < w->nbefore; i++)
-			if (sd_planner_fit(w->p, w->stage, rule, &w->before[i], &values) == MATCH &&
-			    siblings_fit(w, rule, &values, &scale)) {
+			if (sd_planner_fit(w->p, w->stage, rule, &w->before[i], &values) != MATCH ||
+			    !siblings_fit(w, rule, &values, &scale))
+				continue;
+			if (scale != NONE) {
 				w->consumed[scale] = true;
 				tell(w, rule, &w->before[scale], w->before[i].name, &values);
 			}
-	}
-	return SD_OK;
+			break;
+		}
 }
 
 static enum sd_result begin(struct work *w)
@@ -450,7 +454,10 @@ static enum sd_result begin(struct work *w)
 	if (!w->stage->siblings)
 		return SD_OK;
 	w->consumed = calloc(w->nbefore + 1, sizeof(*w->consumed));
-	return w->consumed ? consume_scales(w) : sd_fail_memory(p->err);
+	if (!w->consumed)
+		return sd_fail_memory(p->err);
+	consume_scales(w);
+	return SD_OK;
 }
 
 enum sd_result sd_planner_stage(struct planner *p, const struct stage *stage)

@@ -3,6 +3,7 @@ dist_map_DATA = \
 	%D%/bagel.map \
 	%D%/deepseek_v3.map \
 	%D%/deepseek_v32.map \
+	%D%/deepseek_v4.map \
 	%D%/diffusion_gemma.map \
 	%D%/ernie4_5.map \
 	%D%/gemma4_moe.map \
