@@ -108,6 +108,12 @@ static bool siblings_fit(struct work *w, const struct rule *rule, const struct v
 	       (!rule->side[w->p->from].scale->dtype || rule->side[w->p->from].scale->dtype == w->before[*scale].dtype);
 }
 
+/* A scale's list is a condition by its rank: one number for all, or one for each block, may be two rules. */
+static bool scale_has_rank(const struct work *w, const struct rule *rule, uint32_t scale)
+{
+	return scale == NONE || w->before[scale].rank == rule->side[w->p->from].scale->axes.n;
+}
+
 static void tell(struct work *w, const struct rule *rule, const struct tensor *t, const char *to,
 		 const struct values *values)
 {
@@ -243,6 +249,17 @@ static enum sd_result fail_shape(struct work *w, const struct rule *rule, const 
 		       rule->line);
 }
 
+static enum sd_result fail_scale(struct work *w, const struct rule *rule, const struct tensor *t,
+				 const struct tensor *scale)
+{
+	char a[SD_SHAPE_TEXT], b[SD_SHAPE_TEXT];
+
+	return sd_fail(w->p->err, SD_INPUT, "%s has shape %s; %s, of shape %s, needs %s (%s:%u)", scale->name,
+		       sd_shape_text(scale->shape, scale->rank, a, sizeof(a)), t->name,
+		       sd_shape_text(t->shape, t->rank, b, sizeof(b)), rule->side[w->p->from].scale->axes.text,
+		       rule->file, rule->line);
+}
+
 /* What one rule makes of its part of the tensor. values: the holes of the key, where they are known already. */
 static enum sd_result apply(struct work *w, const struct rule *rule, uint32_t number, uint32_t tensor, uint32_t scale,
 			    struct values *values)
@@ -288,6 +305,7 @@ static enum sd_result check_wrong_way(struct work *w, const struct tensor *t)
 		const struct rule *rule = &w->stage->rules[i];
 
 		if (rule->outcome[p->from] != NOT_READ || rule->outcome[!p->from] != MOVE ||
+		    sd_rule_is_beside(rule, !p->from) ||
 		    !sd_pattern_may_match(&rule->side[p->from].key, &t->print) || sd_rule_same_names(rule) ||
 		    !sd_planner_guards(p, rule) ||
 		    !sd_pattern_match(&rule->side[p->from].key, &rule->holes, p->texts, t->name, strlen(t->name),
@@ -305,6 +323,7 @@ static enum sd_result find_rule(struct work *w, const struct tensor *t, uint32_t
 {
 	struct planner *p = w->p;
 	const struct rule *misfit = NULL;
+	uint32_t misfit_scale = NONE;
 	struct values misfit_values;
 
 	for (uint32_t i = 0; i < w->nheads; i++) {
@@ -316,14 +335,17 @@ static enum sd_result find_rule(struct work *w, const struct tensor *t, uint32_t
 			return p->err->result;
 		if (fit == NO_MATCH || fit == UNKNOWN || !siblings_fit(w, rule, values, scale))
 			continue;
-		if (fit == MATCH)
+		if (fit == MATCH && scale_has_rank(w, rule, *scale))
 			return SD_OK;
 		if (misfit)
 			continue;
 		misfit = rule;
 		misfit_values = *values;
+		misfit_scale = fit == MATCH ? *scale : NONE;
 	}
 	*number = NONE;
+	if (misfit_scale != NONE)
+		return fail_scale(w, misfit, t, &w->before[misfit_scale]);
 	return misfit ? fail_shape(w, misfit, t, &misfit_values) : check_wrong_way(w, t);
 }
 
@@ -427,7 +449,7 @@ static void consume_scales(struct work *w)
 			uint32_t scale;
 
 			if (sd_planner_fit(w->p, w->stage, rule, &w->before[i], &values) != MATCH ||
-			    !siblings_fit(w, rule, &values, &scale))
+			    !siblings_fit(w, rule, &values, &scale) || !scale_has_rank(w, rule, scale))
 				continue;
 			if (scale != NONE) {
 				w->consumed[scale] = true;

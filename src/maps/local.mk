@@ -4,24 +4,32 @@ dist_map_DATA = \
 	%D%/deepseek_v3.map \
 	%D%/deepseek_v32.map \
 	%D%/deepseek_v4.map \
+	%D%/deepseek_v41.map \
 	%D%/diffusion_gemma.map \
 	%D%/ernie4_5.map \
 	%D%/gemma4_moe.map \
 	%D%/gemma4_unified.map \
 	%D%/glm4_moe.map \
 	%D%/glm4_moe_lite.map \
+	%D%/glm5_next.map \
 	%D%/glm_moe_dsa.map \
 	%D%/gpt_oss.map \
 	%D%/hunyuan_image3.map \
 	%D%/hy_mt2.map \
 	%D%/hy_v3.map \
 	%D%/kimi_k2.map \
+	%D%/kimi_k25_vl.map \
 	%D%/kimi_linear.map \
 	%D%/laguna.map \
 	%D%/ling_v2.map \
 	%D%/llava_onevision.map \
 	%D%/lora.map \
 	%D%/minimax_m2.map \
+	%D%/minimax_m3_vl.map \
+	%D%/mistral3.map \
+	%D%/mistral3_vlm.map \
+	%D%/mistral4.map \
+	%D%/mistral4_vlm.map \
 	%D%/moe.map \
 	%D%/nemotron_v3.map \
 	%D%/qwen2_5_omni.map \
