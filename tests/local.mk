@@ -51,6 +51,7 @@ test_scripts = \
 	%D%/any-order \
 	%D%/compose \
 	%D%/reference \
+	%D%/reference-codes \
 	%D%/reference-fp8 \
 	%D%/bad-input \
 	%D%/sources \
@@ -61,7 +62,7 @@ test_scripts = \
 	%D%/man-pages \
 	%D%/run-examples
 TESTS += $(test_scripts)
-EXTRA_DIST += $(test_scripts) %D%/tap.sh %D%/reference.py %D%/reference-fp8.py %D%/lsan.supp %D%/golden
+EXTRA_DIST += $(test_scripts) %D%/tap.sh %D%/reference.py %D%/reference-codes.py %D%/reference-fp8.py %D%/lsan.supp %D%/golden
 
 # All of it again, built with AddressSanitizer and UndefinedBehaviorSanitizer.
 check-sanitize:

@@ -92,15 +92,32 @@ static bool read_key(const struct join *j, const struct rule *rule, const char *
 	       sd_planner_count(p, j->stage, rule, side, values) == MATCH;
 }
 
-/* What the shape of a scale tells beyond that of its weight. If they do not fit, scale_blocks says so. */
-static void bind_scale(const struct axes *axes, const struct axes *scale_axes, const struct tensor *t,
-		       const struct tensor *scale, axis_sizes sizes)
+static enum sd_result fail_scale(const struct join *j, const struct member *m, const char *due)
 {
+	const struct tensor *t = &j->before[m->tensor], *scale = &j->before[m->scale];
+	char a[SD_SHAPE_TEXT], b[SD_SHAPE_TEXT];
+
+	return sd_fail(j->p->err, SD_INPUT, "%s has shape %s; %s, of shape %s, needs %s (%s:%u)", scale->name,
+		       sd_shape_text(scale->shape, scale->rank, a, sizeof(a)), t->name,
+		       sd_shape_text(t->shape, t->rank, b, sizeof(b)), due, rule_of(j, m)->file, rule_of(j, m)->line);
+}
+
+/* What the shape of a scale tells beyond that of its weight. If all is known without, scale_blocks has the error. */
+static enum sd_result bind_scale(const struct join *j, const struct member *m, axis_sizes sizes)
+{
+	const struct side *side = &rule_of(j, m)->side[j->p->from];
+	const struct tensor *t = &j->before[m->tensor], *scale = &j->before[m->scale];
+	uint64_t ignored[SD_RANK_MAX];
 	axis_sizes both;
+	bool overflow;
 
 	memcpy(both, sizes, sizeof(both));
-	if (sd_axes_bind(scale_axes, scale->shape, scale->rank, both) && sd_axes_bind(axes, t->shape, t->rank, both))
+	if (sd_axes_bind(&side->scale->axes, scale->shape, scale->rank, both) &&
+	    sd_axes_bind(&side->axes, t->shape, t->rank, both))
 		memcpy(sizes, both, sizeof(both));
+	else if (sd_axes_shape(&side->axes, sizes, ignored, &overflow) != NO_AXIS)
+		return fail_scale(j, m, side->scale->axes.text);
+	return SD_OK;
 }
 
 static enum sd_result unify(struct join *j, const struct member *m)
@@ -116,8 +133,8 @@ static enum sd_result unify(struct join *j, const struct member *m)
 	sd_planner_sizes(j->p, j->stage, rule, &values, sizes);
 	if (!sd_axes_bind(axes, t->shape, t->rank, sizes))
 		return sd_fail_memory(j->p->err); /* it has been bound before */
-	if (m->scale != NONE)
-		bind_scale(axes, &rule->side[j->p->from].scale->axes, t, &j->before[m->scale], sizes);
+	if (m->scale != NONE && bind_scale(j, m, sizes) != SD_OK)
+		return j->p->err->result;
 	for (uint32_t a = 0; a < j->p->map->axes.n; a++) {
 		bool stacked = false;
 
@@ -385,16 +402,6 @@ static const struct piece *only_record(const struct planner *p, const struct ten
 	const struct piece *piece = t->first == NONE ? NULL : &p->pieces[t->first];
 
 	return piece && piece->next == NONE && !piece->move && !piece->nsteps ? piece : NULL;
-}
-
-static enum sd_result fail_scale(const struct join *j, const struct member *m, const char *due)
-{
-	const struct tensor *t = &j->before[m->tensor], *scale = &j->before[m->scale];
-	char a[SD_SHAPE_TEXT], b[SD_SHAPE_TEXT];
-
-	return sd_fail(j->p->err, SD_INPUT, "%s has shape %s; %s, of shape %s, needs %s (%s:%u)", scale->name,
-		       sd_shape_text(scale->shape, scale->rank, a, sizeof(a)), t->name,
-		       sd_shape_text(t->shape, t->rank, b, sizeof(b)), due, rule_of(j, m)->file, rule_of(j, m)->line);
 }
 
 /* The factor of this axis in the list, or NULL. */

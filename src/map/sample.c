@@ -202,12 +202,15 @@ static enum sd_result check_group(const struct sd_map *map, uint32_t first, stru
 	struct sd_manifest *in = sd_manifest_new();
 	struct sd_plan there = {0}, back = {0};
 	enum sd_result result = in ? SD_OK : sd_fail_memory(err);
+	bool returns = false;
 
 	for (uint32_t i = first; i < map->nsamples && result == SD_OK; i++) {
 		const struct sample *s = &map->samples[i];
 
-		if (strcmp(s->group, lead->group) == 0 &&
-		    !sd_manifest_add_tensor(in, s->left.key, s->left.dtype, s->left.shape, s->left.rank))
+		if (strcmp(s->group, lead->group) != 0)
+			continue;
+		returns |= !s->one_way;
+		if (!sd_manifest_add_tensor(in, s->left.key, s->left.dtype, s->left.shape, s->left.rank))
 			result = sd_map_fail(err, map->file, s->line, "sample %s is too large", s->left.key);
 	}
 	if (result == SD_OK)
@@ -217,9 +220,9 @@ static enum sd_result check_group(const struct sd_map *map, uint32_t first, stru
 			result = compare_there(map, &map->samples[i], there.manifest, err);
 	rename.to = LEFT;
 	rename.strict = false;
-	if (result == SD_OK)
+	if (result == SD_OK && returns)
 		result = make_plan(&rename, there.manifest, &back, map->file, lead->line, err);
-	for (uint32_t i = first; i < map->nsamples && result == SD_OK; i++)
+	for (uint32_t i = first; i < map->nsamples && result == SD_OK && returns; i++)
 		if (strcmp(map->samples[i].group, lead->group) == 0)
 			result = compare_back(map, &map->samples[i], back.manifest, err);
 	sd_plan_free(&back);
