@@ -173,12 +173,13 @@ static enum sd_device_result run_job(struct cuda *cuda, const struct sd_job *job
 
 	if (result != SD_DEVICE_OK || plan.loops == 0)
 		return result;
-	if (!sd_grid_plan(&plan, &grid) || grid.source_count > BUFFER_BYTES / (plan.source_size ? plan.source_size : 1) ||
+	if (!sd_grid_plan(&plan, &grid) ||
+	    grid.source_count > BUFFER_BYTES / (plan.source_size ? plan.source_size : 1) ||
 	    grid.target_count > BUFFER_BYTES / plan.target_size || scale_bytes > BUFFER_BYTES)
 		return SD_DEVICE_NOMEM;
 	source = sd_grid_source(&grid, job->source, &source_bytes);
-	if (!grow(&cuda->source, source_bytes) ||
-	    !grow(&cuda->target, grid.target_count * plan.target_size) || !grow(&cuda->scales, scale_bytes))
+	if (!grow(&cuda->source, source_bytes) || !grow(&cuda->target, grid.target_count * plan.target_size) ||
+	    !grow(&cuda->scales, scale_bytes))
 		return SD_DEVICE_NOMEM;
 	error = cudaMemcpy(cuda->source.data, source, source_bytes, cudaMemcpyHostToDevice);
 	if (error == cudaSuccess && scale_bytes > 0)

@@ -91,8 +91,10 @@ static enum sd_result check_holes(const struct rule *rule, struct sd_error *err)
 	}
 	for (uint32_t h = 0; h < rule->holes.n && rule->direction == COPY_RIGHTWARDS; h++)
 		if (sd_pattern_has(&rule->side[LEFT].key, h) && !sd_rule_knows(rule, RIGHT, h))
-			return fail(rule, "hole {%s} is not in the name of the copy: what it is a copy of cannot be "
-					  "told from it", rule->holes.hole[h].name);
+			return fail(rule,
+				    "hole {%s} is not in the name of the copy: what it is a copy of cannot be "
+				    "told from it",
+				    rule->holes.hole[h].name);
 	for (uint32_t i = 0; i < rule->nconditions; i++)
 		for (uint32_t h = 0; h < rule->holes.n; h++)
 			if (sd_pattern_has(&rule->conditions[i].key, h) &&
@@ -196,8 +198,9 @@ static enum sd_result check_packed(const struct rule *rule, struct sd_error *err
 	const struct factor *packed = sd_axes_packed(axes);
 
 	if (rule->unpack ? !packed || packed != &last->factors[last->n - 1] : packed != NULL)
-		return fail(rule, "\": fp4\" and \": int4\" need the last axis of the weight as in i/2, and nothing else "
-				  "does");
+		return fail(rule,
+			    "\": fp4\" and \": int4\" need the last axis of the weight as in i/2, and nothing else "
+			    "does");
 	if (sd_axes_packed(&rule->side[RIGHT].axes))
 		return fail(rule, "what is written is not packed: i/2 is for the left of a ->");
 	return SD_OK;
@@ -208,8 +211,8 @@ static enum sd_result check_constant(const struct rule *rule, struct sd_error *e
 {
 	if (rule->arithmetic != CONSTANT)
 		return SD_OK;
-	if ((rule->direction != RIGHTWARDS && rule->direction != LEFTWARDS) ||
-	    !rule->side[LEFT].key.text || !rule->side[RIGHT].key.text)
+	if ((rule->direction != RIGHTWARDS && rule->direction != LEFTWARDS) || !rule->side[LEFT].key.text ||
+	    !rule->side[RIGHT].key.text)
 		return fail(rule, "\": %s\" goes one way, from a key to a key", rule->arithmetic_text);
 	if (sd_axes_slot(&rule->side[LEFT].axes) || sd_axes_slot(&rule->side[RIGHT].axes) || rule->stacks)
 		return fail(rule, "\": %s\" has plain axes, and numbers that stay numbers", rule->arithmetic_text);
@@ -221,8 +224,8 @@ enum sd_result sd_map_check_rule(struct sd_map *map, struct rule *rule, struct s
 	if (rule->nconditions && rule->outcome[LEFT] && rule->outcome[RIGHT] && rule->direction != COPY_RIGHTWARDS)
 		return fail(rule, "if and unless stand behind a one-way rule: the other layout has other names");
 	if (find_stacks(map, rule, err) != SD_OK || check_holes(rule, err) != SD_OK ||
-	    check_numbers(rule, err) != SD_OK || check_axes(map, rule, err) != SD_OK || check_scale(rule, err) != SD_OK ||
-	    check_packed(rule, err) != SD_OK || check_constant(rule, err) != SD_OK)
+	    check_numbers(rule, err) != SD_OK || check_axes(map, rule, err) != SD_OK ||
+	    check_scale(rule, err) != SD_OK || check_packed(rule, err) != SD_OK || check_constant(rule, err) != SD_OK)
 		return err->result;
 	return SD_OK;
 }
@@ -237,7 +240,8 @@ static bool share(const struct rule *a, const struct rule *b, int side)
 {
 	if (!a->side[side].key.text || !b->side[side].key.text || !moves(a) || !moves(b) ||
 	    !sd_pattern_same(&a->side[side].key, &a->holes, &b->side[side].key, &b->holes) ||
-	    sd_rule_is_beside(a, side) || sd_rule_is_beside(b, side) || a->nguards != b->nguards || a->nbounds != b->nbounds || a->side[side].dtype != b->side[side].dtype)
+	    sd_rule_is_beside(a, side) || sd_rule_is_beside(b, side) || a->nguards != b->nguards ||
+	    a->nbounds != b->nbounds || a->side[side].dtype != b->side[side].dtype)
 		return false;
 	for (uint32_t i = 0; i < a->nbounds; i++)
 		if (strcmp(a->bounds[i].text, b->bounds[i].text) != 0)
@@ -304,7 +308,8 @@ enum sd_result sd_map_check_stage(struct sd_map *map, struct stage *stage, struc
 {
 	for (uint32_t i = 0; i < stage->nrules; i++) {
 		stage->siblings |= stage->rules[i].side[LEFT].scale || stage->rules[i].nconditions;
-		stage->beside |= sd_rule_is_beside(&stage->rules[i], LEFT) || sd_rule_is_beside(&stage->rules[i], RIGHT);
+		stage->beside |=
+			sd_rule_is_beside(&stage->rules[i], LEFT) || sd_rule_is_beside(&stage->rules[i], RIGHT);
 	}
 	for (int side = LEFT; side <= RIGHT; side++) {
 		link_parts(stage, side);

@@ -45,8 +45,7 @@ static void put_side(FILE *out, const struct rule *rule, int number)
 static void put_rule(FILE *out, const struct sd_map *map, const struct rule *rule)
 {
 	static const char *const arrows[] = {
-		[BOTH_WAYS] = "<->", [RIGHTWARDS] = "->", [LEFTWARDS] = "<-", [COPY] = "<=",
-		[COPY_RIGHTWARDS] = "=>"};
+		[BOTH_WAYS] = "<->", [RIGHTWARDS] = "->", [LEFTWARDS] = "<-", [COPY] = "<=", [COPY_RIGHTWARDS] = "=>"};
 
 	fputs("  ", out);
 	put_guards(out, map, rule);

@@ -144,7 +144,7 @@ struct rule {
 	uint8_t unpack;    /* BLOCK_SCALE: enum sd_unpack of the codes, or 0 */
 	uint8_t exponents; /* and enum sd_exponent of scales of one byte */
 	uint32_t constant; /* the bits of the number as float32 */
-	const char *why; /* of a refusal */
+	const char *why;   /* of a refusal */
 	struct except *excepts;
 	uint32_t nexcepts;
 	struct condition *conditions;

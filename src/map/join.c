@@ -310,10 +310,11 @@ static enum sd_result count_codes(const struct join *j, const struct member *m, 
 	const struct tensor *t = &j->before[m->tensor];
 	const struct factor *packed = rule->unpack ? sd_axes_packed(&rule->side[j->p->from].axes) : NULL;
 
-	if (packed && (sd_dtype_is_float(t->dtype) || t->dtype == SD_BOOL ||
-		       sd_dtype_bits(t->dtype) != 4 * packed->packed))
-		return sd_fail(j->p->err, SD_INPUT, "%s is %s: not whole numbers with %" PRIu64 " codes in each (%s:%u)",
-			       t->name, sd_dtype_name(t->dtype), packed->packed, rule->file, rule->line);
+	if (packed &&
+	    (sd_dtype_is_float(t->dtype) || t->dtype == SD_BOOL || sd_dtype_bits(t->dtype) != 4 * packed->packed))
+		return sd_fail(j->p->err, SD_INPUT,
+			       "%s is %s: not whole numbers with %" PRIu64 " codes in each (%s:%u)", t->name,
+			       sd_dtype_name(t->dtype), packed->packed, rule->file, rule->line);
 	if (!sd_shape_count(t->shape, t->rank, count) || !sd_mul(*count, packed ? packed->packed : 1, count))
 		return sd_fail(j->p->err, SD_INPUT, "%s: the shape is too large", t->name);
 	return SD_OK;
@@ -485,10 +486,8 @@ static enum sd_result scaled_piece(const struct join *j, const struct member *m,
 	*piece = *weight;
 	piece->steps = steps;
 	if (rule->unpack)
-		steps[piece->nsteps++] = (struct sd_step){.kind = SD_STEP_UNPACK,
-							  .dtype = SD_F32,
-							  .operand = SD_NO_RECORD,
-							  .param = rule->unpack};
+		steps[piece->nsteps++] = (struct sd_step){
+			.kind = SD_STEP_UNPACK, .dtype = SD_F32, .operand = SD_NO_RECORD, .param = rule->unpack};
 	steps[piece->nsteps++] = (struct sd_step){.kind = SD_STEP_BLOCK_SCALE,
 						  .dtype = product,
 						  .operand = scale->record,

@@ -153,8 +153,7 @@ static enum sd_result compare_there(const struct sd_map *map, const struct sampl
 	if (!found)
 		return sd_map_fail(err, map->file, sample->line, "nothing becomes of sample %s", sample->left.key);
 	return sd_map_fail(err, map->file, sample->line, "sample %s becomes %s %s %s", sample->left.key, found->name,
-			   sd_dtype_name(found->dtype),
-			   sd_shape_text(found->shape, found->rank, shape, sizeof(shape)));
+			   sd_dtype_name(found->dtype), sd_shape_text(found->shape, found->rank, shape, sizeof(shape)));
 }
 
 /* A sample is there again, from its own data or, where it was a copy, from what it is a copy of. */

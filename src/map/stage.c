@@ -305,9 +305,8 @@ static enum sd_result check_wrong_way(struct work *w, const struct tensor *t)
 		const struct rule *rule = &w->stage->rules[i];
 
 		if (rule->outcome[p->from] != NOT_READ || rule->outcome[!p->from] != MOVE ||
-		    sd_rule_is_beside(rule, !p->from) ||
-		    !sd_pattern_may_match(&rule->side[p->from].key, &t->print) || sd_rule_same_names(rule) ||
-		    !sd_planner_guards(p, rule) ||
+		    sd_rule_is_beside(rule, !p->from) || !sd_pattern_may_match(&rule->side[p->from].key, &t->print) ||
+		    sd_rule_same_names(rule) || !sd_planner_guards(p, rule) ||
 		    !sd_pattern_match(&rule->side[p->from].key, &rule->holes, p->texts, t->name, strlen(t->name),
 				      &p->scratch, &ignored))
 			continue;

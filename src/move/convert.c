@@ -70,11 +70,11 @@ INLINE void decode_run(enum sd_dtype from, const void *restrict source, float *r
 	case kind:                                                                                                     \
 		decode_codes(kind, source, values);                                                                    \
 		break
-	CODES(SD_E2M1);
-	CODES(SD_E2M1 + SD_E2M1_TWICE);
-	CODES(SD_E2M1 + SD_E2M1_PLUS);
-	CODES(SD_E2M1 + SD_E2M1_PLUS + SD_E2M1_TWICE);
-	CODES(SD_INT4);
+		CODES(SD_E2M1);
+		CODES(SD_E2M1 + SD_E2M1_TWICE);
+		CODES(SD_E2M1 + SD_E2M1_PLUS);
+		CODES(SD_E2M1 + SD_E2M1_PLUS + SD_E2M1_TWICE);
+		CODES(SD_INT4);
 	default: /* F32 */
 		LOOP(uint32_t, values, uint32_t, source, in);
 	}

@@ -29,8 +29,8 @@ enum sd_top {
 };
 
 /*
- * Beside the dtypes of files there are elements that steps make of bytes, with numbers behind those of dtypes. Codes have
- * 4 bits and lie two in a byte, the low half first:
+ * Beside the dtypes of files there are elements that steps make of bytes, with numbers behind those of dtypes. Codes
+ * have 4 bits and lie two in a byte, the low half first:
  */
 enum {
 	SD_E2M1 = 32,      /* a sign, two bits of exponent, one of mantissa; flags may be added: */

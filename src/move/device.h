@@ -37,9 +37,9 @@ struct sd_job {
 	uint64_t source_count, target_count; /* elements of the two buffers: the move stays within */
 	struct sd_move move;                 /* in normal form, unless a scale needs its dimensions apart; a source's
 						stride of 0 gives the same element again */
-	uint8_t source_dtype, target_dtype;  /* equal: bytes are moved. Else a cast: see sd_cast_exists. The source's may
-						be codes (move/convert.h), whose number 0 is the first half of its first
-						byte */
+	uint8_t source_dtype, target_dtype; /* equal: bytes are moved. Else a cast: see sd_cast_exists. The source's may
+					       be codes (move/convert.h), whose number 0 is the first half of its first
+					       byte */
 	struct sd_scale scale;
 };
 

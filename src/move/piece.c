@@ -145,8 +145,8 @@ static void do_tile(const struct sd_piece_how *how, const struct sd_piece *piece
 
 		ask_for(piece->source + (from + SD_CONVERT_RUN * plan->a.from) * plan->source_size,
 			SD_CONVERT_RUN * plan->source_size);
-		load_run(how, piece->source, from, piece->a, piece->scale + sd_lane_scale(&plan->b, piece->b + b), piece->na,
-			 tile + b * row);
+		load_run(how, piece->source, from, piece->a, piece->scale + sd_lane_scale(&plan->b, piece->b + b),
+			 piece->na, tile + b * row);
 	}
 	if (plan->b.to == 1) {
 		how->kernels->turn[sd_kernels_size(plan->target_size)](tile, row, piece->target, plan->a.to * size,

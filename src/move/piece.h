@@ -20,8 +20,8 @@ struct sd_piece {
 	const uint8_t *source; /* the job's, and the number of the piece's first element there */
 	uint64_t from;
 	uint8_t *target; /* its first element */
-	uint64_t scale; /* of the place that its loop begins at */
-	uint64_t a, b;  /* where it begins in its lanes, and how far it goes */
+	uint64_t scale;  /* of the place that its loop begins at */
+	uint64_t a, b;   /* where it begins in its lanes, and how far it goes */
 	uint64_t na, nb;
 };
 

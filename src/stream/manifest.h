@@ -35,8 +35,8 @@ struct sd_record {
 enum sd_step_kind {
 	SD_STEP_CAST = 1,        /* to dtype, round to nearest even */
 	SD_STEP_BLOCK_SCALE = 2, /* float32(element) * float32(operand of its block), then to dtype */
-	SD_STEP_UNPACK = 3,      /* the first one: each element becomes as many codes of 4 bits as fit, the low ones first */
-	SD_STEP_FILL = 4,        /* becomes the number whose float32 has the bits of param */
+	SD_STEP_UNPACK = 3, /* the first one: each element becomes as many codes of 4 bits as fit, the low ones first */
+	SD_STEP_FILL = 4,   /* becomes the number whose float32 has the bits of param */
 };
 
 /* The param of an UNPACK: what the codes are. */
@@ -46,7 +46,8 @@ enum sd_unpack {
 	SD_UNPACK_INT4 = 3,      /* code - 8 */
 };
 
-/* The param of a BLOCK_SCALE whose operand is of bytes (U8, F8_E8M0), 2^(byte - 127); flags, the last two are either-or. */
+/* The param of a BLOCK_SCALE whose operand is of bytes (U8, F8_E8M0), 2^(byte - 127); flags, the last two are
+ * either-or. */
 enum sd_exponent {
 	SD_EXPONENT_ZERO = 1,     /* byte 0 is 0, not 2^-127 */
 	SD_EXPONENT_INFINITY = 2, /* byte 255 is infinity, not NaN */

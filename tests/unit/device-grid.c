@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Stands in for the CUDA device in tests/sd-transpose-grid: what the GPU would compute, computed on the host by the same functions,
- * so that whole pipelines prove the kernel's arithmetic on a machine without a GPU.
+ * Stands in for the CUDA device in tests/sd-transpose-grid: what the GPU would compute, computed on the host by the
+ * same functions, so that whole pipelines prove the kernel's arithmetic on a machine without a GPU.
  */
 #include "grid-host.h"
 

@@ -115,8 +115,9 @@ static inline void naive(const struct sd_job *job, uint8_t *target)
 static inline void choose_dtypes(uint64_t *seed, struct sd_job *job)
 {
 	static const uint8_t plain[] = {SD_U8, SD_F8_E4M3, SD_BF16, SD_U16, SD_F32, SD_I32, SD_F64, SD_U64};
-	static const uint8_t reads[] = {SD_F8_E4M3, SD_F8_E5M2, SD_BF16, SD_F16, SD_F32, SD_F64, SD_E2M1,
-					SD_E2M1 + SD_E2M1_TWICE + SD_E2M1_PLUS, SD_INT4};
+	static const uint8_t reads[] = {SD_F8_E4M3, SD_F8_E5M2, SD_BF16, SD_F16,
+					SD_F32,     SD_F64,     SD_E2M1, SD_E2M1 + SD_E2M1_TWICE + SD_E2M1_PLUS,
+					SD_INT4};
 	static const uint8_t makes[] = {SD_BF16, SD_F16, SD_F32, SD_F64};
 	static const uint8_t scales[] = {SD_F32, SD_BF16, SD_F16, SD_E8M0, SD_E8M0 + SD_E8M0_HALF};
 

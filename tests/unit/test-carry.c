@@ -140,8 +140,7 @@ static void run_element(void *arg, uint64_t from, uint64_t to, const uint64_t *i
 	for (uint32_t k = 0; k < job->move.rank; k++)
 		at += (job->scale.dim[k].begin + index[k]) / job->scale.dim[k].block * job->scale.dim[k].stride;
 	set_value(target, job->target_dtype,
-		  value_in(job->source, from, job->source_dtype) *
-			  value_in(job->scale.data, at, job->scale.dtype));
+		  value_in(job->source, from, job->source_dtype) * value_in(job->scale.data, at, job->scale.dtype));
 }
 
 static enum sd_device_result plain_run(struct sd_device *device, const struct sd_job *jobs, size_t count)
@@ -766,7 +765,8 @@ static void add_packed(struct input *in, const char *const *names)
 		struct sd_target *t;
 
 		sd_move_normalise(&pick);
-		*fill = (struct sd_step){.kind = SD_STEP_FILL, .dtype = to, .operand = SD_NO_RECORD, .param = 0x3f800000};
+		*fill = (struct sd_step){
+			.kind = SD_STEP_FILL, .dtype = to, .operand = SD_NO_RECORD, .param = 0x3f800000};
 		t = add_target(in, names[2], &n, 1, record, &pick);
 		t->steps = fill;
 		t->nsteps = 1;

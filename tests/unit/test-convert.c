@@ -223,8 +223,8 @@ static void check_codes(const char *who, const struct sd_converter *converter, u
 		}
 }
 
-static const uint8_t code_kinds[] = {
-	SD_E2M1, SD_E2M1 + SD_E2M1_TWICE, SD_E2M1 + SD_E2M1_PLUS, SD_E2M1 + SD_E2M1_PLUS + SD_E2M1_TWICE, SD_INT4};
+static const uint8_t code_kinds[] = {SD_E2M1, SD_E2M1 + SD_E2M1_TWICE, SD_E2M1 + SD_E2M1_PLUS,
+				     SD_E2M1 + SD_E2M1_PLUS + SD_E2M1_TWICE, SD_INT4};
 
 Test(convert, every_code)
 {
@@ -291,9 +291,9 @@ Test(convert, codes_by_2_128)
 		cr_assert_eq(sd_element_scale(sd_f32_of_code(SD_E2M1 + SD_E2M1_TWICE, code),
 					      sd_f32_of_e8m0(SD_E8M0 + SD_E8M0_HALF, 255)),
 			     want[code]);
-	cr_assert_eq(sd_element_scale(sd_f32_of_code(SD_E2M1 + SD_E2M1_TWICE, 1),
-				      sd_f32_of_e8m0(SD_E8M0 + SD_E8M0_HALF, 0)),
-		     0x00200000, "0.5 * 2^-127");
+	cr_assert_eq(
+		sd_element_scale(sd_f32_of_code(SD_E2M1 + SD_E2M1_TWICE, 1), sd_f32_of_e8m0(SD_E8M0 + SD_E8M0_HALF, 0)),
+		0x00200000, "0.5 * 2^-127");
 }
 
 /* F64 to 16 bits rounds twice, as torch does: this value is just above a tie of F16, and float32 makes it the tie. */

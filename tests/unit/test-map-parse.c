@@ -320,8 +320,10 @@ Test(map_parse, codes)
 		"t.map:3: what is written is not packed: i/2 is for the left of a ->");
 	refused("stage s\n a [o i/] + s [o] -> b [o i] : fp4\n",
 		"t.map:3: [o i/]: behind / comes how many lie in one element");
-	refused("stage s\n a [o i/2] + s [o] -> b [o i] : fp4 code8=-0\n", "t.map:3: \"code8=-0\" is not understood here");
-	refused("stage s\n a [o i/8] + s [o] -> b [o i] : int4 code8=+0\n", "t.map:3: \"code8=+0\" is not understood here");
+	refused("stage s\n a [o i/2] + s [o] -> b [o i] : fp4 code8=-0\n",
+		"t.map:3: \"code8=-0\" is not understood here");
+	refused("stage s\n a [o i/8] + s [o] -> b [o i] : int4 code8=+0\n",
+		"t.map:3: \"code8=+0\" is not understood here");
 	refused("stage s\n a [o i/2] + s [o] -> b [o i] : fp4 byte255=inf byte255=2^128\n",
 		"t.map:3: byte 255 is either infinity or 2^128");
 	taken("stage s\n a [o i/2] + s [o i~32] -> b [i o] BF16 : fp4 code8=+0 byte0=0 byte255=2^128 if c\n");
@@ -337,8 +339,7 @@ Test(map_parse, constants_and_copies)
 		"t.map:3: \": zeros\" has plain axes, and numbers that stay numbers");
 	refused("stage s\n a.{x} => b\n",
 		"t.map:3: hole {x} is not in the name of the copy: what it is a copy of cannot be told from it");
-	refused("stage s\n a => b.{x}\n",
-		"t.map:3: hole {x} is written on the right, and the left does not have it");
+	refused("stage s\n a => b.{x}\n", "t.map:3: hole {x} is written on the right, and the left does not have it");
 	taken("stage s\n a.{x} => c.{x} unless c.{x}\n a.{x} <-> b.{x}\n");
 	taken("stage s\n a [x y] -> b [y] F32 : ones unless b\n a [x y] <-> c [y x]\n c [] <- d [] : zeros\n");
 }

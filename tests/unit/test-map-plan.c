@@ -328,8 +328,7 @@ Test(map_dtypes, scales_stay_with_weights_that_stay)
 	static const char map[] = "stage s\n w U8 -> keep\n w [o i] + s [o] -> w [o i] : fp8\n";
 
 	expect((struct try){map, .in = "s F32 5\nw U8 5 7\n", .to = "nemo"}, "s F32 5 < s\nw U8 5 7 < w\n");
-	expect((struct try){map, .in = "s F32 5\nw F8_E4M3 5 7\n", .to = "nemo"},
-	       "w F32 5 7 < w, times scale F32\n");
+	expect((struct try){map, .in = "s F32 5\nw F8_E4M3 5 7\n", .to = "nemo"}, "w F32 5 7 < w, times scale F32\n");
 }
 
 Test(map_dtypes, codes)
@@ -399,7 +398,8 @@ Test(map_dtypes, copies_rightwards)
 {
 	static const char map[] = "stage s\n e => h unless h note \"tied\"\n {x} <-> n.{x}\n";
 
-	expect((struct try){map, .in = "e F32 2\n", .to = "nemo"}, "h F32 2 < e\nn.e F32 2 < e\nnote: e: tied (t.map:3)\n");
+	expect((struct try){map, .in = "e F32 2\n", .to = "nemo"},
+	       "h F32 2 < e\nn.e F32 2 < e\nnote: e: tied (t.map:3)\n");
 	expect((struct try){map, .in = "e F32 2\nh F32 2\n", .to = "nemo"}, "n.e F32 2 < e\nn.h F32 2 < h\n");
 	expect((struct try){map, .in = "n.e F32 2\nh F32 2\n", .to = "hf"}, "e F32 2 < n.e\nnote: h: tied (t.map:3)\n");
 	expect_error((struct try){map, .in = "h F32 2\n", .to = "hf"}, SD_INPUT,

@@ -112,12 +112,14 @@ static struct sd_source *packed_source(void)
 
 	cr_assert(sd_manifest_add_tensor(m, "exponents", SD_U8, exponents, 2));
 	cr_assert(sd_manifest_add_tensor(m, "codes", SD_U8, packed, 2));
-	steps[0] = (struct sd_step){.kind = SD_STEP_UNPACK,
-				    .dtype = SD_F32,
-				    .operand = SD_NO_RECORD,
-				    .param = SD_UNPACK_E2M1_PLUS};
-	steps[1] = (struct sd_step){SD_STEP_BLOCK_SCALE, SD_BF16, (uint32_t)m->nrecords - 2,
-				    SD_EXPONENT_ZERO | SD_EXPONENT_2_128, 2, blocks};
+	steps[0] = (struct sd_step){
+		.kind = SD_STEP_UNPACK, .dtype = SD_F32, .operand = SD_NO_RECORD, .param = SD_UNPACK_E2M1_PLUS};
+	steps[1] = (struct sd_step){SD_STEP_BLOCK_SCALE,
+				    SD_BF16,
+				    (uint32_t)m->nrecords - 2,
+				    SD_EXPONENT_ZERO | SD_EXPONENT_2_128,
+				    2,
+				    blocks};
 	ones = m->targets[m->ntargets - 1];
 	m->targets[m->ntargets - 1].shape = unpacked;
 	m->targets[m->ntargets - 1].dtype = SD_BF16;
