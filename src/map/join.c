@@ -2,10 +2,10 @@
 /* Tensors that get one name become one tensor: sizes unify, nothing is missing, nothing comes twice. */
 #include "map/planner.h"
 #include "base/checked.h"
+#include "map/arithmetic.h"
 #include "map/family.h"
 #include "map/missing.h"
 #include "move/compose.h"
-#include "move/convert.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -92,34 +92,6 @@ static bool read_key(const struct join *j, const struct rule *rule, const char *
 	       sd_planner_count(p, j->stage, rule, side, values) == MATCH;
 }
 
-static enum sd_result fail_scale(const struct join *j, const struct member *m, const char *due)
-{
-	const struct tensor *t = &j->before[m->tensor], *scale = &j->before[m->scale];
-	char a[SD_SHAPE_TEXT], b[SD_SHAPE_TEXT];
-
-	return sd_fail(j->p->err, SD_INPUT, "%s has shape %s; %s, of shape %s, needs %s (%s:%u)", scale->name,
-		       sd_shape_text(scale->shape, scale->rank, a, sizeof(a)), t->name,
-		       sd_shape_text(t->shape, t->rank, b, sizeof(b)), due, rule_of(j, m)->file, rule_of(j, m)->line);
-}
-
-/* What the shape of a scale tells beyond that of its weight. If all is known without, scale_blocks has the error. */
-static enum sd_result bind_scale(const struct join *j, const struct member *m, axis_sizes sizes)
-{
-	const struct side *side = &rule_of(j, m)->side[j->p->from];
-	const struct tensor *t = &j->before[m->tensor], *scale = &j->before[m->scale];
-	uint64_t ignored[SD_RANK_MAX];
-	axis_sizes both;
-	bool overflow;
-
-	memcpy(both, sizes, sizeof(both));
-	if (sd_axes_bind(&side->scale->axes, scale->shape, scale->rank, both) &&
-	    sd_axes_bind(&side->axes, t->shape, t->rank, both))
-		memcpy(sizes, both, sizeof(both));
-	else if (sd_axes_shape(&side->axes, sizes, ignored, &overflow) != NO_AXIS)
-		return fail_scale(j, m, side->scale->axes.text);
-	return SD_OK;
-}
-
 static enum sd_result unify(struct join *j, const struct member *m)
 {
 	const struct rule *rule = rule_of(j, m);
@@ -133,7 +105,7 @@ static enum sd_result unify(struct join *j, const struct member *m)
 	sd_planner_sizes(j->p, j->stage, rule, &values, sizes);
 	if (!sd_axes_bind(axes, t->shape, t->rank, sizes))
 		return sd_fail_memory(j->p->err); /* it has been bound before */
-	if (m->scale != NONE && bind_scale(j, m, sizes) != SD_OK)
+	if (m->scale != NONE && sd_arithmetic_bind(j->p, rule, t, &j->before[m->scale], sizes) != SD_OK)
 		return j->p->err->result;
 	for (uint32_t a = 0; a < j->p->map->axes.n; a++) {
 		bool stacked = false;
@@ -303,23 +275,6 @@ static bool is_identity(const struct sd_move *move, uint64_t count)
 					 move->dim[0].to == 1;
 }
 
-/* The elements of a member's tensor, unpacked. */
-static enum sd_result count_codes(const struct join *j, const struct member *m, uint64_t *count)
-{
-	const struct rule *rule = rule_of(j, m);
-	const struct tensor *t = &j->before[m->tensor];
-	const struct factor *packed = rule->unpack ? sd_axes_packed(&rule->side[j->p->from].axes) : NULL;
-
-	if (packed &&
-	    (sd_dtype_is_float(t->dtype) || t->dtype == SD_BOOL || sd_dtype_bits(t->dtype) != 4 * packed->packed))
-		return sd_fail(j->p->err, SD_INPUT,
-			       "%s is %s: not whole numbers with %" PRIu64 " codes in each (%s:%u)", t->name,
-			       sd_dtype_name(t->dtype), packed->packed, rule->file, rule->line);
-	if (!sd_shape_count(t->shape, t->rank, count) || !sd_mul(*count, packed ? packed->packed : 1, count))
-		return sd_fail(j->p->err, SD_INPUT, "%s: the shape is too large", t->name);
-	return SD_OK;
-}
-
 /* The move from a member's tensor to the group's; NULL for all elements in order. */
 static enum sd_result member_move(const struct join *j, const struct member *m, const struct tensor *made,
 				  const struct sd_move **move)
@@ -344,7 +299,7 @@ static enum sd_result member_move(const struct join *j, const struct member *m, 
 	for (uint32_t a = 0; a < p->map->axes.n; a++)
 		if (index[a] == SIZE_OPEN && sd_axes_have(read, a) && sd_axes_have(written, a))
 			dims[rank++] = (struct sd_dim){j->sizes[a], from[a], to[a]};
-	if (count_codes(j, m, &before) != SD_OK)
+	if (sd_arithmetic_count(p, rule, t, &before) != SD_OK)
 		return p->err->result;
 	if (!sd_shape_count(made->shape, made->rank, &after) ||
 	    !sd_move_make(&made_move, from_offset, to_offset, dims, rank))
@@ -383,135 +338,6 @@ static enum sd_result move_piece(struct planner *p, const struct piece *piece, c
 	return result;
 }
 
-/* What a rule makes of a dtype. Only floating-point numbers are cast. */
-static uint8_t dtype_after(const struct planner *p, const struct rule *rule, uint8_t dtype)
-{
-	uint8_t written = rule->side[!p->from].dtype;
-
-	if (rule->arithmetic == BLOCK_SCALE || rule->arithmetic == TIMES)
-		return p->dtype ? p->dtype : written ? written : rule->arithmetic == TIMES ? dtype : SD_F32;
-	if (rule->arithmetic == CONSTANT)
-		return written ? written : dtype;
-	if (!sd_dtype_is_float(dtype))
-		return dtype;
-	return written ? written : rule->arithmetic == CAST ? rule->cast : dtype;
-}
-
-/* The one piece that is a whole record as it came, or NULL. */
-static const struct piece *only_record(const struct planner *p, const struct tensor *t)
-{
-	const struct piece *piece = t->first == NONE ? NULL : &p->pieces[t->first];
-
-	return piece && piece->next == NONE && !piece->move && !piece->nsteps ? piece : NULL;
-}
-
-/* The factor of this axis in the list, or NULL. */
-static const struct factor *find_axis(const struct axes *axes, uint32_t axis)
-{
-	for (uint32_t d = 0; d < axes->n; d++)
-		for (uint32_t f = 0; f < axes->dims[d].n; f++)
-			if (axes->dims[d].factors[f].axis == axis && axis != NO_AXIS)
-				return &axes->dims[d].factors[f];
-	return NULL;
-}
-
-/* How each dimension of the weight finds its place in the scale. */
-static enum sd_result scale_blocks(const struct join *j, const struct member *m, struct sd_block *blocks)
-{
-	const struct rule *rule = rule_of(j, m);
-	const struct axes *weight = &rule->side[j->p->from].axes, *axes = &rule->side[j->p->from].scale->axes;
-	const struct tensor *scale = &j->before[m->scale];
-	uint64_t due[SD_RANK_MAX], strides[AXES_MAX], offset;
-	char text[SD_SHAPE_TEXT];
-	axis_sizes index;
-	bool overflow;
-
-	if (sd_axes_shape(axes, j->sizes, due, &overflow) != NO_AXIS || overflow)
-		return fail_scale(j, m, axes->text);
-	if (!sd_shape_equal(scale->shape, scale->rank, due, axes->n))
-		return fail_scale(j, m, sd_shape_text(due, axes->n, text, sizeof(text)));
-	for (uint32_t a = 0; a < AXES_MAX; a++)
-		index[a] = SIZE_OPEN;
-	sd_axes_place(axes, j->sizes, index, strides, &offset);
-	for (uint32_t d = 0; d < weight->n; d++) {
-		const struct factor *own = weight->dims[d].factors, *factor = find_axis(axes, own->axis);
-
-		blocks[d] = (struct sd_block){1, 0};
-		if (!factor)
-			continue;
-		blocks[d] = (struct sd_block){factor->per, strides[own->axis]};
-		for (uint32_t f = 1; f < weight->dims[d].n; f++)
-			blocks[d].block *= own[f].axis == NO_AXIS ? 1 : j->sizes[own[f].axis];
-	}
-	return SD_OK;
-}
-
-static bool is_exponent(uint8_t dtype)
-{
-	return dtype == SD_U8 || dtype == SD_F8_E8M0;
-}
-
-/* What a product with a sibling is rounded to: the wider of both dtypes, as torch has it; SD_NO_DTYPE if they have none
- * here. */
-static uint8_t product_dtype(uint8_t a, uint8_t b)
-{
-	bool good = (a == SD_BF16 || a == SD_F16 || a == SD_F32) && (b == SD_BF16 || b == SD_F16 || b == SD_F32);
-
-	return !good ? SD_NO_DTYPE : a == b ? a : SD_F32;
-}
-
-/* The member's piece with its scale: unpacked first, if it is packed, and of dtype in the end. */
-static enum sd_result scaled_piece(const struct join *j, const struct member *m, uint8_t dtype, struct piece *piece)
-{
-	struct planner *p = j->p;
-	const struct rule *rule = rule_of(j, m);
-	const struct tensor *t = &j->before[m->tensor];
-	const struct piece *weight = only_record(p, t), *scale = only_record(p, &j->before[m->scale]);
-	uint8_t scale_dtype = j->before[m->scale].dtype;
-	uint8_t product = rule->arithmetic == TIMES ? product_dtype(t->dtype, scale_dtype) : dtype;
-	struct sd_block *blocks = sd_arena_array(&p->out->arena, t->rank, sizeof(*blocks));
-	struct sd_step *steps = sd_arena_array(&p->out->arena, 2, sizeof(*steps));
-
-	if (!blocks || !steps)
-		return sd_fail_memory(p->err);
-	if (!weight || !scale || (!sd_dtype_is_float(scale_dtype) && !is_exponent(scale_dtype)))
-		return sd_fail(p->err, SD_INPUT, "%s and its scale have to be whole tensors as they came, of numbers",
-			       t->name);
-	if (!product)
-		return sd_fail(p->err, SD_INPUT, "%s is %s and %s is %s: only BF16, F16 and F32 are multiplied (%s:%u)",
-			       t->name, sd_dtype_name(t->dtype), j->before[m->scale].name, sd_dtype_name(scale_dtype),
-			       rule->file, rule->line);
-	if (scale_blocks(j, m, blocks) != SD_OK)
-		return p->err->result;
-	*piece = *weight;
-	piece->steps = steps;
-	if (rule->unpack)
-		steps[piece->nsteps++] = (struct sd_step){
-			.kind = SD_STEP_UNPACK, .dtype = SD_F32, .operand = SD_NO_RECORD, .param = rule->unpack};
-	steps[piece->nsteps++] = (struct sd_step){.kind = SD_STEP_BLOCK_SCALE,
-						  .dtype = product,
-						  .operand = scale->record,
-						  .param = is_exponent(scale_dtype) ? rule->exponents : 0,
-						  .rank = t->rank,
-						  .blocks = blocks};
-	return product == dtype ? SD_OK : sd_planner_cast(p, piece, (enum sd_dtype)dtype);
-}
-
-/* A piece whose every element becomes the rule's constant. */
-static enum sd_result constant_piece(const struct join *j, const struct member *m, uint8_t dtype, struct piece *piece)
-{
-	struct planner *p = j->p;
-	const struct rule *rule = rule_of(j, m);
-	const struct sd_step fill = {
-		.kind = SD_STEP_FILL, .dtype = dtype, .operand = SD_NO_RECORD, .param = rule->constant};
-
-	if (!sd_convert_makes((enum sd_dtype)dtype))
-		return sd_fail(p->err, SD_INPUT, "%s would be %s, as %s is: %s are BF16, F16, F32 or F64 (%s:%u)",
-			       j->group->name, sd_dtype_name(dtype), j->before[m->tensor].name, rule->arithmetic_text,
-			       rule->file, rule->line);
-	return sd_planner_step(p, piece, &fill);
-}
-
 static enum sd_result add_pieces(const struct join *j, const struct member *m, struct tensor *made)
 {
 	struct planner *p = j->p;
@@ -523,14 +349,14 @@ static enum sd_result add_pieces(const struct join *j, const struct member *m, s
 	if (rule->side[p->from].axes.text && member_move(j, m, made, &move) != SD_OK)
 		return p->err->result;
 	if (m->scale != NONE) {
-		if (scaled_piece(j, m, made->dtype, &piece) != SD_OK)
+		if (sd_arithmetic_scaled(p, rule, t, &j->before[m->scale], j->sizes, made->dtype, &piece) != SD_OK)
 			return p->err->result;
 		return move_piece(p, &piece, move, made);
 	}
 	for (uint32_t i = t->first; i != NONE; i = p->pieces[i].next) {
 		piece = p->pieces[i];
 		if (rule->arithmetic == CONSTANT) {
-			if (constant_piece(j, m, made->dtype, &piece) != SD_OK)
+			if (sd_arithmetic_constant(p, rule, t, made, &piece) != SD_OK)
 				return p->err->result;
 		} else if (made->dtype != t->dtype && sd_planner_cast(p, &piece, made->dtype) != SD_OK)
 			return p->err->result;
@@ -658,7 +484,7 @@ enum sd_result sd_planner_join(struct planner *p, const struct stage *stage, con
 			break;
 		if (is_copy(j, m))
 			continue;
-		dtype = dtype_after(p, rule_of(j, m), t->dtype);
+		dtype = sd_arithmetic_dtype(p, rule_of(j, m), t->dtype);
 		if (first) {
 			made = *t;
 			sd_planner_name(&made, group->name);

@@ -2,6 +2,7 @@
 /* One stage: every tensor takes the first rule that matches it, and what gets the same name is joined. */
 #include "map/planner.h"
 #include "base/text.h"
+#include "map/arithmetic.h"
 #include "map/family.h"
 
 #include <inttypes.h>
@@ -249,17 +250,6 @@ static enum sd_result fail_shape(struct work *w, const struct rule *rule, const 
 		       rule->line);
 }
 
-static enum sd_result fail_scale(struct work *w, const struct rule *rule, const struct tensor *t,
-				 const struct tensor *scale)
-{
-	char a[SD_SHAPE_TEXT], b[SD_SHAPE_TEXT];
-
-	return sd_fail(w->p->err, SD_INPUT, "%s has shape %s; %s, of shape %s, needs %s (%s:%u)", scale->name,
-		       sd_shape_text(scale->shape, scale->rank, a, sizeof(a)), t->name,
-		       sd_shape_text(t->shape, t->rank, b, sizeof(b)), rule->side[w->p->from].scale->axes.text,
-		       rule->file, rule->line);
-}
-
 /* What one rule makes of its part of the tensor. values: the holes of the key, where they are known already. */
 static enum sd_result apply(struct work *w, const struct rule *rule, uint32_t number, uint32_t tensor, uint32_t scale,
 			    struct values *values)
@@ -344,7 +334,8 @@ static enum sd_result find_rule(struct work *w, const struct tensor *t, uint32_t
 	}
 	*number = NONE;
 	if (misfit_scale != NONE)
-		return fail_scale(w, misfit, t, &w->before[misfit_scale]);
+		return sd_arithmetic_misfit(p, misfit, t, &w->before[misfit_scale],
+					    misfit->side[p->from].scale->axes.text);
 	return misfit ? fail_shape(w, misfit, t, &misfit_values) : check_wrong_way(w, t);
 }
 

@@ -53,6 +53,22 @@ static uint32_t take_lanes(const struct sd_job *job, struct sd_transpose *plan, 
 	return rank;
 }
 
+/* Whether inner goes on where last does, on both sides, and its blocks are whole ones of the two together. */
+static bool joins(struct sd_lane *last, const struct sd_lane *inner)
+{
+	uint64_t block, begin;
+
+	if (inner->stride != 0 || last->from != inner->size * inner->from || last->to != inner->size * inner->to)
+		return false;
+	if (last->stride == 0)
+		return true;
+	if (!sd_mul(last->block, inner->size, &block) || !sd_mul(last->begin, inner->size, &begin))
+		return false;
+	last->block = block;
+	last->begin = begin;
+	return true;
+}
+
 /* Joins neighbours that are contiguous on both sides. */
 static uint32_t fuse(struct sd_lane *lanes, uint32_t rank)
 {
@@ -61,8 +77,7 @@ static uint32_t fuse(struct sd_lane *lanes, uint32_t rank)
 	for (uint32_t k = 0; k < rank; k++) {
 		struct sd_lane *last = kept > 0 ? &lanes[kept - 1] : NULL;
 
-		if (last && last->stride == 0 && lanes[k].stride == 0 && last->from == lanes[k].size * lanes[k].from &&
-		    last->to == lanes[k].size * lanes[k].to) {
+		if (last && joins(last, &lanes[k])) {
 			last->size *= lanes[k].size;
 			last->from = lanes[k].from;
 			last->to = lanes[k].to;
