@@ -17,14 +17,17 @@ unit_tests = \
 	%D%/unit/test-formats \
 	%D%/unit/test-hostile \
 	%D%/unit/test-json \
+	%D%/unit/test-lane \
 	%D%/unit/test-map-edit \
 	%D%/unit/test-map-parse \
 	%D%/unit/test-map-pattern \
 	%D%/unit/test-map-plan \
 	%D%/unit/test-move \
 	%D%/unit/test-pack \
+	%D%/unit/test-progress \
 	%D%/unit/test-quantise \
 	%D%/unit/test-shard \
+	%D%/unit/test-storage \
 	%D%/unit/test-stream
 
 EXTRA_DIST += %D%/unit/exact.h %D%/unit/grid-host.h %D%/unit/jobs.h %D%/unit/map.h
@@ -47,15 +50,20 @@ test_scripts = \
 	%D%/run-cases \
 	%D%/golden-ways \
 	%D%/golden-grid \
+	%D%/golden-lanes \
+	%D%/lanes \
 	%D%/there-and-back \
 	%D%/any-order \
 	%D%/compose \
+	%D%/config \
 	%D%/reference \
 	%D%/reference-codes \
 	%D%/reference-fp8 \
 	%D%/bad-input \
 	%D%/sources \
 	%D%/maps \
+	%D%/like \
+	%D%/progress \
 	%D%/publish \
 	%D%/stops \
 	%D%/all-tools \

@@ -209,6 +209,8 @@ static enum sd_result add_weights(struct sd_source *source, const char *dir, con
 
 struct indexed {
 	const char *path; /* of the index */
+	void *json;
+	size_t size;
 	struct sd_index index;
 	struct sd_names keys; /* to entries */
 	const char **files;   /* natural order */
@@ -219,17 +221,14 @@ static enum sd_result read_index(const char *path, struct indexed *in, struct sd
 {
 	struct sd_names seen = {0};
 	enum sd_result result;
-	size_t size;
-	void *json;
 
 	in->path = path;
-	result = read_whole(path, INDEX_MAX, &json, &size, err);
-	if (result == SD_OK && !json)
-		return sd_fail(err, SD_INPUT, "%s is no file, or too large for an index (%zu bytes)", path, size);
+	result = read_whole(path, INDEX_MAX, &in->json, &in->size, err);
+	if (result == SD_OK && !in->json)
+		return sd_fail(err, SD_INPUT, "%s is no file, or too large for an index (%zu bytes)", path, in->size);
 	if (result != SD_OK)
 		return result;
-	result = sd_index_parse(json, size, &in->index, err);
-	free(json);
+	result = sd_index_parse(in->json, in->size, &in->index, err);
 	if (result != SD_OK)
 		return sd_error_at(err, "%s", path);
 	in->files = calloc(in->index.nentries + 1, sizeof(*in->files));
@@ -247,6 +246,14 @@ static enum sd_result read_index(const char *path, struct indexed *in, struct sd
 	sd_names_free(&seen);
 	qsort(in->files, in->nfiles, sizeof(*in->files), natural);
 	return result;
+}
+
+static void free_indexed(struct indexed *in)
+{
+	free(in->json);
+	free(in->files);
+	sd_names_free(&in->keys);
+	sd_index_free(&in->index);
 }
 
 /* Records from first on came from this file: the index must give them to it. */
@@ -317,9 +324,7 @@ static enum sd_result add_indexed(struct sd_source *source, const char *dir, con
 		result = read_index(path, &in, err);
 	if (result == SD_OK)
 		result = add_indexed_files(source, dir, &in, err);
-	free(in.files);
-	sd_names_free(&in.keys);
-	sd_index_free(&in.index);
+	free_indexed(&in);
 	return result;
 }
 
@@ -416,5 +421,62 @@ enum sd_result sd_checkpoint_open(const char *path, struct sd_source **source, s
 		sd_source_close(*source);
 		*source = NULL;
 	}
+	return result;
+}
+
+/* ---- the files by themselves ---- */
+
+static enum sd_result copy_names(struct sd_checkpoint_files *files, const char *const *names, size_t count,
+				 struct sd_error *err)
+{
+	files->weights = sd_arena_array(&files->arena, count + 1, sizeof(*files->weights));
+	for (; files->weights && files->nweights < count; files->nweights++) {
+		const char *name = names[files->nweights];
+
+		files->weights[files->nweights] = sd_arena_text(&files->arena, name, strlen(name));
+		if (!files->weights[files->nweights])
+			return sd_fail_memory(err);
+	}
+	return files->weights ? SD_OK : sd_fail_memory(err);
+}
+
+static enum sd_result list_indexed(struct sd_checkpoint_files *files, const char *dir, const char *name,
+				   struct sd_error *err)
+{
+	struct indexed in = {0};
+	const char *path = sd_arena_printf(&files->arena, "%s/%s", dir, name);
+	enum sd_result result = path ? read_index(path, &in, err) : sd_fail_memory(err);
+
+	files->index_name = sd_arena_text(&files->arena, name, strlen(name));
+	if (result == SD_OK && !files->index_name)
+		result = sd_fail_memory(err);
+	if (result == SD_OK)
+		result = copy_names(files, in.files, in.nfiles, err);
+	if (result == SD_OK) {
+		files->index = in.json;
+		files->index_length = in.size;
+		in.json = NULL;
+	}
+	free_indexed(&in);
+	return result;
+}
+
+enum sd_result sd_checkpoint_list(const char *path, struct sd_checkpoint_files *files, struct sd_error *err)
+{
+	struct sd_checkpoint_files made = {0};
+	struct listing list = {0};
+	const char *index = NULL;
+	enum sd_result result = list_directory(path, &list, err);
+
+	if (result == SD_OK)
+		result = choose_index(&list, &index, err);
+	if (result == SD_OK)
+		result = index ? list_indexed(&made, path, index, err)
+			       : copy_names(&made, list.names[SD_ROLE_WEIGHTS], list.count[SD_ROLE_WEIGHTS], err);
+	free_listing(&list);
+	if (result == SD_OK)
+		*files = made;
+	else
+		sd_arena_free(&made.arena);
 	return result;
 }

@@ -15,11 +15,6 @@ struct reader {
 	bool in_map, had_map;
 };
 
-static bool is(const struct sd_json_token *token, const char *text)
-{
-	return token->length == strlen(text) && memcmp(token->text, text, token->length) == 0;
-}
-
 static enum sd_result take_key(struct reader *r, const struct sd_json_token *token, struct sd_error *err)
 {
 	uint32_t number = (uint32_t)r->index->nentries;
@@ -57,7 +52,7 @@ static enum sd_result take(void *user, const struct sd_json_token *token, struct
 			       ? SD_OK
 			       : sd_fail(err, SD_INPUT, "the index is no JSON object");
 	if (token->depth == 1 && token->kind == SD_JSON_KEY) {
-		r->in_map = is(token, "weight_map");
+		r->in_map = sd_json_is(token, "weight_map");
 		if (r->in_map && r->had_map)
 			return sd_fail(err, SD_INPUT, "weight_map is there twice");
 		r->had_map |= r->in_map;
@@ -128,4 +123,56 @@ enum sd_result sd_index_write(struct sd_index_entry *entries, size_t nentries, u
 		return sd_fail_memory(err);
 	}
 	return SD_OK;
+}
+
+struct resizer {
+	const char *json;
+	size_t copied;
+	FILE *out;
+	uint64_t parameters, bytes;
+	bool in_metadata;
+	const uint64_t *number; /* of the key that was read last; NULL: it keeps its value */
+};
+
+static enum sd_result resize_token(void *user, const struct sd_json_token *token, struct sd_error *err)
+{
+	struct resizer *r = user;
+
+	(void)err;
+	if (token->depth == 1 && token->kind == SD_JSON_KEY)
+		r->in_metadata = sd_json_is(token, "metadata");
+	if (token->depth == 2 && token->kind == SD_JSON_KEY)
+		r->number = sd_json_is(token, "total_parameters") ? &r->parameters
+			    : sd_json_is(token, "total_size")     ? &r->bytes
+								  : NULL;
+	if (token->depth == 2 && token->kind == SD_JSON_NUMBER && r->in_metadata && r->number) {
+		fwrite(r->json + r->copied, 1, token->end - token->length - r->copied, r->out);
+		fprintf(r->out, "%" PRIu64, *r->number);
+		r->copied = token->end;
+	}
+	return SD_OK;
+}
+
+enum sd_result sd_index_resize(const char *json, size_t length, uint64_t parameters, uint64_t bytes, char **out,
+			       size_t *out_length, struct sd_error *err)
+{
+	struct resizer r = {.json = json, .parameters = parameters, .bytes = bytes};
+	enum sd_result result;
+	bool bad;
+
+	*out = NULL;
+	r.out = open_memstream(out, out_length);
+	if (!r.out)
+		return sd_fail_memory(err);
+	result = sd_json_parse(json, length, resize_token, &r, err);
+	if (result == SD_OK)
+		fwrite(json + r.copied, 1, length - r.copied, r.out);
+	bad = ferror(r.out) != 0;
+	if ((fclose(r.out) != 0 || bad) && result == SD_OK)
+		result = sd_fail_memory(err);
+	if (result != SD_OK) {
+		free(*out);
+		*out = NULL;
+	}
+	return result;
 }

@@ -31,4 +31,11 @@ void sd_index_free(struct sd_index *index);
 SD_UNUSED_RESULT enum sd_result sd_index_write(struct sd_index_entry *entries, size_t nentries, uint64_t parameters,
 					       uint64_t bytes, char **json, size_t *length, struct sd_error *err);
 
+/*
+ * The same index for tensors of other sizes: the numbers total_parameters and total_size, where its metadata has them,
+ * are replaced. *out is malloc'd.
+ */
+SD_UNUSED_RESULT enum sd_result sd_index_resize(const char *json, size_t length, uint64_t parameters, uint64_t bytes,
+						char **out, size_t *out_length, struct sd_error *err);
+
 #endif

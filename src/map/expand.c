@@ -158,7 +158,7 @@ void sd_map_expand(const struct sd_map *map, FILE *out)
 		fputs("model", out);
 		for (uint32_t i = 0; i < map->nmodels; i++)
 			fprintf(out, " %s", map->models[i]);
-		putc('\n', out);
+		fputs(map->if_alone ? " if alone\n" : "\n", out);
 	}
 	for (uint32_t i = 0; i < map->noptions; i++)
 		put_option(out, &map->options[i]);

@@ -183,6 +183,7 @@ struct sample_tensor {
  * with the same defines are one checkpoint.
  */
 struct sample {
+	const char *file;
 	uint32_t line;
 	const char *group; /* the defines as text */
 	const struct sd_define *defines;
@@ -198,6 +199,8 @@ struct sd_map {
 	const char *layout[2];
 	const char **models;
 	uint32_t nmodels;
+	bool if_alone; /* for these models only where no other map is */
+	bool own;      /* it says more than `use MAP` */
 	bool part;
 	struct option *options;
 	uint32_t noptions;

@@ -111,10 +111,12 @@ static enum sd_result parse_tensor(struct parser *p, struct sample_tensor *t)
 
 enum sd_result sd_parse_sample(struct parser *p)
 {
-	struct sample sample = {.line = p->line};
+	struct sample sample = {.file = sd_arena_text(&p->map->arena, p->file, strlen(p->file)), .line = p->line};
 
-	if (p->user)
+	if (p->user && !p->whole)
 		return SD_OK;
+	if (!sample.file)
+		return sd_fail_memory(p->err);
 	if (parse_defines(p, &sample) != SD_OK || parse_tensor(p, &sample.left) != SD_OK)
 		return p->err->result;
 	sample.one_way = sd_token_accept(p, "->");
@@ -140,8 +142,7 @@ static bool is_tensor(const struct sd_target *t, const struct sample_tensor *wan
 }
 
 /* A sample that goes one way is there as the map says. */
-static enum sd_result compare_there(const struct sd_map *map, const struct sample *sample,
-				    const struct sd_manifest *there, struct sd_error *err)
+static enum sd_result compare_there(const struct sample *sample, const struct sd_manifest *there, struct sd_error *err)
 {
 	const struct sd_target *found = find_target(there, sample->right.key, sample->left.key);
 	char shape[SD_SHAPE_TEXT];
@@ -151,14 +152,13 @@ static enum sd_result compare_there(const struct sd_map *map, const struct sampl
 	if (!found)
 		found = find_target(there, NULL, sample->left.key);
 	if (!found)
-		return sd_map_fail(err, map->file, sample->line, "nothing becomes of sample %s", sample->left.key);
-	return sd_map_fail(err, map->file, sample->line, "sample %s becomes %s %s %s", sample->left.key, found->name,
+		return sd_map_fail(err, sample->file, sample->line, "nothing becomes of sample %s", sample->left.key);
+	return sd_map_fail(err, sample->file, sample->line, "sample %s becomes %s %s %s", sample->left.key, found->name,
 			   sd_dtype_name(found->dtype), sd_shape_text(found->shape, found->rank, shape, sizeof(shape)));
 }
 
 /* A sample is there again, from its own data or, where it was a copy, from what it is a copy of. */
-static enum sd_result compare_back(const struct sd_map *map, const struct sample *sample,
-				   const struct sd_manifest *back, struct sd_error *err)
+static enum sd_result compare_back(const struct sample *sample, const struct sd_manifest *back, struct sd_error *err)
 {
 	const char *key = sample->left.key;
 	const struct sd_target *own = find_target(back, key, key), *found = own ? own : find_target(back, key, NULL);
@@ -169,13 +169,13 @@ static enum sd_result compare_back(const struct sd_map *map, const struct sample
 	if (!found)
 		found = find_target(back, NULL, key);
 	if (!found)
-		return sd_map_fail(err, map->file, sample->line, "sample %s does not come back", key);
+		return sd_map_fail(err, sample->file, sample->line, "sample %s does not come back", key);
 	if (!is_tensor(found, &sample->left))
-		return sd_map_fail(err, map->file, sample->line, "sample %s comes back as %s %s %s", key, found->name,
-				   sd_dtype_name(found->dtype),
+		return sd_map_fail(err, sample->file, sample->line, "sample %s comes back as %s %s %s", key,
+				   found->name, sd_dtype_name(found->dtype),
 				   sd_shape_text(found->shape, found->rank, shape, sizeof(shape)));
 	if (own && (own->nsteps || sd_target_is_reordered(own)))
-		return sd_map_fail(err, map->file, sample->line, "sample %s comes back with other %s", key,
+		return sd_map_fail(err, sample->file, sample->line, "sample %s comes back with other %s", key,
 				   own->nsteps ? "values" : "places of its elements");
 	return SD_OK;
 }
@@ -210,20 +210,20 @@ static enum sd_result check_group(const struct sd_map *map, uint32_t first, stru
 			continue;
 		returns |= !s->one_way;
 		if (!sd_manifest_add_tensor(in, s->left.key, s->left.dtype, s->left.shape, s->left.rank))
-			result = sd_map_fail(err, map->file, s->line, "sample %s is too large", s->left.key);
+			result = sd_map_fail(err, s->file, s->line, "sample %s is too large", s->left.key);
 	}
 	if (result == SD_OK)
-		result = make_plan(&rename, in, &there, map->file, lead->line, err);
+		result = make_plan(&rename, in, &there, lead->file, lead->line, err);
 	for (uint32_t i = first; i < map->nsamples && result == SD_OK; i++)
 		if (strcmp(map->samples[i].group, lead->group) == 0)
-			result = compare_there(map, &map->samples[i], there.manifest, err);
+			result = compare_there(&map->samples[i], there.manifest, err);
 	rename.to = LEFT;
 	rename.strict = false;
 	if (result == SD_OK && returns)
-		result = make_plan(&rename, there.manifest, &back, map->file, lead->line, err);
+		result = make_plan(&rename, there.manifest, &back, lead->file, lead->line, err);
 	for (uint32_t i = first; i < map->nsamples && result == SD_OK && returns; i++)
 		if (strcmp(map->samples[i].group, lead->group) == 0)
-			result = compare_back(map, &map->samples[i], back.manifest, err);
+			result = compare_back(&map->samples[i], back.manifest, err);
 	sd_plan_free(&back);
 	sd_plan_free(&there);
 	sd_manifest_free(in);

@@ -185,6 +185,17 @@ static void load_constant(const uint32_t *constant, uint64_t count, struct sd_jo
 		job->move.dim[0].from = 0;
 }
 
+/* Where to make bytes for the sink: where it would have them, or else here. */
+static enum sd_result choose(struct sd_sink *sink, uint64_t bytes, unsigned char *here, unsigned char **place,
+			     struct sd_error *err)
+{
+	void *memory;
+	enum sd_result result = sd_sink_room(sink, bytes, &memory, err);
+
+	*place = memory ? memory : here;
+	return result;
+}
+
 /* Makes one unit and gives it to the sink. */
 static enum sd_result carry_unit(struct sd_carry *c, const struct sd_cut *cut, uint64_t unit, struct window *w,
 				 uint32_t out, struct sd_sink *sink, struct sd_error *err)
@@ -204,6 +215,10 @@ static enum sd_result carry_unit(struct sd_carry *c, const struct sd_cut *cut, u
 	for (uint32_t k = 1; k <= cut->links.count && result == SD_OK; k++) {
 		bytes = count * sd_dtype_size(dtype[k]);
 		at -= aligned(bytes);
+		if (k == cut->links.count)
+			result = choose(sink, bytes, at, &at, err);
+		if (result != SD_OK)
+			break;
 		job.target = at;
 		job.target_count = count;
 		job.source_dtype = dtype[k - 1];
@@ -223,21 +238,25 @@ static enum sd_result carry_joined(struct sd_carry *c, const struct sd_cut *cut,
 {
 	const struct sd_move *joint = work->joint;
 	uint64_t count = sd_move_count(joint), bytes = count * sd_dtype_size(cut->links.dtype[1]);
-	struct sd_job job = {.target = c->buffer,
-			     .target_count = count,
+	struct sd_job job = {.target_count = count,
 			     .move = cut->move,
 			     .source_dtype = cut->links.dtype[0],
 			     .target_dtype = cut->links.dtype[1]};
-	enum sd_result result;
+	enum sd_result result = c->joint ? SD_OK : choose(sink, bytes, c->buffer, &c->joint, err);
 
+	if (result != SD_OK)
+		return result;
+	job.target = c->joint;
 	for (uint32_t k = 0; k < joint->rank; k++)
 		job.move.dim[k].to = joint->dim[k].from;
 	job.move.to = (cut->move.to - joint->to) / joint->dim[joint->rank - 1].to;
 	result = load(c, cut, &job, w, err);
 	if (result == SD_OK)
 		result = run(c->device, &job, c->in->targets[cut->target].name, err);
-	if (result == SD_OK && work->ends)
-		result = give(sink, work->out, c->buffer, bytes, err);
+	if (result == SD_OK && work->ends) {
+		result = give(sink, work->out, c->joint, bytes, err);
+		c->joint = NULL;
+	}
 	return result;
 }
 

@@ -33,8 +33,9 @@ struct sd_carry {
 	struct sd_carry_work *work;        /* for each record */
 	uint32_t *targets_begin, *targets; /* for each record, its targets */
 	unsigned char *buffer;
-	uint64_t room; /* bytes of it */
-	int spool;     /* an unnamed file, or -1 */
+	uint64_t room;        /* bytes of it */
+	unsigned char *joint; /* where the joint box is that is being filled, or NULL */
+	int spool;            /* an unnamed file, or -1 */
 	uint64_t spooled;
 };
 

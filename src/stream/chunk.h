@@ -28,7 +28,8 @@ SD_UNUSED_RESULT enum sd_result sd_chunk_read(struct sd_chunk *chunk, void *buff
 
 /*
  * Writes exactly length bytes to out: at *position, which moves on (a seekable file), or where out stands (position
- * NULL). Uses copy_file_range(2) and splice(2) where the kernel can, read and write elsewhere.
+ * NULL): by splice(2) from and to pipes, by copy_file_range(2) where files may share what they have, and through a
+ * buffer elsewhere.
  */
 SD_UNUSED_RESULT enum sd_result sd_chunk_copy(struct sd_chunk *chunk, int out, off_t *position, uint64_t length,
 					      struct sd_error *err);

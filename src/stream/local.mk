@@ -5,6 +5,7 @@ libsd_a_SOURCES += \
 	%D%/exchange.c \
 	%D%/frame.c %D%/frame.h \
 	%D%/join.c %D%/join.h \
+	%D%/lane.h %D%/lane-in.c %D%/lane-out.c %D%/lane-socket.c %D%/lane-socket.h \
 	%D%/manifest.c %D%/manifest.h \
 	%D%/pieces.c %D%/pieces.h \
 	%D%/pump.c %D%/pump.h \
@@ -12,5 +13,6 @@ libsd_a_SOURCES += \
 	%D%/quant.c \
 	%D%/sink.h %D%/source.h \
 	%D%/reader.c %D%/stream.h \
+	%D%/storage.c %D%/storage.h \
 	%D%/writer.c \
 	%D%/wire.c %D%/wire.h

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Reading a stream: a source. */
 #include "stream/frame.h"
+#include "stream/lane.h"
 #include "stream/stream.h"
 #include "stream/wire.h"
 
@@ -22,7 +23,9 @@ struct reader {
 	size_t pad;               /* that stands before the next frame */
 	unsigned char buffer[BUFFER];
 	size_t at, filled;
-	bool seekable; /* a regular file: its data can be copied or left out without being read */
+	struct sd_lane_in *lane; /* NULL: all data is in the stream */
+	bool shared;             /* the last chunk given out lies in the ring */
+	bool seekable;           /* a regular file: its data can be copied or left out without being read */
 };
 
 static enum sd_result truncated(struct sd_error *err)
@@ -41,7 +44,9 @@ static enum sd_result take(struct reader *r, void *out, size_t length, struct sd
 			enum sd_result result;
 
 			r->at = 0;
-			result = sd_read_some(r->fd, r->buffer, sizeof(r->buffer), &r->filled, err);
+			result = r->lane ? sd_lane_in_before_read(r->lane, r->fd, err) : SD_OK;
+			if (result == SD_OK)
+				result = sd_read_some(r->fd, r->buffer, sizeof(r->buffer), &r->filled, err);
 			if (result != SD_OK)
 				return result;
 			if (r->filled == 0)
@@ -260,22 +265,16 @@ static enum sd_result take_head(struct reader *r, struct sd_error *err)
 }
 
 /* Data frames stand one after another: the right record, the right place, nothing beyond it. */
-static enum sd_result check_data_frame(struct reader *r, const struct sd_frame *f, uint32_t record,
-				       struct sd_error *err)
+static enum sd_result check_data_frame(const struct reader *r, const struct sd_frame *f, uint32_t record,
+				       uint64_t length, struct sd_error *err)
 {
 	const struct sd_record *expected = &r->source.manifest->records[record];
 
-	if (f->kind != SD_KIND_DATA)
-		return unexpected(f, "where data is due", err);
-	if (f->encoding != 0)
-		return sd_fail(err, SD_INPUT, "%s: data in the encoding %" PRIu32 ", which this version does not know",
-			       expected->key, f->encoding);
-	if (f->record != record || f->offset != r->position || f->length == 0 ||
-	    f->length > expected->bytes - r->position)
+	if (f->record != record || f->offset != r->position || length == 0 || length > expected->bytes - r->position)
 		return sd_fail(err, SD_INPUT,
 			       "%s: a frame of bytes %" PRIu64 " to %" PRIu64 " of record %" PRIu32
 			       ", where byte %" PRIu64 " of record %" PRIu32 " is due",
-			       expected->key, f->offset, f->offset + f->length, f->record, r->position, record);
+			       expected->key, f->offset, f->offset + length, f->record, r->position, record);
 	return SD_OK;
 }
 
@@ -297,7 +296,7 @@ static enum sd_result pass_over(struct reader *r, const struct sd_frame *f, stru
 }
 
 /* The next data frame's header, over frames that may be passed over. */
-static enum sd_result take_data_frame(struct reader *r, uint32_t record, struct sd_error *err)
+static enum sd_result take_data_frame(struct reader *r, struct sd_frame *frame, struct sd_error *err)
 {
 	enum sd_result result;
 	struct sd_frame f;
@@ -311,15 +310,54 @@ static enum sd_result take_data_frame(struct reader *r, uint32_t record, struct 
 		if (result != SD_OK)
 			break;
 	}
+	if (result == SD_OK && f.kind != SD_KIND_DATA)
+		result = unexpected(&f, "where data is due", err);
 	if (result == SD_OK)
-		result = check_data_frame(r, &f, record, err);
-	if (result == SD_OK) {
-		r->left = f.length;
-		r->pad = sd_frame_padding(f.length);
-		r->position += f.length;
-		r->bytes += f.length;
-	}
+		*frame = f;
 	return result;
+}
+
+/* Where the data of a frame is that has only a reference. */
+static enum sd_result take_place(struct reader *r, const struct sd_frame *f, struct sd_lane_place *place,
+				 struct sd_error *err)
+{
+	struct sd_bytes payload = {0};
+	struct sd_view view;
+	enum sd_result result = SD_OK;
+
+	if (!r->lane || (f->encoding != SD_LANE_FILE && f->encoding != SD_LANE_RING))
+		return sd_fail(err, SD_INPUT, "data in the encoding %" PRIu32 ", which %s", f->encoding,
+			       f->encoding == SD_LANE_FILE || f->encoding == SD_LANE_RING
+				       ? "only means something to the program that it was written for"
+				       : "this version does not know");
+	result = take_payload(r, f, SD_FRAME_ALIGN, &payload, err);
+	view = (struct sd_view){payload.data, payload.data + payload.length};
+	if (result == SD_OK && (!payload.data || !sd_view_u64(&view, &place->number) ||
+				!sd_view_u64(&view, &place->offset) || !sd_view_u64(&view, &place->length)))
+		result = sd_fail(err, SD_INPUT, "malformed stream: a reference");
+	free(payload.data);
+	return result;
+}
+
+/* The data of a frame that has only a reference. */
+static enum sd_result follow(struct reader *r, const struct sd_frame *f, uint32_t record, struct sd_chunk *chunk,
+			     struct sd_error *err)
+{
+	struct sd_lane_place place;
+	enum sd_result result = take_place(r, f, &place, err);
+
+	if (result == SD_OK)
+		result = check_data_frame(r, f, record, place.length, err);
+	if (result != SD_OK)
+		return result;
+	r->position += place.length;
+	r->bytes += place.length;
+	chunk->length = place.length;
+	r->shared = f->encoding == SD_LANE_RING;
+	if (r->shared)
+		return sd_lane_in_ring(r->lane, &place, &chunk->memory, err);
+	chunk->offset = (off_t)place.offset;
+	return sd_lane_in_file(r->lane, &place, &chunk->fd, err);
 }
 
 /* In a regular file: where the current frame's data lies; the file stands behind it then. False if it is in the buffer
@@ -347,17 +385,29 @@ static enum sd_result reader_next(struct sd_source *source, uint32_t record, str
 	size_t buffered = r->filled - r->at;
 
 	*chunk = (struct sd_chunk){.fd = r->fd, .offset = -1};
+	if (r->shared)
+		sd_lane_in_give_back(r->lane);
+	r->shared = false;
 	if (r->left == 0) {
 		enum sd_result result;
+		struct sd_frame f;
 
 		if (r->position == source->manifest->records[record].bytes) {
 			r->position = 0;
 			r->records++;
 			return SD_OK;
 		}
-		result = take_data_frame(r, record, err);
+		result = take_data_frame(r, &f, err);
+		if (result == SD_OK && f.encoding != SD_LANE_BYTES)
+			return follow(r, &f, record, chunk, err);
+		if (result == SD_OK)
+			result = check_data_frame(r, &f, record, f.length, err);
 		if (result != SD_OK)
 			return result;
+		r->left = f.length;
+		r->pad = sd_frame_padding(f.length);
+		r->position += f.length;
+		r->bytes += f.length;
 		if (seek_over(r, chunk))
 			return SD_OK;
 		buffered = r->filled - r->at;
@@ -400,6 +450,8 @@ static enum sd_result reader_finish(struct sd_source *source, struct sd_error *e
 				 " and %" PRIu64 " came",
 				 records, bytes, r->records, r->bytes);
 	free(payload.data);
+	if (result == SD_OK && r->lane)
+		result = sd_lane_in_finish(r->lane, err);
 	more = r->filled - r->at;
 	if (result == SD_OK && more == 0)
 		result = sd_read_some(r->fd, r->buffer, 1, &more, err);
@@ -416,6 +468,7 @@ static void reader_close(struct sd_source *source)
 
 	sd_manifest_free(source->manifest);
 	free(r->manifest.data);
+	sd_lane_in_close(r->lane);
 	close(r->fd);
 	free(r);
 }
@@ -438,6 +491,7 @@ enum sd_result sd_stream_open(int fd, struct sd_source **source, struct sd_error
 	r->source.ops = &reader_ops;
 	r->source.manifest = sd_manifest_new();
 	sd_pipe_enlarge(fd);
+	r->lane = sd_lane_in_open(fd);
 	r->seekable = fstat(fd, &st) == 0 && S_ISREG(st.st_mode);
 	result = r->source.manifest ? take(r, rest, sizeof(rest), err) : sd_fail_memory(err);
 	if (result == SD_OK && (rest[0] | rest[1] << 8) != SD_STREAM_MAJOR)

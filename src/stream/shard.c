@@ -334,16 +334,27 @@ static enum sd_result give(struct fan *fan, size_t i, uint32_t record, struct sd
 	return result;
 }
 
-/* A run of bytes that several sinks want, through the buffer. */
+/* The next bytes of a run that several sinks want: all of it, where it stays when it is taken; else what is in the
+ * buffer. */
+static enum sd_result read_part(struct fan *fan, struct sd_chunk *run, struct sd_chunk *part, struct sd_error *err)
+{
+	if (run->memory || run->offset >= 0) {
+		*part = sd_chunk_take(run, run->length);
+		return SD_OK;
+	}
+	*part = (struct sd_chunk){.memory = fan->buffer, .length = run->length < BUFFER ? run->length : BUFFER};
+	return sd_chunk_read(run, fan->buffer, part->length, err);
+}
+
 static enum sd_result give_several(struct fan *fan, uint32_t record, uint64_t position, struct sd_chunk *run,
 				   struct sd_error *err)
 {
 	while (run->length) {
-		uint64_t n = run->length < BUFFER ? run->length : BUFFER;
-		enum sd_result result = sd_chunk_read(run, fan->buffer, n, err);
+		struct sd_chunk part;
+		enum sd_result result = read_part(fan, run, &part, err);
 
 		for (size_t i = 0; i < fan->count && result == SD_OK; i++) {
-			struct sd_chunk copy = {.memory = fan->buffer, .length = n};
+			struct sd_chunk copy = part;
 
 			if (wants(fan, i, record, position))
 				result = give(fan, i, record, &copy, err);

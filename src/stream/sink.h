@@ -22,11 +22,24 @@ struct sd_sink_ops {
 	void (*abort)(struct sd_sink *sink, struct sd_error *err);
 	/* Frees; without end before it, as abort. */
 	void (*close)(struct sd_sink *sink);
+	/*
+	 * Memory in which the sink would like the next length bytes of data, so that they need not be copied: a chunk
+	 * that begins there. *memory is NULL where any other is as good; it is the caller's until the next call. May be
+	 * NULL itself: any memory is.
+	 */
+	enum sd_result (*room)(struct sd_sink *sink, uint64_t length, void **memory, struct sd_error *err);
 };
 
 /* The first member of every kind of sink. */
 struct sd_sink {
 	const struct sd_sink_ops *ops;
 };
+
+SD_UNUSED_RESULT static inline enum sd_result sd_sink_room(struct sd_sink *sink, uint64_t length, void **memory,
+							   struct sd_error *err)
+{
+	*memory = NULL;
+	return sink->ops->room ? sink->ops->room(sink, length, memory, err) : SD_OK;
+}
 
 #endif

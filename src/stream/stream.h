@@ -22,4 +22,10 @@ SD_UNUSED_RESULT enum sd_result sd_stream_open(int fd, struct sd_source **source
  */
 struct sd_sink *sd_stream_sink(int fd, const char *tool);
 
+/* Bytes of data that went out, by the way that they took. */
+struct sd_stream_counts {
+	uint64_t piped, referenced, shared; /* in the pipe; left in their file; in the shared ring */
+};
+struct sd_stream_counts sd_stream_sink_counts(const struct sd_sink *sink);
+
 #endif

@@ -2,6 +2,7 @@
 /* Writing a stream: a sink. */
 #include "base/text.h"
 #include "stream/frame.h"
+#include "stream/lane.h"
 #include "stream/stream.h"
 #include "stream/wire.h"
 
@@ -18,7 +19,8 @@ struct writer {
 	char tool[24];
 	const struct sd_manifest *manifest;
 	bool begun, ended;
-	uint64_t records, bytes;
+	struct sd_lane_out *lane; /* NULL: nobody can be there to take references */
+	struct sd_stream_counts counts;
 	uint32_t record;   /* the current one */
 	uint64_t position; /* in it */
 	uint64_t left;     /* of the current frame's payload */
@@ -77,12 +79,14 @@ static enum sd_result put_header(struct writer *w, const struct sd_frame *f, str
 	return result;
 }
 
-/* A frame whose payload is in memory. */
-static enum sd_result put_frame(struct writer *w, uint32_t kind, const struct sd_bytes *payload, struct sd_error *err)
+/* A frame whose payload is in memory; its length is filled in. */
+static enum sd_result put_framed(struct writer *w, struct sd_frame *f, const struct sd_bytes *payload,
+				 struct sd_error *err)
 {
-	struct sd_frame f = {.kind = kind, .length = payload->length};
-	enum sd_result result = put_header(w, &f, err);
+	enum sd_result result;
 
+	f->length = payload->length;
+	result = put_header(w, f, err);
 	if (result == SD_OK)
 		result = put(w, payload->data, payload->length, err);
 	if (result == SD_OK)
@@ -90,6 +94,13 @@ static enum sd_result put_frame(struct writer *w, uint32_t kind, const struct sd
 	if (result == SD_OK)
 		w->owed = 0;
 	return result;
+}
+
+static enum sd_result put_frame(struct writer *w, uint32_t kind, const struct sd_bytes *payload, struct sd_error *err)
+{
+	struct sd_frame f = {.kind = kind};
+
+	return put_framed(w, &f, payload, err);
 }
 
 static enum sd_result put_prelude(struct writer *w, struct sd_error *err)
@@ -100,6 +111,7 @@ static enum sd_result put_prelude(struct writer *w, struct sd_error *err)
 	prelude[SD_STREAM_MAGIC_LENGTH] = SD_STREAM_MAJOR;
 	prelude[SD_STREAM_MAGIC_LENGTH + 2] = SD_STREAM_MINOR;
 	sd_pipe_enlarge(w->fd);
+	w->lane = sd_lane_out_open(w->fd);
 	return put(w, prelude, sizeof(prelude), err);
 }
 
@@ -143,6 +155,14 @@ static enum sd_result put_manifest(struct writer *w, const struct sd_manifest *m
 	return result;
 }
 
+static bool has_data(const struct sd_manifest *m)
+{
+	for (size_t i = 0; i < m->nrecords; i++)
+		if (m->records[i].state == SD_HERE && m->records[i].bytes)
+			return true;
+	return false;
+}
+
 static enum sd_result writer_begin(struct sd_sink *sink, const struct sd_manifest *m, struct sd_error *err)
 {
 	struct writer *w = (struct writer *)sink;
@@ -165,7 +185,8 @@ static enum sd_result writer_begin(struct sd_sink *sink, const struct sd_manifes
 	free(payload.data);
 	if (result == SD_OK)
 		result = put_manifest(w, m, err);
-	return result == SD_OK ? flush(w, err) : result;
+	/* Where nothing follows but the end, it goes along: a reader that only wants the manifest may leave then. */
+	return result == SD_OK && has_data(m) ? flush(w, err) : result;
 }
 
 /* Payload from the chunk: little in the buffer with what is around it, much straight from where it lies. */
@@ -190,6 +211,16 @@ static enum sd_result put_chunk(struct writer *w, struct sd_chunk *chunk, uint64
 	return result;
 }
 
+static enum sd_result check_expected(const struct writer *w, uint64_t length, struct sd_error *err)
+{
+	const struct sd_record *r = &w->manifest->records[w->record];
+
+	if (length > r->bytes - w->position)
+		return sd_fail(err, SD_INPUT, "%s: more data than its %llu bytes", r->key,
+			       (unsigned long long)r->bytes);
+	return SD_OK;
+}
+
 /* The next frame of a record. Its length follows from the record alone, however the chunks come: same input, same
  * stream. */
 static enum sd_result put_data_header(struct writer *w, struct sd_error *err)
@@ -197,54 +228,142 @@ static enum sd_result put_data_header(struct writer *w, struct sd_error *err)
 	struct sd_frame f = {.kind = SD_KIND_DATA, .record = w->record, .offset = w->position};
 	uint64_t left = w->manifest->records[w->record].bytes - w->position;
 
-	if (!left)
-		return sd_fail(err, SD_INPUT, "%s: more data than its %llu bytes", w->manifest->records[w->record].key,
-			       (unsigned long long)w->position);
 	f.length = left < SD_FRAME_DATA_MAX ? left : SD_FRAME_DATA_MAX;
 	w->left = f.length;
 	return put_header(w, &f, err);
 }
 
+/* A frame that says where its data is, at once. */
+static enum sd_result put_place(struct writer *w, enum sd_lane_kind kind, const struct sd_lane_place *place,
+				struct sd_error *err)
+{
+	struct sd_frame f = {.kind = SD_KIND_DATA, .record = w->record, .encoding = kind, .offset = w->position};
+	struct sd_bytes payload = {0};
+	enum sd_result result = SD_OK;
+
+	if (!sd_bytes_u64(&payload, place->number) || !sd_bytes_u64(&payload, place->offset) ||
+	    !sd_bytes_u64(&payload, place->length))
+		result = sd_fail_memory(err);
+	if (result == SD_OK)
+		result = put_framed(w, &f, &payload, err);
+	free(payload.data);
+	return result == SD_OK ? flush(w, err) : result;
+}
+
+/* As much of the chunk as can lie in the ring at one time: it lies there already, or is copied. */
+static enum sd_result share(struct writer *w, struct sd_chunk *chunk, uint64_t *length, struct sd_error *err)
+{
+	uint64_t n = chunk->length < SD_FRAME_DATA_MAX ? chunk->length : SD_FRAME_DATA_MAX;
+	struct sd_lane_place place;
+	enum sd_result result;
+	void *memory;
+
+	*length = 0;
+	if (!sd_lane_out_take(w->lane, chunk->memory, chunk->length, &place)) {
+		result = flush(w, err);
+		if (result == SD_OK)
+			result = sd_lane_out_room(w->lane, n, &memory, err);
+		if (result != SD_OK || !memory)
+			return result;
+		memcpy(memory, chunk->memory, n);
+		if (!sd_lane_out_take(w->lane, memory, n, &place))
+			return SD_OK;
+	}
+	*length = place.length;
+	w->counts.shared += place.length;
+	return put_place(w, SD_LANE_RING, &place, err);
+}
+
+static enum sd_result refer(struct writer *w, struct sd_chunk *chunk, uint64_t *length, struct sd_error *err)
+{
+	struct sd_lane_place place = {.offset = (uint64_t)chunk->offset, .length = chunk->length};
+	enum sd_result result = flush(w, err);
+
+	*length = 0;
+	if (result == SD_OK)
+		result = sd_lane_out_file(w->lane, chunk->fd, &place.number, err);
+	if (result != SD_OK || place.number == UINT64_MAX)
+		return result;
+	*length = place.length;
+	w->counts.referenced += place.length;
+	return put_place(w, SD_LANE_FILE, &place, err);
+}
+
+/* A frame without the chunk's bytes, if the consumer can get at them in another way; *length is what it has, or 0. */
+static enum sd_result put_reference(struct writer *w, struct sd_chunk *chunk, uint64_t *length, struct sd_error *err)
+{
+	*length = 0;
+	if (!w->lane || (!chunk->memory && chunk->offset < 0) || !sd_lane_out_worth(w->lane, chunk->length) ||
+	    !sd_lane_out_attached(w->lane))
+		return SD_OK;
+	return chunk->memory ? share(w, chunk, length, err) : refer(w, chunk, length, err);
+}
+
+/* The next bytes of the current frame, or, between frames, of a new one. */
+static enum sd_result put_data(struct writer *w, struct sd_chunk *chunk, struct sd_error *err)
+{
+	uint64_t n = 0;
+	enum sd_result result = w->left ? SD_OK : put_reference(w, chunk, &n, err);
+
+	if (n || result != SD_OK) {
+		(void)sd_chunk_take(chunk, n);
+		w->position += n;
+		return result;
+	}
+	if (!w->left)
+		result = put_data_header(w, err);
+	if (result != SD_OK)
+		return result;
+	n = chunk->length < w->left ? chunk->length : w->left;
+	result = put_chunk(w, chunk, n, err);
+	if (result != SD_OK)
+		return result;
+	w->position += n;
+	w->counts.piped += n;
+	w->left -= n;
+	if (!w->left) {
+		result = put_zeros(w, w->owed, err);
+		w->owed = 0;
+	}
+	return result;
+}
+
 static enum sd_result writer_data(struct sd_sink *sink, uint32_t record, struct sd_chunk *chunk, struct sd_error *err)
 {
 	struct writer *w = (struct writer *)sink;
-	enum sd_result result = SD_OK;
+	enum sd_result result;
 
 	if (record != w->record)
 		w->position = 0;
 	w->record = record;
-	while (chunk->length && result == SD_OK) {
-		uint64_t n;
-
-		if (!w->left)
-			result = put_data_header(w, err);
-		if (result != SD_OK)
-			break;
-		n = chunk->length < w->left ? chunk->length : w->left;
-		result = put_chunk(w, chunk, n, err);
-		if (result != SD_OK)
-			break;
-		w->position += n;
-		w->bytes += n;
-		w->left -= n;
-		if (!w->left) {
-			result = put_zeros(w, w->owed, err);
-			w->owed = 0;
-		}
-	}
+	result = check_expected(w, chunk->length, err);
+	while (chunk->length && result == SD_OK)
+		result = put_data(w, chunk, err);
 	return result;
+}
+
+static enum sd_result writer_room(struct sd_sink *sink, uint64_t length, void **memory, struct sd_error *err)
+{
+	struct writer *w = (struct writer *)sink;
+	enum sd_result result;
+
+	*memory = NULL;
+	if (!w->lane || w->left || !sd_lane_out_worth(w->lane, length) || !sd_lane_out_attached(w->lane))
+		return SD_OK;
+	result = flush(w, err);
+	return result == SD_OK ? sd_lane_out_room(w->lane, length, memory, err) : result;
 }
 
 static enum sd_result writer_end(struct sd_sink *sink, struct sd_error *err)
 {
 	struct writer *w = (struct writer *)sink;
 	struct sd_bytes payload = {0};
-	uint64_t records = 0;
+	uint64_t records = 0, bytes = w->counts.piped + w->counts.referenced + w->counts.shared;
 	enum sd_result result;
 
 	for (size_t i = 0; i < w->manifest->nrecords; i++)
 		records += w->manifest->records[i].state == SD_HERE;
-	if (!sd_bytes_u64(&payload, records) || !sd_bytes_u64(&payload, w->bytes))
+	if (!sd_bytes_u64(&payload, records) || !sd_bytes_u64(&payload, bytes))
 		result = sd_fail_memory(err);
 	else
 		result = put_frame(w, SD_KIND_END, &payload, err);
@@ -286,10 +405,17 @@ static void writer_abort(struct sd_sink *sink, struct sd_error *err)
 
 static void writer_close(struct sd_sink *sink)
 {
+	sd_lane_out_close(((struct writer *)sink)->lane);
 	free(sink);
 }
 
-static const struct sd_sink_ops writer_ops = {writer_begin, writer_data, writer_end, writer_abort, writer_close};
+struct sd_stream_counts sd_stream_sink_counts(const struct sd_sink *sink)
+{
+	return ((const struct writer *)sink)->counts;
+}
+
+static const struct sd_sink_ops writer_ops = {writer_begin, writer_data,  writer_end,
+					      writer_abort, writer_close, writer_room};
 
 struct sd_sink *sd_stream_sink(int fd, const char *tool)
 {

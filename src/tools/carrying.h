@@ -11,6 +11,7 @@
 /* Where and with how much. */
 struct carrying {
 	bool cpu, cuda; /* may be used */
+	bool stats;     /* to be told at the end */
 	unsigned gpu, threads;
 	uint64_t memory;
 };
@@ -25,13 +26,15 @@ struct carrying {
 	"      --device=DEVICE  cpu, cuda or cuda:N (GPU number N), or auto: a GPU if there\n"                         \
 	"                       is one, else the CPU (the default)\n"                                                  \
 	"      --threads=N      threads on the CPU (as many as it has)\n"                                              \
-	"      --memory=SIZE    memory for data that is being worked on (32MiB)\n"
+	"      --memory=SIZE    memory for data that is being worked on (32MiB)\n"                                     \
+	"      --stats          tell on standard error which way the data went\n"
 
 /* Their entries in the array of getopt_long, and what takes the values of them; false for other letters. */
 #define CARRYING_OPTIONS                                                                                               \
 	{"device", required_argument, NULL, 'd'}, {"threads", required_argument, NULL, 't'},                           \
+		{"memory", required_argument, NULL, 'm'},                                                              \
 	{                                                                                                              \
-		"memory", required_argument, NULL, 'm'                                                                 \
+		"stats", no_argument, NULL, 'S'                                                                        \
 	}
 bool carrying_option(struct carrying *c, int letter, const char *value);
 

@@ -9,7 +9,7 @@ sd_ls_SOURCES = %D%/sd-ls.c $(tool_sources)
 sd_ls_LDADD = $(tool_libs)
 
 bin_PROGRAMS += sd-pack
-sd_pack_SOURCES = %D%/sd-pack.c $(tool_sources)
+sd_pack_SOURCES = %D%/sd-pack.c %D%/progress.c %D%/progress.h $(tool_sources)
 sd_pack_LDADD = $(tool_libs)
 
 bin_PROGRAMS += sd-shard

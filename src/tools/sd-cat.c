@@ -20,6 +20,7 @@ static const char usage[] = "Usage: sd-cat [OPTION]... [SOURCE]...\n"
 			    "                     anywhere); may be given several times: one is enough\n"
 			    "      --exclude=RE   leave out tensors whose name matches RE; likewise\n"
 			    "      --manifest     send the manifest only, no data\n"
+			    "      --stats        tell on standard error which way the data went\n"
 			    "      --help         print this text\n"
 			    "      --version      print the version\n"
 			    "\n"
@@ -28,7 +29,7 @@ static const char usage[] = "Usage: sd-cat [OPTION]... [SOURCE]...\n"
 
 struct options {
 	struct sd_regex_list include, exclude;
-	bool manifest_only;
+	bool manifest_only, stats;
 	char **names;
 	int count;
 };
@@ -36,9 +37,13 @@ struct options {
 static struct options parse(int argc, char **argv)
 {
 	static const struct option longs[] = {
-		{"include", required_argument, NULL, 'i'}, {"exclude", required_argument, NULL, 'e'},
-		{"manifest", no_argument, NULL, 'm'},      {"help", no_argument, NULL, 'h'},
-		{"version", no_argument, NULL, 'v'},       {NULL, 0, NULL, 0},
+		{"include", required_argument, NULL, 'i'},
+		{"exclude", required_argument, NULL, 'e'},
+		{"manifest", no_argument, NULL, 'm'},
+		{"stats", no_argument, NULL, 's'},
+		{"help", no_argument, NULL, 'h'},
+		{"version", no_argument, NULL, 'v'},
+		{NULL, 0, NULL, 0},
 	};
 	static char *only_stdin[] = {"-"};
 	struct options opt = {0};
@@ -54,6 +59,9 @@ static struct options parse(int argc, char **argv)
 			break;
 		case 'm':
 			opt.manifest_only = true;
+			break;
+		case 's':
+			opt.stats = true;
 			break;
 		case 'h':
 			sd_help(usage);
@@ -159,6 +167,8 @@ static enum sd_result run(const struct options *opt, struct sd_error *err)
 		result = plan(opt, source->manifest, &chosen, err);
 	if (result == SD_OK)
 		result = sd_pump(source, &chosen, NULL, sink, err);
+	if (result == SD_OK && opt->stats)
+		sd_tell_stats(&sink, 1);
 	if (result != SD_OK)
 		sink->ops->abort(sink, err);
 	sd_plan_free(&chosen);

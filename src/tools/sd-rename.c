@@ -3,6 +3,7 @@
 #include "base/names.h"
 #include "base/text.h"
 #include "map/rename.h"
+#include "stream/storage.h"
 #include "tools/maps.h"
 #include "tools/tool.h"
 
@@ -23,6 +24,8 @@ static const char usage[] = "Usage: sd-rename [OPTION]...\n"
 			    "  -e 's/RE/REPL/[gi]'   edit names by hand, after the map; may be repeated. RE is\n"
 			    "                        PCRE2; in REPL & is the match, \\1 a group\n"
 			    "      --exclude=RE      drop tensors whose new name matches RE; may be repeated\n"
+			    "      --keep-config     leave config.json as it is, also where the last quantised\n"
+			    "                        weight goes or most weights get another dtype\n"
 			    "      --dry-run         only print what would change: key, new name, dtype, shape,\n"
 			    "                        pending steps\n"
 			    "      --explain [KEY]   print the rules that KEY (an old or a new name) goes through,\n"
@@ -30,6 +33,7 @@ static const char usage[] = "Usage: sd-rename [OPTION]...\n"
 			    "      --list-maps       print the maps, their layouts and their options\n"
 			    "      --check-map=MAP   only check a map and its samples; print its one-way rules\n"
 			    "      --expand=MAP      print a map flat: with what it uses, all patterns written out\n"
+			    "      --stats           tell on standard error which way the data went\n"
 			    "      --help            print this text\n"
 			    "      --version         print the version\n";
 
@@ -43,7 +47,7 @@ struct options {
 	struct sd_edit **edits;
 	size_t nedits, edits_room;
 	struct sd_regex_list exclude;
-	bool strict;
+	bool strict, keep_config, stats;
 };
 
 static void add_define(struct options *opt, char *text)
@@ -82,12 +86,20 @@ static void check_use(const struct options *opt)
 static struct options parse(int argc, char **argv)
 {
 	static const struct option longs[] = {
-		{"map", required_argument, NULL, 'm'},    {"to", required_argument, NULL, 't'},
-		{"strict", no_argument, NULL, 's'},       {"exclude", required_argument, NULL, 'x'},
-		{"dry-run", no_argument, NULL, 'd'},      {"explain", optional_argument, NULL, 'E'},
-		{"list-maps", no_argument, NULL, 'l'},    {"check-map", required_argument, NULL, 'c'},
-		{"expand", required_argument, NULL, 'f'}, {"help", no_argument, NULL, 'h'},
-		{"version", no_argument, NULL, 'v'},      {NULL, 0, NULL, 0},
+		{"map", required_argument, NULL, 'm'},
+		{"to", required_argument, NULL, 't'},
+		{"strict", no_argument, NULL, 's'},
+		{"exclude", required_argument, NULL, 'x'},
+		{"dry-run", no_argument, NULL, 'd'},
+		{"explain", optional_argument, NULL, 'E'},
+		{"list-maps", no_argument, NULL, 'l'},
+		{"check-map", required_argument, NULL, 'c'},
+		{"expand", required_argument, NULL, 'f'},
+		{"help", no_argument, NULL, 'h'},
+		{"version", no_argument, NULL, 'v'},
+		{"stats", no_argument, NULL, 'S'},
+		{"keep-config", no_argument, NULL, 'k'},
+		{NULL, 0, NULL, 0},
 	};
 	struct options opt = {0};
 	int c;
@@ -112,6 +124,9 @@ static struct options parse(int argc, char **argv)
 		case 's':
 			opt.strict = true;
 			break;
+		case 'k':
+			opt.keep_config = true;
+			break;
 		case 'd':
 			opt.what = DRY_RUN;
 			break;
@@ -129,6 +144,9 @@ static struct options parse(int argc, char **argv)
 		case 'f':
 			opt.what = EXPAND;
 			opt.check = optarg;
+			break;
+		case 'S':
+			opt.stats = true;
 			break;
 		case 'h':
 			sd_help(usage);
@@ -156,7 +174,7 @@ static enum sd_result open_map(const struct options *opt, const struct sd_manife
 		return SD_OK;
 	if (strcmp(opt->map, "auto") != 0)
 		return sd_maps_open(opt->map, map, err);
-	result = sd_maps_find(in, map, err);
+	result = sd_maps_find(in, opt->to, map, err);
 	if (result == SD_OK)
 		sd_note("map %s", sd_map_name(*map));
 	return result;
@@ -459,6 +477,8 @@ static enum sd_result rename_source(const struct options *opt, struct sd_source 
 		result = choose_side(opt, map, &rename.to, err);
 	if (result == SD_OK)
 		result = sd_rename_plan(&rename, source->manifest, &plan, err);
+	if (result == SD_OK && !opt->keep_config)
+		result = sd_storage_follow(plan.manifest, source->manifest, err);
 	if (result == SD_OK && map && !opt->to)
 		sd_note("from %s to %s", sd_map_layout(map, !rename.to), sd_map_layout(map, rename.to));
 	for (size_t i = 0; result == SD_OK && i < rename.nnotes; i++)
@@ -503,6 +523,8 @@ static enum sd_result run(const struct options *opt, struct sd_error *err)
 		result = rename_source(opt, source, sink, err);
 	else if (sink)
 		sink->ops->abort(sink, err);
+	if (result == SD_OK && sink && opt->stats)
+		sd_tell_stats(&sink, 1);
 	sd_source_close(source);
 	if (sink)
 		sink->ops->close(sink);

@@ -33,6 +33,7 @@ static const char usage[] = "Usage: sd-shard [OPTION]...\n"
 			    "                        where --dim is given; needs --filter\n"
 			    "      --filter=CMD      with --all: run CMD for each rank, with its stream as\n"
 			    "                        standard input and its number in $SD_RANK\n"
+			    "      --stats           tell on standard error which way the data went\n"
 			    "      --help            print this text\n"
 			    "      --version         print the version\n"
 			    "\n"
@@ -42,7 +43,7 @@ struct options {
 	struct sd_part ep, ep_shard, part; /* of 0: not given */
 	struct sd_regex_list include;
 	int dim;
-	bool has_dim, keep_global;
+	bool has_dim, keep_global, stats;
 	uint64_t all;
 	const char *filter;
 };
@@ -89,17 +90,12 @@ static void check(const struct options *opt)
 static struct options parse(int argc, char **argv)
 {
 	static const struct option longs[] = {
-		{"ep", required_argument, NULL, 'e'},
-		{"ep-shard", required_argument, NULL, 's'},
-		{"dim", required_argument, NULL, 'd'},
-		{"part", required_argument, NULL, 'p'},
-		{"include", required_argument, NULL, 'i'},
-		{"keep-global", no_argument, NULL, 'k'},
-		{"all", required_argument, NULL, 'a'},
-		{"filter", required_argument, NULL, 'f'},
-		{"help", no_argument, NULL, 'h'},
-		{"version", no_argument, NULL, 'v'},
-		{NULL, 0, NULL, 0},
+		{"ep", required_argument, NULL, 'e'},      {"ep-shard", required_argument, NULL, 's'},
+		{"dim", required_argument, NULL, 'd'},     {"part", required_argument, NULL, 'p'},
+		{"include", required_argument, NULL, 'i'}, {"keep-global", no_argument, NULL, 'k'},
+		{"all", required_argument, NULL, 'a'},     {"filter", required_argument, NULL, 'f'},
+		{"stats", no_argument, NULL, 'S'},         {"help", no_argument, NULL, 'h'},
+		{"version", no_argument, NULL, 'v'},       {NULL, 0, NULL, 0},
 	};
 	struct options opt = {0};
 	int c;
@@ -132,6 +128,9 @@ static struct options parse(int argc, char **argv)
 			break;
 		case 'f':
 			opt.filter = optarg;
+			break;
+		case 'S':
+			opt.stats = true;
 			break;
 		case 'h':
 			sd_help(usage);
@@ -266,6 +265,8 @@ static enum sd_result run_all(const struct options *opt, struct sd_source *sourc
 		result = sd_shard_pump(source, ranks.shards, ranks.sinks, ranks.count, &failed, err);
 	if (result != SD_OK && failed < ranks.count && !sd_signals_came())
 		result = sd_fail(err, SD_IO, "the command of rank %zu stopped reading", failed);
+	if (result == SD_OK && opt->stats)
+		sd_tell_stats(ranks.sinks, ranks.count);
 	return ranks_end(&ranks, result, err);
 }
 
@@ -289,6 +290,8 @@ static enum sd_result run(const struct options *opt, struct sd_error *err)
 
 	if (result == SD_OK)
 		result = opt->all ? run_all(opt, source, err) : run_one(opt, source, sink, err);
+	if (sink && result == SD_OK && opt->stats)
+		sd_tell_stats(&sink, 1);
 	if (sink && result != SD_OK)
 		sink->ops->abort(sink, err);
 	if (sink)

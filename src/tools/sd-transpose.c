@@ -99,6 +99,8 @@ static enum sd_result run(const struct options *opt, struct sd_error *err)
 		result = sd_carry_exchange(source->manifest, opt->a, opt->b, &opt->include, &exchanged, err);
 	if (result == SD_OK)
 		result = carrying_run(&opt->carrying, source, exchanged ? exchanged : source->manifest, sink, err);
+	if (result == SD_OK && opt->carrying.stats)
+		sd_tell_stats(&sink, 1);
 	if (result != SD_OK)
 		sink->ops->abort(sink, err);
 	sd_manifest_free(exchanged);

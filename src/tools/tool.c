@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +19,7 @@
 
 static const char *program = "sd";
 static bool writes_stream;
+static void (*clear)(void);
 
 void sd_start(const char *name, bool streams)
 {
@@ -26,10 +28,17 @@ void sd_start(const char *name, bool streams)
 	sd_signals_take();
 }
 
+void sd_before_saying(void (*function)(void))
+{
+	clear = function;
+}
+
 static void say(const char *who, const char *text)
 {
 	char line[4 * sizeof(((struct sd_error *)0)->text)];
 
+	if (clear)
+		clear();
 	fprintf(stderr, "%s: %s\n", who, sd_text_escape(text, line, sizeof(line)));
 }
 
@@ -171,4 +180,20 @@ struct sd_sink *sd_stdout_stream(void)
 		exit(SD_IO);
 	}
 	return sink;
+}
+
+void sd_tell_stats(struct sd_sink *const *streams, size_t count)
+{
+	struct sd_stream_counts sum = {0};
+
+	for (size_t i = 0; i < count; i++) {
+		struct sd_stream_counts one = sd_stream_sink_counts(streams[i]);
+
+		sum.referenced += one.referenced;
+		sum.shared += one.shared;
+		sum.piped += one.piped;
+	}
+	sd_note("%" PRIu64 " bytes of data went as references to files, %" PRIu64 " in shared memory, %" PRIu64
+		" in the pipe",
+		sum.referenced, sum.shared, sum.piped);
 }

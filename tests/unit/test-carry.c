@@ -263,7 +263,7 @@ static void sink_abort(struct sd_sink *sink, struct sd_error *err)
 	((struct memory_sink *)sink)->aborted = true;
 }
 
-static const struct sd_sink_ops sink_ops = {sink_begin, sink_data, sink_end, sink_abort, NULL};
+static const struct sd_sink_ops sink_ops = {sink_begin, sink_data, sink_end, sink_abort, NULL, NULL};
 
 static void sink_free(struct memory_sink *s)
 {

@@ -67,7 +67,11 @@ Test(map_parse, statements)
 	refused("table g a\n", "t.map:2: an entry of a table is LEFT=RIGHT");
 	refused("size n\n", "t.map:2: the option's name is missing");
 	refused("use other s\n", "t.map:2: there is no map other");
-	refused("use used\n", "t.map:2: behind the map's name come the stages to use");
+	refused("use used under p\n", "t.map:2: behind the map's name come the stages to use");
+	taken("use used\n");
+	taken("model m n if alone\n");
+	refused("model m if x\n", "t.map:2: behind \"if\" comes \"alone\"");
+	refused("model m if alone n\n", "t.map:2: \"n\" is not understood here");
 	refused("use used x under p\n", "t.map:2: map used has no stage \"x\"");
 	taken("use used s t under p\n");
 	taken("option o a|b\nuse used s @o=b under p q\n");
@@ -400,5 +404,23 @@ Test(map_parse, says_what_it_is)
 	cr_expect_str_eq(name, "o");
 	cr_expect_str_eq(values, "a|b");
 	cr_expect(!sd_map_option(map, 1, &name, &values, &from_keys));
+	sd_map_free(map);
+}
+
+/* Without stages a map is used whole: with its labels and samples, and through another one that does the same. */
+Test(map_parse, takes_over_whole_maps)
+{
+	static const char used[] = "map used hf nemo\nmodel u\nlabel l b\nstage s\n a <-> b\nsample a F32 [2]\n";
+	struct sd_error err;
+	struct sd_map *map;
+
+	cr_assert(compile("model m\nuse used\n", used, &map, &err) == SD_OK, "%s", err.text);
+	cr_expect(sd_map_is_alias(map) && sd_map_is_for(map, "m") && !sd_map_is_for(map, "u"));
+	cr_expect(sd_map_check_samples(map, &err) == SD_OK, "%s", err.text);
+	sd_map_free(map);
+	cr_assert(compile("use used\nstage t\n b -> refuse \"no\"\n", used, &map, &err) == SD_OK, "%s", err.text);
+	cr_expect(!sd_map_is_alias(map));
+	cr_expect(sd_map_check_samples(map, &err) == SD_INPUT);
+	cr_expect(strncmp(err.text, "used.map:6: samples", 19) == 0, "%s", err.text);
 	sd_map_free(map);
 }

@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The producer's end of a lane. */
+#include "base/signals.h"
+#include "stream/lane-socket.h"
+#include "stream/lane.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+/* Less than this is as soon written into the pipe. */
+#define WORTH 4096
+/* Larger than what two units of work make, smaller than the caches of a server's CPU. */
+#define RING_BYTES (32u << 20)
+/* Frames begin at cache lines. */
+#define RING_ALIGN 64
+/* How long a producer looks out for its consumer, in all. */
+#define MOMENT_MS 20
+#define WAIT_MS 10000
+
+struct sd_lane_out {
+	int pipe;     /* the caller's */
+	int listener; /* -1 when the consumer is there, or will not come any more */
+	int socket;   /* -1: nobody there */
+	int patience; /* milliseconds left to wait for the consumer */
+	bool eager;   /* SD_LANES=wait: everything is worth it */
+	uint64_t files;
+	struct sd_lane_offer file[SD_LANE_FILES]; /* number n at n % SD_LANE_FILES */
+	struct sd_lane_taken taken;
+	bool ringless; /* a ring cannot be had */
+	unsigned char *ring;
+	uint64_t head;              /* bytes of the ring used since it is there: all before is the consumer's */
+	uint64_t reserved, promise; /* where the memory given out begins, and how long it is; 0: none */
+};
+
+struct sd_lane_out *sd_lane_out_open(int pipe)
+{
+	struct sockaddr_un address;
+	socklen_t length = sd_lane_address(pipe, &address);
+	struct sd_lane_out *lane = length ? calloc(1, sizeof(*lane)) : NULL;
+
+	if (!lane)
+		return NULL;
+	lane->pipe = pipe;
+	lane->socket = -1;
+	lane->eager = sd_lane_mode("wait");
+	lane->patience = lane->eager ? WAIT_MS : MOMENT_MS;
+	lane->listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (lane->listener < 0 || bind(lane->listener, (struct sockaddr *)&address, length) != 0 ||
+	    listen(lane->listener, 1) != 0) {
+		sd_lane_out_close(lane);
+		return NULL;
+	}
+	return lane;
+}
+
+static void drop(int *fd)
+{
+	if (*fd >= 0)
+		close(*fd);
+	*fd = -1;
+}
+
+bool sd_lane_out_attached(struct sd_lane_out *lane)
+{
+	struct pollfd wait = {.fd = lane->listener, .events = POLLIN};
+
+	if (lane->socket >= 0 || lane->listener < 0)
+		return lane->socket >= 0;
+	(void)poll(&wait, 1, lane->patience);
+	lane->patience = 0;
+	lane->socket = accept4(lane->listener, NULL, NULL, SOCK_CLOEXEC);
+	if (lane->socket < 0)
+		return false;
+	if (!sd_lane_same_user(lane->socket)) {
+		drop(&lane->socket);
+		return false;
+	}
+	drop(&lane->listener);
+	return true;
+}
+
+bool sd_lane_out_worth(const struct sd_lane_out *lane, uint64_t length)
+{
+	return length >= (lane->eager ? 1 : WORTH);
+}
+
+/* What the consumer has said. Its end, or nonsense, closes the lane: the pipe will tell what became of it. */
+static void hear(struct sd_lane_out *lane)
+{
+	struct sd_lane_taken taken;
+
+	while (lane->socket >= 0) {
+		ssize_t n = recv(lane->socket, &taken, sizeof(taken), MSG_DONTWAIT);
+
+		if (n < 0 && (errno == EAGAIN || errno == EINTR))
+			return;
+		if (n != sizeof(taken) || taken.files < lane->taken.files || taken.files > lane->files ||
+		    taken.ring < lane->taken.ring || taken.ring > lane->head) {
+			drop(&lane->socket);
+			return;
+		}
+		lane->taken = taken;
+	}
+}
+
+/* Waits for the consumer to say something, or to be gone: from the socket or from the pipe. */
+static enum sd_result wait_for_consumer(struct sd_lane_out *lane, struct sd_error *err)
+{
+	struct pollfd wait[2] = {{.fd = lane->socket, .events = POLLIN}, {.fd = lane->pipe}};
+
+	if (poll(wait, 2, -1) < 0)
+		return errno == EINTR ? sd_signals_check(err) : sd_fail_errno(err, errno, "cannot wait");
+	hear(lane);
+	if (wait[1].revents & (POLLERR | POLLNVAL))
+		drop(&lane->socket);
+	return SD_OK;
+}
+
+/* False if the consumer cannot be given it. */
+static bool send_offer(struct sd_lane_out *lane, const struct sd_lane_offer *offer, int fd)
+{
+	union {
+		struct cmsghdr head;
+		char room[CMSG_SPACE(sizeof(int))];
+	} control;
+	struct iovec part = {(void *)(uintptr_t)offer, sizeof(*offer)};
+	struct msghdr message = {
+		.msg_iov = &part, .msg_iovlen = 1, .msg_control = control.room, .msg_controllen = sizeof(control.room)};
+	struct cmsghdr *head = CMSG_FIRSTHDR(&message);
+	ssize_t n;
+
+	head->cmsg_level = SOL_SOCKET;
+	head->cmsg_type = SCM_RIGHTS;
+	head->cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(head), &fd, sizeof(int));
+	do
+		n = sendmsg(lane->socket, &message, MSG_NOSIGNAL);
+	while (n < 0 && errno == EINTR && !sd_signals_came());
+	return n == sizeof(*offer);
+}
+
+static bool same_file(const struct sd_lane_offer *a, const struct sd_lane_offer *b)
+{
+	return a->device == b->device && a->inode == b->inode && a->size == b->size && a->modified == b->modified &&
+	       a->modified_ns == b->modified_ns;
+}
+
+enum sd_result sd_lane_out_file(struct sd_lane_out *lane, int fd, uint64_t *number, struct sd_error *err)
+{
+	uint64_t first = lane->files > SD_LANE_FILES ? lane->files - SD_LANE_FILES : 0;
+	struct sd_lane_offer offer;
+
+	*number = UINT64_MAX;
+	if (!sd_lane_offer_file(fd, &offer))
+		return SD_OK;
+	for (uint64_t i = lane->files; i-- > first;)
+		if (same_file(&lane->file[i % SD_LANE_FILES], &offer)) {
+			*number = i;
+			return SD_OK;
+		}
+	hear(lane);
+	while (lane->socket >= 0 && lane->files - lane->taken.files >= SD_LANE_AHEAD)
+		if (wait_for_consumer(lane, err) != SD_OK)
+			return SD_IO;
+	offer.number = lane->files;
+	if (lane->socket < 0 || !send_offer(lane, &offer, fd))
+		return SD_OK;
+	lane->file[offer.number % SD_LANE_FILES] = offer;
+	lane->files++;
+	*number = offer.number;
+	return SD_OK;
+}
+
+/* The ring's memory, here and at the consumer's. */
+static void open_ring(struct sd_lane_out *lane)
+{
+	struct sd_lane_offer offer = {.kind = SD_LANE_RING, .size = RING_BYTES};
+	int fd = memfd_create("sd-ring", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	void *ring = MAP_FAILED;
+
+	lane->ringless = true;
+	if (fd < 0)
+		return;
+	/* Sealed, so that neither side can make the other one fall off its end. */
+	if (ftruncate(fd, RING_BYTES) == 0 && fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == 0)
+		ring = mmap(NULL, RING_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (ring != MAP_FAILED && send_offer(lane, &offer, fd)) {
+		lane->ring = ring;
+		lane->ringless = false;
+	} else if (ring != MAP_FAILED) {
+		munmap(ring, RING_BYTES);
+	}
+	close(fd);
+}
+
+/* Where the next length bytes would begin: what does not fit before the ring's end begins at its start. */
+static uint64_t next_place(const struct sd_lane_out *lane, uint64_t length)
+{
+	uint64_t left = RING_BYTES - lane->head % RING_BYTES;
+
+	return length <= left ? lane->head : lane->head + left;
+}
+
+enum sd_result sd_lane_out_room(struct sd_lane_out *lane, uint64_t length, void **memory, struct sd_error *err)
+{
+	uint64_t begin;
+
+	*memory = NULL;
+	lane->promise = 0;
+	hear(lane);
+	if (lane->socket >= 0 && !lane->ring && !lane->ringless)
+		open_ring(lane);
+	if (!lane->ring || length == 0 || length > RING_BYTES)
+		return SD_OK;
+	begin = next_place(lane, length);
+	/* An empty ring has room for it wherever it begins. */
+	while (lane->socket >= 0 && lane->taken.ring < lane->head && begin + length - lane->taken.ring > RING_BYTES)
+		if (wait_for_consumer(lane, err) != SD_OK)
+			return SD_IO;
+	if (lane->socket < 0)
+		return SD_OK;
+	lane->reserved = begin;
+	lane->promise = length;
+	*memory = lane->ring + begin % RING_BYTES;
+	return SD_OK;
+}
+
+bool sd_lane_out_take(struct sd_lane_out *lane, const void *memory, uint64_t length, struct sd_lane_place *place)
+{
+	uint64_t offset = lane->reserved % RING_BYTES;
+
+	if (length == 0 || length > lane->promise || memory != lane->ring + offset)
+		return false;
+	lane->promise = 0;
+	lane->head = lane->reserved + (length + RING_ALIGN - 1) / RING_ALIGN * RING_ALIGN;
+	*place = (struct sd_lane_place){lane->head, offset, length};
+	return true;
+}
+
+void sd_lane_out_close(struct sd_lane_out *lane)
+{
+	if (!lane)
+		return;
+	if (lane->ring)
+		munmap(lane->ring, RING_BYTES);
+	drop(&lane->socket);
+	drop(&lane->listener);
+	free(lane);
+}

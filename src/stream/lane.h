@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Lanes: the ways around a pipe for the data between two of our programs on one machine. The pipe always carries the
+ * manifest, the order and the frames; what a frame holds may be a reference instead of bytes:
+ *
+ *   a file's bytes    an open file, offset, length: bytes of a source that nobody has changed
+ *   a ring's bytes    a place in a ring of shared memory: bytes that the producer has made
+ *
+ * A producer whose output is a pipe listens on an abstract socket named after that pipe, before its first byte; the
+ * consumer that has read the first bytes from a pipe connects to the name of its input. Both ends of a pipe have one
+ * name, so whoever stands between two programs (tee, ssh, a file) keeps them apart, and they use bytes. Files and the
+ * ring's memory are handed over as open descriptors; both look that the other one is of the same user. What the
+ * consumer has taken comes back on the socket, whose end says that the other side is gone. No lock lives in shared
+ * memory, and every wait ends with the life of the other.
+ *
+ * SD_LANES in the environment: "inline" switches lanes off; with "wait" a producer waits up to 10 seconds for its
+ * consumer and sends everything that can be by reference, however short, for tests.
+ */
+#ifndef SD_STREAM_LANE_H
+#define SD_STREAM_LANE_H
+
+#include "base/error.h"
+
+#include <stdint.h>
+
+/* The encoding of a data frame. */
+enum sd_lane_kind {
+	SD_LANE_BYTES = 0, /* the data itself */
+	SD_LANE_FILE = 1,  /* struct sd_lane_place: number is the file's */
+	SD_LANE_RING = 2,  /* struct sd_lane_place: number is the place that is free again with the frame taken */
+};
+
+/* Where a frame's data is. */
+struct sd_lane_place {
+	uint64_t number, offset, length;
+};
+
+/* ---- the producer's end ---- */
+
+struct sd_lane_out;
+
+/* Listens for whoever reads from this pipe. NULL: no pipe, switched off, the name taken, no memory: bytes it is. */
+struct sd_lane_out *sd_lane_out_open(int pipe);
+
+/* Whether the consumer is there. Looks without waiting, but for a moment in all the producer's life. */
+bool sd_lane_out_attached(struct sd_lane_out *lane);
+
+/* Whether so much data is worth a reference. */
+bool sd_lane_out_worth(const struct sd_lane_out *lane, uint64_t length);
+
+/*
+ * The number of an open regular file, which the consumer gets the first time. *number is UINT64_MAX if the consumer
+ * cannot be given the file: bytes it is. May wait for the consumer: what has been written so far must have gone into
+ * the pipe.
+ */
+SD_UNUSED_RESULT enum sd_result sd_lane_out_file(struct sd_lane_out *lane, int fd, uint64_t *number,
+						 struct sd_error *err);
+
+/*
+ * Memory of the ring for the next length bytes. NULL if the ring has not that much, or none can be had. Waits until the
+ * consumer has taken enough: what has been written so far must have gone into the pipe. It is the caller's until the
+ * next call.
+ */
+SD_UNUSED_RESULT enum sd_result sd_lane_out_room(struct sd_lane_out *lane, uint64_t length, void **memory,
+						 struct sd_error *err);
+
+/* Whether this is memory that sd_lane_out_room gave last; its place then, and it is the consumer's from now on. */
+bool sd_lane_out_take(struct sd_lane_out *lane, const void *memory, uint64_t length, struct sd_lane_place *place);
+
+/* Does nothing for NULL. What the consumer has not yet taken stays there for it. */
+void sd_lane_out_close(struct sd_lane_out *lane);
+
+/* ---- the consumer's end ---- */
+
+struct sd_lane_in;
+
+/* Connects to whoever writes into this pipe. NULL: nobody who could be known does, and bytes it is. */
+struct sd_lane_in *sd_lane_in_open(int pipe);
+
+/* The file of a reference, which stays the lane's: readable until another one is asked for. SD_INPUT if the file has
+ * changed since its header was read, or is too short. */
+SD_UNUSED_RESULT enum sd_result sd_lane_in_file(struct sd_lane_in *lane, const struct sd_lane_place *place, int *fd,
+						struct sd_error *err);
+
+/* The bytes of a reference into the ring, which stay until they are given back. */
+SD_UNUSED_RESULT enum sd_result sd_lane_in_ring(struct sd_lane_in *lane, const struct sd_lane_place *place,
+						const void **memory, struct sd_error *err);
+
+/* Everything that came from the ring so far has been taken: the producer may write there again. */
+void sd_lane_in_give_back(struct sd_lane_in *lane);
+
+/* To be called before a read from the pipe that may block: the producer may wait for what is not told yet. */
+SD_UNUSED_RESULT enum sd_result sd_lane_in_before_read(struct sd_lane_in *lane, int pipe, struct sd_error *err);
+
+/* After the last record: that the files which were read last are still what they were. */
+SD_UNUSED_RESULT enum sd_result sd_lane_in_finish(struct sd_lane_in *lane, struct sd_error *err);
+
+/* Does nothing for NULL. */
+void sd_lane_in_close(struct sd_lane_in *lane);
+
+#endif

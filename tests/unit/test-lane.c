@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Lanes: what goes into the ring comes out of it, and neither end believes everything that the other one says. */
+#include "stream/lane-socket.h"
+#include "stream/lane.h"
+
+#include <criterion/criterion.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define RING (32u << 20)
+
+/* A pipe with an end of a lane at either side. */
+struct pair {
+	int pipe[2];
+	struct sd_lane_out *out;
+	struct sd_lane_in *in;
+};
+
+static struct pair join(void)
+{
+	struct pair p;
+
+	cr_assert_eq(setenv("SD_LANES", "wait", 1), 0);
+	cr_assert_eq(pipe2(p.pipe, O_CLOEXEC), 0);
+	p.out = sd_lane_out_open(p.pipe[1]);
+	cr_assert_not_null(p.out);
+	p.in = sd_lane_in_open(p.pipe[0]);
+	cr_assert_not_null(p.in);
+	cr_assert(sd_lane_out_attached(p.out));
+	return p;
+}
+
+static void part(struct pair *p)
+{
+	sd_lane_out_close(p->out);
+	sd_lane_in_close(p->in);
+	close(p->pipe[0]);
+	close(p->pipe[1]);
+}
+
+/* The frames of a run, the same for both ends: lengths at all the edges, and any. */
+#define FRAMES 120
+
+static uint64_t length_of(unsigned frame)
+{
+	static const uint64_t edges[] = {1, 63, 64, 65, RING, RING - 1, RING / 2, RING / 2 + 1, RING, 1, RING - 64};
+	unsigned seed = frame * 2654435761u;
+
+	return frame < sizeof(edges) / sizeof(*edges) ? edges[frame] : 1 + seed % (frame % 3 ? 3000000 : RING);
+}
+
+/* What stands at the begin and at the end of a frame. */
+static unsigned char mark_of(unsigned frame)
+{
+	return (unsigned char)(frame * 7 + 1);
+}
+
+static void *consume(void *arg)
+{
+	struct pair *p = arg;
+
+	for (unsigned frame = 0; frame < FRAMES; frame++) {
+		struct sd_lane_place place;
+		const unsigned char *data;
+		const void *memory;
+
+		if (read(p->pipe[0], &place, sizeof(place)) != sizeof(place) || place.length != length_of(frame) ||
+		    sd_lane_in_ring(p->in, &place, &memory, NULL) != SD_OK)
+			return arg;
+		if (frame % 10 == 9)
+			usleep(2000);
+		data = memory;
+		if (data[0] != mark_of(frame) || data[place.length - 1] != mark_of(frame) ||
+		    data[place.length / 2] != mark_of(frame))
+			return arg;
+		sd_lane_in_give_back(p->in);
+	}
+	return NULL;
+}
+
+Test(lane, ring)
+{
+	struct pair p = join();
+	pthread_t thread;
+	void *failed;
+
+	cr_assert_eq(pthread_create(&thread, NULL, consume, &p), 0);
+	for (unsigned frame = 0; frame < FRAMES; frame++) {
+		uint64_t length = length_of(frame);
+		struct sd_lane_place place;
+		unsigned char *data;
+		void *memory;
+
+		cr_assert_eq(sd_lane_out_room(p.out, length, &memory, NULL), SD_OK);
+		cr_assert_not_null(memory);
+		data = memory;
+		data[0] = data[length / 2] = data[length - 1] = mark_of(frame);
+		cr_assert(sd_lane_out_take(p.out, memory, length, &place));
+		cr_assert_eq(write(p.pipe[1], &place, sizeof(place)), (ssize_t)sizeof(place));
+	}
+	pthread_join(thread, &failed);
+	cr_assert_null(failed);
+	part(&p);
+}
+
+/* Less than was asked for may be taken, once, and nothing else. */
+Test(lane, taking)
+{
+	struct pair p = join();
+	struct sd_lane_place place;
+	unsigned char *memory;
+	void *room;
+
+	cr_assert_eq(sd_lane_out_room(p.out, (uint64_t)RING + 1, &room, NULL), SD_OK);
+	cr_assert_null(room);
+	cr_assert_eq(sd_lane_out_room(p.out, 100, &room, NULL), SD_OK);
+	memory = room;
+	cr_assert(!sd_lane_out_take(p.out, memory + 1, 10, &place));
+	cr_assert(!sd_lane_out_take(p.out, memory, 101, &place));
+	cr_assert(sd_lane_out_take(p.out, memory, 70, &place));
+	cr_assert_eq(place.length, 70);
+	cr_assert_eq(place.offset, 0);
+	cr_assert_eq(place.number, 128);
+	cr_assert(!sd_lane_out_take(p.out, memory, 10, &place));
+	part(&p);
+}
+
+static void refused(struct pair *p, uint64_t number, uint64_t offset, uint64_t length)
+{
+	struct sd_lane_place place = {number, offset, length};
+	const void *memory;
+
+	cr_assert_eq(sd_lane_in_ring(p->in, &place, &memory, NULL), SD_INPUT);
+}
+
+Test(lane, wrong_places)
+{
+	struct pair p = join();
+	struct sd_lane_place place;
+	const void *memory;
+	void *room;
+
+	cr_assert_eq(sd_lane_out_room(p.out, 100, &room, NULL), SD_OK);
+	cr_assert(sd_lane_out_take(p.out, room, 100, &place));
+	cr_assert_eq(sd_lane_in_ring(p.in, &place, &memory, NULL), SD_OK);
+	refused(&p, 200, RING, 1);
+	refused(&p, 200, 0, (uint64_t)RING + 1);
+	refused(&p, 200, UINT64_MAX, 2);
+	refused(&p, 64, 0, 1);
+	part(&p);
+}
+
+/* More files than may be on their way, each asked for while it is among the last. */
+Test(lane, files)
+{
+	struct pair p = join();
+	char name[] = "/tmp/sd-test-lane-XXXXXX";
+	uint64_t number;
+
+	cr_assert_not_null(mkdtemp(name));
+	for (unsigned i = 0; i < 100; i++) {
+		char path[64], content[3];
+		struct sd_lane_place place = {.length = 3};
+		int fd, got;
+
+		snprintf(path, sizeof(path), "%s/%u", name, i);
+		fd = open(path, O_CREAT | O_RDWR | O_CLOEXEC, 0600);
+		cr_assert_geq(fd, 0);
+		cr_assert_eq(write(fd, "abc", 3), 3);
+		cr_assert_eq(sd_lane_out_file(p.out, fd, &number, NULL), SD_OK);
+		cr_assert_eq(number, i);
+		cr_assert_eq(sd_lane_out_file(p.out, fd, &number, NULL), SD_OK);
+		cr_assert_eq(number, i, "a file has one number");
+		place.number = i;
+		cr_assert_eq(sd_lane_in_file(p.in, &place, &got, NULL), SD_OK);
+		cr_assert_eq(pread(got, content, 3, 0), 3);
+		cr_assert_arr_eq(content, "abc", 3);
+		place.offset = 1;
+		cr_assert_eq(sd_lane_in_file(p.in, &place, &got, NULL), SD_INPUT, "beyond the file's end");
+		place = (struct sd_lane_place){.number = i - SD_LANE_FILES, .length = 1};
+		if (i >= SD_LANE_FILES)
+			cr_assert_eq(sd_lane_in_file(p.in, &place, &got, NULL), SD_INPUT, "given up");
+		close(fd);
+		cr_assert_eq(unlink(path), 0);
+	}
+	cr_assert_eq(rmdir(name), 0);
+	/* Unlinking has not changed them. */
+	cr_assert_eq(sd_lane_in_finish(p.in, NULL), SD_OK);
+	part(&p);
+}
+
+Test(lane, changed_file)
+{
+	struct pair p = join();
+	char name[] = "/tmp/sd-test-lane-XXXXXX";
+	int fd = mkstemp(name), got;
+	struct sd_lane_place place = {.length = 1};
+	struct sd_error err;
+
+	cr_assert_eq(write(fd, "abc", 3), 3);
+	cr_assert_eq(sd_lane_out_file(p.out, fd, &place.number, NULL), SD_OK);
+	cr_assert_eq(sd_lane_in_file(p.in, &place, &got, NULL), SD_OK);
+	cr_assert_eq(write(fd, "d", 1), 1);
+	cr_assert_eq(sd_lane_in_finish(p.in, &err), SD_INPUT);
+	cr_assert_not_null(strstr(err.text, "changed while"));
+	close(fd);
+	unlink(name);
+	part(&p);
+}
+
+/* A consumer that is gone does not hold up anybody. */
+Test(lane, consumer_gone)
+{
+	struct pair p = join();
+	struct sd_lane_place place;
+	uint64_t number;
+	void *room;
+
+	cr_assert_eq(sd_lane_out_room(p.out, RING, &room, NULL), SD_OK);
+	cr_assert(sd_lane_out_take(p.out, room, RING, &place));
+	sd_lane_in_close(p.in);
+	p.in = NULL;
+	cr_assert_eq(sd_lane_out_room(p.out, RING, &room, NULL), SD_OK);
+	cr_assert_null(room);
+	cr_assert(!sd_lane_out_attached(p.out));
+	cr_assert_eq(sd_lane_out_file(p.out, STDIN_FILENO, &number, NULL), SD_OK);
+	cr_assert_eq(number, UINT64_MAX);
+	part(&p);
+}
+
+/* A producer that is done has left all that its consumer needs. */
+Test(lane, producer_done)
+{
+	struct pair p = join();
+	struct sd_lane_place place;
+	const void *memory;
+	void *room;
+
+	cr_assert_eq(sd_lane_out_room(p.out, 5, &room, NULL), SD_OK);
+	memcpy(room, "hello", 5);
+	cr_assert(sd_lane_out_take(p.out, room, 5, &place));
+	sd_lane_out_close(p.out);
+	p.out = NULL;
+	cr_assert_eq(sd_lane_in_ring(p.in, &place, &memory, NULL), SD_OK);
+	cr_assert_arr_eq(memory, "hello", 5);
+	sd_lane_in_give_back(p.in);
+	cr_assert_eq(sd_lane_in_before_read(p.in, p.pipe[0], NULL), SD_OK);
+	place.number++;
+	place.offset = 0;
+	cr_assert_eq(sd_lane_in_file(p.in, &place, &(int){0}, NULL), SD_INPUT, "it gave no file");
+	part(&p);
+}
+
+Test(lane, switched_off)
+{
+	int ends[2];
+
+	cr_assert_eq(setenv("SD_LANES", "inline", 1), 0);
+	cr_assert_eq(pipe2(ends, O_CLOEXEC), 0);
+	cr_assert_null(sd_lane_out_open(ends[1]));
+	cr_assert_null(sd_lane_in_open(ends[0]));
+	cr_assert_eq(unsetenv("SD_LANES"), 0);
+	cr_assert_null(sd_lane_in_open(ends[0]), "nobody listens");
+	cr_assert_null(sd_lane_out_open(STDERR_FILENO + 1000), "no pipe");
+	close(ends[0]);
+	close(ends[1]);
+}
