@@ -57,7 +57,6 @@ dist_map_DATA = \
 	%D%/mistral3.map \
 	%D%/mistral3_vlm.map \
 	%D%/mistral4.map \
-	%D%/mistral4_vlm.map \
 	%D%/mixtral-v5.map \
 	%D%/moe.map \
 	%D%/muse_glimmer.map \
