@@ -128,7 +128,6 @@ template <typename From> static void launch_from(const struct cuda *cuda, const 
 static cudaError_t launch(const struct cuda *cuda, const struct sd_grid *grid)
 {
 	switch (grid->plan.source_size) {
-	case 0: /* codes */
 	case 1:
 		launch_from<uint8_t>(cuda, grid);
 		break;
@@ -173,8 +172,7 @@ static enum sd_device_result run_job(struct cuda *cuda, const struct sd_job *job
 
 	if (result != SD_DEVICE_OK || plan.loops == 0)
 		return result;
-	if (!sd_grid_plan(&plan, &grid) ||
-	    grid.source_count > BUFFER_BYTES / (plan.source_size ? plan.source_size : 1) ||
+	if (!sd_grid_plan(&plan, &grid) || grid.source_count > BUFFER_BYTES / plan.source_size ||
 	    grid.target_count > BUFFER_BYTES / plan.target_size || scale_bytes > BUFFER_BYTES)
 		return SD_DEVICE_NOMEM;
 	source = sd_grid_source(&grid, job->source, &source_bytes);

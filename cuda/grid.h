@@ -43,10 +43,10 @@ void sd_grid_unpack(const struct sd_grid *grid, const void *packed, void *target
 /* What of the job's source goes to the device, and how many bytes that is. */
 static inline const void *sd_grid_source(const struct sd_grid *grid, const void *source, uint64_t *bytes)
 {
-	unsigned size = grid->plan.source_size;
+	const uint8_t *first = sd_transpose_source(&grid->plan, (const uint8_t *)source, grid->source_from);
 
-	*bytes = size ? grid->source_count * size : sd_element_bytes(grid->plan.source_dtype, grid->source_count);
-	return (const uint8_t *)source + (size ? grid->source_from * size : grid->source_from / 2);
+	*bytes = sd_transpose_source(&grid->plan, first, grid->source_count - 1) - first + grid->plan.source_size;
+	return first;
 }
 
 /* Where one tile begins. */
@@ -135,7 +135,7 @@ SD_SCALAR unsigned sd_grid_scale_size(uint8_t element)
 	return element == SD_F32 ? 4 : element == SD_BF16 || element == SD_F16 ? 2 : 1;
 }
 
-/* What a thread reads in a step: the element as it is to be in the target. size: plan.source_size, if it has one. */
+/* What a thread reads in a step: the element as it is to be in the target. size: plan.source_size. */
 SD_SCALAR bool sd_grid_read(const struct sd_grid *grid, const struct sd_tile *tile, uint32_t i, const void *source,
 			    const void *scales, unsigned size, uint32_t *slot, uint64_t *value)
 {

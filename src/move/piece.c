@@ -81,7 +81,7 @@ static void load_run(const struct sd_piece_how *how, const uint8_t *source, uint
 {
 	const struct sd_transpose *plan = how->plan;
 	bool codes = sd_is_code(plan->source_dtype);
-	const uint8_t *first = source + (codes ? from / 2 : from * plan->source_size);
+	const uint8_t *first = sd_transpose_source(plan, source, from);
 	uint8_t gathered[SD_CONVERT_RUN * 8];
 
 	if (plan->bytes) {
@@ -109,7 +109,7 @@ static void do_rows(const struct sd_piece_how *how, const struct sd_piece *piece
 		uint64_t scale = piece->scale + sd_lane_scale(&plan->b, piece->b + b);
 
 		if (plan->bytes && plan->a.from == 1 && plan->a.to == 1) {
-			memcpy(target, piece->source + from * plan->source_size, piece->na * plan->source_size);
+			memcpy(target, sd_transpose_source(plan, piece->source, from), piece->na * plan->source_size);
 			continue;
 		}
 		for (uint64_t a = 0; a < piece->na; a += SD_CONVERT_RUN) {
@@ -143,7 +143,7 @@ static void do_tile(const struct sd_piece_how *how, const struct sd_piece *piece
 	for (uint64_t b = 0; b < piece->nb; b++) {
 		uint64_t from = piece->from + b * plan->b.from;
 
-		ask_for(piece->source + (from + SD_CONVERT_RUN * plan->a.from) * plan->source_size,
+		ask_for(sd_transpose_source(plan, piece->source, from + SD_CONVERT_RUN * plan->a.from),
 			SD_CONVERT_RUN * plan->source_size);
 		load_run(how, piece->source, from, piece->a, piece->scale + sd_lane_scale(&plan->b, piece->b + b),
 			 piece->na, tile + b * row);
@@ -188,7 +188,7 @@ void sd_piece_do(const struct sd_piece_how *how, const struct sd_piece *piece)
 		do_rows(how, piece);
 	else if (plan->bytes && plan->a.from == 1 && plan->b.to == 1)
 		how->kernels->turn[sd_kernels_size(plan->target_size)](
-			piece->source + piece->from * plan->source_size, plan->b.from * plan->source_size,
+			sd_transpose_source(plan, piece->source, piece->from), plan->b.from * plan->source_size,
 			piece->target, plan->a.to * plan->target_size, piece->na, piece->nb, how->streaming);
 	else
 		do_tiles(how, piece);

@@ -171,7 +171,7 @@ enum sd_device_result sd_transpose_plan(const struct sd_job *job, struct sd_tran
 	*plan = (struct sd_transpose){
 		.from = job->move.from,
 		.to = job->move.to,
-		.source_size = (uint8_t)sd_element_size(job->source_dtype),
+		.source_size = sd_is_code(job->source_dtype) ? 1 : (uint8_t)sd_element_size(job->source_dtype),
 		.target_size = (uint8_t)sd_dtype_size((enum sd_dtype)job->target_dtype),
 		.source_dtype = job->source_dtype,
 		.target_dtype = job->target_dtype,

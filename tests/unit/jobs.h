@@ -75,7 +75,7 @@ static inline uint64_t code_get(const uint8_t *data, uint64_t i)
 /* What the job has to give, straight from the words of device.h. */
 static inline void naive(const struct sd_job *job, uint8_t *target)
 {
-	unsigned from_size = sd_element_size(job->source_dtype);
+	unsigned from_size = sd_element_size(job->source_dtype); /* 0: codes */
 	unsigned to_size = sd_dtype_size((enum sd_dtype)job->target_dtype);
 	uint64_t at[SD_MOVE_RANK] = {0};
 	const struct sd_move *move = &job->move;
