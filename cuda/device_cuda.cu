@@ -165,19 +165,21 @@ static enum sd_device_result run_job(struct cuda *cuda, const struct sd_job *job
 	struct sd_transpose plan;
 	struct sd_grid grid;
 	enum sd_device_result result = sd_transpose_plan(job, &plan, cuda->device.failure);
-	size_t scale_bytes = sd_transpose_scales(&plan) * sd_dtype_size((enum sd_dtype)job->scale.dtype);
-	const uint8_t *source;
+	size_t scale_bytes = sd_transpose_scales(&plan) * sd_element_size(job->scale.dtype);
+	const void *source;
+	uint64_t source_bytes;
 	cudaError_t error;
 
 	if (result != SD_DEVICE_OK || plan.loops == 0)
 		return result;
 	if (!sd_grid_plan(&plan, &grid) || grid.source_count > BUFFER_BYTES / plan.source_size ||
-	    grid.target_count > BUFFER_BYTES / plan.target_size || scale_bytes > BUFFER_BYTES ||
-	    !grow(&cuda->source, grid.source_count * plan.source_size) ||
-	    !grow(&cuda->target, grid.target_count * plan.target_size) || !grow(&cuda->scales, scale_bytes))
+	    grid.target_count > BUFFER_BYTES / plan.target_size || scale_bytes > BUFFER_BYTES)
 		return SD_DEVICE_NOMEM;
-	source = (const uint8_t *)job->source + grid.source_from * plan.source_size;
-	error = cudaMemcpy(cuda->source.data, source, grid.source_count * plan.source_size, cudaMemcpyHostToDevice);
+	source = sd_grid_source(&grid, job->source, &source_bytes);
+	if (!grow(&cuda->source, source_bytes) || !grow(&cuda->target, grid.target_count * plan.target_size) ||
+	    !grow(&cuda->scales, scale_bytes))
+		return SD_DEVICE_NOMEM;
+	error = cudaMemcpy(cuda->source.data, source, source_bytes, cudaMemcpyHostToDevice);
 	if (error == cudaSuccess && scale_bytes > 0)
 		error = cudaMemcpy(cuda->scales.data, job->scale.data, scale_bytes, cudaMemcpyHostToDevice);
 	if (error == cudaSuccess)

@@ -32,10 +32,12 @@ bool sd_grid_plan(const struct sd_transpose *plan, struct sd_grid *grid)
 
 	memset(grid, 0, sizeof(*grid));
 	grid->plan = *plan;
-	grid->plan.from = grid->plan.to = 0;
-	grid->source_from = plan->from;
+	grid->plan.from = sd_is_code(plan->source_dtype) ? plan->from % 2 : 0;
+	grid->plan.to = 0;
+	grid->source_from = plan->from - grid->plan.from;
 	grid->target_from = plan->to;
-	grid->source_count = grid->target_count = grid->run = 1;
+	grid->source_count = grid->plan.from + 1;
+	grid->target_count = grid->run = 1;
 	grid->rank = order(grid, lanes);
 	for (uint32_t k = 0; k < grid->rank; k++) {
 		uint64_t reach;

@@ -25,7 +25,7 @@ struct sd_grid {
 	struct sd_transpose plan;
 	uint64_t tiles_a, tiles_b, tiles;
 	uint64_t source_from,
-		source_count; /* which elements of the job's source go to the device (of plan.source_size bytes) */
+		source_count; /* which elements of the job's source go to the device; of codes, an even one is first */
 	uint64_t target_from,
 		target_count; /* what comes back, and where it begins in the job's target (plan.target_size) */
 	struct sd_lane
@@ -39,6 +39,15 @@ SD_UNUSED_RESULT bool sd_grid_plan(const struct sd_transpose *plan, struct sd_gr
 
 /* Puts the device's target where it belongs: target is the job's. Nothing between is touched. */
 void sd_grid_unpack(const struct sd_grid *grid, const void *packed, void *target);
+
+/* What of the job's source goes to the device, and how many bytes that is. */
+static inline const void *sd_grid_source(const struct sd_grid *grid, const void *source, uint64_t *bytes)
+{
+	const uint8_t *first = sd_transpose_source(&grid->plan, (const uint8_t *)source, grid->source_from);
+
+	*bytes = sd_transpose_source(&grid->plan, first, grid->source_count - 1) - first + grid->plan.source_size;
+	return first;
+}
 
 /* Where one tile begins. */
 struct sd_tile {
@@ -120,24 +129,35 @@ SD_SCALAR void sd_grid_put(void *buffer, uint64_t i, unsigned size, uint64_t val
 	}
 }
 
+/* sd_element_size, of what can be a scale. */
+SD_SCALAR unsigned sd_grid_scale_size(uint8_t element)
+{
+	return element == SD_F32 ? 4 : element == SD_BF16 || element == SD_F16 ? 2 : 1;
+}
+
 /* What a thread reads in a step: the element as it is to be in the target. size: plan.source_size. */
 SD_SCALAR bool sd_grid_read(const struct sd_grid *grid, const struct sd_tile *tile, uint32_t i, const void *source,
 			    const void *scales, unsigned size, uint32_t *slot, uint64_t *value)
 {
 	const struct sd_transpose *plan = &grid->plan;
 	struct sd_spot spot;
+	uint64_t from;
 	uint32_t bits;
 
 	if (!sd_grid_spot(grid, tile, i, false, &spot))
 		return false;
 	*slot = spot.slot;
-	*value = sd_grid_get(source, tile->place.from + spot.a * plan->a.from + spot.b * plan->b.from, size);
+	from = tile->place.from + spot.a * plan->a.from + spot.b * plan->b.from;
+	if (sd_is_code(plan->source_dtype))
+		*value = sd_grid_get(source, from / 2, 1) >> from % 2 * 4;
+	else
+		*value = sd_grid_get(source, from, size);
 	if (plan->bytes)
 		return true;
 	bits = sd_element_decode(plan->source_dtype, *value);
 	if (plan->scale_dtype != SD_NO_DTYPE) {
 		uint64_t at = tile->place.scale + sd_lane_scale(&plan->a, spot.a) + sd_lane_scale(&plan->b, spot.b);
-		uint64_t scale = sd_grid_get(scales, at, plan->scale_dtype == SD_F32 ? 4 : 2);
+		uint64_t scale = sd_grid_get(scales, at, sd_grid_scale_size(plan->scale_dtype));
 
 		bits = sd_element_scale(bits, sd_element_decode(plan->scale_dtype, scale));
 	}

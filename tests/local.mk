@@ -59,6 +59,7 @@ test_scripts = \
 	%D%/compose \
 	%D%/config \
 	%D%/reference \
+	%D%/reference-codes \
 	%D%/reference-fp8 \
 	%D%/bad-input \
 	%D%/sources \
@@ -73,7 +74,8 @@ test_scripts = \
 	%D%/man-pages \
 	%D%/run-examples
 TESTS += $(test_scripts)
-EXTRA_DIST += $(test_scripts) %D%/tap.sh %D%/reference.py %D%/reference-fp8.py %D%/stages.py %D%/lsan.supp %D%/golden
+EXTRA_DIST += $(test_scripts) %D%/tap.sh %D%/reference.py %D%/reference-codes.py %D%/reference-fp8.py %D%/stages.py \
+	%D%/lsan.supp %D%/golden
 
 # All of it again, built with AddressSanitizer and UndefinedBehaviorSanitizer.
 check-sanitize:

@@ -1,4 +1,5 @@
 libsd_a_SOURCES += \
+	%D%/arithmetic.c %D%/arithmetic.h \
 	%D%/axes.c %D%/axes.h \
 	%D%/check.c \
 	%D%/config.c \

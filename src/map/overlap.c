@@ -301,7 +301,8 @@ static uint32_t choose(const struct sd_map *map, const struct stage *stage, int 
 	for (uint32_t i = 0; i < stage->nrules && n < RULES_MAX; i++) {
 		const struct rule *rule = &stage->rules[i];
 		bool wanted = rule->outcome[side] != NOT_READ && rule->first_part[side] &&
-			      is_for_rank(rule, side, rank) && !may_decline(map, rule, side);
+			      !sd_rule_is_beside(rule, side) && is_for_rank(rule, side, rank) &&
+			      !may_decline(map, rule, side);
 
 		for (uint32_t g = 0; g < rule->nguards; g++)
 			wanted = wanted && values[rule->guards[g].option] == rule->guards[g].value;

@@ -81,6 +81,9 @@ SD_UNUSED_RESULT enum sd_result sd_planner_add(struct planner *p, const struct t
 /* Appends a piece to a tensor. */
 SD_UNUSED_RESULT enum sd_result sd_planner_add_piece(struct planner *p, struct tensor *t, const struct piece *piece);
 
+/* Puts a step behind a piece's. */
+SD_UNUSED_RESULT enum sd_result sd_planner_step(struct planner *p, struct piece *piece, const struct sd_step *step);
+
 /* Puts a cast behind a piece's steps. */
 SD_UNUSED_RESULT enum sd_result sd_planner_cast(struct planner *p, struct piece *piece, enum sd_dtype dtype);
 

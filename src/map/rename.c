@@ -43,24 +43,35 @@ enum sd_result sd_planner_add_piece(struct planner *p, struct tensor *t, const s
 	return SD_OK;
 }
 
-enum sd_result sd_planner_cast(struct planner *p, struct piece *piece, enum sd_dtype dtype)
+enum sd_result sd_planner_step(struct planner *p, struct piece *piece, const struct sd_step *step)
 {
-	struct sd_step *steps = sd_arena_array(&p->out->arena, (size_t)piece->nsteps + 1, sizeof(*steps)), *last;
+	struct sd_step *steps = sd_arena_array(&p->out->arena, (size_t)piece->nsteps + 1, sizeof(*steps));
 
 	if (!steps)
 		return sd_fail_memory(p->err);
 	if (piece->nsteps)
 		memcpy(steps, piece->steps, piece->nsteps * sizeof(*steps));
-	last = piece->nsteps ? &steps[piece->nsteps - 1] : NULL;
-	/* The product of a block scale is an F32 number, rounded once: to give it to F32 and cast that is one and the
-	 * same. */
-	if (last && last->kind == SD_STEP_BLOCK_SCALE && last->dtype == SD_F32)
-		last->dtype = (uint16_t)dtype;
-	else
-		steps[piece->nsteps++] =
-			(struct sd_step){.kind = SD_STEP_CAST, .dtype = (uint16_t)dtype, .operand = SD_NO_RECORD};
+	steps[piece->nsteps++] = *step;
 	piece->steps = steps;
 	return SD_OK;
+}
+
+enum sd_result sd_planner_cast(struct planner *p, struct piece *piece, enum sd_dtype dtype)
+{
+	struct sd_step step = {.kind = SD_STEP_CAST, .operand = SD_NO_RECORD};
+
+	/* The product of a block scale is an F32 number, rounded once: to give it to F32 and cast that is one and the
+	 * same. */
+	if (piece->nsteps) {
+		const struct sd_step *last = &piece->steps[piece->nsteps - 1];
+
+		if (last->kind == SD_STEP_BLOCK_SCALE && last->dtype == SD_F32) {
+			step = *last;
+			piece->nsteps--;
+		}
+	}
+	step.dtype = (uint16_t)dtype;
+	return sd_planner_step(p, piece, &step);
 }
 
 /* The manifest's targets as tensors: those of one name are the pieces of one. */
@@ -131,7 +142,9 @@ static enum sd_result cast_labelled(struct planner *p)
 	for (size_t i = 0; i < p->ntensors; i++) {
 		struct tensor *t = &p->tensors[i];
 
-		if (!(t->labels & bit) || t->dtype == p->dtype || !sd_dtype_is_float(t->dtype))
+		/* An exponent is a scale, and no value. */
+		if (!(t->labels & bit) || t->dtype == p->dtype || !sd_dtype_is_float(t->dtype) ||
+		    t->dtype == SD_F8_E8M0)
 			continue;
 		for (uint32_t k = t->first; k != NONE; k = p->pieces[k].next)
 			if (sd_planner_cast(p, &p->pieces[k], p->dtype) != SD_OK)

@@ -9,6 +9,9 @@ dist_map_DATA = \
 	%D%/deepseek_v3-v5.map \
 	%D%/deepseek_v32.map \
 	%D%/deepseek_v32-v5.map \
+	%D%/deepseek_v4.map \
+	%D%/deepseek_v41.map \
+	%D%/diffusion_gemma.map \
 	%D%/dots1-v5.map \
 	%D%/ernie4_5.map \
 	%D%/ernie4_5_moe-v5.map \
@@ -16,14 +19,17 @@ dist_map_DATA = \
 	%D%/flex_olmo-v5.map \
 	%D%/fused.map \
 	%D%/gemma3.map \
+	%D%/gemma4_moe.map \
 	%D%/gemma4_unified.map \
 	%D%/glm4_moe.map \
 	%D%/glm4_moe-v5.map \
 	%D%/glm4_moe_lite.map \
 	%D%/glm4_moe_lite-v5.map \
 	%D%/glm4v_moe-v5.map \
+	%D%/glm5_next.map \
 	%D%/glm_moe_dsa.map \
 	%D%/glm_moe_dsa-v5.map \
+	%D%/gpt_oss.map \
 	%D%/hunyuan_image3.map \
 	%D%/hunyuan_v1_moe-v5.map \
 	%D%/hy_mt2.map \
@@ -32,6 +38,7 @@ dist_map_DATA = \
 	%D%/inkling.map \
 	%D%/jamba-v5.map \
 	%D%/kimi_k2.map \
+	%D%/kimi_k25_vl.map \
 	%D%/kimi_linear.map \
 	%D%/kimi_linear-v5.map \
 	%D%/kimivl.map \
@@ -45,7 +52,11 @@ dist_map_DATA = \
 	%D%/minimax-v5.map \
 	%D%/minimax_m2.map \
 	%D%/minimax_m2-v5.map \
+	%D%/minimax_m3_vl.map \
 	%D%/ministral_bidirectional.map \
+	%D%/mistral3.map \
+	%D%/mistral3_vlm.map \
+	%D%/mistral4.map \
 	%D%/mixtral-v5.map \
 	%D%/moe.map \
 	%D%/muse_glimmer.map \

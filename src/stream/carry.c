@@ -191,16 +191,6 @@ static enum sd_result carry_out(struct planner *p, size_t record, const struct s
 	return result;
 }
 
-/* Gives the box of a move's target side its own strides as the source side. */
-static void pack(struct sd_move *m)
-{
-	uint64_t step = 1;
-
-	m->from = 0;
-	for (uint32_t k = m->rank; k-- > 0; step *= m->dim[k].size)
-		m->dim[k].from = step;
-}
-
 static bool is_run(const struct sd_move *place)
 {
 	struct sd_move normal = *place;
@@ -214,7 +204,8 @@ static const struct sd_cut *joinable(const struct sd_pieces *pieces)
 {
 	const struct sd_cut *cut = pieces->cuts;
 
-	if (pieces->ncuts != 1 || cut->units != 1 || cut->links.count != 1 || cut->move.rank < 2 || is_run(&cut->move))
+	if (pieces->ncuts != 1 || cut->units != 1 || cut->links.count != 1 || cut->links.fill || cut->move.rank < 2 ||
+	    is_run(&cut->move))
 		return NULL;
 	return cut;
 }
@@ -297,7 +288,7 @@ static enum sd_result join(struct planner *p, size_t first, const struct sd_piec
 		*joint = larger;
 		++*end;
 	}
-	pack(joint);
+	sd_move_pack_source(joint);
 	return SD_OK;
 }
 

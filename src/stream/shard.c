@@ -171,10 +171,12 @@ static void find_needs(const struct sd_manifest *in, const struct sd_manifest *o
 	for (size_t i = 0; i < out->ntargets; i++) {
 		const struct sd_target *t = &out->targets[i];
 		struct sd_shard_range *r = &ranges[t->record];
+		uint64_t begin, end, codes = sd_target_codes(in, t);
 		struct sd_move room;
-		uint64_t begin, end;
 
 		reads(sd_target_move(in, t, &room), &begin, &end);
+		begin /= codes;
+		end = end / codes + (end % codes != 0);
 		for (uint32_t k = 0; k < t->nsteps; k++) {
 			/* Steps with an operand go by the coordinates of the whole record. */
 			if (t->steps[k].operand == SD_NO_RECORD)
@@ -226,7 +228,7 @@ static bool shift(const struct sd_manifest *in, const struct sd_shard_range *ran
 		struct sd_move room;
 		const struct sd_move *whole = sd_target_move(in, t, &room);
 		struct sd_move *move = sd_arena_copy(&out->arena, whole, sd_move_size(whole));
-		uint64_t skipped = range->begin / sd_dtype_size(record->dtype);
+		uint64_t skipped = range->begin / sd_dtype_size(record->dtype) * sd_target_codes(in, t);
 
 		if (!move)
 			return false;

@@ -29,10 +29,12 @@ static bool is_scale(const struct sd_target *t)
 	return length > suffix && strcmp(t->name + length - suffix, SD_SCALE_SUFFIX) == 0;
 }
 
-/* Matrices of codes: small floating-point numbers, and the integers that other schemes pack theirs into. */
+/* Matrices of codes: small floating-point numbers, and the integers that other schemes pack theirs into. A table of
+ * tokens is none. */
 static bool is_codes(const struct sd_target *t)
 {
-	bool integer = t->dtype == SD_I8 || t->dtype == SD_U8 || t->dtype == SD_I32;
+	bool integer =
+		t->dtype == SD_I8 || t->dtype == SD_U8 || (t->dtype == SD_I32 && strstr(t->name, "weight") != NULL);
 
 	return t->rank >= 2 && (integer || (sd_dtype_is_float(t->dtype) && sd_dtype_bits(t->dtype) <= 8));
 }

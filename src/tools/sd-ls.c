@@ -77,11 +77,8 @@ static void describe(const struct sd_manifest *m, const struct sd_target *t, cha
 		append(text, size, "elsewhere");
 	for (uint32_t i = 0; i < t->nsteps; i++) {
 		const struct sd_step *step = &t->steps[i];
-		const char *word = step->kind == SD_STEP_CAST          ? "cast"
-				   : step->kind == SD_STEP_BLOCK_SCALE ? "dequant"
-								       : "unknown";
 
-		append(text, size, "%s:%s>%s", word, from, sd_dtype_name(step->dtype));
+		append(text, size, "%s:%s>%s", sd_step_word(step->kind), from, sd_dtype_name(step->dtype));
 		from = sd_dtype_name(step->dtype);
 	}
 	if (sd_target_is_reordered(t))

@@ -216,8 +216,8 @@ static void print_steps(const struct sd_target *t, enum sd_dtype dtype)
 	const char *between = "";
 
 	for (uint32_t i = 0; i < t->nsteps; i++) {
-		printf("%s%s:%s>%s", between, t->steps[i].kind == SD_STEP_CAST ? "cast" : "dequant",
-		       sd_dtype_name(dtype), sd_dtype_name(t->steps[i].dtype));
+		printf("%s%s:%s>%s", between, sd_step_word(t->steps[i].kind), sd_dtype_name(dtype),
+		       sd_dtype_name(t->steps[i].dtype));
 		dtype = t->steps[i].dtype;
 		between = ",";
 	}

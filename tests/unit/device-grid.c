@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Stands in for the CUDA device in tests/sd-transpose-grid: what the GPU would compute, computed on the host by the same functions,
- * so that whole pipelines prove the kernel's arithmetic on a machine without a GPU.
+ * Stands in for the CUDA device in tests/sd-transpose-grid: what the GPU would compute, computed on the host by the
+ * same functions, so that whole pipelines prove the kernel's arithmetic on a machine without a GPU.
  */
 #include "grid-host.h"
 
@@ -27,10 +27,11 @@ static const char *carry_out(const struct sd_job *job, const struct sd_grid *gri
 {
 	const struct sd_transpose *plan = &grid->plan;
 	const char *wrong;
+	uint64_t bytes;
+	const void *source = sd_grid_source(grid, job->source, &bytes);
 
-	b->source = copied((const uint8_t *)job->source + grid->source_from * plan->source_size,
-			   grid->source_count * plan->source_size);
-	b->scales = copied(job->scale.data, sd_transpose_scales(plan) * sd_dtype_size((enum sd_dtype)job->scale.dtype));
+	b->source = copied(source, bytes);
+	b->scales = copied(job->scale.data, sd_transpose_scales(plan) * sd_element_size(job->scale.dtype));
 	b->packed = malloc(grid->target_count * plan->target_size + 1);
 	b->written = calloc(grid->target_count + 1, 1);
 	if (!b->source || !b->scales || !b->packed || !b->written)

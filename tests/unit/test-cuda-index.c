@@ -22,15 +22,17 @@ static void check(uint64_t seed, uint64_t elements)
 	struct sd_grid grid;
 	struct case_ c;
 	void *source, *scales, *packed;
+	const void *part;
+	uint64_t bytes;
 	uint8_t *written;
 	char failure[256];
 
 	case_make(&c, seed, elements);
 	cr_assert_eq(sd_transpose_plan(&c.job, &plan, failure), SD_DEVICE_OK, "%s", failure);
 	cr_assert(sd_grid_plan(&plan, &grid));
-	source = copied((const uint8_t *)c.job.source + grid.source_from * plan.source_size,
-			grid.source_count * plan.source_size);
-	scales = copied(c.job.scale.data, sd_transpose_scales(&plan) * sd_dtype_size((enum sd_dtype)c.job.scale.dtype));
+	part = sd_grid_source(&grid, c.job.source, &bytes);
+	source = copied(part, bytes);
+	scales = copied(c.job.scale.data, sd_transpose_scales(&plan) * sd_element_size(c.job.scale.dtype));
 	packed = malloc(grid.target_count * plan.target_size);
 	written = calloc(grid.target_count, 1);
 	cr_assert(packed && written);

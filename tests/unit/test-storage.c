@@ -92,6 +92,9 @@ Test(storage, quantisation_goes_with_the_last_quantised_weight)
 	cr_expect_str_eq(followed("{\"quantization_config\": 1}", TENSORS("a.q_blocks U8 64", "a.q_scales U8 2"), bf16),
 			 "{}");
 	cr_expect_str_eq(
+		followed("{\"quantization_config\": 1}", fp8, TENSORS("a.q.weight BF16 64", "a.gate.tid2eid I32 4")),
+		"{}");
+	cr_expect_str_eq(
 		followed("{\"quantization_config\": {}}", fp8, TENSORS("a.q.weight BF16 64", "b.weight_packed I32 4")),
 		"{\"quantization_config\": {}}", "other codes than FP8 are left");
 }
