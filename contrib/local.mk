@@ -3,6 +3,36 @@ EXTRA_DIST += \
 	%D%/bench/gpu-bench.cu %D%/bench/gpu-check.c %D%/bench/kernel-bench.txt \
 	%D%/bench/run %D%/bench/torch-peer %D%/bench/pipelines-2026-11-21.txt
 
+# The stream in Python, for stages of one's own.
+stagedir = $(pkgdatadir)/python
+dist_stage_DATA = %D%/python/sdstream.py
+
+# Completions: one program that knows, and for each shell a file that asks it.
+completers = %D%/completions/sd-tools.bash %D%/completions/_sd-tools %D%/completions/sd-tools.fish
+dist_pkgdata_SCRIPTS = %D%/completions/complete
+EXTRA_DIST += $(completers:=.in)
+CLEANFILES += $(completers)
+noinst_DATA = $(completers)
+bashdir = $(datadir)/bash-completion/completions
+zshdir = $(datadir)/zsh/site-functions
+fishdir = $(datadir)/fish/vendor_completions.d
+
+$(completers): %: %.in Makefile
+	$(AM_V_GEN)$(MKDIR_P) $(@D) && $(SED) 's,@pkgdatadir@,$(pkgdatadir),g; s,@tools@,$(bin_PROGRAMS),g' $< >$@.tmp && mv $@.tmp $@
+
+# bash and fish look for a file with the name of the command.
+install-data-local: $(completers)
+	$(MKDIR_P) '$(DESTDIR)$(bashdir)' '$(DESTDIR)$(zshdir)' '$(DESTDIR)$(fishdir)'
+	$(INSTALL_DATA) contrib/completions/_sd-tools '$(DESTDIR)$(zshdir)'
+	for tool in $(bin_PROGRAMS); do \
+		$(INSTALL_DATA) contrib/completions/sd-tools.bash '$(DESTDIR)$(bashdir)'/$$tool && \
+		$(INSTALL_DATA) contrib/completions/sd-tools.fish '$(DESTDIR)$(fishdir)'/$$tool.fish || exit; \
+	done
+
+uninstall-local:
+	rm -f '$(DESTDIR)$(zshdir)/_sd-tools'
+	for tool in $(bin_PROGRAMS); do rm -f '$(DESTDIR)$(bashdir)'/$$tool '$(DESTDIR)$(fishdir)'/$$tool.fish; done
+
 # Never part of a test: measures whole pipelines, with 3.4 GB of input and of output in BENCH_DIR (/var/tmp/sd-bench).
 EXTRA_PROGRAMS = contrib/bench/kernel-bench contrib/bench/make-checkpoint contrib/bench/peak
 contrib_bench_kernel_bench_LDADD = libsd.a -lm

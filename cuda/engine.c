@@ -295,8 +295,7 @@ static uint64_t share(const struct engine *e, const struct sd_job *jobs, size_t 
 	uint64_t bytes = 0, part;
 
 	for (size_t i = 0; i < count; i++) {
-		unsigned from = sd_dtype_size((enum sd_dtype)jobs[i].source_dtype),
-			 to = sd_dtype_size((enum sd_dtype)jobs[i].target_dtype);
+		unsigned from = sd_element_size(jobs[i].source_dtype), to = sd_element_size(jobs[i].target_dtype);
 
 		bytes += sd_move_count(&jobs[i].move) * (from > to ? from : to);
 	}

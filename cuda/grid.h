@@ -118,7 +118,7 @@ SD_SCALAR struct sd_vector sd_grid_read_vector(const struct sd_grid *grid, const
 	v.at = tile->place.from + v.a * plan->a.from + v.b * plan->b.from;
 	v.step = plan->a.from;
 	v.count = v.b < plan->b.size ? sd_vector_count(v.a, plan->a.size, width) : 0;
-	v.whole = sd_vector_whole(&v, width, source_size);
+	v.whole = !sd_is_code(plan->source_dtype) && sd_vector_whole(&v, width, source_size);
 	return v;
 }
 
@@ -184,6 +184,20 @@ SD_SCALAR uint64_t sd_grid_get(const void *buffer, uint64_t i, unsigned size)
 	}
 }
 
+/* An element of the source. Codes are two in a byte. */
+SD_SCALAR uint64_t sd_grid_get_source(const struct sd_grid *grid, uint64_t i, unsigned size)
+{
+	if (sd_is_code(grid->plan.source_dtype))
+		return sd_grid_get(grid->source, i / 2, 1) >> i % 2 * 4;
+	return sd_grid_get(grid->source, i, size);
+}
+
+/* sd_element_size, of what can be a scale. */
+SD_SCALAR unsigned sd_grid_scale_size(uint8_t element)
+{
+	return element == SD_F32 ? 4 : element == SD_BF16 || element == SD_F16 ? 2 : 1;
+}
+
 /* A scale, and the first element of its vector that it is not for. Begin with end 0. */
 struct sd_grid_scale {
 	uint32_t bits;
@@ -197,7 +211,7 @@ SD_SCALAR void sd_grid_find_scale(const struct sd_grid *grid, const struct sd_ti
 	const struct sd_transpose *plan = &grid->plan;
 	const struct sd_lane *a = &plan->a;
 	uint64_t at = tile->place.scale + sd_lane_scale(a, vector->a + j) + sd_lane_scale(&plan->b, vector->b);
-	uint64_t scale = sd_grid_get(grid->scales, at, plan->scale_dtype == SD_F32 ? 4 : 2);
+	uint64_t scale = sd_grid_get(grid->scales, at, sd_grid_scale_size(plan->scale_dtype));
 
 	by->bits = sd_element_decode(plan->scale_dtype, scale);
 	by->end = a->stride == 0 ? UINT64_MAX : j + a->block - (a->begin + vector->a + j) % a->block;

@@ -12,16 +12,16 @@ struct alignas(Count * sizeof(Word) < SD_GRID_VECTOR ? Count * sizeof(Word) : SD
 };
 
 template <typename Word, unsigned Count>
-__device__ __forceinline__ words<Word, Count> load(const Word *__restrict__ source, const struct sd_vector &v)
+__device__ __forceinline__ words<Word, Count> load(const struct sd_grid &grid, const struct sd_vector &v)
 {
 	words<Word, Count> read;
 
 	if (v.whole)
-		return *(const words<Word, Count> *)(source + v.at);
+		return *(const words<Word, Count> *)((const Word *)grid.source + v.at);
 #pragma unroll
 	for (uint32_t j = 0; j < Count; j++)
 		if (j < v.count)
-			read.at[j] = source[v.at + j * v.step];
+			read.at[j] = (Word)sd_grid_get_source(&grid, v.at + j * v.step, sizeof(Word));
 	return read;
 }
 
@@ -57,7 +57,7 @@ template <typename From, typename To, unsigned Count, bool Bytes>
 __device__ __forceinline__ words<To, Count> read_vector(const struct sd_grid &grid, const struct sd_tile &tile,
 							const struct sd_vector &v)
 {
-	words<From, Count> read = load<From, Count>((const From *)grid.source, v);
+	words<From, Count> read = load<From, Count>(grid, v);
 	words<To, Count> made;
 	uint64_t values[Count];
 

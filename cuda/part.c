@@ -26,7 +26,7 @@ static void settle(struct sd_lane *lane, uint64_t *scale_from)
 static void plan_scales(struct sd_part *part)
 {
 	struct sd_transpose *plan = &part->grid.plan;
-	unsigned size = sd_dtype_size((enum sd_dtype)plan->scale_dtype);
+	unsigned size = sd_element_size(plan->scale_dtype);
 
 	part->scale_from = part->scale_bytes = 0;
 	if (plan->scale_dtype == SD_NO_DTYPE)

@@ -36,6 +36,25 @@ static void add_dim(struct sd_side *side, uint64_t size, uint64_t step)
 	side->rank++;
 }
 
+/* Codes are two in a byte: all from the first to the last of them go along, and the first may be half of a byte. */
+static bool plan_codes(struct sd_transpose *plan, struct sd_side *side)
+{
+	uint64_t count;
+
+	*side = (struct sd_side){.from = plan->from / 2};
+	plan->from %= 2;
+	count = plan->from + 1;
+	for (uint32_t k = 0; k < plan->outer + 2; k++) {
+		const struct sd_lane *lane = k == 0 ? &plan->a : k == 1 ? &plan->b : &plan->dim[k - 2];
+		uint64_t reach;
+
+		if (!sd_mul(lane->size - 1, lane->from, &reach) || !sd_add(count, reach, &count))
+			return false;
+	}
+	side->run = side->bytes = sd_element_bytes(plan->source_dtype, count);
+	return true;
+}
+
 static bool plan_side(struct sd_transpose *plan, bool source, struct sd_side *side)
 {
 	struct sd_lane *lanes[SD_MOVE_RANK + 2];
@@ -73,7 +92,9 @@ static bool plan_side(struct sd_transpose *plan, bool source, struct sd_side *si
 
 bool sd_sides_plan(struct sd_transpose *plan, struct sd_side *source, struct sd_side *target)
 {
-	return plan_side(plan, true, source) && plan_side(plan, false, target);
+	bool codes = sd_is_code(plan->source_dtype);
+
+	return (codes ? plan_codes(plan, source) : plan_side(plan, true, source)) && plan_side(plan, false, target);
 }
 
 uint64_t sd_side_reach(const struct sd_side *side)

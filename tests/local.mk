@@ -19,21 +19,24 @@ unit_tests = \
 	%D%/unit/test-hostile \
 	%D%/unit/test-json \
 	%D%/unit/test-lane \
+	%D%/unit/test-many \
 	%D%/unit/test-map-edit \
 	%D%/unit/test-map-parse \
 	%D%/unit/test-map-pattern \
 	%D%/unit/test-map-plan \
 	%D%/unit/test-move \
 	%D%/unit/test-pack \
+	%D%/unit/test-progress \
 	%D%/unit/test-quantise \
 	%D%/unit/test-shard \
+	%D%/unit/test-storage \
 	%D%/unit/test-stream
 
 EXTRA_DIST += %D%/unit/exact.h %D%/unit/gpu-mock.h %D%/unit/grid-host.h %D%/unit/kernel-host.cc %D%/unit/jobs.h %D%/unit/map.h
 
 if HAVE_CRITERION
 AM_CPPFLAGS += $(CRITERION_CFLAGS)
-LDADD = libsd.a $(CRITERION_LIBS) $(PCRE2_LIBS) $(YAJL_LIBS) $(XXHASH_LIBS) $(CUDA_LIBS) -lm
+LDADD = libsd.a $(CRITERION_LIBS) $(PCRE2_LIBS) $(YAJL_LIBS) $(XXHASH_LIBS) $(ZSTD_LIBS) $(CUDA_LIBS) -lm
 check_PROGRAMS += $(unit_tests)
 TESTS += $(unit_tests)
 endif
@@ -41,7 +44,7 @@ endif
 # sd-transpose with the CUDA kernel's arithmetic, run on the host, in place of a GPU.
 check_PROGRAMS += %D%/sd-transpose-grid
 tests_sd_transpose_grid_SOURCES = %D%/unit/device-grid.c src/tools/sd-transpose.c src/tools/carrying.c src/tools/tool.c
-tests_sd_transpose_grid_LDADD = libsd.a $(PCRE2_LIBS) $(YAJL_LIBS) $(XXHASH_LIBS) $(CUDA_LIBS) -lm
+tests_sd_transpose_grid_LDADD = libsd.a $(PCRE2_LIBS) $(YAJL_LIBS) $(XXHASH_LIBS) $(ZSTD_LIBS) $(CUDA_LIBS) -lm
 
 # Scripts. run-cases runs golden/ as it is, golden-ways with sd-transpose cutting its work differently.
 test_scripts = \
@@ -53,21 +56,29 @@ test_scripts = \
 	%D%/kernel \
 	%D%/golden-lanes \
 	%D%/lanes \
+	%D%/zstd \
 	%D%/there-and-back \
 	%D%/any-order \
 	%D%/compose \
+	%D%/config \
 	%D%/reference \
+	%D%/reference-codes \
 	%D%/reference-fp8 \
 	%D%/bad-input \
 	%D%/sources \
 	%D%/maps \
+	%D%/like \
+	%D%/progress \
 	%D%/publish \
 	%D%/stops \
+	%D%/stages \
 	%D%/all-tools \
+	%D%/completions \
 	%D%/man-pages \
 	%D%/run-examples
 TESTS += $(test_scripts)
-EXTRA_DIST += $(test_scripts) %D%/tap.sh %D%/reference.py %D%/reference-fp8.py %D%/lsan.supp %D%/golden
+EXTRA_DIST += $(test_scripts) %D%/tap.sh %D%/reference.py %D%/reference-codes.py %D%/reference-fp8.py %D%/stages.py \
+	%D%/lsan.supp %D%/golden
 
 # All of it again, built with AddressSanitizer and UndefinedBehaviorSanitizer.
 check-sanitize:

@@ -2,11 +2,14 @@
 /*
  * Writes a checkpoint of the shape of the released Qwen3.5-35B-A3B, cut to a few layers: what `make bench` converts.
  * The embedding and the head (1 GB each, which no stage changes) are left out: two layers have 3.4 GB.
+ * With --keys it is one to plan with, not to convert: any number of layers of 784 small tensors, one for each matrix of
+ * an expert, whose data are holes in the files.
  */
 #include <err.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,6 +21,7 @@
 #define EXPERTS 256
 #define INTER 512
 #define SHARDS 2
+#define SMALL 64 /* --keys divides dimensions by this */
 
 struct tensor {
 	const char *name;
@@ -46,6 +50,12 @@ static const struct tensor of_a_layer[] = {
 	{ "mlp.shared_expert_gate.weight", { 1, HIDDEN }, 2 },
 };
 
+static const struct tensor of_an_expert[] = {
+	{ "gate_proj.weight", { INTER, HIDDEN }, 2 },
+	{ "up_proj.weight", { INTER, HIDDEN }, 2 },
+	{ "down_proj.weight", { HIDDEN, INTER }, 2 },
+};
+
 static const struct tensor norm = { "model.language_model.norm.weight", { HIDDEN }, 1 };
 
 /* One shard in the making. */
@@ -59,6 +69,7 @@ struct shard {
 
 static uint64_t total;
 static FILE *weight_map;
+static bool keys;
 
 static void add(struct shard *shard, const char *name, const struct tensor *tensor)
 {
@@ -66,8 +77,10 @@ static void add(struct shard *shard, const char *name, const struct tensor *tens
 
 	fprintf(shard->header, "%s\"%s\":{\"dtype\":\"BF16\",\"shape\":[", shard->bytes ? "," : "{", name);
 	for (unsigned i = 0; i < tensor->rank; i++) {
-		fprintf(shard->header, "%s%" PRIu64, i ? "," : "", tensor->shape[i]);
-		bytes *= tensor->shape[i];
+		uint64_t size = keys ? (tensor->shape[i] + SMALL - 1) / SMALL : tensor->shape[i];
+
+		fprintf(shard->header, "%s%" PRIu64, i ? "," : "", size);
+		bytes *= size;
 	}
 	fprintf(shard->header, "],\"data_offsets\":[%" PRIu64 ",%" PRIu64 "]}", shard->bytes, shard->bytes + bytes);
 	shard->bytes += bytes;
@@ -126,41 +139,67 @@ static void write_shard(struct shard *shard)
 		length[i] = (unsigned char)((uint64_t)shard->length >> (8 * i));
 	put(fd, length, sizeof length);
 	put(fd, shard->text, shard->length);
-	put_random(fd, shard->bytes);
+	if (!keys)
+		put_random(fd, shard->bytes);
+	else if (ftruncate(fd, (off_t)(sizeof length + shard->length + shard->bytes)) != 0)
+		err(4, "%s", shard->name);
 	if (close(fd) != 0)
 		err(4, "%s", shard->name);
 	free(shard->text);
 }
 
+static void add_layer(struct shard *shard, int layer)
+{
+	char name[128];
+
+	for (size_t i = 0; i < sizeof of_a_layer / sizeof *of_a_layer; i++) {
+		if (keys && of_a_layer[i].rank == 3 && strncmp(of_a_layer[i].name, "mlp.experts.", 12) == 0)
+			continue;
+		snprintf(name, sizeof name, "model.language_model.layers.%d.%s", layer, of_a_layer[i].name);
+		add(shard, name, &of_a_layer[i]);
+	}
+	for (int expert = 0; keys && expert < EXPERTS; expert++)
+		for (size_t i = 0; i < sizeof of_an_expert / sizeof *of_an_expert; i++) {
+			snprintf(name, sizeof name, "model.language_model.layers.%d.mlp.experts.%d.%s", layer, expert,
+				 of_an_expert[i].name);
+			add(shard, name, &of_an_expert[i]);
+		}
+}
+
 int main(int argc, char **argv)
 {
-	struct shard shards[SHARDS] = { 0 };
-	int layers = argc > 2 ? atoi(argv[2]) : 2;
+	struct shard *shards;
+	int nshards = SHARDS, layers = 2;
 	char *map_text;
 	size_t map_length;
 	FILE *file;
 
-	if (argc < 2 || argc > 3 || layers < 1)
-		errx(2, "usage: make-checkpoint DIR [LAYERS]");
+	if (argc == 5 && strcmp(argv[1], "--keys") == 0) {
+		keys = true;
+		nshards = atoi(argv[4]);
+		argc = 3;
+		argv++;
+	}
+	if (argc > 2)
+		layers = atoi(argv[2]);
+	if (argc < 2 || argc > 3 || layers < 1 || nshards < 1)
+		errx(2, "usage: make-checkpoint DIR [LAYERS] | make-checkpoint --keys DIR LAYERS SHARDS");
 	if ((mkdir(argv[1], 0777) != 0 && errno != EEXIST) || chdir(argv[1]) != 0)
 		err(4, "%s", argv[1]);
+	shards = calloc((size_t)nshards, sizeof *shards);
 	weight_map = open_memstream(&map_text, &map_length);
-	for (int i = 0; i < SHARDS; i++) {
-		snprintf(shards[i].name, sizeof shards[i].name, "model-%05d-of-%05d.safetensors", i + 1, SHARDS);
+	if (!shards || !weight_map)
+		err(4, "memory");
+	for (int i = 0; i < nshards; i++) {
+		snprintf(shards[i].name, sizeof shards[i].name, "model-%05d-of-%05d.safetensors", i + 1, nshards);
 		shards[i].header = open_memstream(&shards[i].text, &shards[i].length);
-		if (!shards[i].header || !weight_map)
+		if (!shards[i].header)
 			err(4, "memory");
 	}
-	for (int layer = 0; layer < layers; layer++) {
-		for (size_t i = 0; i < sizeof of_a_layer / sizeof *of_a_layer; i++) {
-			char name[128];
-
-			snprintf(name, sizeof name, "model.language_model.layers.%d.%s", layer, of_a_layer[i].name);
-			add(&shards[layer * SHARDS / layers], name, &of_a_layer[i]);
-		}
-	}
-	add(&shards[SHARDS - 1], norm.name, &norm);
-	for (int i = 0; i < SHARDS; i++)
+	for (int layer = 0; layer < layers; layer++)
+		add_layer(&shards[(int64_t)layer * nshards / layers], layer);
+	add(&shards[nshards - 1], norm.name, &norm);
+	for (int i = 0; i < nshards; i++)
 		write_shard(&shards[i]);
 	fclose(weight_map);
 
@@ -171,6 +210,7 @@ int main(int argc, char **argv)
 	if (fclose(file) != 0)
 		err(4, "model.safetensors.index.json");
 	free(map_text);
+	free(shards);
 	file = fopen("config.json", "w");
 	if (!file)
 		err(4, "config.json");

@@ -90,6 +90,17 @@ char *sd_arena_printf(struct sd_arena *arena, const char *format, ...)
 	return p;
 }
 
+void sd_arena_undo(struct sd_arena *arena, void *last)
+{
+	struct sd_arena_block *block = arena->blocks;
+	size_t offset = (uintptr_t)last - (uintptr_t)block->data;
+
+	if (offset >= block->used)
+		return;
+	memset(last, 0, block->used - offset);
+	block->used = offset;
+}
+
 void sd_arena_free(struct sd_arena *arena)
 {
 	while (arena->blocks) {

@@ -25,6 +25,12 @@ void *sd_arena_copy(struct sd_arena *arena, const void *data, size_t size);
 /* A formatted text. */
 char *sd_arena_printf(struct sd_arena *arena, const char *format, ...) SD_PRINTF(2, 3);
 
+/*
+ * Gives back the piece that was made last, for texts that turn out not to be needed. One of more than a few KiB may
+ * stay until sd_arena_free.
+ */
+void sd_arena_undo(struct sd_arena *arena, void *last);
+
 void sd_arena_free(struct sd_arena *arena);
 
 /*

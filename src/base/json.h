@@ -25,13 +25,13 @@ enum sd_json_kind {
 /*
  * text: keys and strings with their escapes resolved, numbers and words as they are written; not terminated, and valid
  * only during the call. It may hold NUL. depth: how many objects and arrays are around the token; an end has that of
- * its beginning.
+ * its beginning. end: how many bytes of the document are read with the token.
  */
 struct sd_json_token {
 	enum sd_json_kind kind;
 	unsigned depth;
 	const char *text;
-	size_t length;
+	size_t length, end;
 };
 
 /* Anything but SD_OK ends the parse with that result; err is then filled. */
@@ -43,6 +43,9 @@ typedef enum sd_result (*sd_json_take)(void *user, const struct sd_json_token *t
  */
 SD_UNUSED_RESULT enum sd_result sd_json_parse(const char *json, size_t length, sd_json_take take, void *user,
 					      struct sd_error *err);
+
+/* Whether the text of a token is this one. */
+bool sd_json_is(const struct sd_json_token *token, const char *text);
 
 /* The number of a token, which must be a plain non-negative integer that fits. */
 SD_UNUSED_RESULT bool sd_json_integer(const struct sd_json_token *token, uint64_t *number);

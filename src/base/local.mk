@@ -5,6 +5,7 @@ libsd_a_SOURCES += \
 	%D%/error.c %D%/error.h \
 	%D%/json.c %D%/json.h \
 	%D%/names.c %D%/names.h \
+	%D%/progress.c %D%/progress.h \
 	%D%/regex.c %D%/regex.h \
 	%D%/signals.c %D%/signals.h \
 	%D%/text.c %D%/text.h

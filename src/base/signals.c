@@ -7,7 +7,8 @@
 #include <unistd.h>
 
 static const int taken[] = {SIGINT, SIGTERM, SIGHUP, SIGPIPE};
-static volatile sig_atomic_t came;
+static volatile sig_atomic_t came, asked;
+static void (*answer)(void);
 
 /*
  * A signal that comes just before a system call blocks would interrupt nothing: the alarm interrupts again, every
@@ -15,9 +16,12 @@ static volatile sig_atomic_t came;
  */
 static void note(int number)
 {
-	if (number != SIGALRM)
+	if (number == SIGUSR1)
+		asked = 1;
+	else if (number != SIGALRM)
 		came = number;
-	alarm(1);
+	if (came || asked)
+		alarm(1);
 }
 
 void sd_signals_take(void)
@@ -31,6 +35,12 @@ void sd_signals_take(void)
 		if (sigaction(taken[i], NULL, &old) == 0 && old.sa_handler != SIG_IGN)
 			sigaction(taken[i], &action, NULL);
 	sigaction(SIGALRM, &action, NULL);
+	sigaction(SIGUSR1, &action, NULL);
+}
+
+void sd_signals_report(void (*report)(void))
+{
+	answer = report;
 }
 
 int sd_signals_came(void)
@@ -40,6 +50,11 @@ int sd_signals_came(void)
 
 enum sd_result sd_signals_check(struct sd_error *err)
 {
+	if (asked) {
+		asked = 0;
+		if (answer)
+			answer();
+	}
 	if (!came)
 		return SD_OK;
 	sd_fail(err, SD_IO, "interrupted by signal %d", (int)came);

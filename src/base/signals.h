@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* INT, TERM, HUP and PIPE only set a flag; whoever waits looks at it, cleans up, and the signal is raised again at the
- * end. */
+ * end. USR1 asks for a report. */
 #ifndef SD_BASE_SIGNALS_H
 #define SD_BASE_SIGNALS_H
 
@@ -12,7 +12,10 @@ void sd_signals_take(void);
 /* The signal that came, or 0. Interrupted system calls fail with EINTR: ask then whether to go on. */
 int sd_signals_came(void);
 
-/* Fails (silently: err->said) if a signal has come. */
+/* Who answers USR1, from within sd_signals_check. NULL, as at first: nobody, and it does nothing. */
+void sd_signals_report(void (*report)(void));
+
+/* Fails (silently: err->said) if a signal has come. Lets a report be made that was asked for. */
 SD_UNUSED_RESULT enum sd_result sd_signals_check(struct sd_error *err);
 
 /* If a signal came, gives it back its old meaning and raises it: the process ends as the user's shell expects. */

@@ -77,12 +77,22 @@ static size_t sequence(const unsigned char *p, size_t left)
 	return n;
 }
 
+/* Whether the 8 bytes at p are ASCII without NUL: a byte that is 0 borrows, and so has its highest bit set. */
+static bool plain(const unsigned char *p)
+{
+	uint64_t bytes;
+
+	memcpy(&bytes, p, sizeof(bytes));
+	return !((bytes | (bytes - UINT64_C(0x0101010101010101))) & UINT64_C(0x8080808080808080));
+}
+
 bool sd_text_is_utf8(const char *text, size_t length)
 {
 	const unsigned char *p = (const unsigned char *)text;
 
 	while (length) {
-		size_t n = sequence(p, length);
+		/* Names are plain, mostly: byte by byte this was a quarter of the time that a large header takes. */
+		size_t n = length >= 8 && plain(p) ? 8 : sequence(p, length);
 
 		if (!n)
 			return false;
@@ -126,10 +136,18 @@ char *sd_text_escape(const char *text, char *out, size_t size)
 	size_t left = strlen(text), used = 0;
 
 	while (left) {
-		size_t n = sequence(p, left);
+		size_t run = 0, length = 0, n;
 		char piece[20];
-		size_t length = 0;
 
+		while (run < left && run + used + 1 < size && p[run] >= 0x20 && p[run] < 0x7F && p[run] != '\\')
+			run++;
+		memcpy(out + used, p, run);
+		used += run;
+		p += run;
+		left -= run;
+		if (!left)
+			break;
+		n = sequence(p, left);
 		if (n == 1 && (*p == '\t' || *p == '\n' || *p == '\\')) {
 			length = (size_t)snprintf(piece, sizeof(piece), "\\%c",
 						  *p == '\t'   ? 't'

@@ -209,57 +209,46 @@ static enum sd_result add_weights(struct sd_source *source, const char *dir, con
 
 struct indexed {
 	const char *path; /* of the index */
+	void *json;
+	size_t size;
 	struct sd_index index;
-	struct sd_names keys; /* to entries */
-	const char **files;   /* natural order */
-	size_t nfiles;
 };
 
 static enum sd_result read_index(const char *path, struct indexed *in, struct sd_error *err)
 {
-	struct sd_names seen = {0};
 	enum sd_result result;
-	size_t size;
-	void *json;
 
 	in->path = path;
-	result = read_whole(path, INDEX_MAX, &json, &size, err);
-	if (result == SD_OK && !json)
-		return sd_fail(err, SD_INPUT, "%s is no file, or too large for an index (%zu bytes)", path, size);
+	result = read_whole(path, INDEX_MAX, &in->json, &in->size, err);
+	if (result == SD_OK && !in->json)
+		return sd_fail(err, SD_INPUT, "%s is no file, or too large for an index (%zu bytes)", path, in->size);
 	if (result != SD_OK)
 		return result;
-	result = sd_index_parse(json, size, &in->index, err);
-	free(json);
+	result = sd_index_parse(in->json, in->size, &in->index, err);
 	if (result != SD_OK)
 		return sd_error_at(err, "%s", path);
-	in->files = calloc(in->index.nentries + 1, sizeof(*in->files));
-	if (!in->files)
-		return sd_fail_memory(err);
-	for (uint32_t i = 0; i < in->index.nentries; i++) {
-		const struct sd_index_entry *entry = &in->index.entries[i];
-
-		if (sd_names_find(&seen, entry->file) == SD_NO_NAME)
-			in->files[in->nfiles++] = entry->file;
-		if (sd_names_add(&seen, entry->file, 0) == SD_NO_NAME ||
-		    sd_names_add(&in->keys, entry->key, i) == SD_NO_NAME)
-			result = sd_fail_memory(err);
-	}
-	sd_names_free(&seen);
-	qsort(in->files, in->nfiles, sizeof(*in->files), natural);
-	return result;
+	if (in->index.nfiles)
+		qsort(in->index.files, in->index.nfiles, sizeof(*in->index.files), natural);
+	return SD_OK;
 }
 
-/* Records from first on came from this file: the index must give them to it. */
+static void free_indexed(struct indexed *in)
+{
+	free(in->json);
+	sd_index_free(&in->index);
+}
+
+/* Records from first on came from this file, one of the index's texts: the index must give them to it. */
 static enum sd_result check_file(const struct indexed *in, const struct sd_manifest *m, size_t first, const char *file,
 				 struct sd_error *err)
 {
 	for (size_t i = first; i < m->nrecords; i++) {
 		const char *key = m->records[i].key;
-		uint32_t number = sd_names_find(&in->keys, key);
+		uint32_t number = sd_names_find(&in->index.keys, key);
 
 		if (number == SD_NO_NAME)
 			return sd_fail(err, SD_INPUT, "%s does not name the key %s, which %s has", in->path, key, file);
-		if (strcmp(in->index.entries[number].file, file) != 0)
+		if (in->index.entries[number].file != file)
 			return sd_fail(err, SD_INPUT, "%s says that the key %s is in %s, but it is in %s", in->path,
 				       key, in->index.entries[number].file, file);
 	}
@@ -293,14 +282,15 @@ static enum sd_result add_indexed_files(struct sd_source *source, const char *di
 {
 	const struct sd_manifest *m = source->manifest;
 
-	for (size_t i = 0; i < in->nfiles; i++) {
+	for (size_t i = 0; i < in->index.nfiles; i++) {
+		const char *file = in->index.files[i];
 		size_t first = m->nrecords;
-		enum sd_result result = add_weights(source, dir, in->files[i], err);
+		enum sd_result result = add_weights(source, dir, file, err);
 
 		if (result == SD_IO && !err->said)
 			sd_error_at(err, "%s names a file that cannot be read", in->path);
 		if (result == SD_OK)
-			result = check_file(in, m, first, in->files[i], err);
+			result = check_file(in, m, first, file, err);
 		if (result != SD_OK)
 			return result;
 	}
@@ -315,11 +305,12 @@ static enum sd_result add_indexed(struct sd_source *source, const char *dir, con
 
 	if (result == SD_OK)
 		result = read_index(path, &in, err);
+	/* Of a million keys it is 100 MB. */
+	free(in.json);
+	in.json = NULL;
 	if (result == SD_OK)
 		result = add_indexed_files(source, dir, &in, err);
-	free(in.files);
-	sd_names_free(&in.keys);
-	sd_index_free(&in.index);
+	free_indexed(&in);
 	return result;
 }
 
@@ -416,5 +407,62 @@ enum sd_result sd_checkpoint_open(const char *path, struct sd_source **source, s
 		sd_source_close(*source);
 		*source = NULL;
 	}
+	return result;
+}
+
+/* ---- the files by themselves ---- */
+
+static enum sd_result copy_names(struct sd_checkpoint_files *files, const char *const *names, size_t count,
+				 struct sd_error *err)
+{
+	files->weights = sd_arena_array(&files->arena, count + 1, sizeof(*files->weights));
+	for (; files->weights && files->nweights < count; files->nweights++) {
+		const char *name = names[files->nweights];
+
+		files->weights[files->nweights] = sd_arena_text(&files->arena, name, strlen(name));
+		if (!files->weights[files->nweights])
+			return sd_fail_memory(err);
+	}
+	return files->weights ? SD_OK : sd_fail_memory(err);
+}
+
+static enum sd_result list_indexed(struct sd_checkpoint_files *files, const char *dir, const char *name,
+				   struct sd_error *err)
+{
+	struct indexed in = {0};
+	const char *path = sd_arena_printf(&files->arena, "%s/%s", dir, name);
+	enum sd_result result = path ? read_index(path, &in, err) : sd_fail_memory(err);
+
+	files->index_name = sd_arena_text(&files->arena, name, strlen(name));
+	if (result == SD_OK && !files->index_name)
+		result = sd_fail_memory(err);
+	if (result == SD_OK)
+		result = copy_names(files, in.index.files, in.index.nfiles, err);
+	if (result == SD_OK) {
+		files->index = in.json;
+		files->index_length = in.size;
+		in.json = NULL;
+	}
+	free_indexed(&in);
+	return result;
+}
+
+enum sd_result sd_checkpoint_list(const char *path, struct sd_checkpoint_files *files, struct sd_error *err)
+{
+	struct sd_checkpoint_files made = {0};
+	struct listing list = {0};
+	const char *index = NULL;
+	enum sd_result result = list_directory(path, &list, err);
+
+	if (result == SD_OK)
+		result = choose_index(&list, &index, err);
+	if (result == SD_OK)
+		result = index ? list_indexed(&made, path, index, err)
+			       : copy_names(&made, list.names[SD_ROLE_WEIGHTS], list.count[SD_ROLE_WEIGHTS], err);
+	free_listing(&list);
+	if (result == SD_OK)
+		*files = made;
+	else
+		sd_arena_free(&made.arena);
 	return result;
 }

@@ -8,6 +8,21 @@
 /* Opens a directory as a source. Errors name the directory's files by their paths. */
 SD_UNUSED_RESULT enum sd_result sd_checkpoint_open(const char *path, struct sd_source **source, struct sd_error *err);
 
+/* The files that hold the weights, and the index that says so. All is the caller's: names in the arena, index malloc'd.
+ */
+struct sd_checkpoint_files {
+	struct sd_arena arena;
+	const char **weights; /* natural order */
+	size_t nweights;
+	const char *index_name; /* NULL: none */
+	char *index;
+	size_t index_length;
+};
+
+/* Lists a directory that sd_checkpoint_open takes. files is filled only if that went well. */
+SD_UNUSED_RESULT enum sd_result sd_checkpoint_list(const char *path, struct sd_checkpoint_files *files,
+						   struct sd_error *err);
+
 /* What a file of this name is in a checkpoint directory. */
 enum sd_role {
 	SD_ROLE_SIDE,

@@ -153,7 +153,7 @@ static void files_close(struct sd_source *source)
 	free(f);
 }
 
-static const struct sd_source_ops files_ops = {files_next, files_finish, files_close};
+static const struct sd_source_ops files_ops = {files_next, files_finish, files_close, NULL};
 
 struct sd_source *sd_files_new(void)
 {
@@ -292,17 +292,18 @@ static enum sd_result add_tensor(struct files *f, const struct sd_tensor *t, str
 {
 	struct sd_manifest *m = f->source.manifest;
 	struct place place = {(uint32_t)f->nfiles, t->begin};
-	uint32_t number = sd_names_find(&f->names, t->name);
+	uint32_t number = (uint32_t)f->nplaces, known;
 
-	if (number != SD_NO_NAME)
-		return sd_fail(err, SD_INPUT, "the key %s is in %s too", t->name,
-			       f->files[f->places[number].file].path);
 	if (!sd_manifest_add_tensor(m, t->name, t->dtype, t->shape, t->rank) ||
 	    !sd_array_grow(&f->places, f->nplaces, &f->places_room, sizeof(*f->places)))
 		return sd_fail_memory(err);
-	number = (uint32_t)f->nplaces;
 	f->places[f->nplaces++] = place;
-	return sd_names_add(&f->names, m->records[number].key, number) == number ? SD_OK : sd_fail_memory(err);
+	known = sd_names_add(&f->names, m->records[number].key, number);
+	if (known == SD_NO_NAME)
+		return sd_fail_memory(err);
+	if (known != number)
+		return sd_fail(err, SD_INPUT, "the key %s is in %s too", t->name, f->files[f->places[known].file].path);
+	return SD_OK;
 }
 
 static enum sd_result add_file(struct files *f, struct file *file, const unsigned char first[8], struct sd_error *err)

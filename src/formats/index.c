@@ -2,7 +2,6 @@
 /* The index of a checkpoint in several files. */
 #include "formats/index.h"
 #include "base/json.h"
-#include "base/names.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -10,40 +9,46 @@
 
 struct reader {
 	struct sd_index *index;
-	struct sd_names names;
+	struct sd_names files; /* to index->files */
 	struct sd_index_entry entry;
 	bool in_map, had_map;
 };
 
-static bool is(const struct sd_json_token *token, const char *text)
-{
-	return token->length == strlen(text) && memcmp(token->text, text, token->length) == 0;
-}
-
 static enum sd_result take_key(struct reader *r, const struct sd_json_token *token, struct sd_error *err)
 {
-	uint32_t number = (uint32_t)r->index->nentries;
+	uint32_t number = (uint32_t)r->index->nentries, known;
 
 	if (memchr(token->text, '\0', token->length))
 		return sd_fail(err, SD_INPUT, "a NUL character in \"%.*s\"", (int)token->length, token->text);
 	r->entry.key = sd_arena_text(&r->index->arena, token->text, token->length);
 	if (!r->entry.key)
 		return sd_fail_memory(err);
-	if (sd_names_find(&r->names, r->entry.key) != SD_NO_NAME)
-		return sd_fail(err, SD_INPUT, "the key %s is there twice", r->entry.key);
-	return sd_names_add(&r->names, r->entry.key, number) == number ? SD_OK : sd_fail_memory(err);
+	known = sd_names_add(&r->index->keys, r->entry.key, number);
+	if (known == SD_NO_NAME)
+		return sd_fail_memory(err);
+	return known == number ? SD_OK : sd_fail(err, SD_INPUT, "the key %s is there twice", r->entry.key);
 }
 
 static enum sd_result take_file(struct reader *r, const struct sd_json_token *token, struct sd_error *err)
 {
 	struct sd_index *index = r->index;
+	uint32_t number;
+	char *file;
 
 	if (token->length == 0 || memchr(token->text, '\0', token->length) || memchr(token->text, '/', token->length))
 		return sd_fail(err, SD_INPUT, "%s: \"%.*s\" is not the name of a file beside the index", r->entry.key,
 			       (int)token->length, token->text);
-	r->entry.file = sd_arena_text(&index->arena, token->text, token->length);
-	if (!r->entry.file || !sd_array_grow(&index->entries, index->nentries, &index->room, sizeof(*index->entries)))
+	file = sd_arena_text(&index->arena, token->text, token->length);
+	number = file ? sd_names_add(&r->files, file, (uint32_t)index->nfiles) : SD_NO_NAME;
+	if (number == SD_NO_NAME ||
+	    !sd_array_grow(&index->files, index->nfiles, &index->files_room, sizeof(*index->files)) ||
+	    !sd_array_grow(&index->entries, index->nentries, &index->room, sizeof(*index->entries)))
 		return sd_fail_memory(err);
+	if (number == index->nfiles)
+		index->files[index->nfiles++] = file;
+	else
+		sd_arena_undo(&index->arena, file);
+	r->entry.file = index->files[number];
 	index->entries[index->nentries++] = r->entry;
 	return SD_OK;
 }
@@ -57,7 +62,7 @@ static enum sd_result take(void *user, const struct sd_json_token *token, struct
 			       ? SD_OK
 			       : sd_fail(err, SD_INPUT, "the index is no JSON object");
 	if (token->depth == 1 && token->kind == SD_JSON_KEY) {
-		r->in_map = is(token, "weight_map");
+		r->in_map = sd_json_is(token, "weight_map");
 		if (r->in_map && r->had_map)
 			return sd_fail(err, SD_INPUT, "weight_map is there twice");
 		r->had_map |= r->in_map;
@@ -80,7 +85,7 @@ enum sd_result sd_index_parse(const char *json, size_t length, struct sd_index *
 	struct reader r = {.index = out};
 	enum sd_result result = sd_json_parse(json, length, take, &r, err);
 
-	sd_names_free(&r.names);
+	sd_names_free(&r.files);
 	if (result == SD_OK && !r.had_map)
 		return sd_fail(err, SD_INPUT, "the index has no weight_map");
 	return result;
@@ -90,6 +95,8 @@ void sd_index_free(struct sd_index *index)
 {
 	sd_arena_free(&index->arena);
 	free(index->entries);
+	free(index->files);
+	sd_names_free(&index->keys);
 	*index = (struct sd_index){0};
 }
 
@@ -128,4 +135,56 @@ enum sd_result sd_index_write(struct sd_index_entry *entries, size_t nentries, u
 		return sd_fail_memory(err);
 	}
 	return SD_OK;
+}
+
+struct resizer {
+	const char *json;
+	size_t copied;
+	FILE *out;
+	uint64_t parameters, bytes;
+	bool in_metadata;
+	const uint64_t *number; /* of the key that was read last; NULL: it keeps its value */
+};
+
+static enum sd_result resize_token(void *user, const struct sd_json_token *token, struct sd_error *err)
+{
+	struct resizer *r = user;
+
+	(void)err;
+	if (token->depth == 1 && token->kind == SD_JSON_KEY)
+		r->in_metadata = sd_json_is(token, "metadata");
+	if (token->depth == 2 && token->kind == SD_JSON_KEY)
+		r->number = sd_json_is(token, "total_parameters") ? &r->parameters
+			    : sd_json_is(token, "total_size")     ? &r->bytes
+								  : NULL;
+	if (token->depth == 2 && token->kind == SD_JSON_NUMBER && r->in_metadata && r->number) {
+		fwrite(r->json + r->copied, 1, token->end - token->length - r->copied, r->out);
+		fprintf(r->out, "%" PRIu64, *r->number);
+		r->copied = token->end;
+	}
+	return SD_OK;
+}
+
+enum sd_result sd_index_resize(const char *json, size_t length, uint64_t parameters, uint64_t bytes, char **out,
+			       size_t *out_length, struct sd_error *err)
+{
+	struct resizer r = {.json = json, .parameters = parameters, .bytes = bytes};
+	enum sd_result result;
+	bool bad;
+
+	*out = NULL;
+	r.out = open_memstream(out, out_length);
+	if (!r.out)
+		return sd_fail_memory(err);
+	result = sd_json_parse(json, length, resize_token, &r, err);
+	if (result == SD_OK)
+		fwrite(json + r.copied, 1, length - r.copied, r.out);
+	bad = ferror(r.out) != 0;
+	if ((fclose(r.out) != 0 || bad) && result == SD_OK)
+		result = sd_fail_memory(err);
+	if (result != SD_OK) {
+		free(*out);
+		*out = NULL;
+	}
+	return result;
 }

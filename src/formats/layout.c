@@ -24,6 +24,8 @@ struct item {
 	struct sd_tensor tensor;
 	uint64_t bytes;
 	size_t first, ntargets; /* in by_tensor */
+	uint32_t file;
+	uint32_t place; /* in layout->tensors */
 };
 
 struct planner {
@@ -32,11 +34,12 @@ struct planner {
 	struct sd_layout *layout;
 	struct item *items;
 	size_t nitems;
+	struct item **order; /* file by file */
 	uint32_t *first_of;  /* of each target: the first target of its tensor */
 	uint8_t *has;        /* of each such first target: HERE, ELSEWHERE */
 	uint32_t *item_of;   /* of each target */
 	uint32_t *by_tensor; /* targets, tensor by tensor */
-	uint32_t *shard_of;  /* of each item */
+	bool alike;          /* options->like: all headers are the same there */
 };
 
 /* ---- what a target must be ---- */
@@ -62,7 +65,10 @@ static enum sd_result check_steps(const struct sd_target *t, struct sd_error *er
 		if (step->kind == SD_STEP_CAST)
 			return sd_fail(err, SD_INPUT, "%s has a pending cast to %s: put sd-transpose before sd-pack",
 				       t->name, sd_dtype_name(step->dtype));
-		if (step->kind == SD_STEP_BLOCK_SCALE)
+		if (step->kind == SD_STEP_FILL)
+			return sd_fail(err, SD_INPUT,
+				       "%s is a constant yet to be made: put sd-transpose before sd-pack", t->name);
+		if (step->kind == SD_STEP_BLOCK_SCALE || step->kind == SD_STEP_UNPACK)
 			return sd_fail(err, SD_INPUT,
 				       "%s has a pending dequantisation: put sd-transpose before sd-pack", t->name);
 		return sd_fail(err, SD_INPUT, "%s has a step of kind %u, which this version does not know", t->name,
@@ -170,6 +176,7 @@ static void group(struct planner *p)
 		p->items[i].first = sum;
 		sum += p->items[i].ntargets;
 		p->items[i].ntargets = 0;
+		p->order[i] = &p->items[i];
 	}
 	for (size_t i = 0; i < p->m->ntargets; i++)
 		if (p->item_of[i] != NO_ITEM) {
@@ -260,40 +267,102 @@ static int by_natural_name(const void *a, const void *b)
 	return sd_text_natural((*x)->tensor.name, (*y)->tensor.name);
 }
 
+static enum sd_result make_files(struct planner *p, size_t count, struct sd_error *err)
+{
+	p->layout->nfiles = count;
+	p->layout->files = sd_arena_array(&p->layout->arena, count, sizeof(*p->layout->files));
+	return p->layout->files ? SD_OK : sd_fail_memory(err);
+}
+
+static enum sd_result add_bytes(struct planner *p, const struct item *item, struct sd_error *err)
+{
+	if (sd_add(p->layout->bytes, item->bytes, &p->layout->bytes))
+		return SD_OK;
+	return sd_fail(err, SD_INPUT, "%s makes the checkpoint larger than 2^64 bytes", item->tensor.name);
+}
+
 /* Gives each tensor its file: greedily, in natural order of names. */
 static enum sd_result choose_shards(struct planner *p, struct sd_error *err)
 {
-	struct sd_layout *layout = p->layout;
-	const struct item **order = calloc(p->nitems + 1, sizeof(*order));
 	uint64_t filled = 0;
 	uint32_t shard = 0;
+	enum sd_result result = SD_OK;
 
-	if (!order)
-		return sd_fail_memory(err);
-	for (size_t i = 0; i < p->nitems; i++)
-		order[i] = &p->items[i];
 	if (p->options->directory)
-		qsort(order, p->nitems, sizeof(*order), by_natural_name);
-	for (size_t i = 0; i < p->nitems; i++) {
-		uint64_t bytes = order[i]->bytes;
+		qsort(p->order, p->nitems, sizeof(*p->order), by_natural_name);
+	for (size_t i = 0; i < p->nitems && result == SD_OK; i++) {
+		uint64_t bytes = p->order[i]->bytes;
 
-		if (!sd_add(layout->bytes, bytes, &layout->bytes)) {
-			sd_fail(err, SD_INPUT, "%s makes the checkpoint larger than 2^64 bytes", order[i]->tensor.name);
-			free(order);
-			return SD_INPUT;
-		}
 		if (p->options->directory && i > 0 &&
 		    (filled > p->options->shard_size || bytes > p->options->shard_size - filled)) {
 			shard++;
 			filled = 0;
 		}
 		filled += bytes;
-		p->shard_of[order[i] - p->items] = shard;
+		p->order[i]->file = shard;
+		result = add_bytes(p, p->order[i], err);
 	}
-	free(order);
-	layout->nfiles = shard + 1;
-	layout->files = sd_arena_array(&layout->arena, layout->nfiles, sizeof(*layout->files));
-	return layout->files ? SD_OK : sd_fail_memory(err);
+	return result == SD_OK ? make_files(p, (size_t)shard + 1, err) : result;
+}
+
+/* The first few of some names, and how many they are. */
+struct names {
+	char text[512];
+	size_t count;
+};
+
+static void add_name(struct names *names, const char *name)
+{
+	size_t used = strlen(names->text);
+
+	if (names->count++ < 3)
+		snprintf(names->text + used, sizeof(names->text) - used, "%s%s", used ? ", " : "", name);
+	else if (names->count == 4)
+		snprintf(names->text + used, sizeof(names->text) - used, ", ...");
+}
+
+static enum sd_result fail_other_tensors(const char *path, const struct names *missing, const struct names *extra,
+					 struct sd_error *err)
+{
+	const char *plural = (missing->count ? missing : extra)->count == 1 ? "" : "s";
+
+	if (missing->count && extra->count)
+		return sd_fail(err, SD_INPUT,
+			       "%s has %zu tensor%s that this stream has not (%s), and has not %zu that it has (%s)",
+			       path, missing->count, plural, missing->text, extra->count, extra->text);
+	if (missing->count)
+		return sd_fail(err, SD_INPUT, "%s has %zu tensor%s that this stream has not: %s", path, missing->count,
+			       plural, missing->text);
+	return sd_fail(err, SD_INPUT, "this stream has %zu tensor%s that %s has not: %s", extra->count, plural, path,
+		       extra->text);
+}
+
+/* Gives each tensor the file in which it stands in the other directory, which must have the same ones. */
+static enum sd_result choose_alike(struct planner *p, struct sd_error *err)
+{
+	const struct sd_like *like = p->options->like;
+	struct names extra = {0}, missing = {0};
+	struct sd_names here = {0};
+	enum sd_result result = SD_OK;
+
+	for (uint32_t i = 0; i < p->nitems && result == SD_OK; i++) {
+		const char *name = p->items[i].tensor.name;
+
+		p->items[i].file = sd_names_find(&like->file_of, name);
+		if (p->items[i].file == SD_NO_NAME)
+			add_name(&extra, name);
+		result = add_bytes(p, &p->items[i], err);
+		if (result == SD_OK && sd_names_add(&here, name, i) == SD_NO_NAME)
+			result = sd_fail_memory(err);
+	}
+	for (size_t k = 0; k < like->nfiles; k++)
+		for (size_t i = 0; i < like->files[k].content.ntensors; i++)
+			if (sd_names_find(&here, like->files[k].content.tensors[i].name) == SD_NO_NAME)
+				add_name(&missing, like->files[k].content.tensors[i].name);
+	sd_names_free(&here);
+	if (result == SD_OK && (extra.count || missing.count))
+		result = fail_other_tensors(like->path, &missing, &extra, err);
+	return result == SD_OK ? make_files(p, like->nfiles, err) : result;
 }
 
 /* What the names of weight files begin with: PEFT reads an adapter only under its own name. */
@@ -302,40 +371,46 @@ static const char *stem(const struct sd_manifest *m)
 	return sd_manifest_side(m, "adapter_config.json") ? "adapter_model" : "model";
 }
 
+static int by_place(const void *a, const void *b)
+{
+	const struct item *x = *(const struct item *const *)a, *y = *(const struct item *const *)b;
+
+	return x->file != y->file ? (x->file < y->file ? -1 : 1) : sd_safetensors_order(&x->tensor, &y->tensor);
+}
+
 /* Puts the tensors file by file, each file's in order. */
 static enum sd_result fill_files(struct planner *p, struct sd_error *err)
 {
 	struct sd_layout *layout = p->layout;
+	const struct sd_like *like = p->options->like;
 	const char *name = stem(p->m);
 	size_t sum = 0;
 
 	layout->ntensors = p->nitems;
 	layout->tensors = sd_arena_array(&layout->arena, p->nitems + 1, sizeof(*layout->tensors));
-	layout->index_name = sd_arena_printf(&layout->arena, "%s.safetensors.index.json", name);
-	if (!layout->tensors || !layout->index_name)
+	layout->index_name =
+		like ? like->index_name : sd_arena_printf(&layout->arena, "%s.safetensors.index.json", name);
+	if (!layout->tensors || (!like && !layout->index_name))
 		return sd_fail_memory(err);
 	for (size_t i = 0; i < p->nitems; i++)
-		layout->files[p->shard_of[i]].ntensors++;
+		layout->files[p->items[i].file].ntensors++;
 	for (size_t k = 0; k < layout->nfiles; k++) {
 		struct sd_layout_file *file = &layout->files[k];
 
-		file->name = layout->nfiles == 1 ? sd_arena_printf(&layout->arena, "%s.safetensors", name)
-						 : sd_arena_printf(&layout->arena, "%s-%05zu-of-%05zu.safetensors",
-								   name, k + 1, layout->nfiles);
+		file->name = like                  ? like->files[k].name
+			     : layout->nfiles == 1 ? sd_arena_printf(&layout->arena, "%s.safetensors", name)
+						   : sd_arena_printf(&layout->arena, "%s-%05zu-of-%05zu.safetensors",
+								     name, k + 1, layout->nfiles);
 		if (!file->name)
 			return sd_fail_memory(err);
 		file->tensors = layout->tensors + sum;
 		sum += file->ntensors;
-		file->ntensors = 0;
 	}
+	qsort(p->order, p->nitems, sizeof(*p->order), by_place);
 	for (size_t i = 0; i < p->nitems; i++) {
-		struct sd_layout_file *file = &layout->files[p->shard_of[i]];
-
-		file->tensors[file->ntensors++] = p->items[i].tensor;
+		p->order[i]->place = (uint32_t)i;
+		layout->tensors[i] = p->order[i]->tensor;
 	}
-	for (size_t k = 0; k < layout->nfiles; k++)
-		qsort(layout->files[k].tensors, layout->files[k].ntensors, sizeof(struct sd_tensor),
-		      sd_safetensors_order);
 	return SD_OK;
 }
 
@@ -375,6 +450,47 @@ static struct sd_entry *merge_metadata(struct planner *p, size_t *count)
 	return entries;
 }
 
+/* Whether the file has the same tensors there, of the same dtypes and shapes; they get the same places then. */
+static bool is_alike(const struct sd_layout_file *file, const struct sd_like_file *like)
+{
+	for (size_t i = 0; i < like->content.ntensors; i++) {
+		const struct sd_tensor *there = &like->content.tensors[i];
+		struct sd_tensor *here;
+
+		here = bsearch(there, file->tensors, file->ntensors, sizeof(*here), sd_safetensors_order);
+		if (!here || !sd_shape_equal(here->shape, here->rank, there->shape, there->rank))
+			return false;
+		here->begin = there->begin;
+		here->end = there->end;
+	}
+	return true;
+}
+
+/* The same header, whoever has written it, in whatever order. */
+static enum sd_result copy_header(struct sd_layout_file *file, const struct sd_like_file *like, struct sd_error *err)
+{
+	file->header = malloc(like->header_length);
+	if (!file->header)
+		return sd_fail_memory(err);
+	memcpy(file->header, like->header, like->header_length);
+	file->header_length = like->header_length;
+	return SD_OK;
+}
+
+static enum sd_result make_header(struct planner *p, size_t number, const struct sd_entry *metadata, size_t nmetadata,
+				  struct sd_error *err)
+{
+	struct sd_layout_file *file = &p->layout->files[number];
+	const struct sd_like_file *like = p->options->like ? &p->options->like->files[number] : NULL;
+
+	if (like && is_alike(file, like))
+		return copy_header(file, like, err);
+	p->alike = false;
+	return sd_safetensors_header(file->tensors, file->ntensors, like ? like->content.metadata : metadata,
+				     like ? like->content.nmetadata : nmetadata, &file->header, &file->header_length,
+				     err);
+}
+
 static enum sd_result make_headers(struct planner *p, struct sd_error *err)
 {
 	struct sd_layout *layout = p->layout;
@@ -385,14 +501,14 @@ static enum sd_result make_headers(struct planner *p, struct sd_error *err)
 		return sd_fail_memory(err);
 	for (size_t k = 0; k < layout->nfiles; k++) {
 		struct sd_layout_file *file = &layout->files[k];
-		enum sd_result result = sd_safetensors_header(file->tensors, file->ntensors, metadata, count,
-							      &file->header, &file->header_length, err);
+		enum sd_result result = make_header(p, k, metadata, count, err);
 
 		if (result != SD_OK)
 			return result;
-		if (!sd_add(file->header_length, file->ntensors ? file->tensors[file->ntensors - 1].end : 0,
-			    &file->size))
-			return sd_fail(err, SD_INPUT, "%s would be larger than 2^64 bytes", file->name);
+		file->size = file->header_length;
+		for (size_t i = 0; i < file->ntensors; i++)
+			if (!sd_add(file->size, file->tensors[i].end - file->tensors[i].begin, &file->size))
+				return sd_fail(err, SD_INPUT, "%s would be larger than 2^64 bytes", file->name);
 	}
 	return SD_OK;
 }
@@ -401,54 +517,73 @@ static enum sd_result make_headers(struct planner *p, struct sd_error *err)
 static enum sd_result find_places(struct planner *p, struct sd_error *err)
 {
 	struct sd_layout *layout = p->layout;
-	struct sd_names names = {0};
-	enum sd_result result = SD_OK;
 
 	layout->places = sd_arena_array(&layout->arena, p->m->ntargets + 1, sizeof(*layout->places));
 	if (!layout->places)
 		return sd_fail_memory(err);
-	for (uint32_t i = 0; i < layout->ntensors && result == SD_OK; i++)
-		if (sd_names_add(&names, layout->tensors[i].name, i) == SD_NO_NAME)
-			result = sd_fail_memory(err);
-	for (size_t i = 0; i < p->m->ntargets && result == SD_OK; i++) {
-		const struct sd_tensor *tensor;
-		uint32_t file;
+	for (size_t i = 0; i < p->m->ntargets; i++) {
+		const struct item *item;
 
 		if (p->item_of[i] == NO_ITEM)
 			continue;
-		tensor = &layout->tensors[sd_names_find(&names, p->m->targets[i].name)];
-		file = p->shard_of[p->item_of[i]];
-		layout->places[i] = (struct sd_layout_place){file, layout->files[file].header_length + tensor->begin};
+		item = &p->items[p->item_of[i]];
+		layout->places[i] = (struct sd_layout_place){item->file, layout->files[item->file].header_length +
+										 layout->tensors[item->place].begin};
 	}
-	sd_names_free(&names);
-	return result;
+	return SD_OK;
+}
+
+static enum sd_result count_parameters(const struct sd_layout *layout, uint64_t *parameters, struct sd_error *err)
+{
+	*parameters = 0;
+	for (size_t i = 0; i < layout->ntensors; i++) {
+		const struct sd_tensor *t = &layout->tensors[i];
+		uint64_t count;
+
+		if (!sd_shape_count(t->shape, t->rank, &count) || !sd_add(*parameters, count, parameters))
+			return sd_fail(err, SD_INPUT, "%s: more than 2^64 elements in all", t->name);
+	}
+	return SD_OK;
+}
+
+/* The same index; only the sizes in it may be others. */
+static enum sd_result copy_index(struct planner *p, uint64_t parameters, struct sd_error *err)
+{
+	struct sd_layout *layout = p->layout;
+	const struct sd_like *like = p->options->like;
+
+	if (!like->index)
+		return SD_OK;
+	if (!p->alike)
+		return sd_index_resize(like->index, like->index_length, parameters, layout->bytes, &layout->index,
+				       &layout->index_length, err);
+	layout->index = malloc(like->index_length);
+	if (!layout->index)
+		return sd_fail_memory(err);
+	memcpy(layout->index, like->index, like->index_length);
+	layout->index_length = like->index_length;
+	return SD_OK;
 }
 
 static enum sd_result make_index(struct planner *p, struct sd_error *err)
 {
 	struct sd_layout *layout = p->layout;
 	struct sd_index_entry *entries;
-	uint64_t parameters = 0;
-	enum sd_result result = SD_OK;
+	uint64_t parameters;
+	enum sd_result result = count_parameters(layout, &parameters, err);
 	size_t n = 0;
 
-	if (layout->nfiles == 1)
-		return SD_OK;
+	if (result == SD_OK && p->options->like)
+		return copy_index(p, parameters, err);
+	if (result != SD_OK || layout->nfiles == 1)
+		return result;
 	entries = calloc(layout->ntensors, sizeof(*entries));
 	if (!entries)
 		return sd_fail_memory(err);
 	for (size_t k = 0; k < layout->nfiles; k++)
-		for (size_t i = 0; i < layout->files[k].ntensors; i++) {
-			const struct sd_tensor *t = &layout->files[k].tensors[i];
-			uint64_t count;
-
-			entries[n++] = (struct sd_index_entry){t->name, layout->files[k].name};
-			if (!sd_shape_count(t->shape, t->rank, &count) || !sd_add(parameters, count, &parameters))
-				result = sd_fail(err, SD_INPUT, "%s: more than 2^64 elements in all", t->name);
-		}
-	if (result == SD_OK)
-		result = sd_index_write(entries, n, parameters, layout->bytes, &layout->index, &layout->index_length,
-					err);
+		for (size_t i = 0; i < layout->files[k].ntensors; i++)
+			entries[n++] = (struct sd_index_entry){layout->files[k].tensors[i].name, layout->files[k].name};
+	result = sd_index_write(entries, n, parameters, layout->bytes, &layout->index, &layout->index_length, err);
 	free(entries);
 	return result;
 }
@@ -464,7 +599,7 @@ static enum sd_result plan(struct planner *p, struct sd_error *err)
 	group(p);
 	result = check_all_covers(p, err);
 	if (result == SD_OK)
-		result = choose_shards(p, err);
+		result = (p->options->like ? choose_alike : choose_shards)(p, err);
 	if (result == SD_OK)
 		result = fill_files(p, err);
 	if (result == SD_OK)
@@ -480,7 +615,7 @@ enum sd_result sd_layout_plan(const struct sd_manifest *manifest, const struct s
 			      struct sd_layout *layout, struct sd_error *err)
 {
 	size_t n = manifest->ntargets + 1;
-	struct planner p = {.m = manifest, .options = options, .layout = layout};
+	struct planner p = {.m = manifest, .options = options, .layout = layout, .alike = true};
 	enum sd_result result;
 
 	*layout = (struct sd_layout){0};
@@ -489,8 +624,8 @@ enum sd_result sd_layout_plan(const struct sd_manifest *manifest, const struct s
 	p.has = calloc(n, sizeof(*p.has));
 	p.item_of = calloc(n, sizeof(*p.item_of));
 	p.by_tensor = calloc(n, sizeof(*p.by_tensor));
-	p.shard_of = calloc(n, sizeof(*p.shard_of));
-	if (p.items && p.first_of && p.has && p.item_of && p.by_tensor && p.shard_of)
+	p.order = calloc(n, sizeof(*p.order));
+	if (p.items && p.first_of && p.has && p.item_of && p.by_tensor && p.order)
 		result = plan(&p, err);
 	else
 		result = sd_fail_memory(err);
@@ -499,7 +634,7 @@ enum sd_result sd_layout_plan(const struct sd_manifest *manifest, const struct s
 	free(p.has);
 	free(p.item_of);
 	free(p.by_tensor);
-	free(p.shard_of);
+	free(p.order);
 	return result;
 }
 

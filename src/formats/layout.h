@@ -3,11 +3,12 @@
 #ifndef SD_FORMATS_LAYOUT_H
 #define SD_FORMATS_LAYOUT_H
 
-#include "formats/safetensors.h"
+#include "formats/like.h"
 
 struct sd_layout_options {
 	bool directory;                  /* shards and an index; else one file */
 	uint64_t shard_size;             /* bytes of tensors in a file, unless a single one is larger */
+	const struct sd_like *like;      /* a directory that takes after this one; the rest is then not looked at */
 	const struct sd_entry *metadata; /* added to the manifest's, or in place of its entries */
 	size_t nmetadata;
 };
@@ -17,7 +18,7 @@ struct sd_layout_file {
 	char *header;     /* with its length field */
 	size_t header_length;
 	uint64_t size;
-	struct sd_tensor *tensors; /* in their order */
+	struct sd_tensor *tensors; /* by dtype and name: as they stand in the file, unless it is like another one */
 	size_t ntensors;
 };
 
@@ -35,7 +36,7 @@ struct sd_layout {
 	size_t nfiles;
 	struct sd_layout_place *places; /* of each target whose data is here */
 	const char *index_name;         /* of the index */
-	char *index;                    /* the index; NULL for a single file */
+	char *index;                    /* the index; NULL: there is none */
 	size_t index_length;
 	uint64_t bytes;  /* of all tensors */
 	size_t left_out; /* tensors of the manifest whose data is all elsewhere */

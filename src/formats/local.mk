@@ -3,7 +3,9 @@ libsd_a_SOURCES += \
 	%D%/files.c %D%/files.h \
 	%D%/index.c %D%/index.h \
 	%D%/layout.c %D%/layout.h \
+	%D%/like.c %D%/like.h \
 	%D%/open.c %D%/open.h \
 	%D%/pack.c %D%/pack.h \
 	%D%/publish.c %D%/publish.h \
-	%D%/safetensors.c %D%/safetensors.h
+	%D%/safetensors.c %D%/safetensors.h \
+	%D%/zstd.c %D%/zstd.h

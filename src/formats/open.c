@@ -5,6 +5,7 @@
 #include "formats/checkpoint.h"
 #include "formats/files.h"
 #include "formats/safetensors.h"
+#include "formats/zstd.h"
 #include "stream/stream.h"
 
 #include <errno.h>
@@ -28,7 +29,7 @@ static const struct {
 	{"\x80\x04\x95", 3, "a Python pickle"},
 	{"GGUF", 4, "a GGUF file"},
 	{"\x1f\x8b", 2, "compressed by gzip: put gunzip in front"},
-	{"\x28\xb5\x2f\xfd", 4, "compressed by zstd: put zstd -dc in front"},
+	{SD_ZSTD_MAGIC, SD_ZSTD_MAGIC_LENGTH, "compressed by zstd a second time: put zstd -dc in front"},
 	{"\xfd"
 	 "7zXZ",
 	 5, "compressed by xz: put xz -dc in front"},
@@ -91,7 +92,36 @@ static enum sd_result open_stream(int fd, const char *name, struct sd_source **s
 	return result;
 }
 
+static enum sd_result open_any(int fd, const char *name, bool expand, struct sd_source **source, struct sd_error *err);
+
+/* The source in compressed data. */
+static enum sd_result open_zstd(int fd, const char *name, const unsigned char first[FIRST], struct sd_source **source,
+				struct sd_error *err)
+{
+	struct sd_source *inner, *outer;
+	struct sd_zstd *zstd;
+	int plain;
+	enum sd_result result = sd_zstd_expand(fd, first, FIRST, &zstd, &plain, err);
+
+	if (result != SD_OK)
+		return sd_error_at(err, "%s", name);
+	result = open_any(plain, name, false, &inner, err);
+	if (result != SD_OK) {
+		sd_zstd_explain(zstd, err);
+		sd_zstd_close(zstd);
+		return err->result;
+	}
+	outer = sd_zstd_source(zstd, inner);
+	*source = outer;
+	return outer ? SD_OK : sd_fail_memory(err);
+}
+
 enum sd_result sd_open_fd(int fd, const char *name, struct sd_source **source, struct sd_error *err)
+{
+	return open_any(fd, name, true, source, err);
+}
+
+static enum sd_result open_any(int fd, const char *name, bool expand, struct sd_source **source, struct sd_error *err)
 {
 	unsigned char first[FIRST];
 	size_t got = 0;
@@ -104,6 +134,8 @@ enum sd_result sd_open_fd(int fd, const char *name, struct sd_source **source, s
 	}
 	if (got == sizeof(first) && memcmp(first, SD_STREAM_MAGIC, sizeof(first)) == 0)
 		return open_stream(fd, name, source, err);
+	if (got == sizeof(first) && expand && memcmp(first, SD_ZSTD_MAGIC, SD_ZSTD_MAGIC_LENGTH) == 0)
+		return open_zstd(fd, name, first, source, err);
 	if (got == sizeof(first))
 		return open_file(fd, name, first, source, err);
 	close(fd);

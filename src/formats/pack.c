@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The sink that writes safetensors. */
 #include "formats/pack.h"
+#include "base/checked.h"
 #include "base/signals.h"
 #include "formats/checkpoint.h"
 #include "formats/publish.h"
@@ -65,6 +66,7 @@ struct pack {
 	struct cursor **heap; /* of cursors, the one that begins first on top */
 	size_t ncursors, cursors_room;
 	uint64_t in, out;
+	uint64_t total; /* that will come in */
 	struct writer writer;
 	char buffer[BUFFER];
 };
@@ -351,6 +353,16 @@ static enum sd_result take_some(struct pack *p, struct sd_chunk *chunk, struct s
 	return result == SD_OK ? scatter(p, p->buffer, (size_t)n, err) : result;
 }
 
+static void tell_progress(const struct pack *p, uint64_t done)
+{
+	const char *tensor = NULL;
+
+	if (p->record != SD_NO_RECORD && p->first_target[p->record] < p->first_target[p->record + 1])
+		tensor = p->m->targets[p->targets[p->first_target[p->record]]].name;
+	if (p->options->progress)
+		p->options->progress(done, p->total, tensor);
+}
+
 static enum sd_result pack_data(struct sd_sink *sink, uint32_t record, struct sd_chunk *chunk, struct sd_error *err)
 {
 	struct pack *p = (struct pack *)sink;
@@ -373,6 +385,7 @@ static enum sd_result pack_data(struct sd_sink *sink, uint32_t record, struct sd
 			sd_error_at(err, "%s", p->m->records[record].key);
 		else if (result == SD_OK)
 			result = sd_signals_check(err);
+		tell_progress(p, p->in - chunk->length);
 	}
 	return result;
 }
@@ -448,7 +461,7 @@ static enum sd_result list_files(struct pack *p, size_t *count, struct sd_error 
 		return sd_fail_memory(err);
 	for (size_t i = 0; i < layout->nfiles; i++)
 		add_file(p, count, layout->files[i].name, layout->files[i].size,
-			 layout->nfiles == 1 ? SD_PUBLISH_ENTRY : SD_PUBLISH_WEIGHTS);
+			 layout->index ? SD_PUBLISH_WEIGHTS : SD_PUBLISH_ENTRY);
 	for (size_t i = 0; i < p->m->nside && p->options->layout.directory; i++) {
 		if (sd_checkpoint_role(p->m->side[i].name) != SD_ROLE_SIDE || strchr(p->m->side[i].name, '/'))
 			return sd_fail(err, SD_INPUT,
@@ -534,12 +547,17 @@ static enum sd_result pack_begin(struct sd_sink *sink, const struct sd_manifest 
 	enum sd_result result = sd_layout_plan(m, &p->options->layout, &p->layout, err);
 
 	p->m = m;
+	for (size_t i = 0; i < m->nrecords; i++)
+		if (m->records[i].state == SD_HERE && !sd_add(p->total, m->records[i].bytes, &p->total))
+			p->total = UINT64_MAX;
 	if (result == SD_OK && p->layout.left_out && !p->layout.ntensors)
 		result = sd_fail(err, SD_INPUT, "no data in this stream: everything was left out of it");
 	if (result == SD_OK)
 		result = sort_targets(p, err);
 	if (result == SD_OK)
 		result = p->options->path ? begin_publishing(p, err) : begin_on_fd(p, err);
+	if (result == SD_OK)
+		tell_progress(p, 0);
 	return result == SD_OK ? write_headers(p, err) : result;
 }
 

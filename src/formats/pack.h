@@ -13,6 +13,8 @@ struct sd_pack_options {
 	bool force; /* as in struct sd_publish_options */
 	bool sync;
 	void (*note)(const char *format, ...) SD_PRINTF(1, 2); /* what is worth knowing and no failure; may be NULL */
+	/* told after every piece of data how many bytes of all came, and the tensor that they are of; may be NULL */
+	void (*progress)(uint64_t done, uint64_t total, const char *tensor);
 };
 
 /*

@@ -54,7 +54,7 @@ static enum sd_result take_text(struct reader *r, const struct sd_json_token *to
 
 static enum sd_result begin_tensor(struct reader *r, const struct sd_json_token *token, struct sd_error *err)
 {
-	uint32_t number = (uint32_t)r->st->ntensors;
+	uint32_t number = (uint32_t)r->st->ntensors, known;
 
 	if (token->length == strlen("__metadata__") && memcmp(token->text, "__metadata__", token->length) == 0) {
 		if (r->had_metadata)
@@ -70,9 +70,10 @@ static enum sd_result begin_tensor(struct reader *r, const struct sd_json_token 
 		return err->result;
 	if (r->st->ntensors >= SD_NO_RECORD)
 		return sd_fail(err, SD_INPUT, "too many tensors");
-	if (sd_names_find(&r->names, r->tensor.name) != SD_NO_NAME)
-		return sd_fail(err, SD_INPUT, "the key %s is there twice", r->tensor.name);
-	return sd_names_add(&r->names, r->tensor.name, number) == number ? SD_OK : sd_fail_memory(err);
+	known = sd_names_add(&r->names, r->tensor.name, number);
+	if (known == SD_NO_NAME)
+		return sd_fail_memory(err);
+	return known == number ? SD_OK : sd_fail(err, SD_INPUT, "the key %s is there twice", r->tensor.name);
 }
 
 static enum sd_result take_metadata(struct reader *r, const struct sd_json_token *token, struct sd_error *err)
@@ -250,9 +251,17 @@ static int by_place(const void *a, const void *b)
 
 static enum sd_result sort(struct sd_safetensors *st, struct sd_error *err)
 {
-	const struct sd_tensor **order = calloc(st->ntensors + 1, sizeof(*order));
-	struct sd_tensor *sorted = calloc(st->ntensors + 1, sizeof(*sorted));
+	const struct sd_tensor **order;
+	struct sd_tensor *sorted;
+	size_t n = 1;
 
+	/* The library writes them in order, and so does everybody. */
+	while (n < st->ntensors && st->tensors[n - 1].end <= st->tensors[n].begin)
+		n++;
+	if (n >= st->ntensors)
+		return SD_OK;
+	order = calloc(st->ntensors + 1, sizeof(*order));
+	sorted = calloc(st->ntensors + 1, sizeof(*sorted));
 	if (!order || !sorted) {
 		free(order);
 		free(sorted);
@@ -378,6 +387,7 @@ enum sd_result sd_safetensors_header(struct sd_tensor *tensors, size_t ntensors,
 	bool bad;
 	FILE *out;
 
+	*header = NULL;
 	for (size_t i = 0; i < ntensors; i++) {
 		uint64_t count, bytes;
 
@@ -387,7 +397,6 @@ enum sd_result sd_safetensors_header(struct sd_tensor *tensors, size_t ntensors,
 			return sd_fail(err, SD_INPUT, "%s makes the file too large", tensors[i].name);
 		tensors[i].end = position;
 	}
-	*header = NULL;
 	out = open_memstream(header, length);
 	if (!out)
 		return sd_fail_memory(err);
@@ -395,13 +404,16 @@ enum sd_result sd_safetensors_header(struct sd_tensor *tensors, size_t ntensors,
 	bad = ferror(out) != 0;
 	if (fclose(out) != 0 || bad) {
 		free(*header);
+		*header = NULL;
 		return sd_fail_memory(err);
 	}
 	json = *length - SD_SAFETENSORS_LENGTH;
 	if (json > SD_SAFETENSORS_HEADER_MAX) {
 		free(*header);
+		*header = NULL;
 		return sd_fail(err, SD_INPUT,
-			       "the header of %zu tensors has %" PRIu64 " bytes, more than safetensors allows (%u)",
+			       "the header of %zu tensors has %" PRIu64 " bytes, more than safetensors allows (%u): "
+			       "write a directory of smaller shards, with --shard-size",
 			       ntensors, json, SD_SAFETENSORS_HEADER_MAX);
 	}
 	for (int i = 0; i < SD_SAFETENSORS_LENGTH; i++)

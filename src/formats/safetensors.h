@@ -53,7 +53,7 @@ int sd_safetensors_order(const void *a, const void *b);
 /*
  * Gives ordered tensors (sd_safetensors_order) their begin and end, and makes the header with its length field,
  * malloc'd. metadata: in the order in which it is to be written. SD_INPUT where the header would be too long to be read
- * again.
+ * again; *header is NULL on failure.
  */
 SD_UNUSED_RESULT enum sd_result sd_safetensors_header(struct sd_tensor *tensors, size_t ntensors,
 						      const struct sd_entry *metadata, size_t nmetadata, char **header,

@@ -44,7 +44,7 @@ static const char *parse_factor(const char **text, struct axis_names *names, str
 	uint64_t number;
 	char *name;
 
-	*factor = (struct factor){.axis = NO_AXIS, .per = 1};
+	*factor = (struct factor){.axis = NO_AXIS, .per = 1, .packed = 1};
 	while (*p == '|')
 		before++, p++;
 	start = p;
@@ -70,13 +70,16 @@ static const char *parse_factor(const char **text, struct axis_names *names, str
 	}
 	if (factor->axis == NO_AXIS && number != 1)
 		return "too many axis names";
-	if (*p == '~') {
+	if (*p == '~' || *p == '/') {
+		uint64_t *by = *p == '~' ? &factor->per : &factor->packed;
+
 		start = ++p;
 		while (isdigit((unsigned char)*p))
 			p++;
 		name = sd_arena_text(arena, start, (size_t)(p - start));
-		if (!name || !sd_text_number(name, &factor->per) || !factor->per)
-			return "behind ~ comes the size of a block";
+		if (!name || !sd_text_number(name, by) || !*by)
+			return by == &factor->per ? "behind ~ comes the size of a block"
+						  : "behind / comes how many lie in one element";
 	}
 	while (*p == '|')
 		after++, p++;
@@ -142,6 +145,15 @@ bool sd_axes_have(const struct axes *axes, uint32_t axis)
 	return false;
 }
 
+const struct factor *sd_axes_packed(const struct axes *axes)
+{
+	for (uint32_t d = 0; d < axes->n; d++)
+		for (uint32_t f = 0; f < axes->dims[d].n; f++)
+			if (axes->dims[d].factors[f].packed > 1)
+				return &axes->dims[d].factors[f];
+	return NULL;
+}
+
 const struct factor *sd_axes_slot(const struct axes *axes)
 {
 	for (uint32_t d = 0; d < axes->n; d++)
@@ -174,7 +186,9 @@ static uint64_t whole_size(const struct axes *axes, const struct factor *factor,
 {
 	uint64_t size = factor->slots ? slots_size(axes, axes->nslots, sizes) : axis_size(factor->axis, sizes);
 
-	return size == SIZE_OPEN || factor->per == 1 ? size : size / factor->per + (size % factor->per != 0);
+	if (size == SIZE_OPEN)
+		return size;
+	return factor->packed > 1 ? size / factor->packed : size / factor->per + (size % factor->per != 0);
 }
 
 /* Gives a factor its size; the one axis of its slots that is not known gets what the others leave. */
@@ -184,10 +198,8 @@ static bool give(const struct axes *axes, const struct factor *factor, uint64_t 
 
 	if (factor->per != 1)
 		return true; /* many sizes have as many blocks */
-	if (!factor->slots) {
-		sizes[factor->axis] = whole;
-		return true;
-	}
+	if (!factor->slots)
+		return sd_mul(whole, factor->packed, &sizes[factor->axis]);
 	for (uint32_t i = 0; i < axes->nslots; i++) {
 		uint64_t size = axis_size(axes->slot_axis[i], sizes);
 
@@ -222,6 +234,8 @@ static bool bind_dim(const struct axes *axes, const struct axis_dim *dim, uint64
 		if (whole == SIZE_OPEN) {
 			unknown = &dim->factors[f];
 			n++;
+		} else if (dim->factors[f].packed > 1 && sizes[dim->factors[f].axis] % dim->factors[f].packed != 0) {
+			return false;
 		} else if (!sd_mul(product, whole, &product)) {
 			return false;
 		}
@@ -291,6 +305,6 @@ void sd_axes_place(const struct axes *axes, const axis_sizes sizes, const axis_s
 				else
 					strides[factor->axis] = stride;
 			}
-			stride *= whole_size(axes, factor, sizes);
+			stride *= whole_size(axes, factor, sizes) * factor->packed;
 		}
 }

@@ -24,6 +24,7 @@ struct factor {
 	uint32_t axis;
 	uint32_t slot, slots; /* slots 0: no bars */
 	uint64_t per;         /* of "i~128": 128; else 1 */
+	uint64_t packed;      /* of "v/2": 2, that many of the axis lie in one element; else 1 */
 };
 
 struct axis_dim {
@@ -45,11 +46,14 @@ typedef uint64_t axis_sizes[AXES_MAX];
 /* The number of an axis name, new if need be; NO_AXIS when there are too many. */
 uint32_t sd_axis_number(struct axis_names *names, const char *name, uint64_t fixed);
 
-/* Parses "[E H (2 I|)]". Returns NULL, or why it cannot be. */
+/* Parses "[E H (2 I|)]", "[o~128 i~128]", "[o i/2]". Returns NULL, or why it cannot be. */
 const char *sd_axes_parse(const char *text, struct axis_names *names, struct sd_arena *arena, struct axes *axes);
 
 /* Whether the axis is in the list. */
 bool sd_axes_have(const struct axes *axes, uint32_t axis);
+
+/* The factor that is packed, or NULL: the last one. */
+const struct factor *sd_axes_packed(const struct axes *axes);
 
 /* The factor with bars, or NULL. */
 const struct factor *sd_axes_slot(const struct axes *axes);
@@ -66,7 +70,8 @@ uint32_t sd_axes_shape(const struct axes *axes, const axis_sizes sizes, uint64_t
 
 /*
  * The stride of each axis in a row-major tensor, and the offset at which the part begins: index[axis] is an index that
- * is fixed (a hole's number), or SIZE_OPEN. All sizes are known, and the tensor's count fits.
+ * is fixed (a hole's number), or SIZE_OPEN. All sizes are known, and the tensor's count fits. What is packed counts as
+ * unpacked.
  */
 void sd_axes_place(const struct axes *axes, const axis_sizes sizes, const axis_sizes index, uint64_t *strides,
 		   uint64_t *offset);

@@ -89,10 +89,16 @@ static enum sd_result check_holes(const struct rule *rule, struct sd_error *err)
 				return fail(rule, "hole {%s} is written on the %s, and the %s does not have it",
 					    rule->holes.hole[h].name, side ? "right" : "left", side ? "left" : "right");
 	}
+	for (uint32_t h = 0; h < rule->holes.n && rule->direction == COPY_RIGHTWARDS; h++)
+		if (sd_pattern_has(&rule->side[LEFT].key, h) && !sd_rule_knows(rule, RIGHT, h))
+			return fail(rule,
+				    "hole {%s} is not in the name of the copy: what it is a copy of cannot be "
+				    "told from it",
+				    rule->holes.hole[h].name);
 	for (uint32_t i = 0; i < rule->nconditions; i++)
 		for (uint32_t h = 0; h < rule->holes.n; h++)
 			if (sd_pattern_has(&rule->conditions[i].key, h) &&
-			    !sd_rule_knows(rule, rule->outcome[LEFT] ? LEFT : RIGHT, h))
+			    !sd_rule_knows(rule, sd_rule_condition_side(rule), h))
 				return fail(rule, "hole {%s} of the condition is not in the key",
 					    rule->holes.hole[h].name);
 	return SD_OK;
@@ -108,7 +114,10 @@ static uint32_t count_axis(const struct axes *axes, uint32_t axis)
 	return n;
 }
 
-/* Both sides have the same axes, each once: the rule permutes elements, so its inverse exists and is exact. */
+/*
+ * Both sides have the same axes, each once: the rule permutes elements, so its inverse exists and is exact. A constant
+ * has some of those of the tensor that it is made beside.
+ */
 static enum sd_result check_axes(const struct sd_map *map, const struct rule *rule, struct sd_error *err)
 {
 	const struct side *left = &rule->side[LEFT], *right = &rule->side[RIGHT];
@@ -131,7 +140,7 @@ static enum sd_result check_axes(const struct sd_map *map, const struct rule *ru
 		used += n[LEFT] && !stacked;
 		if (n[LEFT] > 1 || n[RIGHT] > 1)
 			return fail(rule, "axis %.*s stands twice on one side", (int)length, map->axes.name[a]);
-		if (n[LEFT] != n[RIGHT])
+		if (n[LEFT] != n[RIGHT] && !(rule->arithmetic == CONSTANT && n[rule->outcome[LEFT] ? LEFT : RIGHT]))
 			return fail(rule, "axis %.*s is on the %s side only", (int)length, map->axes.name[a],
 				    n[LEFT] ? "left" : "right");
 	}
@@ -148,12 +157,12 @@ static enum sd_result check_scale(const struct rule *rule, struct sd_error *err)
 
 	if (right->scale)
 		return fail(rule, "a + SCALE stands on the left of a ->");
-	if (!left->scale != (rule->arithmetic != BLOCK_SCALE))
-		return fail(rule, "a + SCALE and \": fp8\" need each other");
+	if (!left->scale != (rule->arithmetic != BLOCK_SCALE && rule->arithmetic != TIMES))
+		return fail(rule, "a + SCALE and \": fp8\", \": fp4\", \": int4\" or \": times\" need each other");
 	if (!left->scale)
 		return SD_OK;
 	if (rule->direction != RIGHTWARDS || rule->outcome[LEFT] != MOVE)
-		return fail(rule, "\": fp8\" goes one way: ->");
+		return fail(rule, "\": %s\" goes one way: ->", rule->arithmetic_text);
 	for (uint32_t h = 0; h < rule->holes.n; h++)
 		if (sd_pattern_has(&left->scale->key, h) && !sd_rule_knows(rule, LEFT, h))
 			return fail(rule, "hole {%s} of the scale is not in the weight's key",
@@ -161,25 +170,62 @@ static enum sd_result check_scale(const struct rule *rule, struct sd_error *err)
 	if (!left->axes.text || !left->scale->axes.text)
 		return fail(rule, "the weight and its scale need axis lists, e.g. [o i] and [o~128 i~128]");
 	for (uint32_t d = 0; d < left->axes.n; d++)
-		if (left->axes.dims[d].n != 1 || left->axes.dims[d].factors->slots ||
-		    left->axes.dims[d].factors->per != 1)
-			return fail(rule, "a weight with a scale has plain axes");
-	for (uint32_t d = 0; d < left->scale->axes.n; d++) {
-		const struct axis_dim *dim = &left->scale->axes.dims[d];
+		for (uint32_t f = 0; f < left->axes.dims[d].n; f++) {
+			const struct factor *factor = &left->axes.dims[d].factors[f];
 
-		if (dim->n != 1 || dim->factors->slots ||
-		    (dim->factors->axis != NO_AXIS && !sd_axes_have(&left->axes, dim->factors->axis)))
-			return fail(rule, "the axes of a scale are those of its weight, each by its block: i~128");
-	}
+			if (factor->slots || factor->per != 1)
+				return fail(rule, "a weight with a scale has plain axes");
+			if (f > 0 && sd_axes_have(&left->scale->axes, factor->axis))
+				return fail(rule, "of a product, the first axis alone can be in the scale");
+		}
+	for (uint32_t d = 0; d < left->scale->axes.n; d++)
+		for (uint32_t f = 0; f < left->scale->axes.dims[d].n; f++) {
+			const struct factor *factor = &left->scale->axes.dims[d].factors[f];
+
+			if (factor->slots || factor->packed > 1 ||
+			    (factor->axis != NO_AXIS && !sd_axes_have(&left->axes, factor->axis)))
+				return fail(rule,
+					    "the axes of a scale are those of its weight, each by its block: i~128");
+		}
+	return SD_OK;
+}
+
+/* Codes lie one behind another in the last dimension, and nowhere else. */
+static enum sd_result check_packed(const struct rule *rule, struct sd_error *err)
+{
+	const struct axes *axes = &rule->side[LEFT].axes;
+	const struct axis_dim *last = axes->n ? &axes->dims[axes->n - 1] : NULL;
+	const struct factor *packed = sd_axes_packed(axes);
+
+	if (rule->unpack ? !packed || packed != &last->factors[last->n - 1] : packed != NULL)
+		return fail(rule,
+			    "\": fp4\" and \": int4\" need the last axis of the weight as in i/2, and nothing else "
+			    "does");
+	if (sd_axes_packed(&rule->side[RIGHT].axes))
+		return fail(rule, "what is written is not packed: i/2 is for the left of a ->");
+	return SD_OK;
+}
+
+/* What is made beside other tensors. */
+static enum sd_result check_constant(const struct rule *rule, struct sd_error *err)
+{
+	if (rule->arithmetic != CONSTANT)
+		return SD_OK;
+	if ((rule->direction != RIGHTWARDS && rule->direction != LEFTWARDS) || !rule->side[LEFT].key.text ||
+	    !rule->side[RIGHT].key.text)
+		return fail(rule, "\": %s\" goes one way, from a key to a key", rule->arithmetic_text);
+	if (sd_axes_slot(&rule->side[LEFT].axes) || sd_axes_slot(&rule->side[RIGHT].axes) || rule->stacks)
+		return fail(rule, "\": %s\" has plain axes, and numbers that stay numbers", rule->arithmetic_text);
 	return SD_OK;
 }
 
 enum sd_result sd_map_check_rule(struct sd_map *map, struct rule *rule, struct sd_error *err)
 {
-	if (rule->nconditions && rule->outcome[LEFT] && rule->outcome[RIGHT])
+	if (rule->nconditions && rule->outcome[LEFT] && rule->outcome[RIGHT] && rule->direction != COPY_RIGHTWARDS)
 		return fail(rule, "if and unless stand behind a one-way rule: the other layout has other names");
 	if (find_stacks(map, rule, err) != SD_OK || check_holes(rule, err) != SD_OK ||
-	    check_numbers(rule, err) != SD_OK || check_axes(map, rule, err) != SD_OK || check_scale(rule, err) != SD_OK)
+	    check_numbers(rule, err) != SD_OK || check_axes(map, rule, err) != SD_OK ||
+	    check_scale(rule, err) != SD_OK || check_packed(rule, err) != SD_OK || check_constant(rule, err) != SD_OK)
 		return err->result;
 	return SD_OK;
 }
@@ -194,7 +240,8 @@ static bool share(const struct rule *a, const struct rule *b, int side)
 {
 	if (!a->side[side].key.text || !b->side[side].key.text || !moves(a) || !moves(b) ||
 	    !sd_pattern_same(&a->side[side].key, &a->holes, &b->side[side].key, &b->holes) ||
-	    a->nguards != b->nguards || a->nbounds != b->nbounds || a->side[side].dtype != b->side[side].dtype)
+	    sd_rule_is_beside(a, side) || sd_rule_is_beside(b, side) || a->nguards != b->nguards ||
+	    a->nbounds != b->nbounds || a->side[side].dtype != b->side[side].dtype)
 		return false;
 	for (uint32_t i = 0; i < a->nbounds; i++)
 		if (strcmp(a->bounds[i].text, b->bounds[i].text) != 0)
@@ -259,9 +306,11 @@ static void link_parts(struct stage *stage, int side)
 
 enum sd_result sd_map_check_stage(struct sd_map *map, struct stage *stage, struct sd_error *err)
 {
-	for (uint32_t i = 0; i < stage->nrules; i++)
-		if (stage->rules[i].side[LEFT].scale || stage->rules[i].nconditions)
-			stage->siblings = true;
+	for (uint32_t i = 0; i < stage->nrules; i++) {
+		stage->siblings |= stage->rules[i].side[LEFT].scale || stage->rules[i].nconditions;
+		stage->beside |=
+			sd_rule_is_beside(&stage->rules[i], LEFT) || sd_rule_is_beside(&stage->rules[i], RIGHT);
+	}
 	for (int side = LEFT; side <= RIGHT; side++) {
 		link_parts(stage, side);
 		for (uint32_t i = 0; i < stage->nrules; i++)

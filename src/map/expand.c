@@ -45,7 +45,7 @@ static void put_side(FILE *out, const struct rule *rule, int number)
 static void put_rule(FILE *out, const struct sd_map *map, const struct rule *rule)
 {
 	static const char *const arrows[] = {
-		[BOTH_WAYS] = "<->", [RIGHTWARDS] = "->", [LEFTWARDS] = "<-", [COPY] = "<="};
+		[BOTH_WAYS] = "<->", [RIGHTWARDS] = "->", [LEFTWARDS] = "<-", [COPY] = "<=", [COPY_RIGHTWARDS] = "=>"};
 
 	fputs("  ", out);
 	put_guards(out, map, rule);
@@ -57,7 +57,7 @@ static void put_rule(FILE *out, const struct sd_map *map, const struct rule *rul
 		put_side(out, rule, RIGHT);
 	}
 	if (rule->arithmetic != NO_ARITHMETIC)
-		fprintf(out, " : %s", rule->arithmetic == BLOCK_SCALE ? "fp8" : sd_dtype_name(rule->cast));
+		fprintf(out, " : %s", rule->arithmetic_text);
 	for (uint32_t i = 0; i < rule->nexcepts; i++)
 		fprintf(out, " except %s", rule->excepts[i].pattern.text);
 	for (uint32_t i = 0; i < rule->nconditions; i++) {
@@ -116,15 +116,25 @@ static void put_text(FILE *out, const struct sd_map *map, const struct text *tex
 	fprintf(out, " else \"%s\"\n", text->otherwise);
 }
 
+static void put_sample_tensor(FILE *out, const struct sample_tensor *t)
+{
+	fprintf(out, " %s %s [", t->key, sd_dtype_name(t->dtype));
+	for (uint32_t i = 0; i < t->rank; i++)
+		fprintf(out, "%s%" PRIu64, i ? " " : "", t->shape[i]);
+	putc(']', out);
+}
+
 static void put_sample(FILE *out, const struct sample *sample)
 {
 	fputs("sample", out);
 	for (size_t i = 0; i < sample->ndefines; i++)
 		fprintf(out, " @%s=%s", sample->defines[i].name, sample->defines[i].value);
-	fprintf(out, " %s %s [", sample->key, sd_dtype_name(sample->dtype));
-	for (uint32_t i = 0; i < sample->rank; i++)
-		fprintf(out, "%s%" PRIu64, i ? " " : "", sample->shape[i]);
-	fputs("]\n", out);
+	put_sample_tensor(out, &sample->left);
+	if (sample->one_way)
+		fputs(sample->right.key ? " ->" : " -> drop", out);
+	if (sample->right.key)
+		put_sample_tensor(out, &sample->right);
+	putc('\n', out);
 }
 
 void sd_map_one_way(const struct sd_map *map, FILE *out)
@@ -148,7 +158,7 @@ void sd_map_expand(const struct sd_map *map, FILE *out)
 		fputs("model", out);
 		for (uint32_t i = 0; i < map->nmodels; i++)
 			fprintf(out, " %s", map->models[i]);
-		putc('\n', out);
+		fputs(map->if_alone ? " if alone\n" : "\n", out);
 	}
 	for (uint32_t i = 0; i < map->noptions; i++)
 		put_option(out, &map->options[i]);

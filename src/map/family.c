@@ -61,7 +61,9 @@ enum sd_result sd_family_note(struct families *families, struct planner *p, cons
 	*family = sd_names_add(&families->names, name, (uint32_t)families->n);
 	if (*family == SD_NO_NAME)
 		return sd_fail_memory(p->err);
-	if (*family == families->n) {
+	if (*family < families->n) {
+		sd_arena_undo(&p->out->arena, name);
+	} else {
 		if (!sd_array_grow(&families->at, families->n, &families->room, sizeof(*families->at)))
 			return sd_fail_memory(p->err);
 		families->at[families->n++] = (struct family){.name = name, .rule = rule, .values = *values};

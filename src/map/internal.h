@@ -71,10 +71,12 @@ struct size {
 enum arithmetic {
 	NO_ARITHMETIC,
 	CAST,        /* to rule.cast, both ways */
-	BLOCK_SCALE, /* `fp8`: multiplied by the blocks of SCALE */
+	BLOCK_SCALE, /* `fp8`, `fp4`, `int4`: multiplied by the blocks of SCALE, as float32 */
+	TIMES,       /* `times`: multiplied by SCALE, in the wider of both dtypes */
+	CONSTANT,    /* `zeros`, `ones` */
 };
 
-enum direction_of_rule { BOTH_WAYS, RIGHTWARDS, LEFTWARDS, COPY };
+enum direction_of_rule { BOTH_WAYS, RIGHTWARDS, LEFTWARDS, COPY, COPY_RIGHTWARDS };
 
 enum outcome {
 	NOT_READ = 0, /* the rule does not go this way */
@@ -82,7 +84,7 @@ enum outcome {
 	KEEP,
 	DROP,
 	REFUSE,
-	COPIED, /* the right-hand tensor has it already */
+	COPIED, /* the tensor of the other side has it already */
 };
 
 struct scale {
@@ -137,8 +139,12 @@ struct rule {
 	struct holes holes;
 	struct side side[2];
 	enum arithmetic arithmetic;
+	const char *arithmetic_text;
 	uint8_t cast;
-	const char *why; /* of a refusal */
+	uint8_t unpack;    /* BLOCK_SCALE: enum sd_unpack of the codes, or 0 */
+	uint8_t exponents; /* and enum sd_exponent of scales of one byte */
+	uint32_t constant; /* the bits of the number as float32 */
+	const char *why;   /* of a refusal */
 	struct except *excepts;
 	uint32_t nexcepts;
 	struct condition *conditions;
@@ -162,18 +168,29 @@ struct stage {
 	uint32_t nrules;
 	size_t rules_room;
 	bool siblings; /* some rule looks at another tensor of the stage */
+	bool beside;   /* some rule makes something beside what becomes of a tensor */
 };
 
-/* A key of the left layout that goes there and back. Those with the same defines are one checkpoint. */
-struct sample {
-	uint32_t line;
-	const char *group; /* the defines as text */
-	const struct sd_define *defines;
-	size_t ndefines;
+struct sample_tensor {
 	const char *key;
 	uint64_t *shape;
 	uint32_t rank;
 	uint8_t dtype;
+};
+
+/*
+ * A key of the left layout that goes to the right one, and comes back unless it is said what becomes of it there. Those
+ * with the same defines are one checkpoint.
+ */
+struct sample {
+	const char *file;
+	uint32_t line;
+	const char *group; /* the defines as text */
+	const struct sd_define *defines;
+	size_t ndefines;
+	struct sample_tensor left;
+	bool one_way;
+	struct sample_tensor right; /* of one that goes one way; no key: it is dropped, or goes along with another */
 };
 
 struct sd_map {
@@ -182,6 +199,8 @@ struct sd_map {
 	const char *layout[2];
 	const char **models;
 	uint32_t nmodels;
+	bool if_alone; /* for these models only where no other map is */
+	bool own;      /* it says more than `use MAP` */
 	bool part;
 	struct option *options;
 	uint32_t noptions;
@@ -219,6 +238,18 @@ SD_UNUSED_RESULT enum sd_result sd_map_check_overlap(const struct sd_map *map, s
 
 /* Whether the numbers of a hole are known where this side of the rule is read: it has the hole, or a shift of it. */
 bool sd_rule_knows(const struct rule *rule, int side, uint32_t hole);
+
+/* Whether a rule makes something more of what it reads on this side, which other rules take all the same. */
+static inline bool sd_rule_is_beside(const struct rule *rule, int side)
+{
+	return rule->outcome[side] == MOVE && (rule->direction == COPY_RIGHTWARDS || rule->arithmetic == CONSTANT);
+}
+
+/* The side that the conditions of a rule are about. */
+static inline int sd_rule_condition_side(const struct rule *rule)
+{
+	return rule->outcome[LEFT] ? LEFT : RIGHT;
+}
 
 /* Whether a rule leaves names as they are: the same pattern on both sides. */
 static inline bool sd_rule_same_names(const struct rule *rule)

@@ -2,8 +2,10 @@
 /* Tensors that get one name become one tensor: sizes unify, nothing is missing, nothing comes twice. */
 #include "map/planner.h"
 #include "base/checked.h"
+#include "map/arithmetic.h"
 #include "map/family.h"
 #include "map/missing.h"
+#include "map/spans.h"
 #include "move/compose.h"
 
 #include <inttypes.h>
@@ -14,7 +16,7 @@
 struct join {
 	struct planner *p;
 	const struct stage *stage;
-	const struct tensor *before;
+	struct tensor *before;
 	const struct member *members;
 	const struct families *families;
 	const struct group *group;
@@ -104,6 +106,8 @@ static enum sd_result unify(struct join *j, const struct member *m)
 	sd_planner_sizes(j->p, j->stage, rule, &values, sizes);
 	if (!sd_axes_bind(axes, t->shape, t->rank, sizes))
 		return sd_fail_memory(j->p->err); /* it has been bound before */
+	if (m->scale != NONE && sd_arithmetic_bind(j->p, rule, t, &j->before[m->scale], sizes) != SD_OK)
+		return j->p->err->result;
 	for (uint32_t a = 0; a < j->p->map->axes.n; a++) {
 		bool stacked = false;
 
@@ -272,9 +276,9 @@ static bool is_identity(const struct sd_move *move, uint64_t count)
 					 move->dim[0].to == 1;
 }
 
-/* The move from a member's tensor to the group's; NULL for all elements in order. */
+/* The move from a member's tensor to the group's, in room; NULL for all elements in order. */
 static enum sd_result member_move(const struct join *j, const struct member *m, const struct tensor *made,
-				  const struct sd_move **move)
+				  struct sd_move *room, const struct sd_move **move)
 {
 	struct planner *p = j->p;
 	const struct rule *rule = rule_of(j, m);
@@ -282,7 +286,6 @@ static enum sd_result member_move(const struct join *j, const struct member *m, 
 	const struct axes *read = &rule->side[p->from].axes, *written = &rule->side[!p->from].axes;
 	uint64_t from[AXES_MAX], to[AXES_MAX], from_offset, to_offset, before, after;
 	struct sd_dim dims[AXES_MAX];
-	struct sd_move made_move;
 	axis_sizes index;
 	uint32_t rank = 0;
 
@@ -294,19 +297,20 @@ static enum sd_result member_move(const struct join *j, const struct member *m, 
 	sd_axes_place(read, j->sizes, index, from, &from_offset);
 	sd_axes_place(written, j->sizes, index, to, &to_offset);
 	for (uint32_t a = 0; a < p->map->axes.n; a++)
-		if (index[a] == SIZE_OPEN && sd_axes_have(read, a))
+		if (index[a] == SIZE_OPEN && sd_axes_have(read, a) && sd_axes_have(written, a))
 			dims[rank++] = (struct sd_dim){j->sizes[a], from[a], to[a]};
-	if (!sd_shape_count(t->shape, t->rank, &before) || !sd_shape_count(made->shape, made->rank, &after) ||
-	    !sd_move_make(&made_move, from_offset, to_offset, dims, rank))
+	if (sd_arithmetic_count(p, rule, t, &before) != SD_OK)
+		return p->err->result;
+	if (!sd_shape_count(made->shape, made->rank, &after) || !sd_move_make(room, from_offset, to_offset, dims, rank))
 		return sd_fail(p->err, SD_INPUT, "%s: too many dimensions to move (%s:%u)", t->name, rule->file,
 			       rule->line);
-	if (before == after && (before == 0 || is_identity(&made_move, after)))
+	if (before == after && (before == 0 || is_identity(room, after)))
 		return SD_OK;
 	if (!sd_dtype_size(t->dtype))
 		return sd_fail(p->err, SD_INPUT, "%s: %s elements are smaller than a byte and cannot be moved (%s:%u)",
 			       t->name, sd_dtype_name(t->dtype), rule->file, rule->line);
-	*move = sd_arena_copy(&p->out->arena, &made_move, sd_move_size(&made_move));
-	return *move ? SD_OK : sd_fail_memory(p->err);
+	*move = room;
+	return SD_OK;
 }
 
 /* The pieces of a member's tensor, each moved on. */
@@ -317,11 +321,13 @@ static enum sd_result move_piece(struct planner *p, const struct piece *piece, c
 	struct sd_moves moves = {0};
 	enum sd_result result = SD_OK;
 
-	if (!move || !piece->move) {
-		if (move)
-			moved.move = move;
-		return sd_planner_add_piece(p, made, &moved);
+	if (move && !piece->move) {
+		moved.move = sd_arena_copy(&p->out->arena, move, sd_move_size(move));
+		if (!moved.move)
+			return sd_fail_memory(p->err);
 	}
+	if (!move || !piece->move)
+		return sd_planner_add_piece(p, made, &moved);
 	result = sd_move_compose(piece->move, move, &moves, p->err);
 	if (result == SD_INPUT)
 		sd_error_at(p->err, "%s", made->name);
@@ -333,108 +339,31 @@ static enum sd_result move_piece(struct planner *p, const struct piece *piece, c
 	return result;
 }
 
-/* What a rule makes of a dtype. Only floating-point numbers are cast. */
-static uint8_t dtype_after(const struct planner *p, const struct rule *rule, uint8_t dtype)
-{
-	uint8_t written = rule->side[!p->from].dtype;
-
-	if (rule->arithmetic == BLOCK_SCALE)
-		return p->dtype ? p->dtype : written ? written : SD_F32;
-	if (!sd_dtype_is_float(dtype))
-		return dtype;
-	return written ? written : rule->arithmetic == CAST ? rule->cast : dtype;
-}
-
-/* The one piece that is a whole record as it came, or NULL. */
-static const struct piece *only_record(const struct planner *p, const struct tensor *t)
-{
-	const struct piece *piece = t->first == NONE ? NULL : &p->pieces[t->first];
-
-	return piece && piece->next == NONE && !piece->move && !piece->nsteps ? piece : NULL;
-}
-
-static enum sd_result fail_scale(const struct join *j, const struct member *m, const char *due)
-{
-	const struct tensor *t = &j->before[m->tensor], *scale = &j->before[m->scale];
-	char a[SD_SHAPE_TEXT], b[SD_SHAPE_TEXT];
-
-	return sd_fail(j->p->err, SD_INPUT, "%s has shape %s; %s, of shape %s, needs %s (%s:%u)", scale->name,
-		       sd_shape_text(scale->shape, scale->rank, a, sizeof(a)), t->name,
-		       sd_shape_text(t->shape, t->rank, b, sizeof(b)), due, rule_of(j, m)->file, rule_of(j, m)->line);
-}
-
-/* How each dimension of the weight finds its place in the scale. */
-static enum sd_result scale_blocks(const struct join *j, const struct member *m, struct sd_block *blocks)
-{
-	const struct rule *rule = rule_of(j, m);
-	const struct axes *weight = &rule->side[j->p->from].axes, *axes = &rule->side[j->p->from].scale->axes;
-	const struct tensor *scale = &j->before[m->scale];
-	uint64_t due[SD_RANK_MAX], stride = 1;
-	char text[SD_SHAPE_TEXT];
-	bool overflow;
-
-	if (sd_axes_shape(axes, j->sizes, due, &overflow) != NO_AXIS || overflow)
-		return fail_scale(j, m, axes->text);
-	if (!sd_shape_equal(scale->shape, scale->rank, due, axes->n))
-		return fail_scale(j, m, sd_shape_text(due, axes->n, text, sizeof(text)));
-	for (uint32_t d = 0; d < weight->n; d++)
-		blocks[d] = (struct sd_block){1, 0};
-	for (uint32_t d = axes->n; d-- > 0;) {
-		const struct factor *factor = axes->dims[d].factors;
-
-		for (uint32_t k = 0; k < weight->n && factor->axis != NO_AXIS; k++)
-			if (weight->dims[k].factors->axis == factor->axis)
-				blocks[k] = (struct sd_block){factor->per, stride};
-		stride *= due[d];
-	}
-	return SD_OK;
-}
-
-/* The member's piece with its block scale. */
-static enum sd_result scaled_piece(const struct join *j, const struct member *m, uint8_t dtype, struct piece *piece)
-{
-	struct planner *p = j->p;
-	const struct tensor *t = &j->before[m->tensor];
-	const struct piece *weight = only_record(p, t), *scale = only_record(p, &j->before[m->scale]);
-	struct sd_block *blocks = sd_arena_array(&p->out->arena, t->rank, sizeof(*blocks));
-	struct sd_step *step = sd_arena_alloc(&p->out->arena, sizeof(*step));
-
-	if (!blocks || !step)
-		return sd_fail_memory(p->err);
-	if (!weight || !scale || !sd_dtype_is_float(j->before[m->scale].dtype))
-		return sd_fail(p->err, SD_INPUT, "%s and its scale have to be whole tensors as they came, of numbers",
-			       t->name);
-	if (scale_blocks(j, m, blocks) != SD_OK)
-		return p->err->result;
-	*step = (struct sd_step){.kind = SD_STEP_BLOCK_SCALE,
-				 .dtype = dtype,
-				 .operand = scale->record,
-				 .rank = t->rank,
-				 .blocks = blocks};
-	*piece = *weight;
-	piece->steps = step;
-	piece->nsteps = 1;
-	return SD_OK;
-}
-
 static enum sd_result add_pieces(const struct join *j, const struct member *m, struct tensor *made)
 {
 	struct planner *p = j->p;
 	const struct rule *rule = rule_of(j, m);
-	const struct tensor *t = &j->before[m->tensor];
+	struct tensor *t = &j->before[m->tensor];
 	const struct sd_move *move = NULL;
+	struct sd_move room;
+	struct overlap overlap;
 	struct piece piece;
 
-	if (rule->side[p->from].axes.text && member_move(j, m, made, &move) != SD_OK)
+	if (rule->side[p->from].axes.text && member_move(j, m, made, &room, &move) != SD_OK)
 		return p->err->result;
 	if (m->scale != NONE) {
-		if (scaled_piece(j, m, made->dtype, &piece) != SD_OK)
+		if (sd_arithmetic_scaled(p, rule, t, &j->before[m->scale], j->sizes, made->dtype, &piece) != SD_OK)
 			return p->err->result;
 		return move_piece(p, &piece, move, made);
 	}
-	for (uint32_t i = t->first; i != NONE; i = p->pieces[i].next) {
+	if (sd_spans_begin(p, t, move, &overlap) != SD_OK)
+		return p->err->result;
+	for (uint32_t i; (i = sd_spans_next(p, &overlap)) != NONE;) {
 		piece = p->pieces[i];
-		if (made->dtype != t->dtype && sd_planner_cast(p, &piece, made->dtype) != SD_OK)
+		if (rule->arithmetic == CONSTANT) {
+			if (sd_arithmetic_constant(p, rule, t, made, &piece) != SD_OK)
+				return p->err->result;
+		} else if (made->dtype != t->dtype && sd_planner_cast(p, &piece, made->dtype) != SD_OK)
 			return p->err->result;
 		if (move_piece(p, &piece, move, made) != SD_OK)
 			return p->err->result;
@@ -534,14 +463,33 @@ static enum sd_result label_stacked(struct planner *p, struct tensor *made)
 	return SD_OK;
 }
 
-enum sd_result sd_planner_join(struct planner *p, const struct stage *stage, const struct tensor *before,
+/* Whether the tensor of a group of one member only gets another name: it keeps its pieces then. A copy has its own. */
+static bool is_renamed(const struct planner *p, const struct stage *stage, const struct tensor *before,
+		       const struct member *member)
+{
+	const struct rule *rule = &stage->rules[member->rule];
+	const struct tensor *t = &before[member->tensor];
+
+	return member->next == NONE && rule->outcome[p->from] == MOVE && rule->direction != COPY &&
+	       rule->direction != COPY_RIGHTWARDS && !rule->side[p->from].axes.text && member->scale == NONE &&
+	       rule->arithmetic != CONSTANT && sd_arithmetic_dtype(p, rule, t->dtype) == t->dtype;
+}
+
+enum sd_result sd_planner_join(struct planner *p, const struct stage *stage, struct tensor *before,
 			       const struct member *members, const struct families *families, const struct group *group)
 {
-	struct join *j = calloc(1, sizeof(*j));
+	struct join *j;
 	struct tensor made;
 	bool whole = false, first = true;
 	enum sd_result result;
 
+	if (is_renamed(p, stage, before, &members[group->first])) {
+		made = before[members[group->first].tensor];
+		if (made.name != group->name)
+			sd_planner_name(&made, group->name);
+		return sd_planner_add(p, &made);
+	}
+	j = malloc(sizeof(*j));
 	if (!j)
 		return sd_fail_memory(p->err);
 	*j = (struct join){
@@ -560,11 +508,12 @@ enum sd_result sd_planner_join(struct planner *p, const struct stage *stage, con
 			break;
 		if (is_copy(j, m))
 			continue;
-		dtype = dtype_after(p, rule_of(j, m), t->dtype);
+		dtype = sd_arithmetic_dtype(p, rule_of(j, m), t->dtype);
 		if (first) {
 			made = *t;
 			sd_planner_name(&made, group->name);
 			made.first = made.last = NONE;
+			made.spans = NULL;
 			made.dtype = dtype;
 			first = false;
 			if (j->lead->side[p->from].axes.text)

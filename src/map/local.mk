@@ -1,4 +1,5 @@
 libsd_a_SOURCES += \
+	%D%/arithmetic.c %D%/arithmetic.h \
 	%D%/axes.c %D%/axes.h \
 	%D%/check.c \
 	%D%/config.c \
@@ -20,5 +21,6 @@ libsd_a_SOURCES += \
 	%D%/planner.h \
 	%D%/rename.c %D%/rename.h \
 	%D%/sample.c \
+	%D%/spans.c %D%/spans.h \
 	%D%/stage.c \
 	%D%/token.c

@@ -49,12 +49,22 @@ bool sd_map_is_part(const struct sd_map *map)
 	return map->part;
 }
 
+bool sd_map_is_alias(const struct sd_map *map)
+{
+	return !map->own;
+}
+
 bool sd_map_is_for(const struct sd_map *map, const char *model)
 {
 	for (uint32_t i = 0; i < map->nmodels; i++)
 		if (strcmp(map->models[i], model) == 0)
 			return true;
 	return false;
+}
+
+bool sd_map_is_for_if_alone(const struct sd_map *map)
+{
+	return map->if_alone;
 }
 
 bool sd_map_option(const struct sd_map *map, size_t number, const char **name, const char **values, bool *from_keys)

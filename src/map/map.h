@@ -38,8 +38,14 @@ const char *sd_map_layout(const struct sd_map *map, int side);
 /* Whether the map is only there for others to use: its patterns have no beginning of their own. */
 bool sd_map_is_part(const struct sd_map *map);
 
+/* Whether the map is another one, whole, under a name of its own. */
+bool sd_map_is_alias(const struct sd_map *map);
+
 /* Whether the map says that it is for this model_type or architecture of a config.json. */
 bool sd_map_is_for(const struct sd_map *map, const char *model);
+
+/* Whether it is for them only where no other map is. */
+bool sd_map_is_for_if_alone(const struct sd_map *map);
 
 /* Writes the rules that change something one way only: "FILE:LINE<TAB>to LAYOUT only<TAB>RULE". */
 void sd_map_one_way(const struct sd_map *map, FILE *out);

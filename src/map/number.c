@@ -74,7 +74,7 @@ enum fit sd_planner_count(struct planner *p, const struct stage *stage, const st
 }
 
 /* The size that a rule counts with and that is not known. */
-static const struct size *unknown_size(const struct planner *p, const struct stage *stage, const struct rule *rule)
+static const struct size *unknown_size(struct planner *p, const struct stage *stage, const struct rule *rule)
 {
 	axis_sizes sizes;
 	uint64_t by;

@@ -159,27 +159,25 @@ static bool carry_holes(const struct size *size, const struct rule *rule, const 
 }
 
 /* The size that another tensor of the stage tells for this key, or SIZE_OPEN. */
-static uint64_t size_of_other(const struct planner *p, const struct size *size, const struct rule *rule,
+static uint64_t size_of_other(struct planner *p, const struct size *size, const struct rule *rule,
 			      const struct values *values)
 {
 	struct values carried;
 	const struct tensor *t;
-	const char *name;
 	axis_sizes sizes;
 	uint32_t number;
 
-	if (size->of_side != p->from || !p->named || !carry_holes(size, rule, values, &carried))
+	if (size->of_side != p->from || !carry_holes(size, rule, values, &carried))
 		return SIZE_OPEN;
-	name = sd_pattern_fill(&size->of, &size->of_holes, p->texts, &carried, &p->out->arena);
-	number = name ? sd_names_find(&p->names, name) : SD_NO_NAME;
-	if (number == SD_NO_NAME)
+	number = sd_planner_other(p, &size->of, &size->of_holes, &carried);
+	if (number == NONE)
 		return SIZE_OPEN;
-	t = &p->named[number];
+	t = &p->before[number];
 	start_sizes(p, sizes);
 	return sd_axes_bind(&size->of_axes, t->shape, t->rank, sizes) ? sizes[size->axis] : SIZE_OPEN;
 }
 
-void sd_planner_sizes(const struct planner *p, const struct stage *stage, const struct rule *rule,
+void sd_planner_sizes(struct planner *p, const struct stage *stage, const struct rule *rule,
 		      const struct values *values, axis_sizes sizes)
 {
 	start_sizes(p, sizes);
@@ -213,22 +211,34 @@ static const struct guard *guard_of(const struct rule *rule, uint32_t option)
 	return NULL;
 }
 
-static void vote(struct planner *p, const struct tensor *t, struct votes *votes)
+/* Marks the values that the key fits, of those that a key has spoken for, or of the others. */
+static bool ask(struct planner *p, const struct tensor *t, struct votes *votes, bool voted)
 {
-	uint32_t nvalues = p->map->options[votes->option].nvalues, hits = 0, value = 0;
 	struct values ignored;
+	bool any = false;
 
-	memset(votes->hit, 0, nvalues * sizeof(*votes->hit));
 	for (uint32_t s = 0; s < p->map->nstages; s++)
 		for (uint32_t i = 0; i < p->map->stages[s].nrules; i++) {
 			const struct rule *rule = &p->map->stages[s].rules[i];
 			const struct guard *guard = guard_of(rule, votes->option);
 
-			if (guard && !votes->hit[guard->value] && rule->outcome[p->from] != NOT_READ &&
-			    sd_planner_guards(p, rule) &&
+			if (guard && !votes->key[guard->value] == !voted && !votes->hit[guard->value] &&
+			    rule->outcome[p->from] != NOT_READ && sd_planner_guards(p, rule) &&
 			    sd_planner_fit(p, &p->map->stages[s], rule, t, &ignored) == MATCH)
-				votes->hit[guard->value] = true;
+				any = votes->hit[guard->value] = true;
 		}
+	return any;
+}
+
+static void vote(struct planner *p, const struct tensor *t, struct votes *votes)
+{
+	uint32_t nvalues = p->map->options[votes->option].nvalues, hits = 0, value = 0;
+
+	memset(votes->hit, 0, nvalues * sizeof(*votes->hit));
+	/* Where a key has spoken for a value already, one more only matters if it speaks for another. */
+	if (!ask(p, t, votes, false))
+		return;
+	(void)ask(p, t, votes, true);
 	for (uint32_t v = 0; v < nvalues; v++)
 		if (votes->hit[v]) {
 			hits++;

@@ -2,7 +2,7 @@
 /*
  * Finds keys that two rules of a stage match, by running all patterns of the stage at once: small automata, made
  * deterministic as far as they are reached. Patterns are regular languages, so this is exact; a stage that needs more
- * states than there is time for when a map is loaded is let through.
+ * nodes or states than there is time for when a map is loaded is let through.
  */
 #include "map/internal.h"
 
@@ -12,6 +12,7 @@
 
 #define RULES_MAX 64
 #define STATES_MAX 4096 /* real maps need a few hundred */
+#define NODES_MAX 16384 /* and about a thousand; closures take 32 MiB then */
 #define SLOTS (4 * STATES_MAX)
 #define COMBINATIONS_MAX 64
 #define NO_RANK (SD_RANK_MAX + 1)
@@ -197,6 +198,20 @@ static bool add_state(struct automaton *a, const uint64_t *set, uint32_t parent,
 	return true;
 }
 
+/* The first node from this one on that is in the set of the state, nnodes if none is: sets are large and hold few. */
+static uint32_t next_of(const struct automaton *a, size_t state, uint32_t node)
+{
+	const uint64_t *set = a->sets + state * a->words;
+
+	for (size_t w = node / 64; w < a->words; w++) {
+		uint64_t rest = w == node / 64 ? set[w] >> node % 64 << node % 64 : set[w];
+
+		if (rest)
+			return (uint32_t)w * 64 + (uint32_t)__builtin_ctzll(rest);
+	}
+	return a->nnodes;
+}
+
 static bool explore(struct automaton *a, const uint64_t *start)
 {
 	uint64_t *set = malloc(a->words * sizeof(*set));
@@ -207,9 +222,8 @@ static bool explore(struct automaton *a, const uint64_t *start)
 			uint64_t any = 0;
 
 			memset(set, 0, a->words * sizeof(*set));
-			for (uint32_t n = 0; n < a->nnodes; n++)
-				if (a->sets[s * a->words + n / 64] >> n % 64 & 1 &&
-				    consumes(&a->nodes[n], a->alphabet[c]))
+			for (uint32_t n = next_of(a, s, 0); n < a->nnodes; n = next_of(a, s, n + 1))
+				if (consumes(&a->nodes[n], a->alphabet[c]))
 					for (size_t w = 0; w < a->words; w++)
 						any |= set[w] |= a->closures[a->nodes[n].to * a->words + w];
 			if (any)
@@ -287,7 +301,8 @@ static uint32_t choose(const struct sd_map *map, const struct stage *stage, int 
 	for (uint32_t i = 0; i < stage->nrules && n < RULES_MAX; i++) {
 		const struct rule *rule = &stage->rules[i];
 		bool wanted = rule->outcome[side] != NOT_READ && rule->first_part[side] &&
-			      is_for_rank(rule, side, rank) && !may_decline(map, rule, side);
+			      !sd_rule_is_beside(rule, side) && is_for_rank(rule, side, rank) &&
+			      !may_decline(map, rule, side);
 
 		for (uint32_t g = 0; g < rule->nguards; g++)
 			wanted = wanted && values[rule->guards[g].option] == rule->guards[g].value;
@@ -304,8 +319,8 @@ static void compare(const struct automaton *a, uint32_t n, struct pair *pairs, u
 		bool matches[RULES_MAX] = {false};
 		uint32_t taker = NONE;
 
-		for (uint32_t k = 0; k < a->nnodes; k++)
-			if (a->nodes[k].kind == ACCEPT && a->sets[s * a->words + k / 64] >> k % 64 & 1)
+		for (uint32_t k = next_of(a, s, 0); k < a->nnodes; k = next_of(a, s, k + 1))
+			if (a->nodes[k].kind == ACCEPT)
 				matches[a->nodes[k].to] = true;
 		for (uint32_t i = n; i-- > 0;)
 			if (matches[i])
@@ -360,7 +375,9 @@ static enum sd_result check_rules(const struct sd_map *map, const struct rule **
 	for (uint32_t i = 0; i < n; i++)
 		starts[i] = add_pattern(&a, map, &rules[i]->side[side].key, &rules[i]->holes, i);
 	a.slots = malloc(SLOTS * sizeof(*a.slots));
-	if (!pairs || !a.slots || a.memory || !make_closures(&a) || !(start = calloc(a.words, sizeof(*start)))) {
+	if (a.nnodes > NODES_MAX) {
+		result = SD_OK; /* let through */
+	} else if (!pairs || !a.slots || a.memory || !make_closures(&a) || !(start = calloc(a.words, sizeof(*start)))) {
 		result = sd_fail_memory(err);
 	} else {
 		complete_alphabet(&a);

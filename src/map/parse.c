@@ -43,9 +43,14 @@ static enum sd_result parse_model(struct parser *p)
 	if (map->nmodels)
 		memcpy(models, map->models, map->nmodels * sizeof(*models));
 	map->models = models;
-	while (p->at < p->ntokens)
+	while (p->at < p->ntokens && !sd_token_accept(p, "if"))
 		models[map->nmodels++] = p->tokens[p->at++].text;
-	return SD_OK;
+	if (p->at == p->ntokens)
+		return SD_OK;
+	if (!sd_token_accept(p, "alone"))
+		return sd_parse_fail(p, "behind \"if\" comes \"alone\"");
+	map->if_alone = true;
+	return sd_token_end(p);
 }
 
 /* `stamp FILE FIELD TEXT=VALUE ..` behind an option. */
@@ -193,7 +198,7 @@ static enum sd_result parse_label(struct parser *p)
 {
 	struct label label = {0}, *added;
 
-	if (p->user)
+	if (p->user && !p->whole)
 		return SD_OK;
 	if (sd_token_want(p, WORD, "the label's name", &label.name) != SD_OK ||
 	    sd_parse_want_pattern(p, RIGHT, &label.holes, &label.pattern) != SD_OK ||
@@ -266,7 +271,7 @@ static enum sd_result parse_size(struct parser *p)
 
 static bool is_wanted(struct parser *p, const char *stage)
 {
-	bool wanted = false;
+	bool wanted = p->whole;
 
 	for (uint32_t i = 0; i < p->nwanted; i++)
 		if (strcmp(p->wanted[i].text, stage) == 0)
@@ -283,6 +288,7 @@ static enum sd_result open_stage(struct parser *p, const char *name)
 	p->stage = NONE;
 	if (p->skip)
 		return SD_OK;
+	p->map->own = p->map->own || !p->user;
 	stage = SD_PARSE_ADD(p->map->stages, p->map->nstages, p->map->stages_room);
 	if (!stage)
 		return sd_fail_memory(p->err);
@@ -316,15 +322,75 @@ static enum sd_result parse_under(struct parser *p)
 
 static enum sd_result read_file(struct parser *p, const char *text);
 
-/* use MAP STAGE.. [@NAME=a] [under PATTERN [PATTERN]] */
+/* All of a used map, or what is wanted of the map that uses it. */
+static void want_all(const struct parser *p, struct parser *used)
+{
+	used->whole = p->whole || !p->user;
+	used->wanted = p->wanted;
+	used->nwanted = p->nwanted;
+	used->found = p->found;
+	memcpy(used->prefix, p->prefix, sizeof(used->prefix));
+	used->prefix_all = p->prefix_all;
+	used->guards = p->guards;
+	used->nguards = p->nguards;
+}
+
+/* STAGE.. [@NAME=a] [under PATTERN [PATTERN]] */
+static enum sd_result want_stages(struct parser *p, struct parser *used)
+{
+	struct guard *guards;
+	const char *text = NULL;
+
+	used->wanted = sd_arena_array(&p->map->arena, p->ntokens, sizeof(*used->wanted));
+	used->found = sd_arena_array(&p->map->arena, p->ntokens, sizeof(*used->found));
+	if (!used->wanted || !used->found)
+		return sd_fail_memory(p->err);
+	for (; *sd_token_peek(p) && *sd_token_peek(p) != '@' && strcmp(sd_token_peek(p), "under") != 0; p->at++)
+		if (!p->user || is_wanted(p, sd_token_peek(p)))
+			used->wanted[used->nwanted++] = p->tokens[p->at];
+	if (sd_parse_guards(p, &guards, &used->nguards) != SD_OK)
+		return p->err->result;
+	used->guards = guards;
+	if (sd_token_accept(p, "under")) {
+		for (int side = LEFT; side <= RIGHT && p->at < p->ntokens; side++) {
+			if (sd_token_want(p, WORD, "a pattern", &text) != SD_OK ||
+			    sd_parse_full_pattern(p, text, side, &used->prefix[side]) != SD_OK)
+				return p->err->result;
+			used->prefix_all = side == RIGHT;
+		}
+		if (!used->prefix[RIGHT])
+			used->prefix[RIGHT] = used->prefix[LEFT];
+	}
+	if (sd_token_end(p) != SD_OK)
+		return p->err->result;
+	return used->nwanted || p->user ? SD_OK : sd_parse_fail(p, "behind the map's name come the stages to use");
+}
+
+static enum sd_result read_used(struct parser *p, struct parser *used, const char *name)
+{
+	const char *text = NULL;
+	enum sd_result result = p->library ? p->library->read(p->library, name, &text, &used->file, p->err)
+					   : sd_parse_fail(p, "map %s cannot be found from here", name);
+
+	if (result != SD_OK && p->library) {
+		struct sd_error why = *p->err;
+
+		return sd_parse_fail(p, "%s", why.text);
+	}
+	if (result == SD_OK)
+		result = read_file(used, text);
+	for (uint32_t i = 0; result == SD_OK && used->found != p->found && i < used->nwanted; i++)
+		if (!used->found[i])
+			result = sd_parse_fail(p, "map %s has no stage \"%s\"", name, used->wanted[i].text);
+	return result;
+}
+
+/* use MAP [STAGE.. [@NAME=a] [under PATTERN [PATTERN]]] */
 static enum sd_result parse_use(struct parser *p)
 {
 	struct parser *used;
-	struct guard *guards;
-	const char *name = NULL, *text = NULL;
-	struct token wanted[TOKENS_MAX];
-	bool found[TOKENS_MAX] = {false};
-	enum sd_result result;
+	const char *name = NULL;
+	enum sd_result result = SD_OK;
 
 	p->stage = NONE;
 	p->skip = false;
@@ -337,47 +403,16 @@ static enum sd_result parse_use(struct parser *p)
 	used = calloc(1, sizeof(*used));
 	if (!used)
 		return sd_fail_memory(p->err);
-	*used = (struct parser){.map = p->map,
-				.library = p->library,
-				.user = p,
-				.stage = NONE,
-				.found = found,
-				.depth = p->depth + 1,
-				.err = p->err,
-				.wanted = wanted};
-	for (; *sd_token_peek(p) && *sd_token_peek(p) != '@' && strcmp(sd_token_peek(p), "under") != 0; p->at++)
-		if (!p->user || is_wanted(p, sd_token_peek(p)))
-			wanted[used->nwanted++] = p->tokens[p->at];
-	result = sd_parse_guards(p, &guards, &used->nguards);
-	used->guards = guards;
-	if (result == SD_OK && sd_token_accept(p, "under")) {
-		for (int side = LEFT; side <= RIGHT && result == SD_OK && p->at < p->ntokens; side++) {
-			result = sd_token_want(p, WORD, "a pattern", &text);
-			if (result == SD_OK)
-				result = sd_parse_full_pattern(p, text, side, &used->prefix[side]);
-			used->prefix_all = side == RIGHT;
-		}
-		if (!used->prefix[RIGHT])
-			used->prefix[RIGHT] = used->prefix[LEFT];
+	*used = (struct parser){
+		.map = p->map, .library = p->library, .user = p, .stage = NONE, .depth = p->depth + 1, .err = p->err};
+	if (p->at < p->ntokens) {
+		p->map->own = p->map->own || !p->user;
+		result = want_stages(p, used);
+	} else {
+		want_all(p, used);
 	}
-	if (result == SD_OK)
-		result = sd_token_end(p);
-	if (result == SD_OK && !used->nwanted)
-		result = p->user ? SD_OK : sd_parse_fail(p, "behind the map's name come the stages to use");
-	if (result == SD_OK && used->nwanted) {
-		result = p->library ? p->library->read(p->library, name, &text, &used->file, p->err)
-				    : sd_parse_fail(p, "map %s cannot be found from here", name);
-		if (result != SD_OK && p->library) {
-			struct sd_error why = *p->err;
-
-			result = sd_parse_fail(p, "%s", why.text);
-		}
-		if (result == SD_OK)
-			result = read_file(used, text);
-		for (uint32_t i = 0; result == SD_OK && i < used->nwanted; i++)
-			if (!found[i])
-				result = sd_parse_fail(p, "map %s has no stage \"%s\"", name, used->wanted[i].text);
-	}
+	if (result == SD_OK && (used->whole || used->nwanted))
+		result = read_used(p, used, name);
 	free(used);
 	p->stage = NONE;
 	return result;

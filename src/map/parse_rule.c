@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A line to a rule. */
 #include "map/parser.h"
+#include "stream/manifest.h"
 
 enum sd_result sd_parse_guard(struct parser *p, char *text, struct guard *guard)
 {
@@ -83,17 +84,61 @@ static enum sd_result parse_side(struct parser *p, struct rule *rule, int number
 	return SD_OK;
 }
 
+/* What may stand behind fp8, fp4 and int4: how some codes and bytes are to be read. */
+static enum sd_result parse_codes(struct parser *p, struct rule *rule, const char *text)
+{
+	bool codes = rule->unpack == SD_UNPACK_E2M1;
+
+	for (; rule->arithmetic == BLOCK_SCALE; p->at++) {
+		const char *word = sd_token_peek(p);
+
+		if (codes && strcmp(word, "code8=+0") == 0)
+			rule->unpack = SD_UNPACK_E2M1_PLUS;
+		else if (strcmp(word, "byte0=0") == 0)
+			rule->exponents |= SD_EXPONENT_ZERO;
+		else if (strcmp(word, "byte255=inf") == 0)
+			rule->exponents |= SD_EXPONENT_INFINITY;
+		else if (codes && strcmp(word, "byte255=2^128") == 0)
+			rule->exponents |= SD_EXPONENT_2_128;
+		else
+			break;
+		text = sd_arena_printf(&p->map->arena, "%s %s", text, word);
+		if (!text)
+			return sd_fail_memory(p->err);
+	}
+	rule->arithmetic_text = text;
+	if (rule->exponents >= (SD_EXPONENT_INFINITY | SD_EXPONENT_2_128))
+		return sd_parse_fail(p, "byte 255 is either infinity or 2^128");
+	return SD_OK;
+}
+
 static enum sd_result parse_arithmetic(struct parser *p, struct rule *rule)
 {
+	static const struct {
+		const char *word;
+		enum arithmetic arithmetic;
+		uint8_t unpack;
+		uint32_t constant;
+	} words[] = {{"fp8", BLOCK_SCALE, 0, 0},
+		     {"fp4", BLOCK_SCALE, SD_UNPACK_E2M1, 0},
+		     {"int4", BLOCK_SCALE, SD_UNPACK_INT4, 0},
+		     {"times", TIMES, 0, 0},
+		     {"zeros", CONSTANT, 0, 0},
+		     {"ones", CONSTANT, 0, 0x3f800000}};
 	const char *word = NULL;
 
 	if (sd_token_want(p, WORD, "what is to be done to the values", &word) != SD_OK)
 		return p->err->result;
-	if (strcmp(word, "fp8") == 0) {
-		rule->arithmetic = BLOCK_SCALE;
-		return SD_OK;
+	for (size_t i = 0; i < sizeof(words) / sizeof(*words); i++) {
+		if (strcmp(word, words[i].word) != 0)
+			continue;
+		rule->arithmetic = words[i].arithmetic;
+		rule->unpack = words[i].unpack;
+		rule->constant = words[i].constant;
+		return parse_codes(p, rule, word);
 	}
 	rule->arithmetic = CAST;
+	rule->arithmetic_text = word;
 	rule->cast = (uint8_t)sd_dtype_parse(word, strlen(word));
 	return rule->cast ? SD_OK : sd_parse_fail(p, "\"%s\" is neither a dtype nor an arithmetic", word);
 }
@@ -180,16 +225,18 @@ static enum sd_result set_direction(struct parser *p, struct rule *rule, const c
 		rule->direction = BOTH_WAYS;
 	else if (strcmp(op, "<=") == 0)
 		rule->direction = COPY;
+	else if (strcmp(op, "=>") == 0)
+		rule->direction = COPY_RIGHTWARDS;
 	else if (rightwards || leftwards)
 		rule->direction = rightwards ? RIGHTWARDS : LEFTWARDS;
 	else
-		return sd_parse_fail(p, "between the two sides stands <->, ->, <- or <=, not \"%s\"", op);
+		return sd_parse_fail(p, "between the two sides stands <->, ->, <-, <= or =>, not \"%s\"", op);
 	if ((outcome[LEFT] != MOVE && !leftwards) || (outcome[RIGHT] != MOVE && !rightwards))
 		return sd_parse_fail(p, "drop, keep and refuse stand where a -> or <- points to");
 	if (!leftwards)
 		rule->outcome[LEFT] = rule->direction == COPY ? COPIED : outcome[RIGHT];
 	if (!rightwards)
-		rule->outcome[RIGHT] = outcome[LEFT];
+		rule->outcome[RIGHT] = rule->direction == COPY_RIGHTWARDS ? COPIED : outcome[LEFT];
 	return SD_OK;
 }
 
@@ -230,7 +277,7 @@ enum sd_result sd_parse_rule(struct parser *p)
 		    sd_token_want(p, WORD, "an arrow behind the left side", &op) != SD_OK ||
 		    parse_side(p, &rule, RIGHT, &outcome[RIGHT]) != SD_OK ||
 		    set_direction(p, &rule, op, outcome) != SD_OK ||
-		    parse_tail(p, &rule, rule.outcome[LEFT] ? LEFT : RIGHT) != SD_OK ||
+		    parse_tail(p, &rule, sd_rule_condition_side(&rule)) != SD_OK ||
 		    sd_map_check_rule(p->map, &rule, p->err) != SD_OK)
 			return p->err->result;
 	}

@@ -30,6 +30,7 @@ struct parser {
 	bool skip; /* the open stage is not among the wanted ones */
 	/* For a map that is used: what is wanted of it, and what is put on it. */
 	const struct parser *user;
+	bool whole; /* all stages, labels and samples, whatever `wanted` has */
 	struct token *wanted;
 	uint32_t nwanted;
 	bool *found;

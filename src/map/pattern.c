@@ -148,21 +148,34 @@ static void trim(struct row *row)
 static void fill_words(const char *const *words, uint32_t n, const char *name, struct row *row,
 		       const struct row *behind)
 {
-	size_t longest = 0;
-
-	for (uint32_t w = 0; w < n; w++)
-		longest = strlen(words[w]) > longest ? strlen(words[w]) : longest;
-	row->first = behind->first > longest ? behind->first - longest : 0;
-	row->end = behind->end;
-	memset(row->at + row->first, 0, row->end - row->first);
+	row->first = behind->end;
+	row->end = 0;
+	memset(row->at, 0, behind->end);
 	for (uint32_t w = 0; w < n; w++) {
 		size_t length = strlen(words[w]);
 
-		for (size_t at = behind->first > length ? behind->first : length; at < behind->end; at++)
-			if (behind->at[at] && memcmp(name + at - length, words[w], length) == 0)
-				row->at[at - length] = 1;
+		for (size_t at = behind->first > length ? behind->first : length; at < behind->end; at++) {
+			size_t begin = at - length;
+
+			if (!behind->at[at] || memcmp(name + begin, words[w], length) != 0)
+				continue;
+			row->at[begin] = 1;
+			row->first = begin < row->first ? begin : row->first;
+			row->end = begin < row->end ? row->end : begin + 1;
+		}
 	}
-	trim(row);
+	if (row->end == 0)
+		row->first = 0;
+}
+
+/* The same for one text and one place behind it, as it mostly is. */
+static void fill_literal(const struct element *e, const char *name, struct row *row, size_t end)
+{
+	bool there = end >= e->length && memcmp(name + end - e->length, e->text, e->length) == 0;
+
+	row->first = there ? end - e->length : end;
+	row->end = row->first + there;
+	row->at[row->first] = there;
 }
 
 /* The same for a hole of some kind of characters; from the right, because it can go on. */
@@ -192,7 +205,9 @@ static void fill_row(const struct element *e, const struct holes *holes, int sid
 {
 	const struct hole *hole = e->kind == HOLE ? &holes->hole[e->number] : NULL;
 
-	if (!hole)
+	if (e->kind == LITERAL && behind->end - behind->first == 1)
+		fill_literal(e, name, row, behind->first);
+	else if (!hole)
 		fill_words(e->kind == LITERAL ? &e->text : &texts[e->number], 1, name, row, behind);
 	else if (hole->kind == HOLE_CHOICE)
 		fill_words(hole->words[side], hole->nwords, name, row, behind);

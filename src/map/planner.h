@@ -26,6 +26,7 @@ struct tensor {
 	uint8_t dtype;
 	bool taken;               /* by some rule, so far */
 	struct fingerprint print; /* of the name */
+	struct spans *spans;      /* its pieces by place; NULL until somebody asks (spans.h) */
 };
 
 /* A rule's note: the first key that it took, and how many there were. */
@@ -48,9 +49,11 @@ struct planner {
 	uint8_t dtype;   /* of -D dtype=, or SD_NO_DTYPE */
 	struct tensor *tensors;
 	size_t ntensors, tensors_room;
-	/* The tensors in front of the stage by name, if it, or a size of the map, looks at others. */
+	/* The tensors in front of the stage; their names only once a rule, or a size of the map, looks for others. */
+	const struct tensor *before;
+	size_t nbefore;
+	bool named;
 	struct sd_names names;
-	const struct tensor *named;
 	struct note *notes; /* by the map's rules that have one */
 	size_t nnotes, notes_room;
 	struct piece *pieces;
@@ -65,11 +68,21 @@ const char *sd_planner_source(const struct planner *p, const struct tensor *t);
 /* Gives a tensor a name. */
 void sd_planner_name(struct tensor *t, const char *name);
 
+/*
+ * The number, in front of the stage, of the tensor that a pattern names with these holes, or NONE; that too when memory
+ * is out, and scratch.size is SIZE_MAX then.
+ */
+uint32_t sd_planner_other(struct planner *p, const struct pattern *key, const struct holes *holes,
+			  const struct values *values);
+
 /* Appends a tensor with all pieces of another. */
 SD_UNUSED_RESULT enum sd_result sd_planner_add(struct planner *p, const struct tensor *t);
 
 /* Appends a piece to a tensor. */
 SD_UNUSED_RESULT enum sd_result sd_planner_add_piece(struct planner *p, struct tensor *t, const struct piece *piece);
+
+/* Puts a step behind a piece's. */
+SD_UNUSED_RESULT enum sd_result sd_planner_step(struct planner *p, struct piece *piece, const struct sd_step *step);
 
 /* Puts a cast behind a piece's steps. */
 SD_UNUSED_RESULT enum sd_result sd_planner_cast(struct planner *p, struct piece *piece, enum sd_dtype dtype);
@@ -83,7 +96,7 @@ bool sd_planner_guards(const struct planner *p, const struct rule *rule);
 
 /* The sizes that are known from the start in this stage; with a rule and the holes of a key, those that other tensors
  * tell too. */
-void sd_planner_sizes(const struct planner *p, const struct stage *stage, const struct rule *rule,
+void sd_planner_sizes(struct planner *p, const struct stage *stage, const struct rule *rule,
 		      const struct values *values, axis_sizes sizes);
 
 /* stage.c */
@@ -135,8 +148,8 @@ struct group {
  */
 struct families;
 
-SD_UNUSED_RESULT enum sd_result sd_planner_join(struct planner *p, const struct stage *stage,
-						const struct tensor *before, const struct member *members,
-						const struct families *families, const struct group *group);
+SD_UNUSED_RESULT enum sd_result sd_planner_join(struct planner *p, const struct stage *stage, struct tensor *before,
+						const struct member *members, const struct families *families,
+						const struct group *group);
 
 #endif

@@ -43,24 +43,35 @@ enum sd_result sd_planner_add_piece(struct planner *p, struct tensor *t, const s
 	return SD_OK;
 }
 
-enum sd_result sd_planner_cast(struct planner *p, struct piece *piece, enum sd_dtype dtype)
+enum sd_result sd_planner_step(struct planner *p, struct piece *piece, const struct sd_step *step)
 {
-	struct sd_step *steps = sd_arena_array(&p->out->arena, (size_t)piece->nsteps + 1, sizeof(*steps)), *last;
+	struct sd_step *steps = sd_arena_array(&p->out->arena, (size_t)piece->nsteps + 1, sizeof(*steps));
 
 	if (!steps)
 		return sd_fail_memory(p->err);
 	if (piece->nsteps)
 		memcpy(steps, piece->steps, piece->nsteps * sizeof(*steps));
-	last = piece->nsteps ? &steps[piece->nsteps - 1] : NULL;
-	/* The product of a block scale is an F32 number, rounded once: to give it to F32 and cast that is one and the
-	 * same. */
-	if (last && last->kind == SD_STEP_BLOCK_SCALE && last->dtype == SD_F32)
-		last->dtype = (uint16_t)dtype;
-	else
-		steps[piece->nsteps++] =
-			(struct sd_step){.kind = SD_STEP_CAST, .dtype = (uint16_t)dtype, .operand = SD_NO_RECORD};
+	steps[piece->nsteps++] = *step;
 	piece->steps = steps;
 	return SD_OK;
+}
+
+enum sd_result sd_planner_cast(struct planner *p, struct piece *piece, enum sd_dtype dtype)
+{
+	struct sd_step step = {.kind = SD_STEP_CAST, .operand = SD_NO_RECORD};
+
+	/* The product of a block scale is an F32 number, rounded once: to give it to F32 and cast that is one and the
+	 * same. */
+	if (piece->nsteps) {
+		const struct sd_step *last = &piece->steps[piece->nsteps - 1];
+
+		if (last->kind == SD_STEP_BLOCK_SCALE && last->dtype == SD_F32) {
+			step = *last;
+			piece->nsteps--;
+		}
+	}
+	step.dtype = (uint16_t)dtype;
+	return sd_planner_step(p, piece, &step);
 }
 
 /* The manifest's targets as tensors: those of one name are the pieces of one. */
@@ -131,7 +142,9 @@ static enum sd_result cast_labelled(struct planner *p)
 	for (size_t i = 0; i < p->ntensors; i++) {
 		struct tensor *t = &p->tensors[i];
 
-		if (!(t->labels & bit) || t->dtype == p->dtype || !sd_dtype_is_float(t->dtype))
+		/* An exponent is a scale, and no value. */
+		if (!(t->labels & bit) || t->dtype == p->dtype || !sd_dtype_is_float(t->dtype) ||
+		    t->dtype == SD_F8_E8M0)
 			continue;
 		for (uint32_t k = t->first; k != NONE; k = p->pieces[k].next)
 			if (sd_planner_cast(p, &p->pieces[k], p->dtype) != SD_OK)
@@ -156,21 +169,23 @@ static enum sd_result check_strict(struct planner *p)
 		       n > NAMED_MAX ? ", ..." : "");
 }
 
-/* Looks up the tensors by name for the stage that comes next, if it is going to ask. */
-static enum sd_result name_tensors(struct planner *p, const struct stage *stage)
+uint32_t sd_planner_other(struct planner *p, const struct pattern *key, const struct holes *holes,
+			  const struct values *values)
 {
-	bool wanted = stage->siblings;
+	char *name = sd_pattern_fill(key, holes, p->texts, values, &p->out->arena);
+	uint32_t number;
 
-	sd_names_free(&p->names);
-	p->named = NULL;
-	for (uint32_t i = 0; i < p->map->nsizes; i++)
-		wanted |= p->map->sizes[i].of_side == p->from;
-	for (size_t i = 0; wanted && i < p->ntensors; i++)
-		if (sd_names_add(&p->names, p->tensors[i].name, (uint32_t)i) == SD_NO_NAME)
-			return sd_fail_memory(p->err);
-	if (wanted)
-		p->named = p->tensors;
-	return SD_OK;
+	for (size_t i = 0; !p->named && i < p->nbefore; i++)
+		if (sd_names_add(&p->names, p->before[i].name, (uint32_t)i) == SD_NO_NAME)
+			p->scratch.size = SIZE_MAX;
+	p->named = true;
+	if (!name) {
+		p->scratch.size = SIZE_MAX;
+		return NONE;
+	}
+	number = sd_names_find(&p->names, name);
+	sd_arena_undo(&p->out->arena, name);
+	return number;
 }
 
 /* What the rules that were taken have to say: "KEY and 3 more: TEXT (FILE:LINE)". */
@@ -207,9 +222,11 @@ static enum sd_result run_map(struct planner *p)
 	for (uint32_t i = 0; i < n && result == SD_OK; i++) {
 		const struct stage *stage = &p->map->stages[p->from == LEFT ? i : n - 1 - i];
 
-		result = name_tensors(p, stage);
-		if (result == SD_OK)
-			result = sd_planner_find_options(p, stage);
+		sd_names_free(&p->names);
+		p->named = false;
+		p->before = p->tensors;
+		p->nbefore = p->ntensors;
+		result = sd_planner_find_options(p, stage);
 		if (result == SD_OK)
 			result = sd_planner_stage(p, stage);
 	}

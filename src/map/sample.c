@@ -10,7 +10,7 @@
 #define SAMPLES_MAX 1000
 
 /* "[2 3]" */
-static enum sd_result parse_shape(struct parser *p, struct sample *sample)
+static enum sd_result parse_shape(struct parser *p, struct sample_tensor *t)
 {
 	const char *text = NULL;
 	char *list, *number, *rest = NULL;
@@ -18,11 +18,11 @@ static enum sd_result parse_shape(struct parser *p, struct sample *sample)
 	if (sd_token_want(p, LIST, "the shape, as in [2 3],", &text) != SD_OK)
 		return p->err->result;
 	list = sd_arena_text(&p->map->arena, text + 1, strlen(text) - 2);
-	sample->shape = sd_arena_array(&p->map->arena, SD_RANK_MAX, sizeof(*sample->shape));
-	if (!list || !sample->shape)
+	t->shape = sd_arena_array(&p->map->arena, SD_RANK_MAX, sizeof(*t->shape));
+	if (!list || !t->shape)
 		return sd_fail_memory(p->err);
 	for (number = strtok_r(list, " \t", &rest); number; number = strtok_r(NULL, " \t", &rest))
-		if (sample->rank == SD_RANK_MAX || !sd_text_number(number, &sample->shape[sample->rank++]))
+		if (t->rank == SD_RANK_MAX || !sd_text_number(number, &t->shape[t->rank++]))
 			return sd_parse_fail(p, "%s is no shape: a shape is as in [2 3]", text);
 	return SD_OK;
 }
@@ -61,24 +61,35 @@ static bool next_words(const struct holes *holes, struct values *values)
 	return false;
 }
 
+/* One side's key, whose holes are choices. */
+static enum sd_result parse_key(struct parser *p, const char *text, int side, struct holes *holes, struct pattern *key)
+{
+	if (sd_parse_pattern(p, text, side, holes, key) != SD_OK)
+		return p->err->result;
+	for (uint32_t i = 0; i < key->n; i++)
+		if (key->elements[i].kind == TEXT ||
+		    (key->elements[i].kind == HOLE && holes->hole[key->elements[i].number].kind != HOLE_CHOICE))
+			return sd_parse_fail(p, "the holes of a sample are choices, as {x=a|b}");
+	return SD_OK;
+}
+
 /* One sample for each choice that the key leaves. */
-static enum sd_result add_samples(struct parser *p, const char *text, struct sample *sample)
+static enum sd_result add_samples(struct parser *p, struct sample *sample)
 {
 	struct holes holes = {0};
 	struct values values = {0};
-	struct pattern key;
+	struct pattern key, right = {0};
 
-	if (sd_parse_pattern(p, text, LEFT, &holes, &key) != SD_OK)
+	if (parse_key(p, sample->left.key, LEFT, &holes, &key) != SD_OK ||
+	    (sample->right.key && parse_key(p, sample->right.key, RIGHT, &holes, &right) != SD_OK))
 		return p->err->result;
-	for (uint32_t i = 0; i < key.n; i++)
-		if (key.elements[i].kind == TEXT ||
-		    (key.elements[i].kind == HOLE && holes.hole[key.elements[i].number].kind != HOLE_CHOICE))
-			return sd_parse_fail(p, "the holes of a sample are choices, as {x=a|b}");
 	do {
 		struct sample *added = SD_PARSE_ADD(p->map->samples, p->map->nsamples, p->map->samples_room);
 
-		sample->key = sd_pattern_fill(&key, &holes, NULL, &values, &p->map->arena);
-		if (!added || !sample->key)
+		sample->left.key = sd_pattern_fill(&key, &holes, NULL, &values, &p->map->arena);
+		if (right.text)
+			sample->right.key = sd_pattern_fill(&right, &holes, NULL, &values, &p->map->arena);
+		if (!added || !sample->left.key || (right.text && !sample->right.key))
 			return sd_fail_memory(p->err);
 		*added = *sample;
 		if (p->map->nsamples > SAMPLES_MAX)
@@ -87,22 +98,31 @@ static enum sd_result add_samples(struct parser *p, const char *text, struct sam
 	return SD_OK;
 }
 
-enum sd_result sd_parse_sample(struct parser *p)
+static enum sd_result parse_tensor(struct parser *p, struct sample_tensor *t)
 {
-	struct sample sample = {.line = p->line};
-	const char *key = NULL;
-
-	if (p->user)
-		return SD_OK;
-	if (parse_defines(p, &sample) != SD_OK || sd_token_want(p, WORD, "the sample's key", &key) != SD_OK)
+	if (sd_token_want(p, WORD, "the sample's key", &t->key) != SD_OK)
 		return p->err->result;
-	sample.dtype = (uint8_t)sd_dtype_parse(sd_token_peek(p), strlen(sd_token_peek(p)));
-	if (!sample.dtype)
+	t->dtype = (uint8_t)sd_dtype_parse(sd_token_peek(p), strlen(sd_token_peek(p)));
+	if (!t->dtype)
 		return sd_parse_fail(p, "behind the sample's key comes its dtype");
 	p->at++;
-	if (parse_shape(p, &sample) != SD_OK || sd_token_end(p) != SD_OK)
+	return parse_shape(p, t);
+}
+
+enum sd_result sd_parse_sample(struct parser *p)
+{
+	struct sample sample = {.file = sd_arena_text(&p->map->arena, p->file, strlen(p->file)), .line = p->line};
+
+	if (p->user && !p->whole)
+		return SD_OK;
+	if (!sample.file)
+		return sd_fail_memory(p->err);
+	if (parse_defines(p, &sample) != SD_OK || parse_tensor(p, &sample.left) != SD_OK)
 		return p->err->result;
-	return add_samples(p, key, &sample);
+	sample.one_way = sd_token_accept(p, "->");
+	if (sample.one_way && !sd_token_accept(p, "drop") && parse_tensor(p, &sample.right) != SD_OK)
+		return p->err->result;
+	return sd_token_end(p) == SD_OK ? add_samples(p, &sample) : p->err->result;
 }
 
 /* A target by name or by the key of its record, or NULL. */
@@ -115,25 +135,47 @@ static const struct sd_target *find_target(const struct sd_manifest *m, const ch
 	return NULL;
 }
 
-/* A sample is there again, from its own data or, where it was a copy, from what it is a copy of. */
-static enum sd_result compare(const struct sd_map *map, const struct sample *sample, const struct sd_manifest *back,
-			      struct sd_error *err)
+static bool is_tensor(const struct sd_target *t, const struct sample_tensor *wanted)
 {
-	const struct sd_target *own = find_target(back, sample->key, sample->key),
-			       *found = own ? own : find_target(back, sample->key, NULL);
+	return strcmp(t->name, wanted->key) == 0 && t->dtype == wanted->dtype &&
+	       sd_shape_equal(t->shape, t->rank, wanted->shape, wanted->rank);
+}
+
+/* A sample that goes one way is there as the map says. */
+static enum sd_result compare_there(const struct sample *sample, const struct sd_manifest *there, struct sd_error *err)
+{
+	const struct sd_target *found = find_target(there, sample->right.key, sample->left.key);
 	char shape[SD_SHAPE_TEXT];
 
+	if (!sample->one_way || (found ? sample->right.key && is_tensor(found, &sample->right) : !sample->right.key))
+		return SD_OK;
 	if (!found)
-		found = find_target(back, NULL, sample->key);
+		found = find_target(there, NULL, sample->left.key);
 	if (!found)
-		return sd_map_fail(err, map->file, sample->line, "sample %s does not come back", sample->key);
-	if (strcmp(found->name, sample->key) != 0 || found->dtype != sample->dtype ||
-	    !sd_shape_equal(found->shape, found->rank, sample->shape, sample->rank))
-		return sd_map_fail(err, map->file, sample->line, "sample %s comes back as %s %s %s", sample->key,
+		return sd_map_fail(err, sample->file, sample->line, "nothing becomes of sample %s", sample->left.key);
+	return sd_map_fail(err, sample->file, sample->line, "sample %s becomes %s %s %s", sample->left.key, found->name,
+			   sd_dtype_name(found->dtype), sd_shape_text(found->shape, found->rank, shape, sizeof(shape)));
+}
+
+/* A sample is there again, from its own data or, where it was a copy, from what it is a copy of. */
+static enum sd_result compare_back(const struct sample *sample, const struct sd_manifest *back, struct sd_error *err)
+{
+	const char *key = sample->left.key;
+	const struct sd_target *own = find_target(back, key, key), *found = own ? own : find_target(back, key, NULL);
+	char shape[SD_SHAPE_TEXT];
+
+	if (sample->one_way)
+		return SD_OK;
+	if (!found)
+		found = find_target(back, NULL, key);
+	if (!found)
+		return sd_map_fail(err, sample->file, sample->line, "sample %s does not come back", key);
+	if (!is_tensor(found, &sample->left))
+		return sd_map_fail(err, sample->file, sample->line, "sample %s comes back as %s %s %s", key,
 				   found->name, sd_dtype_name(found->dtype),
 				   sd_shape_text(found->shape, found->rank, shape, sizeof(shape)));
 	if (own && (own->nsteps || sd_target_is_reordered(own)))
-		return sd_map_fail(err, map->file, sample->line, "sample %s comes back with other %s", sample->key,
+		return sd_map_fail(err, sample->file, sample->line, "sample %s comes back with other %s", key,
 				   own->nsteps ? "values" : "places of its elements");
 	return SD_OK;
 }
@@ -159,23 +201,29 @@ static enum sd_result check_group(const struct sd_map *map, uint32_t first, stru
 	struct sd_manifest *in = sd_manifest_new();
 	struct sd_plan there = {0}, back = {0};
 	enum sd_result result = in ? SD_OK : sd_fail_memory(err);
+	bool returns = false;
 
 	for (uint32_t i = first; i < map->nsamples && result == SD_OK; i++) {
 		const struct sample *s = &map->samples[i];
 
-		if (strcmp(s->group, lead->group) == 0 &&
-		    !sd_manifest_add_tensor(in, s->key, s->dtype, s->shape, s->rank))
-			result = sd_map_fail(err, map->file, s->line, "sample %s is too large", s->key);
+		if (strcmp(s->group, lead->group) != 0)
+			continue;
+		returns |= !s->one_way;
+		if (!sd_manifest_add_tensor(in, s->left.key, s->left.dtype, s->left.shape, s->left.rank))
+			result = sd_map_fail(err, s->file, s->line, "sample %s is too large", s->left.key);
 	}
 	if (result == SD_OK)
-		result = make_plan(&rename, in, &there, map->file, lead->line, err);
-	rename.to = LEFT;
-	rename.strict = false;
-	if (result == SD_OK)
-		result = make_plan(&rename, there.manifest, &back, map->file, lead->line, err);
+		result = make_plan(&rename, in, &there, lead->file, lead->line, err);
 	for (uint32_t i = first; i < map->nsamples && result == SD_OK; i++)
 		if (strcmp(map->samples[i].group, lead->group) == 0)
-			result = compare(map, &map->samples[i], back.manifest, err);
+			result = compare_there(&map->samples[i], there.manifest, err);
+	rename.to = LEFT;
+	rename.strict = false;
+	if (result == SD_OK && returns)
+		result = make_plan(&rename, there.manifest, &back, lead->file, lead->line, err);
+	for (uint32_t i = first; i < map->nsamples && result == SD_OK && returns; i++)
+		if (strcmp(map->samples[i].group, lead->group) == 0)
+			result = compare_back(&map->samples[i], back.manifest, err);
 	sd_plan_free(&back);
 	sd_plan_free(&there);
 	sd_manifest_free(in);

@@ -2,6 +2,7 @@
 /* One stage: every tensor takes the first rule that matches it, and what gets the same name is joined. */
 #include "map/planner.h"
 #include "base/text.h"
+#include "map/arithmetic.h"
 #include "map/family.h"
 
 #include <inttypes.h>
@@ -83,17 +84,14 @@ enum fit sd_planner_fit(struct planner *p, const struct stage *stage, const stru
 /* The tensor of the stage that a rule speaks of beside its own, or NONE. */
 static uint32_t sibling(struct work *w, const struct pattern *key, const struct rule *rule, const struct values *values)
 {
-	struct planner *p = w->p;
-	const char *name = sd_pattern_fill(key, &rule->holes, p->texts, values, &p->out->arena);
-
-	return name ? sd_names_find(&p->names, name) : NONE;
+	return sd_planner_other(w->p, key, &rule->holes, values);
 }
 
 /* Whether the other tensors are as the rule wants them; *scale is that of its scale. */
 static bool siblings_fit(struct work *w, const struct rule *rule, const struct values *values, uint32_t *scale)
 {
 	*scale = NONE;
-	for (uint32_t i = 0; i < rule->nconditions; i++) {
+	for (uint32_t i = 0; i < rule->nconditions && w->p->from == sd_rule_condition_side(rule); i++) {
 		const struct condition *c = &rule->conditions[i];
 		uint32_t at = sibling(w, &c->key, rule, values);
 		bool there = at != NONE && (!c->dtype || w->before[at].dtype == c->dtype);
@@ -106,6 +104,12 @@ static bool siblings_fit(struct work *w, const struct rule *rule, const struct v
 	*scale = sibling(w, &rule->side[w->p->from].scale->key, rule, values);
 	return *scale != NONE &&
 	       (!rule->side[w->p->from].scale->dtype || rule->side[w->p->from].scale->dtype == w->before[*scale].dtype);
+}
+
+/* A scale's list is a condition by its rank: one number for all, or one for each block, may be two rules. */
+static bool scale_has_rank(const struct work *w, const struct rule *rule, uint32_t scale)
+{
+	return scale == NONE || w->before[scale].rank == rule->side[w->p->from].scale->axes.n;
 }
 
 static void tell(struct work *w, const struct rule *rule, const struct tensor *t, const char *to,
@@ -132,19 +136,25 @@ static void tell(struct work *w, const struct rule *rule, const struct tensor *t
 	p->rename->event(p->rename->user, &event);
 }
 
-/* Adds to the group of that name. */
-static enum sd_result add_member(struct work *w, const char *name, const struct member *member)
+/* Adds to the group of that name, a text that was made last. */
+static enum sd_result add_member(struct work *w, char *name, const struct member *member)
 {
 	struct planner *p = w->p;
-	uint32_t number = sd_names_add(&w->group_names, name, (uint32_t)w->ngroups);
+	const char *before = w->before[member->tensor].name;
+	/* Only names that are new are kept: all experts of a layer give one, and many rules leave names alone. */
+	bool same = strcmp(name, before) == 0;
+	const char *kept = same ? before : name;
+	uint32_t number = sd_names_add(&w->group_names, kept, (uint32_t)w->ngroups);
 	struct group *group;
 
 	if (number == SD_NO_NAME || !sd_array_grow(&w->members, w->nmembers, &w->members_room, sizeof(*w->members)))
 		return sd_fail_memory(p->err);
+	if (same || number != w->ngroups)
+		sd_arena_undo(&p->out->arena, name);
 	if (number == w->ngroups) {
 		if (!sd_array_grow(&w->groups, w->ngroups, &w->groups_room, sizeof(*w->groups)))
 			return sd_fail_memory(p->err);
-		w->groups[w->ngroups++] = (struct group){.name = name, .first = (uint32_t)w->nmembers};
+		w->groups[w->ngroups++] = (struct group){.name = kept, .first = (uint32_t)w->nmembers};
 	} else {
 		w->members[w->groups[number].last].next = (uint32_t)w->nmembers;
 	}
@@ -160,7 +170,7 @@ static enum sd_result add_output(struct work *w, const struct rule *rule, const 
 				 const struct member *member)
 {
 	struct planner *p = w->p;
-	const char *name = sd_pattern_fill(&rule->side[!p->from].key, &rule->holes, p->texts, values, &p->out->arena);
+	char *name = sd_pattern_fill(&rule->side[!p->from].key, &rule->holes, p->texts, values, &p->out->arena);
 
 	if (!name)
 		return sd_fail_memory(p->err);
@@ -212,11 +222,10 @@ static enum sd_result write_numbers(struct work *w, const struct rule *rule, str
 		return sd_fail(p->err, SD_INPUT, "%s: one tensor cannot become %" PRIu64 " (%s:%u)",
 			       w->before[member->tensor].name, n, rule->file, rule->line);
 	for (member->index[i] = 0; member->index[i] < n; member->index[i]++) {
-		char *number = sd_arena_printf(&p->out->arena, "%" PRIu64, member->index[i]);
+		char number[24];
+		int length = snprintf(number, sizeof(number), "%" PRIu64, member->index[i]);
 
-		if (!number)
-			return sd_fail_memory(p->err);
-		values->value[rule->stack[i].hole] = (struct value){.text = number, .length = strlen(number)};
+		values->value[rule->stack[i].hole] = (struct value){.text = number, .length = (size_t)length};
 		if (write_numbers(w, rule, values, member, sizes, i + 1) != SD_OK)
 			return p->err->result;
 	}
@@ -288,8 +297,8 @@ static enum sd_result check_wrong_way(struct work *w, const struct tensor *t)
 		const struct rule *rule = &w->stage->rules[i];
 
 		if (rule->outcome[p->from] != NOT_READ || rule->outcome[!p->from] != MOVE ||
-		    !sd_pattern_may_match(&rule->side[p->from].key, &t->print) || sd_rule_same_names(rule) ||
-		    !sd_planner_guards(p, rule) ||
+		    sd_rule_is_beside(rule, !p->from) || !sd_pattern_may_match(&rule->side[p->from].key, &t->print) ||
+		    sd_rule_same_names(rule) || !sd_planner_guards(p, rule) ||
 		    !sd_pattern_match(&rule->side[p->from].key, &rule->holes, p->texts, t->name, strlen(t->name),
 				      &p->scratch, &ignored))
 			continue;
@@ -305,6 +314,7 @@ static enum sd_result find_rule(struct work *w, const struct tensor *t, uint32_t
 {
 	struct planner *p = w->p;
 	const struct rule *misfit = NULL;
+	uint32_t misfit_scale = NONE;
 	struct values misfit_values;
 
 	for (uint32_t i = 0; i < w->nheads; i++) {
@@ -316,14 +326,18 @@ static enum sd_result find_rule(struct work *w, const struct tensor *t, uint32_t
 			return p->err->result;
 		if (fit == NO_MATCH || fit == UNKNOWN || !siblings_fit(w, rule, values, scale))
 			continue;
-		if (fit == MATCH)
+		if (fit == MATCH && scale_has_rank(w, rule, *scale))
 			return SD_OK;
 		if (misfit)
 			continue;
 		misfit = rule;
 		misfit_values = *values;
+		misfit_scale = fit == MATCH ? *scale : NONE;
 	}
 	*number = NONE;
+	if (misfit_scale != NONE)
+		return sd_arithmetic_misfit(p, misfit, t, &w->before[misfit_scale],
+					    misfit->side[p->from].scale->axes.text);
 	return misfit ? fail_shape(w, misfit, t, &misfit_values) : check_wrong_way(w, t);
 }
 
@@ -358,6 +372,26 @@ static enum sd_result note(struct planner *p, const struct rule *rule, const str
 	return SD_OK;
 }
 
+/* What rules make beside what becomes of a tensor. */
+static enum sd_result make_beside(struct work *w, uint32_t tensor)
+{
+	struct planner *p = w->p;
+	const struct tensor *t = &w->before[tensor];
+
+	for (uint32_t i = 0; i < w->stage->nrules; i++) {
+		const struct rule *rule = &w->stage->rules[i];
+		struct values values;
+		uint32_t scale;
+
+		if (!sd_rule_is_beside(rule, p->from) || !sd_planner_guards(p, rule) ||
+		    sd_planner_fit(p, w->stage, rule, t, &values) != MATCH || !siblings_fit(w, rule, &values, &scale))
+			continue;
+		if (apply(w, rule, i, tensor, NONE, &values) != SD_OK || (rule->note && note(p, rule, t) != SD_OK))
+			return p->err->result;
+	}
+	return SD_OK;
+}
+
 static enum sd_result take(struct work *w, uint32_t tensor)
 {
 	struct planner *p = w->p;
@@ -366,6 +400,8 @@ static enum sd_result take(struct work *w, uint32_t tensor)
 	const struct rule *rule;
 	struct values values;
 
+	if (w->stage->beside && make_beside(w, tensor) != SD_OK)
+		return p->err->result;
 	if (find_rule(w, t, &number, &scale, &values) != SD_OK)
 		return p->err->result;
 	if (number == NONE) {
@@ -390,25 +426,40 @@ static enum sd_result take(struct work *w, uint32_t tensor)
 	}
 }
 
-/* Scales that weights take with them are no tensors of their own any more. */
-static enum sd_result consume_scales(struct work *w)
+/* Whether any tensor could be the scale of the rule: its names have all that the scale's pattern is made of. */
+static bool has_scales(const struct work *w, const struct rule *rule)
 {
-	struct values values;
-	uint32_t scale;
+	const struct scale *scale = rule->side[w->p->from].scale;
 
-	for (uint32_t h = 0; h < w->nheads; h++) {
-		const struct rule *rule = &w->stage->rules[w->heads[h]];
+	for (size_t i = 0; scale && i < w->nbefore; i++)
+		if (sd_pattern_may_match(&scale->key, &w->before[i].print))
+			return true;
+	return !scale;
+}
 
-		if (!rule->side[w->p->from].scale)
-			continue;
-		for (size_t i = 0; i < w->nbefore; i++)
-			if (sd_planner_fit(w->p, w->stage, rule, &w->before[i], &values) == MATCH &&
-			    siblings_fit(w, rule, &values, &scale)) {
+/* Scales that weights take with them are no tensors of their own any more. */
+static void consume_scales(struct work *w)
+{
+	uint32_t last = 0;
+
+	for (uint32_t h = 0; h < w->nheads; h++)
+		if (w->stage->rules[w->heads[h]].side[w->p->from].scale)
+			last = h + 1;
+	for (size_t i = 0; i < w->nbefore; i++)
+		for (uint32_t h = 0; h < last; h++) {
+			const struct rule *rule = &w->stage->rules[w->heads[h]];
+			struct values values;
+			uint32_t scale;
+
+			if (sd_planner_fit(w->p, w->stage, rule, &w->before[i], &values) != MATCH ||
+			    !siblings_fit(w, rule, &values, &scale) || !scale_has_rank(w, rule, scale))
+				continue;
+			if (scale != NONE) {
 				w->consumed[scale] = true;
 				tell(w, rule, &w->before[scale], w->before[i].name, &values);
 			}
-	}
-	return SD_OK;
+			break;
+		}
 }
 
 static enum sd_result begin(struct work *w)
@@ -421,13 +472,18 @@ static enum sd_result begin(struct work *w)
 	for (uint32_t i = 0; i < w->stage->nrules; i++) {
 		const struct rule *rule = &w->stage->rules[i];
 
-		if (rule->outcome[p->from] != NOT_READ && rule->first_part[p->from] && sd_planner_guards(p, rule))
+		/* A rule for scaled weights is not asked about each tensor where there are no scales. */
+		if (rule->outcome[p->from] != NOT_READ && rule->first_part[p->from] &&
+		    !sd_rule_is_beside(rule, p->from) && sd_planner_guards(p, rule) && has_scales(w, rule))
 			w->heads[w->nheads++] = i;
 	}
 	if (!w->stage->siblings)
 		return SD_OK;
 	w->consumed = calloc(w->nbefore + 1, sizeof(*w->consumed));
-	return w->consumed ? consume_scales(w) : sd_fail_memory(p->err);
+	if (!w->consumed)
+		return sd_fail_memory(p->err);
+	consume_scales(w);
+	return SD_OK;
 }
 
 enum sd_result sd_planner_stage(struct planner *p, const struct stage *stage)

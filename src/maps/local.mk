@@ -1,31 +1,82 @@
 mapdir = $(pkgdatadir)/maps
 dist_map_DATA = \
+	%D%/afmoe-v5.map \
 	%D%/bagel.map \
+	%D%/bidirectional.map \
+	%D%/cohere2_moe-v5.map \
+	%D%/deepseek_v2-v5.map \
 	%D%/deepseek_v3.map \
+	%D%/deepseek_v3-v5.map \
 	%D%/deepseek_v32.map \
+	%D%/deepseek_v32-v5.map \
+	%D%/deepseek_v4.map \
+	%D%/deepseek_v41.map \
+	%D%/diffusion_gemma.map \
+	%D%/dots1-v5.map \
 	%D%/ernie4_5.map \
+	%D%/ernie4_5_moe-v5.map \
+	%D%/exaone_moe-v5.map \
+	%D%/flex_olmo-v5.map \
+	%D%/fused.map \
+	%D%/gemma3.map \
+	%D%/gemma4_moe.map \
 	%D%/gemma4_unified.map \
 	%D%/glm4_moe.map \
+	%D%/glm4_moe-v5.map \
 	%D%/glm4_moe_lite.map \
+	%D%/glm4_moe_lite-v5.map \
+	%D%/glm4v_moe-v5.map \
+	%D%/glm5_next.map \
 	%D%/glm_moe_dsa.map \
+	%D%/glm_moe_dsa-v5.map \
+	%D%/gpt_oss.map \
 	%D%/hunyuan_image3.map \
+	%D%/hunyuan_v1_moe-v5.map \
 	%D%/hy_mt2.map \
 	%D%/hy_v3.map \
+	%D%/hy_v3-v5.map \
+	%D%/inkling.map \
+	%D%/jamba-v5.map \
 	%D%/kimi_k2.map \
+	%D%/kimi_k25_vl.map \
 	%D%/kimi_linear.map \
+	%D%/kimi_linear-v5.map \
+	%D%/kimivl.map \
 	%D%/laguna.map \
+	%D%/laguna-v5.map \
+	%D%/lfm2_moe-v5.map \
 	%D%/ling_v2.map \
 	%D%/llava_onevision.map \
 	%D%/lora.map \
+	%D%/mellum-v5.map \
+	%D%/minimax-v5.map \
 	%D%/minimax_m2.map \
+	%D%/minimax_m2-v5.map \
+	%D%/minimax_m3_vl.map \
+	%D%/ministral_bidirectional.map \
+	%D%/mistral3.map \
+	%D%/mistral3_vlm.map \
+	%D%/mistral4.map \
+	%D%/mixtral-v5.map \
 	%D%/moe.map \
+	%D%/muse_glimmer.map \
+	%D%/nemotron_h-v5.map \
+	%D%/nemotron_omni.map \
 	%D%/nemotron_v3.map \
+	%D%/olmoe-v5.map \
+	%D%/phimoe-v5.map \
 	%D%/qwen2_5_omni.map \
+	%D%/qwen2_moe-v5.map \
 	%D%/qwen3_5.map \
 	%D%/qwen3_5_moe.map \
+	%D%/qwen3_8_flash_next.map \
 	%D%/qwen3_moe.map \
+	%D%/qwen3_moe-v5.map \
 	%D%/qwen3_next.map \
+	%D%/qwen3_next-v5.map \
 	%D%/qwen3_omni_moe.map \
+	%D%/qwen3_omni_moe-v5.map \
 	%D%/qwen3_vl_moe.map \
+	%D%/solar_open-v5.map \
 	%D%/step3p5.map \
 	%D%/step3p7.map

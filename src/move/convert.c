@@ -9,7 +9,13 @@
 
 bool sd_convert_reads(enum sd_dtype dtype)
 {
-	return dtype == SD_F8_E4M3 || dtype == SD_F8_E5M2 || sd_convert_makes(dtype);
+	return sd_is_code(dtype) || dtype == SD_F8_E4M3 || dtype == SD_F8_E5M2 || sd_convert_makes(dtype);
+}
+
+bool sd_convert_scales(uint8_t element)
+{
+	return element == SD_F32 || element == SD_BF16 || element == SD_F16 ||
+	       (element >= SD_E8M0 && element < SD_E8M0_END);
 }
 
 bool sd_convert_makes(enum sd_dtype dtype)
@@ -39,9 +45,17 @@ bool sd_cast_exists(enum sd_dtype from, enum sd_dtype to)
 
 #define INLINE static inline __attribute__((always_inline))
 
+INLINE void decode_codes(uint8_t kind, const uint8_t *restrict source, float *restrict values)
+{
+	for (size_t i = 0; i < SD_CONVERT_RUN / 2; i++) {
+		values[2 * i] = sd_float_of_bits(sd_f32_of_code(kind, source[i]));
+		values[2 * i + 1] = sd_float_of_bits(sd_f32_of_code(kind, source[i] >> 4));
+	}
+}
+
 INLINE void decode_run(enum sd_dtype from, const void *restrict source, float *restrict values)
 {
-	switch (from) {
+	switch ((int)from) {
 	case SD_F8_E4M3:
 		LOOP(uint32_t, values, uint8_t, source, sd_f32_of_f8_e4m3(in));
 	case SD_F8_E5M2:
@@ -52,6 +66,15 @@ INLINE void decode_run(enum sd_dtype from, const void *restrict source, float *r
 		LOOP(uint32_t, values, uint16_t, source, sd_f32_of_f16(in));
 	case SD_F64:
 		LOOP(uint32_t, values, uint64_t, source, sd_f32_of_f64(in));
+#define CODES(kind)                                                                                                    \
+	case kind:                                                                                                     \
+		decode_codes(kind, source, values);                                                                    \
+		break
+		CODES(SD_E2M1);
+		CODES(SD_E2M1 + SD_E2M1_TWICE);
+		CODES(SD_E2M1 + SD_E2M1_PLUS);
+		CODES(SD_E2M1 + SD_E2M1_PLUS + SD_E2M1_TWICE);
+		CODES(SD_INT4);
 	default: /* F32 */
 		LOOP(uint32_t, values, uint32_t, source, in);
 	}
@@ -78,7 +101,7 @@ INLINE void decode(enum sd_dtype from, const void *source, size_t count, float v
 
 	if (count < SD_CONVERT_RUN) {
 		memset(whole, 0, sizeof(whole));
-		memcpy(whole, source, count * sd_dtype_size(from));
+		memcpy(whole, source, sd_element_bytes(from, count));
 		source = whole;
 	}
 	decode_run(from, source, values);

@@ -28,6 +28,26 @@ enum sd_top {
 	SD_TOP_IEEE,    /* the largest exponent holds infinity and NaNs */
 };
 
+/*
+ * Beside the dtypes of files there are elements that steps make of bytes, with numbers behind those of dtypes. Codes
+ * have 4 bits and lie two in a byte, the low half first:
+ */
+enum {
+	SD_E2M1 = 32,      /* a sign, two bits of exponent, one of mantissa; flags may be added: */
+	SD_E2M1_TWICE = 1, /* numbers twice as large: 0, 1, 2, 3, 4, 6, 8, 12 */
+	SD_E2M1_PLUS = 2,  /* code 8 is +0, not -0 */
+	SD_INT4 = 36,      /* code - 8 */
+};
+
+/* A scale of one byte is an exponent: 2^(byte - 127). */
+enum {
+	SD_E8M0 = 40,         /* byte 255 is NaN; flags may be added: */
+	SD_E8M0_ZERO = 1,     /* byte 0 is 0, not 2^-127 */
+	SD_E8M0_INFINITY = 2, /* byte 255 is infinity */
+	SD_E8M0_HALF = 4,     /* numbers half as large, and byte 255 is one of them */
+	SD_E8M0_END = 48,
+};
+
 #define SD_F32_NAN 0x7fc00000U
 #define SD_F32_INFINITY 0x7f800000U
 
@@ -87,6 +107,36 @@ SD_SCALAR uint32_t sd_f32_of_f8_e4m3(uint8_t code)
 SD_SCALAR uint32_t sd_f32_of_f8_e5m2(uint8_t code)
 {
 	return sd_f32_of_small(code, 5, 2, 15, SD_TOP_IEEE);
+}
+
+/* Whether it is a kind of codes; bits beyond the low 4 do not matter where one is decoded. */
+SD_SCALAR bool sd_is_code(uint8_t element)
+{
+	return element >= SD_E2M1 && element <= SD_INT4;
+}
+
+/* kind: sd_is_code. */
+SD_SCALAR uint32_t sd_f32_of_code(uint8_t kind, uint32_t code)
+{
+	uint32_t bits;
+
+	if (kind == SD_INT4)
+		return sd_bits_of_float((float)((int32_t)(code & 15) - 8));
+	/* With a bias less by one, all numbers are twice as large. */
+	bits = sd_f32_of_small(code & 15, 2, 1, kind & SD_E2M1_TWICE ? 0 : 1, SD_TOP_FINITE);
+	return kind & SD_E2M1_PLUS ? sd_pick(bits == 0x80000000U, 0, bits) : bits;
+}
+
+/* kind: SD_E8M0 and flags. The two smallest halves are subnormal. */
+SD_SCALAR uint32_t sd_f32_of_e8m0(uint8_t kind, uint8_t byte)
+{
+	if (byte == 0 && kind & SD_E8M0_ZERO)
+		return 0;
+	if (kind & SD_E8M0_HALF)
+		return byte < 2 ? 0x00200000U << byte : (uint32_t)(byte - 1) << 23;
+	if (byte == 255)
+		return kind & SD_E8M0_INFINITY ? SD_F32_INFINITY : SD_F32_NAN;
+	return byte == 0 ? 0x00400000U : (uint32_t)byte << 23;
 }
 
 SD_SCALAR uint32_t sd_f32_of_f16(uint16_t half)
@@ -171,10 +221,24 @@ SD_SCALAR uint64_t sd_f64_of_f32(uint32_t bits)
 	return sd_pick64(magnitude > SD_F32_INFINITY, 0x7ff8000000000000U, wide);
 }
 
-/* Whether elements of the dtype can be turned into float32 (F8_E4M3, F8_E5M2 and those below), and made of it (BF16,
- * F16, F32, F64). */
+/* Whether elements of the dtype can be turned into float32 (codes, F8_E4M3, F8_E5M2 and those below), and made of it
+ * (BF16, F16, F32, F64). */
 bool sd_convert_reads(enum sd_dtype dtype);
 bool sd_convert_makes(enum sd_dtype dtype);
+
+/* Whether the elements can be a scale: F32, BF16, F16 and SD_E8M0 with flags. */
+bool sd_convert_scales(uint8_t element);
+
+/* Bytes of one element, 0 for codes; bytes of count elements, of which the first one begins a byte. */
+static inline unsigned sd_element_size(uint8_t element)
+{
+	return element >= SD_E8M0 && element < SD_E8M0_END ? 1 : sd_dtype_size((enum sd_dtype)element);
+}
+
+static inline uint64_t sd_element_bytes(uint8_t element, uint64_t count)
+{
+	return sd_is_code(element) ? count / 2 + count % 2 : count * sd_element_size(element);
+}
 
 /* Runs are worked on in pieces of this many elements at most. */
 #define SD_CONVERT_RUN 128

@@ -25,7 +25,7 @@ enum sd_device_result {
  */
 struct sd_scale {
 	const void *data; /* NULL: no scale */
-	uint8_t dtype;    /* F32, BF16 or F16 */
+	uint8_t dtype;    /* F32, BF16, F16, or SD_E8M0 with flags: see sd_convert_scales */
 	uint64_t from;
 	struct {
 		uint64_t begin, block, stride; /* block >= 1; stride 0: this dimension does not matter */
@@ -37,8 +37,11 @@ struct sd_job {
 	const void *source; /* element 0 of the move's source side */
 	void *target;
 	uint64_t source_count, target_count; /* elements of the two buffers: the move stays within */
-	struct sd_move move;                 /* in normal form, unless a scale needs its dimensions apart */
-	uint8_t source_dtype, target_dtype;  /* equal: bytes are moved. Else a cast: see sd_cast_exists */
+	struct sd_move move;                 /* in normal form, unless a scale needs its dimensions apart; a source's
+						stride of 0 gives the same element again */
+	uint8_t source_dtype, target_dtype; /* equal: bytes are moved. Else a cast: see sd_cast_exists. The source's may
+					       be codes (move/convert.h), whose number 0 is the first half of its first
+					       byte */
 	struct sd_scale scale;
 };
 
@@ -100,7 +103,7 @@ enum sd_device_result sd_device_open_cuda(unsigned number, struct sd_device **de
 
 /*
  * Whether a device can turn elements of one dtype into the other: equal ones of 1, 2, 4 or 8 bytes; BF16, F16, F32 and
- * F64 among each other, and F8_E4M3 and F8_E5M2 into these. What is cast or scaled goes through float32:
+ * F64 among each other, and F8_E4M3, F8_E5M2 and codes into these. What is cast or scaled goes through float32:
  * move/convert.h.
  */
 bool sd_cast_exists(enum sd_dtype from, enum sd_dtype to);

@@ -66,8 +66,8 @@ static void do_unit(const struct cpu *cpu, const struct work *work, uint64_t uni
 	for (; loop < end; loop++) {
 		struct sd_place place = sd_transpose_place(plan, loop);
 		struct sd_piece piece = {
-			.source = (const uint8_t *)work->job->source +
-				  (place.from + a * plan->a.from + b * plan->b.from) * plan->source_size,
+			.source = work->job->source,
+			.from = place.from + a * plan->a.from + b * plan->b.from,
 			.target = (uint8_t *)work->job->target +
 				  (place.to + a * plan->a.to + b * plan->b.to) * plan->target_size,
 			.scale = place.scale,

@@ -73,7 +73,7 @@ void sd_move_normalise(struct sd_move *move)
 {
 	struct sd_dim dim[SD_MOVE_RANK];
 
-	memcpy(dim, move->dim, sizeof(dim));
+	memcpy(dim, move->dim, move->rank * sizeof(*dim));
 	/* Never false: there are no more dimensions than before. */
 	(void)!sd_move_make(move, move->from, move->to, dim, move->rank);
 }

@@ -13,6 +13,8 @@ static uint32_t scale_at(const struct sd_piece_how *how, uint64_t index)
 	uint16_t half;
 	uint32_t word;
 
+	if (sd_element_size(how->plan->scale_dtype) == 1)
+		return sd_element_decode(how->plan->scale_dtype, data[index]);
 	if (how->plan->scale_dtype == SD_F32) {
 		memcpy(&word, data + index * sizeof(word), sizeof(word));
 		return word;
@@ -65,22 +67,35 @@ static void cast_run(const struct sd_piece_how *how, const uint8_t *source, uint
 	how->kernels->convert.encode((enum sd_dtype)how->plan->target_dtype, values, out, count);
 }
 
-/* The same from a source row, whatever lies between its elements. */
-static void load_run(const struct sd_piece_how *how, const uint8_t *source, uint64_t a, uint64_t scale, size_t count,
-		     uint8_t *out)
+/* Codes from anywhere, one behind another. */
+static void gather_codes(const uint8_t *source, uint64_t from, uint64_t step, uint8_t *codes, size_t count)
+{
+	memset(codes, 0, (size_t)sd_element_bytes(SD_E2M1, count));
+	for (size_t i = 0; i < count; i++, from += step)
+		codes[i / 2] |= (uint8_t)((source[from / 2] >> from % 2 * 4 & 15) << i % 2 * 4);
+}
+
+/* The same from a source row, whatever lies between its elements: from is the number of the first. */
+static void load_run(const struct sd_piece_how *how, const uint8_t *source, uint64_t from, uint64_t a, uint64_t scale,
+		     size_t count, uint8_t *out)
 {
 	const struct sd_transpose *plan = how->plan;
+	bool codes = sd_is_code(plan->source_dtype);
+	const uint8_t *first = sd_transpose_source(plan, source, from);
+	uint8_t gathered[SD_CONVERT_RUN * 8];
 
 	if (plan->bytes) {
-		copy_strided(source, plan->a.from, out, 1, plan->source_size, count);
-	} else if (plan->a.from == 1) {
-		cast_run(how, source, a, scale, count, out);
-	} else {
-		uint8_t gathered[SD_CONVERT_RUN * 8];
-
-		copy_strided(source, plan->a.from, gathered, 1, plan->source_size, count);
-		cast_run(how, gathered, a, scale, count, out);
+		copy_strided(first, plan->a.from, out, 1, plan->source_size, count);
+		return;
 	}
+	if (codes && (plan->a.from != 1 || from % 2 != 0)) {
+		gather_codes(source, from, plan->a.from, gathered, count);
+		first = gathered;
+	} else if (plan->a.from != 1) {
+		copy_strided(first, plan->a.from, gathered, 1, plan->source_size, count);
+		first = gathered;
+	}
+	cast_run(how, first, a, scale, count, out);
 }
 
 /* Rows: nothing to turn. */
@@ -89,12 +104,12 @@ static void do_rows(const struct sd_piece_how *how, const struct sd_piece *piece
 	const struct sd_transpose *plan = how->plan;
 
 	for (uint64_t b = 0; b < piece->nb; b++) {
-		const uint8_t *source = piece->source + b * plan->b.from * plan->source_size;
+		uint64_t from = piece->from + b * plan->b.from;
 		uint8_t *target = piece->target + b * plan->b.to * plan->target_size;
 		uint64_t scale = piece->scale + sd_lane_scale(&plan->b, piece->b + b);
 
 		if (plan->bytes && plan->a.from == 1 && plan->a.to == 1) {
-			memcpy(target, source, piece->na * plan->source_size);
+			memcpy(target, sd_transpose_source(plan, piece->source, from), piece->na * plan->source_size);
 			continue;
 		}
 		for (uint64_t a = 0; a < piece->na; a += SD_CONVERT_RUN) {
@@ -103,7 +118,7 @@ static void do_rows(const struct sd_piece_how *how, const struct sd_piece *piece
 			uint8_t *at = target + a * plan->a.to * plan->target_size;
 			bool direct = plan->a.to == 1;
 
-			load_run(how, source + a * plan->a.from * plan->source_size, piece->a + a, scale, count,
+			load_run(how, piece->source, from + a * plan->a.from, piece->a + a, scale, count,
 				 direct ? at : run);
 			if (!direct)
 				copy_strided(run, 1, at, plan->a.to, plan->target_size, count);
@@ -126,11 +141,12 @@ static void do_tile(const struct sd_piece_how *how, const struct sd_piece *piece
 	size_t size = plan->target_size, row = SD_CONVERT_RUN * size;
 
 	for (uint64_t b = 0; b < piece->nb; b++) {
-		const uint8_t *source = piece->source + b * plan->b.from * plan->source_size;
+		uint64_t from = piece->from + b * plan->b.from;
 
-		ask_for(source + SD_CONVERT_RUN * plan->a.from * plan->source_size, SD_CONVERT_RUN * plan->source_size);
-		load_run(how, source, piece->a, piece->scale + sd_lane_scale(&plan->b, piece->b + b), piece->na,
-			 tile + b * row);
+		ask_for(sd_transpose_source(plan, piece->source, from + SD_CONVERT_RUN * plan->a.from),
+			SD_CONVERT_RUN * plan->source_size);
+		load_run(how, piece->source, from, piece->a, piece->scale + sd_lane_scale(&plan->b, piece->b + b),
+			 piece->na, tile + b * row);
 	}
 	if (plan->b.to == 1) {
 		how->kernels->turn[sd_kernels_size(plan->target_size)](tile, row, piece->target, plan->a.to * size,
@@ -150,7 +166,8 @@ static void do_tiles(const struct sd_piece_how *how, const struct sd_piece *piec
 	for (uint64_t b = 0; b < piece->nb; b += SD_PIECE_ROWS)
 		for (uint64_t a = 0; a < piece->na; a += SD_CONVERT_RUN) {
 			struct sd_piece tile = {
-				.source = piece->source + (a * plan->a.from + b * plan->b.from) * plan->source_size,
+				.source = piece->source,
+				.from = piece->from + a * plan->a.from + b * plan->b.from,
 				.target = piece->target + (a * plan->a.to + b * plan->b.to) * plan->target_size,
 				.scale = piece->scale,
 				.a = piece->a + a,
@@ -170,9 +187,9 @@ void sd_piece_do(const struct sd_piece_how *how, const struct sd_piece *piece)
 	if (plan->rows)
 		do_rows(how, piece);
 	else if (plan->bytes && plan->a.from == 1 && plan->b.to == 1)
-		how->kernels->turn[sd_kernels_size(plan->target_size)](piece->source, plan->b.from * plan->source_size,
-								       piece->target, plan->a.to * plan->target_size,
-								       piece->na, piece->nb, how->streaming);
+		how->kernels->turn[sd_kernels_size(plan->target_size)](
+			sd_transpose_source(plan, piece->source, piece->from), plan->b.from * plan->source_size,
+			piece->target, plan->a.to * plan->target_size, piece->na, piece->nb, how->streaming);
 	else
 		do_tiles(how, piece);
 }

@@ -17,10 +17,11 @@ struct sd_piece_how {
 };
 
 struct sd_piece {
-	const uint8_t *source; /* its first element */
-	uint8_t *target;
-	uint64_t scale; /* of the place that its loop begins at */
-	uint64_t a, b;  /* where it begins in its lanes, and how far it goes */
+	const uint8_t *source; /* the job's, and the number of the piece's first element there */
+	uint64_t from;
+	uint8_t *target; /* its first element */
+	uint64_t scale;  /* of the place that its loop begins at */
+	uint64_t a, b;   /* where it begins in its lanes, and how far it goes */
 	uint64_t na, nb;
 };
 

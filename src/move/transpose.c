@@ -53,6 +53,22 @@ static uint32_t take_lanes(const struct sd_job *job, struct sd_transpose *plan, 
 	return rank;
 }
 
+/* Whether inner goes on where last does, on both sides, and its blocks are whole ones of the two together. */
+static bool joins(struct sd_lane *last, const struct sd_lane *inner)
+{
+	uint64_t block, begin;
+
+	if (inner->stride != 0 || last->from != inner->size * inner->from || last->to != inner->size * inner->to)
+		return false;
+	if (last->stride == 0)
+		return true;
+	if (!sd_mul(last->block, inner->size, &block) || !sd_mul(last->begin, inner->size, &begin))
+		return false;
+	last->block = block;
+	last->begin = begin;
+	return true;
+}
+
 /* Joins neighbours that are contiguous on both sides. */
 static uint32_t fuse(struct sd_lane *lanes, uint32_t rank)
 {
@@ -61,8 +77,7 @@ static uint32_t fuse(struct sd_lane *lanes, uint32_t rank)
 	for (uint32_t k = 0; k < rank; k++) {
 		struct sd_lane *last = kept > 0 ? &lanes[kept - 1] : NULL;
 
-		if (last && last->stride == 0 && lanes[k].stride == 0 && last->from == lanes[k].size * lanes[k].from &&
-		    last->to == lanes[k].size * lanes[k].to) {
+		if (last && joins(last, &lanes[k])) {
 			last->size *= lanes[k].size;
 			last->from = lanes[k].from;
 			last->to = lanes[k].to;
@@ -141,12 +156,10 @@ static enum sd_device_result refuse(char failure[256], const char *why, const st
 
 static bool can_scale(const struct sd_job *job)
 {
-	enum sd_dtype by = (enum sd_dtype)job->scale.dtype;
-
 	for (uint32_t k = 0; k < job->move.rank; k++)
 		if (job->scale.dim[k].block == 0)
 			return false;
-	return (by == SD_F32 || by == SD_BF16 || by == SD_F16) && sd_convert_reads((enum sd_dtype)job->source_dtype) &&
+	return sd_convert_scales(job->scale.dtype) && sd_convert_reads((enum sd_dtype)job->source_dtype) &&
 	       sd_convert_makes((enum sd_dtype)job->target_dtype);
 }
 
@@ -158,7 +171,7 @@ enum sd_device_result sd_transpose_plan(const struct sd_job *job, struct sd_tran
 	*plan = (struct sd_transpose){
 		.from = job->move.from,
 		.to = job->move.to,
-		.source_size = (uint8_t)sd_dtype_size((enum sd_dtype)job->source_dtype),
+		.source_size = sd_is_code(job->source_dtype) ? 1 : (uint8_t)sd_element_size(job->source_dtype),
 		.target_size = (uint8_t)sd_dtype_size((enum sd_dtype)job->target_dtype),
 		.source_dtype = job->source_dtype,
 		.target_dtype = job->target_dtype,

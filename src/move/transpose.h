@@ -21,9 +21,11 @@ struct sd_transpose {
 	uint64_t scale_from;
 	uint64_t loops; /* how often the outer dimensions make us go round: the product of their sizes */
 	uint32_t outer;
-	bool rows;                        /* a is contiguous, or nearly so, on both sides: nothing to turn */
-	bool bytes;                       /* elements are moved as they are: no cast, no scale */
-	uint8_t source_size, target_size; /* bytes of one element; bytes: equal, and may be wider than the dtype's */
+	bool rows;  /* a is contiguous, or nearly so, on both sides: nothing to turn */
+	bool bytes; /* elements are moved as they are: no cast, no scale */
+	uint8_t source_size,
+		target_size; /* bytes of one element; bytes: equal, and may be wider than the dtype's. 1 for
+				codes, of which one begins in the middle of a byte: see sd_transpose_source */
 	uint8_t source_dtype, target_dtype, scale_dtype; /* where not bytes; scale_dtype SD_NO_DTYPE: no scale */
 	struct sd_lane dim[SD_MOVE_RANK];                /* the outer ones, the slowest first */
 	struct sd_lane a, b;
@@ -38,6 +40,12 @@ SD_UNUSED_RESULT enum sd_device_result sd_transpose_plan(const struct sd_job *jo
 
 /* How many elements of the scale operand, counted from its first, the job looks at; 0 without a scale. */
 uint64_t sd_transpose_scales(const struct sd_transpose *plan);
+
+/* Where element number from of a job's source lies, or the byte that holds it. */
+static inline const uint8_t *sd_transpose_source(const struct sd_transpose *plan, const uint8_t *source, uint64_t from)
+{
+	return source + (sd_is_code(plan->source_dtype) ? from / 2 : from * plan->source_size);
+}
 
 /* Where the 2-D piece number loop begins. */
 struct sd_place {
@@ -78,8 +86,10 @@ SD_SCALAR uint32_t sd_element_decode(uint8_t dtype, uint64_t bits)
 		return sd_f32_of_f16((uint16_t)bits);
 	case SD_F64:
 		return sd_f32_of_f64(bits);
-	default:
+	case SD_F32:
 		return (uint32_t)bits;
+	default:
+		return sd_is_code(dtype) ? sd_f32_of_code(dtype, (uint32_t)bits) : sd_f32_of_e8m0(dtype, (uint8_t)bits);
 	}
 }
 

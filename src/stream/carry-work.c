@@ -128,17 +128,28 @@ static enum sd_result give(struct sd_sink *sink, uint32_t record, const void *da
 static enum sd_result load(const struct sd_carry *c, const struct sd_cut *cut, struct sd_job *job, struct window *w,
 			   struct sd_error *err)
 {
-	uint64_t from = job->move.from, span = sd_unit_span(&job->move);
-	unsigned size = sd_dtype_size(cut->links.dtype[0]);
+	const struct sd_record *r = &c->in->records[w->record];
+	uint64_t first = job->move.from / cut->codes, last = job->move.from + sd_unit_span(&job->move) - 1;
+	uint64_t count = last / cut->codes - first + 1, size = sd_dtype_size(r->dtype);
 
 	if (cut->links.scale) {
 		sd_unit_scale(c->in, cut, &job->move, &job->scale);
 		job->scale.data = c->work[cut->links.scale->operand].held;
 	}
 	job->source = w->memory;
-	job->source_count = span;
-	job->move.from = 0;
-	return slide(w, from * size, (from + span) * size, err);
+	job->source_count = count * cut->codes;
+	job->move.from %= cut->codes;
+	return slide(w, first * size, (first + count) * size, err);
+}
+
+/* All elements come from one. */
+static void load_constant(const uint32_t *constant, uint64_t count, struct sd_job *job)
+{
+	job->source = constant;
+	job->source_count = 1;
+	job->move = sd_move_identity(count);
+	if (job->move.rank)
+		job->move.dim[0].from = 0;
 }
 
 /* Where to make bytes for the sink: where it would have them, or else here. */
@@ -165,11 +176,14 @@ static enum sd_result carry_unit(struct sd_carry *c, const struct sd_cut *cut, u
 	unsigned char *at = w->memory;
 	struct sd_job job = {0};
 	uint64_t count, bytes = 0;
-	enum sd_result result;
+	enum sd_result result = SD_OK;
 
 	sd_unit_move(cut, unit, &job.move);
 	count = sd_move_count(&job.move);
-	result = load(c, cut, &job, w, err);
+	if (cut->links.fill)
+		load_constant(&cut->links.fill->param, count, &job);
+	else
+		result = load(c, cut, &job, w, err);
 	for (uint32_t k = 1; k <= cut->links.count && result == SD_OK; k++) {
 		bytes = count * sd_dtype_size(dtype[k]);
 		at -= aligned(bytes);

@@ -9,17 +9,11 @@
 #include <string.h>
 #include <unistd.h>
 
-/* An outgoing target. They come in the order of those that they are made from. */
-struct made {
-	size_t origin, number;
-	struct sd_target target;
-};
-
 struct planner {
 	struct sd_carry *carry;
 	struct sd_manifest *out;
-	struct made *made;
-	size_t count, room;
+	uint32_t *origin; /* of each outgoing target: the one that it is made from */
+	size_t room;
 	size_t pieces; /* above one for each target */
 	struct sd_error *err;
 };
@@ -70,11 +64,45 @@ enum sd_result sd_carry_cut(const struct sd_carry *c, uint32_t record, struct sd
 
 static enum sd_result add_target(struct planner *p, size_t origin, const struct sd_target *target)
 {
-	if (!sd_array_grow(&p->made, p->count, &p->room, sizeof(*p->made)))
+	struct sd_target made = *target;
+
+	made.record = (uint32_t)(p->out->nrecords - 1);
+	if (!sd_array_grow(&p->origin, p->out->ntargets, &p->room, sizeof(*p->origin)) ||
+	    !sd_manifest_add_target(p->out, &made))
 		return sd_fail_memory(p->err);
-	p->made[p->count] = (struct made){origin, p->count, *target};
-	p->made[p->count].target.record = (uint32_t)(p->out->nrecords - 1);
-	p->count++;
+	p->origin[p->out->ntargets - 1] = (uint32_t)origin;
+	return SD_OK;
+}
+
+/* Puts the outgoing targets into the order of those that they are made from. */
+static enum sd_result order_targets(struct planner *p)
+{
+	struct sd_manifest *out = p->out;
+	size_t origins = p->carry->in->ntargets, ordered = 0;
+	uint32_t *place;
+	struct sd_target *targets;
+
+	while (ordered < out->ntargets && (ordered == 0 || p->origin[ordered - 1] <= p->origin[ordered]))
+		ordered++;
+	if (ordered == out->ntargets)
+		return SD_OK;
+	place = calloc(origins + 1, sizeof(*place));
+	targets = malloc(out->ntargets * sizeof(*targets));
+	if (!place || !targets) {
+		free(place);
+		free(targets);
+		return sd_fail_memory(p->err);
+	}
+	for (size_t i = 0; i < out->ntargets; i++)
+		place[p->origin[i] + 1]++;
+	for (size_t i = 0; i < origins; i++)
+		place[i + 1] += place[i];
+	for (size_t i = 0; i < out->ntargets; i++)
+		targets[place[p->origin[i]]++] = out->targets[i];
+	free(place);
+	free(out->targets);
+	out->targets = targets;
+	out->targets_room = out->ntargets;
 	return SD_OK;
 }
 
@@ -116,7 +144,7 @@ static enum sd_result add_box(struct planner *p, size_t origin, const struct sd_
 	record.rank = target.rank;
 	if (memcmp(&normal, &whole, sizeof(whole)) != 0) {
 		shape = sd_arena_array(arena, place->rank + 1, sizeof(*shape));
-		target.move = sd_arena_copy(arena, &normal, sizeof(normal));
+		target.move = sd_arena_copy(arena, &normal, sd_move_size(&normal));
 		if (!shape || !target.move)
 			return sd_fail_memory(p->err);
 		for (uint32_t k = 0; k < place->rank; k++)
@@ -163,16 +191,6 @@ static enum sd_result carry_out(struct planner *p, size_t record, const struct s
 	return result;
 }
 
-/* Gives the box of a move's target side its own strides as the source side. */
-static void pack(struct sd_move *m)
-{
-	uint64_t step = 1;
-
-	m->from = 0;
-	for (uint32_t k = m->rank; k-- > 0; step *= m->dim[k].size)
-		m->dim[k].from = step;
-}
-
 static bool is_run(const struct sd_move *place)
 {
 	struct sd_move normal = *place;
@@ -186,16 +204,23 @@ static const struct sd_cut *joinable(const struct sd_pieces *pieces)
 {
 	const struct sd_cut *cut = pieces->cuts;
 
-	if (pieces->ncuts != 1 || cut->units != 1 || cut->links.count != 1 || cut->move.rank < 2 || is_run(&cut->move))
+	if (pieces->ncuts != 1 || cut->units != 1 || cut->links.count != 1 || cut->links.fill || cut->move.rank < 2 ||
+	    is_run(&cut->move))
 		return NULL;
 	return cut;
 }
 
-/* Whether two targets differ in nothing but the parts of the tensor that they fill. */
-static bool same_kind(const struct sd_carry *c, const struct sd_target *a, const struct sd_target *b)
+/* Whether a record's only target differs from another one in nothing but the part of the tensor that it fills. */
+static bool same_kind(const struct sd_carry *c, const struct sd_target *a, size_t record)
 {
-	return strcmp(a->name, b->name) == 0 && a->labels == b->labels && a->extra.length == 0 &&
-	       b->extra.length == 0 && c->work[a->record].state == c->work[b->record].state;
+	const uint32_t *targets;
+	const struct sd_target *b;
+
+	if (targets_of(c, record, &targets) != 1)
+		return false;
+	b = &c->in->targets[*targets];
+	return a->labels == b->labels && strcmp(a->name, b->name) == 0 && a->extra.length == 0 &&
+	       b->extra.length == 0 && c->work[a->record].state == c->work[record].state;
 }
 
 /* Makes the joint box larger by that of another target, if both lie side by side in the innermost dimension. */
@@ -241,7 +266,8 @@ static enum sd_result join(struct planner *p, size_t first, const struct sd_piec
 	if (!begin)
 		return SD_OK;
 	*joint = begin->move;
-	while (*end < c->in->nrecords && any_pending(c, *end) && c->work[*end].at == *end && !is_run(joint)) {
+	while (*end < c->in->nrecords && same_kind(c, &targets[begin->target], *end) && any_pending(c, *end) &&
+	       c->work[*end].at == *end && !is_run(joint)) {
 		struct sd_move larger = *joint;
 		const struct sd_cut *next;
 		struct sd_pieces more;
@@ -253,8 +279,7 @@ static enum sd_result join(struct planner *p, size_t first, const struct sd_piec
 		if (sd_carry_cut(c, (uint32_t)*end, &more, p->err) != SD_OK)
 			return p->err->result;
 		next = joinable(&more);
-		fits = next && same_kind(c, &targets[begin->target], &targets[next->target]) &&
-		       grow(&larger, &next->move) &&
+		fits = next && grow(&larger, &next->move) &&
 		       joint_room(c, largest, &larger, targets[begin->target].dtype, &room);
 		sd_pieces_free(&more);
 		if (!fits)
@@ -263,7 +288,7 @@ static enum sd_result join(struct planner *p, size_t first, const struct sd_piec
 		*joint = larger;
 		++*end;
 	}
-	pack(joint);
+	sd_move_pack_source(joint);
 	return SD_OK;
 }
 
@@ -452,15 +477,6 @@ static enum sd_result plan_operands(struct sd_carry *c, struct sd_error *err)
 	return SD_OK;
 }
 
-static int by_origin(const void *a, const void *b)
-{
-	const struct made *x = a, *y = b;
-
-	if (x->origin != y->origin)
-		return x->origin < y->origin ? -1 : 1;
-	return (x->number > y->number) - (x->number < y->number);
-}
-
 enum sd_result sd_carry_plan(const struct sd_manifest *in, uint64_t memory, struct sd_carry *c, struct sd_error *err)
 {
 	struct planner p = {.carry = c, .err = err};
@@ -475,12 +491,9 @@ enum sd_result sd_carry_plan(const struct sd_manifest *in, uint64_t memory, stru
 	result = plan_operands(c, err);
 	for (size_t i = 0; i < in->nrecords && result == SD_OK;)
 		result = plan_from(&p, i, &i);
-	if (p.count)
-		qsort(p.made, p.count, sizeof(*p.made), by_origin);
-	for (size_t i = 0; i < p.count && result == SD_OK; i++)
-		if (!sd_manifest_add_target(p.out, &p.made[i].target))
-			result = sd_fail_memory(err);
-	free(p.made);
+	if (result == SD_OK)
+		result = order_targets(&p);
+	free(p.origin);
 	return result;
 }
 

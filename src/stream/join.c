@@ -52,7 +52,15 @@ static void join_close(struct sd_source *source)
 	free(j);
 }
 
-static const struct sd_source_ops join_ops = {join_next, join_finish, join_close};
+static void join_explain(struct sd_source *source, struct sd_error *err)
+{
+	const struct join *j = (const struct join *)source;
+
+	if (j->current < j->count)
+		sd_source_explain(j->parts[j->current], err);
+}
+
+static const struct sd_source_ops join_ops = {join_next, join_finish, join_close, join_explain};
 
 /* The entries of the first part that all others have alike. */
 static bool join_metadata(struct sd_manifest *m, const struct join *j)

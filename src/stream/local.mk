@@ -13,5 +13,6 @@ libsd_a_SOURCES += \
 	%D%/quant.c \
 	%D%/sink.h %D%/source.h \
 	%D%/reader.c %D%/stream.h \
+	%D%/storage.c %D%/storage.h \
 	%D%/writer.c \
 	%D%/wire.c %D%/wire.h

@@ -4,6 +4,7 @@
 #include "base/checked.h"
 #include "base/names.h"
 #include "move/compose.h"
+#include "move/convert.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -125,11 +126,29 @@ uint32_t sd_manifest_label(struct sd_manifest *m, const char *label)
 	return 1u << m->nlabels++;
 }
 
+uint64_t sd_target_codes(const struct sd_manifest *m, const struct sd_target *t)
+{
+	unsigned bits = sd_dtype_bits(m->records[t->record].dtype);
+
+	return t->nsteps && t->steps[0].kind == SD_STEP_UNPACK && bits > 4 ? bits / 4 : 1;
+}
+
+const char *sd_step_word(uint32_t kind)
+{
+	static const char *const words[] = {[SD_STEP_CAST] = "cast",
+					    [SD_STEP_BLOCK_SCALE] = "dequant",
+					    [SD_STEP_UNPACK] = "unpack",
+					    [SD_STEP_FILL] = "fill"};
+
+	return kind > 0 && kind < sizeof(words) / sizeof(*words) ? words[kind] : "unknown";
+}
+
 bool sd_target_is_reordered(const struct sd_target *t)
 {
 	struct sd_move normal;
 
-	if (!t->move)
+	/* What is known without a look: most targets are runs, and each stage asks several times. */
+	if (!t->move || t->move->rank < 2)
 		return false;
 	normal = sd_move_load(t->move);
 	sd_move_normalise(&normal);
@@ -147,8 +166,9 @@ const struct sd_move *sd_target_move(const struct sd_manifest *m, const struct s
 
 	if (t->move)
 		return t->move;
-	if (!sd_shape_count(m->records[t->record].shape, m->records[t->record].rank, &count))
-		count = 0; /* such a record was never added */
+	if (!sd_shape_count(m->records[t->record].shape, m->records[t->record].rank, &count) ||
+	    !sd_mul(count, sd_target_codes(m, t), &count))
+		count = 0; /* such a target was never added */
 	*room = sd_move_identity(count);
 	return room;
 }
@@ -212,6 +232,36 @@ static enum sd_result check_record(const struct sd_record *r, struct sd_error *e
 	return SD_OK;
 }
 
+/* What a step of a kind that is known here has to be. Returns what is wrong with it, or NULL. */
+static const char *wrong_with(const struct sd_manifest *m, const struct sd_record *r, const struct sd_step *step,
+			      bool first)
+{
+	bool alone = step->operand == SD_NO_RECORD && step->rank == 0 && sd_convert_makes((enum sd_dtype)step->dtype);
+	uint8_t operand = SD_NO_DTYPE;
+
+	switch (step->kind) {
+	case SD_STEP_BLOCK_SCALE:
+		if (step->operand != SD_NO_RECORD)
+			operand = m->records[step->operand].dtype;
+		if (step->param == 0)
+			return NULL;
+		if (step->param > 5 || (operand != SD_U8 && operand != SD_F8_E8M0))
+			return "a scale that is read in no known way";
+		return NULL;
+	case SD_STEP_UNPACK:
+		if (!first || r->rank == 0 || r->dtype == SD_BOOL || sd_dtype_is_float(r->dtype) ||
+		    r->shape[r->rank - 1] > UINT64_MAX / 16)
+			return "an unpacking that is not the first step of whole numbers";
+		return alone && step->param >= SD_UNPACK_E2M1 && step->param <= SD_UNPACK_INT4
+			       ? NULL
+			       : "an unpacking of no known kind";
+	case SD_STEP_FILL:
+		return alone ? NULL : "a constant of no known kind";
+	default:
+		return NULL;
+	}
+}
+
 /* Steps lead from the record's dtype to the target's. */
 static enum sd_result check_steps(const struct sd_manifest *m, const struct sd_target *t, struct sd_error *err)
 {
@@ -220,6 +270,7 @@ static enum sd_result check_steps(const struct sd_manifest *m, const struct sd_t
 
 	for (uint32_t i = 0; i < t->nsteps; i++) {
 		const struct sd_step *step = &t->steps[i];
+		const char *wrong;
 
 		if (!sd_dtype_bits(step->dtype))
 			return sd_fail(err, SD_INPUT, "%s: a step to the unknown dtype %u", t->name, step->dtype);
@@ -232,6 +283,10 @@ static enum sd_result check_steps(const struct sd_manifest *m, const struct sd_t
 		for (uint32_t k = 0; k < step->rank; k++)
 			if (step->blocks[k].block == 0)
 				return sd_fail(err, SD_INPUT, "%s: a step with blocks of size 0", t->name);
+		wrong = wrong_with(m, r, step, i == 0);
+		if (wrong)
+			return sd_fail(err, SD_INPUT, "%s: %s, from %s %s", t->name, wrong, sd_dtype_name(r->dtype),
+				       r->key);
 		dtype = (uint8_t)step->dtype;
 	}
 	if (dtype != t->dtype)
@@ -252,7 +307,8 @@ static enum sd_result check_target(const struct sd_manifest *m, const struct sd_
 	if (!sd_dtype_bits(t->dtype))
 		return sd_fail(err, SD_INPUT, "%s: unknown dtype %u", t->name, t->dtype);
 	if (!countable(t->shape, t->rank, t->dtype, &count, &bytes) ||
-	    !sd_shape_count(r->shape, r->rank, &record_count))
+	    !sd_shape_count(r->shape, r->rank, &record_count) ||
+	    !sd_mul(record_count, sd_target_codes(m, t), &record_count))
 		return sd_fail(err, SD_INPUT, "%s: its shape and dtype give no size", t->name);
 	if (t->move ? !sd_move_check(t->move, record_count, count) : count != record_count)
 		return sd_fail(err, SD_INPUT, "%s: its place does not fit %s", t->name, r->key);

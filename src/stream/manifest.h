@@ -35,6 +35,23 @@ struct sd_record {
 enum sd_step_kind {
 	SD_STEP_CAST = 1,        /* to dtype, round to nearest even */
 	SD_STEP_BLOCK_SCALE = 2, /* float32(element) * float32(operand of its block), then to dtype */
+	SD_STEP_UNPACK = 3, /* the first one: each element becomes as many codes of 4 bits as fit, the low ones first */
+	SD_STEP_FILL = 4,   /* becomes the number whose float32 has the bits of param */
+};
+
+/* The param of an UNPACK: what the codes are. */
+enum sd_unpack {
+	SD_UNPACK_E2M1 = 1,      /* a sign, 2 bits of exponent, 1 of mantissa */
+	SD_UNPACK_E2M1_PLUS = 2, /* the same, code 8 being +0 */
+	SD_UNPACK_INT4 = 3,      /* code - 8 */
+};
+
+/* The param of a BLOCK_SCALE whose operand is of bytes (U8, F8_E8M0), 2^(byte - 127); flags, the last two are
+ * either-or. */
+enum sd_exponent {
+	SD_EXPONENT_ZERO = 1,     /* byte 0 is 0, not 2^-127 */
+	SD_EXPONENT_INFINITY = 2, /* byte 255 is infinity, not NaN */
+	SD_EXPONENT_2_128 = 4,    /* byte 255 is 2^128; for codes of E2M1 */
 };
 
 /* How the operand of a step is indexed: for each dimension of the record, coordinate / block * stride. */
@@ -44,7 +61,8 @@ struct sd_block {
 
 /*
  * A change of values, element by element, in the record's own order: steps come before the move. The first step takes
- * the record's dtype, the last one gives the target's.
+ * the record's dtype, the last one gives the target's. Behind an UNPACK the record's last dimension is so many times
+ * larger, for blocks and for the move.
  */
 struct sd_step {
 	uint16_t kind; /* enum sd_step_kind; an unknown one passes, but nobody here can carry it out */
@@ -142,6 +160,12 @@ SD_UNUSED_RESULT bool sd_manifest_add_tensor(struct sd_manifest *m, const char *
 
 /* The bit of a label, added if it is new; 0 when there are SD_LABELS_MAX others or memory is out. */
 uint32_t sd_manifest_label(struct sd_manifest *m, const char *label);
+
+/* How many elements each of the record's is to begin with: 1, or the codes that a step unpacks from it. */
+uint64_t sd_target_codes(const struct sd_manifest *m, const struct sd_target *t);
+
+/* A word for what a step does ("cast", "dequant", "unpack", "fill"), "unknown" for a kind of another version. */
+const char *sd_step_word(uint32_t kind);
 
 /* Whether the target's elements lie in another order than its record's. */
 bool sd_target_is_reordered(const struct sd_target *t);

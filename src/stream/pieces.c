@@ -2,6 +2,7 @@
 /* Pieces: how the data of a record is cut. */
 #include "stream/pieces.h"
 #include "base/checked.h"
+#include "move/convert.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -10,7 +11,10 @@
 /* What the alignment of buffers costs: a window, and one for each link. */
 #define MARGIN (SD_BUFFER_ALIGN * (SD_LINKS_MAX + 2))
 
-/* Whether every value of one dtype is a value of the other. */
+/* Elements of the record that a run of codes touches beyond its length. */
+#define ASTRIDE 2
+
+/* Whether every value of one dtype, or code, is a value of the other. */
 static bool widens(uint8_t from, uint8_t to)
 {
 	switch (to) {
@@ -20,7 +24,7 @@ static bool widens(uint8_t from, uint8_t to)
 		return from == SD_BF16 || from == SD_F16 || widens(from, SD_F16);
 	case SD_BF16:
 	case SD_F16:
-		return from == SD_F8_E4M3 || from == SD_F8_E5M2;
+		return from == SD_F8_E4M3 || from == SD_F8_E5M2 || sd_is_code(from);
 	default:
 		return false;
 	}
@@ -40,13 +44,25 @@ static bool melts(const struct sd_links *links, uint32_t n, uint8_t to)
 	return n > 0 && as_one(links->dtype[n - 1], links->dtype[n], to);
 }
 
-static bool is_scale(uint8_t dtype)
+/* The size of a record's dimension in which each element is so many codes. */
+static uint64_t extent(const struct sd_record *r, uint64_t codes, uint32_t k)
 {
-	return dtype == SD_F32 || dtype == SD_BF16 || dtype == SD_F16;
+	return k + 1 == r->rank ? r->shape[k] * codes : r->shape[k];
+}
+
+/* What devices call the elements of a scale. */
+static uint8_t scale_element(uint8_t dtype, uint32_t param)
+{
+	if (dtype != SD_U8 && dtype != SD_F8_E8M0)
+		return dtype;
+	return (uint8_t)(SD_E8M0 + (param & SD_EXPONENT_ZERO ? SD_E8M0_ZERO : 0) +
+			 (param & SD_EXPONENT_INFINITY ? SD_E8M0_INFINITY : 0) +
+			 (param & SD_EXPONENT_2_128 ? SD_E8M0_HALF : 0));
 }
 
 /* Whether the operand of a step has an element for every element of the record. */
-static bool scale_fits(const struct sd_manifest *m, const struct sd_record *r, const struct sd_step *step)
+static bool scale_fits(const struct sd_manifest *m, const struct sd_record *r, uint64_t codes,
+		       const struct sd_step *step)
 {
 	const struct sd_record *operand;
 	uint64_t count, last = 0, reach;
@@ -58,7 +74,7 @@ static bool scale_fits(const struct sd_manifest *m, const struct sd_record *r, c
 		return false;
 	for (uint32_t k = 0; k < step->rank; k++)
 		if (r->shape[k] > 0 &&
-		    (!sd_mul((r->shape[k] - 1) / step->blocks[k].block, step->blocks[k].stride, &reach) ||
+		    (!sd_mul((extent(r, codes, k) - 1) / step->blocks[k].block, step->blocks[k].stride, &reach) ||
 		     !sd_add(last, reach, &last)))
 			return false;
 	return last < count;
@@ -72,11 +88,20 @@ static enum sd_result add_scale(const struct sd_manifest *m, const struct sd_tar
 	if (*n > 0)
 		return sd_fail(err, SD_INPUT, "%s: block scales behind another step cannot be carried out here",
 			       t->name);
-	if (step->operand != SD_NO_RECORD && !is_scale(m->records[step->operand].dtype))
-		return sd_fail(err, SD_INPUT, "%s: its block scales, %s, are %s; F32, BF16 and F16 can be used",
-			       t->name, m->records[step->operand].key, sd_dtype_name(m->records[step->operand].dtype));
-	if (!scale_fits(m, &m->records[t->record], step))
+	if (step->operand != SD_NO_RECORD)
+		links->scale_element = scale_element(m->records[step->operand].dtype, step->param);
+	if (step->operand != SD_NO_RECORD && !sd_convert_scales(links->scale_element))
+		return sd_fail(err, SD_INPUT,
+			       "%s: its block scales, %s, are %s; F32, BF16, F16, F8_E8M0 and U8 can be used", t->name,
+			       m->records[step->operand].key, sd_dtype_name(m->records[step->operand].dtype));
+	if (!scale_fits(m, &m->records[t->record], sd_target_codes(m, t), step))
 		return sd_fail(err, SD_INPUT, "%s: its block scales do not fit %s", t->name, m->records[t->record].key);
+	/* Half as large: 2^128 would be too much for float32. What they multiply is twice as large then. */
+	if (step->param & SD_EXPONENT_2_128) {
+		if (links->dtype[0] != SD_E2M1 && links->dtype[0] != SD_E2M1 + SD_E2M1_PLUS)
+			return sd_fail(err, SD_INPUT, "%s: scales up to 2^128 are for codes of E2M1", t->name);
+		links->dtype[0] += SD_E2M1_TWICE;
+	}
 	links->scale = step;
 	links->dtype[++*n] = (uint8_t)step->dtype;
 	return SD_OK;
@@ -95,6 +120,20 @@ static enum sd_result add_cast(const struct sd_target *t, uint8_t to, struct sd_
 	return SD_OK;
 }
 
+/* A constant takes the place of all that came before it. */
+static enum sd_result add_fill(const struct sd_target *t, const struct sd_step *step, struct sd_links *links,
+			       uint32_t *n, struct sd_error *err)
+{
+	*links = (struct sd_links){.dtype = {SD_F32}, .fill = step};
+	*n = 0;
+	return add_cast(t, (uint8_t)step->dtype, links, n, err);
+}
+
+static uint8_t code_kind(uint32_t param)
+{
+	return param == SD_UNPACK_INT4 ? SD_INT4 : param == SD_UNPACK_E2M1_PLUS ? SD_E2M1 + SD_E2M1_PLUS : SD_E2M1;
+}
+
 static enum sd_result links_of(const struct sd_manifest *m, const struct sd_target *t, struct sd_links *links,
 			       struct sd_error *err)
 {
@@ -106,8 +145,12 @@ static enum sd_result links_of(const struct sd_manifest *m, const struct sd_targ
 	for (uint32_t k = 0; k < t->nsteps && result == SD_OK; k++) {
 		const struct sd_step *step = &t->steps[k];
 
-		if (step->kind == SD_STEP_CAST)
+		if (step->kind == SD_STEP_UNPACK)
+			dtype[0] = code_kind(step->param);
+		if (step->kind == SD_STEP_CAST || step->kind == SD_STEP_UNPACK)
 			result = add_cast(t, (uint8_t)step->dtype, links, &n, err);
+		else if (step->kind == SD_STEP_FILL)
+			result = add_fill(t, step, links, &n, err);
 		else if (step->kind == SD_STEP_BLOCK_SCALE)
 			result = add_scale(m, t, step, links, &n, err);
 		else
@@ -127,32 +170,32 @@ static enum sd_result links_of(const struct sd_manifest *m, const struct sd_targ
 }
 
 /* The stride of a record's dimension. */
-static uint64_t stride_of(const struct sd_record *r, uint32_t k)
+static uint64_t stride_of(const struct sd_record *r, uint64_t codes, uint32_t k)
 {
 	uint64_t stride = 1;
 
 	while (++k < r->rank)
-		stride *= r->shape[k];
+		stride *= extent(r, codes, k);
 	return stride;
 }
 
 /* The index, in a dimension of the record, of an element. */
-static uint64_t index_in(const struct sd_record *r, uint32_t k, uint64_t element)
+static uint64_t index_in(const struct sd_record *r, uint64_t codes, uint32_t k, uint64_t element)
 {
-	return element / stride_of(r, k) % r->shape[k];
+	return element / stride_of(r, codes, k) % extent(r, codes, k);
 }
 
 /* The record's dimension along which a move's dimension begins; false if it is none of them. */
-static bool dimension_of(const struct sd_record *r, uint64_t from, uint32_t *k)
+static bool dimension_of(const struct sd_record *r, uint64_t codes, uint64_t from, uint32_t *k)
 {
 	for (*k = 0; *k < r->rank; ++*k)
-		if (r->shape[*k] > 1 && stride_of(r, *k) == from)
+		if (extent(r, codes, *k) > 1 && stride_of(r, codes, *k) == from)
 			return true;
 	return false;
 }
 
 /* Splits dimensions of a move so that each lies within one of the record's, as block scales want it, if that can be. */
-static bool spread(const struct sd_record *r, struct sd_move *m)
+static bool spread(const struct sd_record *r, uint64_t codes, struct sd_move *m)
 {
 	struct sd_move apart = {.from = m->from, .to = m->to};
 	uint32_t k;
@@ -162,15 +205,16 @@ static bool spread(const struct sd_record *r, struct sd_move *m)
 
 		while (d.size > 1) {
 			struct sd_dim inner = d;
-			uint64_t start;
+			uint64_t start, size;
 
-			if (apart.rank == SD_MOVE_RANK || !dimension_of(r, d.from, &k))
+			if (apart.rank == SD_MOVE_RANK || !dimension_of(r, codes, d.from, &k))
 				return false;
-			start = index_in(r, k, m->from);
-			if (d.size > r->shape[k] - start) {
-				if (start > 0 || d.size % r->shape[k] > 0)
+			start = index_in(r, codes, k, m->from);
+			size = extent(r, codes, k);
+			if (d.size > size - start) {
+				if (start > 0 || d.size % size > 0)
 					return false;
-				inner.size = r->shape[k];
+				inner.size = size;
 			}
 			d.size /= inner.size;
 			d.from *= inner.size;
@@ -191,14 +235,14 @@ void sd_unit_scale(const struct sd_manifest *m, const struct sd_cut *cut, const 
 	const struct sd_step *step = cut->links.scale;
 	const struct sd_record *r = &m->records[m->targets[cut->target].record];
 
-	*scale = (struct sd_scale){.dtype = m->records[step->operand].dtype};
+	*scale = (struct sd_scale){.dtype = cut->links.scale_element};
 	for (uint32_t i = 0; i < SD_MOVE_RANK; i++)
 		scale->dim[i].block = 1;
 	for (uint32_t k = 0; k < step->rank; k++) {
-		uint64_t index = index_in(r, k, unit->from);
+		uint64_t index = index_in(r, cut->codes, k, unit->from);
 		uint32_t i = 0, own;
 
-		while (i < unit->rank && !(dimension_of(r, unit->dim[i].from, &own) && own == k))
+		while (i < unit->rank && !(dimension_of(r, cut->codes, unit->dim[i].from, &own) && own == k))
 			i++;
 		if (i == unit->rank) {
 			scale->from += index / step->blocks[k].block * step->blocks[k].stride;
@@ -239,7 +283,8 @@ static enum sd_result too_little(const struct sd_manifest *m, const struct sd_cu
 	uint64_t row = span_below(c, c->move.rank ? c->move.rank - 1 : 0), need;
 	char shape[SD_SHAPE_TEXT];
 
-	if (!sd_mul(row, p->each, &need) || !sd_add(need, MARGIN + held, &need) || !sd_round_up(need, 4096, &need))
+	if (!sd_mul(c->codes > 1 ? row / c->codes + ASTRIDE : row, p->each, &need) ||
+	    !sd_add(need, MARGIN + held, &need) || !sd_round_up(need, 4096, &need))
 		need = UINT64_MAX;
 	return sd_fail(err, SD_INPUT,
 		       "%s: a row (%" PRIu64 " elements) of %s %s and what becomes of it do not fit into %" PRIu64
@@ -247,11 +292,22 @@ static enum sd_result too_little(const struct sd_manifest *m, const struct sd_cu
 		       t->name, row, r->key, sd_shape_text(r->shape, r->rank, shape, sizeof(shape)), memory, need);
 }
 
+/* How far a unit may reach. A run of codes may begin and end within elements of the record. */
+static uint64_t reach_of(const struct sd_pieces *p, const struct sd_cut *c)
+{
+	uint64_t reach;
+
+	if (c->codes == 1)
+		return p->window;
+	return p->window > ASTRIDE && sd_mul(p->window - ASTRIDE, c->codes, &reach) ? reach : 0;
+}
+
 /* Decides on the units: as large as the window allows, and cut as far outside as can be. */
 static enum sd_result choose(const struct sd_manifest *m, const struct sd_pieces *p, struct sd_cut *c, uint64_t memory,
 			     uint64_t held, struct sd_error *err)
 {
 	uint32_t leading = 0, rank = c->move.rank;
+	uint64_t window = reach_of(p, c);
 	const struct sd_dim *d = c->move.dim;
 
 	c->units = rank && d[0].size == 0 ? 0 : 1;
@@ -259,7 +315,7 @@ static enum sd_result choose(const struct sd_manifest *m, const struct sd_pieces
 	c->in_order = true;
 	while (leading < rank && c->order[leading] == leading)
 		leading++;
-	if (p->window == 0)
+	if (window == 0)
 		return too_little(m, c, p, memory, held, err);
 	if (c->units == 0)
 		return SD_OK;
@@ -267,8 +323,8 @@ static enum sd_result choose(const struct sd_manifest *m, const struct sd_pieces
 		uint64_t below = span_below(c, c->depth + 1);
 
 		d = &c->move.dim[c->order[c->depth]];
-		if (below <= p->window) {
-			c->step = (p->window - below) / d->from + 1;
+		if (below <= window) {
+			c->step = (window - below) / d->from + 1;
 			break;
 		}
 		c->units *= d->size;
@@ -288,6 +344,15 @@ static enum sd_result choose(const struct sd_manifest *m, const struct sd_pieces
 	return SD_OK;
 }
 
+void sd_move_pack_source(struct sd_move *move)
+{
+	uint64_t step = 1;
+
+	move->from = 0;
+	for (uint32_t k = move->rank; k-- > 0; step *= move->dim[k].size)
+		move->dim[k].from = step;
+}
+
 static enum sd_result begin_cut(const struct sd_manifest *m, uint32_t number, struct sd_cut *c, struct sd_error *err)
 {
 	const struct sd_target *t = &m->targets[number];
@@ -300,12 +365,16 @@ static enum sd_result begin_cut(const struct sd_manifest *m, uint32_t number, st
 			       "%s: elements of %s are smaller than a byte and cannot be moved one by one", t->name,
 			       sd_dtype_name(r->dtype));
 	c->target = number;
+	c->codes = sd_target_codes(m, t);
 	c->move = sd_move_load(sd_target_move(m, t, &room));
 	sd_move_normalise(&c->move);
 	result = links_of(m, t, &c->links, err);
-	if (result == SD_OK && c->links.scale && sd_move_count(&c->move) > 0 && !spread(r, &c->move))
+	if (result == SD_OK && c->links.scale && sd_move_count(&c->move) > 0 && !spread(r, c->codes, &c->move))
 		result = sd_fail(err, SD_INPUT, "%s: its block scales do not fit the way in which %s is reordered",
 				 t->name, r->key);
+	/* A constant needs nothing of the record, so it may as well be made of its beginning. */
+	if (c->links.fill)
+		sd_move_pack_source(&c->move);
 	order_by_record(c);
 	return result;
 }
@@ -320,6 +389,7 @@ static void share_memory(struct sd_pieces *p, uint8_t dtype, uint64_t memory)
 
 		for (uint32_t k = 1; k <= p->cuts[i].links.count; k++)
 			sum += sd_dtype_size(p->cuts[i].links.dtype[k]);
+		sum *= p->cuts[i].codes;
 		if (sum > most)
 			most = sum;
 	}
@@ -327,12 +397,26 @@ static void share_memory(struct sd_pieces *p, uint8_t dtype, uint64_t memory)
 	p->window = memory > MARGIN ? (memory - MARGIN) / p->each : 0;
 }
 
+/* The first element of the record that a cut needs, and behind the last; a constant needs none. */
+static uint64_t begin_of(const struct sd_cut *c)
+{
+	return c->move.from / c->codes;
+}
+
+static uint64_t end_of(const struct sd_cut *c)
+{
+	return c->links.fill ? begin_of(c) : (c->move.from + span_below(c, 0) - 1) / c->codes + 1;
+}
+
+/* Constants come first: they wait for nothing. */
 static int by_first(const void *a, const void *b)
 {
 	const struct sd_cut *x = a, *y = b;
 
-	if (x->move.from != y->move.from)
-		return x->move.from < y->move.from ? -1 : 1;
+	if (!x->links.fill != !y->links.fill)
+		return x->links.fill ? -1 : 1;
+	if (begin_of(x) != begin_of(y))
+		return begin_of(x) < begin_of(y) ? -1 : 1;
 	return (x->target > y->target) - (x->target < y->target);
 }
 
@@ -341,7 +425,7 @@ static uint64_t unit_from(const struct sd_cut *c, uint64_t unit)
 	struct sd_move m;
 
 	sd_unit_move(c, unit, &m);
-	return m.from;
+	return m.from / c->codes;
 }
 
 static int by_unit(const void *a, const void *b)
@@ -351,7 +435,9 @@ static int by_unit(const void *a, const void *b)
 
 	if (i != j)
 		return i < j ? -1 : 1;
-	return (x->cut->target > y->cut->target) - (x->cut->target < y->cut->target);
+	if (x->cut->target != y->cut->target)
+		return x->cut->target < y->cut->target ? -1 : 1;
+	return (x->first > y->first) - (x->first < y->first);
 }
 
 static enum sd_result add_pieces(const struct sd_manifest *m, struct sd_pieces *p, size_t *room, struct sd_cut *c,
@@ -377,12 +463,12 @@ static enum sd_result arrange(const struct sd_manifest *m, struct sd_pieces *p, 
 	size_t room = 0;
 
 	for (size_t i = 0, first; i < p->ncuts; i = first) {
-		uint64_t end = p->cuts[i].move.from + span_below(&p->cuts[i], 0);
+		uint64_t end = end_of(&p->cuts[i]);
 		size_t begin = p->npieces;
 		enum sd_result result = SD_OK;
 
-		for (first = i + 1; first < p->ncuts && p->cuts[first].move.from < end; first++) {
-			uint64_t e = p->cuts[first].move.from + span_below(&p->cuts[first], 0);
+		for (first = i + 1; first < p->ncuts && begin_of(&p->cuts[first]) < end; first++) {
+			uint64_t e = end_of(&p->cuts[first]);
 
 			end = e > end ? e : end;
 		}

@@ -19,12 +19,14 @@
 
 /*
  * The values that an element takes on its way, one link from each dtype to the next; casts that are exact are not gone
- * through one by one. At least one link, which may be from a dtype to itself.
+ * through one by one. At least one link, which may be from a dtype to itself. The first dtype may be codes.
  */
 struct sd_links {
 	uint32_t count;
 	uint8_t dtype[SD_LINKS_MAX + 1];
 	const struct sd_step *scale; /* NULL, or block scales that the first link multiplies with */
+	uint8_t scale_element;       /* their elements, as devices have them */
+	const struct sd_step *fill;  /* NULL, or the constant that all elements are, whatever the record has; F32 */
 };
 
 /*
@@ -33,6 +35,7 @@ struct sd_links {
  */
 struct sd_cut {
 	size_t target;       /* its number in the manifest */
+	uint64_t codes;      /* elements that each of the record's is */
 	struct sd_move move; /* dimensions in the order of the target: in normal form, but apart for block scales */
 	uint32_t order[SD_MOVE_RANK]; /* its dimensions in the order of the record */
 	uint32_t depth;               /* how many of these are cut: index by index, but for the last one */
@@ -55,7 +58,7 @@ struct sd_pieces {
 	struct sd_piece *pieces; /* in the order in which they come out */
 	size_t npieces;
 	uint64_t window; /* elements of the record that are there at one time, at most */
-	uint64_t each;   /* bytes for each of them and what all links make of it, at most */
+	uint64_t each;   /* bytes for each of them and what all links make of it (of its codes), at most */
 };
 
 /*
@@ -79,6 +82,9 @@ void sd_unit_move(const struct sd_cut *cut, uint64_t unit, struct sd_move *move)
  * NULL. */
 void sd_unit_scale(const struct sd_manifest *m, const struct sd_cut *cut, const struct sd_move *unit,
 		   struct sd_scale *scale);
+
+/* Gives the source side of a move the strides of its own box, in the order of the target. */
+void sd_move_pack_source(struct sd_move *move);
 
 /* How far in the record a unit reaches from its first element: 1 for one element. */
 uint64_t sd_unit_span(const struct sd_move *unit);

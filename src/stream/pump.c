@@ -81,8 +81,10 @@ static enum sd_result run(struct sd_source *source, const struct sd_manifest *ou
 			result = worker->record(worker, record, source, sink, err);
 		else
 			result = pass(source, record, as == SD_DROP ? NULL : sink, as, err);
-		if (result == SD_INPUT)
+		if (result == SD_INPUT) {
+			sd_source_explain(source, err);
 			sd_error_about(err, in->records[i].key);
+		}
 	}
 	if (result == SD_OK)
 		result = sd_source_finish(source, err);

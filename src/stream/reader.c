@@ -295,25 +295,27 @@ static enum sd_result pass_over(struct reader *r, const struct sd_frame *f, stru
 	return take(r, piece, sd_frame_padding(f->length), err);
 }
 
-/* The next data frame's header, over frames that may be passed over. */
+/* The header of the next frame behind the manifest, over those that may be passed over. */
+static enum sd_result take_due_frame(struct reader *r, struct sd_frame *f, struct sd_error *err)
+{
+	for (;;) {
+		enum sd_result result = take_frame(r, f, err);
+
+		if (result != SD_OK || f->kind == SD_KIND_DATA || f->kind == SD_KIND_END ||
+		    !(f->flags & SD_FRAME_OPTIONAL))
+			return result;
+		result = pass_over(r, f, err);
+		if (result != SD_OK)
+			return result;
+	}
+}
+
 static enum sd_result take_data_frame(struct reader *r, struct sd_frame *frame, struct sd_error *err)
 {
-	enum sd_result result;
-	struct sd_frame f;
+	enum sd_result result = take_due_frame(r, frame, err);
 
-	for (;;) {
-		result = take_frame(r, &f, err);
-		if (result != SD_OK || f.kind == SD_KIND_DATA || f.kind == SD_KIND_END ||
-		    !(f.flags & SD_FRAME_OPTIONAL))
-			break;
-		result = pass_over(r, &f, err);
-		if (result != SD_OK)
-			break;
-	}
-	if (result == SD_OK && f.kind != SD_KIND_DATA)
-		result = unexpected(&f, "where data is due", err);
-	if (result == SD_OK)
-		*frame = f;
+	if (result == SD_OK && frame->kind != SD_KIND_DATA)
+		result = unexpected(frame, "where data is due", err);
 	return result;
 }
 
@@ -431,8 +433,8 @@ static enum sd_result reader_finish(struct sd_source *source, struct sd_error *e
 	struct sd_view view;
 	uint64_t records = 0, bytes = 0;
 	struct sd_frame f;
-	size_t more = r->filled - r->at;
-	enum sd_result result = take_frame(r, &f, err);
+	size_t more;
+	enum sd_result result = take_due_frame(r, &f, err);
 
 	if (result == SD_OK && f.kind != SD_KIND_END)
 		result = unexpected(&f, "where the end is due", err);
@@ -473,7 +475,7 @@ static void reader_close(struct sd_source *source)
 	free(r);
 }
 
-static const struct sd_source_ops reader_ops = {reader_next, reader_finish, reader_close};
+static const struct sd_source_ops reader_ops = {reader_next, reader_finish, reader_close, NULL};
 
 enum sd_result sd_stream_open(int fd, struct sd_source **source, struct sd_error *err)
 {

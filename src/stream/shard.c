@@ -171,10 +171,12 @@ static void find_needs(const struct sd_manifest *in, const struct sd_manifest *o
 	for (size_t i = 0; i < out->ntargets; i++) {
 		const struct sd_target *t = &out->targets[i];
 		struct sd_shard_range *r = &ranges[t->record];
+		uint64_t begin, end, codes = sd_target_codes(in, t);
 		struct sd_move room;
-		uint64_t begin, end;
 
 		reads(sd_target_move(in, t, &room), &begin, &end);
+		begin /= codes;
+		end = end / codes + (end % codes != 0);
 		for (uint32_t k = 0; k < t->nsteps; k++) {
 			/* Steps with an operand go by the coordinates of the whole record. */
 			if (t->steps[k].operand == SD_NO_RECORD)
@@ -226,7 +228,7 @@ static bool shift(const struct sd_manifest *in, const struct sd_shard_range *ran
 		struct sd_move room;
 		const struct sd_move *whole = sd_target_move(in, t, &room);
 		struct sd_move *move = sd_arena_copy(&out->arena, whole, sd_move_size(whole));
-		uint64_t skipped = range->begin / sd_dtype_size(record->dtype);
+		uint64_t skipped = range->begin / sd_dtype_size(record->dtype) * sd_target_codes(in, t);
 
 		if (!move)
 			return false;
@@ -332,16 +334,27 @@ static enum sd_result give(struct fan *fan, size_t i, uint32_t record, struct sd
 	return result;
 }
 
-/* A run of bytes that several sinks want, through the buffer. */
+/* The next bytes of a run that several sinks want: all of it, where it stays when it is taken; else what is in the
+ * buffer. */
+static enum sd_result read_part(struct fan *fan, struct sd_chunk *run, struct sd_chunk *part, struct sd_error *err)
+{
+	if (run->memory || run->offset >= 0) {
+		*part = sd_chunk_take(run, run->length);
+		return SD_OK;
+	}
+	*part = (struct sd_chunk){.memory = fan->buffer, .length = run->length < BUFFER ? run->length : BUFFER};
+	return sd_chunk_read(run, fan->buffer, part->length, err);
+}
+
 static enum sd_result give_several(struct fan *fan, uint32_t record, uint64_t position, struct sd_chunk *run,
 				   struct sd_error *err)
 {
 	while (run->length) {
-		uint64_t n = run->length < BUFFER ? run->length : BUFFER;
-		enum sd_result result = sd_chunk_read(run, fan->buffer, n, err);
+		struct sd_chunk part;
+		enum sd_result result = read_part(fan, run, &part, err);
 
 		for (size_t i = 0; i < fan->count && result == SD_OK; i++) {
-			struct sd_chunk copy = {.memory = fan->buffer, .length = n};
+			struct sd_chunk copy = part;
 
 			if (wants(fan, i, record, position))
 				result = give(fan, i, record, &copy, err);
@@ -427,8 +440,10 @@ enum sd_result sd_shard_pump(struct sd_source *source, const struct sd_shard *sh
 	for (size_t i = 0; i < in->nrecords && result == SD_OK; i++)
 		if (in->records[i].state == SD_HERE) {
 			result = fan_record(fan, source, (uint32_t)i, err);
-			if (result == SD_INPUT)
+			if (result == SD_INPUT) {
+				sd_source_explain(source, err);
 				sd_error_about(err, in->records[i].key);
+			}
 		}
 	if (result == SD_OK)
 		result = sd_source_finish(source, err);

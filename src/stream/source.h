@@ -19,6 +19,8 @@ struct sd_source_ops {
 	enum sd_result (*finish)(struct sd_source *source, struct sd_error *err);
 	/* Frees everything, the manifest too. */
 	void (*close)(struct sd_source *source);
+	/* Data that ended early: puts the cause into err, if the source knows better. May be NULL: it does not. */
+	void (*explain)(struct sd_source *source, struct sd_error *err);
 };
 
 /* The first member of every kind of source. */
@@ -36,6 +38,13 @@ SD_UNUSED_RESULT static inline enum sd_result sd_source_next(struct sd_source *s
 SD_UNUSED_RESULT static inline enum sd_result sd_source_finish(struct sd_source *source, struct sd_error *err)
 {
 	return source->ops->finish(source, err);
+}
+
+/* To be called when taking the source's data has failed with err. */
+static inline void sd_source_explain(struct sd_source *source, struct sd_error *err)
+{
+	if (source->ops->explain && err->result == SD_INPUT && !err->said && !err->tool[0])
+		source->ops->explain(source, err);
 }
 
 /* Does nothing for NULL. */

@@ -22,6 +22,9 @@ SD_UNUSED_RESULT enum sd_result sd_stream_open(int fd, struct sd_source **source
  */
 struct sd_sink *sd_stream_sink(int fd, const char *tool);
 
+/* The same where what goes to fd is worked on once more, by this program, and then goes to leads_to. */
+struct sd_sink *sd_stream_sink_before(int fd, int leads_to, const char *tool);
+
 /* Bytes of data that went out, by the way that they took. */
 struct sd_stream_counts {
 	uint64_t piped, referenced, shared; /* in the pipe; left in their file; in the shared ring */

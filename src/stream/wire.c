@@ -14,27 +14,38 @@ enum {
 	PART = 32 * 1024,
 };
 
-bool sd_bytes_add(struct sd_bytes *bytes, const void *data, size_t length)
+static bool make_room(struct sd_bytes *bytes, size_t length)
 {
-	if (length > bytes->room - bytes->length) {
-		size_t room = bytes->room ? bytes->room : 4096;
-		unsigned char *p;
+	size_t room = bytes->room ? bytes->room : 4096;
+	unsigned char *p;
 
-		while (room - bytes->length < length) {
-			if (room > SIZE_MAX / 2)
-				return false;
-			room *= 2;
-		}
-		p = realloc(bytes->data, room);
-		if (!p)
+	while (room - bytes->length < length) {
+		if (room > SIZE_MAX / 2)
 			return false;
-		bytes->data = p;
-		bytes->room = room;
+		room *= 2;
 	}
+	p = realloc(bytes->data, room);
+	if (!p)
+		return false;
+	bytes->data = p;
+	bytes->room = room;
+	return true;
+}
+
+/* A manifest is some dozen numbers a tensor: inline, each is one store. */
+static inline bool add(struct sd_bytes *bytes, const void *data, size_t length)
+{
+	if (length > bytes->room - bytes->length && !make_room(bytes, length))
+		return false;
 	if (length)
 		memcpy(bytes->data + bytes->length, data, length);
 	bytes->length += length;
 	return true;
+}
+
+bool sd_bytes_add(struct sd_bytes *bytes, const void *data, size_t length)
+{
+	return add(bytes, data, length);
 }
 
 bool sd_bytes_pad(struct sd_bytes *bytes, size_t step)
@@ -47,13 +58,13 @@ bool sd_bytes_pad(struct sd_bytes *bytes, size_t step)
 bool sd_bytes_u32(struct sd_bytes *bytes, uint32_t value)
 {
 	value = htole32(value);
-	return sd_bytes_add(bytes, &value, sizeof(value));
+	return add(bytes, &value, sizeof(value));
 }
 
 bool sd_bytes_u64(struct sd_bytes *bytes, uint64_t value)
 {
 	value = htole64(value);
-	return sd_bytes_add(bytes, &value, sizeof(value));
+	return add(bytes, &value, sizeof(value));
 }
 
 bool sd_bytes_text(struct sd_bytes *bytes, const char *text)
@@ -351,8 +362,8 @@ static bool decode_target(struct sd_view entry, struct sd_manifest *m)
 	flags = entry.at[2];
 	move_rank = entry.at[3];
 	entry.at += 4;
-	return !(flags & ~TARGET_MOVED) && sd_view_u32(&entry, &t.labels) && t.rank <= SD_RANK_MAX &&
-	       view_array(&entry, t.rank, &t.shape) &&
+	return !(flags & ~TARGET_MOVED) && sd_view_u32(&entry, &t.labels) && !((uint64_t)t.labels >> m->nlabels) &&
+	       t.rank <= SD_RANK_MAX && view_array(&entry, t.rank, &t.shape) &&
 	       (!(flags & TARGET_MOVED) || decode_move(&entry, move_rank, m, &t.move)) &&
 	       sd_view_text(&entry, &t.name) && decode_fields(entry, m, &t, &t.extra) && sd_manifest_add_target(m, &t);
 }

@@ -15,7 +15,7 @@
 
 struct writer {
 	struct sd_sink sink;
-	int fd;
+	int fd, leads_to;
 	char tool[24];
 	const struct sd_manifest *manifest;
 	bool begun, ended;
@@ -111,7 +111,8 @@ static enum sd_result put_prelude(struct writer *w, struct sd_error *err)
 	prelude[SD_STREAM_MAGIC_LENGTH] = SD_STREAM_MAJOR;
 	prelude[SD_STREAM_MAGIC_LENGTH + 2] = SD_STREAM_MINOR;
 	sd_pipe_enlarge(w->fd);
-	w->lane = sd_lane_out_open(w->fd);
+	if (w->leads_to == w->fd)
+		w->lane = sd_lane_out_open(w->fd);
 	return put(w, prelude, sizeof(prelude), err);
 }
 
@@ -399,7 +400,7 @@ static void writer_abort(struct sd_sink *sink, struct sd_error *err)
 	if (result == SD_OK && sd_bytes_u32(&payload, err->result) && sd_bytes_u32(&payload, err->said) &&
 	    sd_bytes_text(&payload, err->tool[0] ? err->tool : w->tool) && sd_bytes_text(&payload, err->text) &&
 	    put_frame(w, SD_KIND_ABORT, &payload, NULL) == SD_OK && flush(w, NULL) == SD_OK)
-		err->said = err->said || someone_reads(w->fd);
+		err->said = err->said || someone_reads(w->leads_to);
 	free(payload.data);
 }
 
@@ -422,7 +423,7 @@ static void writer_region(struct sd_sink *sink, void **begin, size_t *length)
 static const struct sd_sink_ops writer_ops = {writer_begin, writer_data, writer_end,   writer_abort,
 					      writer_close, writer_room, writer_region};
 
-struct sd_sink *sd_stream_sink(int fd, const char *tool)
+struct sd_sink *sd_stream_sink_before(int fd, int leads_to, const char *tool)
 {
 	struct writer *w = calloc(1, sizeof(*w));
 
@@ -430,7 +431,13 @@ struct sd_sink *sd_stream_sink(int fd, const char *tool)
 		return NULL;
 	w->sink.ops = &writer_ops;
 	w->fd = fd;
+	w->leads_to = leads_to;
 	w->record = SD_NO_RECORD;
 	strncpy(w->tool, tool, sizeof(w->tool) - 1);
 	return &w->sink;
+}
+
+struct sd_sink *sd_stream_sink(int fd, const char *tool)
+{
+	return sd_stream_sink_before(fd, fd, tool);
 }

@@ -1,5 +1,5 @@
 tool_sources = %D%/tool.c %D%/tool.h
-tool_libs = libsd.a $(PCRE2_LIBS) $(YAJL_LIBS) $(XXHASH_LIBS) $(CUDA_LIBS) -lm
+tool_libs = libsd.a $(PCRE2_LIBS) $(YAJL_LIBS) $(XXHASH_LIBS) $(ZSTD_LIBS) $(CUDA_LIBS) -lm
 
 bin_PROGRAMS += sd-cat sd-ls
 
@@ -9,7 +9,7 @@ sd_ls_SOURCES = %D%/sd-ls.c $(tool_sources)
 sd_ls_LDADD = $(tool_libs)
 
 bin_PROGRAMS += sd-pack
-sd_pack_SOURCES = %D%/sd-pack.c $(tool_sources)
+sd_pack_SOURCES = %D%/sd-pack.c %D%/progress.c %D%/progress.h $(tool_sources)
 sd_pack_LDADD = $(tool_libs)
 
 bin_PROGRAMS += sd-shard

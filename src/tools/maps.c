@@ -218,13 +218,12 @@ static const struct {
 
 struct finding {
 	const struct sd_manifest *in;
-	const char *file, *field; /* what by_config looks at */
-	struct sd_map *found;
-	struct sd_arena arena;
-	const char *names; /* of all that fit, with commas */
-	bool several;
+	const char *to;             /* a layout that the map has to know, or NULL */
+	const char *file, *field;   /* what by_config looks at */
 	const struct sd_map *asked; /* by take_model */
 	bool is_for;
+	struct sd_map **fits;
+	size_t n, room;
 };
 
 static void take_model(void *user, const char *value)
@@ -234,18 +233,17 @@ static void take_model(void *user, const char *value)
 	f->is_for = f->is_for || sd_map_is_for(f->asked, value);
 }
 
-/* The first that fits is kept; the names of all are. */
+static bool is_asked_for(const struct finding *f, const struct sd_map *map)
+{
+	return !f->to || strcmp(f->to, sd_map_layout(map, 0)) == 0 || strcmp(f->to, sd_map_layout(map, 1)) == 0;
+}
+
 static enum sd_result keep(struct finding *f, struct sd_map **map, struct sd_error *err)
 {
-	f->several = f->found;
-	f->names =
-		sd_arena_printf(&f->arena, "%s%s%s", f->found ? f->names : "", f->found ? ", " : "", sd_map_name(*map));
-	if (!f->names)
+	if (!sd_array_grow(&f->fits, f->n, &f->room, sizeof(*f->fits)))
 		return sd_fail_memory(err);
-	if (!f->found) {
-		f->found = *map;
-		*map = NULL;
-	}
+	f->fits[f->n++] = *map;
+	*map = NULL;
 	return SD_OK;
 }
 
@@ -256,18 +254,62 @@ static enum sd_result by_config(void *user, struct sd_map **map, struct sd_error
 	f->asked = *map;
 	f->is_for = false;
 	sd_config_find(sd_manifest_side(f->in, f->file), f->field, take_model, f);
-	return f->is_for ? keep(f, map, err) : SD_OK;
+	return f->is_for && is_asked_for(f, *map) ? keep(f, map, err) : SD_OK;
 }
 
-static enum sd_result by_keys(void *user, struct sd_map **map, struct sd_error *err)
+static enum sd_result knows_keys(const struct finding *f, const struct sd_map *map, bool *yes, struct sd_error *err)
 {
-	struct finding *f = user;
 	const char *key = NULL;
 
 	for (int side = 0; side < 2 && !key; side++)
-		if (sd_map_evidence(*map, side, f->in, &key, err) != SD_OK)
+		if (sd_map_evidence(map, side, f->in, &key, err) != SD_OK)
 			return err->result;
-	return key ? keep(f, map, err) : SD_OK;
+	*yes = key;
+	return SD_OK;
+}
+
+static enum sd_result is_first_choice(const struct finding *f, const struct sd_map *map, bool *yes,
+				      struct sd_error *err)
+{
+	(void)f;
+	(void)err;
+	*yes = !sd_map_is_for_if_alone(map);
+	return SD_OK;
+}
+
+/* What is another map under its own name does the same. */
+static enum sd_result by_keys(void *user, struct sd_map **map, struct sd_error *err)
+{
+	struct finding *f = user;
+	bool yes = false;
+
+	if (!sd_map_is_alias(*map) && is_asked_for(f, *map) && knows_keys(f, *map, &yes, err) != SD_OK)
+		return err->result;
+	return yes ? keep(f, map, err) : SD_OK;
+}
+
+/* Of several maps that fit, those are left for which it is so, if it is for any. */
+static enum sd_result narrow(struct finding *f,
+			     enum sd_result (*is_so)(const struct finding *f, const struct sd_map *map, bool *yes,
+						     struct sd_error *err),
+			     struct sd_error *err)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; f->n > 1 && i < f->n; i++) {
+		struct sd_map *map = f->fits[i];
+		bool yes = false;
+
+		if (is_so(f, map, &yes, err) != SD_OK)
+			return err->result;
+		if (yes) {
+			f->fits[i] = f->fits[n];
+			f->fits[n++] = map;
+		}
+	}
+	while (n && f->n > n)
+		sd_map_free(f->fits[--f->n]);
+	return SD_OK;
 }
 
 static enum sd_result pass_token(void *user, const struct sd_json_token *token, struct sd_error *err)
@@ -286,13 +328,36 @@ static enum sd_result check_config(const struct sd_side_file *file, struct sd_er
 	return sd_error_at(err, "%s", file->name);
 }
 
-enum sd_result sd_maps_find(const struct sd_manifest *in, struct sd_map **map, struct sd_error *err)
+/* The one map that is left, or why there is none. */
+static enum sd_result take_one(struct finding *f, const char *how, struct sd_map **map, struct sd_error *err)
 {
-	struct finding f = {.in = in};
+	struct sd_arena arena = {0};
+	const char *names = "";
+
+	if (f->n == 1) {
+		*map = f->fits[--f->n];
+		return SD_OK;
+	}
+	if (!f->n)
+		return sd_fail(err, SD_INPUT, "no map%s%s fits, neither by config.json nor by the keys: say --map NAME",
+			       f->to ? " with a layout " : "", f->to ? f->to : "");
+	for (size_t i = 0; i < f->n && names; i++)
+		names = sd_arena_printf(&arena, "%s%s%s", names, i ? ", " : "", sd_map_name(f->fits[i]));
+	if (names)
+		sd_fail(err, SD_INPUT, "by %s these maps fit: %s; say which: --map NAME", how, names);
+	else
+		sd_fail_memory(err);
+	sd_arena_free(&arena);
+	return err->result;
+}
+
+enum sd_result sd_maps_find(const struct sd_manifest *in, const char *to, struct sd_map **map, struct sd_error *err)
+{
+	struct finding f = {.in = in, .to = to};
 	enum sd_result result = SD_OK;
 	const char *how = NULL;
 
-	for (size_t i = 0; i < sizeof(names_of_model) / sizeof(*names_of_model) && result == SD_OK && !f.found; i++) {
+	for (size_t i = 0; i < sizeof(names_of_model) / sizeof(*names_of_model) && result == SD_OK && !f.n; i++) {
 		how = f.file = names_of_model[i].file;
 		f.field = names_of_model[i].field;
 		if (!sd_manifest_side(in, f.file))
@@ -301,19 +366,19 @@ enum sd_result sd_maps_find(const struct sd_manifest *in, struct sd_map **map, s
 		if (result == SD_OK)
 			result = each_map(by_config, &f, err);
 	}
-	if (result == SD_OK && !f.found) {
+	if (result == SD_OK && !f.n) {
 		how = "the keys";
 		result = each_map(by_keys, &f, err);
 	}
-	if (result == SD_OK && f.several)
-		result = sd_fail(err, SD_INPUT, "by %s these maps fit: %s; say which: --map NAME", how, f.names);
-	if (result == SD_OK && !f.found)
-		result = sd_fail(err, SD_INPUT, "no map fits, neither by config.json nor by the keys: say --map NAME");
 	if (result == SD_OK)
-		*map = f.found;
-	else
-		sd_map_free(f.found);
-	sd_arena_free(&f.arena);
+		result = narrow(&f, knows_keys, err);
+	if (result == SD_OK)
+		result = narrow(&f, is_first_choice, err);
+	if (result == SD_OK)
+		result = take_one(&f, how, map, err);
+	while (f.n)
+		sd_map_free(f.fits[--f.n]);
+	free(f.fits);
 	return result;
 }
 

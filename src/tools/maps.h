@@ -9,9 +9,13 @@
 /* A map by name, or by path if it has a slash or ends in .map. */
 SD_UNUSED_RESULT enum sd_result sd_maps_open(const char *name, struct sd_map **map, struct sd_error *err);
 
-/* The map for a manifest: by config.json's model_type and architectures, else by the keys. Two that fit are an error.
+/*
+ * The map for a manifest: by config.json's model_type and architectures, else by the keys. to: a layout that it has to
+ * know, or NULL. Of several the keys decide, and then what maps say of being a second choice; two that are left are an
+ * error.
  */
-SD_UNUSED_RESULT enum sd_result sd_maps_find(const struct sd_manifest *in, struct sd_map **map, struct sd_error *err);
+SD_UNUSED_RESULT enum sd_result sd_maps_find(const struct sd_manifest *in, const char *to, struct sd_map **map,
+					     struct sd_error *err);
 
 /* Prints all maps with their layouts and options. */
 SD_UNUSED_RESULT enum sd_result sd_maps_list(struct sd_error *err);

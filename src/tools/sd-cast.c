@@ -1,28 +1,30 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* sd-cast: changes dtypes by hand: casts, dequantisation of block FP8, and quantisation to it. */
 #include "stream/cast.h"
+#include "stream/storage.h"
 #include "tools/carrying.h"
 #include "tools/tool.h"
 
 #include <stdio.h>
 #include <string.h>
 
-static const char usage[] = "Usage: sd-cast --to=DTYPE|--dequant=DTYPE|--quant=fp8-block [OPTION]...\n"
-			    "Change the dtypes of a stream's tensors, from standard input to standard output.\n"
-			    "\n"
-			    "      --to=DTYPE       cast floating-point tensors to BF16, F16, F32 or F64\n"
-			    "      --dequant=DTYPE  multiply tensors with their block scales (NAME_scale_inv, one\n"
-			    "                       for each 128 x 128), to DTYPE; the scales go\n"
-			    "      --quant=fp8-block\n"
-			    "                       make F8_E4M3 with such scales; needs --include\n"
-			    "      --scale=DTYPE    with --quant: the dtype of the scales, F32 (the default) or BF16\n"
-			    "      --include=RE     only tensors whose name matches RE (PCRE2, found anywhere); may\n"
-			    "                       be given several times: one is enough\n" CARRYING_USAGE
-			    "      --help           print this text\n"
-			    "      --version        print the version\n"
-			    "\n"
-			    "Other pending steps are carried out on the way, as sd-transpose does; --quant takes\n"
-			    "only tensors that have none.\n";
+static const char usage[] =
+	"Usage: sd-cast --to=DTYPE|--dequant=DTYPE|--quant=fp8-block [OPTION]...\n"
+	"Change the dtypes of a stream's tensors, from standard input to standard output.\n"
+	"\n"
+	"      --to=DTYPE       cast floating-point tensors to BF16, F16, F32 or F64\n"
+	"      --dequant=DTYPE  multiply tensors with their block scales (NAME_scale_inv, one\n"
+	"                       for each 128 x 128), to DTYPE; the scales go\n"
+	"      --quant=fp8-block\n"
+	"                       make F8_E4M3 with such scales; needs --include\n"
+	"      --scale=DTYPE    with --quant: the dtype of the scales, F32 (the default) or BF16\n"
+	"      --include=RE     only tensors whose name matches RE (PCRE2, found anywhere); may\n"
+	"                       be given several times: one is enough\n"
+	"      --keep-config    leave config.json as it is\n" CARRYING_USAGE "      --help           print this text\n"
+	"      --version        print the version\n"
+	"\n"
+	"Other pending steps are carried out on the way, as sd-transpose does; --quant takes\n"
+	"only tensors that have none.\n";
 
 enum action { NOTHING, TO, DEQUANT, QUANT };
 
@@ -30,6 +32,7 @@ struct options {
 	enum action action;
 	enum sd_dtype dtype, scale;
 	struct sd_regex_list include;
+	bool keep_config;
 	struct carrying carrying;
 };
 
@@ -60,6 +63,7 @@ static struct options parse(int argc, char **argv)
 		{"quant", required_argument, NULL, 'Q'},
 		{"scale", required_argument, NULL, 's'},
 		{"include", required_argument, NULL, 'i'},
+		{"keep-config", no_argument, NULL, 'k'},
 		{"help", no_argument, NULL, 'h'},
 		{"version", no_argument, NULL, 'v'},
 		{NULL, 0, NULL, 0},
@@ -87,6 +91,9 @@ static struct options parse(int argc, char **argv)
 			break;
 		case 'i':
 			sd_option_regex(&opt.include, optarg);
+			break;
+		case 'k':
+			opt.keep_config = true;
 			break;
 		case 'h':
 			sd_help(usage);
@@ -116,6 +123,8 @@ static enum sd_result run_quant(const struct options *opt, struct sd_source *sou
 	struct sd_quant quant;
 	enum sd_result result = sd_quant_plan(source->manifest, &opt->include, opt->scale, &quant, err);
 
+	if (result == SD_OK && !opt->keep_config)
+		result = sd_storage_follow(quant.plan.manifest, source->manifest, err);
 	if (result == SD_OK)
 		result = sd_pump(source, &quant.plan, &quant.worker, sink, err);
 	sd_quant_free(&quant);
@@ -129,6 +138,8 @@ static enum sd_result run_steps(const struct options *opt, struct sd_source *sou
 	enum sd_result result = (opt->action == TO ? sd_cast_to : sd_cast_dequant)(source->manifest, opt->dtype,
 										   &opt->include, &more, err);
 
+	if (result == SD_OK && !opt->keep_config)
+		result = sd_storage_follow(more, source->manifest, err);
 	if (result == SD_OK)
 		result = carrying_run(&opt->carrying, source, more, sink, err);
 	sd_manifest_free(more);

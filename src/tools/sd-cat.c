@@ -2,12 +2,15 @@
 /* sd-cat: opens checkpoints and writes them as one stream. */
 #include "base/regex.h"
 #include "formats/open.h"
+#include "formats/zstd.h"
 #include "stream/join.h"
 #include "stream/pump.h"
+#include "stream/stream.h"
 #include "tools/tool.h"
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static const char usage[] = "Usage: sd-cat [OPTION]... [SOURCE]...\n"
 			    "Write checkpoints as one stream to standard output, for the other sd-tools.\n"
@@ -20,6 +23,7 @@ static const char usage[] = "Usage: sd-cat [OPTION]... [SOURCE]...\n"
 			    "                     anywhere); may be given several times: one is enough\n"
 			    "      --exclude=RE   leave out tensors whose name matches RE; likewise\n"
 			    "      --manifest     send the manifest only, no data\n"
+			    "      --zstd[=LEVEL] compress the stream; every tool reads it so. LEVEL is 1 to 19 (3)\n"
 			    "      --stats        tell on standard error which way the data went\n"
 			    "      --help         print this text\n"
 			    "      --version      print the version\n"
@@ -30,6 +34,7 @@ static const char usage[] = "Usage: sd-cat [OPTION]... [SOURCE]...\n"
 struct options {
 	struct sd_regex_list include, exclude;
 	bool manifest_only, stats;
+	uint64_t level; /* of --zstd; 0: not compressed */
 	char **names;
 	int count;
 };
@@ -37,13 +42,10 @@ struct options {
 static struct options parse(int argc, char **argv)
 {
 	static const struct option longs[] = {
-		{"include", required_argument, NULL, 'i'},
-		{"exclude", required_argument, NULL, 'e'},
-		{"manifest", no_argument, NULL, 'm'},
-		{"stats", no_argument, NULL, 's'},
-		{"help", no_argument, NULL, 'h'},
-		{"version", no_argument, NULL, 'v'},
-		{NULL, 0, NULL, 0},
+		{"include", required_argument, NULL, 'i'}, {"exclude", required_argument, NULL, 'e'},
+		{"manifest", no_argument, NULL, 'm'},      {"stats", no_argument, NULL, 's'},
+		{"zstd", optional_argument, NULL, 'z'},    {"help", no_argument, NULL, 'h'},
+		{"version", no_argument, NULL, 'v'},       {NULL, 0, NULL, 0},
 	};
 	static char *only_stdin[] = {"-"};
 	struct options opt = {0};
@@ -62,6 +64,11 @@ static struct options parse(int argc, char **argv)
 			break;
 		case 's':
 			opt.stats = true;
+			break;
+		case 'z':
+			opt.level = optarg ? sd_option_number("--zstd", optarg) : 3;
+			if (opt.level < 1 || opt.level > 19)
+				sd_misuse("--zstd: the level is 1 to 19");
 			break;
 		case 'h':
 			sd_help(usage);
@@ -156,9 +163,8 @@ static enum sd_result plan(const struct options *opt, const struct sd_manifest *
 	return result;
 }
 
-static enum sd_result run(const struct options *opt, struct sd_error *err)
+static enum sd_result cat(const struct options *opt, struct sd_sink *sink, struct sd_error *err)
 {
-	struct sd_sink *sink = sd_stdout_stream();
 	struct sd_source *source = NULL;
 	struct sd_plan chosen = {0};
 	enum sd_result result = open_all(opt, &source, err);
@@ -173,6 +179,38 @@ static enum sd_result run(const struct options *opt, struct sd_error *err)
 		sink->ops->abort(sink, err);
 	sd_plan_free(&chosen);
 	sd_source_close(source);
+	return result;
+}
+
+/* The stream goes through a compressor to standard output. A failure of that is why the stream could not go on. */
+static enum sd_result cat_zstd(const struct options *opt, struct sd_error *err)
+{
+	struct sd_zstd *zstd;
+	struct sd_sink *sink;
+	struct sd_error told;
+	int plain;
+	enum sd_result result = sd_zstd_compress(STDOUT_FILENO, (int)opt->level, &zstd, &plain, err);
+
+	if (result != SD_OK)
+		return result;
+	sink = sd_stream_sink_before(plain, STDOUT_FILENO, "sd-cat");
+	result = sink ? cat(opt, sink, err) : sd_fail_memory(err);
+	if (sink)
+		sink->ops->close(sink);
+	close(plain);
+	if (sd_zstd_wait(zstd, &told) != SD_OK && (result == SD_OK || err->lost)) {
+		*err = told;
+		result = told.result;
+	}
+	sd_zstd_close(zstd);
+	return result;
+}
+
+static enum sd_result run(const struct options *opt, struct sd_error *err)
+{
+	struct sd_sink *sink = sd_stdout_stream();
+	enum sd_result result = opt->level ? cat_zstd(opt, err) : cat(opt, sink, err);
+
 	sink->ops->close(sink);
 	return result;
 }

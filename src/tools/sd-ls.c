@@ -77,11 +77,8 @@ static void describe(const struct sd_manifest *m, const struct sd_target *t, cha
 		append(text, size, "elsewhere");
 	for (uint32_t i = 0; i < t->nsteps; i++) {
 		const struct sd_step *step = &t->steps[i];
-		const char *word = step->kind == SD_STEP_CAST          ? "cast"
-				   : step->kind == SD_STEP_BLOCK_SCALE ? "dequant"
-								       : "unknown";
 
-		append(text, size, "%s:%s>%s", word, from, sd_dtype_name(step->dtype));
+		append(text, size, "%s:%s>%s", sd_step_word(step->kind), from, sd_dtype_name(step->dtype));
 		from = sd_dtype_name(step->dtype);
 	}
 	if (sd_target_is_reordered(t))
@@ -112,7 +109,7 @@ static enum sd_result list(const struct sd_manifest *m, struct sd_error *err)
 {
 	struct sd_names seen = {0};
 	uint32_t *next = malloc((m->ntargets + 1) * sizeof(*next));
-	uint32_t *last = malloc((m->ntargets + 1) * sizeof(*last));
+	uint32_t *last = malloc((m->ntargets + 1) * sizeof(*last)); /* of a tensor's first target: its last one */
 	enum sd_result result = next && last ? SD_OK : sd_fail_memory(err);
 
 	for (size_t i = 0; i < m->ntargets && result == SD_OK; i++) {
@@ -122,13 +119,13 @@ static enum sd_result list(const struct sd_manifest *m, struct sd_error *err)
 			result = sd_fail_memory(err);
 			break;
 		}
-		next[i] = SD_NO_NAME;
+		next[i] = last[i] = SD_NO_NAME;
 		if (first != i)
 			next[last[first]] = (uint32_t)i;
 		last[first] = (uint32_t)i;
 	}
 	for (size_t i = 0; i < m->ntargets && result == SD_OK; i++)
-		if (sd_names_find(&seen, m->targets[i].name) == i)
+		if (last[i] != SD_NO_NAME)
 			print(m, (uint32_t)i, next);
 	sd_names_free(&seen);
 	free(next);

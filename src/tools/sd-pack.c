@@ -3,6 +3,7 @@
 #include "base/text.h"
 #include "formats/pack.h"
 #include "stream/pump.h"
+#include "tools/progress.h"
 #include "tools/tool.h"
 
 #include <dirent.h>
@@ -28,10 +29,15 @@ static const char usage[] = "Usage: sd-pack [OPTION]... [-]\n"
 			    "                         existing directory\n"
 			    "      --shard-size=SIZE  bytes of tensors in a shard (5GB); a larger tensor gets\n"
 			    "                         a shard of its own\n"
+			    "      --like=DIR         take the files of this checkpoint directory as they are:\n"
+			    "                         which tensor is in which, headers, index, side files\n"
+			    "      --keep-config      with --like: config.json too, even if its dtypes are others\n"
 			    "      --metadata=K=V     put this entry into the files' __metadata__\n"
 			    "      --no-sync          do not wait until all is on the disk\n"
 			    "      --dry-run          print the files that would be written, with their number\n"
 			    "                         of tensors and their bytes; read no data\n"
+			    "      --progress         show progress, also where standard error is no terminal\n"
+			    "      --no-progress      show none; SIGUSR1 asks for one line all the same\n"
 			    "      --stats            tell on standard error how many bytes came and went\n"
 			    "      --help             print this text\n"
 			    "      --version          print the version\n";
@@ -39,7 +45,10 @@ static const char usage[] = "Usage: sd-pack [OPTION]... [-]\n"
 struct options {
 	struct sd_pack_options pack;
 	struct sd_entry *metadata;
-	bool dry_run, stats;
+	const char *like_path;
+	struct sd_like like;
+	enum progress progress;
+	bool shard_size, keep_config, dry_run, stats;
 };
 
 static void add_metadata(struct options *opt, const char *text)
@@ -78,16 +87,23 @@ static struct options parse(int argc, char **argv)
 {
 	static const struct option longs[] = {
 		{"shard-size", required_argument, NULL, 's'},
+		{"like", required_argument, NULL, 'l'},
+		{"keep-config", no_argument, NULL, 'k'},
 		{"metadata", required_argument, NULL, 'm'},
 		{"no-sync", no_argument, NULL, 'n'},
 		{"dry-run", no_argument, NULL, 'd'},
+		{"progress", no_argument, NULL, 'p'},
+		{"no-progress", no_argument, NULL, 'q'},
 		{"stats", no_argument, NULL, 't'},
 		{"help", no_argument, NULL, 'h'},
 		{"version", no_argument, NULL, 'v'},
 		{NULL, 0, NULL, 0},
 	};
-	struct options opt = {
-		.pack = {.fd = STDOUT_FILENO, .layout.shard_size = SHARD_SIZE, .sync = true, .note = sd_note}};
+	struct options opt = {.pack = {.fd = STDOUT_FILENO,
+				       .layout.shard_size = SHARD_SIZE,
+				       .sync = true,
+				       .note = sd_note,
+				       .progress = progress_tell}};
 	int c;
 
 	while ((c = getopt_long(argc, argv, "o:f", longs, NULL)) != -1) {
@@ -104,6 +120,13 @@ static struct options parse(int argc, char **argv)
 			opt.pack.layout.shard_size = sd_option_size("--shard-size", optarg);
 			if (!opt.pack.layout.shard_size)
 				sd_misuse("--shard-size: a shard must have room for something");
+			opt.shard_size = true;
+			break;
+		case 'l':
+			opt.like_path = optarg;
+			break;
+		case 'k':
+			opt.keep_config = true;
 			break;
 		case 'm':
 			add_metadata(&opt, optarg);
@@ -113,6 +136,12 @@ static struct options parse(int argc, char **argv)
 			break;
 		case 'd':
 			opt.dry_run = true;
+			break;
+		case 'p':
+			opt.progress = PROGRESS_YES;
+			break;
+		case 'q':
+			opt.progress = PROGRESS_NO;
 			break;
 		case 't':
 			opt.stats = true;
@@ -131,8 +160,14 @@ static struct options parse(int argc, char **argv)
 	opt.pack.layout.metadata = opt.metadata;
 	if (opt.pack.path && strcmp(opt.pack.path, "-") == 0)
 		opt.pack.path = NULL;
+	if (opt.like_path && !opt.pack.path)
+		sd_misuse("--like makes a directory: it needs -o DIR/");
+	if (opt.like_path && (opt.shard_size || opt.metadata))
+		sd_misuse("--like takes shards and metadata as they are: no --shard-size, no --metadata");
+	if (opt.keep_config && !opt.like_path)
+		sd_misuse("--keep-config needs --like: otherwise config.json comes as it is");
 	if (opt.pack.path)
-		opt.pack.layout.directory = is_directory(opt.pack.path);
+		opt.pack.layout.directory = opt.like_path || is_directory(opt.pack.path);
 	else if (isatty(STDOUT_FILENO) && !opt.dry_run)
 		sd_misuse(
 			"standard output is a terminal and a safetensors file is binary; name a file: sd-pack -o FILE");
@@ -198,19 +233,32 @@ static void print_file(const char *name, size_t tensors, uint64_t bytes)
 	free(text);
 }
 
-static enum sd_result dry_run(const struct options *opt, const struct sd_manifest *m, struct sd_error *err)
+/* A manifest that came without any data (sd-cat --manifest) stands for the checkpoint that it tells of. */
+static void suppose_data(struct sd_manifest *m)
+{
+	for (size_t i = 0; i < m->nrecords; i++)
+		if (m->records[i].state == SD_HERE)
+			return;
+	for (size_t i = 0; i < m->nrecords; i++)
+		if (m->records[i].state == SD_ELSEWHERE)
+			m->records[i].state = SD_HERE;
+}
+
+static enum sd_result dry_run(const struct options *opt, struct sd_manifest *m, struct sd_error *err)
 {
 	struct sd_layout layout;
 	bool directory = opt->pack.layout.directory;
-	enum sd_result result = sd_layout_plan(m, &opt->pack.layout, &layout, err);
+	enum sd_result result;
 
+	suppose_data(m);
+	result = sd_layout_plan(m, &opt->pack.layout, &layout, err);
 	for (size_t i = 0; i < layout.nfiles && result == SD_OK; i++)
 		print_file(directory        ? layout.files[i].name
 			   : opt->pack.path ? opt->pack.path
 					    : "-",
 			   layout.files[i].ntensors, layout.files[i].size);
 	if (layout.index && result == SD_OK)
-		print_file("model.safetensors.index.json", 0, layout.index_length);
+		print_file(layout.index_name, 0, layout.index_length);
 	for (size_t i = 0; i < m->nside && directory && result == SD_OK; i++)
 		print_file(m->side[i].name, 0, m->side[i].size);
 	sd_layout_free(&layout);
@@ -223,8 +271,10 @@ static enum sd_result pack(struct options *opt, struct sd_source *source, struct
 	struct sd_sink *sink = sd_pack_sink(&opt->pack);
 	uint64_t in, out;
 
+	progress_start(opt->progress);
 	if (result == SD_OK)
 		result = sink ? sd_pump_all(source, sink, err) : sd_fail_memory(err);
+	progress_stop();
 	if (opt->stats && result == SD_OK) {
 		sd_pack_counts(sink, &in, &out);
 		sd_note("%" PRIu64 " bytes of data came, %" PRIu64 " bytes were written", in, out);
@@ -236,6 +286,14 @@ static enum sd_result pack(struct options *opt, struct sd_source *source, struct
 	return result;
 }
 
+static enum sd_result open_like(struct options *opt, struct sd_manifest *manifest, struct sd_error *err)
+{
+	enum sd_result result = sd_like_open(opt->like_path, &opt->like, err);
+
+	opt->pack.layout.like = &opt->like;
+	return result == SD_OK ? sd_like_take_side(&opt->like, manifest, opt->keep_config, err) : result;
+}
+
 static enum sd_result run(struct options *opt, struct sd_error *err)
 {
 	struct sd_source *source = NULL;
@@ -243,9 +301,12 @@ static enum sd_result run(struct options *opt, struct sd_error *err)
 
 	if (result == SD_OK)
 		result = sd_open_stdin(&source, err);
+	if (result == SD_OK && opt->like_path)
+		result = open_like(opt, source->manifest, err);
 	if (result == SD_OK)
 		result = opt->dry_run ? dry_run(opt, source->manifest, err) : pack(opt, source, err);
 	sd_source_close(source);
+	sd_like_close(&opt->like);
 	return result;
 }
 

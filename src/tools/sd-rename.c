@@ -3,6 +3,7 @@
 #include "base/names.h"
 #include "base/text.h"
 #include "map/rename.h"
+#include "stream/storage.h"
 #include "tools/maps.h"
 #include "tools/tool.h"
 
@@ -23,6 +24,8 @@ static const char usage[] = "Usage: sd-rename [OPTION]...\n"
 			    "  -e 's/RE/REPL/[gi]'   edit names by hand, after the map; may be repeated. RE is\n"
 			    "                        PCRE2; in REPL & is the match, \\1 a group\n"
 			    "      --exclude=RE      drop tensors whose new name matches RE; may be repeated\n"
+			    "      --keep-config     leave config.json as it is, also where the last quantised\n"
+			    "                        weight goes or most weights get another dtype\n"
 			    "      --dry-run         only print what would change: key, new name, dtype, shape,\n"
 			    "                        pending steps\n"
 			    "      --explain [KEY]   print the rules that KEY (an old or a new name) goes through,\n"
@@ -44,7 +47,7 @@ struct options {
 	struct sd_edit **edits;
 	size_t nedits, edits_room;
 	struct sd_regex_list exclude;
-	bool strict, stats;
+	bool strict, keep_config, stats;
 };
 
 static void add_define(struct options *opt, char *text)
@@ -95,6 +98,7 @@ static struct options parse(int argc, char **argv)
 		{"help", no_argument, NULL, 'h'},
 		{"version", no_argument, NULL, 'v'},
 		{"stats", no_argument, NULL, 'S'},
+		{"keep-config", no_argument, NULL, 'k'},
 		{NULL, 0, NULL, 0},
 	};
 	struct options opt = {0};
@@ -119,6 +123,9 @@ static struct options parse(int argc, char **argv)
 			break;
 		case 's':
 			opt.strict = true;
+			break;
+		case 'k':
+			opt.keep_config = true;
 			break;
 		case 'd':
 			opt.what = DRY_RUN;
@@ -167,7 +174,7 @@ static enum sd_result open_map(const struct options *opt, const struct sd_manife
 		return SD_OK;
 	if (strcmp(opt->map, "auto") != 0)
 		return sd_maps_open(opt->map, map, err);
-	result = sd_maps_find(in, map, err);
+	result = sd_maps_find(in, opt->to, map, err);
 	if (result == SD_OK)
 		sd_note("map %s", sd_map_name(*map));
 	return result;
@@ -209,8 +216,8 @@ static void print_steps(const struct sd_target *t, enum sd_dtype dtype)
 	const char *between = "";
 
 	for (uint32_t i = 0; i < t->nsteps; i++) {
-		printf("%s%s:%s>%s", between, t->steps[i].kind == SD_STEP_CAST ? "cast" : "dequant",
-		       sd_dtype_name(dtype), sd_dtype_name(t->steps[i].dtype));
+		printf("%s%s:%s>%s", between, sd_step_word(t->steps[i].kind), sd_dtype_name(dtype),
+		       sd_dtype_name(t->steps[i].dtype));
 		dtype = t->steps[i].dtype;
 		between = ",";
 	}
@@ -470,6 +477,8 @@ static enum sd_result rename_source(const struct options *opt, struct sd_source 
 		result = choose_side(opt, map, &rename.to, err);
 	if (result == SD_OK)
 		result = sd_rename_plan(&rename, source->manifest, &plan, err);
+	if (result == SD_OK && !opt->keep_config)
+		result = sd_storage_follow(plan.manifest, source->manifest, err);
 	if (result == SD_OK && map && !opt->to)
 		sd_note("from %s to %s", sd_map_layout(map, !rename.to), sd_map_layout(map, rename.to));
 	for (size_t i = 0; result == SD_OK && i < rename.nnotes; i++)

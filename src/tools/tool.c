@@ -19,6 +19,7 @@
 
 static const char *program = "sd";
 static bool writes_stream;
+static void (*clear)(void);
 
 void sd_start(const char *name, bool streams)
 {
@@ -27,10 +28,17 @@ void sd_start(const char *name, bool streams)
 	sd_signals_take();
 }
 
+void sd_before_saying(void (*function)(void))
+{
+	clear = function;
+}
+
 static void say(const char *who, const char *text)
 {
 	char line[4 * sizeof(((struct sd_error *)0)->text)];
 
+	if (clear)
+		clear();
 	fprintf(stderr, "%s: %s\n", who, sd_text_escape(text, line, sizeof(line)));
 }
 

@@ -33,6 +33,10 @@ _Noreturn void sd_misuse(const char *format, ...) SD_PRINTF(1, 2);
 /* One line on stderr, for what is worth knowing and no failure: "sd-x: text". */
 void sd_note(const char *format, ...) SD_PRINTF(1, 2);
 
+/* What is called before anything is written to standard error, to clear a line that is being drawn there. NULL:
+ * nothing. */
+void sd_before_saying(void (*clear)(void));
+
 /* Option values: the number or size, or misuse that names the option. */
 uint64_t sd_option_size(const char *option, const char *text);
 uint64_t sd_option_number(const char *option, const char *text);

@@ -90,6 +90,23 @@ static inline uint64_t exact_cast(enum sd_dtype from, enum sd_dtype to, uint64_t
 	return exact_element(to, exact_value(SD_F32, single));
 }
 
+/* A code of 4 bits: E2M1, whose code 8 is a zero with the sign of zero8, or a whole number. */
+static inline double exact_e2m1(unsigned code, double zero8)
+{
+	static const double numbers[] = {0, 0.5, 1, 1.5, 2, 3, 4, 6};
+
+	return code < 8 ? numbers[code] : code == 8 ? zero8 : -numbers[code - 8];
+}
+
+/* The product of a value and a scale, as float32, then as dtype. */
+static inline uint64_t exact_product(enum sd_dtype to, double value, double scale)
+{
+	/* The product is exact in a double: at most 24 by 24 bits. */
+	uint64_t single = exact_element(SD_F32, value * scale);
+
+	return exact_element(to, exact_value(SD_F32, single));
+}
+
 static inline bool exact_is_nan(enum sd_dtype dtype, uint64_t bits)
 {
 	return isnan(exact_value(dtype, bits));

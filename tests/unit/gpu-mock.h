@@ -191,11 +191,11 @@ static inline void mock_do_launch(struct mock *m, const struct sd_batch *batch)
 		wrong = "grids that are not on the device";
 	for (uint32_t i = 0; i < batch->count && !wrong; i++) {
 		const struct sd_grid *g = &batch->grids[i];
-		unsigned scale = sd_dtype_size((enum sd_dtype)g->plan.scale_dtype);
+		unsigned scale = sd_element_size(g->plan.scale_dtype);
 
 		/* Garbage in place of a grid may be anything. */
 		if (g->first > batch->tiles || g->tiles > batch->tiles || g->plan.outer > SD_MOVE_RANK ||
-		    !mock_inside(m, true, g->source, grid_count(&g->plan, true) * batch->source_size) ||
+		    !mock_inside(m, true, g->source, grid_source_bytes(&g->plan)) ||
 		    !mock_inside(m, true, g->target, grid_count(&g->plan, false) * batch->target_size) ||
 		    !mock_inside(m, true, g->scales, sd_transpose_scales(&g->plan) * scale))
 			wrong = "a grid outside of its memory";

@@ -51,7 +51,7 @@ static inline const char *grid_read(struct turning *t, uint32_t i)
 	if (rows && !wrong)
 		wrong = grid_reach(&out, sd_grid_write_width(rows, t->from, t->to), t->grid->target, t->to, t->count);
 	for (uint32_t j = 0; j < v.count && !wrong; j++) {
-		uint64_t value = sd_grid_get(t->grid->source, v.at + j * v.step, t->from);
+		uint64_t value = sd_grid_get_source(t->grid, v.at + j * v.step, t->from);
 		uint32_t slot;
 
 		value = sd_grid_element(t->grid, &t->tile, &v, j, value, &scale);
@@ -103,12 +103,19 @@ static inline const char *grid_tile(struct turning *t)
 /* How many elements a grid reaches over on one side, as it lies on the device. */
 static inline uint64_t grid_count(const struct sd_transpose *plan, bool source)
 {
-	uint64_t last = (plan->a.size - 1) * (source ? plan->a.from : plan->a.to) +
+	uint64_t last = (source ? plan->from : plan->to) + (plan->a.size - 1) * (source ? plan->a.from : plan->a.to) +
 			(plan->b.size - 1) * (source ? plan->b.from : plan->b.to);
 
 	for (uint32_t k = 0; k < plan->outer; k++)
 		last += (plan->dim[k].size - 1) * (source ? plan->dim[k].from : plan->dim[k].to);
 	return last + 1;
+}
+
+static inline uint64_t grid_source_bytes(const struct sd_transpose *plan)
+{
+	uint64_t count = grid_count(plan, true);
+
+	return sd_is_code(plan->source_dtype) ? (count + 1) / 2 : count * plan->source_size;
 }
 
 static inline const char *grid_turn_one(const struct sd_grid *grid, const struct sd_batch *batch)

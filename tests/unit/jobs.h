@@ -67,10 +67,15 @@ static inline uint64_t element_get(const uint8_t *data, uint64_t i, unsigned siz
 	return bits;
 }
 
+static inline uint64_t code_get(const uint8_t *data, uint64_t i)
+{
+	return i % 2 == 0 ? data[i / 2] % 16 : data[i / 2] / 16;
+}
+
 /* What the job has to give, straight from the words of device.h. */
 static inline void naive(const struct sd_job *job, uint8_t *target)
 {
-	unsigned from_size = sd_dtype_size((enum sd_dtype)job->source_dtype);
+	unsigned from_size = sd_element_size(job->source_dtype); /* 0: codes */
 	unsigned to_size = sd_dtype_size((enum sd_dtype)job->target_dtype);
 	uint64_t at[SD_MOVE_RANK] = {0};
 	const struct sd_move *move = &job->move;
@@ -89,10 +94,9 @@ static inline void naive(const struct sd_job *job, uint8_t *target)
 				by += (job->scale.dim[d].begin + at[d]) / job->scale.dim[d].block *
 				      job->scale.dim[d].stride;
 		}
-		bits = element_get(job->source, from, from_size);
+		bits = from_size ? element_get(job->source, from, from_size) : code_get(job->source, from);
 		if (job->scale.data) {
-			uint64_t scale =
-				element_get(job->scale.data, by, sd_dtype_size((enum sd_dtype)job->scale.dtype));
+			uint64_t scale = element_get(job->scale.data, by, sd_element_size(job->scale.dtype));
 			uint32_t single = sd_element_decode(job->scale.dtype, scale);
 
 			single = sd_element_scale(sd_element_decode(job->source_dtype, bits), single);
@@ -111,9 +115,11 @@ static inline void naive(const struct sd_job *job, uint8_t *target)
 static inline void choose_dtypes(uint64_t *seed, struct sd_job *job)
 {
 	static const uint8_t plain[] = {SD_U8, SD_F8_E4M3, SD_BF16, SD_U16, SD_F32, SD_I32, SD_F64, SD_U64};
-	static const uint8_t reads[] = {SD_F8_E4M3, SD_F8_E5M2, SD_BF16, SD_F16, SD_F32, SD_F64};
+	static const uint8_t reads[] = {SD_F8_E4M3, SD_F8_E5M2, SD_BF16, SD_F16,
+					SD_F32,     SD_F64,     SD_E2M1, SD_E2M1 + SD_E2M1_TWICE + SD_E2M1_PLUS,
+					SD_INT4};
 	static const uint8_t makes[] = {SD_BF16, SD_F16, SD_F32, SD_F64};
-	static const uint8_t scales[] = {SD_F32, SD_BF16, SD_F16};
+	static const uint8_t scales[] = {SD_F32, SD_BF16, SD_F16, SD_E8M0, SD_E8M0 + SD_E8M0_HALF};
 
 	job->source_dtype = job->target_dtype = plain[pick(seed, sizeof(plain))];
 	if (pick(seed, 2) == 0)
@@ -142,7 +148,7 @@ static inline void choose_scale(uint64_t *seed, struct case_ *c)
 		if (scale->dim[k].stride)
 			count *= (scale->dim[k].begin + size - 1) / scale->dim[k].block + 1;
 	}
-	bytes = (scale->from + count) * sd_dtype_size((enum sd_dtype)scale->dtype);
+	bytes = (scale->from + count) * sd_element_size(scale->dtype);
 	data = (uint8_t *)room(bytes, &c->scale_room) + pick(seed, 8);
 	for (uint64_t i = 0; i < bytes; i++)
 		data[i] = (uint8_t)exact_random(seed);
@@ -156,6 +162,7 @@ static inline void case_make(struct case_ *c, uint64_t seed, uint64_t elements)
 	struct sd_move *move = &c->job.move;
 	uint32_t from[SD_MOVE_RANK], to[SD_MOVE_RANK];
 	unsigned gaps = pick(&s, 3) == 0 ? 9 : 0;
+	bool again; /* one dimension of the source gives the same element again and again */
 	uint8_t *source;
 
 	memset(c, 0, sizeof(*c));
@@ -172,20 +179,22 @@ static inline void case_make(struct case_ *c, uint64_t seed, uint64_t elements)
 	}
 	shuffle(&s, from, move->rank);
 	shuffle(&s, to, move->rank);
+	again = move->rank > 0 && pick(&s, 12) == 0;
 	move->from = pick(&s, 3) == 0 ? pick(&s, 20) : 0;
 	move->to = pick(&s, 3) == 0 ? pick(&s, 20) : 0;
 	c->job.source_count = move->from + place(&s, move, from, true, gaps);
+	if (again)
+		move->dim[from[move->rank - 1]].from = 0;
 	c->job.target_count = move->to + place(&s, move, to, false, gaps);
 	for (uint32_t k = 0; k < move->rank && used < sizeof(c->text); k++)
 		used += (size_t)snprintf(c->text + used, sizeof(c->text) - used, " %llux(%llu,%llu)",
 					 (unsigned long long)move->dim[k].size, (unsigned long long)move->dim[k].from,
 					 (unsigned long long)move->dim[k].to);
 	choose_scale(&s, c);
-	snprintf(c->text + used, sizeof(c->text) - used, " %s to %s, scale %s",
-		 sd_dtype_name((enum sd_dtype)c->job.source_dtype), sd_dtype_name((enum sd_dtype)c->job.target_dtype),
-		 sd_dtype_name((enum sd_dtype)c->job.scale.dtype));
+	snprintf(c->text + used, sizeof(c->text) - used, " %u to %u, scale %u", c->job.source_dtype,
+		 c->job.target_dtype, c->job.scale.dtype);
 
-	used = c->job.source_count * sd_dtype_size((enum sd_dtype)c->job.source_dtype);
+	used = sd_element_bytes(c->job.source_dtype, c->job.source_count);
 	source = (uint8_t *)room(used, &c->source_room) + pick(&s, 64);
 	for (uint64_t i = 0; i < used; i++)
 		source[i] = (uint8_t)exact_random(&s);

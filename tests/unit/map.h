@@ -112,9 +112,10 @@ static inline void run_plan(const struct try *t, enum sd_result *result, char *t
 			used += (size_t)snprintf(text + used, size - used, " < %s",
 						 plan.manifest->records[target->record].key);
 			for (uint32_t s = 0; s < target->nsteps; s++)
-				used += (size_t)snprintf(text + used, size - used, "%s%s",
-							 target->steps[s].kind == SD_STEP_CAST ? ", cast "
-											       : ", times scale ",
+				used += (size_t)snprintf(text + used, size - used, ", %s %s",
+							 target->steps[s].kind == SD_STEP_BLOCK_SCALE
+								 ? "times scale"
+								 : sd_step_word(target->steps[s].kind),
 							 sd_dtype_name(target->steps[s].dtype));
 			used += (size_t)snprintf(text + used, size - used, "%s\n",
 						 sd_target_is_reordered(target) ? ", reorder" : "");

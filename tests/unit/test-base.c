@@ -63,6 +63,18 @@ Test(text, utf8)
 	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
 		cr_assert(!sd_text_is_utf8(bad[i], strlen(bad[i])), "bad text %zu", i);
 	cr_assert(!sd_text_is_utf8("a\0b", 3), "NUL");
+	/* Anywhere in a text that is looked at in larger steps. */
+	for (size_t i = 0; i < 20; i++) {
+		static const char wrong[] = {'\0', '\x80', '\xC3', '\xFF'};
+		char text[] = "model.layers.0.mlp.up";
+
+		for (size_t k = 0; k < sizeof(wrong); k++) {
+			text[i] = wrong[k];
+			cr_assert(!sd_text_is_utf8(text, sizeof(text) - 1), "byte %zu, %zu", i, k);
+		}
+		memcpy(text + i, "\xc3\xa9", 2);
+		cr_assert(sd_text_is_utf8(text, sizeof(text) - 1), "byte %zu", i);
+	}
 }
 
 Test(text, escapes_what_harms_a_terminal)
@@ -73,6 +85,8 @@ Test(text, escapes_what_harms_a_terminal)
 	cr_assert_str_eq(sd_text_escape("\x1b[31m", out, sizeof out), "\\x1b[31m");
 	cr_assert_str_eq(sd_text_escape("\xe2\x80\xae", out, sizeof out), "\\xe2\\x80\\xae");
 	cr_assert_str_eq(sd_text_escape("\xc3\xa9", out, sizeof out), "\xc3\xa9");
+	cr_assert_str_eq(sd_text_escape("layers.0\\\xc3\xa9.w", out, sizeof out), "layers.0\\\\\xc3\xa9.w");
+	cr_assert_str_eq(sd_text_escape("layers.0", out, 7), "layers");
 }
 
 Test(text, escaping_stays_in_its_room)

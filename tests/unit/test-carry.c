@@ -3,7 +3,9 @@
  * element. */
 #include "move/compose.h"
 #include "stream/carry.h"
+#include "move/convert.h"
 #include "stream/pieces.h"
+#include "exact.h"
 
 #include <criterion/criterion.h>
 #include <inttypes.h>
@@ -81,12 +83,27 @@ static void set_value(unsigned char *p, uint8_t dtype, double value)
 	}
 }
 
-static void convert(const unsigned char *from, uint8_t from_dtype, unsigned char *to, uint8_t to_dtype)
+/* Element i of an array, which may be of codes or of bytes that are exponents. */
+static double value_in(const void *array, uint64_t i, uint8_t element)
+{
+	const unsigned char *bytes = array;
+	unsigned code = i % 2 == 0 ? bytes[i / 2] % 16 : bytes[i / 2] / 16;
+
+	if (element == SD_INT4)
+		return (int)code - 8;
+	if (sd_is_code(element))
+		return exact_e2m1(code, element & SD_E2M1_PLUS ? 0.0 : -0.0) * (element & SD_E2M1_TWICE ? 2 : 1);
+	if (element >= SD_E8M0)
+		return ldexp(1, bytes[i] - (element & SD_E8M0_HALF ? 128 : 127));
+	return value_at(bytes + i * sd_dtype_size(element), element);
+}
+
+static void convert(const void *from, uint64_t i, uint8_t from_dtype, unsigned char *to, uint8_t to_dtype)
 {
 	if (from_dtype == to_dtype)
-		memcpy(to, from, sd_dtype_size(to_dtype));
+		memcpy(to, (const char *)from + i * sd_dtype_size(to_dtype), sd_dtype_size(to_dtype));
 	else
-		set_value(to, to_dtype, value_at(from, from_dtype));
+		set_value(to, to_dtype, value_in(from, i, from_dtype));
 }
 
 /* Calls back for each element of a move. */
@@ -111,21 +128,18 @@ static void walk(const struct sd_move *m, void (*element)(void *arg, uint64_t fr
 static void run_element(void *arg, uint64_t from, uint64_t to, const uint64_t *index)
 {
 	const struct sd_job *job = arg;
-	const unsigned char *source = (const unsigned char *)job->source + from * sd_dtype_size(job->source_dtype);
 	unsigned char *target = (unsigned char *)job->target + to * sd_dtype_size(job->target_dtype);
 	uint64_t at = job->scale.from;
 
 	cr_assert(from < job->source_count && to < job->target_count);
 	if (!job->scale.data) {
-		convert(source, job->source_dtype, target, job->target_dtype);
+		convert(job->source, from, job->source_dtype, target, job->target_dtype);
 		return;
 	}
 	for (uint32_t k = 0; k < job->move.rank; k++)
 		at += (job->scale.dim[k].begin + index[k]) / job->scale.dim[k].block * job->scale.dim[k].stride;
 	set_value(target, job->target_dtype,
-		  value_at(source, job->source_dtype) *
-			  value_at((const unsigned char *)job->scale.data + at * sd_dtype_size(job->scale.dtype),
-				   job->scale.dtype));
+		  value_in(job->source, from, job->source_dtype) * value_in(job->scale.data, at, job->scale.dtype));
 }
 
 static enum sd_device_result plain_run(struct sd_device *device, const struct sd_job *jobs, size_t count)
@@ -197,7 +211,7 @@ static enum sd_result source_finish(struct sd_source *source, struct sd_error *e
 	return SD_OK;
 }
 
-static const struct sd_source_ops source_ops = {source_next, source_finish, NULL};
+static const struct sd_source_ops source_ops = {source_next, source_finish, NULL, NULL};
 
 struct memory_sink {
 	struct sd_sink sink;
@@ -284,30 +298,40 @@ static double scale_of(const struct writing *w, const struct sd_step *step, uint
 {
 	const struct sd_record *r = &w->m->records[w->target->record];
 	uint8_t dtype = w->m->records[step->operand].dtype;
-	uint64_t at = 0;
+	uint64_t at = 0, size = 0;
 
-	for (uint32_t k = r->rank; k-- > 0; element /= r->shape[k])
+	for (uint32_t k = r->rank; k-- > 0; element /= size) {
+		size = r->shape[k] * (k + 1 == r->rank ? sd_target_codes(w->m, w->target) : 1);
 		if (k < step->rank)
-			at += element % r->shape[k] / step->blocks[k].block * step->blocks[k].stride;
-	return value_at(w->data[step->operand] + at * sd_dtype_size(dtype), dtype);
+			at += element % size / step->blocks[k].block * step->blocks[k].stride;
+	}
+	return value_in(w->data[step->operand], at, dtype == SD_U8 ? SD_E8M0 : dtype);
 }
 
 static void write_element(void *arg, uint64_t from, uint64_t to, const uint64_t *index)
 {
 	struct writing *w = arg;
+	static const uint8_t codes[] = {0, SD_E2M1, SD_E2M1 + SD_E2M1_PLUS, SD_INT4};
 	uint8_t dtype = w->m->records[w->target->record].dtype;
+	bool unpacks = w->target->nsteps && w->target->steps[0].kind == SD_STEP_UNPACK;
 	unsigned char value[8];
+	float constant;
 
 	(void)index;
-	memcpy(value, w->data[w->target->record] + from * sd_dtype_size(dtype), sd_dtype_size(dtype));
+	if (!unpacks)
+		memcpy(value, w->data[w->target->record] + from * sd_dtype_size(dtype), sd_dtype_size(dtype));
 	for (uint32_t k = 0; k < w->target->nsteps; k++) {
 		const struct sd_step *step = &w->target->steps[k];
 		uint8_t after = (uint8_t)step->dtype;
 
 		if (step->kind == SD_STEP_BLOCK_SCALE)
 			set_value(value, after, value_at(value, dtype) * scale_of(w, step, from));
+		else if (step->kind == SD_STEP_UNPACK)
+			set_value(value, after, value_in(w->data[w->target->record], from, codes[step->param]));
+		else if (step->kind == SD_STEP_FILL)
+			memcpy(&constant, &step->param, 4), set_value(value, after, (double)constant);
 		else
-			convert(value, dtype, value, after);
+			convert(value, 0, dtype, value, after);
 		dtype = after;
 	}
 	memcpy(w->tensor->data + to * sd_dtype_size(dtype), value, sd_dtype_size(dtype));
@@ -682,6 +706,76 @@ static void add_split(struct input *in, const char *name)
 		fill_scales(in, add_record(in, SD_F32, one, 1));
 }
 
+/*
+ * Codes, two or eight in an element, unpacked; perhaps with a scale for each row and some columns; whole, turned or in
+ * two parts, which may begin within an element. Perhaps a constant of as many elements as there are matrices, too.
+ */
+static void add_packed(struct input *in, const char *const *names)
+{
+	uint8_t dtype = any(3) ? any(2) ? SD_U8 : SD_I8 : SD_I32, to = any(2) ? SD_BF16 : SD_F32;
+	const uint64_t n = 1 + any(3), rows = 1 + any(9), packed = 1 + any(5), block = 1 + any(6);
+	const uint64_t columns = packed * (dtype == SD_I32 ? 8 : 2), shape[] = {n, rows, packed};
+	const uint64_t turned[] = {n, columns, rows}, plain[] = {n, rows, columns}, groups = (columns - 1) / block + 1;
+	struct sd_move turn = permuted(plain, 3, (uint32_t[]){0, 2, 1});
+	uint32_t record = add_record(in, dtype, shape, 3), operand = SD_NO_RECORD;
+	struct sd_step *steps = sd_arena_array(&in->m->arena, 2, sizeof(*steps));
+	struct sd_block *blocks = sd_arena_array(&in->m->arena, 3, sizeof(*blocks));
+	uint64_t cut = any(2) ? any(columns + 1) : 0;
+
+	steps[0] = (struct sd_step){.kind = SD_STEP_UNPACK,
+				    .dtype = any(2) ? SD_F32 : SD_BF16,
+				    .operand = SD_NO_RECORD,
+				    .param = 1 + (uint32_t)any(3)};
+	if (any(3)) {
+		const uint64_t scales[] = {n, rows, groups};
+
+		operand = add_record(in, any(2) ? SD_U8 : SD_F32, scales, 3);
+		blocks[0] = (struct sd_block){1, rows * groups};
+		blocks[1] = (struct sd_block){1, groups};
+		blocks[2] = (struct sd_block){block, 1};
+		steps[1] = (struct sd_step){SD_STEP_BLOCK_SCALE, to, operand, 0, 3, blocks};
+		if (in->m->records[operand].dtype == SD_F32)
+			fill_scales(in, operand);
+		else
+			for (uint64_t i = 0; i < in->m->records[operand].bytes; i++)
+				in->data[operand][i] = (unsigned char)(126 + any(3));
+		if (steps[0].param == 1 && in->m->records[operand].dtype == SD_U8 && any(2))
+			steps[1].param = SD_EXPONENT_2_128;
+	} else {
+		steps[1] = (struct sd_step){.kind = SD_STEP_CAST, .dtype = to, .operand = SD_NO_RECORD};
+	}
+	for (uint64_t half = 0; half < 2; half++) {
+		uint64_t first = half ? cut : 0, size = half ? columns - cut : cut;
+		const uint64_t part[] = {n, size, rows};
+		struct sd_move m = slice3(turned, 0, first, 0, n, size, rows);
+		struct sd_target *t;
+
+		if (size == 0)
+			continue;
+		m = then(&turn, &m);
+		t = size == columns && any(2) ? add_target(in, names[half], plain, 3, record, NULL)
+					      : add_target(in, names[half], part, 3, record, &m);
+		t->steps = steps;
+		t->nsteps = 2;
+		t->dtype = to;
+	}
+	if (any(2)) {
+		struct sd_move pick = {.rank = 1, .dim = {{n, rows * packed, 1}}};
+		struct sd_step *fill = sd_arena_alloc(&in->m->arena, sizeof(*fill));
+		struct sd_target *t;
+
+		sd_move_normalise(&pick);
+		*fill = (struct sd_step){
+			.kind = SD_STEP_FILL, .dtype = to, .operand = SD_NO_RECORD, .param = 0x3f800000};
+		t = add_target(in, names[2], &n, 1, record, &pick);
+		t->steps = fill;
+		t->nsteps = 1;
+		t->dtype = to;
+	}
+	if (any(4) == 0)
+		add_target(in, names[3], shape, 3, record, NULL);
+}
+
 static void add_plain(struct input *in, const char *name)
 {
 	const uint64_t shape[] = {any(6), 1 + any(6), 1 + any(6), 1 + any(3)};
@@ -704,7 +798,8 @@ static void add_plain(struct input *in, const char *name)
 
 Test(carry, carries_out_what_targets_say)
 {
-	static const char *const names[][3] = {{"a", "b", "c"}, {"d", "e", "f"}, {"g", "h", "i"}, {"j", "k", "l"}};
+	static const char *const names[][4] = {
+		{"a", "b", "c", "m"}, {"d", "e", "f", "n"}, {"g", "h", "i", "o"}, {"j", "k", "l", "p"}};
 	struct plain_device device = plain_device();
 	size_t done = 0;
 
@@ -715,9 +810,12 @@ Test(carry, carries_out_what_targets_say)
 		seeded(seed);
 		parts = 1 + any(4);
 		for (uint64_t k = 0; k < parts; k++) {
-			switch (any(4)) {
+			switch (any(5)) {
 			case 0:
 				add_grouped(&in, names[k]);
+				break;
+			case 4:
+				add_packed(&in, names[k]);
 				break;
 			case 3:
 				add_scaled(&in, names[k]);

@@ -193,6 +193,109 @@ Test(convert, boundaries)
 	cr_assert_eq(sd_f32_of_f8_e4m3(0x7e), sd_bits_of_float(448), "the largest F8_E4M3");
 }
 
+/* A code that is decoded as kind, and its value. */
+static double value_of(uint8_t kind, unsigned code)
+{
+	if (kind == SD_INT4)
+		return (int)code - 8;
+	return exact_e2m1(code, kind & SD_E2M1_PLUS ? 0.0 : -0.0) * (kind & SD_E2M1_TWICE ? 2 : 1);
+}
+
+/* Two codes in each of all bytes, with every converter, in runs of whole and odd length. */
+static void check_codes(const char *who, const struct sd_converter *converter, uint8_t kind)
+{
+	for (unsigned first = 0; first < 256; first += SD_CONVERT_RUN / 2)
+		for (size_t count = SD_CONVERT_RUN; count > SD_CONVERT_RUN - 4; count--) {
+			uint8_t bytes[SD_CONVERT_RUN / 2];
+			float values[SD_CONVERT_RUN];
+
+			for (unsigned i = 0; i < sizeof(bytes); i++)
+				bytes[i] = (uint8_t)(first + i);
+			converter->decode((enum sd_dtype)kind, bytes, count, values);
+			for (unsigned i = 0; i < count; i++) {
+				unsigned code = i % 2 == 0 ? bytes[i / 2] % 16 : bytes[i / 2] / 16;
+				uint64_t want = exact_element(SD_F32, value_of(kind, code));
+
+				cr_assert_eq(sd_bits_of_float(values[i]), want, "%s: kind %u, code %u", who, kind,
+					     code);
+				cr_assert_eq(sd_element_decode(kind, code), want, "kind %u, code %u", kind, code);
+			}
+		}
+}
+
+static const uint8_t code_kinds[] = {SD_E2M1, SD_E2M1 + SD_E2M1_TWICE, SD_E2M1 + SD_E2M1_PLUS,
+				     SD_E2M1 + SD_E2M1_PLUS + SD_E2M1_TWICE, SD_INT4};
+
+Test(convert, every_code)
+{
+	static const char *const names[] = {"plain", "v128", "avx2", "avx512"};
+
+	for (size_t n = 0; n < 4; n++)
+		for (size_t k = 0; k < sizeof(code_kinds); k++)
+			if (strcmp(sd_kernels_pick(names[n])->name, names[n]) == 0)
+				check_codes(names[n], &sd_kernels_pick(names[n])->convert, code_kinds[k]);
+}
+
+/* What a byte is as a scale. */
+static double scale_of(uint8_t kind, unsigned byte)
+{
+	if (byte == 0 && kind & SD_E8M0_ZERO)
+		return 0;
+	if (kind & SD_E8M0_HALF)
+		return ldexp(1, (int)byte - 128);
+	if (byte == 255)
+		return kind & SD_E8M0_INFINITY ? (double)INFINITY : (double)NAN;
+	return ldexp(1, (int)byte - 127);
+}
+
+/* Each code and each F8_E4M3 with each byte of a scale, each way of reading them, in each dtype. */
+Test(convert, every_scale_of_a_byte)
+{
+	for (unsigned kind = SD_E8M0; kind < SD_E8M0_END; kind++)
+		for (unsigned byte = 0; byte < 256; byte++) {
+			uint32_t scale = sd_element_decode((uint8_t)kind, byte);
+
+			cr_assert_eq(scale, exact_element(SD_F32, scale_of((uint8_t)kind, byte)), "kind %u, byte %u",
+				     kind, byte);
+			for (size_t k = 0; k < MAKES; k++) {
+				for (size_t c = 0; c < sizeof(code_kinds); c++)
+					for (unsigned code = 0; code < 16; code++) {
+						uint32_t bits = sd_element_decode(code_kinds[c], code);
+						uint64_t got = sd_element_encode((uint8_t)makes[k],
+										 sd_element_scale(bits, scale));
+
+						cr_assert_eq(got,
+							     exact_product(makes[k], value_of(code_kinds[c], code),
+									   scale_of((uint8_t)kind, byte)),
+							     "code %u of %u by %u of %u", code, code_kinds[c], byte,
+							     kind);
+					}
+				for (unsigned f8 = 0; f8 < 256; f8++) {
+					uint32_t bits = sd_element_scale(sd_f32_of_f8_e4m3((uint8_t)f8), scale);
+
+					cr_assert_eq(sd_element_encode((uint8_t)makes[k], bits),
+						     exact_product(makes[k], exact_value(SD_F8_E4M3, f8),
+								   scale_of((uint8_t)kind, byte)),
+						     "F8 %u by %u of %u", f8, byte, kind);
+				}
+			}
+		}
+}
+
+/* The pair that reaches 2^128: zero stays zero, a half is 2^127, more is infinity. */
+Test(convert, codes_by_2_128)
+{
+	static const uint32_t want[] = {0, 0x7f000000, 0x7f800000};
+
+	for (unsigned code = 0; code < 3; code++)
+		cr_assert_eq(sd_element_scale(sd_f32_of_code(SD_E2M1 + SD_E2M1_TWICE, code),
+					      sd_f32_of_e8m0(SD_E8M0 + SD_E8M0_HALF, 255)),
+			     want[code]);
+	cr_assert_eq(
+		sd_element_scale(sd_f32_of_code(SD_E2M1 + SD_E2M1_TWICE, 1), sd_f32_of_e8m0(SD_E8M0 + SD_E8M0_HALF, 0)),
+		0x00200000, "0.5 * 2^-127");
+}
+
 /* F64 to 16 bits rounds twice, as torch does: this value is just above a tie of F16, and float32 makes it the tie. */
 Test(convert, doubles_round_twice)
 {

@@ -28,9 +28,8 @@ static enum sd_device_result turn(void *context, const struct sd_part *part)
 	sd_side_gather(&part->source, c->job.source, source);
 	if (part->scale_bytes > 0)
 		memcpy(scales, (const uint8_t *)c->job.scale.data + part->scale_from, part->scale_bytes);
-	cr_assert_leq(sd_transpose_scales(&grid.plan) * sd_dtype_size((enum sd_dtype)grid.plan.scale_dtype),
-		      part->scale_bytes);
-	cr_assert_leq(grid_count(&grid.plan, true) * grid.plan.source_size, part->source.bytes);
+	cr_assert_leq(sd_transpose_scales(&grid.plan) * sd_element_size(grid.plan.scale_dtype), part->scale_bytes);
+	cr_assert_leq(grid_source_bytes(&grid.plan), part->source.bytes);
 	cr_assert_eq(grid_count(&grid.plan, false) * grid.plan.target_size, part->target.bytes, "%s", c->text);
 	grid.source = source;
 	grid.target = target;

@@ -42,7 +42,7 @@ struct placed {
 
 static void place_job(struct placed *p, struct sd_device *device, uint8_t *ring, size_t *used, uint64_t *seed)
 {
-	size_t source_bytes = p->c.job.source_count * sd_dtype_size((enum sd_dtype)p->c.job.source_dtype);
+	size_t source_bytes = sd_element_bytes(p->c.job.source_dtype, p->c.job.source_count);
 	size_t room = (p->c.target_bytes + 64) / 64 * 64;
 
 	p->job = p->c.job;

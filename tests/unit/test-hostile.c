@@ -148,3 +148,31 @@ Test(hostile, joining_200000_records, .timeout = 20)
 	sd_carry_free(&carry);
 	sd_manifest_free(m);
 }
+
+/* Codes and constants of records as large as can be said. */
+Test(hostile, codes_of_large_records, .timeout = 20)
+{
+	const uint64_t own[] = {UINT64_C(1) << 56}, unpacked[] = {UINT64_C(1) << 57};
+	static const struct sd_step unpack = {
+		.kind = SD_STEP_UNPACK, .dtype = SD_BF16, .operand = SD_NO_RECORD, .param = SD_UNPACK_INT4};
+	static const struct sd_step fill = {.kind = SD_STEP_FILL, .dtype = SD_F64, .operand = SD_NO_RECORD};
+	struct sd_manifest *m = sd_manifest_new();
+	struct sd_target *t;
+	struct sd_carry carry;
+	struct sd_error err;
+
+	for (uint32_t i = 0; i < 2; i++) {
+		cr_assert(sd_manifest_add_tensor(m, name(m, i), SD_U8, own, 1));
+		t = &m->targets[i];
+		t->steps = i ? &fill : &unpack;
+		t->nsteps = 1;
+		t->dtype = i ? SD_F64 : SD_BF16;
+		t->shape = i ? own : unpacked;
+	}
+	cr_assert_eq(sd_manifest_check(m, &err), SD_OK, "%s", err.text);
+	cr_expect_eq(sd_carry_plan(m, 32 << 20, &carry, &err), SD_OK, "%s", err.text);
+	sd_carry_free(&carry);
+	m->records[0].shape = m->targets[1].shape = unpacked;
+	cr_expect_eq(sd_manifest_check(m, &err), SD_INPUT, "more elements than there are");
+	sd_manifest_free(m);
+}

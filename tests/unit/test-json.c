@@ -45,6 +45,35 @@ Test(json, gives_all_tokens_with_their_depth)
 	free(text);
 }
 
+struct ends {
+	const char *json;
+	FILE *out;
+	size_t end;
+};
+
+static enum sd_result cut_token(void *user, const struct sd_json_token *token, struct sd_error *err)
+{
+	struct ends *e = user;
+
+	(void)err;
+	fprintf(e->out, "%.*s|", (int)(token->end - e->end), e->json + e->end);
+	e->end = token->end;
+	return SD_OK;
+}
+
+Test(json, tells_where_each_token_ends)
+{
+	char *text = NULL;
+	size_t size;
+	struct ends ends = {" {\"a\\n\\u00fc\" : [1, -2.5e3 ,{\"b\":null } ],\n\"\xc3\xbc\": \"\"} ",
+			    open_memstream(&text, &size), 0};
+
+	cr_assert_eq(sd_json_parse(ends.json, strlen(ends.json), cut_token, &ends, NULL), SD_OK);
+	fclose(ends.out);
+	cr_assert_str_eq(text, " {|\"a\\n\\u00fc\"| : [|1|, -2.5e3| ,{|\"b\"|:null| }| ]|,\n\"\xc3\xbc\"|: \"\"|}|");
+	free(text);
+}
+
 Test(json, refuses_what_is_no_json)
 {
 	static const struct {
@@ -132,7 +161,7 @@ Test(json, integers_are_exact)
 	};
 
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-		struct sd_json_token token = {SD_JSON_NUMBER, 0, cases[i].text, strlen(cases[i].text)};
+		struct sd_json_token token = {SD_JSON_NUMBER, 0, cases[i].text, strlen(cases[i].text), 0};
 		uint64_t value = 0;
 
 		cr_assert_eq(sd_json_integer(&token, &value), cases[i].good, "%s", cases[i].text);

@@ -67,7 +67,11 @@ Test(map_parse, statements)
 	refused("table g a\n", "t.map:2: an entry of a table is LEFT=RIGHT");
 	refused("size n\n", "t.map:2: the option's name is missing");
 	refused("use other s\n", "t.map:2: there is no map other");
-	refused("use used\n", "t.map:2: behind the map's name come the stages to use");
+	refused("use used under p\n", "t.map:2: behind the map's name come the stages to use");
+	taken("use used\n");
+	taken("model m n if alone\n");
+	refused("model m if x\n", "t.map:2: behind \"if\" comes \"alone\"");
+	refused("model m if alone n\n", "t.map:2: \"n\" is not understood here");
 	refused("use used x under p\n", "t.map:2: map used has no stage \"x\"");
 	taken("use used s t under p\n");
 	taken("option o a|b\nuse used s @o=b under p q\n");
@@ -126,7 +130,7 @@ Test(map_parse, limits)
 Test(map_parse, rules)
 {
 	refused("stage s\n a <-> b c\n", "t.map:3: \"c\" is not understood here");
-	refused("stage s\n a = b\n", "t.map:3: between the two sides stands <->, ->, <- or <=, not \"=\"");
+	refused("stage s\n a = b\n", "t.map:3: between the two sides stands <->, ->, <-, <= or =>, not \"=\"");
 	refused("stage s\n a ->\n", "t.map:3: a pattern is missing");
 	refused("stage s\n a <-> drop\n", "t.map:3: drop, keep and refuse stand where a -> or <- points to");
 	refused("stage s\n drop -> a\n", "t.map:3: drop, keep and refuse stand where a -> or <- points to");
@@ -203,6 +207,9 @@ Test(map_parse, samples)
 	refused("sample a F32 [2 x]\n", "t.map:2: [2 x] is no shape: a shape is as in [2 3]");
 	refused("sample a.{x} F32 [2]\n", "t.map:2: the holes of a sample are choices, as {x=a|b}");
 	refused("sample @o a F32 [2]\n", "t.map:2: in front of a sample stand options and sizes as @NAME=VALUE");
+	refused("sample a F32 [2] ->\n", "t.map:2: the sample's key is missing");
+	refused("sample a F32 [2] -> b.{x} F32 [2]\n", "t.map:2: the holes of a sample are choices, as {x=a|b}");
+	refused("sample a F32 [2] -> drop b\n", "t.map:2: \"b\" is not understood here");
 	refused("sample {a=1|2|3|4}{b=1|2|3|4}{c=1|2|3|4}{d=1|2|3|4}{e=1|2|3|4} F32 []\n",
 		"t.map:2: more than 1000 samples");
 }
@@ -216,6 +223,13 @@ Test(map_parse, samples_go_there_and_back)
 		"");
 	/* A copy comes back from what it is a copy of. */
 	checked("stage s\n {E}.g [r] <-> A [E r]\n {E}.u [r] <= A [E r]\nsample 0.{x=g|u} F32 [3]\n", "");
+	checked("stage s\n {x}.a -> {x}.b F32\n c -> drop\n"
+		"sample {x=1|2}.a BF16 [2] -> {x}.b F32 [2]\nsample c F32 [2] -> drop\n",
+		"");
+	checked("stage s\n a -> b\nsample a F32 [2] -> c F32 [2]\n", "t.map:4: sample a becomes b F32 [2]");
+	checked("stage s\n a -> b\nsample a F32 [2] -> b BF16 [2]\n", "t.map:4: sample a becomes b F32 [2]");
+	checked("stage s\n a -> b\nsample a F32 [2] -> drop\n", "t.map:4: sample a becomes b F32 [2]");
+	checked("stage s\n a -> drop\nsample a F32 [2] -> b F32 [2]\n", "t.map:4: nothing becomes of sample a");
 	checked("stage s\n a <-> b\nsample a F32 [2]\nsample c F32 [2]\n",
 		"t.map:4: samples: no rule of map t takes 1 of the keys: c");
 	checked("stage s\n a -> drop\n b <-> c\nsample {x=b|a} F32 [2]\n", "t.map:5: sample a does not come back");
@@ -274,19 +288,64 @@ Test(map_parse, slots_and_stacks)
 
 Test(map_parse, scales)
 {
-	refused("stage s\n a [o i] -> b [o i] : fp8\n", "t.map:3: a + SCALE and \": fp8\" need each other");
-	refused("stage s\n a [o i] + s [o~128] -> b [o i]\n", "t.map:3: a + SCALE and \": fp8\" need each other");
+	static const char both[] =
+		"t.map:3: a + SCALE and \": fp8\", \": fp4\", \": int4\" or \": times\" need each other";
+
+	refused("stage s\n a [o i] -> b [o i] : fp8\n", both);
+	refused("stage s\n a [o i] -> b [o i] : times\n", both);
+	refused("stage s\n a [o i] + s [o~128] -> b [o i]\n", both);
 	refused("stage s\n a [o i] + s [o~128] <-> b [o i] : fp8\n", "t.map:3: \": fp8\" goes one way: ->");
 	refused("stage s\n a [o i] + s [k~128] -> b [o i] : fp8\n",
 		"t.map:3: the axes of a scale are those of its weight, each by its block: i~128");
 	refused("stage s\n a [o i] -> b [o i] + s [o~128] : fp8\n", "t.map:3: a + SCALE stands on the left of a ->");
-	refused("stage s\n a [(o p) i] + s [o~2] -> b [o p i] : fp8\n",
-		"t.map:3: a weight with a scale has plain axes");
+	refused("stage s\n a [o~2 i] + s [o] -> b [o i] : fp8\n", "t.map:3: a weight with a scale has plain axes");
+	refused("stage s\n a [(o p) i] + s [p] -> b [o p i] : fp8\n",
+		"t.map:3: of a product, the first axis alone can be in the scale");
 	refused("stage s\n a + s -> b : fp8\n",
 		"t.map:3: the weight and its scale need axis lists, e.g. [o i] and [o~128 i~128]");
 	refused("stage s\n a [o i] + s.{x} [o~128] -> b [o i] : fp8\n",
 		"t.map:3: hole {x} of the scale is not in the weight's key");
 	taken("stage s\n a [o i] + s [o~128 i~128] -> b [o i] BF16 : fp8\n");
+	taken("stage s\n a [(o p) i] + s [o~2] -> b [o p i] : fp8\n");
+	taken("stage s\n a [o i] + s [] -> b [o i] : fp8 byte0=0 byte255=inf\n");
+}
+
+Test(map_parse, codes)
+{
+	static const char last[] = "t.map:3: \": fp4\" and \": int4\" need the last axis of the weight as in i/2, and "
+				   "nothing else does";
+
+	refused("stage s\n a [o i] + s [o] -> b [o i] : fp4\n", last);
+	refused("stage s\n a [o/2 i] + s [o] -> b [o i] : fp4\n", last);
+	refused("stage s\n a [o (i/2 k)] + s [o] -> b [o i k] : fp4\n", last);
+	refused("stage s\n a [o i/2] + s [o] -> b [o i] : fp8\n", last);
+	refused("stage s\n a [o i/2] <-> b [o i]\n", last);
+	refused("stage s\n a [o i] <-> b [o i/2]\n",
+		"t.map:3: what is written is not packed: i/2 is for the left of a ->");
+	refused("stage s\n a [o i/] + s [o] -> b [o i] : fp4\n",
+		"t.map:3: [o i/]: behind / comes how many lie in one element");
+	refused("stage s\n a [o i/2] + s [o] -> b [o i] : fp4 code8=-0\n",
+		"t.map:3: \"code8=-0\" is not understood here");
+	refused("stage s\n a [o i/8] + s [o] -> b [o i] : int4 code8=+0\n",
+		"t.map:3: \"code8=+0\" is not understood here");
+	refused("stage s\n a [o i/2] + s [o] -> b [o i] : fp4 byte255=inf byte255=2^128\n",
+		"t.map:3: byte 255 is either infinity or 2^128");
+	taken("stage s\n a [o i/2] + s [o i~32] -> b [i o] BF16 : fp4 code8=+0 byte0=0 byte255=2^128 if c\n");
+	taken("stage s\n a [o (g v/8)] + s [(o g)] -> b [o (g v)] : int4\n");
+}
+
+Test(map_parse, constants_and_copies)
+{
+	refused("stage s\n a [x] <-> b [x] : ones\n", "t.map:3: \": ones\" goes one way, from a key to a key");
+	refused("stage s\n a -> drop : zeros\n", "t.map:3: \": zeros\" goes one way, from a key to a key");
+	refused("stage s\n a [x y] -> b [x z] : zeros\n", "t.map:3: axis z is on the right side only");
+	refused("stage s\n a [x y] -> b [x|] : zeros\n",
+		"t.map:3: \": zeros\" has plain axes, and numbers that stay numbers");
+	refused("stage s\n a.{x} => b\n",
+		"t.map:3: hole {x} is not in the name of the copy: what it is a copy of cannot be told from it");
+	refused("stage s\n a => b.{x}\n", "t.map:3: hole {x} is written on the right, and the left does not have it");
+	taken("stage s\n a.{x} => c.{x} unless c.{x}\n a.{x} <-> b.{x}\n");
+	taken("stage s\n a [x y] -> b [y] F32 : ones unless b\n a [x y] <-> c [y x]\n c [] <- d [] : zeros\n");
 }
 
 Test(map_parse, rules_that_overlap)
@@ -345,5 +404,23 @@ Test(map_parse, says_what_it_is)
 	cr_expect_str_eq(name, "o");
 	cr_expect_str_eq(values, "a|b");
 	cr_expect(!sd_map_option(map, 1, &name, &values, &from_keys));
+	sd_map_free(map);
+}
+
+/* Without stages a map is used whole: with its labels and samples, and through another one that does the same. */
+Test(map_parse, takes_over_whole_maps)
+{
+	static const char used[] = "map used hf nemo\nmodel u\nlabel l b\nstage s\n a <-> b\nsample a F32 [2]\n";
+	struct sd_error err;
+	struct sd_map *map;
+
+	cr_assert(compile("model m\nuse used\n", used, &map, &err) == SD_OK, "%s", err.text);
+	cr_expect(sd_map_is_alias(map) && sd_map_is_for(map, "m") && !sd_map_is_for(map, "u"));
+	cr_expect(sd_map_check_samples(map, &err) == SD_OK, "%s", err.text);
+	sd_map_free(map);
+	cr_assert(compile("use used\nstage t\n b -> refuse \"no\"\n", used, &map, &err) == SD_OK, "%s", err.text);
+	cr_expect(!sd_map_is_alias(map));
+	cr_expect(sd_map_check_samples(map, &err) == SD_INPUT);
+	cr_expect(strncmp(err.text, "used.map:6: samples", 19) == 0, "%s", err.text);
 	sd_map_free(map);
 }

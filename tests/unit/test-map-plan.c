@@ -307,6 +307,105 @@ Test(map_dtypes, block_scales)
 		     "a.s has shape [2, 1]; a.w, of shape [5, 7], needs [2, 2] (t.map:4)");
 }
 
+/* One number for all, or one for each row: the rank of the scale tells which rule it is. */
+Test(map_dtypes, scales_by_their_rank)
+{
+	static const char map[] = "stage s\n w [o i] + s [] -> v [o i] : fp8\n w [o i] + s [o] -> v [i o] : fp8\n"
+				  " s -> drop\n";
+
+	expect((struct try){map, .in = "s F32\nw F8_E4M3 5 7\n", .to = "nemo"}, "v F32 5 7 < w, times scale F32\n");
+	expect((struct try){map, .in = "s F32 5\nw F8_E4M3 5 7\n", .to = "nemo"},
+	       "v F32 7 5 < w, times scale F32, reorder\n");
+	expect_error((struct try){map, .in = "s F32 4\nw F8_E4M3 5 7\n", .to = "nemo"}, SD_INPUT,
+		     "s has shape [4]; w, of shape [5, 7], needs [5] (t.map:4)");
+	expect_error((struct try){map, .in = "s F32 5 7\nw F8_E4M3 5 7\n", .to = "nemo"}, SD_INPUT,
+		     "s has shape [5, 7]; w, of shape [5, 7], needs [] (t.map:3)");
+}
+
+/* A weight that an earlier rule takes leaves its scale alone. */
+Test(map_dtypes, scales_stay_with_weights_that_stay)
+{
+	static const char map[] = "stage s\n w U8 -> keep\n w [o i] + s [o] -> w [o i] : fp8\n";
+
+	expect((struct try){map, .in = "s F32 5\nw U8 5 7\n", .to = "nemo"}, "s F32 5 < s\nw U8 5 7 < w\n");
+	expect((struct try){map, .in = "s F32 5\nw F8_E4M3 5 7\n", .to = "nemo"}, "w F32 5 7 < w, times scale F32\n");
+}
+
+Test(map_dtypes, codes)
+{
+	static const char four[] = "stage s\n w [o i/2] + s [o i~32] -> v [i o] BF16 : fp4\n";
+	static const char eight[] = "stage s\n w [o (g v/8)] + s [o g] -> v [o (g v)] BF16 : int4\n";
+	static const char flat[] = "stage s\n w [o (g v/8)] + s [(o g)] -> v [o (g v)] BF16 : int4\n";
+
+	expect((struct try){four, .in = "s U8 3 2\nw I8 3 20\n", .to = "nemo"},
+	       "v BF16 40 3 < w, unpack F32, times scale BF16, reorder\n");
+	expect((struct try){four, .in = "s F8_E8M0 3 2\nw U8 3 20\n", .to = "nemo", .defines = {{"dtype", "f32"}}},
+	       "v F32 40 3 < w, unpack F32, times scale F32, reorder\n");
+	expect_error((struct try){four, .in = "s U8 3 1\nw I8 3 20\n", .to = "nemo"}, SD_INPUT,
+		     "s has shape [3, 1]; w, of shape [3, 20], needs [3, 2] (t.map:3)");
+	expect_error((struct try){four, .in = "s U8 3 2\nw BF16 3 20\n", .to = "nemo"}, SD_INPUT,
+		     "w is BF16: not whole numbers with 2 codes in each (t.map:3)");
+	expect_error((struct try){four, .in = "s U8 3 2\nw I32 3 20\n", .to = "nemo"}, SD_INPUT,
+		     "w is I32: not whole numbers with 2 codes in each (t.map:3)");
+	expect_error((struct try){four, .in = "s I16 3 2\nw I8 3 20\n", .to = "nemo"}, SD_INPUT,
+		     "w and its scale have to be whole tensors as they came, of numbers");
+	expect((struct try){eight, .in = "s BF16 3 2\nw I32 3 6\n", .to = "nemo"},
+	       "v BF16 3 48 < w, unpack F32, times scale BF16\n");
+	expect((struct try){flat, .in = "s BF16 6\nw I32 3 6\n", .to = "nemo"},
+	       "v BF16 3 48 < w, unpack F32, times scale BF16\n");
+	expect_error((struct try){eight, .in = "s BF16 3 4\nw I32 3 6\n", .to = "nemo"}, SD_INPUT,
+		     "s has shape [3, 4]; w, of shape [3, 6], needs [o g] (t.map:3)");
+	expect_error((struct try){four, .in = "s U8 1 36028797018963968\nw I8 1 576460752303423488\n", .to = "nemo"},
+		     SD_INPUT, "v: the shape is too large");
+}
+
+Test(map_dtypes, products)
+{
+	static const char map[] = "label expert v\nstage s\n w [E i] + s [E] -> v [i E] : times\n";
+
+	expect((struct try){map, .in = "s BF16 3\nw BF16 3 4\n", .to = "nemo"},
+	       "v BF16 4 3 < w, times scale BF16, reorder\n");
+	expect((struct try){map, .in = "s F32 3\nw BF16 3 4\n", .to = "nemo"},
+	       "v BF16 4 3 < w, times scale BF16, reorder\n");
+	expect((struct try){map, .in = "s F16 3\nw BF16 3 4\n", .to = "nemo"},
+	       "v BF16 4 3 < w, times scale BF16, reorder\n");
+	expect((struct try){map, .in = "s BF16 3\nw BF16 3 4\n", .to = "nemo", .defines = {{"dtype", "f32"}}},
+	       "v F32 4 3 < w, times scale BF16, cast F32, reorder\n");
+	expect((struct try){map, .in = "s BF16 3\nw F32 3 4\n", .to = "nemo", .defines = {{"dtype", "f16"}}},
+	       "v F16 4 3 < w, times scale F16, reorder\n");
+	expect_error((struct try){map, .in = "s F64 3\nw BF16 3 4\n", .to = "nemo"}, SD_INPUT,
+		     "w is BF16 and s is F64: only BF16, F16 and F32 are multiplied (t.map:4)");
+	expect_error((struct try){map, .in = "s U8 3\nw BF16 3 4\n", .to = "nemo"}, SD_INPUT,
+		     "w is BF16 and s is U8: only BF16, F16 and F32 are multiplied (t.map:4)");
+}
+
+Test(map_dtypes, constants)
+{
+	static const char map[] = "stage s\n g.{x} [E H] -> b.{x} [E] F32 : zeros unless b.{x} note \"made\"\n"
+				  " g.{x} [E H] <-> h.{x} [H E]\n o.{x} [H] <- h.{x} [H E] : ones\n";
+
+	expect((struct try){map, .in = "g.1 BF16 3 4\n", .to = "nemo"},
+	       "b.1 F32 3 < g.1, fill F32\nh.1 BF16 4 3 < g.1, reorder\nnote: g.1: made (t.map:3)\n");
+	expect((struct try){map, .in = "b.1 BF16 3\ng.1 BF16 3 4\n", .to = "nemo"},
+	       "b.1 BF16 3 < b.1\nh.1 BF16 4 3 < g.1, reorder\n");
+	expect((struct try){map, .in = "b.1 F32 3\nh.1 BF16 4 3\n", .to = "hf"},
+	       "b.1 F32 3 < b.1\no.1 BF16 4 < h.1, fill BF16\ng.1 BF16 3 4 < h.1, reorder\n");
+	expect_error((struct try){map, .in = "h.1 U8 4 3\n", .to = "hf"}, SD_INPUT,
+		     "o.1 would be U8, as h.1 is: ones are BF16, F16, F32 or F64 (t.map:5)");
+}
+
+Test(map_dtypes, copies_rightwards)
+{
+	static const char map[] = "stage s\n e => h unless h note \"tied\"\n {x} <-> n.{x}\n";
+
+	expect((struct try){map, .in = "e F32 2\n", .to = "nemo"},
+	       "h F32 2 < e\nn.e F32 2 < e\nnote: e: tied (t.map:3)\n");
+	expect((struct try){map, .in = "e F32 2\nh F32 2\n", .to = "nemo"}, "n.e F32 2 < e\nn.h F32 2 < h\n");
+	expect((struct try){map, .in = "n.e F32 2\nh F32 2\n", .to = "hf"}, "e F32 2 < n.e\nnote: h: tied (t.map:3)\n");
+	expect_error((struct try){map, .in = "h F32 2\n", .to = "hf"}, SD_INPUT,
+		     "h is a copy of what is not there (t.map:3)");
+}
+
 Test(map_dtypes, conditions_on_other_tensors)
 {
 	static const char map[] =

@@ -66,7 +66,7 @@ static void counting_close(struct sd_source *source)
 	free(source);
 }
 
-static const struct sd_source_ops counting_ops = {counting_next, counting_finish, counting_close};
+static const struct sd_source_ops counting_ops = {counting_next, counting_finish, counting_close, NULL};
 
 static struct counting *counting(uint64_t elements)
 {

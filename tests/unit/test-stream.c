@@ -53,7 +53,7 @@ static void memory_close(struct sd_source *source)
 	free(s);
 }
 
-static const struct sd_source_ops memory_ops = {memory_next, memory_finish, memory_close};
+static const struct sd_source_ops memory_ops = {memory_next, memory_finish, memory_close, NULL};
 
 static struct sd_source *memory_source(void)
 {
@@ -94,6 +94,44 @@ static struct sd_source *full_source(void)
 	m->targets[1].labels = sd_manifest_label(m, "expert");
 	cr_assert(sd_manifest_add_metadata(m, "format", "pt"));
 	cr_assert(sd_manifest_add_side(m, &side));
+	return source;
+}
+
+/* Codes with their scales, and a constant made beside them: the last two targets, of the last record. */
+static struct sd_source *packed_source(void)
+{
+	struct sd_source *source = memory_source();
+	struct sd_manifest *m = source->manifest;
+	static const uint64_t packed[] = {3, 8}, unpacked[] = {3, 16}, exponents[] = {3, 1};
+	static const struct sd_block blocks[] = {{1, 1}, {16, 1}};
+	static const struct sd_move pick = {.rank = 1, .dim = {{3, 8, 1}}};
+	static const struct sd_step fill = {
+		.kind = SD_STEP_FILL, .dtype = SD_F16, .operand = SD_NO_RECORD, .param = 0x3f800000};
+	static struct sd_step steps[2];
+	struct sd_target ones;
+
+	cr_assert(sd_manifest_add_tensor(m, "exponents", SD_U8, exponents, 2));
+	cr_assert(sd_manifest_add_tensor(m, "codes", SD_U8, packed, 2));
+	steps[0] = (struct sd_step){
+		.kind = SD_STEP_UNPACK, .dtype = SD_F32, .operand = SD_NO_RECORD, .param = SD_UNPACK_E2M1_PLUS};
+	steps[1] = (struct sd_step){SD_STEP_BLOCK_SCALE,
+				    SD_BF16,
+				    (uint32_t)m->nrecords - 2,
+				    SD_EXPONENT_ZERO | SD_EXPONENT_2_128,
+				    2,
+				    blocks};
+	ones = m->targets[m->ntargets - 1];
+	m->targets[m->ntargets - 1].shape = unpacked;
+	m->targets[m->ntargets - 1].dtype = SD_BF16;
+	m->targets[m->ntargets - 1].steps = steps;
+	m->targets[m->ntargets - 1].nsteps = 2;
+	ones.name = "ones";
+	ones.rank = 1;
+	ones.dtype = SD_F16;
+	ones.move = &pick;
+	ones.steps = &fill;
+	ones.nsteps = 1;
+	cr_assert(sd_manifest_add_target(m, &ones));
 	return source;
 }
 
@@ -205,9 +243,9 @@ Test(stream, truncated_anywhere)
 	close(fd);
 }
 
-Test(stream, any_changed_byte_is_refused_or_harmless)
+static void change_any_byte(struct sd_source *source)
 {
-	int fd = write_stream(full_source());
+	int fd = write_stream(source);
 	off_t size = lseek(fd, 0, SEEK_END);
 	unsigned seed = 1;
 
@@ -223,6 +261,12 @@ Test(stream, any_changed_byte_is_refused_or_harmless)
 		cr_assert(pwrite(fd, &old, 1, at) == 1);
 	}
 	close(fd);
+}
+
+Test(stream, any_changed_byte_is_refused_or_harmless)
+{
+	change_any_byte(full_source());
+	change_any_byte(packed_source());
 }
 
 Test(stream, bytes_after_the_end)
@@ -400,4 +444,91 @@ Test(plan, keeps_only_what_is_needed)
 		  plan.manifest->targets[1].steps[0].operand == 0);
 	sd_plan_free(&plan);
 	sd_source_close(source);
+}
+
+static void expect_refused(const struct sd_manifest *m, const char *what)
+{
+	struct sd_error err = {0};
+
+	cr_expect(sd_manifest_check(m, &err) == SD_INPUT && strstr(err.text, what), "\"%s\", not \"%s\"", err.text,
+		  what);
+}
+
+/* Steps of codes, of scales of one byte and of constants, from somebody who means no good. */
+Test(stream, steps_of_codes_are_checked)
+{
+	struct sd_source *source = packed_source();
+	struct sd_manifest *m = source->manifest;
+	struct sd_target *unpacked = &m->targets[m->ntargets - 2], *ones = &m->targets[m->ntargets - 1];
+	struct sd_record *codes = &m->records[m->nrecords - 1], *exponents = &m->records[m->nrecords - 2];
+	const struct sd_record good = *codes;
+	struct sd_step steps[2], fill = ones->steps[0];
+	const uint64_t odd[] = {3, 15}, huge[] = {0, UINT64_MAX / 4};
+	struct sd_error err;
+
+	cr_assert(sd_manifest_check(m, &err) == SD_OK, "%s", err.text);
+	memcpy(steps, unpacked->steps, sizeof(steps));
+	unpacked->steps = steps;
+	ones->steps = &fill;
+	unpacked->shape = odd;
+	expect_refused(m, "its place does not fit codes");
+	unpacked->shape = (const uint64_t[]){3, 16};
+	for (uint32_t param = 0; param < 9; param += 4) {
+		steps[0].param = param;
+		expect_refused(m, "an unpacking of no known kind");
+	}
+	steps[0].param = SD_UNPACK_INT4;
+	steps[0].operand = 0;
+	expect_refused(m, "an unpacking of no known kind");
+	steps[0].operand = SD_NO_RECORD;
+	steps[0].dtype = SD_I32;
+	expect_refused(m, "an unpacking of no known kind");
+	steps[0].dtype = SD_F32;
+	codes->dtype = SD_F8_E4M3;
+	expect_refused(m, "not the first step of whole numbers");
+	*codes = good;
+	codes->shape = huge;
+	codes->bytes = 0;
+	unpacked->shape = (const uint64_t[]){0, 16};
+	expect_refused(m, "not the first step of whole numbers");
+	unpacked->shape = (const uint64_t[]){3, 16};
+	*codes = good;
+	steps[1].param = 8;
+	expect_refused(m, "a scale that is read in no known way");
+	steps[1].param = SD_EXPONENT_INFINITY | SD_EXPONENT_2_128;
+	expect_refused(m, "a scale that is read in no known way");
+	steps[1].param = SD_EXPONENT_INFINITY;
+	exponents->dtype = m->targets[0].dtype = SD_I8;
+	expect_refused(m, "a scale that is read in no known way");
+	exponents->dtype = m->targets[0].dtype = SD_U8;
+	steps[1] = steps[0];
+	expect_refused(m, "not the first step");
+	unpacked->nsteps = 1;
+	unpacked->dtype = SD_F32;
+	fill.operand = 0;
+	expect_refused(m, "a constant of no known kind");
+	fill.operand = SD_NO_RECORD;
+	fill.dtype = SD_U8;
+	expect_refused(m, "a constant of no known kind");
+	fill.dtype = SD_F16;
+	cr_expect(sd_manifest_check(m, &err) == SD_OK, "%s", err.text);
+	sd_source_close(source);
+}
+
+Test(stream, steps_of_codes_travel)
+{
+	struct sd_source *original = packed_source(), *read;
+	struct sd_bytes a = {0}, b = {0};
+	struct sd_error err;
+
+	cr_assert(sd_stream_open(write_stream(packed_source()), &read, &err) == SD_OK, "%s", err.text);
+	cr_assert(sd_wire_encode(original->manifest, append, &a, &err) == SD_OK &&
+		  sd_wire_encode(read->manifest, append, &b, &err) == SD_OK);
+	cr_expect(a.length == b.length && memcmp(a.data, b.data, a.length) == 0);
+	cr_expect_eq(read->manifest->targets[1].steps[1].param, SD_EXPONENT_ZERO | SD_EXPONENT_2_128);
+	cr_expect_eq(read->manifest->targets[2].steps[0].param, 0x3f800000);
+	sd_source_close(read);
+	sd_source_close(original);
+	free(a.data);
+	free(b.data);
 }

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A checkpoint directory as the pattern for another: which tensor stands in which file, headers, index, side files. */
+#ifndef SD_FORMATS_LIKE_H
+#define SD_FORMATS_LIKE_H
+
+#include "base/names.h"
+#include "formats/safetensors.h"
+#include "stream/source.h"
+
+struct sd_like_file {
+	const char *name;
+	char *header; /* with its length field */
+	size_t header_length;
+	struct sd_safetensors content;
+};
+
+/* {0} is empty; sd_like_close frees it. */
+struct sd_like {
+	const char *path;
+	struct sd_source *source; /* the checkpoint; only its manifest is used */
+	struct sd_like_file *files;
+	size_t nfiles;
+	struct sd_names file_of; /* tensors */
+	const char *index_name;  /* NULL: none */
+	char *index;
+	size_t index_length;
+	struct sd_arena arena;
+};
+
+/* Reads all but the data. path is borrowed. Errors name the files. sd_like_close in any case. */
+SD_UNUSED_RESULT enum sd_result sd_like_open(const char *path, struct sd_like *like, struct sd_error *err);
+
+void sd_like_close(struct sd_like *like);
+
+/*
+ * Gives the manifest the directory's side files (borrowed) in place of its own. config.json then follows what its
+ * tensors are otherwise than the directory's (stream/storage.h), unless it is to be kept.
+ */
+SD_UNUSED_RESULT enum sd_result sd_like_take_side(const struct sd_like *like, struct sd_manifest *m, bool keep_config,
+						  struct sd_error *err);
+
+#endif

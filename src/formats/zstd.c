@@ -1,0 +1,285 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* zstd in front of a source or behind a sink. */
+#include "formats/zstd.h"
+#include "base/signals.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+#include <zstd.h>
+#include <zstd_errors.h>
+
+/* What comes from the pipe or the file at a time, and what is made of it. */
+#define STEP (256u << 10)
+/* zstd(1) asks for more than that only with --ultra or --long. */
+#define LEVEL_MOST 19
+
+struct sd_zstd {
+	pthread_t thread;
+	bool waited;
+	int in, out;  /* what the thread reads and writes */
+	int own;      /* which of these two it closes: its end of the pipe */
+	int file;     /* that is taken over, or -1 */
+	ZSTD_DCtx *d; /* one of the two */
+	ZSTD_CCtx *c;
+	size_t filled; /* of input, at the start */
+	unsigned char input[STEP], output[STEP];
+	/* The thread's, and everybody's once done is set. */
+	struct sd_error err;
+	enum sd_result result;
+	atomic_bool done;
+};
+
+static enum sd_result fail(struct sd_zstd *z, size_t code)
+{
+	if (ZSTD_getErrorCode(code) == ZSTD_error_frameParameter_windowTooLarge)
+		return sd_fail(
+			&z->err, SD_INPUT,
+			"compressed by zstd with a window of more than 128 MiB; put zstd -dc --long=31 in front");
+	return sd_fail(&z->err, SD_INPUT, "damaged zstd data: %s", ZSTD_getErrorName(code));
+}
+
+static enum sd_result expand(struct sd_zstd *z)
+{
+	ZSTD_inBuffer in = {z->input, z->filled, 0};
+	size_t wants = 1; /* 0: a frame has ended */
+	bool full = false;
+
+	for (;;) {
+		ZSTD_outBuffer out = {z->output, sizeof(z->output), 0};
+		enum sd_result result;
+
+		if (in.pos == in.size && !full) {
+			in.pos = 0;
+			if (sd_read_some(z->in, z->input, sizeof(z->input), &in.size, &z->err) != SD_OK)
+				return z->err.result;
+			if (in.size == 0)
+				return wants ? sd_fail(&z->err, SD_INPUT, "truncated zstd data") : SD_OK;
+		}
+		wants = ZSTD_decompressStream(z->d, &out, &in);
+		if (ZSTD_isError(wants))
+			return fail(z, wants);
+		full = out.pos == out.size;
+		result = sd_write_all(z->out, z->output, out.pos, &z->err);
+		if (result != SD_OK)
+			return result;
+	}
+}
+
+static enum sd_result compress(struct sd_zstd *z)
+{
+	ZSTD_inBuffer in = {z->input, 0, 0};
+	ZSTD_EndDirective how = ZSTD_e_continue;
+
+	for (;;) {
+		ZSTD_outBuffer out = {z->output, sizeof(z->output), 0};
+		size_t left;
+
+		if (in.pos == in.size && how == ZSTD_e_continue) {
+			in.pos = 0;
+			if (sd_read_some(z->in, z->input, sizeof(z->input), &in.size, &z->err) != SD_OK)
+				return z->err.result;
+			how = in.size == 0 ? ZSTD_e_end : ZSTD_e_continue;
+		}
+		left = ZSTD_compressStream2(z->c, &out, &in, how);
+		if (ZSTD_isError(left))
+			return sd_fail(&z->err, SD_IO, "zstd: %s", ZSTD_getErrorName(left));
+		if (sd_write_all(z->out, z->output, out.pos, &z->err) != SD_OK)
+			return z->err.result;
+		if (how == ZSTD_e_end && left == 0)
+			return SD_OK;
+	}
+}
+
+static void *work(void *arg)
+{
+	struct sd_zstd *z = arg;
+
+	z->result = z->d ? expand(z) : compress(z);
+	atomic_store(&z->done, true);
+	close(z->own);
+	z->own = -1;
+	return NULL;
+}
+
+/* The thread and the pipe; signals are for the thread that runs the tool. */
+static enum sd_result start(struct sd_zstd *z, bool expands, int *plain, struct sd_error *err)
+{
+	sigset_t all, before;
+	int ends[2], failed;
+
+	if (pipe2(ends, O_CLOEXEC) != 0)
+		return sd_fail_errno(err, errno, "cannot make a pipe");
+	z->own = expands ? ends[1] : ends[0];
+	*plain = expands ? ends[0] : ends[1];
+	*(expands ? &z->out : &z->in) = z->own;
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	failed = pthread_create(&z->thread, NULL, work, z);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	if (!failed)
+		return SD_OK;
+	z->waited = true;
+	close(*plain);
+	return sd_fail_errno(err, failed, "cannot start a thread");
+}
+
+enum sd_result sd_zstd_expand(int fd, const void *first, size_t length, struct sd_zstd **zstd, int *plain,
+			      struct sd_error *err)
+{
+	struct sd_zstd *z = calloc(1, sizeof(*z));
+	enum sd_result result = SD_OK;
+
+	*zstd = NULL;
+	if (!z) {
+		close(fd);
+		return sd_fail_memory(err);
+	}
+	z->in = z->file = fd;
+	z->own = -1;
+	memcpy(z->input, first, length);
+	z->filled = length;
+	z->d = ZSTD_createDCtx();
+	result = z->d ? start(z, true, plain, err) : sd_fail_memory(err);
+	if (result != SD_OK) {
+		z->waited = true;
+		sd_zstd_close(z);
+		return result;
+	}
+	*zstd = z;
+	return SD_OK;
+}
+
+enum sd_result sd_zstd_compress(int fd, int level, struct sd_zstd **zstd, int *plain, struct sd_error *err)
+{
+	struct sd_zstd *z = calloc(1, sizeof(*z));
+	long threads = sysconf(_SC_NPROCESSORS_ONLN);
+	enum sd_result result = SD_OK;
+
+	*zstd = NULL;
+	if (!z)
+		return sd_fail_memory(err);
+	z->out = fd;
+	z->file = z->own = -1;
+	z->c = level >= 1 && level <= LEVEL_MOST ? ZSTD_createCCtx() : NULL;
+	if (level < 1 || level > LEVEL_MOST)
+		result = sd_fail(err, SD_USAGE, "zstd has the levels 1 to %d", LEVEL_MOST);
+	else if (!z->c || ZSTD_isError(ZSTD_CCtx_setParameter(z->c, ZSTD_c_compressionLevel, level)) ||
+		 ZSTD_isError(ZSTD_CCtx_setParameter(z->c, ZSTD_c_checksumFlag, 1)))
+		result = sd_fail_memory(err);
+	/* One worker or more give the same bytes; a library without threads has none. */
+	if (result == SD_OK)
+		(void)ZSTD_CCtx_setParameter(z->c, ZSTD_c_nbWorkers, threads > 1 ? (int)threads : 1);
+	if (result == SD_OK)
+		result = start(z, false, plain, err);
+	if (result != SD_OK) {
+		z->waited = true;
+		sd_zstd_close(z);
+		return result;
+	}
+	*zstd = z;
+	return SD_OK;
+}
+
+enum sd_result sd_zstd_wait(struct sd_zstd *z, struct sd_error *err)
+{
+	/* In steps, for a signal does not end the waiting. */
+	while (!z->waited) {
+		struct timespec until;
+
+		if (sd_signals_check(err) != SD_OK)
+			return SD_IO;
+		clock_gettime(CLOCK_REALTIME, &until);
+		until.tv_nsec += 50 * 1000 * 1000;
+		until.tv_sec += until.tv_nsec / 1000000000;
+		until.tv_nsec %= 1000000000;
+		z->waited = pthread_timedjoin_np(z->thread, NULL, &until) == 0;
+	}
+	if (z->result != SD_OK && err)
+		*err = z->err;
+	return z->result;
+}
+
+void sd_zstd_explain(const struct sd_zstd *z, struct sd_error *err)
+{
+	/* It was done before the pipe came to its end. */
+	if (atomic_load(&z->done) && z->result != SD_OK && !z->err.said)
+		*err = z->err;
+}
+
+void sd_zstd_close(struct sd_zstd *z)
+{
+	if (!z)
+		return;
+	if (!z->waited) {
+		pthread_cancel(z->thread);
+		pthread_join(z->thread, NULL);
+	}
+	if (z->own >= 0)
+		close(z->own);
+	if (z->file >= 0)
+		close(z->file);
+	ZSTD_freeDCtx(z->d);
+	ZSTD_freeCCtx(z->c);
+	free(z);
+}
+
+/* ---- a source ---- */
+
+struct expanded {
+	struct sd_source source;
+	struct sd_source *inner;
+	struct sd_zstd *zstd;
+};
+
+static enum sd_result expanded_next(struct sd_source *source, uint32_t record, struct sd_chunk *chunk,
+				    struct sd_error *err)
+{
+	return sd_source_next(((struct expanded *)source)->inner, record, chunk, err);
+}
+
+static void expanded_explain(struct sd_source *source, struct sd_error *err)
+{
+	sd_zstd_explain(((struct expanded *)source)->zstd, err);
+}
+
+static enum sd_result expanded_finish(struct sd_source *source, struct sd_error *err)
+{
+	enum sd_result result = sd_source_finish(((struct expanded *)source)->inner, err);
+
+	if (result == SD_OK)
+		err->result = SD_OK;
+	if (result == SD_OK || result == SD_INPUT)
+		expanded_explain(source, err);
+	return err->result;
+}
+
+static void expanded_close(struct sd_source *source)
+{
+	struct expanded *e = (struct expanded *)source;
+
+	sd_source_close(e->inner);
+	sd_zstd_close(e->zstd);
+	free(e);
+}
+
+static const struct sd_source_ops expanded_ops = {expanded_next, expanded_finish, expanded_close, expanded_explain};
+
+struct sd_source *sd_zstd_source(struct sd_zstd *zstd, struct sd_source *inner)
+{
+	struct expanded *e = calloc(1, sizeof(*e));
+
+	if (!e) {
+		sd_source_close(inner);
+		sd_zstd_close(zstd);
+		return NULL;
+	}
+	*e = (struct expanded){{&expanded_ops, inner->manifest}, inner, zstd};
+	return &e->source;
+}

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The pieces of a tensor by their places in it. */
+#ifndef SD_MAP_SPANS_H
+#define SD_MAP_SPANS_H
+
+#include "map/planner.h"
+
+/* A piece fills elements from begin on, and none from end on. */
+struct span {
+	uint64_t begin, end;
+	uint64_t reach; /* the highest end of this one and those before it */
+	uint32_t piece;
+};
+
+/* All pieces of a tensor, by begin. */
+struct spans {
+	struct span *at;
+	size_t n;
+};
+
+/* The pieces that may have something of the elements from begin to end. */
+struct overlap {
+	const struct spans *spans; /* NULL: all pieces, from first on */
+	uint64_t begin, end;
+	size_t next;
+	uint32_t first;
+};
+
+/* Looks for the pieces of a tensor that a move of the tensor (NULL: of all of it) may read. */
+SD_UNUSED_RESULT enum sd_result sd_spans_begin(struct planner *p, struct tensor *t, const struct sd_move *move,
+					       struct overlap *overlap);
+
+/* The next of them, or NONE. */
+uint32_t sd_spans_next(const struct planner *p, struct overlap *overlap);
+
+#endif
