@@ -9,11 +9,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* Bytes that a unit has about: worth taking, but little enough that threads end together and bands stay in the cache.
- */
+/* Bytes that a unit has about: worth taking, but little enough that threads end together. */
 #define UNIT_BYTES (512U << 10)
-/* The longest stretch of a source row in one unit, in elements. */
-#define UNIT_STRETCH 4096U
+/*
+ * The longest stretch of a source row in one unit, in bytes: a band of rows, and the one that is asked for meanwhile,
+ * stay in a level-2 cache also where rows are a power of two apart. Shorter runs are read more slowly.
+ */
+#define UNIT_STRETCH 2048U
 /* Results of this size and more are written past the caches. */
 #define STREAM_BYTES (256U << 10)
 /* Jobs that are planned at a time. */
@@ -53,47 +55,71 @@ static uint64_t pieces_of(uint64_t size, uint64_t piece)
 	return size / piece + (size % piece != 0);
 }
 
-/* Units are numbered along b first, then a, then the loops, so that threads write to neighbouring places. */
-static void do_unit(const struct cpu *cpu, const struct work *work, uint64_t unit)
+/* One thread's way through a batch. */
+struct walk {
+	struct cpu *cpu;
+	size_t at;            /* of work */
+	uint64_t unit;        /* of that work */
+	uint64_t loop, loops; /* of that unit: the next one, and where it ends */
+};
+
+/*
+ * The next piece of a thread, whose work is walk->at; false if there is none. Units are numbered along b first, then a,
+ * then the loops, so that threads write to neighbouring places.
+ */
+static bool take_piece(struct walk *walk, struct sd_piece *piece)
 {
-	const struct sd_transpose *plan = &work->plan;
-	uint64_t units_b = pieces_of(plan->b.size, work->b), units_a = pieces_of(plan->a.size, work->a);
-	uint64_t b = unit % units_b * work->b, a = unit / units_b % units_a * work->a;
-	uint64_t loop = unit / units_b / units_a * work->loops;
-	uint64_t end = loop + least(work->loops, plan->loops - loop);
-	struct sd_piece_how how = {cpu->kernels, plan, work->job->scale.data, work->streaming};
+	struct cpu *cpu = walk->cpu;
+	const struct work *work;
+	const struct sd_transpose *plan;
+	uint64_t units_a, units_b, a, b;
+	struct sd_place place;
 
-	for (; loop < end; loop++) {
-		struct sd_place place = sd_transpose_place(plan, loop);
-		struct sd_piece piece = {
-			.source = (const uint8_t *)work->job->source +
-				  (place.from + a * plan->a.from + b * plan->b.from) * plan->source_size,
-			.target = (uint8_t *)work->job->target +
-				  (place.to + a * plan->a.to + b * plan->b.to) * plan->target_size,
-			.scale = place.scale,
-			.a = a,
-			.b = b,
-			.na = least(work->a, plan->a.size - a),
-			.nb = least(work->b, plan->b.size - b),
-		};
-
-		sd_piece_do(&how, &piece);
+	if (walk->loop == walk->loops) {
+		walk->unit = atomic_fetch_add(&cpu->next, 1);
+		while (walk->at < cpu->count && walk->unit >= cpu->work[walk->at].end)
+			walk->at++;
+		if (walk->at == cpu->count)
+			return false;
 	}
+	work = &cpu->work[walk->at];
+	plan = &work->plan;
+	units_b = pieces_of(plan->b.size, work->b);
+	units_a = pieces_of(plan->a.size, work->a);
+	b = (walk->unit - work->first) % units_b * work->b;
+	a = (walk->unit - work->first) / units_b % units_a * work->a;
+	if (walk->loop == walk->loops) {
+		walk->loop = (walk->unit - work->first) / units_b / units_a * work->loops;
+		walk->loops = walk->loop + least(work->loops, plan->loops - walk->loop);
+	}
+	place = sd_transpose_place(plan, walk->loop++);
+	*piece = (struct sd_piece){
+		.source = (const uint8_t *)work->job->source +
+			  (place.from + a * plan->a.from + b * plan->b.from) * plan->source_size,
+		.target =
+			(uint8_t *)work->job->target + (place.to + a * plan->a.to + b * plan->b.to) * plan->target_size,
+		.scale = place.scale,
+		.a = a,
+		.b = b,
+		.na = least(work->a, plan->a.size - a),
+		.nb = least(work->b, plan->b.size - b),
+	};
+	return true;
 }
 
-/* Takes units until there are none left. */
+/* Takes pieces until there are none left, each before it does the last, to know what memory to ask for. */
 static void do_batch(struct cpu *cpu)
 {
-	size_t at = 0;
+	struct walk walk = {.cpu = cpu};
+	struct sd_piece piece, next;
 
-	for (;;) {
-		uint64_t unit = atomic_fetch_add(&cpu->next, 1);
+	for (bool more = take_piece(&walk, &piece); more; piece = next) {
+		const struct work *work = &cpu->work[walk.at];
+		struct sd_piece_how how = {cpu->kernels, &work->plan, work->job->scale.data, work->streaming};
 
-		while (at < cpu->count && unit >= cpu->work[at].end)
-			at++;
-		if (at == cpu->count)
-			break;
-		do_unit(cpu, &cpu->work[at], unit - cpu->work[at].first);
+		more = take_piece(&walk, &next);
+		piece.after = more && work == &cpu->work[walk.at] ? next.source : NULL;
+		sd_piece_do(&how, &piece);
 	}
 	cpu->kernels->end();
 }
@@ -151,7 +177,7 @@ static void cut(struct work *work, uint64_t first)
 	uint64_t room = UNIT_BYTES / plan->target_size;
 	uint64_t band;
 
-	work->a = least(plan->a.size, plan->rows ? room : UNIT_STRETCH);
+	work->a = least(plan->a.size, plan->rows ? room : UNIT_STRETCH / plan->source_size);
 	band = room / work->a / line * line;
 	work->b = least(plan->b.size, band > line ? band : line);
 	work->loops = room / work->a / work->b;

@@ -134,7 +134,7 @@ static void do_tile(const struct sd_piece_how *how, const struct sd_piece *piece
 	}
 	if (plan->b.to == 1) {
 		how->kernels->turn[sd_kernels_size(plan->target_size)](tile, row, piece->target, plan->a.to * size,
-								       piece->na, piece->nb, how->streaming);
+								       piece->na, piece->nb, how->streaming, NULL);
 		return;
 	}
 	for (uint64_t a = 0; a < piece->na; a++)
@@ -170,9 +170,9 @@ void sd_piece_do(const struct sd_piece_how *how, const struct sd_piece *piece)
 	if (plan->rows)
 		do_rows(how, piece);
 	else if (plan->bytes && plan->a.from == 1 && plan->b.to == 1)
-		how->kernels->turn[sd_kernels_size(plan->target_size)](piece->source, plan->b.from * plan->source_size,
-								       piece->target, plan->a.to * plan->target_size,
-								       piece->na, piece->nb, how->streaming);
+		how->kernels->turn[sd_kernels_size(plan->target_size)](
+			piece->source, plan->b.from * plan->source_size, piece->target, plan->a.to * plan->target_size,
+			piece->na, piece->nb, how->streaming, piece->after);
 	else
 		do_tiles(how, piece);
 }
