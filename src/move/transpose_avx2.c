@@ -29,68 +29,49 @@ ISA static inline __m256i load_pieces(const uint8_t *at, size_t apart)
 
 #include "move/transpose_simd.h"
 
+typedef uint8_t bytes __attribute__((vector_size(32)));
+typedef uint16_t words __attribute__((vector_size(32)));
 typedef __m256 floats;
-typedef __m256i words;
 typedef __m128i half;
 
 ISA static inline words load_bytes(const uint8_t *at)
 {
-	return _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(const void *)at));
+	return (words)_mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(const void *)at));
 }
 
-ISA static inline words load_words(const uint8_t *at)
+ISA static inline bytes load_spread(const uint8_t *at)
 {
-	return _mm256_loadu_si256((const __m256i *)(const void *)at);
+	return (bytes)_mm256_permute4x64_epi64(_mm256_loadu_si256((const __m256i *)(const void *)at), 0xd8);
 }
 
-ISA static inline void store_words(uint8_t *at, words all)
+ISA static inline bytes load_table(const uint8_t at[16])
 {
-	_mm256_storeu_si256((__m256i *)(void *)at, all);
+	return (bytes)_mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)at));
 }
 
-ISA static inline void store_half(uint8_t *at, half all)
+ISA static inline bytes look_up(bytes table, bytes number)
 {
-	_mm_storeu_si128((__m128i *)(void *)at, all);
+	return (bytes)_mm256_shuffle_epi8((__m256i)table, (__m256i)number);
 }
 
-ISA static inline floats load_floats(const uint8_t *at)
+ISA static inline bool any(bytes all)
 {
-	return _mm256_loadu_ps((const float *)(const void *)at);
-}
-
-ISA static inline void store_floats(uint8_t *at, floats all)
-{
-	_mm256_storeu_ps((float *)(void *)at, all);
-}
-
-ISA static inline half first(words all)
-{
-	return _mm256_castsi256_si128(all);
-}
-
-ISA static inline half second(words all)
-{
-	return _mm256_extracti128_si256(all, 1);
-}
-
-ISA static inline words shifted(words all, int bits)
-{
-	return _mm256_slli_epi16(all, bits);
-}
-
-ISA static inline words masked(words all, int mask)
-{
-	return _mm256_and_si256(all, _mm256_set1_epi16((short)mask));
-}
-
-ISA static inline bool has_word(words all, int word)
-{
-	return _mm256_movemask_epi8(_mm256_cmpeq_epi16(all, _mm256_set1_epi16((short)word))) != 0;
+	return !_mm256_testz_si256((__m256i)all, (__m256i)all);
 }
 
 ISA static inline bool any_nan(floats a, floats b)
 {
 	return _mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_UNORD_Q)) != 0;
+}
+
+ISA static inline half first(words all)
+{
+	return _mm256_castsi256_si128((__m256i)all);
+}
+
+ISA static inline half second(words all)
+{
+	return _mm256_extracti128_si256((__m256i)all, 1);
 }
 
 ISA static inline floats floats_of_f16(half all)
@@ -108,19 +89,12 @@ ISA static inline floats floats_of_bf16(half all)
 	return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(all), 16));
 }
 
-/* The upper 16 bits of the nearest, ties to even. */
-ISA static inline __m256i rounded(floats all)
+ISA static inline words bf16_of_rounded(floats a, floats b)
 {
-	__m256i bits = _mm256_castps_si256(all);
-	__m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+	__m256i upper_a = _mm256_srli_epi32(_mm256_castps_si256(a), 16);
+	__m256i upper_b = _mm256_srli_epi32(_mm256_castps_si256(b), 16);
 
-	bits = _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7fff)), odd);
-	return _mm256_srli_epi32(bits, 16);
-}
-
-ISA static inline words bf16_of_floats(floats a, floats b)
-{
-	return _mm256_permute4x64_epi64(_mm256_packus_epi32(rounded(a), rounded(b)), 0xd8);
+	return (words)_mm256_permute4x64_epi64(_mm256_packus_epi32(upper_a, upper_b), 0xd8);
 }
 
 #include "move/convert_simd.h"

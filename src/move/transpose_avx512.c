@@ -36,68 +36,49 @@ ISA static inline __m512i load_pieces(const uint8_t *at, size_t apart)
 
 #include "move/transpose_simd.h"
 
+typedef uint8_t bytes __attribute__((vector_size(64)));
+typedef uint16_t words __attribute__((vector_size(64)));
 typedef __m512 floats;
-typedef __m512i words;
 typedef __m256i half;
 
 ISA static inline words load_bytes(const uint8_t *at)
 {
-	return _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)(const void *)at));
+	return (words)_mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)(const void *)at));
 }
 
-ISA static inline words load_words(const uint8_t *at)
+ISA static inline bytes load_spread(const uint8_t *at)
 {
-	return _mm512_loadu_si512(at);
+	return (bytes)_mm512_permutexvar_epi64(_mm512_setr_epi64(0, 4, 1, 5, 2, 6, 3, 7), _mm512_loadu_si512(at));
 }
 
-ISA static inline void store_words(uint8_t *at, words all)
+ISA static inline bytes load_table(const uint8_t at[16])
 {
-	_mm512_storeu_si512(at, all);
+	return (bytes)_mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)(const void *)at));
 }
 
-ISA static inline void store_half(uint8_t *at, half all)
+ISA static inline bytes look_up(bytes table, bytes number)
 {
-	_mm256_storeu_si256((__m256i *)(void *)at, all);
+	return (bytes)_mm512_shuffle_epi8((__m512i)table, (__m512i)number);
 }
 
-ISA static inline floats load_floats(const uint8_t *at)
+ISA static inline bool any(bytes all)
 {
-	return _mm512_loadu_ps(at);
-}
-
-ISA static inline void store_floats(uint8_t *at, floats all)
-{
-	_mm512_storeu_ps(at, all);
-}
-
-ISA static inline half first(words all)
-{
-	return _mm512_castsi512_si256(all);
-}
-
-ISA static inline half second(words all)
-{
-	return _mm512_extracti64x4_epi64(all, 1);
-}
-
-ISA static inline words shifted(words all, int bits)
-{
-	return _mm512_slli_epi16(all, (unsigned)bits);
-}
-
-ISA static inline words masked(words all, int mask)
-{
-	return _mm512_and_si512(all, _mm512_set1_epi16((short)mask));
-}
-
-ISA static inline bool has_word(words all, int word)
-{
-	return _mm512_cmpeq_epi16_mask(all, _mm512_set1_epi16((short)word)) != 0;
+	return _mm512_test_epi8_mask((__m512i)all, (__m512i)all) != 0;
 }
 
 ISA static inline bool any_nan(floats a, floats b)
 {
 	return _mm512_cmp_ps_mask(a, b, _CMP_UNORD_Q) != 0;
+}
+
+ISA static inline half first(words all)
+{
+	return _mm512_castsi512_si256((__m512i)all);
+}
+
+ISA static inline half second(words all)
+{
+	return _mm512_extracti64x4_epi64((__m512i)all, 1);
 }
 
 ISA static inline floats floats_of_f16(half all)
@@ -115,22 +96,13 @@ ISA static inline floats floats_of_bf16(half all)
 	return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(all), 16));
 }
 
-/* Rounded to the nearest in the upper 16 bits, ties to even. (The machine's own, of AVX512_BF16, flushes subnormals.)
- */
-ISA static inline __m512i rounded(floats all)
-{
-	__m512i bits = _mm512_castps_si512(all);
-	__m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
-
-	return _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd);
-}
-
-ISA static inline words bf16_of_floats(floats a, floats b)
+/* (The machine's own rounding to BF16, of AVX512_BF16, would flush subnormals.) */
+ISA static inline words bf16_of_rounded(floats a, floats b)
 {
 	static const uint16_t upper[] = {1,  3,  5,  7,  9,  11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31,
 					 33, 35, 37, 39, 41, 43, 45, 47, 49, 51, 53, 55, 57, 59, 61, 63};
 
-	return _mm512_permutex2var_epi16(rounded(a), _mm512_loadu_si512(upper), rounded(b));
+	return (words)_mm512_permutex2var_epi16((__m512i)a, _mm512_loadu_si512(upper), (__m512i)b);
 }
 
 #include "move/convert_simd.h"

@@ -54,16 +54,16 @@ static void check_run(const char *who, const struct sd_converter *converter, con
 
 static void flush(struct run *run)
 {
-	static const struct sd_converter plain = {sd_decode_plain, sd_encode_plain};
+	static const struct sd_converter plain = {sd_decode_plain, sd_encode_plain, NULL};
 	unsigned size = sd_dtype_size(run->from);
 
 	if (run->count == 0)
 		return;
 	check_run("plain", &plain, run);
 #ifdef __x86_64__
-	static const struct sd_converter avx2 = {sd_decode_avx2, sd_encode_avx2};
+	static const struct sd_converter avx2 = {sd_decode_avx2, sd_encode_avx2, NULL};
 
-	static const struct sd_converter avx512 = {sd_decode_avx512, sd_encode_avx512};
+	static const struct sd_converter avx512 = {sd_decode_avx512, sd_encode_avx512, NULL};
 
 	if (strcmp(sd_kernels_pick("avx2")->name, "avx2") == 0)
 		check_run("avx2", &avx2, run);
