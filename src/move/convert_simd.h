@@ -2,7 +2,7 @@
 /*
  * Casts of one instruction set that stay in registers, included once by each, which defines before:
  *     ISA                      the attribute that lets a function use it
- *     LO_8, HI_8               as in transpose_simd.h
+ *     LO_8, HI_8, ALWAYS       as in transpose_simd.h
  *     bytes, words, floats     whole vectors of numbers of 8, 16 and 32 bits; half: half of words
  *     load_bytes               as many bytes as words has numbers, as words, with their sign
  *     load_spread              a vector in the order from which LO_8 and HI_8 give the first and the second half
@@ -16,7 +16,6 @@
  * by the machine neither flush subnormals nor look at the rounding mode.
  */
 #define STEP (sizeof(words) / 2)
-#define ALWAYS ISA static inline __attribute__((always_inline))
 
 static void cast_plainly(const struct sd_cast *cast, const uint8_t *source, size_t count, uint8_t *target)
 {

@@ -17,6 +17,9 @@ typedef void sd_turn(const uint8_t *source, size_t source_step, uint8_t *target,
 /* A line of memory: pieces of this many bytes each way are what the kernels work in. */
 #define SD_LINE 64
 
+/* Rows of this many elements, one behind another, are known to lie in the cache: tiles that were cast are like this. */
+#define SD_TURN_CLOSE SD_CONVERT_RUN
+
 /*
  * Rows (step bytes apart, length bytes of each) that come next, and how far they have been asked for. No machine
  * guesses that they come, for they are far from one another; in address order it goes on by itself where a row has
