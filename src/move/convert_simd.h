@@ -158,14 +158,13 @@ ISA static void cast_e4m3_to_bf16(const struct sd_cast *cast, float factor, cons
 				if (any((bytes)((code | 0x80) == 0xff)))
 					break;
 				lower = look_up(low_table, number);
-				upper = look_up(high_table, number);
+				upper = look_up(high_table, number) ^ (code & 0x80);
 				part[0] = (words)LO_8((VECTOR)lower, (VECTOR)upper) +
 					  ((words)LO_8((VECTOR){0}, (VECTOR)exponent) >> 4);
 				part[1] = (words)HI_8((VECTOR)lower, (VECTOR)upper) +
 					  ((words)HI_8((VECTOR){0}, (VECTOR)exponent) >> 4);
-				part[0] ^= (words)LO_8((VECTOR){0}, (VECTOR)(code & 0x80));
-				part[1] ^= (words)HI_8((VECTOR){0}, (VECTOR)(code & 0x80));
-				memcpy(target + i * 2, part, sizeof(part));
+				memcpy(target + i * 2, &part[0], sizeof(words));
+				memcpy(target + i * 2 + sizeof(words), &part[1], sizeof(words));
 			}
 			left = cast->count - i < sizeof(bytes) ? cast->count - i : sizeof(bytes);
 			if (left > 0)

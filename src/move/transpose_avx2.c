@@ -22,9 +22,9 @@
 
 ISA static inline __m256i load_pieces(const uint8_t *at, size_t apart)
 {
-	__m256i near = _mm256_castsi128_si256(_mm_load_si128((const __m128i *)(const void *)at));
+	__m256i near = _mm256_castsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)at));
 
-	return _mm256_inserti128_si256(near, _mm_load_si128((const __m128i *)(const void *)(at + apart)), 1);
+	return _mm256_inserti128_si256(near, _mm_loadu_si128((const __m128i *)(const void *)(at + apart)), 1);
 }
 
 #include "move/transpose_simd.h"

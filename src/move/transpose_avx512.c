@@ -22,7 +22,7 @@
 
 ISA static inline __m128i load_piece(const uint8_t *at)
 {
-	return _mm_load_si128((const __m128i *)(const void *)at);
+	return _mm_loadu_si128((const __m128i *)(const void *)at);
 }
 
 ISA static inline __m512i load_pieces(const uint8_t *at, size_t apart)

@@ -111,7 +111,7 @@ ALWAYS void turn_far(size_t size, const uint8_t *source, size_t step, uint8_t *t
 		     size_t nb, bool streaming, const uint8_t *after)
 {
 	const size_t line = SD_LINE / size, share = 16 / size;
-	_Alignas(SD_LINE) uint8_t tiles[2][2 * SD_LINE / size][SD_LINE];
+	_Alignas(SD_LINE) uint8_t tiles[2][2 * SD_LINE][SD_LINE]; /* rows enough for single bytes */
 	int now = 0;
 
 	copy_lines(tiles[now], source, step, lines_at(0, nb, line) * line);

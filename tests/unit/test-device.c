@@ -71,7 +71,8 @@ Test(device, avx512)
 static void check_matrix(struct sd_device *device, uint8_t dtype, uint64_t rows, uint64_t columns, size_t off)
 {
 	size_t bytes = rows * columns * sd_dtype_size((enum sd_dtype)dtype);
-	uint8_t *source = malloc(bytes), *target = aligned_alloc(64, (bytes + 255) / 64 * 64), *want = malloc(bytes);
+	uint8_t *room = malloc(bytes + 16), *target = aligned_alloc(64, (bytes + 255) / 64 * 64), *want = malloc(bytes);
+	uint8_t *source = room + off % 16;
 	uint64_t seed = bytes + off;
 	struct sd_job job = {
 		.source = source,
@@ -83,7 +84,7 @@ static void check_matrix(struct sd_device *device, uint8_t dtype, uint64_t rows,
 		.target_dtype = dtype,
 	};
 
-	cr_assert(source && target && want);
+	cr_assert(room && target && want);
 	for (size_t i = 0; i < bytes; i++)
 		source[i] = (uint8_t)exact_random(&seed);
 	memset(target, POISON, off + bytes + 64);
@@ -93,7 +94,7 @@ static void check_matrix(struct sd_device *device, uint8_t dtype, uint64_t rows,
 		  (size_t)rows, (size_t)columns, sd_dtype_name((enum sd_dtype)dtype), off);
 	for (size_t i = 0; i < 64; i++)
 		cr_assert(target[off + bytes + i] == POISON && (i >= off || target[i] == POISON), "%s", device->name);
-	free(source);
+	free(room);
 	free(target);
 	free(want);
 }
