@@ -135,13 +135,14 @@ ALWAYS bool cast_all(enum sd_dtype from, enum sd_dtype to, const struct sd_cast 
  */
 ISA static void cast_e4m3_to_bf16(const struct sd_cast *cast, float factor, const uint8_t *source, uint8_t *target)
 {
-	static const uint8_t codes[16] = {0x38, 0x39, 0x3a, 0x3b, 0x3c, 0x3d, 0x3e, 0x3f, 0, 1, 2, 3, 4, 5, 6, 7};
+	/* Of exponent 7, and the subnormals. */
+	static const float numbers[16] = {1, 1.125F,  1.25F,   1.375F,  1.5F,    1.625F,  1.75F,   1.875F,
+					  0, 0x1p-9F, 0x2p-9F, 0x3p-9F, 0x4p-9F, 0x5p-9F, 0x6p-9F, 0x7p-9F};
 	uint8_t low[16], high[16];
 	bytes low_table, high_table;
 
 	for (int i = 0; i < 16; i++) {
-		float product = sd_float_of_bits(sd_f32_of_f8_e4m3(codes[i])) * factor;
-		int entry = sd_bf16_of_f32(sd_bits_of_float(product)) - (codes[i] >> 3 << 7);
+		uint16_t entry = sd_bf16_of_f32(sd_bits_of_float(numbers[i] * factor)) - (i < 8 ? 7 << 7 : 0);
 
 		low[i] = (uint8_t)entry;
 		high[i] = (uint8_t)(entry >> 8);
