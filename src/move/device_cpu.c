@@ -107,7 +107,15 @@ static bool take_piece(struct walk *walk, struct sd_piece *piece)
 	return true;
 }
 
-/* Takes pieces until there are none left, each before it does the last, to know what memory to ask for. */
+/* Whether a thread may take its next piece before it has done the last: something is left for each of the others. */
+static bool may_take_early(const struct walk *walk)
+{
+	const struct cpu *cpu = walk->cpu;
+
+	return walk->loop < walk->loops || atomic_load(&cpu->next) + cpu->helpers < cpu->work[cpu->count - 1].end;
+}
+
+/* Takes pieces until there are none left: early if it can, to know what memory to ask for while it is busy. */
 static void do_batch(struct cpu *cpu)
 {
 	struct walk walk = {.cpu = cpu};
@@ -116,10 +124,15 @@ static void do_batch(struct cpu *cpu)
 	for (bool more = take_piece(&walk, &piece); more; piece = next) {
 		const struct work *work = &cpu->work[walk.at];
 		struct sd_piece_how how = {cpu->kernels, &work->plan, work->job->scale.data, work->streaming};
+		bool early = may_take_early(&walk);
 
-		more = take_piece(&walk, &next);
-		piece.after = more && work == &cpu->work[walk.at] ? next.source : NULL;
+		if (early) {
+			more = take_piece(&walk, &next);
+			piece.after = more && work == &cpu->work[walk.at] ? next.source : NULL;
+		}
 		sd_piece_do(&how, &piece);
+		if (!early)
+			more = take_piece(&walk, &next);
 	}
 	cpu->kernels->end();
 }
