@@ -20,6 +20,9 @@
 #define STREAM_BYTES (256U << 10)
 /* Jobs that are planned at a time. */
 #define BATCH 32
+/* How often a thread looks again, giving way to others, before it sleeps: to be woken takes as long as a small matrix.
+ */
+#define LOOKS 100
 
 struct work {
 	struct sd_transpose plan;
@@ -37,9 +40,10 @@ struct cpu {
 	pthread_t *threads;
 	pthread_mutex_t lock;
 	pthread_cond_t begin, done;
-	uint64_t round; /* counts batches: helpers wait for the next */
-	unsigned busy;  /* helpers that have not finished this round */
-	bool closing;
+	/* Changed under the lock, looked at without it: */
+	atomic_uint_fast64_t round; /* counts batches: helpers wait for the next */
+	atomic_uint busy;           /* helpers that have not finished this round */
+	atomic_bool closing;
 	size_t count; /* of work */
 	struct work work[BATCH];
 	atomic_uint_fast64_t next; /* unit */
@@ -142,21 +146,22 @@ static void *help(void *arg)
 	struct cpu *cpu = arg;
 	uint64_t seen = 0;
 
-	pthread_mutex_lock(&cpu->lock);
 	for (;;) {
+		for (int i = 0; i < LOOKS && cpu->round == seen && !cpu->closing; i++)
+			sched_yield();
+		pthread_mutex_lock(&cpu->lock);
 		while (cpu->round == seen && !cpu->closing)
 			pthread_cond_wait(&cpu->begin, &cpu->lock);
-		if (cpu->closing)
-			break;
 		seen = cpu->round;
 		pthread_mutex_unlock(&cpu->lock);
+		if (cpu->closing)
+			return NULL;
 		do_batch(cpu);
 		pthread_mutex_lock(&cpu->lock);
 		if (--cpu->busy == 0)
 			pthread_cond_signal(&cpu->done);
+		pthread_mutex_unlock(&cpu->lock);
 	}
-	pthread_mutex_unlock(&cpu->lock);
-	return NULL;
 }
 
 /* Cuts the work into units and has all threads do them. One unit is not worth waking anybody. */
@@ -176,6 +181,8 @@ static void run_batch(struct cpu *cpu)
 	pthread_cond_broadcast(&cpu->begin);
 	pthread_mutex_unlock(&cpu->lock);
 	do_batch(cpu);
+	for (int i = 0; i < LOOKS && cpu->busy > 0; i++)
+		sched_yield();
 	pthread_mutex_lock(&cpu->lock);
 	while (cpu->busy > 0)
 		pthread_cond_wait(&cpu->done, &cpu->lock);
