@@ -9,8 +9,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* Bytes that a unit has about: worth taking, but little enough that threads end together. */
-#define UNIT_BYTES (512U << 10)
+/*
+ * Bytes that a unit has about. Threads end together the better the more units there are; but where two write to pieces
+ * of the same rows, both lose a fifth of their speed: so each gets but two units of a matrix of ordinary size.
+ */
+#define UNIT_LEAST (256U << 10)
+#define UNIT_MOST (2U << 20)
+#define UNITS_A_THREAD 2
 /*
  * The longest stretch of a source row in one unit, in bytes: a band of rows, and the one that is asked for meanwhile,
  * stay in a level-2 cache also where rows are a power of two apart. Shorter runs are read more slowly.
@@ -190,13 +195,16 @@ static void run_batch(struct cpu *cpu)
 }
 
 /* How much of a, b and the loops a unit has: whole lines, where there is something to turn. */
-static void cut(struct work *work, uint64_t first)
+static void cut(struct work *work, uint64_t first, unsigned threads)
 {
 	const struct sd_transpose *plan = &work->plan;
 	uint64_t line = plan->rows ? 1 : SD_PIECE_ROWS;
-	uint64_t room = UNIT_BYTES / plan->target_size;
+	uint64_t elements = plan->a.size * plan->b.size * plan->loops;
+	uint64_t least_room = UNIT_LEAST / plan->target_size, most_room = UNIT_MOST / plan->target_size;
+	uint64_t room = least(elements / threads / UNITS_A_THREAD, most_room);
 	uint64_t band;
 
+	room = room > least_room ? room : least_room;
 	work->a = least(plan->a.size, plan->rows ? room : UNIT_STRETCH / plan->source_size);
 	band = room / work->a / line * line;
 	work->b = least(plan->b.size, band > line ? band : line);
@@ -205,7 +213,7 @@ static void cut(struct work *work, uint64_t first)
 	work->first = first;
 	work->end = first + pieces_of(plan->a.size, work->a) * pieces_of(plan->b.size, work->b) *
 				    pieces_of(plan->loops, work->loops);
-	work->streaming = plan->a.size * plan->b.size * plan->loops >= STREAM_BYTES / plan->target_size;
+	work->streaming = elements >= STREAM_BYTES / plan->target_size;
 }
 
 static enum sd_device_result run(struct sd_device *device, const struct sd_job *jobs, size_t count)
@@ -223,7 +231,7 @@ static enum sd_device_result run(struct sd_device *device, const struct sd_job *
 		if (work->plan.loops == 0)
 			continue;
 		work->job = &jobs[i];
-		cut(work, units);
+		cut(work, units, cpu->helpers + 1);
 		units = work->end;
 		if (++cpu->count < BATCH)
 			continue;
