@@ -2,11 +2,12 @@
 /*
  * Casts of one instruction set that stay in registers, included once by each, which defines before:
  *     ISA                      the attribute that lets a function use it
- *     LO_8, HI_8, ALWAYS       as in transpose_simd.h
+ *     VECTOR, LO_8, HI_8       as for transpose_simd.h, which stands before
  *     bytes, words, floats     whole vectors of numbers of 8, 16 and 32 bits; half: half of words
  *     load_bytes               as many bytes as words has numbers, as words, with their sign
  *     load_spread              a vector in the order from which LO_8 and HI_8 give the first and the second half
- *     look_up                  bytes by their numbers (of 4 bits) in a table of 16
+ *     load_table, look_up      bytes by their numbers (of 4 bits) in a table of 16
+ *     first, second            the halves of words
  *     any                      whether there is a bit in a vector
  *     any_nan                  whether there is a NaN in two
  *     floats_of_f16, f16_of_floats, floats_of_bf16, bf16_of_rounded

@@ -35,8 +35,15 @@ ISA static inline void copy_lines(uint8_t to[][SD_LINE], const uint8_t *from, si
 	typedef uint8_t piece __attribute__((vector_size(16), aligned(1), may_alias));
 
 	_Pragma("GCC unroll 16") for (size_t i = 0; i < lines; i++, from += step)
-			_Pragma("GCC unroll 4") for (int at = 0; at < SD_LINE; at += 16) *
-		(piece *)&to[i][at] = *(const volatile piece *)(from + at);
+	{
+		const volatile piece *read = (const void *)from;
+		piece *write = (void *)to[i];
+
+		write[0] = read[0];
+		write[1] = read[1];
+		write[2] = read[2];
+		write[3] = read[3];
+	}
 }
 
 /* Turns 16 / size columns of a line's worth of rows, step bytes apart, into as many lines. */
