@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How fast the CPU device turns matrices, as a fraction of memcpy over the same bytes, with the same number of threads:
+ * How fast the CPU device turns matrices, as a fraction of memcpy over the same bytes, and of a copy past the caches,
+ * with the same number of threads:
  *     make -C BUILD contrib/bench/kernel-bench && BUILD/contrib/bench/kernel-bench [THREADS [REPEATS [ELEMENTS]]]
  * ELEMENTS picks a line by the beginning of its name. Each matrix is a job of its own, as sd-transpose gives them.
- * Medians of pairs, taken in turn.
+ * Medians of rounds, in each of which all three take their turn.
  */
 #include "move/device.h"
 
@@ -12,6 +13,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 
 #define COUNT 256 /* matrices in the array; what does not fit memory is gone over again */
 #define ROOM (1ULL << 28)
@@ -41,7 +45,26 @@ static int by_value(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
+/* A copy whose lines go past the caches; bytes is a multiple of a line, and target begins one. */
+static void stream(uint8_t *target, const uint8_t *source, size_t bytes)
+{
+#ifdef __SSE2__
+	for (size_t i = 0; i < bytes; i += sizeof(__m128i))
+		_mm_stream_si128((__m128i *)(void *)(target + i),
+				 _mm_loadu_si128((const __m128i *)(const void *)(source + i)));
+	_mm_sfence();
+#else
+	memcpy(target, source, bytes);
+#endif
+}
+
+static void copy_whole(uint8_t *target, const uint8_t *source, size_t bytes)
+{
+	memcpy(target, source, bytes);
+}
+
 struct copy {
+	void (*with)(uint8_t *target, const uint8_t *source, size_t bytes);
 	uint8_t *target;
 	const uint8_t *source;
 	size_t bytes, matrix;
@@ -52,12 +75,13 @@ static void *copy_part(void *arg)
 	struct copy *copy = arg;
 
 	for (size_t at = 0; at < copy->bytes; at += copy->matrix)
-		memcpy(copy->target + at, copy->source + at, copy->matrix);
+		copy->with(copy->target + at, copy->source + at, copy->matrix);
 	return NULL;
 }
 
-/* memcpy, a matrix at a time, on as many threads. */
-static double time_copy(uint8_t *target, const uint8_t *source, size_t matrix, size_t count, unsigned threads)
+/* A copy, a matrix at a time, on as many threads. */
+static double time_copy(void (*with)(uint8_t *, const uint8_t *, size_t), uint8_t *target, const uint8_t *source,
+			size_t matrix, size_t count, unsigned threads)
 {
 	pthread_t thread[64];
 	struct copy part[64];
@@ -66,8 +90,8 @@ static double time_copy(uint8_t *target, const uint8_t *source, size_t matrix, s
 	for (unsigned t = 0; t < threads; t++) {
 		size_t first = count * t / threads, end = count * (t + 1) / threads;
 
-		part[t] =
-			(struct copy){target + first * matrix, source + first * matrix, (end - first) * matrix, matrix};
+		part[t] = (struct copy){with, target + first * matrix, source + first * matrix, (end - first) * matrix,
+					matrix};
 		if (t > 0)
 			pthread_create(&thread[t], NULL, copy_part, &part[t]);
 	}
@@ -136,14 +160,15 @@ int main(int argc, char **argv)
 	memset(target, 1, ROOM);
 	for (size_t i = 0; i < 4096; i++)
 		scales[i] = 0.5F;
-	printf("%s; GB/s is bytes read and written; median of %d pairs\n", device->name, repeats);
-	printf("%-22s %-12s %12s %12s %8s\n", "elements", "matrix", "memcpy GB/s", "turned GB/s", "ratio");
+	printf("%s; GB/s is bytes read and written; median of %d rounds\n", device->name, repeats);
+	printf("%-22s %-12s %12s %12s %12s %10s %10s\n", "elements", "matrix", "memcpy GB/s", "stream GB/s",
+	       "turned GB/s", ": memcpy", ": stream");
 	for (size_t s = 0; s < sizeof(shapes) / sizeof(*shapes); s++)
 		for (size_t k = 0; k < sizeof(kinds) / sizeof(*kinds); k++) {
 			uint64_t elements = shapes[s].rows * shapes[s].columns;
 			size_t in = sd_dtype_size(kinds[k].from), out = sd_dtype_size(kinds[k].to);
 			size_t count = ROOM / (elements * (in > out ? in : out));
-			double copies[99], turns[99], moved;
+			double copies[99], streams[99], turns[99], moved;
 			char name[32];
 
 			if (strncmp(kinds[k].name, only, strlen(only)) != 0)
@@ -152,15 +177,20 @@ int main(int argc, char **argv)
 			moved = (double)(elements * count * (in + out));
 			/* memcpy of as many bytes in all: the mean of what is read and what is written. */
 			for (int r = 0; r < repeats; r++) {
-				copies[r] = time_copy(target, source, elements * (in + out) / 2, count, threads);
+				copies[r] = time_copy(copy_whole, target, source, elements * (in + out) / 2, count,
+						      threads);
+				streams[r] =
+					time_copy(stream, target, source, elements * (in + out) / 2, count, threads);
 				turns[r] = time_turn(device, target, source, shapes[s], &kinds[k], scales, count);
 			}
 			qsort(copies, (size_t)repeats, sizeof(*copies), by_value);
+			qsort(streams, (size_t)repeats, sizeof(*streams), by_value);
 			qsort(turns, (size_t)repeats, sizeof(*turns), by_value);
 			snprintf(name, sizeof(name), "%u x %u", (unsigned)shapes[s].rows, (unsigned)shapes[s].columns);
-			printf("%-22s %-12s %12.2f %12.2f %8.2f\n", kinds[k].name, name,
-			       moved / copies[repeats / 2] * 1e-9, moved / turns[repeats / 2] * 1e-9,
-			       copies[repeats / 2] / turns[repeats / 2]);
+			printf("%-22s %-12s %12.2f %12.2f %12.2f %10.2f %10.2f\n", kinds[k].name, name,
+			       moved / copies[repeats / 2] * 1e-9, moved / streams[repeats / 2] * 1e-9,
+			       moved / turns[repeats / 2] * 1e-9, copies[repeats / 2] / turns[repeats / 2],
+			       streams[repeats / 2] / turns[repeats / 2]);
 		}
 	device->ops->close(device);
 	free(source);

@@ -248,9 +248,22 @@ static inline uint64_t sd_element_bytes(uint8_t element, uint64_t count)
 typedef void sd_decode(enum sd_dtype from, const void *source, size_t count, float values[SD_CONVERT_RUN]);
 typedef void sd_encode(enum sd_dtype to, const float values[SD_CONVERT_RUN], void *target, size_t count);
 
+/*
+ * Both at once, of rows of any number of elements: steps are in bytes, from one row to the next. False if it is not
+ * made for these dtypes. The results are the same.
+ */
+struct sd_cast {
+	enum sd_dtype from, to;
+	const float *by; /* multiplied with on the way, if not NULL */
+	size_t source_step, target_step;
+	size_t count, rows;
+};
+typedef bool sd_cast_rows(const struct sd_cast *cast, const uint8_t *source, uint8_t *target);
+
 struct sd_converter {
 	sd_decode *decode;
 	sd_encode *encode;
+	sd_cast_rows *cast; /* may be NULL */
 };
 
 sd_decode sd_decode_plain;

@@ -9,15 +9,25 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* Bytes that a unit has about: worth taking, but little enough that threads end together and bands stay in the cache.
+/*
+ * Bytes that a unit has about. Threads end together the better the more units there are; but where two write to pieces
+ * of the same rows, both lose a fifth of their speed: so each gets but two units of a matrix of ordinary size.
  */
-#define UNIT_BYTES (512U << 10)
-/* The longest stretch of a source row in one unit, in elements. */
-#define UNIT_STRETCH 4096U
+#define UNIT_LEAST (256U << 10)
+#define UNIT_MOST (2U << 20)
+#define UNITS_A_THREAD 2
+/*
+ * The longest stretch of a source row in one unit, in bytes: a band of rows, and the one that is asked for meanwhile,
+ * stay in a level-2 cache also where rows are a power of two apart. Shorter runs are read more slowly.
+ */
+#define UNIT_STRETCH 2048U
 /* Results of this size and more are written past the caches. */
 #define STREAM_BYTES (256U << 10)
 /* Jobs that are planned at a time. */
 #define BATCH 32
+/* How often a thread looks again, giving way to others, before it sleeps: to be woken takes as long as a small matrix.
+ */
+#define LOOKS 100
 
 struct work {
 	struct sd_transpose plan;
@@ -35,9 +45,10 @@ struct cpu {
 	pthread_t *threads;
 	pthread_mutex_t lock;
 	pthread_cond_t begin, done;
-	uint64_t round; /* counts batches: helpers wait for the next */
-	unsigned busy;  /* helpers that have not finished this round */
-	bool closing;
+	/* Changed under the lock, looked at without it: */
+	atomic_uint_fast64_t round; /* counts batches: helpers wait for the next */
+	atomic_uint busy;           /* helpers that have not finished this round */
+	atomic_bool closing;
 	size_t count; /* of work */
 	struct work work[BATCH];
 	atomic_uint_fast64_t next; /* unit */
@@ -53,47 +64,86 @@ static uint64_t pieces_of(uint64_t size, uint64_t piece)
 	return size / piece + (size % piece != 0);
 }
 
-/* Units are numbered along b first, then a, then the loops, so that threads write to neighbouring places. */
-static void do_unit(const struct cpu *cpu, const struct work *work, uint64_t unit)
+/* One thread's way through a batch. */
+struct walk {
+	struct cpu *cpu;
+	size_t at;            /* of work */
+	uint64_t unit;        /* of that work */
+	uint64_t loop, loops; /* of that unit: the next one, and where it ends */
+};
+
+/*
+ * The next piece of a thread, whose work is walk->at; false if there is none. Units are numbered along b first, then a,
+ * then the loops, so that threads write to neighbouring places.
+ */
+static bool take_piece(struct walk *walk, struct sd_piece *piece)
 {
-	const struct sd_transpose *plan = &work->plan;
-	uint64_t units_b = pieces_of(plan->b.size, work->b), units_a = pieces_of(plan->a.size, work->a);
-	uint64_t b = unit % units_b * work->b, a = unit / units_b % units_a * work->a;
-	uint64_t loop = unit / units_b / units_a * work->loops;
-	uint64_t end = loop + least(work->loops, plan->loops - loop);
-	struct sd_piece_how how = {cpu->kernels, plan, work->job->scale.data, work->streaming};
+	struct cpu *cpu = walk->cpu;
+	const struct work *work;
+	const struct sd_transpose *plan;
+	uint64_t units_a, units_b, a, b;
+	struct sd_place place;
 
-	for (; loop < end; loop++) {
-		struct sd_place place = sd_transpose_place(plan, loop);
-		struct sd_piece piece = {
-			.source = work->job->source,
-			.from = place.from + a * plan->a.from + b * plan->b.from,
-			.target = (uint8_t *)work->job->target +
-				  (place.to + a * plan->a.to + b * plan->b.to) * plan->target_size,
-			.scale = place.scale,
-			.a = a,
-			.b = b,
-			.na = least(work->a, plan->a.size - a),
-			.nb = least(work->b, plan->b.size - b),
-		};
-
-		sd_piece_do(&how, &piece);
+	if (walk->loop == walk->loops) {
+		walk->unit = atomic_fetch_add(&cpu->next, 1);
+		while (walk->at < cpu->count && walk->unit >= cpu->work[walk->at].end)
+			walk->at++;
+		if (walk->at == cpu->count)
+			return false;
 	}
+	work = &cpu->work[walk->at];
+	plan = &work->plan;
+	units_b = pieces_of(plan->b.size, work->b);
+	units_a = pieces_of(plan->a.size, work->a);
+	b = (walk->unit - work->first) % units_b * work->b;
+	a = (walk->unit - work->first) / units_b % units_a * work->a;
+	if (walk->loop == walk->loops) {
+		walk->loop = (walk->unit - work->first) / units_b / units_a * work->loops;
+		walk->loops = walk->loop + least(work->loops, plan->loops - walk->loop);
+	}
+	place = sd_transpose_place(plan, walk->loop++);
+	*piece = (struct sd_piece){
+		.source = work->job->source,
+		.from = place.from + a * plan->a.from + b * plan->b.from,
+		.target =
+			(uint8_t *)work->job->target + (place.to + a * plan->a.to + b * plan->b.to) * plan->target_size,
+		.scale = place.scale,
+		.a = a,
+		.b = b,
+		.na = least(work->a, plan->a.size - a),
+		.nb = least(work->b, plan->b.size - b),
+	};
+	return true;
 }
 
-/* Takes units until there are none left. */
+/* Whether a thread may take its next piece before it has done the last: something is left for each of the others. */
+static bool may_take_early(const struct walk *walk)
+{
+	const struct cpu *cpu = walk->cpu;
+
+	return walk->loop < walk->loops || atomic_load(&cpu->next) + cpu->helpers < cpu->work[cpu->count - 1].end;
+}
+
+/* Takes pieces until there are none left: early if it can, to know what memory to ask for while it is busy. */
 static void do_batch(struct cpu *cpu)
 {
-	size_t at = 0;
+	struct walk walk = {.cpu = cpu};
+	struct sd_piece piece, next;
 
-	for (;;) {
-		uint64_t unit = atomic_fetch_add(&cpu->next, 1);
+	for (bool more = take_piece(&walk, &piece); more; piece = next) {
+		const struct work *work = &cpu->work[walk.at];
+		struct sd_piece_how how = {cpu->kernels, &work->plan, work->job->scale.data, work->streaming};
+		bool early = may_take_early(&walk);
 
-		while (at < cpu->count && unit >= cpu->work[at].end)
-			at++;
-		if (at == cpu->count)
-			break;
-		do_unit(cpu, &cpu->work[at], unit - cpu->work[at].first);
+		if (early) {
+			more = take_piece(&walk, &next);
+			piece.after = more && work == &cpu->work[walk.at]
+					      ? sd_transpose_source(&work->plan, next.source, next.from)
+					      : NULL;
+		}
+		sd_piece_do(&how, &piece);
+		if (!early)
+			more = take_piece(&walk, &next);
 	}
 	cpu->kernels->end();
 }
@@ -103,21 +153,22 @@ static void *help(void *arg)
 	struct cpu *cpu = arg;
 	uint64_t seen = 0;
 
-	pthread_mutex_lock(&cpu->lock);
 	for (;;) {
+		for (int i = 0; i < LOOKS && cpu->round == seen && !cpu->closing; i++)
+			sched_yield();
+		pthread_mutex_lock(&cpu->lock);
 		while (cpu->round == seen && !cpu->closing)
 			pthread_cond_wait(&cpu->begin, &cpu->lock);
-		if (cpu->closing)
-			break;
 		seen = cpu->round;
 		pthread_mutex_unlock(&cpu->lock);
+		if (cpu->closing)
+			return NULL;
 		do_batch(cpu);
 		pthread_mutex_lock(&cpu->lock);
 		if (--cpu->busy == 0)
 			pthread_cond_signal(&cpu->done);
+		pthread_mutex_unlock(&cpu->lock);
 	}
-	pthread_mutex_unlock(&cpu->lock);
-	return NULL;
 }
 
 /* Cuts the work into units and has all threads do them. One unit is not worth waking anybody. */
@@ -137,6 +188,8 @@ static void run_batch(struct cpu *cpu)
 	pthread_cond_broadcast(&cpu->begin);
 	pthread_mutex_unlock(&cpu->lock);
 	do_batch(cpu);
+	for (int i = 0; i < LOOKS && cpu->busy > 0; i++)
+		sched_yield();
 	pthread_mutex_lock(&cpu->lock);
 	while (cpu->busy > 0)
 		pthread_cond_wait(&cpu->done, &cpu->lock);
@@ -144,14 +197,17 @@ static void run_batch(struct cpu *cpu)
 }
 
 /* How much of a, b and the loops a unit has: whole lines, where there is something to turn. */
-static void cut(struct work *work, uint64_t first)
+static void cut(struct work *work, uint64_t first, unsigned threads)
 {
 	const struct sd_transpose *plan = &work->plan;
 	uint64_t line = plan->rows ? 1 : SD_PIECE_ROWS;
-	uint64_t room = UNIT_BYTES / plan->target_size;
+	uint64_t elements = plan->a.size * plan->b.size * plan->loops;
+	uint64_t least_room = UNIT_LEAST / plan->target_size, most_room = UNIT_MOST / plan->target_size;
+	uint64_t room = least(elements / threads / UNITS_A_THREAD, most_room);
 	uint64_t band;
 
-	work->a = least(plan->a.size, plan->rows ? room : UNIT_STRETCH);
+	room = room > least_room ? room : least_room;
+	work->a = least(plan->a.size, plan->rows ? room : UNIT_STRETCH / plan->source_size);
 	band = room / work->a / line * line;
 	work->b = least(plan->b.size, band > line ? band : line);
 	work->loops = room / work->a / work->b;
@@ -159,7 +215,7 @@ static void cut(struct work *work, uint64_t first)
 	work->first = first;
 	work->end = first + pieces_of(plan->a.size, work->a) * pieces_of(plan->b.size, work->b) *
 				    pieces_of(plan->loops, work->loops);
-	work->streaming = plan->a.size * plan->b.size * plan->loops >= STREAM_BYTES / plan->target_size;
+	work->streaming = elements >= STREAM_BYTES / plan->target_size;
 }
 
 static enum sd_device_result run(struct sd_device *device, const struct sd_job *jobs, size_t count)
@@ -177,7 +233,7 @@ static enum sd_device_result run(struct sd_device *device, const struct sd_job *
 		if (work->plan.loops == 0)
 			continue;
 		work->job = &jobs[i];
-		cut(work, units);
+		cut(work, units, cpu->helpers + 1);
 		units = work->end;
 		if (++cpu->count < BATCH)
 			continue;

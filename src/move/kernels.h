@@ -8,13 +8,41 @@
 /*
  * Turns na by nb elements of one size: target[ia * target_step + ib * size] = source[ib * source_step + ia * size], in
  * bytes, with no alignment asked for. streaming: whole lines of the target may go past the caches; call sd_kernels_end
- * before anyone else looks at them.
+ * before anyone else looks at them. after: rows, as far apart, that the caller will turn next, or NULL; only ever asked
+ * for, not read.
  */
 typedef void sd_turn(const uint8_t *source, size_t source_step, uint8_t *target, size_t target_step, size_t na,
-		     size_t nb, bool streaming);
+		     size_t nb, bool streaming, const uint8_t *after);
 
 /* A line of memory: pieces of this many bytes each way are what the kernels work in. */
 #define SD_LINE 64
+
+/* Rows of this many elements, one behind another, are known to lie in the cache: tiles that were cast are like this. */
+#define SD_TURN_CLOSE SD_CONVERT_RUN
+
+/*
+ * Rows (step bytes apart, length bytes of each) that come next, and how far they have been asked for. No machine
+ * guesses that they come, for they are far from one another; in address order it goes on by itself where a row has
+ * begun.
+ */
+struct sd_ahead {
+	const uint8_t *row; /* NULL: none */
+	size_t step, length, at;
+};
+
+static inline void sd_ahead_ask(struct sd_ahead *ahead, size_t lines)
+{
+	if (!ahead->row)
+		return;
+	for (size_t i = 0; i < lines; i++) {
+		__builtin_prefetch(ahead->row + ahead->at);
+		ahead->at += SD_LINE;
+		if (ahead->at >= ahead->length) {
+			ahead->at = 0;
+			ahead->row += ahead->step;
+		}
+	}
+}
 
 struct sd_kernels {
 	const char *name;

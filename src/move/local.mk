@@ -1,6 +1,6 @@
 libsd_a_SOURCES += \
 	%D%/compose.c %D%/compose.h \
-	%D%/convert.c %D%/convert.h \
+	%D%/convert.c %D%/convert.h %D%/convert_simd.h \
 	%D%/cover.c %D%/cover.h \
 	%D%/device.h \
 	%D%/device_cpu.c \

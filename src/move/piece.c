@@ -23,6 +23,12 @@ static uint32_t scale_at(const struct sd_piece_how *how, uint64_t index)
 	return sd_element_decode(how->plan->scale_dtype, half);
 }
 
+/* How many of count elements, of which the first is number a of its lane, have one scale. */
+static size_t scaled_alike(const struct sd_lane *lane, uint64_t a, size_t count)
+{
+	return lane->stride == 0 ? count : (size_t)least(lane->block - (lane->begin + a) % lane->block, count);
+}
+
 /* Multiplies count values, of which the first is number a of its lane, by their scales. */
 static void scale_values(const struct sd_piece_how *how, uint64_t a, uint64_t scale, size_t count,
 			 float values[SD_CONVERT_RUN])
@@ -30,8 +36,7 @@ static void scale_values(const struct sd_piece_how *how, uint64_t a, uint64_t sc
 	const struct sd_lane *lane = &how->plan->a;
 
 	for (size_t i = 0; i < count;) {
-		uint64_t left = lane->stride == 0 ? count : lane->block - (lane->begin + a + i) % lane->block;
-		size_t end = i + (size_t)least(left, count - i);
+		size_t end = i + scaled_alike(lane, a + i, count - i);
 		float by = sd_float_of_bits(scale_at(how, scale + sd_lane_scale(lane, a + i)));
 
 		if (end - i == SD_CONVERT_RUN) {
@@ -98,11 +103,49 @@ static void load_run(const struct sd_piece_how *how, const uint8_t *source, uint
 	cast_run(how, first, a, scale, count, out);
 }
 
+/* All of a piece to rows that are target_step bytes apart, in one go, if these dtypes can be. */
+static bool cast_at_once(const struct sd_piece_how *how, const struct sd_piece *piece, uint8_t *target,
+			 size_t target_step)
+{
+	const struct sd_transpose *plan = how->plan;
+	struct sd_cast cast = {
+		.from = (enum sd_dtype)plan->source_dtype,
+		.to = (enum sd_dtype)plan->target_dtype,
+		.source_step = plan->b.from * plan->source_size,
+		.target_step = target_step,
+		.count = piece->na,
+		.rows = piece->nb,
+	};
+	const uint8_t *source = sd_transpose_source(plan, piece->source, piece->from);
+	float by;
+
+	if (plan->bytes || plan->a.from != 1 || sd_is_code(plan->source_dtype) || !how->kernels->convert.cast)
+		return false;
+	if (plan->scale_dtype == SD_NO_DTYPE)
+		return how->kernels->convert.cast(&cast, source, target);
+	cast.by = &by;
+	for (uint64_t b = 0; b < piece->nb; b += cast.rows) {
+		uint64_t scale = piece->scale + sd_lane_scale(&plan->b, piece->b + b);
+
+		cast.rows = scaled_alike(&plan->b, piece->b + b, piece->nb - b);
+		for (uint64_t a = 0; a < piece->na; a += cast.count) {
+			cast.count = scaled_alike(&plan->a, piece->a + a, piece->na - a);
+			by = sd_float_of_bits(scale_at(how, scale + sd_lane_scale(&plan->a, piece->a + a)));
+			if (!how->kernels->convert.cast(&cast, source + b * cast.source_step + a * plan->source_size,
+							target + b * target_step + a * plan->target_size))
+				return false;
+		}
+	}
+	return true;
+}
+
 /* Rows: nothing to turn. */
 static void do_rows(const struct sd_piece_how *how, const struct sd_piece *piece)
 {
 	const struct sd_transpose *plan = how->plan;
 
+	if (plan->a.to == 1 && cast_at_once(how, piece, piece->target, plan->b.to * plan->target_size))
+		return;
 	for (uint64_t b = 0; b < piece->nb; b++) {
 		uint64_t from = piece->from + b * plan->b.from;
 		uint8_t *target = piece->target + b * plan->b.to * plan->target_size;
@@ -126,31 +169,31 @@ static void do_rows(const struct sd_piece_how *how, const struct sd_piece *piece
 	}
 }
 
-/* Rows are far from one another: no machine guesses that the next tile's part of each is wanted next. */
-static void ask_for(const uint8_t *from, size_t bytes)
-{
-	for (size_t i = 0; i < bytes; i += SD_LINE)
-		__builtin_prefetch(from + i);
-}
+/* Of a tile's source, what is asked for and cast at a time: more requests at once than memory takes would be lost. */
+#define LOAD_BYTES 1024
 
 /* A tile goes through memory of its own where it is cast, or where a side has gaps between its elements. */
-static void do_tile(const struct sd_piece_how *how, const struct sd_piece *piece)
+static void do_tile(const struct sd_piece_how *how, const struct sd_piece *piece, struct sd_ahead *ahead)
 {
 	const struct sd_transpose *plan = how->plan;
 	_Alignas(SD_LINE) uint8_t tile[SD_PIECE_ROWS * SD_CONVERT_RUN * 8];
-	size_t size = plan->target_size, row = SD_CONVERT_RUN * size;
+	size_t size = plan->target_size, row = SD_CONVERT_RUN * size, line = SD_CONVERT_RUN * plan->source_size;
+	struct sd_piece rows = *piece;
 
-	for (uint64_t b = 0; b < piece->nb; b++) {
-		uint64_t from = piece->from + b * plan->b.from;
-
-		ask_for(sd_transpose_source(plan, piece->source, from + SD_CONVERT_RUN * plan->a.from),
-			SD_CONVERT_RUN * plan->source_size);
-		load_run(how, piece->source, from, piece->a, piece->scale + sd_lane_scale(&plan->b, piece->b + b),
-			 piece->na, tile + b * row);
+	for (uint64_t b = 0; b < piece->nb; b += rows.nb) {
+		rows.from = piece->from + b * plan->b.from;
+		rows.b = piece->b + b;
+		rows.nb = least(LOAD_BYTES / line, piece->nb - b);
+		sd_ahead_ask(ahead, (rows.nb * line + SD_LINE - 1) / SD_LINE);
+		if (cast_at_once(how, &rows, tile + b * row, row))
+			continue;
+		for (uint64_t r = 0; r < rows.nb; r++)
+			load_run(how, piece->source, rows.from + r * plan->b.from, piece->a,
+				 piece->scale + sd_lane_scale(&plan->b, rows.b + r), piece->na, tile + (b + r) * row);
 	}
 	if (plan->b.to == 1) {
 		how->kernels->turn[sd_kernels_size(plan->target_size)](tile, row, piece->target, plan->a.to * size,
-								       piece->na, piece->nb, how->streaming);
+								       piece->na, piece->nb, how->streaming, NULL);
 		return;
 	}
 	for (uint64_t a = 0; a < piece->na; a++)
@@ -162,8 +205,16 @@ static void do_tile(const struct sd_piece_how *how, const struct sd_piece *piece
 static void do_tiles(const struct sd_piece_how *how, const struct sd_piece *piece)
 {
 	const struct sd_transpose *plan = how->plan;
+	size_t step = plan->b.from * plan->source_size;
 
-	for (uint64_t b = 0; b < piece->nb; b += SD_PIECE_ROWS)
+	for (uint64_t b = 0; b < piece->nb; b += SD_PIECE_ROWS) {
+		const uint8_t *next = b + SD_PIECE_ROWS < piece->nb
+					      ? sd_transpose_source(plan, piece->source,
+								    piece->from + (b + SD_PIECE_ROWS) * plan->b.from)
+					      : piece->after;
+		bool asks = plan->a.from == 1 && !sd_is_code(plan->source_dtype);
+		struct sd_ahead ahead = {asks ? next : NULL, step, piece->na * plan->source_size, 0};
+
 		for (uint64_t a = 0; a < piece->na; a += SD_CONVERT_RUN) {
 			struct sd_piece tile = {
 				.source = piece->source,
@@ -176,8 +227,9 @@ static void do_tiles(const struct sd_piece_how *how, const struct sd_piece *piec
 				.nb = least(SD_PIECE_ROWS, piece->nb - b),
 			};
 
-			do_tile(how, &tile);
+			do_tile(how, &tile, &ahead);
 		}
+	}
 }
 
 void sd_piece_do(const struct sd_piece_how *how, const struct sd_piece *piece)
@@ -189,7 +241,8 @@ void sd_piece_do(const struct sd_piece_how *how, const struct sd_piece *piece)
 	else if (plan->bytes && plan->a.from == 1 && plan->b.to == 1)
 		how->kernels->turn[sd_kernels_size(plan->target_size)](
 			sd_transpose_source(plan, piece->source, piece->from), plan->b.from * plan->source_size,
-			piece->target, plan->a.to * plan->target_size, piece->na, piece->nb, how->streaming);
+			piece->target, plan->a.to * plan->target_size, piece->na, piece->nb, how->streaming,
+			piece->after);
 	else
 		do_tiles(how, piece);
 }

@@ -23,6 +23,7 @@ struct sd_piece {
 	uint64_t scale;  /* of the place that its loop begins at */
 	uint64_t a, b;   /* where it begins in its lanes, and how far it goes */
 	uint64_t na, nb;
+	const uint8_t *after; /* the source of what this thread does next, if it is like this one; or NULL */
 };
 
 void sd_piece_do(const struct sd_piece_how *how, const struct sd_piece *piece);

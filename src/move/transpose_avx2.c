@@ -5,7 +5,7 @@
 #ifdef __x86_64__
 #include <immintrin.h>
 
-#define ISA __attribute__((target("avx2")))
+#define ISA __attribute__((target("avx2,f16c")))
 #define VECTOR __m256i
 #define LANES 2
 #define LO_8 _mm256_unpacklo_epi8
@@ -22,12 +22,83 @@
 
 ISA static inline __m256i load_pieces(const uint8_t *at, size_t apart)
 {
-	__m256i near = _mm256_castsi128_si256(_mm_load_si128((const __m128i *)(const void *)at));
+	__m256i near = _mm256_castsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)at));
 
-	return _mm256_inserti128_si256(near, _mm_load_si128((const __m128i *)(const void *)(at + apart)), 1);
+	return _mm256_inserti128_si256(near, _mm_loadu_si128((const __m128i *)(const void *)(at + apart)), 1);
 }
 
 #include "move/transpose_simd.h"
 
-const struct sd_kernels sd_kernels_avx2 = {"avx2", {turn1, turn2, turn4, turn8}, {sd_decode_avx2, sd_encode_avx2}, end};
+typedef uint8_t bytes __attribute__((vector_size(32)));
+typedef uint16_t words __attribute__((vector_size(32)));
+typedef __m256 floats;
+typedef __m128i half;
+
+ISA static inline words load_bytes(const uint8_t *at)
+{
+	return (words)_mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(const void *)at));
+}
+
+ISA static inline bytes load_spread(const uint8_t *at)
+{
+	return (bytes)_mm256_permute4x64_epi64(_mm256_loadu_si256((const __m256i *)(const void *)at), 0xd8);
+}
+
+ISA static inline bytes load_table(const uint8_t at[16])
+{
+	return (bytes)_mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)at));
+}
+
+ISA static inline bytes look_up(bytes table, bytes number)
+{
+	return (bytes)_mm256_shuffle_epi8((__m256i)table, (__m256i)number);
+}
+
+ISA static inline bool any(bytes all)
+{
+	return !_mm256_testz_si256((__m256i)all, (__m256i)all);
+}
+
+ISA static inline bool any_nan(floats a, floats b)
+{
+	return _mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_UNORD_Q)) != 0;
+}
+
+ISA static inline half first(words all)
+{
+	return _mm256_castsi256_si128((__m256i)all);
+}
+
+ISA static inline half second(words all)
+{
+	return _mm256_extracti128_si256((__m256i)all, 1);
+}
+
+ISA static inline floats floats_of_f16(half all)
+{
+	return _mm256_cvtph_ps(all);
+}
+
+ISA static inline half f16_of_floats(floats all)
+{
+	return _mm256_cvtps_ph(all, _MM_FROUND_TO_NEAREST_INT);
+}
+
+ISA static inline floats floats_of_bf16(half all)
+{
+	return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(all), 16));
+}
+
+ISA static inline words bf16_of_rounded(floats a, floats b)
+{
+	__m256i upper_a = _mm256_srli_epi32(_mm256_castps_si256(a), 16);
+	__m256i upper_b = _mm256_srli_epi32(_mm256_castps_si256(b), 16);
+
+	return (words)_mm256_permute4x64_epi64(_mm256_packus_epi32(upper_a, upper_b), 0xd8);
+}
+
+#include "move/convert_simd.h"
+
+const struct sd_kernels sd_kernels_avx2 = {
+	"avx2", {turn1, turn2, turn4, turn8}, {sd_decode_avx2, sd_encode_avx2, cast_rows}, end};
 #endif

@@ -5,7 +5,7 @@
 #ifdef __x86_64__
 #include <immintrin.h>
 
-#define ISA __attribute__((target("avx512f,avx512bw")))
+#define ISA __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl")))
 #define VECTOR __m512i
 #define LANES 4
 #define LO_8 _mm512_unpacklo_epi8
@@ -22,7 +22,7 @@
 
 ISA static inline __m128i load_piece(const uint8_t *at)
 {
-	return _mm_load_si128((const __m128i *)(const void *)at);
+	return _mm_loadu_si128((const __m128i *)(const void *)at);
 }
 
 ISA static inline __m512i load_pieces(const uint8_t *at, size_t apart)
@@ -36,6 +36,77 @@ ISA static inline __m512i load_pieces(const uint8_t *at, size_t apart)
 
 #include "move/transpose_simd.h"
 
+typedef uint8_t bytes __attribute__((vector_size(64)));
+typedef uint16_t words __attribute__((vector_size(64)));
+typedef __m512 floats;
+typedef __m256i half;
+
+ISA static inline words load_bytes(const uint8_t *at)
+{
+	return (words)_mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)(const void *)at));
+}
+
+ISA static inline bytes load_spread(const uint8_t *at)
+{
+	return (bytes)_mm512_permutexvar_epi64(_mm512_setr_epi64(0, 4, 1, 5, 2, 6, 3, 7), _mm512_loadu_si512(at));
+}
+
+ISA static inline bytes load_table(const uint8_t at[16])
+{
+	return (bytes)_mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)(const void *)at));
+}
+
+ISA static inline bytes look_up(bytes table, bytes number)
+{
+	return (bytes)_mm512_shuffle_epi8((__m512i)table, (__m512i)number);
+}
+
+ISA static inline bool any(bytes all)
+{
+	return _mm512_test_epi8_mask((__m512i)all, (__m512i)all) != 0;
+}
+
+ISA static inline bool any_nan(floats a, floats b)
+{
+	return _mm512_cmp_ps_mask(a, b, _CMP_UNORD_Q) != 0;
+}
+
+ISA static inline half first(words all)
+{
+	return _mm512_castsi512_si256((__m512i)all);
+}
+
+ISA static inline half second(words all)
+{
+	return _mm512_extracti64x4_epi64((__m512i)all, 1);
+}
+
+ISA static inline floats floats_of_f16(half all)
+{
+	return _mm512_cvtph_ps(all);
+}
+
+ISA static inline half f16_of_floats(floats all)
+{
+	return _mm512_cvtps_ph(all, _MM_FROUND_TO_NEAREST_INT);
+}
+
+ISA static inline floats floats_of_bf16(half all)
+{
+	return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(all), 16));
+}
+
+/* (The machine's own rounding to BF16, of AVX512_BF16, would flush subnormals.) */
+ISA static inline words bf16_of_rounded(floats a, floats b)
+{
+	static const uint16_t upper[] = {1,  3,  5,  7,  9,  11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31,
+					 33, 35, 37, 39, 41, 43, 45, 47, 49, 51, 53, 55, 57, 59, 61, 63};
+
+	return (words)_mm512_permutex2var_epi16((__m512i)a, _mm512_loadu_si512(upper), (__m512i)b);
+}
+
+#include "move/convert_simd.h"
+
 const struct sd_kernels sd_kernels_avx512 = {
-	"avx512", {turn1, turn2, turn4, turn8}, {sd_decode_avx512, sd_encode_avx512}, end};
+	"avx512", {turn1, turn2, turn4, turn8}, {sd_decode_avx512, sd_encode_avx512, cast_rows}, end};
 #endif

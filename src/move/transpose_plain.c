@@ -8,11 +8,11 @@
 
 #define TURN(name, type)                                                                                               \
 	static void name(const uint8_t *source, size_t source_step, uint8_t *target, size_t target_step, size_t na,    \
-			 size_t nb, bool streaming)                                                                    \
+			 size_t nb, bool streaming, const uint8_t *after)                                              \
 	{                                                                                                              \
 		const size_t band = BAND / sizeof(type);                                                               \
                                                                                                                        \
-		(void)streaming;                                                                                       \
+		(void)streaming, (void)after;                                                                          \
 		for (size_t b = 0; b < nb; b += band)                                                                  \
 			for (size_t a = 0; a < na; a++)                                                                \
 				for (size_t i = b; i < nb && i < b + band; i++)                                        \
@@ -30,7 +30,7 @@ static void end(void)
 }
 
 const struct sd_kernels sd_kernels_plain = {
-	"plain", {turn1, turn2, turn4, turn8}, {sd_decode_plain, sd_encode_plain}, end};
+	"plain", {turn1, turn2, turn4, turn8}, {sd_decode_plain, sd_encode_plain, NULL}, end};
 
 const struct sd_kernels *sd_kernels_pick(const char *name)
 {
@@ -39,7 +39,7 @@ const struct sd_kernels *sd_kernels_pick(const char *name)
 						       &sd_kernels_plain};
 	bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
 		      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-	bool can[] = {avx512, __builtin_cpu_supports("avx2"), true, true};
+	bool can[] = {avx512, __builtin_cpu_supports("avx2") && __builtin_cpu_supports("f16c"), true, true};
 #else
 	static const struct sd_kernels *const all[] = {&sd_kernels_v128, &sd_kernels_plain};
 	bool can[] = {true, true};

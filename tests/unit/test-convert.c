@@ -52,24 +52,55 @@ static void check_run(const char *who, const struct sd_converter *converter, con
 	}
 }
 
+static const char *const names[] = {"plain", "v128", "avx2", "avx512"};
+#define NAMES (sizeof(names) / sizeof(*names))
+
+static bool can_run(const char *name)
+{
+	return strcmp(sd_kernels_pick(name)->name, name) == 0;
+}
+
+/* The same in one go, from one element at an odd address and to another. */
+static void check_at_once(const struct sd_kernels *kernels, const struct run *run, const uint32_t *scale)
+{
+	unsigned size = sd_dtype_size(run->from);
+	float by = scale ? sd_float_of_bits(*scale) : 0;
+
+	for (size_t k = 0; kernels->convert.cast && k < MAKES; k++) {
+		struct sd_cast cast = {
+			.from = run->from, .to = makes[k], .by = scale ? &by : NULL, .count = run->count, .rows = 1};
+		uint8_t in[SD_CONVERT_RUN * 8 + 1], out[SD_CONVERT_RUN * 8 + 2];
+		unsigned to_size = sd_dtype_size(makes[k]);
+
+		memcpy(in + 1, run->data, run->count * size);
+		memset(out, 0xa5, sizeof(out));
+		if (!kernels->convert.cast(&cast, in + 1, out + 1))
+			continue;
+		for (size_t i = 0; i < run->count; i++) {
+			uint64_t bits = element(run->data, size, i), got = element(out + 1, to_size, i);
+			uint64_t want = exact_cast(run->from, makes[k], bits, scale);
+
+			if (got != want)
+				cr_assert_fail("%s: %s %#" PRIx64 " by %#" PRIx32 " to %s: %#" PRIx64 ", not %#" PRIx64,
+					       kernels->name, sd_dtype_name(run->from), bits, scale ? *scale : 0,
+					       sd_dtype_name(makes[k]), got, want);
+		}
+		cr_assert(out[0] == 0xa5 && out[1 + run->count * to_size] == 0xa5, "written too far");
+	}
+}
+
 static void flush(struct run *run)
 {
-	static const struct sd_converter plain = {sd_decode_plain, sd_encode_plain};
 	unsigned size = sd_dtype_size(run->from);
 
 	if (run->count == 0)
 		return;
-	check_run("plain", &plain, run);
-#ifdef __x86_64__
-	static const struct sd_converter avx2 = {sd_decode_avx2, sd_encode_avx2};
-
-	static const struct sd_converter avx512 = {sd_decode_avx512, sd_encode_avx512};
-
-	if (strcmp(sd_kernels_pick("avx2")->name, "avx2") == 0)
-		check_run("avx2", &avx2, run);
-	if (strcmp(sd_kernels_pick("avx512")->name, "avx512") == 0)
-		check_run("avx512", &avx512, run);
-#endif
+	for (size_t n = 0; n < NAMES; n++) {
+		if (!can_run(names[n]))
+			continue;
+		check_run(names[n], &sd_kernels_pick(names[n])->convert, run);
+		check_at_once(sd_kernels_pick(names[n]), run, NULL);
+	}
 	for (size_t k = 0; k < MAKES; k++)
 		for (size_t i = 0; i < run->count; i++) {
 			uint64_t bits = element(run->data, size, i);
@@ -87,6 +118,85 @@ static void add(struct run *run, uint64_t bits)
 	memcpy(run->data + run->count++ * size, &bits, size);
 	if (run->count == SD_CONVERT_RUN)
 		flush(run);
+}
+
+/* Scales: what is special, the ends of where a way to do it is taken, and any bits. */
+static uint32_t scale_number(unsigned i)
+{
+	static const uint32_t special[] = {0,          0x80000000, 1,          0x007fffff, 0x00800000, 0x0d800000,
+					   0x0d7fffff, 0x0d800001, 0x71800000, 0x717fffff, 0x71800001, 0xf1800000,
+					   0x3f800000, 0xbf800000, 0x3f8ccccd, 0x7b000000, 0x7b800000, 0x7f7fffff,
+					   0x7f800000, 0xff800000, 0x7fc00000, 0x7f800001};
+	uint64_t seed = i;
+
+	return i < sizeof(special) / sizeof(*special) ? special[i] : (uint32_t)exact_random(&seed);
+}
+
+static void all_by_scales(enum sd_dtype from, unsigned scales)
+{
+	for (unsigned i = 0; i < scales; i++)
+		for (size_t n = 0; n < NAMES; n++)
+			for (uint32_t first = 0; first >> sd_dtype_bits(from) == 0; first += SD_CONVERT_RUN) {
+				struct run run = {from, SD_CONVERT_RUN, {0}};
+				uint32_t scale = scale_number(i);
+
+				for (uint32_t k = 0; k < SD_CONVERT_RUN; k++) {
+					uint32_t bits = first + k;
+
+					memcpy(run.data + k * sd_dtype_size(from), &bits, sd_dtype_size(from));
+				}
+				if (can_run(names[n]))
+					check_at_once(sd_kernels_pick(names[n]), &run, &scale);
+			}
+}
+
+Test(convert, every_f8_by_scales)
+{
+	all_by_scales(SD_F8_E4M3, 700);
+	all_by_scales(SD_F8_E5M2, 100);
+}
+
+Test(convert, every_f16_and_bf16_by_scales)
+{
+	all_by_scales(SD_F16, 6);
+	all_by_scales(SD_BF16, 6);
+}
+
+/* Rows of any length, with gaps between them that stay as they are, and a NaN here and there. */
+Test(convert, rows_of_any_length)
+{
+	enum { most = 150, rows = 3 };
+	static const enum sd_dtype reads[] = {SD_F8_E4M3, SD_F8_E5M2, SD_F16, SD_BF16, SD_F32};
+	uint64_t seed = 3;
+
+	for (size_t n = 0; n < NAMES; n++)
+		for (size_t count = 1; count < most; count++)
+			for (size_t d = 0; d < sizeof(reads) / sizeof(*reads) * MAKES; d++) {
+				enum sd_dtype from = reads[d / MAKES], to = makes[d % MAKES];
+				unsigned size = sd_dtype_size(from), to_size = sd_dtype_size(to);
+				uint32_t scale = scale_number((unsigned)exact_random(&seed) % 100);
+				float by = sd_float_of_bits(scale);
+				struct sd_cast cast = {from,  to,  &by, count * size + 3, count * to_size + 5,
+						       count, rows};
+				uint8_t source[rows * (most * 4 + 3)], target[rows * (most * 8 + 5)];
+
+				for (size_t i = 0; i < sizeof(source); i++)
+					source[i] = (uint8_t)exact_random(&seed);
+				memset(target, 0xa5, sizeof(target));
+				if (!can_run(names[n]) || !sd_kernels_pick(names[n])->convert.cast ||
+				    !sd_kernels_pick(names[n])->convert.cast(&cast, source, target))
+					continue;
+				for (size_t r = 0; r < rows; r++) {
+					const uint8_t *in = source + r * cast.source_step;
+					const uint8_t *out = target + r * cast.target_step;
+
+					for (size_t i = 0; i < count; i++)
+						cr_assert_eq(element(out, to_size, i),
+							     exact_cast(from, to, element(in, size, i), &scale));
+					for (size_t i = 0; i < 5; i++)
+						cr_assert_eq(out[count * to_size + i], 0xa5);
+				}
+			}
 }
 
 static void all_of(enum sd_dtype from)

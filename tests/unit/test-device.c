@@ -39,7 +39,7 @@ static void many(const char *kernels)
 	for (unsigned t = 0; t < 4; t++) {
 		struct sd_device *device = open_cpu(kernels, threads[t]);
 
-		for (uint64_t seed = 0; seed < 400; seed++)
+		for (uint64_t seed = 0; seed < 900; seed++)
 			check(device, seed * 4 + t, seed % 3 == 0 ? 60 : 6000);
 		for (uint64_t seed = 0; seed < 5; seed++)
 			check(device, 100000 + seed * 4 + t, 1 << 20);
@@ -71,7 +71,8 @@ Test(device, avx512)
 static void check_matrix(struct sd_device *device, uint8_t dtype, uint64_t rows, uint64_t columns, size_t off)
 {
 	size_t bytes = rows * columns * sd_dtype_size((enum sd_dtype)dtype);
-	uint8_t *source = malloc(bytes), *target = aligned_alloc(64, (bytes + 255) / 64 * 64), *want = malloc(bytes);
+	uint8_t *room = malloc(bytes + 16), *target = aligned_alloc(64, (bytes + 255) / 64 * 64), *want = malloc(bytes);
+	uint8_t *source = room + off % 16;
 	uint64_t seed = bytes + off;
 	struct sd_job job = {
 		.source = source,
@@ -83,7 +84,7 @@ static void check_matrix(struct sd_device *device, uint8_t dtype, uint64_t rows,
 		.target_dtype = dtype,
 	};
 
-	cr_assert(source && target && want);
+	cr_assert(room && target && want);
 	for (size_t i = 0; i < bytes; i++)
 		source[i] = (uint8_t)exact_random(&seed);
 	memset(target, POISON, off + bytes + 64);
@@ -93,7 +94,7 @@ static void check_matrix(struct sd_device *device, uint8_t dtype, uint64_t rows,
 		  (size_t)rows, (size_t)columns, sd_dtype_name((enum sd_dtype)dtype), off);
 	for (size_t i = 0; i < 64; i++)
 		cr_assert(target[off + bytes + i] == POISON && (i >= off || target[i] == POISON), "%s", device->name);
-	free(source);
+	free(room);
 	free(target);
 	free(want);
 }
@@ -134,6 +135,71 @@ static void past_the_caches(const char *kernels)
 		check_matrix(device, dtypes[d], 192 / size + 1, columns, 0);
 	}
 	device->ops->close(device);
+}
+
+/* A matrix by scales for blocks, of sizes on and off tiles and blocks; turned, and as it is. */
+static void check_blocks(struct sd_device *device, uint8_t from, uint8_t to, uint64_t rows, uint64_t columns,
+			 uint64_t block, bool turned, uint64_t seed)
+{
+	uint64_t count = rows * columns, across = (columns + block - 1) / block;
+	size_t bytes = count * sd_dtype_size((enum sd_dtype)to), scales = across * ((rows + block - 1) / block);
+	uint8_t *source = malloc(count * 4), *target = aligned_alloc(64, (bytes + 127) / 64 * 64),
+		*want = malloc(bytes);
+	float *by = malloc(scales * sizeof(*by));
+	struct sd_job job = {
+		.source = source,
+		.target = target,
+		.source_count = count,
+		.target_count = count,
+		.move = {.rank = 2, .dim = {{rows, columns, turned ? 1 : columns}, {columns, 1, turned ? rows : 1}}},
+		.source_dtype = from,
+		.target_dtype = to,
+		.scale = {.data = by, .dtype = SD_F32, .dim = {{0, block, across}, {0, block, 1}}},
+	};
+
+	cr_assert(source && target && want && by);
+	for (size_t i = 0; i < count * 4; i++)
+		source[i] = (uint8_t)exact_random(&seed);
+	for (size_t i = 0; i < scales; i++)
+		by[i] = ldexpf((float)(exact_random(&seed) >> 40), (int)(exact_random(&seed) % 40) - 44);
+	memset(target + bytes, POISON, 64);
+	naive(&job, want);
+	cr_assert_eq(device->ops->run(device, &job, 1), SD_DEVICE_OK);
+	cr_assert(memcmp(target, want, bytes) == 0, "%s: %zu by %zu of %s to %s in blocks of %zu", device->name,
+		  (size_t)rows, (size_t)columns, sd_dtype_name((enum sd_dtype)from), sd_dtype_name((enum sd_dtype)to),
+		  (size_t)block);
+	for (size_t i = 0; i < 64; i++)
+		cr_assert_eq(target[bytes + i], POISON);
+	free(source);
+	free(target);
+	free(want);
+	free(by);
+}
+
+static void scaled_blocks(const char *kernels)
+{
+	static const uint64_t sizes[] = {1, 31, 64, 65, 127, 128, 129, 300, 520};
+	static const uint8_t from[] = {SD_F8_E4M3, SD_F8_E5M2, SD_F16, SD_BF16, SD_F32};
+	static const uint8_t to[] = {SD_BF16, SD_F16, SD_F32};
+	enum { count = sizeof(sizes) / sizeof(*sizes) };
+	struct sd_device *device;
+	uint64_t seed = 11;
+
+	if (!can_run(kernels))
+		return;
+	device = open_cpu(kernels, 2);
+	for (size_t n = 0; n < count * count * 2; n++)
+		check_blocks(device, from[pick(&seed, 5)], to[pick(&seed, 3)], sizes[n / 2 % count],
+			     sizes[n / 2 / count], pick(&seed, 3) == 0 ? 1 + pick(&seed, 140) : 128, n % 2 == 0, n);
+	device->ops->close(device);
+}
+
+Test(device, scaled_blocks)
+{
+	scaled_blocks("plain");
+	scaled_blocks("v128");
+	scaled_blocks("avx2");
+	scaled_blocks("avx512");
 }
 
 Test(device, past_the_caches)
