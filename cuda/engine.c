@@ -119,7 +119,7 @@ static uint64_t take(struct hold *hold, uint64_t bytes, bool straight)
 	return hold->front - bytes;
 }
 
-/* The rectangle between the host and packed memory on the device; to or from is NULL: it is the caller's to set. */
+/* What is copied between the host and the device; where to and where from is for the caller to fill in. */
 static struct sd_gpu_copy rectangle(const struct sd_side *side, bool out)
 {
 	struct sd_gpu_copy copy = {.width = side->run, .rows = 1, .to_step = side->run, .from_step = side->run};
