@@ -61,7 +61,7 @@ BITS = dict(zip(DTYPES[1:], (64, 64, 64, 64, 32, 32, 32, 16, 16, 16, 16, 8, 8, 8
 NUMPY = dict(zip(DTYPES[1:], ("<u8", "<i8", "<f8", "<c8", "<f4", "<u4", "<i4", "<u2", "<f2", "<u2", "<i2", "|u1", "|u1",
                               "|u1", "|u1", "|u1", "|i1", "|u1", None, None, None, "|b1")))
 HERE, ELSEWHERE, MISSING = range(3)
-CAST, SCALE = 1, 2
+CAST, SCALE, UNPACK, FILL = 1, 2, 3, 4
 NONE = 0xffffffff
 
 _STEP = 0x8001
@@ -98,11 +98,12 @@ class Move(NamedTuple):
 
 
 class Step(NamedTuple):
-    """A change of values that is to be carried out: CAST, or SCALE with the record of that number."""
+    """A change of values that is to be carried out: CAST, SCALE with the record of that number, UNPACK, or FILL."""
     kind: int
     dtype: str
     operand: int
     index: tuple
+    param: int = 0
 
 
 class _Held(NamedTuple):
@@ -808,9 +809,9 @@ def _size(name, dtype, shape):
 
 def _step(content):
     cursor = _Cursor(content, "step")
-    kind, dtype, operand, ndims = cursor.unpack("<HHI4xI")
+    kind, dtype, operand, param, ndims = cursor.unpack("<HHIII")
     numbers = cursor.numbers(2 * _rank(cursor, ndims))
-    return Step(kind, _dtype(cursor, dtype), operand, tuple(zip(numbers[::2], numbers[1::2])))
+    return Step(kind, _dtype(cursor, dtype), operand, tuple(zip(numbers[::2], numbers[1::2])), param)
 
 
 def _check_names(what, names, limit):
@@ -832,12 +833,9 @@ def _check_shape(name, entry):
 
 
 def _check_target(target, records):
-    """That its move stays within both arrays, and that its steps lead from the record's dtype to the tensor's.
-
-    What steps do is looked at by those who carry them out.
-    """
+    """That its move stays within both arrays, and that its steps lead from the record's dtype to the tensor's."""
     record, move, dtype = target.record, target.move, target.record.dtype
-    room, place = math.prod(record.shape), math.prod(target.shape)
+    room, place = math.prod(record.shape) * _codes(target), math.prod(target.shape)
     if not move:
         if room != place:
             raise Error(f"{target.name}: {room} elements of {record.key} for a tensor of {place}")
@@ -855,9 +853,29 @@ def _check_target(target, records):
             raise Error(f"{target.name}: a step with record {step.operand} of {len(records)}")
         if len(step.index) not in (0, len(record.shape)) or any(block == 0 for block, _ in step.index):
             raise Error(f"{target.name}: a step with {len(step.index)} dimensions, or blocks of 0, for {record.key}")
+        if not _is_known_well(step, record, records, step is steps[0]):
+            raise Error(f"{target.name}: a step of kind {step.kind} with parameter {step.param} for {record.dtype}")
         dtype = step.dtype
     if dtype != target.dtype:
         raise Error(f"{target.name}: {target.dtype}, but {record.key} becomes {dtype}")
+
+
+def _codes(target):
+    """How many elements come of one of the record's."""
+    steps = target.steps
+    return BITS[target.record.dtype] // 4 if steps and steps[0].kind == UNPACK else 1
+
+
+def _is_known_well(step, record, records, first):
+    """That a step of a kind that is known here is as the page has it."""
+    alone = step.operand == NONE and not step.index and step.dtype in ("BF16", "F16", "F32", "F64")
+    if step.kind == SCALE:
+        operand = records[step.operand].dtype if step.operand != NONE else None
+        return step.param == 0 or (step.param < 6 and operand in ("U8", "F8_E8M0"))
+    if step.kind == UNPACK:
+        whole = record.dtype[0] in "UI" and record.shape and record.shape[-1] <= (1 << 64) // 16 - 1
+        return first and alone and whole and 1 <= step.param <= 3
+    return step.kind != FILL or alone
 
 
 def _inside(start, dims, room):
