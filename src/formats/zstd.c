@@ -23,10 +23,11 @@
 struct sd_zstd {
 	pthread_t thread;
 	bool waited;
-	int in, out;  /* what the thread reads and writes */
-	int own;      /* which of these two it closes: its end of the pipe */
-	int file;     /* that is taken over, or -1 */
-	ZSTD_DCtx *d; /* one of the two */
+	atomic_int owners; /* the thread and the caller: the last one frees */
+	int in, out;       /* what the thread reads and writes */
+	int own;           /* which of these two it closes: its end of the pipe */
+	int file;          /* that is taken over, or -1 */
+	ZSTD_DCtx *d;      /* one of the two */
 	ZSTD_CCtx *c;
 	size_t filled; /* of input, at the start */
 	unsigned char input[STEP], output[STEP];
@@ -97,14 +98,29 @@ static enum sd_result compress(struct sd_zstd *z)
 	}
 }
 
+static void leave(struct sd_zstd *z)
+{
+	if (atomic_fetch_sub(&z->owners, 1) > 1)
+		return;
+	if (z->own >= 0)
+		close(z->own);
+	if (z->file >= 0)
+		close(z->file);
+	ZSTD_freeDCtx(z->d);
+	ZSTD_freeCCtx(z->c);
+	free(z);
+}
+
 static void *work(void *arg)
 {
 	struct sd_zstd *z = arg;
+	int own = z->own;
 
 	z->result = z->d ? expand(z) : compress(z);
-	atomic_store(&z->done, true);
-	close(z->own);
 	z->own = -1;
+	atomic_store(&z->done, true);
+	close(own);
+	leave(z);
 	return NULL;
 }
 
@@ -121,11 +137,12 @@ static enum sd_result start(struct sd_zstd *z, bool expands, int *plain, struct 
 	*(expands ? &z->out : &z->in) = z->own;
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
+	atomic_store(&z->owners, 2);
 	failed = pthread_create(&z->thread, NULL, work, z);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	if (!failed)
 		return SD_OK;
-	z->waited = true;
+	atomic_store(&z->owners, 1);
 	close(*plain);
 	return sd_fail_errno(err, failed, "cannot start a thread");
 }
@@ -143,15 +160,17 @@ enum sd_result sd_zstd_expand(int fd, const void *first, size_t length, struct s
 	}
 	z->in = z->file = fd;
 	z->own = -1;
+	z->waited = true;
+	atomic_init(&z->owners, 1);
 	memcpy(z->input, first, length);
 	z->filled = length;
 	z->d = ZSTD_createDCtx();
 	result = z->d ? start(z, true, plain, err) : sd_fail_memory(err);
 	if (result != SD_OK) {
-		z->waited = true;
 		sd_zstd_close(z);
 		return result;
 	}
+	z->waited = false;
 	*zstd = z;
 	return SD_OK;
 }
@@ -167,6 +186,8 @@ enum sd_result sd_zstd_compress(int fd, int level, struct sd_zstd **zstd, int *p
 		return sd_fail_memory(err);
 	z->out = fd;
 	z->file = z->own = -1;
+	z->waited = true;
+	atomic_init(&z->owners, 1);
 	z->c = level >= 1 && level <= LEVEL_MOST ? ZSTD_createCCtx() : NULL;
 	if (level < 1 || level > LEVEL_MOST)
 		result = sd_fail(err, SD_USAGE, "zstd has the levels 1 to %d", LEVEL_MOST);
@@ -179,10 +200,10 @@ enum sd_result sd_zstd_compress(int fd, int level, struct sd_zstd **zstd, int *p
 	if (result == SD_OK)
 		result = start(z, false, plain, err);
 	if (result != SD_OK) {
-		z->waited = true;
 		sd_zstd_close(z);
 		return result;
 	}
+	z->waited = false;
 	*zstd = z;
 	return SD_OK;
 }
@@ -217,17 +238,10 @@ void sd_zstd_close(struct sd_zstd *z)
 {
 	if (!z)
 		return;
-	if (!z->waited) {
-		pthread_cancel(z->thread);
-		pthread_join(z->thread, NULL);
-	}
-	if (z->own >= 0)
-		close(z->own);
-	if (z->file >= 0)
-		close(z->file);
-	ZSTD_freeDCtx(z->d);
-	ZSTD_freeCCtx(z->c);
-	free(z);
+	/* It may wait for data that never comes: it ends when its pipe is closed, or with the process. */
+	if (!z->waited)
+		pthread_detach(z->thread);
+	leave(z);
 }
 
 /* ---- a source ---- */
