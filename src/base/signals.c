@@ -18,7 +18,7 @@ static void note(int number)
 {
 	if (number == SIGUSR1)
 		asked = 1;
-	else if (number != SIGALRM)
+	else if (number != SIGALRM && number != SIGXFSZ)
 		came = number;
 	if (came || asked)
 		alarm(1);
@@ -36,6 +36,8 @@ void sd_signals_take(void)
 			sigaction(taken[i], &action, NULL);
 	sigaction(SIGALRM, &action, NULL);
 	sigaction(SIGUSR1, &action, NULL);
+	/* A file that may not grow any more is a failure like a full disk. */
+	sigaction(SIGXFSZ, &action, NULL);
 }
 
 void sd_signals_report(void (*report)(void))
