@@ -5,8 +5,8 @@
  *   FAULT_TOOL   the program that is meant
  *   FAULT_CALL   the call, as in the list at the end
  *   FAULT_AT     which one of its calls, counted from 1; 0: every other one
- *   FAULT_HOW    an error number; 0: what reads or writes moves one byte only; -9: it is killed before it makes the call
- *   FAULT_HIT    a file that is created when it has happened
+ *   FAULT_HOW    an error number; 0: what reads or writes moves one byte only; -N: it gets signal N before the call
+ *   FAULT_HIT    a file that gets the process's number when it has happened
  */
 #include <dlfcn.h>
 #include <errno.h>
@@ -15,6 +15,7 @@
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -44,7 +45,7 @@ static void *real(const char *name)
 	return function;
 }
 
-/* Whether this call is the one. */
+/* Whether this call is the one that goes wrong. */
 static bool meant(const char *call)
 {
 	static atomic_long count;
@@ -58,12 +59,14 @@ static bool meant(const char *call)
 	if (at ? n != at : n % 2 == 0)
 		return false;
 	fd = hit ? ((int (*)(const char *, int, ...))real("open"))(hit, O_CREAT | O_WRONLY | O_CLOEXEC, 0666) : -1;
-	if (fd >= 0)
+	if (fd >= 0) {
+		dprintf(fd, "%d\n", (int)getpid());
 		((int (*)(int))real("close"))(fd);
-	if (number("FAULT_HOW") < -1)
+	}
+	if (number("FAULT_HOW") < 0)
 		raise((int)-number("FAULT_HOW"));
 	errno = error;
-	return true;
+	return number("FAULT_HOW") >= 0;
 }
 
 /* Whether it fails. */

@@ -74,6 +74,7 @@ test_scripts = \
 	%D%/stops \
 	%D%/faults \
 	%D%/kills \
+	%D%/changes \
 	%D%/all-tools \
 	%D%/man-pages \
 	%D%/run-examples

@@ -117,18 +117,23 @@ static enum sd_result take_offer(struct sd_lane_in *lane, struct sd_lane_offer *
 	return nonsense(err);
 }
 
+static enum sd_result fail_changed(const struct held_file *file, struct sd_error *err)
+{
+	char name[1024];
+
+	return sd_fail(err, SD_INPUT, "%s changed while it was being read", sd_fd_name(file->fd, name, sizeof(name)));
+}
+
 /* That a file is still what it was when the producer offered it. */
 static enum sd_result check_unchanged(const struct held_file *file, struct sd_error *err)
 {
 	const struct sd_lane_offer *then = &file->offer;
 	struct sd_lane_offer now = {0};
-	char name[1024];
 
 	if (sd_lane_offer_file(file->fd, &now) && now.size == then->size && now.modified == then->modified &&
 	    now.modified_ns == then->modified_ns && now.device == then->device && now.inode == then->inode)
 		return SD_OK;
-	return sd_fail(err, SD_INPUT, "%s changed while it was being read",
-		       sd_fd_name(file->fd, name, sizeof(name)));
+	return fail_changed(file, err);
 }
 
 static enum sd_result leave_file(struct held_file *file, struct sd_error *err)
@@ -197,9 +202,11 @@ enum sd_result sd_lane_in_file(struct sd_lane_in *lane, const struct sd_lane_pla
 		if (result != SD_OK)
 			return result;
 	}
-	if (file->fd < 0 || file->offer.number != place->number || place->offset > file->offer.size ||
-	    place->length > file->offer.size - place->offset)
+	if (file->fd < 0 || file->offer.number != place->number)
 		return nonsense(err);
+	/* The producer goes by the file's header: it has become shorter since. */
+	if (place->offset > file->offer.size || place->length > file->offer.size - place->offset)
+		return fail_changed(file, err);
 	*fd = file->fd;
 	return SD_OK;
 }
