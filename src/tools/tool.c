@@ -73,7 +73,8 @@ int sd_finish(enum sd_result result, const struct sd_error *err)
 		wait_for_signal();
 	if (result != SD_OK && !err->said && !sd_signals_came())
 		say(err->tool[0] ? err->tool : program, err->text);
-	if (fflush(stdout) != 0 || (close(STDOUT_FILENO) != 0 && errno != EBADF && errno != EINTR)) {
+	errno = EIO; /* if an earlier write failed, nothing more is known */
+	if (fflush(stdout) != 0 || ferror(stdout) || (close(STDOUT_FILENO) != 0 && errno != EBADF && errno != EINTR)) {
 		int error = errno;
 
 		if (result == SD_OK && error != EPIPE)
