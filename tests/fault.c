@@ -147,7 +147,8 @@ MOVES(read, (int fd, void *data, size_t length), fd, data, length)
 MOVES(write, (int fd, const void *data, size_t length), fd, data, length)
 MOVES(pread, (int fd, void *data, size_t length, off_t offset), fd, data, length, offset)
 MOVES(pwrite, (int fd, const void *data, size_t length, off_t offset), fd, data, length, offset)
-MOVES(splice, (int in, off_t *from, int out, off_t *to, size_t length, unsigned flags), in, from, out, to, length, flags)
+MOVES(splice, (int in, off_t *from, int out, off_t *to, size_t length, unsigned flags), in, from, out, to, length,
+      flags)
 MOVES(copy_file_range, (int in, off_t *from, int out, off_t *to, size_t length, unsigned flags), in, from, out, to,
       length, flags)
 FAILS(int, -1, fsync, (int fd), fd)
@@ -157,8 +158,8 @@ FAILS(off_t, -1, lseek, (int fd, off_t offset, int whence), fd, offset, whence)
 FAILS(int, -1, mkdirat, (int dir, const char *name, mode_t mode), dir, name, mode)
 FAILS(int, -1, unlinkat, (int dir, const char *name, int flags), dir, name, flags)
 FAILS(int, -1, renameat, (int dir, const char *from, int to_dir, const char *to), dir, from, to_dir, to)
-FAILS(int, -1, renameat2, (int dir, const char *from, int to_dir, const char *to, unsigned flags), dir, from, to_dir, to,
-      flags)
+FAILS(int, -1, renameat2, (int dir, const char *from, int to_dir, const char *to, unsigned flags), dir, from, to_dir,
+      to, flags)
 FAILS(int, -1, linkat, (int dir, const char *from, int to_dir, const char *to, int flags), dir, from, to_dir, to, flags)
 FAILS(int, -1, mkostemp, (char *name, int flags), name, flags)
 FAILS(int, -1, pipe2, (int ends[2], int flags), ends, flags)

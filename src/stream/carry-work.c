@@ -347,7 +347,8 @@ static enum sd_result put_aside(struct sd_carry *c, uint32_t record, struct sd_s
 			break;
 		result = sd_chunk_copy(&chunk, c->spool, &end, chunk.length, err);
 		if (result == SD_IO && !err->said)
-			sd_error_at(err, "%s waits in a temporary file (TMPDIR says where)", c->in->records[record].key);
+			sd_error_at(err, "%s waits in a temporary file (TMPDIR says where)",
+				    c->in->records[record].key);
 	}
 	c->spooled = (uint64_t)end;
 	return result;
