@@ -44,7 +44,7 @@ check_PROGRAMS += %D%/sd-transpose-grid
 tests_sd_transpose_grid_SOURCES = %D%/unit/device-grid.c src/tools/sd-transpose.c src/tools/carrying.c src/tools/tool.c
 tests_sd_transpose_grid_LDADD = libsd.a $(PCRE2_LIBS) $(YAJL_LIBS) $(XXHASH_LIBS) $(CUDA_LIBS) -lm
 
-# A library for LD_PRELOAD that makes system calls fail, for faults and kills.
+# A library for LD_PRELOAD that makes system calls fail, for faults, kills and changes.
 check_DATA = %D%/fault.so
 %D%/fault.so: %D%/fault.c
 	$(AM_V_CCLD)$(CC) -D_GNU_SOURCE -std=c11 $(CPPFLAGS) $(CFLAGS) -Wall -Wextra -fPIC -shared $(LDFLAGS) -o $@ $(srcdir)/%D%/fault.c -ldl

@@ -52,6 +52,7 @@ void sd_signals_take(void)
 void sd_signals_report(void (*report)(void))
 {
 	answer = report;
+	asked = 0;
 	/* Where nobody answers, nothing is interrupted: stdio loses what it was writing. */
 	take(SIGUSR1, report ? 0 : SA_RESTART);
 }

@@ -52,11 +52,12 @@ const char *sd_fd_name(int fd, char *text, size_t size)
 /* After a system call failed: whether to call again. what is not to be done to fd, or (-1) to something. */
 static enum sd_result again(int error, const char *what, int fd, struct sd_error *err)
 {
-	char name[1024] = "";
+	bool named = fd >= 0 && error != EBADF; /* of a standard stream that is closed */
+	char name[1024];
 
 	if (error == EINTR)
 		return sd_signals_check(err);
-	sd_fail_errno(err, error, "%s%s%s", what, fd < 0 ? "" : " ", fd < 0 ? "" : sd_fd_name(fd, name, sizeof(name)));
+	sd_fail_errno(err, error, "%s%s%s", what, named ? " " : "", named ? sd_fd_name(fd, name, sizeof(name)) : "");
 	if (error == EPIPE && err)
 		err->said = err->lost = true;
 	return SD_IO;
