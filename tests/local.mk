@@ -46,6 +46,13 @@ check_PROGRAMS += %D%/sd-transpose-grid
 tests_sd_transpose_grid_SOURCES = %D%/unit/device-grid.c src/tools/sd-transpose.c src/tools/carrying.c src/tools/tool.c
 tests_sd_transpose_grid_LDADD = libsd.a $(PCRE2_LIBS) $(YAJL_LIBS) $(XXHASH_LIBS) $(ZSTD_LIBS) $(CUDA_LIBS) -lm
 
+# A library for LD_PRELOAD that makes system calls fail, for faults, kills and changes.
+check_DATA = %D%/fault.so
+%D%/fault.so: %D%/fault.c
+	$(AM_V_CCLD)$(CC) -D_GNU_SOURCE -std=c11 $(CPPFLAGS) $(CFLAGS) -Wall -Wextra -fPIC -shared $(LDFLAGS) -o $@ $(srcdir)/%D%/fault.c -ldl
+CLEANFILES += %D%/fault.so
+EXTRA_DIST += %D%/fault.c
+
 # Scripts. run-cases runs golden/ as it is, golden-ways with sd-transpose cutting its work differently.
 test_scripts = \
 	%D%/rooms \
@@ -72,6 +79,9 @@ test_scripts = \
 	%D%/publish \
 	%D%/stops \
 	%D%/stages \
+	%D%/faults \
+	%D%/kills \
+	%D%/changes \
 	%D%/all-tools \
 	%D%/completions \
 	%D%/man-pages \

@@ -502,7 +502,7 @@ static enum sd_result open_spool(struct pack *p, struct sd_error *err)
 
 	if (!dir || !*dir)
 		dir = "/tmp";
-	p->spool = open(dir, O_TMPFILE | O_EXCL | O_RDWR | O_CLOEXEC, 0600);
+	p->spool = sd_openat(AT_FDCWD, dir, O_TMPFILE | O_EXCL | O_RDWR | O_CLOEXEC, 0600);
 	if (p->spool < 0) {
 		char name[4096];
 

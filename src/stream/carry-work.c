@@ -332,6 +332,9 @@ static enum sd_result put_aside(struct sd_carry *c, uint32_t record, struct sd_s
 		if (result != SD_OK || chunk.length == 0)
 			break;
 		result = sd_chunk_copy(&chunk, c->spool, &end, chunk.length, err);
+		if (result == SD_IO && !err->said)
+			sd_error_at(err, "%s waits in a temporary file (TMPDIR says where)",
+				    c->in->records[record].key);
 	}
 	c->spooled = (uint64_t)end;
 	return result;

@@ -29,12 +29,22 @@ struct writer {
 	size_t filled;
 };
 
+/* Where it fails, nobody knows how much went out: no abort could be understood behind that. */
+static enum sd_result write_all(struct writer *w, const void *data, size_t length, struct sd_error *err)
+{
+	enum sd_result result = sd_write_all(w->fd, data, length, err);
+
+	if (result != SD_OK)
+		w->ended = true;
+	return result;
+}
+
 static enum sd_result flush(struct writer *w, struct sd_error *err)
 {
 	size_t n = w->filled;
 
 	w->filled = 0;
-	return sd_write_all(w->fd, w->buffer, n, err);
+	return write_all(w, w->buffer, n, err);
 }
 
 static enum sd_result put(struct writer *w, const void *data, size_t length, struct sd_error *err)
@@ -46,7 +56,7 @@ static enum sd_result put(struct writer *w, const void *data, size_t length, str
 			return result;
 	}
 	if (length > sizeof(w->buffer))
-		return sd_write_all(w->fd, data, length, err);
+		return write_all(w, data, length, err);
 	if (length)
 		memcpy(w->buffer + w->filled, data, length);
 	w->filled += length;
