@@ -48,8 +48,8 @@ static enum sd_result fail(struct sd_zstd *z, size_t code)
 static enum sd_result expand(struct sd_zstd *z)
 {
 	ZSTD_inBuffer in = {z->input, z->filled, 0};
-	size_t wants = 1; /* 0: a frame has ended */
-	bool full = false;
+	size_t wants = 1;  /* 0: a frame has ended */
+	bool full = false; /* there may be more to come without more input */
 
 	for (;;) {
 		ZSTD_outBuffer out = {z->output, sizeof(z->output), 0};
@@ -65,11 +65,24 @@ static enum sd_result expand(struct sd_zstd *z)
 		wants = ZSTD_decompressStream(z->d, &out, &in);
 		if (ZSTD_isError(wants))
 			return fail(z, wants);
-		full = out.pos == out.size;
+		/* Not at the end of a frame: the decoder would take being asked once more for the start of another. */
+		full = wants && out.pos == out.size;
 		result = sd_write_all(z->out, z->output, out.pos, &z->err);
 		if (result != SD_OK)
 			return result;
 	}
+}
+
+/* A thread that ended while it waits for the library's own threads would leave their lock locked. */
+static size_t compress_uncancelled(struct sd_zstd *z, ZSTD_outBuffer *out, ZSTD_inBuffer *in, ZSTD_EndDirective how)
+{
+	size_t left;
+	int before;
+
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before);
+	left = ZSTD_compressStream2(z->c, out, in, how);
+	pthread_setcancelstate(before, NULL);
+	return left;
 }
 
 static enum sd_result compress(struct sd_zstd *z)
@@ -87,7 +100,7 @@ static enum sd_result compress(struct sd_zstd *z)
 				return z->err.result;
 			how = in.size == 0 ? ZSTD_e_end : ZSTD_e_continue;
 		}
-		left = ZSTD_compressStream2(z->c, &out, &in, how);
+		left = compress_uncancelled(z, &out, &in, how);
 		if (ZSTD_isError(left))
 			return sd_fail(&z->err, SD_IO, "zstd: %s", ZSTD_getErrorName(left));
 		if (sd_write_all(z->out, z->output, out.pos, &z->err) != SD_OK)
