@@ -17,12 +17,10 @@
 
 /* What comes from the pipe or the file at a time, and what is made of it. */
 #define STEP (256u << 10)
-/* zstd(1) asks for more than that only with --ultra or --long. */
-#define LEVEL_MOST 19
 
 struct sd_zstd {
 	pthread_t thread;
-	bool waited;
+	bool running; /* not joined yet */
 	int in, out;  /* what the thread reads and writes */
 	int own;      /* which of these two it closes: its end of the pipe */
 	int file;     /* that is taken over, or -1 */
@@ -136,9 +134,9 @@ static enum sd_result start(struct sd_zstd *z, bool expands, int *plain, struct 
 	pthread_sigmask(SIG_SETMASK, &all, &before);
 	failed = pthread_create(&z->thread, NULL, work, z);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	z->running = !failed;
 	if (!failed)
 		return SD_OK;
-	z->waited = true;
 	close(*plain);
 	return sd_fail_errno(err, failed, "cannot start a thread");
 }
@@ -147,7 +145,7 @@ enum sd_result sd_zstd_expand(int fd, const void *first, size_t length, struct s
 			      struct sd_error *err)
 {
 	struct sd_zstd *z = calloc(1, sizeof(*z));
-	enum sd_result result = SD_OK;
+	enum sd_result result;
 
 	*zstd = NULL;
 	if (!z) {
@@ -160,50 +158,47 @@ enum sd_result sd_zstd_expand(int fd, const void *first, size_t length, struct s
 	z->filled = length;
 	z->d = ZSTD_createDCtx();
 	result = z->d ? start(z, true, plain, err) : sd_fail_memory(err);
-	if (result != SD_OK) {
-		z->waited = true;
+	if (result == SD_OK)
+		*zstd = z;
+	else
 		sd_zstd_close(z);
-		return result;
-	}
-	*zstd = z;
-	return SD_OK;
+	return result;
 }
 
 enum sd_result sd_zstd_compress(int fd, int level, struct sd_zstd **zstd, int *plain, struct sd_error *err)
 {
-	struct sd_zstd *z = calloc(1, sizeof(*z));
 	long threads = sysconf(_SC_NPROCESSORS_ONLN);
 	enum sd_result result = SD_OK;
+	struct sd_zstd *z;
 
 	*zstd = NULL;
+	if (level < 1 || level > SD_ZSTD_LEVEL_MOST)
+		return sd_fail(err, SD_USAGE, "zstd has the levels 1 to %d", SD_ZSTD_LEVEL_MOST);
+	z = calloc(1, sizeof(*z));
 	if (!z)
 		return sd_fail_memory(err);
 	z->out = fd;
 	z->file = z->own = -1;
-	z->c = level >= 1 && level <= LEVEL_MOST ? ZSTD_createCCtx() : NULL;
-	if (level < 1 || level > LEVEL_MOST)
-		result = sd_fail(err, SD_USAGE, "zstd has the levels 1 to %d", LEVEL_MOST);
-	else if (!z->c || ZSTD_isError(ZSTD_CCtx_setParameter(z->c, ZSTD_c_compressionLevel, level)) ||
-		 ZSTD_isError(ZSTD_CCtx_setParameter(z->c, ZSTD_c_checksumFlag, 1)))
+	z->c = ZSTD_createCCtx();
+	if (!z->c || ZSTD_isError(ZSTD_CCtx_setParameter(z->c, ZSTD_c_compressionLevel, level)) ||
+	    ZSTD_isError(ZSTD_CCtx_setParameter(z->c, ZSTD_c_checksumFlag, 1)))
 		result = sd_fail_memory(err);
 	/* One worker or more give the same bytes; a library without threads has none. */
 	if (result == SD_OK)
 		(void)ZSTD_CCtx_setParameter(z->c, ZSTD_c_nbWorkers, threads > 1 ? (int)threads : 1);
 	if (result == SD_OK)
 		result = start(z, false, plain, err);
-	if (result != SD_OK) {
-		z->waited = true;
+	if (result == SD_OK)
+		*zstd = z;
+	else
 		sd_zstd_close(z);
-		return result;
-	}
-	*zstd = z;
-	return SD_OK;
+	return result;
 }
 
 enum sd_result sd_zstd_wait(struct sd_zstd *z, struct sd_error *err)
 {
 	/* In steps, for a signal does not end the waiting. */
-	while (!z->waited) {
+	while (z->running) {
 		struct timespec until;
 
 		if (sd_signals_check(err) != SD_OK)
@@ -212,7 +207,7 @@ enum sd_result sd_zstd_wait(struct sd_zstd *z, struct sd_error *err)
 		until.tv_nsec += 50 * 1000 * 1000;
 		until.tv_sec += until.tv_nsec / 1000000000;
 		until.tv_nsec %= 1000000000;
-		z->waited = pthread_timedjoin_np(z->thread, NULL, &until) == 0;
+		z->running = pthread_timedjoin_np(z->thread, NULL, &until) != 0;
 	}
 	if (z->result != SD_OK && err)
 		*err = z->err;
@@ -230,7 +225,7 @@ void sd_zstd_close(struct sd_zstd *z)
 {
 	if (!z)
 		return;
-	if (!z->waited) {
+	if (z->running) {
 		pthread_cancel(z->thread);
 		pthread_join(z->thread, NULL);
 	}

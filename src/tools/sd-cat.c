@@ -69,8 +69,8 @@ static struct options parse(int argc, char **argv)
 			break;
 		case 'z':
 			opt.level = optarg ? sd_option_number("--zstd", optarg) : 3;
-			if (opt.level < 1 || opt.level > 19)
-				sd_misuse("--zstd: the level is 1 to 19");
+			if (opt.level < 1 || opt.level > SD_ZSTD_LEVEL_MOST)
+				sd_misuse("--zstd: the level is 1 to %d", SD_ZSTD_LEVEL_MOST);
 			break;
 		case 'h':
 			sd_help(usage);
