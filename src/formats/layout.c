@@ -466,14 +466,13 @@ static bool is_alike(const struct sd_layout_file *file, const struct sd_like_fil
 	return true;
 }
 
-/* The same header, whoever has written it, in whatever order. */
-static enum sd_result copy_header(struct sd_layout_file *file, const struct sd_like_file *like, struct sd_error *err)
+static enum sd_result copy(const char *bytes, size_t length, char **out, size_t *out_length, struct sd_error *err)
 {
-	file->header = malloc(like->header_length);
-	if (!file->header)
+	*out = malloc(length);
+	if (!*out)
 		return sd_fail_memory(err);
-	memcpy(file->header, like->header, like->header_length);
-	file->header_length = like->header_length;
+	memcpy(*out, bytes, length);
+	*out_length = length;
 	return SD_OK;
 }
 
@@ -483,8 +482,9 @@ static enum sd_result make_header(struct planner *p, size_t number, const struct
 	struct sd_layout_file *file = &p->layout->files[number];
 	const struct sd_like_file *like = p->options->like ? &p->options->like->files[number] : NULL;
 
+	/* The same header, whoever has written it, in whatever order. */
 	if (like && is_alike(file, like))
-		return copy_header(file, like, err);
+		return copy(like->header, like->header_length, &file->header, &file->header_length, err);
 	p->alike = false;
 	return sd_safetensors_header(file->tensors, file->ntensors, like ? like->content.metadata : metadata,
 				     like ? like->content.nmetadata : nmetadata, &file->header, &file->header_length,
@@ -557,12 +557,7 @@ static enum sd_result copy_index(struct planner *p, uint64_t parameters, struct 
 	if (!p->alike)
 		return sd_index_resize(like->index, like->index_length, parameters, layout->bytes, &layout->index,
 				       &layout->index_length, err);
-	layout->index = malloc(like->index_length);
-	if (!layout->index)
-		return sd_fail_memory(err);
-	memcpy(layout->index, like->index, like->index_length);
-	layout->index_length = like->index_length;
-	return SD_OK;
+	return copy(like->index, like->index_length, &layout->index, &layout->index_length, err);
 }
 
 static enum sd_result make_index(struct planner *p, struct sd_error *err)

@@ -56,7 +56,7 @@ static enum sd_result begin_tensor(struct reader *r, const struct sd_json_token 
 {
 	uint32_t number = (uint32_t)r->st->ntensors, known;
 
-	if (token->length == strlen("__metadata__") && memcmp(token->text, "__metadata__", token->length) == 0) {
+	if (sd_json_is(token, "__metadata__")) {
 		if (r->had_metadata)
 			return sd_fail(err, SD_INPUT, "__metadata__ is there twice");
 		r->had_metadata = r->in_metadata = true;

@@ -17,12 +17,10 @@
 
 /* What comes from the pipe or the file at a time, and what is made of it. */
 #define STEP (256u << 10)
-/* zstd(1) asks for more than that only with --ultra or --long. */
-#define LEVEL_MOST 19
 
 struct sd_zstd {
 	pthread_t thread;
-	bool waited;
+	bool running;      /* not joined yet */
 	atomic_int owners; /* the thread and the caller: the last one frees */
 	int in, out;       /* what the thread reads and writes */
 	int own;           /* which of these two it closes: its end of the pipe */
@@ -49,8 +47,8 @@ static enum sd_result fail(struct sd_zstd *z, size_t code)
 static enum sd_result expand(struct sd_zstd *z)
 {
 	ZSTD_inBuffer in = {z->input, z->filled, 0};
-	size_t wants = 1; /* 0: a frame has ended */
-	bool full = false;
+	size_t wants = 1;  /* 0: a frame has ended */
+	bool full = false; /* there may be more to come without more input */
 
 	for (;;) {
 		ZSTD_outBuffer out = {z->output, sizeof(z->output), 0};
@@ -66,11 +64,24 @@ static enum sd_result expand(struct sd_zstd *z)
 		wants = ZSTD_decompressStream(z->d, &out, &in);
 		if (ZSTD_isError(wants))
 			return fail(z, wants);
-		full = out.pos == out.size;
+		/* Not at the end of a frame: the decoder would take being asked once more for the start of another. */
+		full = wants && out.pos == out.size;
 		result = sd_write_all(z->out, z->output, out.pos, &z->err);
 		if (result != SD_OK)
 			return result;
 	}
+}
+
+/* A thread that ended while it waits for the library's own threads would leave their lock locked. */
+static size_t compress_uncancelled(struct sd_zstd *z, ZSTD_outBuffer *out, ZSTD_inBuffer *in, ZSTD_EndDirective how)
+{
+	size_t left;
+	int before;
+
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before);
+	left = ZSTD_compressStream2(z->c, out, in, how);
+	pthread_setcancelstate(before, NULL);
+	return left;
 }
 
 static enum sd_result compress(struct sd_zstd *z)
@@ -88,7 +99,7 @@ static enum sd_result compress(struct sd_zstd *z)
 				return z->err.result;
 			how = in.size == 0 ? ZSTD_e_end : ZSTD_e_continue;
 		}
-		left = ZSTD_compressStream2(z->c, &out, &in, how);
+		left = compress_uncancelled(z, &out, &in, how);
 		if (ZSTD_isError(left))
 			return sd_fail(&z->err, SD_IO, "zstd: %s", ZSTD_getErrorName(left));
 		if (sd_write_all(z->out, z->output, out.pos, &z->err) != SD_OK)
@@ -140,6 +151,7 @@ static enum sd_result start(struct sd_zstd *z, bool expands, int *plain, struct 
 	atomic_store(&z->owners, 2);
 	failed = pthread_create(&z->thread, NULL, work, z);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	z->running = !failed;
 	if (!failed)
 		return SD_OK;
 	atomic_store(&z->owners, 1);
@@ -151,7 +163,7 @@ enum sd_result sd_zstd_expand(int fd, const void *first, size_t length, struct s
 			      struct sd_error *err)
 {
 	struct sd_zstd *z = calloc(1, sizeof(*z));
-	enum sd_result result = SD_OK;
+	enum sd_result result;
 
 	*zstd = NULL;
 	if (!z) {
@@ -160,58 +172,53 @@ enum sd_result sd_zstd_expand(int fd, const void *first, size_t length, struct s
 	}
 	z->in = z->file = fd;
 	z->own = -1;
-	z->waited = true;
 	atomic_init(&z->owners, 1);
 	memcpy(z->input, first, length);
 	z->filled = length;
 	z->d = ZSTD_createDCtx();
 	result = z->d ? start(z, true, plain, err) : sd_fail_memory(err);
-	if (result != SD_OK) {
+	if (result == SD_OK)
+		*zstd = z;
+	else
 		sd_zstd_close(z);
-		return result;
-	}
-	z->waited = false;
-	*zstd = z;
-	return SD_OK;
+	return result;
 }
 
 enum sd_result sd_zstd_compress(int fd, int level, struct sd_zstd **zstd, int *plain, struct sd_error *err)
 {
-	struct sd_zstd *z = calloc(1, sizeof(*z));
 	long threads = sysconf(_SC_NPROCESSORS_ONLN);
 	enum sd_result result = SD_OK;
+	struct sd_zstd *z;
 
 	*zstd = NULL;
+	if (level < 1 || level > SD_ZSTD_LEVEL_MOST)
+		return sd_fail(err, SD_USAGE, "zstd has the levels 1 to %d", SD_ZSTD_LEVEL_MOST);
+	z = calloc(1, sizeof(*z));
 	if (!z)
 		return sd_fail_memory(err);
 	z->out = fd;
 	z->file = z->own = -1;
-	z->waited = true;
 	atomic_init(&z->owners, 1);
-	z->c = level >= 1 && level <= LEVEL_MOST ? ZSTD_createCCtx() : NULL;
-	if (level < 1 || level > LEVEL_MOST)
-		result = sd_fail(err, SD_USAGE, "zstd has the levels 1 to %d", LEVEL_MOST);
-	else if (!z->c || ZSTD_isError(ZSTD_CCtx_setParameter(z->c, ZSTD_c_compressionLevel, level)) ||
-		 ZSTD_isError(ZSTD_CCtx_setParameter(z->c, ZSTD_c_checksumFlag, 1)))
+	z->c = ZSTD_createCCtx();
+	if (!z->c || ZSTD_isError(ZSTD_CCtx_setParameter(z->c, ZSTD_c_compressionLevel, level)) ||
+	    ZSTD_isError(ZSTD_CCtx_setParameter(z->c, ZSTD_c_checksumFlag, 1)))
 		result = sd_fail_memory(err);
 	/* One worker or more give the same bytes; a library without threads has none. */
 	if (result == SD_OK)
 		(void)ZSTD_CCtx_setParameter(z->c, ZSTD_c_nbWorkers, threads > 1 ? (int)threads : 1);
 	if (result == SD_OK)
 		result = start(z, false, plain, err);
-	if (result != SD_OK) {
+	if (result == SD_OK)
+		*zstd = z;
+	else
 		sd_zstd_close(z);
-		return result;
-	}
-	z->waited = false;
-	*zstd = z;
-	return SD_OK;
+	return result;
 }
 
 enum sd_result sd_zstd_wait(struct sd_zstd *z, struct sd_error *err)
 {
 	/* In steps, for a signal does not end the waiting. */
-	while (!z->waited) {
+	while (z->running) {
 		struct timespec until;
 
 		if (sd_signals_check(err) != SD_OK)
@@ -220,7 +227,7 @@ enum sd_result sd_zstd_wait(struct sd_zstd *z, struct sd_error *err)
 		until.tv_nsec += 50 * 1000 * 1000;
 		until.tv_sec += until.tv_nsec / 1000000000;
 		until.tv_nsec %= 1000000000;
-		z->waited = pthread_timedjoin_np(z->thread, NULL, &until) == 0;
+		z->running = pthread_timedjoin_np(z->thread, NULL, &until) != 0;
 	}
 	if (z->result != SD_OK && err)
 		*err = z->err;
@@ -239,7 +246,7 @@ void sd_zstd_close(struct sd_zstd *z)
 	if (!z)
 		return;
 	/* It may wait for data that never comes: it ends when its pipe is closed, or with the process. */
-	if (!z->waited)
+	if (z->running)
 		pthread_detach(z->thread);
 	leave(z);
 }

@@ -9,6 +9,9 @@
 #define SD_ZSTD_MAGIC "\x28\xb5\x2f\xfd"
 #define SD_ZSTD_MAGIC_LENGTH 4
 
+/* zstd(1) takes more than that only with --ultra. */
+#define SD_ZSTD_LEVEL_MOST 19
+
 struct sd_zstd;
 
 /*
@@ -20,7 +23,7 @@ SD_UNUSED_RESULT enum sd_result sd_zstd_expand(int fd, const void *first, size_t
 
 /*
  * Compresses to fd, which stays the caller's: *plain is the end of a pipe, the caller's, to write the plain bytes to;
- * the frame ends when that is closed. level: as zstd(1) has them, 1 to 19.
+ * the frame ends when that is closed. level: as zstd(1) has them, 1 to SD_ZSTD_LEVEL_MOST.
  */
 SD_UNUSED_RESULT enum sd_result sd_zstd_compress(int fd, int level, struct sd_zstd **zstd, int *plain,
 						 struct sd_error *err);

@@ -39,7 +39,7 @@ enum sd_result sd_arithmetic_count(struct planner *p, const struct rule *rule, c
 	const struct factor *packed = rule->unpack ? sd_axes_packed(&rule->side[p->from].axes) : NULL;
 
 	if (packed &&
-	    (sd_dtype_is_float(t->dtype) || t->dtype == SD_BOOL || sd_dtype_bits(t->dtype) != 4 * packed->packed))
+	    (sd_dtype_is_float(t->dtype) || t->dtype == SD_BOOL || packed->packed != sd_dtype_bits(t->dtype) / 4))
 		return sd_fail(p->err, SD_INPUT, "%s is %s: not whole numbers with %" PRIu64 " codes in each (%s:%u)",
 			       t->name, sd_dtype_name(t->dtype), packed->packed, rule->file, rule->line);
 	if (!sd_shape_count(t->shape, t->rank, count) || !sd_mul(*count, packed ? packed->packed : 1, count))

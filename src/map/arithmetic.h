@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What rules do to values: casts, scales of weights (`fp8` and the like, `times`), constants. */
+/* What rules do to values: casts, scales of weights (`fp8` and the like, `times`), constants. Steps live in the plan's
+ * arena; errors name the tensors and the rule. */
 #ifndef SD_MAP_ARITHMETIC_H
 #define SD_MAP_ARITHMETIC_H
 

@@ -245,6 +245,15 @@ static inline bool sd_rule_is_beside(const struct rule *rule, int side)
 	return rule->outcome[side] == MOVE && (rule->direction == COPY_RIGHTWARDS || rule->arithmetic == CONSTANT);
 }
 
+/* Whether a number in the key of this side is an axis on the other one. */
+static inline bool sd_rule_stacks(const struct rule *rule, int side)
+{
+	for (uint32_t i = 0; i < rule->stacks; i++)
+		if (rule->stack[i].key_side == side)
+			return true;
+	return false;
+}
+
 /* The side that the conditions of a rule are about. */
 static inline int sd_rule_condition_side(const struct rule *rule)
 {

@@ -443,15 +443,6 @@ static enum sd_result prepare(struct join *j, bool *whole)
 	return check_members(j, whole);
 }
 
-/* Whether a number of the names that are read becomes an axis. */
-static bool is_stacked(const struct join *j)
-{
-	for (uint32_t i = 0; i < j->lead->stacks; i++)
-		if (j->lead->stack[i].key_side == j->p->from)
-			return true;
-	return false;
-}
-
 /* sd-shard has to know: of a stacked tensor, a rank without a part gets none, not an empty one. */
 static enum sd_result label_stacked(struct planner *p, struct tensor *made)
 {
@@ -475,12 +466,45 @@ static bool is_renamed(const struct planner *p, const struct stage *stage, const
 	       rule->arithmetic != CONSTANT && sd_arithmetic_dtype(p, rule, t->dtype) == t->dtype;
 }
 
+/* Of a whole group, one tensor: what the first member says, and the pieces of all. */
+static enum sd_result make_whole(struct join *j, struct tensor *made)
+{
+	struct planner *p = j->p;
+	bool first = true;
+
+	for (const struct member *m = first_of(j); m; m = next_of(j, m)) {
+		const struct tensor *t = &j->before[m->tensor];
+		uint8_t dtype;
+
+		if (is_copy(j, m))
+			continue;
+		dtype = sd_arithmetic_dtype(p, rule_of(j, m), t->dtype);
+		if (first) {
+			*made = *t;
+			sd_planner_name(made, j->group->name);
+			made->first = made->last = NONE;
+			made->spans = NULL;
+			made->dtype = dtype;
+			if (j->lead->side[p->from].axes.text && make_shape(j, made) != SD_OK)
+				return p->err->result;
+		} else if (dtype != made->dtype) {
+			return sd_fail(p->err, SD_INPUT, "%s would be both %s and %s, from %s", j->group->name,
+				       sd_dtype_name(made->dtype), sd_dtype_name(dtype), t->name);
+		}
+		first = false;
+		made->labels |= t->labels;
+		if (add_pieces(j, m, made) != SD_OK)
+			return p->err->result;
+	}
+	return sd_rule_stacks(j->lead, p->from) ? label_stacked(p, made) : SD_OK;
+}
+
 enum sd_result sd_planner_join(struct planner *p, const struct stage *stage, struct tensor *before,
 			       const struct member *members, const struct families *families, const struct group *group)
 {
 	struct join *j;
 	struct tensor made;
-	bool whole = false, first = true;
+	bool whole = false;
 	enum sd_result result;
 
 	if (is_renamed(p, stage, before, &members[group->first])) {
@@ -497,39 +521,11 @@ enum sd_result sd_planner_join(struct planner *p, const struct stage *stage, str
 	result = prepare(j, &whole);
 	if (result == SD_OK && !whole) {
 		result = pass_all(j);
-		free(j);
-		return result;
-	}
-	for (const struct member *m = first_of(j); m; m = next_of(j, m)) {
-		const struct tensor *t = &before[m->tensor];
-		uint8_t dtype;
-
-		if (result != SD_OK)
-			break;
-		if (is_copy(j, m))
-			continue;
-		dtype = sd_arithmetic_dtype(p, rule_of(j, m), t->dtype);
-		if (first) {
-			made = *t;
-			sd_planner_name(&made, group->name);
-			made.first = made.last = NONE;
-			made.spans = NULL;
-			made.dtype = dtype;
-			first = false;
-			if (j->lead->side[p->from].axes.text)
-				result = make_shape(j, &made);
-		} else if (dtype != made.dtype) {
-			result = sd_fail(p->err, SD_INPUT, "%s would be both %s and %s, from %s", group->name,
-					 sd_dtype_name(made.dtype), sd_dtype_name(dtype), t->name);
-		}
-		made.labels |= t->labels;
+	} else if (result == SD_OK) {
+		result = make_whole(j, &made);
 		if (result == SD_OK)
-			result = add_pieces(j, m, &made);
+			result = sd_planner_add(p, &made);
 	}
-	if (result == SD_OK && is_stacked(j))
-		result = label_stacked(p, &made);
-	if (result == SD_OK)
-		result = sd_planner_add(p, &made);
 	free(j);
 	return result;
 }

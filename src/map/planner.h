@@ -142,12 +142,12 @@ struct group {
 	uint32_t members;
 };
 
+struct families;
+
 /*
  * join.c: makes one tensor of a group, or several where it lacks a member and may (`if complete`). before: the tensors
  * in front of the stage.
  */
-struct families;
-
 SD_UNUSED_RESULT enum sd_result sd_planner_join(struct planner *p, const struct stage *stage, struct tensor *before,
 						const struct member *members, const struct families *families,
 						const struct group *group);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The pieces of a tensor by their places in it. */
+/* The pieces of a tensor by their places in it. They live in the plan's arena, and hold from when somebody first asks:
+ * a tensor that is asked about gets no more pieces. */
 #ifndef SD_MAP_SPANS_H
 #define SD_MAP_SPANS_H
 

@@ -81,29 +81,24 @@ enum fit sd_planner_fit(struct planner *p, const struct stage *stage, const stru
 	return sd_axes_bind(&side->axes, t->shape, t->rank, sizes) ? MATCH : MISFIT;
 }
 
-/* The tensor of the stage that a rule speaks of beside its own, or NONE. */
-static uint32_t sibling(struct work *w, const struct pattern *key, const struct rule *rule, const struct values *values)
-{
-	return sd_planner_other(w->p, key, &rule->holes, values);
-}
-
 /* Whether the other tensors are as the rule wants them; *scale is that of its scale. */
 static bool siblings_fit(struct work *w, const struct rule *rule, const struct values *values, uint32_t *scale)
 {
+	const struct scale *own = rule->side[w->p->from].scale;
+
 	*scale = NONE;
 	for (uint32_t i = 0; i < rule->nconditions && w->p->from == sd_rule_condition_side(rule); i++) {
 		const struct condition *c = &rule->conditions[i];
-		uint32_t at = sibling(w, &c->key, rule, values);
+		uint32_t at = sd_planner_other(w->p, &c->key, &rule->holes, values);
 		bool there = at != NONE && (!c->dtype || w->before[at].dtype == c->dtype);
 
 		if (there != c->wanted)
 			return false;
 	}
-	if (!rule->side[w->p->from].scale)
+	if (!own)
 		return true;
-	*scale = sibling(w, &rule->side[w->p->from].scale->key, rule, values);
-	return *scale != NONE &&
-	       (!rule->side[w->p->from].scale->dtype || rule->side[w->p->from].scale->dtype == w->before[*scale].dtype);
+	*scale = sd_planner_other(w->p, &own->key, &rule->holes, values);
+	return *scale != NONE && (!own->dtype || own->dtype == w->before[*scale].dtype);
 }
 
 /* A scale's list is a condition by its rank: one number for all, or one for each block, may be two rules. */
@@ -176,14 +171,6 @@ static enum sd_result add_output(struct work *w, const struct rule *rule, const 
 		return sd_fail_memory(p->err);
 	tell(w, rule, &w->before[member->tensor], name, values);
 	return add_member(w, name, member);
-}
-
-static bool stacks_here(const struct rule *rule, int from)
-{
-	for (uint32_t i = 0; i < rule->stacks; i++)
-		if (rule->stack[i].key_side == from)
-			return true;
-	return false;
 }
 
 /* The numbers of the key that is read become indices. */
@@ -272,7 +259,7 @@ static enum sd_result apply(struct work *w, const struct rule *rule, uint32_t nu
 	}
 	if (read_numbers(w, rule, values, &member) != SD_OK)
 		return p->err->result;
-	if (stacks_here(rule, p->from) &&
+	if (sd_rule_stacks(rule, p->from) &&
 	    sd_family_note(&w->families, p, rule, &member, values, &member.family) != SD_OK)
 		return p->err->result;
 	if (side->axes.text) {

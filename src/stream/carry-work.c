@@ -35,18 +35,14 @@ static enum sd_result skip(struct window *w, uint64_t length, struct sd_error *e
 {
 	while (length > 0) {
 		enum sd_result result = next_chunk(w, err);
-		struct sd_chunk part = w->chunk;
+		uint64_t n = w->chunk.length < length ? w->chunk.length : length;
+		struct sd_chunk part;
 
 		if (result != SD_OK)
 			return result;
-		part.length = part.length < length ? part.length : length;
-		length -= part.length;
-		w->chunk.length -= part.length;
-		w->end += part.length;
-		if (part.memory)
-			w->chunk.memory = (const unsigned char *)part.memory + part.length;
-		else if (part.offset >= 0)
-			w->chunk.offset += (off_t)part.length;
+		part = sd_chunk_take(&w->chunk, n);
+		length -= n;
+		w->end += n;
 		result = sd_chunk_skip(&part, err);
 		if (result != SD_OK)
 			return result;

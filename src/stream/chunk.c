@@ -118,7 +118,7 @@ static enum sd_result early(struct sd_error *err)
 	return sd_fail(err, SD_INPUT, "the data ends early: truncated, or its writer was stopped");
 }
 
-enum sd_result sd_pread_all(int fd, void *buffer, size_t length, off_t offset, struct sd_error *err)
+static enum sd_result pread_all(int fd, void *buffer, size_t length, off_t offset, struct sd_error *err)
 {
 	while (length) {
 		ssize_t n = pread(fd, buffer, length, offset);
@@ -169,7 +169,7 @@ enum sd_result sd_chunk_read(struct sd_chunk *chunk, void *buffer, uint64_t leng
 	if (chunk->memory)
 		memcpy(buffer, chunk->memory, length);
 	else if (chunk->offset >= 0)
-		result = sd_pread_all(chunk->fd, buffer, length, chunk->offset, err);
+		result = pread_all(chunk->fd, buffer, length, chunk->offset, err);
 	else
 		result = sd_read_upto(chunk->fd, buffer, length, &got, err);
 	if (result != SD_OK)

@@ -49,7 +49,6 @@ SD_UNUSED_RESULT enum sd_result sd_chunk_skip(struct sd_chunk *chunk, struct sd_
 SD_UNUSED_RESULT enum sd_result sd_read_some(int fd, void *buffer, size_t length, size_t *got, struct sd_error *err);
 SD_UNUSED_RESULT enum sd_result sd_read_upto(int fd, void *buffer, size_t length, size_t *got, struct sd_error *err);
 SD_UNUSED_RESULT enum sd_result sd_write_all(int fd, const void *buffer, size_t length, struct sd_error *err);
-SD_UNUSED_RESULT enum sd_result sd_pread_all(int fd, void *buffer, size_t length, off_t offset, struct sd_error *err);
 SD_UNUSED_RESULT enum sd_result sd_pwrite_all(int fd, const void *buffer, size_t length, off_t offset,
 					      struct sd_error *err);
 

@@ -243,11 +243,10 @@ static const char *wrong_with(const struct sd_manifest *m, const struct sd_recor
 	case SD_STEP_BLOCK_SCALE:
 		if (step->operand != SD_NO_RECORD)
 			operand = m->records[step->operand].dtype;
-		if (step->param == 0)
+		if (step->param == 0 || (step->param < (SD_EXPONENT_INFINITY | SD_EXPONENT_2_128) &&
+					 (operand == SD_U8 || operand == SD_F8_E8M0)))
 			return NULL;
-		if (step->param > 5 || (operand != SD_U8 && operand != SD_F8_E8M0))
-			return "a scale that is read in no known way";
-		return NULL;
+		return "a scale that is read in no known way";
 	case SD_STEP_UNPACK:
 		if (!first || r->rank == 0 || r->dtype == SD_BOOL || sd_dtype_is_float(r->dtype) ||
 		    r->shape[r->rank - 1] > UINT64_MAX / 16)

@@ -63,7 +63,8 @@ static enum sd_result take(struct reader *r, void *out, size_t length, struct sd
 	return SD_OK;
 }
 
-/* A payload that is held in memory: room grows with what really comes, whatever the header says. */
+/* A payload that is held in memory, or passed over (out is NULL): room grows with what really comes, whatever the
+ * header says. */
 static enum sd_result take_payload(struct reader *r, const struct sd_frame *f, uint64_t limit, struct sd_bytes *out,
 				   struct sd_error *err)
 {
@@ -74,12 +75,12 @@ static enum sd_result take_payload(struct reader *r, const struct sd_frame *f, u
 		return sd_fail(err, SD_INPUT, "a frame of %" PRIu64 " bytes, where at most %" PRIu64 " are allowed",
 			       left, limit);
 	while (left) {
-		size_t n = left < sizeof(piece) ? left : sizeof(piece);
+		size_t n = left < sizeof(piece) ? (size_t)left : sizeof(piece);
 		enum sd_result result = take(r, piece, n, err);
 
 		if (result != SD_OK)
 			return result;
-		if (!sd_bytes_add(out, piece, n))
+		if (out && !sd_bytes_add(out, piece, n))
 			return sd_fail_memory(err);
 		left -= n;
 	}
@@ -278,23 +279,6 @@ static enum sd_result check_data_frame(const struct reader *r, const struct sd_f
 	return SD_OK;
 }
 
-/* A payload that nobody wants: read, and not kept. */
-static enum sd_result pass_over(struct reader *r, const struct sd_frame *f, struct sd_error *err)
-{
-	unsigned char piece[BUFFER];
-	uint64_t left = f->length;
-
-	while (left) {
-		size_t n = left < sizeof(piece) ? (size_t)left : sizeof(piece);
-		enum sd_result result = take(r, piece, n, err);
-
-		if (result != SD_OK)
-			return result;
-		left -= n;
-	}
-	return take(r, piece, sd_frame_padding(f->length), err);
-}
-
 /* The header of the next frame behind the manifest, over those that may be passed over. */
 static enum sd_result take_due_frame(struct reader *r, struct sd_frame *f, struct sd_error *err)
 {
@@ -304,7 +288,7 @@ static enum sd_result take_due_frame(struct reader *r, struct sd_frame *f, struc
 		if (result != SD_OK || f->kind == SD_KIND_DATA || f->kind == SD_KIND_END ||
 		    !(f->flags & SD_FRAME_OPTIONAL))
 			return result;
-		result = pass_over(r, f, err);
+		result = take_payload(r, f, UINT64_MAX, NULL, err);
 		if (result != SD_OK)
 			return result;
 	}

@@ -14,9 +14,8 @@
 struct change {
 	bool plain; /* nothing is quantised any longer */
 	bool mixed; /* other weights than before are block FP8: modules names the rest */
-	enum sd_dtype
-		before;      /* what most elements had, and what they have now, where the dtypes are to be corrected; */
-	enum sd_dtype after; /* else SD_NO_DTYPE */
+	/* What most elements had, and what they have now; SD_NO_DTYPE where the dtypes are not to be corrected. */
+	enum sd_dtype before, after;
 	const char **modules;
 	size_t nmodules, room;
 	struct sd_arena arena; /* of their names */

@@ -7,7 +7,8 @@
 #include "stream/manifest.h"
 
 /*
- * to is what a plan has made of from. Where that changes how the weights are stored, to's config.json is replaced:
+ * to is what a plan has made of from. Where that changes how the weights are stored, to's config.json is replaced, by a
+ * text in to's arena:
  *
  * - the last quantised weight is gone: quantization_config goes, at any depth, and the dtypes are corrected;
  * - single weights have become block FP8, or are it no longer: quantization_config says "fp8" in blocks of 128 x 128,

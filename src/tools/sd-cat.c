@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* sd-cat: opens checkpoints and writes them as one stream. */
 #include "base/regex.h"
+#include "base/signals.h"
 #include "formats/open.h"
 #include "formats/zstd.h"
 #include "stream/join.h"
@@ -68,8 +69,8 @@ static struct options parse(int argc, char **argv)
 			break;
 		case 'z':
 			opt.level = optarg ? sd_option_number("--zstd", optarg) : 3;
-			if (opt.level < 1 || opt.level > 19)
-				sd_misuse("--zstd: the level is 1 to 19");
+			if (opt.level < 1 || opt.level > SD_ZSTD_LEVEL_MOST)
+				sd_misuse("--zstd: the level is 1 to %d", SD_ZSTD_LEVEL_MOST);
 			break;
 		case 'h':
 			sd_help(usage);
@@ -203,7 +204,9 @@ static enum sd_result cat_zstd(const struct options *opt, struct sd_error *err)
 		*err = told;
 		result = told.result;
 	}
-	sd_zstd_close(zstd);
+	/* After a signal it would wait for blocks that nobody wants any more: half a minute at the highest levels. */
+	if (!sd_signals_came())
+		sd_zstd_close(zstd);
 	return result;
 }
 
