@@ -1,219 +1,170 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A CUDA GPU as a device: one job at a time goes there, is turned, and comes back. */
+/* A CUDA GPU: what the engine asks of one. */
 #include <cuda_runtime.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 extern "C" {
-#include "grid.h"
+#include "engine.h"
 }
+#include "kernel.cuh"
 
-/* Device memory for one job's source, and again for its target. Larger jobs are for the caller to cut. */
-#define BUFFER_BYTES ((size_t)512 << 20)
-/* Blocks of a grid: enough to fill any GPU many times over. Each goes on to a tile this much further on. */
-#define BLOCKS 65536
-
-/* A parameter whose address may be taken without a copy for each thread; GPUs before Volta have no such thing. */
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 700
-#define GRID_CONSTANT __grid_constant__
-#else
-#define GRID_CONSTANT
-#endif
-
-/* From and To: the elements as words. A slot is as wide as a target's element. */
-template <typename From, typename To>
-__global__ void __launch_bounds__(SD_GRID_X *SD_GRID_Y)
-	turn(const GRID_CONSTANT struct sd_grid grid, const From *source, const void *scales, To *target)
-{
-	__shared__ To slots[SD_GRID_SLOTS];
-	__shared__ struct sd_tile tile;
-
-	for (uint64_t number = blockIdx.x; number < grid.tiles; number += gridDim.x) {
-		/* Divisions are dear: one thread finds the tile. The barrier also keeps the last tile's slots until
-		 * they are written. */
-		__syncthreads();
-		if (threadIdx.x == 0 && threadIdx.y == 0)
-			tile = sd_grid_tile(&grid, number);
-		__syncthreads();
-#pragma unroll
-		for (uint32_t step = 0; step < SD_GRID_STEPS; step++) {
-			uint32_t i = sd_grid_number(threadIdx.x, threadIdx.y, step), slot;
-			uint64_t value;
-
-			if (sd_grid_read(&grid, &tile, i, source, scales, sizeof(From), &slot, &value))
-				slots[slot] = (To)value;
-		}
-		__syncthreads();
-#pragma unroll
-		for (uint32_t step = 0; step < SD_GRID_STEPS; step++) {
-			uint32_t i = sd_grid_number(threadIdx.x, threadIdx.y, step), slot;
-			uint64_t to;
-
-			if (sd_grid_write(&grid, &tile, i, &slot, &to))
-				target[to] = slots[slot];
-		}
-	}
-}
-
-/* Memory that grows. */
-struct room {
-	void *data;
-	size_t size;
-};
+static_assert(SD_GRID_ALIGN <= 256, "cudaMalloc gives multiples of 256");
 
 struct cuda {
-	struct sd_device device; /* first */
+	struct sd_gpu gpu; /* first */
 	int number;
-	struct room source, target, scales;
-	struct room back; /* at the host: what comes back and then is put in its places */
+	unsigned processors;
+	cudaStream_t stream[SD_GPU_STREAMS];
+	cudaEvent_t event[SD_GPU_EVENTS];
 	char name[320];
 };
 
-static enum sd_device_result fail(struct cuda *cuda, const char *what, cudaError_t error)
+static bool good(struct sd_gpu *gpu, cudaError_t error)
 {
-	snprintf(cuda->device.failure, sizeof(cuda->device.failure), "%s: %s", what, cudaGetErrorString(error));
-	return SD_DEVICE_FAILED;
-}
-
-static bool grow(struct room *room, size_t size)
-{
-	if (room->size >= size)
-		return true;
-	cudaFree(room->data);
-	room->data = NULL;
-	room->size = 0;
-	if (cudaMalloc(&room->data, size) != cudaSuccess) {
-		cudaGetLastError(); /* forget it: only this piece is too large */
-		return false;
-	}
-	room->size = size;
-	return true;
-}
-
-static bool grow_host(struct room *room, size_t size)
-{
-	if (room->size >= size)
-		return true;
-	free(room->data);
-	room->data = malloc(size);
-	room->size = room->data ? size : 0;
-	return room->data != NULL;
-}
-
-template <typename From, typename To> static void launch_as(const struct cuda *cuda, const struct sd_grid *grid)
-{
-	unsigned blocks = (unsigned)(grid->tiles < BLOCKS ? grid->tiles : BLOCKS);
-
-	turn<From, To><<<blocks, dim3(SD_GRID_X, SD_GRID_Y)>>>(*grid, (const From *)cuda->source.data,
-							       cuda->scales.data, (To *)cuda->target.data);
-}
-
-template <typename From> static void launch_from(const struct cuda *cuda, const struct sd_grid *grid)
-{
-	switch (grid->plan.target_size) {
-	case 1:
-		launch_as<From, uint8_t>(cuda, grid);
-		break;
-	case 2:
-		launch_as<From, uint16_t>(cuda, grid);
-		break;
-	case 4:
-		launch_as<From, uint32_t>(cuda, grid);
-		break;
-	default:
-		launch_as<From, uint64_t>(cuda, grid);
-	}
-}
-
-static cudaError_t launch(const struct cuda *cuda, const struct sd_grid *grid)
-{
-	switch (grid->plan.source_size) {
-	case 1:
-		launch_from<uint8_t>(cuda, grid);
-		break;
-	case 2:
-		launch_from<uint16_t>(cuda, grid);
-		break;
-	case 4:
-		launch_from<uint32_t>(cuda, grid);
-		break;
-	default:
-		launch_from<uint64_t>(cuda, grid);
-	}
-	return cudaGetLastError();
-}
-
-static enum sd_device_result bring_back(struct cuda *cuda, const struct sd_grid *grid, const struct sd_job *job)
-{
-	size_t bytes = grid->target_count * grid->plan.target_size;
-	bool dense = grid->run == grid->target_count;
-	void *to = (uint8_t *)job->target + grid->target_from * grid->plan.target_size;
-	cudaError_t error;
-
-	if (!dense && !grow_host(&cuda->back, bytes))
-		return SD_DEVICE_NOMEM;
-	error = cudaMemcpy(dense ? to : cuda->back.data, cuda->target.data, bytes, cudaMemcpyDeviceToHost);
-	if (error != cudaSuccess)
-		return fail(cuda, "turning on the GPU", error);
-	if (!dense)
-		sd_grid_unpack(grid, cuda->back.data, job->target);
-	return SD_DEVICE_OK;
-}
-
-static enum sd_device_result run_job(struct cuda *cuda, const struct sd_job *job)
-{
-	struct sd_transpose plan;
-	struct sd_grid grid;
-	enum sd_device_result result = sd_transpose_plan(job, &plan, cuda->device.failure);
-	size_t scale_bytes = sd_transpose_scales(&plan) * sd_element_size(job->scale.dtype);
-	const void *source;
-	uint64_t source_bytes;
-	cudaError_t error;
-
-	if (result != SD_DEVICE_OK || plan.loops == 0)
-		return result;
-	if (!sd_grid_plan(&plan, &grid) || grid.source_count > BUFFER_BYTES / plan.source_size ||
-	    grid.target_count > BUFFER_BYTES / plan.target_size || scale_bytes > BUFFER_BYTES)
-		return SD_DEVICE_NOMEM;
-	source = sd_grid_source(&grid, job->source, &source_bytes);
-	if (!grow(&cuda->source, source_bytes) || !grow(&cuda->target, grid.target_count * plan.target_size) ||
-	    !grow(&cuda->scales, scale_bytes))
-		return SD_DEVICE_NOMEM;
-	error = cudaMemcpy(cuda->source.data, source, source_bytes, cudaMemcpyHostToDevice);
-	if (error == cudaSuccess && scale_bytes > 0)
-		error = cudaMemcpy(cuda->scales.data, job->scale.data, scale_bytes, cudaMemcpyHostToDevice);
 	if (error == cudaSuccess)
-		error = launch(cuda, &grid);
-	if (error != cudaSuccess)
-		return fail(cuda, "giving work to the GPU", error);
-	return bring_back(cuda, &grid, job);
+		return true;
+	snprintf(gpu->error, sizeof(gpu->error), "%s", cudaGetErrorString(error));
+	return false;
 }
 
-static enum sd_device_result run(struct sd_device *device, const struct sd_job *jobs, size_t count)
+static void *allocate(struct sd_gpu *gpu, size_t bytes)
 {
-	struct cuda *cuda = (struct cuda *)device;
-	enum sd_device_result result = SD_DEVICE_OK;
-	cudaError_t error = cudaSetDevice(cuda->number); /* each thread has its own */
+	void *memory = NULL;
 
-	if (error != cudaSuccess)
-		return fail(cuda, "choosing the GPU", error);
-	for (size_t i = 0; i < count && result == SD_DEVICE_OK; i++)
-		result = run_job(cuda, &jobs[i]);
-	return result;
+	(void)gpu;
+	if (cudaMalloc(&memory, bytes) == cudaSuccess)
+		return memory;
+	cudaGetLastError(); /* forget it: the engine asks for less */
+	return NULL;
 }
 
-static void close_cuda(struct sd_device *device)
+static void release(struct sd_gpu *gpu, void *memory)
 {
-	struct cuda *cuda = (struct cuda *)device;
+	(void)gpu;
+	cudaFree(memory);
+}
 
-	cudaFree(cuda->source.data);
-	cudaFree(cuda->target.data);
-	cudaFree(cuda->scales.data);
-	free(cuda->back.data);
+static void *allocate_pinned(struct sd_gpu *gpu, size_t bytes)
+{
+	void *memory = NULL;
+
+	(void)gpu;
+	if (cudaHostAlloc(&memory, bytes, cudaHostAllocDefault) == cudaSuccess)
+		return memory;
+	cudaGetLastError();
+	return NULL;
+}
+
+static void release_pinned(struct sd_gpu *gpu, void *memory)
+{
+	(void)gpu;
+	cudaFreeHost(memory);
+}
+
+static bool pin(struct sd_gpu *gpu, void *memory, size_t bytes)
+{
+	(void)gpu;
+	if (cudaHostRegister(memory, bytes, cudaHostRegisterDefault) == cudaSuccess)
+		return true;
+	cudaGetLastError();
+	return false;
+}
+
+static void unpin(struct sd_gpu *gpu, void *memory)
+{
+	(void)gpu;
+	cudaHostUnregister(memory);
+}
+
+/* Each thread has a current GPU of its own. */
+static bool enter(struct sd_gpu *gpu)
+{
+	return good(gpu, cudaSetDevice(((struct cuda *)gpu)->number));
+}
+
+static bool copy(struct sd_gpu *gpu, enum sd_gpu_stream stream, const struct sd_gpu_copy *c)
+{
+	enum cudaMemcpyKind kind = stream == SD_GPU_IN ? cudaMemcpyHostToDevice : cudaMemcpyDeviceToHost;
+	cudaStream_t queue = ((struct cuda *)gpu)->stream[stream];
+
+	if (c->rows == 1)
+		return good(gpu, cudaMemcpyAsync(c->to, c->from, c->width, kind, queue));
+	return good(gpu, cudaMemcpy2DAsync(c->to, c->to_step, c->from, c->from_step, c->width, c->rows, kind, queue));
+}
+
+/* As many blocks as the GPU can hold at one time, each of which does many tiles. */
+static bool launch(struct sd_gpu *gpu, const struct sd_batch *batch)
+{
+	struct cuda *cuda = (struct cuda *)gpu;
+	kernel *turn = kernel_for(batch->source_size, batch->target_size);
+	uint64_t blocks;
+	int resident;
+
+	if (!good(gpu, cudaOccupancyMaxActiveBlocksPerMultiprocessor(&resident, turn, SD_GRID_THREADS, 0)))
+		return false;
+	blocks = (uint64_t)cuda->processors * (resident > 0 ? (unsigned)resident : 1);
+	if (blocks > batch->tiles)
+		blocks = batch->tiles;
+	turn<<<(unsigned)blocks, SD_GRID_THREADS, 0, cuda->stream[SD_GPU_COMPUTE]>>>(batch->grids, batch->tiles);
+	return good(gpu, cudaGetLastError());
+}
+
+static bool record(struct sd_gpu *gpu, enum sd_gpu_stream stream, unsigned event)
+{
+	struct cuda *cuda = (struct cuda *)gpu;
+
+	return good(gpu, cudaEventRecord(cuda->event[event], cuda->stream[stream]));
+}
+
+static bool wait(struct sd_gpu *gpu, enum sd_gpu_stream stream, unsigned event)
+{
+	struct cuda *cuda = (struct cuda *)gpu;
+
+	return good(gpu, cudaStreamWaitEvent(cuda->stream[stream], cuda->event[event], 0));
+}
+
+static bool await(struct sd_gpu *gpu, unsigned event)
+{
+	return good(gpu, cudaEventSynchronize(((struct cuda *)gpu)->event[event]));
+}
+
+static bool drain(struct sd_gpu *gpu)
+{
+	struct cuda *cuda = (struct cuda *)gpu;
+	bool ok = true;
+
+	for (unsigned i = 0; i < SD_GPU_STREAMS; i++)
+		ok = good(gpu, cudaStreamSynchronize(cuda->stream[i])) && ok;
+	return ok;
+}
+
+static void close_cuda(struct sd_gpu *gpu)
+{
+	struct cuda *cuda = (struct cuda *)gpu;
+
+	for (unsigned i = 0; i < SD_GPU_EVENTS; i++)
+		if (cuda->event[i])
+			cudaEventDestroy(cuda->event[i]);
+	for (unsigned i = 0; i < SD_GPU_STREAMS; i++)
+		if (cuda->stream[i])
+			cudaStreamDestroy(cuda->stream[i]);
 	free(cuda);
 }
 
-static const struct sd_device_ops ops = {run, close_cuda};
+static bool open_queues(struct cuda *cuda)
+{
+	bool ok = true;
+
+	for (unsigned i = 0; i < SD_GPU_STREAMS && ok; i++)
+		ok = cudaStreamCreateWithFlags(&cuda->stream[i], cudaStreamNonBlocking) == cudaSuccess;
+	for (unsigned i = 0; i < SD_GPU_EVENTS && ok; i++)
+		ok = cudaEventCreateWithFlags(&cuda->event[i], cudaEventDisableTiming) == cudaSuccess;
+	return ok;
+}
+
+static const struct sd_gpu_ops ops = {allocate, release, allocate_pinned, release_pinned, pin,   unpin, enter,
+				      copy,     launch,  record,          wait,           await, drain, close_cuda};
 
 extern "C" enum sd_device_result sd_device_open_cuda(unsigned number, struct sd_device **device)
 {
@@ -233,10 +184,14 @@ extern "C" enum sd_device_result sd_device_open_cuda(unsigned number, struct sd_
 	cuda = (struct cuda *)calloc(1, sizeof(*cuda));
 	if (!cuda)
 		return SD_DEVICE_NOMEM;
-	cuda->device.ops = &ops;
+	cuda->gpu.ops = &ops;
 	cuda->number = (int)number;
+	cuda->processors = (unsigned)properties.multiProcessorCount;
 	snprintf(cuda->name, sizeof(cuda->name), "cuda:%u %s", number, properties.name);
-	cuda->device.name = cuda->name;
-	*device = &cuda->device;
-	return SD_DEVICE_OK;
+	cuda->gpu.name = cuda->name;
+	if (!open_queues(cuda)) {
+		close_cuda(&cuda->gpu);
+		return SD_DEVICE_NOMEM;
+	}
+	return sd_engine_open(&cuda->gpu, &sd_engine_sizes, device);
 }

@@ -1,53 +1,67 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Which thread of the CUDA kernel reads and writes which element. C and CUDA alike, so that a test can be every block
- * and every thread of the grid on a machine without a GPU.
+ * Which thread of the CUDA kernel reads and writes which elements. C and CUDA alike, so that a test can be every block
+ * and every thread of a launch on a machine without a GPU.
  *
- * A block has SD_GRID_X by SD_GRID_Y threads, and works on one tile of 1024 elements after another: it reads the tile,
- * casts and scales, puts each element into a slot of shared memory, and writes the slots. Each thread does
- * SD_GRID_STEPS elements.
+ * A launch turns a batch of grids, one for each job, whose tiles are numbered one grid after the other; a block does
+ * one tile after another. In a step each of its threads handles a vector: elements that follow each other. A tile that
+ * is turned is eight vectors wide on both sides, so that eight neighbouring threads read, and then write, a whole line
+ * of 128 bytes: it has 128 by 128 elements of one byte, 16 by 16 of eight. In between, the elements, cast and scaled,
+ * lie in slots of shared memory. Where there is nothing to turn, a thread writes what it has just read.
  */
 #ifndef SD_CUDA_GRID_H
 #define SD_CUDA_GRID_H
 
 #include "move/transpose.h"
 
-#define SD_GRID_X 32
-#define SD_GRID_Y 8
-#define SD_GRID_STEPS 4
-#define SD_GRID_TILE (SD_GRID_X * SD_GRID_Y * SD_GRID_STEPS)
-/* A row of slots is one longer than a tile's, so that its columns lie in different banks. */
-#define SD_GRID_PITCH 33
-#define SD_GRID_SLOTS (SD_GRID_PITCH * 32)
+#define SD_GRID_THREADS 128
+/* Vectors in a tile of rows. */
+#define SD_GRID_ROW_VECTORS 1024
+/* Neighbouring vectors that make a line, of a tile that is turned. */
+#define SD_GRID_LINE 8
+/* Bytes of the widest access of one thread. What lies on the device begins at a multiple of SD_GRID_ALIGN. */
+#define SD_GRID_VECTOR 16
+#define SD_GRID_ALIGN 128
 
-/* One job as the device sees it: its source begins at the first element that is read, its target has no gaps. */
+/* One job, or a part of one, as the device sees it: offsets and strides are those of its memory there. */
 struct sd_grid {
 	struct sd_transpose plan;
 	uint64_t tiles_a, tiles_b, tiles;
-	uint64_t source_from,
-		source_count; /* which elements of the job's source go to the device; of codes, an even one is first */
-	uint64_t target_from,
-		target_count; /* what comes back, and where it begins in the job's target (plan.target_size) */
-	struct sd_lane
-		host[SD_MOVE_RANK + 2]; /* how the target lies at the host, the fastest first; see sd_grid_unpack */
-	uint32_t rank;
-	uint64_t run; /* elements that lie together on both sides */
+	uint64_t first;          /* the number of its first tile in the batch */
+	uint32_t tile_a, tile_b; /* elements of a tile */
+	uint32_t shift;          /* 1 << shift vectors side by side are a tile's row */
+	const void *source, *scales;
+	void *target;
 };
 
-/* False where a number does not fit. plan has loops. */
-SD_UNUSED_RESULT bool sd_grid_plan(const struct sd_transpose *plan, struct sd_grid *grid);
+/* What one launch turns: grids with elements of the same sizes. */
+struct sd_batch {
+	const struct sd_grid *grids; /* on the device */
+	uint32_t count;
+	uint64_t tiles;
+	uint8_t source_size, target_size;
+};
 
-/* Puts the device's target where it belongs: target is the job's. Nothing between is touched. */
-void sd_grid_unpack(const struct sd_grid *grid, const void *packed, void *target);
+/* Fills in the tiles; plan and pointers are the caller's. False where a number does not fit. The plan has loops. */
+SD_UNUSED_RESULT bool sd_grid_plan(struct sd_grid *grid);
 
-/* What of the job's source goes to the device, and how many bytes that is. */
-static inline const void *sd_grid_source(const struct sd_grid *grid, const void *source, uint64_t *bytes)
+/* Elements of a vector that is read, and of one that is written, for elements of these sizes. */
+SD_SCALAR uint32_t sd_grid_read_width(bool rows, unsigned source_size, unsigned target_size)
 {
-	const uint8_t *first = sd_transpose_source(&grid->plan, (const uint8_t *)source, grid->source_from);
+	bool narrow = source_size < target_size;
 
-	*bytes = sd_transpose_source(&grid->plan, first, grid->source_count - 1) - first + grid->plan.source_size;
-	return first;
+	return SD_GRID_VECTOR / (narrow != rows ? source_size : target_size);
 }
+
+SD_SCALAR uint32_t sd_grid_write_width(bool rows, unsigned source_size, unsigned target_size)
+{
+	return rows ? sd_grid_read_width(rows, source_size, target_size) : SD_GRID_VECTOR / target_size;
+}
+
+/* Elements of a tile that is turned: what it needs slots for, each as wide as a target's element. */
+#define SD_GRID_SLOTS(source_size, target_size)                                                                        \
+	(SD_GRID_LINE * SD_GRID_VECTOR / ((source_size) < (target_size) ? (source_size) : (target_size)) *             \
+	 SD_GRID_LINE * SD_GRID_VECTOR / (target_size))
 
 /* Where one tile begins. */
 struct sd_tile {
@@ -55,46 +69,104 @@ struct sd_tile {
 	uint64_t a, b;
 };
 
-/* A tile is 32 by 32, but where there is nothing to turn and rows are long, a piece of one row. */
-SD_SCALAR uint32_t sd_grid_width(const struct sd_transpose *plan)
-{
-	return plan->rows && plan->a.size >= SD_GRID_TILE ? SD_GRID_TILE : 32;
-}
-
+/* number: among the grid's own. */
 SD_SCALAR struct sd_tile sd_grid_tile(const struct sd_grid *grid, uint64_t number)
 {
-	uint32_t width = sd_grid_width(&grid->plan);
 	struct sd_tile tile;
 
-	tile.a = number % grid->tiles_a * width;
+	tile.a = number % grid->tiles_a * grid->tile_a;
 	number /= grid->tiles_a;
-	tile.b = number % grid->tiles_b * (SD_GRID_TILE / width);
+	tile.b = number % grid->tiles_b * grid->tile_b;
 	tile.place = sd_transpose_place(&grid->plan, number / grid->tiles_b);
 	return tile;
 }
 
-/* The element of a tile that a thread handles in a step, and its slot. False: there is none. */
-struct sd_spot {
-	uint64_t a, b;
-	uint32_t slot;
+/* What a thread handles in a step. */
+struct sd_vector {
+	uint64_t a, b; /* its first element */
+	uint64_t at,
+		step;   /* where that one is, in elements of the source or the target, and how far it is to the next */
+	uint32_t count; /* elements that there are of it */
+	bool whole;     /* all are there, side by side and aligned: one access, or a few of SD_GRID_VECTOR bytes */
 };
 
-SD_SCALAR bool sd_grid_spot(const struct sd_grid *grid, const struct sd_tile *tile, uint32_t i, bool turned,
-			    struct sd_spot *spot)
+SD_SCALAR bool sd_vector_whole(const struct sd_vector *vector, uint32_t width, unsigned size)
 {
-	uint32_t width = sd_grid_width(&grid->plan);
-	uint32_t a = turned ? i / 32 : i % width, b = turned ? i % 32 : i / width;
+	unsigned bytes = width * size;
 
-	spot->a = tile->a + a;
-	spot->b = tile->b + b;
-	spot->slot = width == 32 ? b * SD_GRID_PITCH + a : i;
-	return spot->a < grid->plan.a.size && spot->b < grid->plan.b.size;
+	return vector->count == width && vector->step == 1 &&
+	       vector->at * size % (bytes < SD_GRID_VECTOR ? bytes : SD_GRID_VECTOR) == 0;
 }
 
-/* The number of a thread's element in a tile. */
-SD_SCALAR uint32_t sd_grid_number(uint32_t x, uint32_t y, uint32_t step)
+SD_SCALAR uint32_t sd_vector_count(uint64_t begin, uint64_t size, uint32_t width)
 {
-	return (step * SD_GRID_Y + y) * SD_GRID_X + x;
+	if (begin >= size)
+		return 0;
+	return size - begin < width ? (uint32_t)(size - begin) : width;
+}
+
+/* Vector number i that is read of a tile: it runs along a. A tile has tile_b << shift of them. */
+SD_SCALAR struct sd_vector sd_grid_read_vector(const struct sd_grid *grid, const struct sd_tile *tile, uint32_t i,
+					       unsigned source_size, unsigned target_size)
+{
+	const struct sd_transpose *plan = &grid->plan;
+	uint32_t width = sd_grid_read_width(plan->rows, source_size, target_size);
+	struct sd_vector v;
+
+	v.a = tile->a + (i & ((1U << grid->shift) - 1)) * width;
+	v.b = tile->b + (i >> grid->shift);
+	v.at = tile->place.from + v.a * plan->a.from + v.b * plan->b.from;
+	v.step = plan->a.from;
+	v.count = v.b < plan->b.size ? sd_vector_count(v.a, plan->a.size, width) : 0;
+	v.whole = !sd_is_code(plan->source_dtype) && sd_vector_whole(&v, width, source_size);
+	return v;
+}
+
+/* Where the elements of a vector that was read go to, of a tile of rows. */
+SD_SCALAR struct sd_vector sd_grid_row_vector(const struct sd_grid *grid, const struct sd_tile *tile,
+					      const struct sd_vector *read, unsigned source_size, unsigned target_size)
+{
+	const struct sd_transpose *plan = &grid->plan;
+	struct sd_vector v = *read;
+
+	v.at = tile->place.to + v.a * plan->a.to + v.b * plan->b.to;
+	v.step = plan->a.to;
+	v.whole = sd_vector_whole(&v, sd_grid_write_width(true, source_size, target_size), target_size);
+	return v;
+}
+
+/* Vector number i that is written of a tile that is turned: it runs along b. A tile has tile_a * SD_GRID_LINE. */
+SD_SCALAR struct sd_vector sd_grid_write_vector(const struct sd_grid *grid, const struct sd_tile *tile, uint32_t i,
+						unsigned source_size, unsigned target_size)
+{
+	const struct sd_transpose *plan = &grid->plan;
+	uint32_t width = sd_grid_write_width(false, source_size, target_size);
+	struct sd_vector v;
+
+	v.a = tile->a + i / SD_GRID_LINE;
+	v.b = tile->b + i % SD_GRID_LINE * width;
+	v.at = tile->place.to + v.a * plan->a.to + v.b * plan->b.to;
+	v.step = plan->b.to;
+	v.count = v.a < plan->a.size ? sd_vector_count(v.b, plan->b.size, width) : 0;
+	v.whole = sd_vector_whole(&v, width, target_size);
+	return v;
+}
+
+/*
+ * The slot of element a, b of a tile. Shared memory has 32 banks of 4 bytes; what a warp asks for at one time should
+ * lie in different ones, or be the same word. A warp handles element j of 8 vectors in each of 4 rows: when it fills
+ * slots, 8 values of a, a vector apart, times 4 neighbours in b; when it empties them, the other way round. So eight
+ * cells of 16 bytes are a line over all banks, the number of the vector on either side picks the cell, and the
+ * neighbour on either side picks the word in it, each by exclusive or. (Words of 8 bytes go by half warps.)
+ */
+SD_SCALAR uint32_t sd_grid_slot(uint32_t a, uint32_t b, unsigned source_size, unsigned target_size)
+{
+	uint32_t width = sd_grid_read_width(false, source_size, target_size), cell = SD_GRID_VECTOR / target_size;
+	uint32_t line = b * (width / cell) + a % width / cell;
+	uint32_t column = (a / width) ^ (b / cell);
+	uint32_t neighbour = target_size == 8 ? b % 2 : b % 4 * (4 / target_size);
+
+	return (line * SD_GRID_LINE + column) * cell + ((a % cell) ^ neighbour);
 }
 
 /* An element of a buffer, aligned to its size; a compiler that knows size makes one load of it. */
@@ -112,21 +184,12 @@ SD_SCALAR uint64_t sd_grid_get(const void *buffer, uint64_t i, unsigned size)
 	}
 }
 
-SD_SCALAR void sd_grid_put(void *buffer, uint64_t i, unsigned size, uint64_t value)
+/* An element of the source. Codes are two in a byte. */
+SD_SCALAR uint64_t sd_grid_get_source(const struct sd_grid *grid, uint64_t i, unsigned size)
 {
-	switch (size) {
-	case 1:
-		((uint8_t *)buffer)[i] = (uint8_t)value;
-		break;
-	case 2:
-		((uint16_t *)buffer)[i] = (uint16_t)value;
-		break;
-	case 4:
-		((uint32_t *)buffer)[i] = (uint32_t)value;
-		break;
-	default:
-		((uint64_t *)buffer)[i] = value;
-	}
+	if (sd_is_code(grid->plan.source_dtype))
+		return sd_grid_get(grid->source, i / 2, 1) >> i % 2 * 4;
+	return sd_grid_get(grid->source, i, size);
 }
 
 /* sd_element_size, of what can be a scale. */
@@ -135,47 +198,41 @@ SD_SCALAR unsigned sd_grid_scale_size(uint8_t element)
 	return element == SD_F32 ? 4 : element == SD_BF16 || element == SD_F16 ? 2 : 1;
 }
 
-/* What a thread reads in a step: the element as it is to be in the target. size: plan.source_size. */
-SD_SCALAR bool sd_grid_read(const struct sd_grid *grid, const struct sd_tile *tile, uint32_t i, const void *source,
-			    const void *scales, unsigned size, uint32_t *slot, uint64_t *value)
+/* A scale, and the first element of its vector that it is not for. Begin with end 0. */
+struct sd_grid_scale {
+	uint32_t bits;
+	uint64_t end;
+};
+
+/* Divisions are dear: one for each block that a vector touches, not for each element. */
+SD_SCALAR void sd_grid_find_scale(const struct sd_grid *grid, const struct sd_tile *tile,
+				  const struct sd_vector *vector, uint32_t j, struct sd_grid_scale *by)
 {
 	const struct sd_transpose *plan = &grid->plan;
-	struct sd_spot spot;
-	uint64_t from;
-	uint32_t bits;
+	const struct sd_lane *a = &plan->a;
+	uint64_t at = tile->place.scale + sd_lane_scale(a, vector->a + j) + sd_lane_scale(&plan->b, vector->b);
+	uint64_t scale = sd_grid_get(grid->scales, at, sd_grid_scale_size(plan->scale_dtype));
 
-	if (!sd_grid_spot(grid, tile, i, false, &spot))
-		return false;
-	*slot = spot.slot;
-	from = tile->place.from + spot.a * plan->a.from + spot.b * plan->b.from;
-	if (sd_is_code(plan->source_dtype))
-		*value = sd_grid_get(source, from / 2, 1) >> from % 2 * 4;
-	else
-		*value = sd_grid_get(source, from, size);
-	if (plan->bytes)
-		return true;
-	bits = sd_element_decode(plan->source_dtype, *value);
-	if (plan->scale_dtype != SD_NO_DTYPE) {
-		uint64_t at = tile->place.scale + sd_lane_scale(&plan->a, spot.a) + sd_lane_scale(&plan->b, spot.b);
-		uint64_t scale = sd_grid_get(scales, at, sd_grid_scale_size(plan->scale_dtype));
-
-		bits = sd_element_scale(bits, sd_element_decode(plan->scale_dtype, scale));
-	}
-	*value = sd_element_encode(plan->target_dtype, bits);
-	return true;
+	by->bits = sd_element_decode(plan->scale_dtype, scale);
+	by->end = a->stride == 0 ? UINT64_MAX : j + a->block - (a->begin + vector->a + j) % a->block;
 }
 
-/* The slot that a thread writes in a step, and the target's element that it goes to. */
-SD_SCALAR bool sd_grid_write(const struct sd_grid *grid, const struct sd_tile *tile, uint32_t i, uint32_t *slot,
-			     uint64_t *to)
+/* Element j of a vector that was read, as it is to be in the target. */
+SD_SCALAR uint64_t sd_grid_element(const struct sd_grid *grid, const struct sd_tile *tile,
+				   const struct sd_vector *vector, uint32_t j, uint64_t value, struct sd_grid_scale *by)
 {
-	struct sd_spot spot;
+	const struct sd_transpose *plan = &grid->plan;
+	uint32_t bits;
 
-	if (!sd_grid_spot(grid, tile, i, !grid->plan.rows, &spot))
-		return false;
-	*slot = spot.slot;
-	*to = tile->place.to + spot.a * grid->plan.a.to + spot.b * grid->plan.b.to;
-	return true;
+	if (plan->bytes)
+		return value;
+	bits = sd_element_decode(plan->source_dtype, value);
+	if (plan->scale_dtype != SD_NO_DTYPE) {
+		if (j >= by->end)
+			sd_grid_find_scale(grid, tile, vector, j, by);
+		bits = sd_element_scale(bits, by->bits);
+	}
+	return sd_element_encode(plan->target_dtype, bits);
 }
 
 #endif

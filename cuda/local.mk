@@ -1,10 +1,16 @@
 # The CUDA device is part of libsd.a. nvcc makes its objects, which need no C++ runtime, so that cc links them.
-libsd_a_SOURCES += %D%/grid.c %D%/grid.h
+libsd_a_SOURCES += \
+	%D%/engine.c %D%/engine.h \
+	%D%/gpu.h \
+	%D%/grid.c %D%/grid.h \
+	%D%/part.c %D%/part.h \
+	%D%/side.c %D%/side.h
 if HAVE_CUDA
 libsd_a_SOURCES += %D%/device_cuda.cu
 else
 libsd_a_SOURCES += src/move/device_cuda_absent.c
 endif
+EXTRA_DIST += %D%/kernel.cuh
 
 # Machine code for each generation that this nvcc knows, and PTX for those to come; make CUDA_ARCH=native is quicker to build.
 CUDA_ARCH = all-major
@@ -20,5 +26,5 @@ am__v_NVCC_1 =
 		-Xcompiler -fno-exceptions,-fno-rtti,-fno-threadsafe-statics $(NVCCFLAGS) -c -o $@ $<
 
 # nvcc does not tell automake what a file includes.
-%D%/device_cuda.o: %D%/grid.h src/base/dtype.h src/base/error.h src/move/convert.h src/move/device.h src/move/move.h \
+%D%/device_cuda.o: %D%/engine.h %D%/gpu.h %D%/grid.h %D%/kernel.cuh src/base/dtype.h src/base/error.h src/move/convert.h src/move/device.h src/move/move.h \
 	src/move/transpose.h

@@ -14,6 +14,7 @@ unit_tests = \
 	%D%/unit/test-convert \
 	%D%/unit/test-cuda-index \
 	%D%/unit/test-device \
+	%D%/unit/test-engine \
 	%D%/unit/test-formats \
 	%D%/unit/test-hostile \
 	%D%/unit/test-json \
@@ -31,7 +32,7 @@ unit_tests = \
 	%D%/unit/test-storage \
 	%D%/unit/test-stream
 
-EXTRA_DIST += %D%/unit/exact.h %D%/unit/grid-host.h %D%/unit/jobs.h %D%/unit/map.h
+EXTRA_DIST += %D%/unit/exact.h %D%/unit/gpu-mock.h %D%/unit/grid-host.h %D%/unit/kernel-host.cc %D%/unit/jobs.h %D%/unit/map.h
 
 if HAVE_CRITERION
 AM_CPPFLAGS += $(CRITERION_CFLAGS)
@@ -45,12 +46,21 @@ check_PROGRAMS += %D%/sd-transpose-grid
 tests_sd_transpose_grid_SOURCES = %D%/unit/device-grid.c src/tools/sd-transpose.c src/tools/carrying.c src/tools/tool.c
 tests_sd_transpose_grid_LDADD = libsd.a $(PCRE2_LIBS) $(YAJL_LIBS) $(XXHASH_LIBS) $(ZSTD_LIBS) $(CUDA_LIBS) -lm
 
+# A library for LD_PRELOAD that makes system calls fail, for faults, kills and changes.
+check_DATA = %D%/fault.so
+%D%/fault.so: %D%/fault.c
+	$(AM_V_CCLD)$(CC) -D_GNU_SOURCE -std=c11 $(CPPFLAGS) $(CFLAGS) -Wall -Wextra -fPIC -shared $(LDFLAGS) -o $@ $(srcdir)/%D%/fault.c -ldl
+CLEANFILES += %D%/fault.so
+EXTRA_DIST += %D%/fault.c
+
 # Scripts. run-cases runs golden/ as it is, golden-ways with sd-transpose cutting its work differently.
 test_scripts = \
 	%D%/rooms \
 	%D%/run-cases \
 	%D%/golden-ways \
 	%D%/golden-grid \
+	%D%/gpu \
+	%D%/kernel \
 	%D%/golden-lanes \
 	%D%/lanes \
 	%D%/zstd \
@@ -69,6 +79,9 @@ test_scripts = \
 	%D%/publish \
 	%D%/stops \
 	%D%/stages \
+	%D%/faults \
+	%D%/kills \
+	%D%/changes \
 	%D%/all-tools \
 	%D%/completions \
 	%D%/man-pages \

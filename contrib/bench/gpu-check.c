@@ -3,6 +3,7 @@
  * Does the CUDA device give what the CPU device gives? Built and run by contrib/gpu-check. Exits 0 yes, 1 no, 4 no GPU.
  *     gpu-check [RANDOM [ELEMENTS]]    how many random jobs; the largest shape
  */
+#include "engine.h"
 #include "../../tests/unit/jobs.h"
 
 struct shape {
@@ -75,16 +76,20 @@ static void add_scale(struct sd_job *job, uint8_t dtype, const void *data)
 	}
 }
 
+/* Random jobs in one call. */
+#define LIST 12
+
 struct check {
 	struct sd_device *cpu, *gpu;
-	uint8_t *source, *scales, *by_cpu, *by_gpu;
+	uint8_t *scales, *by_cpu;
+	uint8_t *source[2], *by_gpu[2]; /* in any memory; in memory from the device */
 	size_t room;
 	unsigned long done, wrong;
 };
 
-static void run(struct sd_device *device, const struct sd_job *job)
+static void run(struct sd_device *device, const struct sd_job *jobs, size_t count)
 {
-	enum sd_device_result result = device->ops->run(device, job, 1);
+	enum sd_device_result result = device->ops->run(device, jobs, count);
 
 	if (result == SD_DEVICE_OK)
 		return;
@@ -92,37 +97,38 @@ static void run(struct sd_device *device, const struct sd_job *job)
 	exit(1);
 }
 
-/* Fills what the GPU has left of its last target, so that an element that is not written cannot be right by chance. */
-static void poison(const struct check *check, size_t bytes)
+/* Fills what the GPU has left of its last targets, so that an element that is not written cannot be right by chance. */
+static void poison(const struct check *check)
 {
 	struct sd_job fill = {
-		.source = check->by_gpu,
+		.source = check->by_gpu[0],
 		.target = check->by_cpu,
-		.source_count = bytes,
-		.target_count = bytes,
-		.move = {.rank = 1, .dim = {{bytes, 1, 1}}},
+		.source_count = check->room,
+		.target_count = check->room,
+		.move = {.rank = 1, .dim = {{check->room, 1, 1}}},
 		.source_dtype = SD_U8,
 		.target_dtype = SD_U8,
 	};
 
-	memset(check->by_gpu, POISON, bytes);
-	run(check->gpu, &fill);
+	memset(check->by_gpu[0], POISON, check->room);
+	run(check->gpu, &fill, 1);
 }
 
 static void compare(struct check *check, struct sd_job *job, const char *name)
 {
 	size_t bytes = job->target_count * sd_dtype_size((enum sd_dtype)job->target_dtype);
+	uint8_t *by_gpu = check->by_gpu[check->done / 2 % 2];
 
-	poison(check, bytes);
+	poison(check);
 	memset(check->by_cpu, POISON, bytes);
-	memset(check->by_gpu, POISON, bytes);
-	job->source = check->source;
+	memset(by_gpu, POISON, bytes);
+	job->source = check->source[check->done % 2];
 	job->target = check->by_cpu;
-	run(check->cpu, job);
-	job->target = check->by_gpu;
-	run(check->gpu, job);
+	run(check->cpu, job, 1);
+	job->target = by_gpu;
+	run(check->gpu, job, 1);
 	check->done++;
-	if (memcmp(check->by_cpu, check->by_gpu, bytes) == 0)
+	if (memcmp(check->by_cpu, by_gpu, bytes) == 0)
 		return;
 	check->wrong++;
 	printf("WRONG: %s, %s to %s, scale %s\n", name, sd_dtype_name((enum sd_dtype)job->source_dtype),
@@ -151,58 +157,81 @@ static void check_shape(struct check *check, const struct shape *shape)
 	printf("  %-26s %lu dtypes and scales\n", shape->name, check->done - before);
 }
 
-/* Random shapes, strides, gaps and blocks, against the naive reference. */
+/* Random shapes, strides, gaps and blocks, several in one call, against the naive reference. */
 static void check_random(struct check *check, uint64_t count)
 {
-	for (uint64_t seed = 0; seed < count; seed++) {
-		struct case_ c;
+	for (uint64_t seed = 0; seed < count; seed += LIST) {
+		struct case_ cases[LIST];
+		struct sd_job jobs[LIST];
 
-		case_make(&c, seed, seed % 10 == 0 ? 300000 : 5000);
-		run(check->gpu, &c.job);
-		check->done++;
-		if (!case_holds(&c)) {
-			check->wrong++;
-			printf("WRONG: %s\n", c.text);
+		for (unsigned i = 0; i < LIST; i++) {
+			case_make(&cases[i], seed + i, (seed + i) % 10 == 0 ? 300000 : 5000);
+			jobs[i] = cases[i].job;
 		}
-		case_free(&c);
+		poison(check);
+		run(check->gpu, jobs, LIST);
+		for (unsigned i = 0; i < LIST; i++) {
+			check->done++;
+			if (!case_holds(&cases[i])) {
+				check->wrong++;
+				printf("WRONG: %s\n", cases[i].text);
+			}
+			case_free(&cases[i]);
+		}
 	}
 	printf("  %-26s %lu\n", "random", (unsigned long)count);
 }
 
+static bool prepare(struct check *check)
+{
+	uint64_t seed = 1;
+
+	/* As much as all slices of the engine. */
+	check->room = 4 * sd_engine_sizes.slice;
+	check->scales = malloc(check->room);
+	check->by_cpu = malloc(check->room);
+	check->source[0] = malloc(check->room);
+	check->by_gpu[0] = malloc(check->room);
+	check->source[1] = sd_device_allocate(check->gpu, check->room);
+	check->by_gpu[1] = sd_device_allocate(check->gpu, check->room);
+	if (!check->scales || !check->by_cpu || !check->source[0] || !check->by_gpu[0] || !check->source[1] ||
+	    !check->by_gpu[1] || sd_device_open_cpu(0, &check->cpu) != SD_DEVICE_OK)
+		return false;
+	for (size_t i = 0; i < check->room; i++) {
+		check->source[0][i] = check->source[1][i] = (uint8_t)exact_random(&seed);
+		check->scales[i] = (uint8_t)exact_random(&seed);
+	}
+	return true;
+}
+
 int main(int argc, char **argv)
 {
-	struct check check = {.room = (size_t)1024 * 2048 * 8 + 4096};
-	uint64_t seed = 1, count = argc > 1 ? strtoull(argv[1], NULL, 10) : 2000;
+	struct check check = {0};
+	uint64_t count = argc > 1 ? strtoull(argv[1], NULL, 10) : 6000;
 	uint64_t most = argc > 2 ? strtoull(argv[2], NULL, 10) : UINT64_MAX;
+	enum sd_device_result result = sd_device_open_cuda(0, &check.gpu);
 
-	if (sd_device_open_cuda(0, &check.gpu) != SD_DEVICE_OK) {
+	if (result == SD_DEVICE_ABSENT) {
 		printf("no GPU here that this program can use: nothing was run on a device\n");
 		return 4;
 	}
-	check.source = malloc(check.room);
-	check.scales = malloc(check.room);
-	check.by_cpu = malloc(check.room);
-	check.by_gpu = malloc(check.room);
-	if (!check.source || !check.scales || !check.by_cpu || !check.by_gpu ||
-	    sd_device_open_cpu(0, &check.cpu) != SD_DEVICE_OK) {
+	if (result != SD_DEVICE_OK || !prepare(&check)) {
 		printf("out of memory\n");
 		return 1;
 	}
 	printf("%s against %s\n", check.gpu->name, check.cpu->name);
-	for (size_t i = 0; i < check.room; i++) {
-		check.source[i] = (uint8_t)exact_random(&seed);
-		check.scales[i] = (uint8_t)exact_random(&seed);
-	}
 	for (size_t i = 0; i < sizeof(shapes) / sizeof(*shapes); i++)
 		if (make_job(&shapes[i], SD_U8, SD_U8).source_count <= most)
 			check_shape(&check, &shapes[i]);
 	check_random(&check, count);
+	sd_device_release(check.gpu, check.source[1]);
+	sd_device_release(check.gpu, check.by_gpu[1]);
 	check.cpu->ops->close(check.cpu);
 	check.gpu->ops->close(check.gpu);
-	free(check.source);
+	free(check.source[0]);
+	free(check.by_gpu[0]);
 	free(check.scales);
 	free(check.by_cpu);
-	free(check.by_gpu);
 	printf("%lu jobs, %lu wrong\n", check.done, check.wrong);
 	return check.wrong > 0;
 }

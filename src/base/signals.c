@@ -8,7 +8,7 @@
 
 static const int taken[] = {SIGINT, SIGTERM, SIGHUP, SIGPIPE};
 static volatile sig_atomic_t came, asked;
-static void (*answer)(void);
+static void (*volatile answer)(void);
 
 /*
  * A signal that comes just before a system call blocks would interrupt nothing: the alarm interrupts again, every
@@ -17,30 +17,44 @@ static void (*answer)(void);
 static void note(int number)
 {
 	if (number == SIGUSR1)
-		asked = 1;
-	else if (number != SIGALRM)
+		asked = answer != NULL;
+	else if (number != SIGALRM && number != SIGXFSZ)
 		came = number;
 	if (came || asked)
 		alarm(1);
 }
 
-void sd_signals_take(void)
+/* Without SA_RESTART a blocking read notices. */
+static void take(int number, int flags)
 {
-	struct sigaction action, old;
+	struct sigaction action;
 
 	memset(&action, 0, sizeof(action));
-	action.sa_handler = note; /* without SA_RESTART: a blocking read must notice */
+	action.sa_handler = note;
+	action.sa_flags = flags;
 	sigemptyset(&action.sa_mask);
+	sigaction(number, &action, NULL);
+}
+
+void sd_signals_take(void)
+{
+	struct sigaction old;
+
 	for (size_t i = 0; i < sizeof(taken) / sizeof(*taken); i++)
 		if (sigaction(taken[i], NULL, &old) == 0 && old.sa_handler != SIG_IGN)
-			sigaction(taken[i], &action, NULL);
-	sigaction(SIGALRM, &action, NULL);
-	sigaction(SIGUSR1, &action, NULL);
+			take(taken[i], 0);
+	take(SIGALRM, 0);
+	/* A file that may not grow any more is a failure like a full disk. */
+	take(SIGXFSZ, 0);
+	sd_signals_report(NULL);
 }
 
 void sd_signals_report(void (*report)(void))
 {
 	answer = report;
+	asked = 0;
+	/* Where nobody answers, nothing is interrupted: stdio loses what it was writing. */
+	take(SIGUSR1, report ? 0 : SA_RESTART);
 }
 
 int sd_signals_came(void)

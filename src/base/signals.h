@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* INT, TERM, HUP and PIPE only set a flag; whoever waits looks at it, cleans up, and the signal is raised again at the
- * end. USR1 asks for a report. */
+ * end. USR1 asks for a report. XFSZ does nothing: the system call that caused it says what is wrong. */
 #ifndef SD_BASE_SIGNALS_H
 #define SD_BASE_SIGNALS_H
 

@@ -129,7 +129,7 @@ static enum sd_result read_whole(const char *path, uint64_t limit, void **data, 
 	*size = (size_t)st.st_size;
 	if (!S_ISREG(st.st_mode) || (uint64_t)st.st_size > limit)
 		return SD_OK;
-	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	fd = sd_openat(AT_FDCWD, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK, 0);
 	if (fd < 0)
 		return sd_fail_errno(err, errno, "%s", path);
 	result = read_open(fd, *size, data, err);
@@ -184,7 +184,7 @@ static enum sd_result add_weights(struct sd_source *source, const char *dir, con
 
 	if (result != SD_OK)
 		return result;
-	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	fd = sd_openat(AT_FDCWD, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK, 0);
 	if (fd < 0 && errno == ENOENT)
 		return sd_fail(err, SD_INPUT, "%s is not there, but the index names it", path);
 	if (fd < 0)

@@ -86,7 +86,7 @@ static enum sd_result go_to(struct files *f, size_t number, struct sd_error *err
 	}
 	if (file->fd >= 0)
 		return SD_OK;
-	file->fd = open(file->path, O_RDONLY | O_CLOEXEC);
+	file->fd = sd_openat(AT_FDCWD, file->path, O_RDONLY | O_CLOEXEC, 0);
 	if (file->fd < 0)
 		return sd_fail_errno(err, errno, "%s", file->path);
 	f->open++;

@@ -47,7 +47,7 @@ static enum sd_result add_file(struct sd_like *like, const char *name, struct sd
 	file->name = name;
 	if (!path)
 		return sd_fail_memory(err);
-	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	fd = sd_openat(AT_FDCWD, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK, 0);
 	if (fd < 0)
 		return sd_fail_errno(err, errno, "%s", path);
 	like->nfiles++;

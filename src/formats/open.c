@@ -154,11 +154,9 @@ enum sd_result sd_open(const char *path, struct sd_source **source, struct sd_er
 			return sd_fail_errno(err, errno, "standard input");
 		return sd_open_fd(fd, "standard input", source, err);
 	}
-	do
-		fd = open(path, O_RDONLY | O_CLOEXEC); /* a FIFO waits for its writer */
-	while (fd < 0 && errno == EINTR && sd_signals_check(err) == SD_OK);
+	fd = sd_openat(AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0); /* a FIFO waits for its writer */
 	if (fd < 0 && errno == EINTR)
-		return SD_IO;
+		return sd_signals_check(err);
 	if (fd < 0 || fstat(fd, &st) != 0) {
 		int error = errno;
 

@@ -502,7 +502,7 @@ static enum sd_result open_spool(struct pack *p, struct sd_error *err)
 
 	if (!dir || !*dir)
 		dir = "/tmp";
-	p->spool = open(dir, O_TMPFILE | O_EXCL | O_RDWR | O_CLOEXEC, 0600);
+	p->spool = sd_openat(AT_FDCWD, dir, O_TMPFILE | O_EXCL | O_RDWR | O_CLOEXEC, 0600);
 	if (p->spool < 0) {
 		char name[4096];
 
@@ -639,7 +639,8 @@ static void pack_close(struct sd_sink *sink)
 	free(p);
 }
 
-static const struct sd_sink_ops pack_ops = {pack_begin, pack_data, pack_end, pack_abort, pack_close, NULL};
+static const struct sd_sink_ops pack_ops = {
+	.begin = pack_begin, .data = pack_data, .end = pack_end, .abort = pack_abort, .close = pack_close};
 
 struct sd_sink *sd_pack_sink(const struct sd_pack_options *options)
 {

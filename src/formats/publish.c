@@ -5,6 +5,7 @@
 #include "base/checked.h"
 #include "base/signals.h"
 #include "formats/checkpoint.h"
+#include "stream/chunk.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -39,7 +40,7 @@ struct sd_publish {
 	int staging;                       /* the temporary directory; -1 for a single file */
 	char prefix[NAME_IN_TEMP + 16];    /* of temporary names */
 	char temporary[NAME_IN_TEMP + 32]; /* "": there is none, or a file without a name */
-	bool keep;                         /* what is in the temporary directory must stay, whatever happens */
+	bool keep; /* something old is gone, or something new in its place: there is no way but forward */
 };
 
 /* ---- names and places ---- */
@@ -68,13 +69,13 @@ static enum sd_result open_parent(struct sd_publish *p, struct sd_error *err)
 	if (!p->name)
 		return sd_fail_memory(err);
 	if (!slash) {
-		p->place = open(".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		p->place = sd_openat(AT_FDCWD, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
 	} else {
 		char *parent = strndup(p->path, slash == p->path ? 1 : (size_t)(slash - p->path));
 
 		if (!parent)
 			return sd_fail_memory(err);
-		p->place = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		p->place = sd_openat(AT_FDCWD, parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
 		free(parent);
 	}
 	if (p->place < 0)
@@ -88,7 +89,7 @@ typedef bool look(struct sd_publish *p, const char *name);
 /* Whether some name in the directory makes look say yes. It is opened anew: the position of a DIR belongs to its fd. */
 static enum sd_result look_through(struct sd_publish *p, look *wanted, bool *found, struct sd_error *err)
 {
-	int fd = openat(p->place, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int fd = sd_openat(p->place, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
 	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
 	const struct dirent *entry;
 
@@ -140,7 +141,7 @@ static enum sd_result open_existing(struct sd_publish *p, struct sd_error *err)
 	bool full;
 	enum sd_result result;
 
-	p->place = open(p->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	p->place = sd_openat(AT_FDCWD, p->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
 	if (p->place < 0)
 		return sd_fail_errno(err, errno, "%s", p->path);
 	memcpy(p->prefix, MARK, sizeof(MARK));
@@ -196,18 +197,20 @@ enum sd_result sd_publish_reserve(int fd, uint64_t size, struct sd_error *err)
 	if (size > INT64_MAX)
 		return sd_fail(err, SD_IO, "no file has %" PRIu64 " bytes", size);
 	while (size && fallocate(fd, 0, 0, (off_t)size) != 0) {
-		if (errno == EINTR) {
-			if (sd_signals_check(err) != SD_OK)
-				return SD_IO;
-		} else if (errno == EOPNOTSUPP || errno == ENOSYS || errno == EINVAL) {
+		if (errno == EOPNOTSUPP || errno == ENOSYS || errno == EINVAL)
 			break;
-		} else {
+		if (errno != EINTR)
 			return sd_fail_errno(err, errno, "cannot reserve %" PRIu64 " bytes", size);
-		}
+		if (sd_signals_check(err) != SD_OK)
+			return SD_IO;
 	}
-	return ftruncate(fd, (off_t)size) == 0
-		       ? SD_OK
-		       : sd_fail_errno(err, errno, "cannot make it %" PRIu64 " bytes long", size);
+	while (ftruncate(fd, (off_t)size) != 0) {
+		if (errno != EINTR)
+			return sd_fail_errno(err, errno, "cannot make it %" PRIu64 " bytes long", size);
+		if (sd_signals_check(err) != SD_OK)
+			return SD_IO;
+	}
+	return SD_OK;
 }
 
 static enum sd_result sync_fd(const struct sd_publish *p, int fd, struct sd_error *err)
@@ -219,7 +222,7 @@ static enum sd_result sync_fd(const struct sd_publish *p, int fd, struct sd_erro
 			return SD_OK;
 		if (errno != EINTR)
 			return sd_fail_errno(err, errno, "%s: cannot sync", p->path);
-		if (sd_signals_check(err) != SD_OK)
+		if (!p->keep && sd_signals_check(err) != SD_OK)
 			return SD_IO;
 	}
 	return SD_OK;
@@ -257,7 +260,7 @@ enum sd_result sd_publish_fd(struct sd_publish *p, size_t file, int *fd, struct 
 
 		if (result != SD_OK)
 			return result;
-		slot->fd = openat(p->staging, p->files[file].name, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+		slot->fd = sd_openat(p->staging, p->files[file].name, O_RDWR | O_CLOEXEC | O_NOFOLLOW, 0);
 		if (slot->fd < 0)
 			return sd_fail_errno(err, errno, "%s/%s", p->path, p->files[file].name);
 		p->open++;
@@ -273,10 +276,10 @@ static enum sd_result create_file(struct sd_publish *p, struct sd_error *err)
 	int fd = -1;
 
 	if (access("/proc/self/fd", X_OK) == 0)
-		fd = openat(p->place, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0666);
+		fd = sd_openat(p->place, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0666);
 	for (int tries = 0; fd < 0 && tries < 100; tries++) {
 		choose_name(p);
-		fd = openat(p->place, p->temporary, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0666);
+		fd = sd_openat(p->place, p->temporary, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0666);
 		if (fd < 0 && errno != EEXIST)
 			break;
 	}
@@ -305,7 +308,7 @@ static enum sd_result create_staging(struct sd_publish *p, struct sd_error *err)
 		p->temporary[0] = '\0';
 		return sd_fail_errno(err, errno, "%s: cannot create a directory", p->path);
 	}
-	p->staging = openat(p->place, p->temporary, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	p->staging = sd_openat(p->place, p->temporary, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
 	if (p->staging < 0)
 		return sd_fail_errno(err, errno, "%s: cannot open the directory made for it", p->path);
 	return SD_OK;
@@ -321,7 +324,7 @@ static enum sd_result create_files(struct sd_publish *p, struct sd_error *err)
 		result = make_room(p, err);
 		if (result != SD_OK)
 			break;
-		fd = openat(p->staging, p->files[i].name, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0666);
+		fd = sd_openat(p->staging, p->files[i].name, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0666);
 		if (fd < 0)
 			return sd_fail_errno(err, errno, "%s/%s: cannot create", p->path, p->files[i].name);
 		p->slots[i].fd = fd;
@@ -412,6 +415,16 @@ static int link_to(const struct sd_publish *p, const char *name)
 	return linkat(AT_FDCWD, fd, p->place, name, AT_SYMLINK_FOLLOW);
 }
 
+/* The result stands; the disk may not know yet. */
+static enum sd_result sync_published(struct sd_publish *p, struct sd_error *err)
+{
+	enum sd_result result = sync_fd(p, p->place, err);
+
+	if (result != SD_OK && !err->said)
+		sd_error_at(err, "complete and in its place, but perhaps not yet on the disk");
+	return result;
+}
+
 static enum sd_result end_file(struct sd_publish *p, struct sd_error *err)
 {
 	enum sd_result result = sync_fd(p, p->slots[0].fd, err);
@@ -440,7 +453,7 @@ static enum sd_result end_file(struct sd_publish *p, struct sd_error *err)
 		return errno == EEXIST && !p->options.force
 			       ? fail_appeared(p, err)
 			       : sd_fail_errno(err, errno, "%s: cannot be put in its place", p->path);
-	return sync_fd(p, p->place, err);
+	return sync_published(p, err);
 }
 
 static enum sd_result end_new_directory(struct sd_publish *p, struct sd_error *err)
@@ -450,7 +463,7 @@ static enum sd_result end_new_directory(struct sd_publish *p, struct sd_error *e
 			       ? fail_appeared(p, err)
 			       : sd_fail_errno(err, errno, "%s: cannot be put in its place", p->path);
 	p->temporary[0] = '\0';
-	return sync_fd(p, p->place, err);
+	return sync_published(p, err);
 }
 
 /* What an old checkpoint in the directory leaves to be removed. */
@@ -461,7 +474,7 @@ struct old {
 
 static enum sd_result list_old(const struct sd_publish *p, enum sd_role role, struct old *old, struct sd_error *err)
 {
-	int fd = openat(p->place, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int fd = sd_openat(p->place, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
 	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
 	enum sd_result result = SD_OK;
 	const struct dirent *entry;
@@ -492,6 +505,8 @@ static enum sd_result remove_old(struct sd_publish *p, enum sd_role role, struct
 	for (size_t i = 0; i < old.count; i++) {
 		if (result == SD_OK && unlinkat(p->place, old.names[i], 0) != 0)
 			result = sd_fail_errno(err, errno, "%s/%s: cannot remove", p->path, old.names[i]);
+		else if (result == SD_OK)
+			p->keep = true;
 		free(old.names[i]);
 	}
 	free(old.names);
@@ -501,12 +516,16 @@ static enum sd_result remove_old(struct sd_publish *p, enum sd_role role, struct
 /* Moves the new files of one role to their place. */
 static enum sd_result move_new(struct sd_publish *p, enum sd_publish_role role, struct sd_error *err)
 {
-	for (size_t i = 0; i < p->count; i++)
-		if (p->files[i].role == role &&
-		    rename_to(p->staging, p->files[i].name, p->place, p->files[i].name, p->options.force) != 0)
+	for (size_t i = 0; i < p->count; i++) {
+		if (p->files[i].role != role)
+			continue;
+		if (rename_to(p->staging, p->files[i].name, p->place, p->files[i].name, p->options.force) != 0)
 			return sd_fail_errno(err, errno, "%s/%s: cannot be put in its place", p->path,
 					     p->files[i].name);
-	return sync_fd(p, p->place, err);
+		p->keep = true;
+	}
+	/* The last ones are synced with the whole. */
+	return role == SD_PUBLISH_ENTRY ? SD_OK : sync_fd(p, p->place, err);
 }
 
 /*
@@ -518,10 +537,7 @@ static enum sd_result end_existing(struct sd_publish *p, struct sd_error *err)
 {
 	enum sd_result result = p->options.force ? remove_old(p, SD_ROLE_INDEX, err) : SD_OK;
 
-	if (result != SD_OK)
-		return result;
-	p->keep = true;
-	if (p->options.force)
+	if (result == SD_OK && p->options.force)
 		result = remove_old(p, SD_ROLE_WEIGHTS, err);
 	if (result == SD_OK)
 		result = move_new(p, SD_PUBLISH_SIDE, err);
@@ -530,11 +546,11 @@ static enum sd_result end_existing(struct sd_publish *p, struct sd_error *err)
 	if (result == SD_OK)
 		result = move_new(p, SD_PUBLISH_ENTRY, err);
 	if (result != SD_OK)
-		return sd_error_at(err, "new files are left in %s/%s", p->path, p->temporary);
+		return p->keep ? sd_error_at(err, "new files are left in %s/%s", p->path, p->temporary) : result;
 	if (unlinkat(p->place, p->temporary, AT_REMOVEDIR) != 0)
 		return sd_fail_errno(err, errno, "%s/%s: cannot remove", p->path, p->temporary);
 	p->temporary[0] = '\0';
-	return sync_fd(p, p->place, err);
+	return sync_published(p, err);
 }
 
 enum sd_result sd_publish_end(struct sd_publish *p, struct sd_error *err)

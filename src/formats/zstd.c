@@ -20,11 +20,12 @@
 
 struct sd_zstd {
 	pthread_t thread;
-	bool running; /* not joined yet */
-	int in, out;  /* what the thread reads and writes */
-	int own;      /* which of these two it closes: its end of the pipe */
-	int file;     /* that is taken over, or -1 */
-	ZSTD_DCtx *d; /* one of the two */
+	bool running;      /* neither joined nor left to itself */
+	atomic_int owners; /* the thread and the caller: the last one frees */
+	int in, out;       /* what the thread reads and writes */
+	int own;           /* which of these two it closes: its end of the pipe */
+	int file;          /* that is taken over, or -1 */
+	ZSTD_DCtx *d;      /* one of the two */
 	ZSTD_CCtx *c;
 	size_t filled; /* of input, at the start */
 	unsigned char input[STEP], output[STEP];
@@ -71,18 +72,6 @@ static enum sd_result expand(struct sd_zstd *z)
 	}
 }
 
-/* A thread that ended while it waits for the library's own threads would leave their lock locked. */
-static size_t compress_uncancelled(struct sd_zstd *z, ZSTD_outBuffer *out, ZSTD_inBuffer *in, ZSTD_EndDirective how)
-{
-	size_t left;
-	int before;
-
-	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before);
-	left = ZSTD_compressStream2(z->c, out, in, how);
-	pthread_setcancelstate(before, NULL);
-	return left;
-}
-
 static enum sd_result compress(struct sd_zstd *z)
 {
 	ZSTD_inBuffer in = {z->input, 0, 0};
@@ -98,7 +87,7 @@ static enum sd_result compress(struct sd_zstd *z)
 				return z->err.result;
 			how = in.size == 0 ? ZSTD_e_end : ZSTD_e_continue;
 		}
-		left = compress_uncancelled(z, &out, &in, how);
+		left = ZSTD_compressStream2(z->c, &out, &in, how);
 		if (ZSTD_isError(left))
 			return sd_fail(&z->err, SD_IO, "zstd: %s", ZSTD_getErrorName(left));
 		if (sd_write_all(z->out, z->output, out.pos, &z->err) != SD_OK)
@@ -108,14 +97,29 @@ static enum sd_result compress(struct sd_zstd *z)
 	}
 }
 
+static void leave(struct sd_zstd *z)
+{
+	if (atomic_fetch_sub(&z->owners, 1) > 1)
+		return;
+	if (z->own >= 0)
+		close(z->own);
+	if (z->file >= 0)
+		close(z->file);
+	ZSTD_freeDCtx(z->d);
+	ZSTD_freeCCtx(z->c);
+	free(z);
+}
+
 static void *work(void *arg)
 {
 	struct sd_zstd *z = arg;
+	int own = z->own;
 
 	z->result = z->d ? expand(z) : compress(z);
-	atomic_store(&z->done, true);
-	close(z->own);
 	z->own = -1;
+	atomic_store(&z->done, true);
+	close(own);
+	leave(z);
 	return NULL;
 }
 
@@ -132,11 +136,13 @@ static enum sd_result start(struct sd_zstd *z, bool expands, int *plain, struct 
 	*(expands ? &z->out : &z->in) = z->own;
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
+	atomic_store(&z->owners, 2);
 	failed = pthread_create(&z->thread, NULL, work, z);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	z->running = !failed;
 	if (!failed)
 		return SD_OK;
+	atomic_store(&z->owners, 1);
 	close(*plain);
 	return sd_fail_errno(err, failed, "cannot start a thread");
 }
@@ -145,7 +151,7 @@ enum sd_result sd_zstd_expand(int fd, const void *first, size_t length, struct s
 			      struct sd_error *err)
 {
 	struct sd_zstd *z = calloc(1, sizeof(*z));
-	enum sd_result result;
+	enum sd_result result = SD_OK;
 
 	*zstd = NULL;
 	if (!z) {
@@ -154,6 +160,7 @@ enum sd_result sd_zstd_expand(int fd, const void *first, size_t length, struct s
 	}
 	z->in = z->file = fd;
 	z->own = -1;
+	atomic_init(&z->owners, 1);
 	memcpy(z->input, first, length);
 	z->filled = length;
 	z->d = ZSTD_createDCtx();
@@ -179,6 +186,7 @@ enum sd_result sd_zstd_compress(int fd, int level, struct sd_zstd **zstd, int *p
 		return sd_fail_memory(err);
 	z->out = fd;
 	z->file = z->own = -1;
+	atomic_init(&z->owners, 1);
 	z->c = ZSTD_createCCtx();
 	if (!z->c || ZSTD_isError(ZSTD_CCtx_setParameter(z->c, ZSTD_c_compressionLevel, level)) ||
 	    ZSTD_isError(ZSTD_CCtx_setParameter(z->c, ZSTD_c_checksumFlag, 1)))
@@ -225,17 +233,10 @@ void sd_zstd_close(struct sd_zstd *z)
 {
 	if (!z)
 		return;
-	if (z->running) {
-		pthread_cancel(z->thread);
-		pthread_join(z->thread, NULL);
-	}
-	if (z->own >= 0)
-		close(z->own);
-	if (z->file >= 0)
-		close(z->file);
-	ZSTD_freeDCtx(z->d);
-	ZSTD_freeCCtx(z->c);
-	free(z);
+	/* It may wait for data that never comes: it ends when its pipe is closed, or with the process. */
+	if (z->running)
+		pthread_detach(z->thread);
+	leave(z);
 }
 
 /* ---- a source ---- */

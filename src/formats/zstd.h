@@ -34,10 +34,7 @@ SD_UNUSED_RESULT enum sd_result sd_zstd_wait(struct sd_zstd *zstd, struct sd_err
 /* What came out ended early: puts the cause into err, if it was the thread's failure. */
 void sd_zstd_explain(const struct sd_zstd *zstd, struct sd_error *err);
 
-/*
- * Ends the thread wherever it is; frees. Does nothing for NULL. The library cannot be interrupted: of a compressor it
- * waits for the blocks that have been begun.
- */
+/* The thread is left to itself if it has not ended: it does when its pipe is closed. Does nothing for NULL. */
 void sd_zstd_close(struct sd_zstd *zstd);
 
 /* A source whose bytes come from here: what the thread has met is its failure. Takes both over, also on failure. */

@@ -9,10 +9,12 @@
 #include "base/dtype.h"
 #include "move/move.h"
 
+#include <stdlib.h>
+
 enum sd_device_result {
 	SD_DEVICE_OK = 0,
 	SD_DEVICE_ABSENT, /* no such device on this machine, or this program was built without it */
-	SD_DEVICE_NOMEM,  /* the work does not fit the device's memory: give it smaller pieces */
+	SD_DEVICE_NOMEM,  /* there is not the memory, or there are not the threads, to work with */
 	SD_DEVICE_FAILED, /* it began and broke */
 };
 
@@ -46,9 +48,19 @@ struct sd_job {
 struct sd_device;
 
 struct sd_device_ops {
-	/* Carries out all jobs and waits for them. One caller at a time. */
+	/*
+	 * Carries out all jobs, in any order or at once, and waits for them: also where it fails, nothing is read or
+	 * written any more when it returns. One caller at a time.
+	 */
 	enum sd_device_result (*run)(struct sd_device *device, const struct sd_job *jobs, size_t count);
 	void (*close)(struct sd_device *device);
+	/* Memory in which the device likes to find sources and targets, NULL where there is none; to be released before
+	 * the device is closed. May be NULL themselves: any memory is as good. */
+	void *(*allocate)(struct sd_device *device, size_t bytes);
+	void (*release)(struct sd_device *device, void *memory);
+	/* Memory that is there, and in which jobs will lie again and again until the device is closed. May be told as
+	 * often as one likes. May be NULL itself. */
+	void (*adopt)(struct sd_device *device, void *memory, size_t bytes);
 };
 
 /* The first member of every device. */
@@ -58,13 +70,35 @@ struct sd_device {
 	char failure[256]; /* after SD_DEVICE_FAILED: why */
 };
 
+/* What buffers of the caller's own are best made of: bytes, a multiple of 64, at a multiple of 64. NULL: no memory. */
+static inline void *sd_device_allocate(struct sd_device *device, size_t bytes)
+{
+	return device->ops->allocate ? device->ops->allocate(device, bytes) : aligned_alloc(64, bytes);
+}
+
+/* Does nothing for NULL. */
+static inline void sd_device_release(struct sd_device *device, void *memory)
+{
+	if (device && device->ops->release)
+		device->ops->release(device, memory);
+	else
+		free(memory);
+}
+
+static inline void sd_device_adopt(struct sd_device *device, void *memory, size_t bytes)
+{
+	if (device->ops->adopt)
+		device->ops->adopt(device, memory, bytes);
+}
+
 /*
  * threads 0: as many as the process may run on. NOMEM when threads or memory cannot be had. SD_KERNELS in the
  * environment (plain, v128, avx2, avx512) picks the instruction set, for tests. Results are the same with any of them.
  */
 enum sd_device_result sd_device_open_cpu(unsigned threads, struct sd_device **device);
 
-/* number: which GPU. ABSENT where the program was built without CUDA, and where there is no driver or no such GPU. */
+/* number: which GPU. ABSENT where the program was built without CUDA, and where there is no driver or no such GPU;
+ * NOMEM where the GPU has no memory to spare. */
 enum sd_device_result sd_device_open_cuda(unsigned number, struct sd_device **device);
 
 /*

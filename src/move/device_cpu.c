@@ -290,7 +290,7 @@ static bool start_helpers(struct cpu *cpu, unsigned count)
 
 enum sd_device_result sd_device_open_cpu(unsigned threads, struct sd_device **device)
 {
-	static const struct sd_device_ops ops = {run, close_cpu};
+	static const struct sd_device_ops ops = {.run = run, .close = close_cpu};
 	struct cpu *cpu = calloc(1, sizeof(*cpu));
 
 	*device = NULL;

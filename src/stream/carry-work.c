@@ -93,44 +93,11 @@ static enum sd_result leave(struct window *w, struct sd_error *err)
 	return result;
 }
 
-static enum sd_device_result run_job(struct sd_device *device, const struct sd_job *job);
-
-/* Indices first to end of dimension k. */
-static enum sd_device_result run_part(struct sd_device *device, const struct sd_job *job, uint32_t k, uint64_t first,
-				      uint64_t end)
-{
-	struct sd_job part = *job;
-
-	part.move.from += first * job->move.dim[k].from;
-	part.move.to += first * job->move.dim[k].to;
-	part.move.dim[k].size = end - first;
-	part.scale.dim[k].begin += first;
-	if (!job->scale.data)
-		sd_move_normalise(&part.move);
-	return run_job(device, &part);
-}
-
-/* A device without enough memory gets halves, and halves of these. */
-static enum sd_device_result run_job(struct sd_device *device, const struct sd_job *job)
-{
-	enum sd_device_result result = device->ops->run(device, job, 1);
-	uint32_t k = 0;
-	uint64_t size;
-
-	while (k < job->move.rank && job->move.dim[k].size == 1)
-		k++;
-	if (result != SD_DEVICE_NOMEM || k == job->move.rank)
-		return result;
-	size = job->move.dim[k].size;
-	result = run_part(device, job, k, 0, size / 2);
-	return result == SD_DEVICE_OK ? run_part(device, job, k, size / 2, size) : result;
-}
-
 static enum sd_result run(struct sd_device *device, struct sd_job *job, const char *name, struct sd_error *err)
 {
 	if (!job->scale.data)
 		sd_move_normalise(&job->move);
-	switch (run_job(device, job)) {
+	switch (device->ops->run(device, job, 1)) {
 	case SD_DEVICE_OK:
 		return SD_OK;
 	case SD_DEVICE_NOMEM:
@@ -182,13 +149,18 @@ static void load_constant(const uint32_t *constant, uint64_t count, struct sd_jo
 }
 
 /* Where to make bytes for the sink: where it would have them, or else here. */
-static enum sd_result choose(struct sd_sink *sink, uint64_t bytes, unsigned char *here, unsigned char **place,
-			     struct sd_error *err)
+static enum sd_result choose(const struct sd_carry *c, struct sd_sink *sink, uint64_t bytes, unsigned char *here,
+			     unsigned char **place, struct sd_error *err)
 {
-	void *memory;
+	void *memory, *region;
 	enum sd_result result = sd_sink_room(sink, bytes, &memory, err);
+	size_t length;
 
 	*place = memory ? memory : here;
+	if (memory) {
+		sink->ops->region(sink, &region, &length);
+		sd_device_adopt(c->device, region, length);
+	}
 	return result;
 }
 
@@ -212,7 +184,7 @@ static enum sd_result carry_unit(struct sd_carry *c, const struct sd_cut *cut, u
 		bytes = count * sd_dtype_size(dtype[k]);
 		at -= aligned(bytes);
 		if (k == cut->links.count)
-			result = choose(sink, bytes, at, &at, err);
+			result = choose(c, sink, bytes, at, &at, err);
 		if (result != SD_OK)
 			break;
 		job.target = at;
@@ -238,7 +210,7 @@ static enum sd_result carry_joined(struct sd_carry *c, const struct sd_cut *cut,
 			     .move = cut->move,
 			     .source_dtype = cut->links.dtype[0],
 			     .target_dtype = cut->links.dtype[1]};
-	enum sd_result result = c->joint ? SD_OK : choose(sink, bytes, c->buffer, &c->joint, err);
+	enum sd_result result = c->joint ? SD_OK : choose(c, sink, bytes, c->buffer, &c->joint, err);
 
 	if (result != SD_OK)
 		return result;
@@ -303,7 +275,7 @@ static enum sd_result carry_window(struct sd_carry *c, struct window *w, struct 
 	uint64_t window;
 
 	if (!c->buffer)
-		c->buffer = aligned_alloc(SD_BUFFER_ALIGN, aligned(c->room));
+		c->buffer = sd_device_allocate(c->device, aligned(c->room));
 	if (!c->buffer)
 		return sd_fail_memory(err);
 	result = sd_carry_cut(c, w->record, &pieces, err);
@@ -356,6 +328,9 @@ static enum sd_result put_aside(struct sd_carry *c, uint32_t record, struct sd_s
 		if (result != SD_OK || chunk.length == 0)
 			break;
 		result = sd_chunk_copy(&chunk, c->spool, &end, chunk.length, err);
+		if (result == SD_IO && !err->said)
+			sd_error_at(err, "%s waits in a temporary file (TMPDIR says where)",
+				    c->in->records[record].key);
 	}
 	c->spooled = (uint64_t)end;
 	return result;

@@ -507,6 +507,6 @@ void sd_carry_free(struct sd_carry *c)
 	free(c->work);
 	free(c->targets);
 	free(c->targets_begin);
-	free(c->buffer);
+	sd_device_release(c->device, c->buffer);
 	*c = (struct sd_carry){0};
 }

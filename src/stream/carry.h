@@ -25,7 +25,7 @@ struct sd_carry_work {
 struct sd_carry {
 	struct sd_worker worker;  /* for sd_pump */
 	struct sd_plan plan;      /* likewise */
-	struct sd_device *device; /* set by the caller before the worker runs; stays the caller's */
+	struct sd_device *device; /* set by the caller before the worker runs; stays the caller's, until sd_carry_free */
 	/* The rest is its own. */
 	const struct sd_manifest *in;
 	uint64_t memory;

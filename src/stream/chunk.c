@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/vfs.h>
 #include <unistd.h>
@@ -21,12 +22,42 @@
  */
 #define WRITE_MOST (1u << 20)
 
-/* After a system call failed: whether to call again. */
-static enum sd_result again(int error, const char *what, struct sd_error *err)
+int sd_openat(int dir, const char *path, int flags, mode_t mode)
 {
+	int fd;
+
+	do
+		fd = openat(dir, path, flags, mode);
+	while (fd < 0 && errno == EINTR && sd_signals_check(NULL) == SD_OK);
+	return fd;
+}
+
+const char *sd_fd_name(int fd, char *text, size_t size)
+{
+	char link[64], *colon;
+	ssize_t length;
+
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	length = readlink(link, text + 2, size - 3);
+	text[2 + (length > 0 ? length : 0)] = '\0';
+	if (text[2] == '/')
+		return text + 2;
+	colon = strchr(text + 2, ':');
+	if (!colon)
+		return "a file";
+	*colon = '\0';
+	return memcpy(text, "a ", 2);
+}
+
+/* After a system call failed: whether to call again. what is not to be done to fd, or (-1) to something. */
+static enum sd_result again(int error, const char *what, int fd, struct sd_error *err)
+{
+	bool named = fd >= 0 && error != EBADF; /* of a standard stream that is closed */
+	char name[1024];
+
 	if (error == EINTR)
 		return sd_signals_check(err);
-	sd_fail_errno(err, error, "%s", what);
+	sd_fail_errno(err, error, "%s%s%s", what, named ? " " : "", named ? sd_fd_name(fd, name, sizeof(name)) : "");
 	if (error == EPIPE && err)
 		err->said = err->lost = true;
 	return SD_IO;
@@ -42,7 +73,7 @@ enum sd_result sd_read_some(int fd, void *buffer, size_t length, size_t *got, st
 			*got = (size_t)n;
 			return SD_OK;
 		}
-		if (again(errno, "cannot read", err) != SD_OK)
+		if (again(errno, "cannot read", fd, err) != SD_OK)
 			return SD_IO;
 	}
 }
@@ -75,7 +106,7 @@ enum sd_result sd_write_all(int fd, const void *buffer, size_t length, struct sd
 			length -= (size_t)n;
 			if (length && sd_signals_check(err) != SD_OK)
 				return SD_IO;
-		} else if (again(errno, "cannot write", err) != SD_OK) {
+		} else if (again(errno, "cannot write", fd, err) != SD_OK) {
 			return SD_IO;
 		}
 	}
@@ -98,7 +129,7 @@ static enum sd_result pread_all(int fd, void *buffer, size_t length, off_t offse
 			buffer = (char *)buffer + n;
 			offset += n;
 			length -= (size_t)n;
-		} else if (again(errno, "cannot read", err) != SD_OK) {
+		} else if (again(errno, "cannot read", fd, err) != SD_OK) {
 			return SD_IO;
 		}
 	}
@@ -114,7 +145,7 @@ enum sd_result sd_pwrite_all(int fd, const void *buffer, size_t length, off_t of
 			buffer = (const char *)buffer + n;
 			offset += n;
 			length -= (size_t)n;
-		} else if (again(errno, "cannot write", err) != SD_OK) {
+		} else if (again(errno, "cannot write", -1, err) != SD_OK) {
 			return SD_IO;
 		}
 	}
@@ -245,7 +276,7 @@ static enum sd_result transfer_all(transfer *way, struct sd_chunk *chunk, int ou
 				return SD_IO;
 		} else if (cannot(errno)) {
 			return SD_OK;
-		} else if (again(errno, "cannot copy", err) != SD_OK) {
+		} else if (again(errno, "cannot copy", chunk->fd, err) != SD_OK) {
 			return SD_IO;
 		}
 	}

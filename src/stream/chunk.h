@@ -43,12 +43,19 @@ SD_UNUSED_RESULT enum sd_result sd_chunk_skip(struct sd_chunk *chunk, struct sd_
 /*
  * The plain ways underneath: exactly length bytes, through interruptions and short counts; sd_signals_check between
  * calls. sd_read_upto stops at the end of the file and says how many bytes it got; sd_read_some takes what one call
- * gives, 0 at the end. EPIPE fails silently (err->said).
+ * gives, 0 at the end. EPIPE fails silently (err->said). All but sd_pwrite_all, whose files may have names that nobody
+ * knows, say what they could not read or write.
  */
 SD_UNUSED_RESULT enum sd_result sd_read_some(int fd, void *buffer, size_t length, size_t *got, struct sd_error *err);
 SD_UNUSED_RESULT enum sd_result sd_read_upto(int fd, void *buffer, size_t length, size_t *got, struct sd_error *err);
 SD_UNUSED_RESULT enum sd_result sd_write_all(int fd, const void *buffer, size_t length, struct sd_error *err);
 SD_UNUSED_RESULT enum sd_result sd_pwrite_all(int fd, const void *buffer, size_t length, off_t offset,
 					      struct sd_error *err);
+
+/* openat(2), through interruptions: -1 with EINTR only if a signal ends the program. */
+int sd_openat(int dir, const char *path, int flags, mode_t mode);
+
+/* What is open as fd, for an error: its path, or "a pipe", "a socket". */
+const char *sd_fd_name(int fd, char *text, size_t size);
 
 #endif

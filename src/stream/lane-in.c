@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The consumer's end of a lane. */
 #include "base/signals.h"
+#include "stream/chunk.h"
 #include "stream/lane-socket.h"
 #include "stream/lane.h"
 
@@ -8,7 +9,6 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <poll.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -96,8 +96,10 @@ static enum sd_result take_offer(struct sd_lane_in *lane, struct sd_lane_offer *
 		/* A producer that ends before it has heard all of us resets the socket; what it sent is still there. */
 		if (errno == ECONNRESET && !reset)
 			reset = true;
-		else if (errno != EINTR)
+		else if (errno == ECONNRESET)
 			return gone(err);
+		else if (errno != EINTR)
+			return sd_fail_errno(err, errno, "cannot receive what the program before this one hands over");
 		else if (sd_signals_check(err) != SD_OK)
 			return SD_IO;
 	}
@@ -115,21 +117,23 @@ static enum sd_result take_offer(struct sd_lane_in *lane, struct sd_lane_offer *
 	return nonsense(err);
 }
 
+static enum sd_result fail_changed(const struct held_file *file, struct sd_error *err)
+{
+	char name[1024];
+
+	return sd_fail(err, SD_INPUT, "%s changed while it was being read", sd_fd_name(file->fd, name, sizeof(name)));
+}
+
 /* That a file is still what it was when the producer offered it. */
 static enum sd_result check_unchanged(const struct held_file *file, struct sd_error *err)
 {
 	const struct sd_lane_offer *then = &file->offer;
 	struct sd_lane_offer now = {0};
-	char link[64], path[1024];
-	ssize_t length;
 
 	if (sd_lane_offer_file(file->fd, &now) && now.size == then->size && now.modified == then->modified &&
 	    now.modified_ns == then->modified_ns && now.device == then->device && now.inode == then->inode)
 		return SD_OK;
-	snprintf(link, sizeof(link), "/proc/self/fd/%d", file->fd);
-	length = readlink(link, path, sizeof(path) - 1);
-	path[length > 0 ? length : 0] = '\0';
-	return sd_fail(err, SD_INPUT, "%s changed while it was being read", length > 0 ? path : "a source file");
+	return fail_changed(file, err);
 }
 
 static enum sd_result leave_file(struct held_file *file, struct sd_error *err)
@@ -198,9 +202,11 @@ enum sd_result sd_lane_in_file(struct sd_lane_in *lane, const struct sd_lane_pla
 		if (result != SD_OK)
 			return result;
 	}
-	if (file->fd < 0 || file->offer.number != place->number || place->offset > file->offer.size ||
-	    place->length > file->offer.size - place->offset)
+	if (file->fd < 0 || file->offer.number != place->number)
 		return nonsense(err);
+	/* The producer goes by the file's header: it has become shorter since. */
+	if (place->offset > file->offer.size || place->length > file->offer.size - place->offset)
+		return fail_changed(file, err);
 	*fd = file->fd;
 	return SD_OK;
 }

@@ -230,6 +230,12 @@ enum sd_result sd_lane_out_room(struct sd_lane_out *lane, uint64_t length, void 
 	return SD_OK;
 }
 
+void sd_lane_out_region(const struct sd_lane_out *lane, void **begin, size_t *length)
+{
+	*begin = lane->ring;
+	*length = RING_BYTES;
+}
+
 bool sd_lane_out_take(struct sd_lane_out *lane, const void *memory, uint64_t length, struct sd_lane_place *place)
 {
 	uint64_t offset = lane->reserved % RING_BYTES;

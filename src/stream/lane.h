@@ -64,6 +64,9 @@ SD_UNUSED_RESULT enum sd_result sd_lane_out_file(struct sd_lane_out *lane, int f
 SD_UNUSED_RESULT enum sd_result sd_lane_out_room(struct sd_lane_out *lane, uint64_t length, void **memory,
 						 struct sd_error *err);
 
+/* All of the ring's memory, once sd_lane_out_room has given some; it is there until the lane is closed. */
+void sd_lane_out_region(const struct sd_lane_out *lane, void **begin, size_t *length);
+
 /* Whether this is memory that sd_lane_out_room gave last; its place then, and it is the consumer's from now on. */
 bool sd_lane_out_take(struct sd_lane_out *lane, const void *memory, uint64_t length, struct sd_lane_place *place);
 

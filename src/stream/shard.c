@@ -404,17 +404,17 @@ static enum sd_result fan_record(struct fan *fan, struct sd_source *source, uint
 	}
 }
 
-/* One sink may tell the user; of several none does, so that it is told once. */
-static void abort_all(struct sd_sink *const *sinks, size_t count, struct sd_error *err)
+void sd_shard_abort(struct sd_sink *const *sinks, size_t count, struct sd_error *err)
 {
-	if (count == 1)
+	if (count == 1 && sinks[0])
 		sinks[0]->ops->abort(sinks[0], err);
 	for (size_t i = 0; i < count && count > 1; i++) {
 		struct sd_error told = *err;
 
 		told.said = true;
 		told.lost = false;
-		sinks[i]->ops->abort(sinks[i], &told);
+		if (sinks[i])
+			sinks[i]->ops->abort(sinks[i], &told);
 	}
 }
 
@@ -453,7 +453,7 @@ enum sd_result sd_shard_pump(struct sd_source *source, const struct sd_shard *sh
 			*failed = i;
 	}
 	if (result != SD_OK)
-		abort_all(sinks, count, err);
+		sd_shard_abort(sinks, count, err);
 	free(fan);
 	return result;
 }

@@ -59,4 +59,8 @@ SD_UNUSED_RESULT enum sd_result sd_shard_pump(struct sd_source *source, const st
 					      struct sd_sink *const *sinks, size_t count, size_t *failed,
 					      struct sd_error *err);
 
+/* Aborts those of the sinks that are there (not NULL). One may tell the user; of several none does, so that it is told
+ * once. */
+void sd_shard_abort(struct sd_sink *const *sinks, size_t count, struct sd_error *err);
+
 #endif

@@ -28,6 +28,11 @@ struct sd_sink_ops {
 	 * NULL itself: any memory is.
 	 */
 	enum sd_result (*room)(struct sd_sink *sink, uint64_t length, void **memory, struct sd_error *err);
+	/*
+	 * Once room has given memory: what all memory lies in that it ever gives, and that is there until the sink is
+	 * closed, for a device that wants to know it beforehand. NULL where room is.
+	 */
+	void (*region)(struct sd_sink *sink, void **begin, size_t *length);
 };
 
 /* The first member of every kind of sink. */

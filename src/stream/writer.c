@@ -29,12 +29,22 @@ struct writer {
 	size_t filled;
 };
 
+/* Where it fails, nobody knows how much went out: no abort could be understood behind that. */
+static enum sd_result write_all(struct writer *w, const void *data, size_t length, struct sd_error *err)
+{
+	enum sd_result result = sd_write_all(w->fd, data, length, err);
+
+	if (result != SD_OK)
+		w->ended = true;
+	return result;
+}
+
 static enum sd_result flush(struct writer *w, struct sd_error *err)
 {
 	size_t n = w->filled;
 
 	w->filled = 0;
-	return sd_write_all(w->fd, w->buffer, n, err);
+	return write_all(w, w->buffer, n, err);
 }
 
 static enum sd_result put(struct writer *w, const void *data, size_t length, struct sd_error *err)
@@ -46,7 +56,7 @@ static enum sd_result put(struct writer *w, const void *data, size_t length, str
 			return result;
 	}
 	if (length > sizeof(w->buffer))
-		return sd_write_all(w->fd, data, length, err);
+		return write_all(w, data, length, err);
 	if (length)
 		memcpy(w->buffer + w->filled, data, length);
 	w->filled += length;
@@ -415,8 +425,13 @@ struct sd_stream_counts sd_stream_sink_counts(const struct sd_sink *sink)
 	return ((const struct writer *)sink)->counts;
 }
 
-static const struct sd_sink_ops writer_ops = {writer_begin, writer_data,  writer_end,
-					      writer_abort, writer_close, writer_room};
+static void writer_region(struct sd_sink *sink, void **begin, size_t *length)
+{
+	sd_lane_out_region(((struct writer *)sink)->lane, begin, length);
+}
+
+static const struct sd_sink_ops writer_ops = {writer_begin, writer_data, writer_end,   writer_abort,
+					      writer_close, writer_room, writer_region};
 
 struct sd_sink *sd_stream_sink_before(int fd, int leads_to, const char *tool)
 {

@@ -49,29 +49,47 @@ bool carrying_option(struct carrying *c, int letter, const char *value)
 	}
 }
 
-static enum sd_result open_device(const struct carrying *c, struct sd_device **device, struct sd_error *err)
+/*
+ * What --device=auto goes by: a GPU is worth it where it saves more time than its start takes. Estimates, until they
+ * are measured where it matters: contrib/gpu-check prints all three, and the size that follows from them.
+ * sd-transpose(1) says what it is.
+ */
+#define GPU_START_MS 400u
+#define GPU_MIB_PER_S 20000u
+#define CPU_MIB_PER_S 8000u
+#define GPU_WORTH_MIB ((uint64_t)GPU_START_MS * CPU_MIB_PER_S / 1000 * GPU_MIB_PER_S / (GPU_MIB_PER_S - CPU_MIB_PER_S))
+
+static enum sd_result open_device(const struct carrying *c, uint64_t work, struct sd_device **device,
+				  struct sd_error *err)
 {
-	if (c->cuda) {
+	if (c->cuda && (!c->cpu || work >> 20 >= GPU_WORTH_MIB)) {
 		enum sd_device_result r = sd_device_open_cuda(c->gpu, device);
 
 		if (r == SD_DEVICE_OK)
 			return SD_OK;
-		if (!c->cpu)
-			return sd_fail(err, SD_IO, "no CUDA device %u: %s; use --device=cpu or --device=auto", c->gpu,
-				       r == SD_DEVICE_ABSENT ? "no driver, no such GPU, or built without CUDA"
-							     : "it cannot be used");
+		if (r == SD_DEVICE_NOMEM)
+			sd_note("CUDA device %u has no memory to spare: the CPU does its work", c->gpu);
+		else if (!c->cpu)
+			return sd_fail(err, SD_IO,
+				       "no CUDA device %u: no driver, no such GPU, or built without CUDA; use "
+				       "--device=cpu or --device=auto",
+				       c->gpu);
 	}
 	if (sd_device_open_cpu(c->threads, device) != SD_DEVICE_OK)
 		return sd_fail(err, SD_IO, "no memory or threads to work with; --threads=1 needs least");
 	return SD_OK;
 }
 
-static bool any_work(const struct sd_carry *carry)
+/* Bytes that are to be worked on, and a few that are only kept for others. */
+static uint64_t work_of(const struct sd_carry *carry)
 {
+	uint64_t bytes = 0;
+
 	for (size_t i = 0; i < carry->in->nrecords; i++)
-		if (carry->plan.becomes[i] == SD_WORK && carry->in->records[i].state == SD_HERE)
-			return true;
-	return false;
+		if (carry->plan.becomes[i] == SD_WORK && carry->in->records[i].state == SD_HERE &&
+		    __builtin_add_overflow(bytes, carry->in->records[i].bytes, &bytes))
+			return UINT64_MAX;
+	return bytes;
 }
 
 /* The plan, and a device if there is work or somebody asked for one. */
@@ -80,8 +98,10 @@ static enum sd_result prepare(const struct carrying *c, const struct sd_manifest
 {
 	enum sd_result result = sd_carry_plan(in, c->memory, carry, err);
 
-	if (result == SD_OK && (any_work(carry) || !c->cpu))
-		result = open_device(c, &carry->device, err);
+	if (result == SD_OK && (work_of(carry) > 0 || !c->cpu))
+		result = open_device(c, work_of(carry), &carry->device, err);
+	if (result == SD_OK && carry->device && c->stats)
+		sd_note("works on %s", carry->device->name);
 	return result;
 }
 
@@ -89,12 +109,14 @@ enum sd_result carrying_run(const struct carrying *c, struct sd_source *source, 
 			    struct sd_sink *sink, struct sd_error *err)
 {
 	struct sd_carry carry = {0};
+	struct sd_device *device;
 	enum sd_result result = prepare(c, manifest, &carry, err);
 
 	if (result == SD_OK)
 		result = sd_pump(source, &carry.plan, &carry.worker, sink, err);
-	if (carry.device)
-		carry.device->ops->close(carry.device);
+	device = carry.device;
 	sd_carry_free(&carry);
+	if (device)
+		device->ops->close(device);
 	return result;
 }

@@ -24,10 +24,10 @@ struct carrying {
 /* Their lines of the usage text. */
 #define CARRYING_USAGE                                                                                                 \
 	"      --device=DEVICE  cpu, cuda or cuda:N (GPU number N), or auto: a GPU if there\n"                         \
-	"                       is one, else the CPU (the default)\n"                                                  \
+	"                       is one and enough to do, else the CPU (the default)\n"                                 \
 	"      --threads=N      threads on the CPU (as many as it has)\n"                                              \
 	"      --memory=SIZE    memory for data that is being worked on (32MiB)\n"                                     \
-	"      --stats          tell on standard error which way the data went\n"
+	"      --stats          tell on standard error what works and which way the data went\n"
 
 /* Their entries in the array of getopt_long, and what takes the values of them; false for other letters. */
 #define CARRYING_OPTIONS                                                                                               \

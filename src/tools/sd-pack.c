@@ -215,7 +215,7 @@ static enum sd_result open_special(struct options *opt, struct sd_error *err)
 	if (!opt->pack.path || opt->pack.layout.directory || stat(opt->pack.path, &st) != 0 ||
 	    !(S_ISFIFO(st.st_mode) || S_ISCHR(st.st_mode)))
 		return SD_OK;
-	opt->pack.fd = open(opt->pack.path, O_WRONLY | O_CLOEXEC | O_NOCTTY);
+	opt->pack.fd = sd_openat(AT_FDCWD, opt->pack.path, O_WRONLY | O_CLOEXEC | O_NOCTTY, 0);
 	if (opt->pack.fd < 0)
 		return sd_fail_errno(err, errno, "%s", opt->pack.path);
 	if (isatty(opt->pack.fd))

@@ -259,9 +259,13 @@ static enum sd_result run_all(const struct options *opt, struct sd_source *sourc
 
 	/* A command that ends early is told as what it is, not as a signal to this program. */
 	signal(SIGPIPE, SIG_IGN);
+	/* Where the parent ignores it, how a command ended cannot be known. */
+	signal(SIGCHLD, SIG_DFL);
 	for (size_t i = 0; i < ranks.count && result == SD_OK; i++)
 		result = start_filter(opt->filter, &ranks, i, err);
-	if (result == SD_OK)
+	if (result != SD_OK && ranks.sinks)
+		sd_shard_abort(ranks.sinks, ranks.count, err);
+	else if (result == SD_OK)
 		result = sd_shard_pump(source, ranks.shards, ranks.sinks, ranks.count, &failed, err);
 	if (result != SD_OK && failed < ranks.count && !sd_signals_came())
 		result = sd_fail(err, SD_IO, "the command of rank %zu stopped reading", failed);

@@ -21,10 +21,24 @@ static const char *program = "sd";
 static bool writes_stream;
 static void (*clear)(void);
 
+/* A standard stream that is closed stays so: nothing else that is opened may get its number and what is written to it.
+ */
+static void fill_closed(void)
+{
+	int fd;
+
+	do
+		fd = open("/dev/null", O_PATH);
+	while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd >= 0)
+		close(fd);
+}
+
 void sd_start(const char *name, bool streams)
 {
 	program = name;
 	writes_stream = streams;
+	fill_closed();
 	sd_signals_take();
 }
 
@@ -59,7 +73,8 @@ int sd_finish(enum sd_result result, const struct sd_error *err)
 		wait_for_signal();
 	if (result != SD_OK && !err->said && !sd_signals_came())
 		say(err->tool[0] ? err->tool : program, err->text);
-	if (fflush(stdout) != 0 || (close(STDOUT_FILENO) != 0 && errno != EBADF)) {
+	errno = EIO; /* if an earlier write failed, nothing more is known */
+	if (fflush(stdout) != 0 || ferror(stdout) || (close(STDOUT_FILENO) != 0 && errno != EBADF && errno != EINTR)) {
 		int error = errno;
 
 		if (result == SD_OK && error != EPIPE)

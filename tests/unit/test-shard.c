@@ -148,7 +148,8 @@ static void placing_abort(struct sd_sink *sink, struct sd_error *err)
 	cr_assert_fail("%s", err->text);
 }
 
-static const struct sd_sink_ops placing_ops = {placing_begin, placing_data, placing_end, placing_abort, NULL, NULL};
+static const struct sd_sink_ops placing_ops = {
+	.begin = placing_begin, .data = placing_data, .end = placing_end, .abort = placing_abort};
 
 /* Cuts one tensor of this shape (turned round if so) among ranks, and puts the slices together again. */
 static void there_and_back(const uint64_t shape[3], bool turned, int dim, uint64_t ranks)
