@@ -20,7 +20,7 @@
 
 struct sd_zstd {
 	pthread_t thread;
-	bool running;      /* not joined yet */
+	bool running;      /* neither joined nor left to itself */
 	atomic_int owners; /* the thread and the caller: the last one frees */
 	int in, out;       /* what the thread reads and writes */
 	int own;           /* which of these two it closes: its end of the pipe */
@@ -72,18 +72,6 @@ static enum sd_result expand(struct sd_zstd *z)
 	}
 }
 
-/* A thread that ended while it waits for the library's own threads would leave their lock locked. */
-static size_t compress_uncancelled(struct sd_zstd *z, ZSTD_outBuffer *out, ZSTD_inBuffer *in, ZSTD_EndDirective how)
-{
-	size_t left;
-	int before;
-
-	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before);
-	left = ZSTD_compressStream2(z->c, out, in, how);
-	pthread_setcancelstate(before, NULL);
-	return left;
-}
-
 static enum sd_result compress(struct sd_zstd *z)
 {
 	ZSTD_inBuffer in = {z->input, 0, 0};
@@ -99,7 +87,7 @@ static enum sd_result compress(struct sd_zstd *z)
 				return z->err.result;
 			how = in.size == 0 ? ZSTD_e_end : ZSTD_e_continue;
 		}
-		left = compress_uncancelled(z, &out, &in, how);
+		left = ZSTD_compressStream2(z->c, &out, &in, how);
 		if (ZSTD_isError(left))
 			return sd_fail(&z->err, SD_IO, "zstd: %s", ZSTD_getErrorName(left));
 		if (sd_write_all(z->out, z->output, out.pos, &z->err) != SD_OK)
@@ -163,7 +151,7 @@ enum sd_result sd_zstd_expand(int fd, const void *first, size_t length, struct s
 			      struct sd_error *err)
 {
 	struct sd_zstd *z = calloc(1, sizeof(*z));
-	enum sd_result result;
+	enum sd_result result = SD_OK;
 
 	*zstd = NULL;
 	if (!z) {

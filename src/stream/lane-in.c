@@ -106,7 +106,8 @@ static enum sd_result take_offer(struct sd_lane_in *lane, struct sd_lane_offer *
 	if (n == 0)
 		return gone(err);
 	head = CMSG_FIRSTHDR(&message);
-	if (head && head->cmsg_type == SCM_RIGHTS && head->cmsg_len == CMSG_LEN(sizeof(int)))
+	if (head && head->cmsg_level == SOL_SOCKET && head->cmsg_type == SCM_RIGHTS &&
+	    head->cmsg_len == CMSG_LEN(sizeof(int)))
 		memcpy(fd, CMSG_DATA(head), sizeof(int));
 	if (*fd < 0 && message.msg_flags & MSG_CTRUNC)
 		return sd_fail(err, SD_IO, "too many open files: raise the limit (ulimit -n)");
@@ -163,11 +164,13 @@ static enum sd_result take_file(struct sd_lane_in *lane, const struct sd_lane_of
 static enum sd_result take_ring(struct sd_lane_in *lane, const struct sd_lane_offer *offer, int fd,
 				struct sd_error *err)
 {
+	int seals = fcntl(fd, F_GET_SEALS);
 	struct stat st;
 	void *ring = MAP_FAILED;
 
-	/* Shorter than it says, the first touch of what is missing would end us. */
-	if (!lane->ring && offer->size <= SIZE_MAX && fstat(fd, &st) == 0 && (uint64_t)st.st_size == offer->size)
+	/* Shorter than it says, or made so later, the first touch of what is missing would end us. */
+	if (!lane->ring && offer->size <= SIZE_MAX && seals >= 0 && (seals & F_SEAL_SHRINK) && fstat(fd, &st) == 0 &&
+	    (uint64_t)st.st_size == offer->size)
 		ring = mmap(NULL, (size_t)offer->size, PROT_READ, MAP_SHARED, fd, 0);
 	close(fd);
 	if (ring == MAP_FAILED)
@@ -195,8 +198,10 @@ enum sd_result sd_lane_in_file(struct sd_lane_in *lane, const struct sd_lane_pla
 {
 	const struct held_file *file = &lane->file[place->number % SD_LANE_FILES];
 
-	/* Offers come in the order in which they are first used. */
-	while (lane->taken.files <= place->number) {
+	/* Offers come in the order in which they are first used, perhaps one of the ring in between. */
+	if (place->number > lane->taken.files)
+		return nonsense(err);
+	while (lane->taken.files == place->number) {
 		enum sd_result result = take_next(lane, err);
 
 		if (result != SD_OK)

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* sd-cat: opens checkpoints and writes them as one stream. */
 #include "base/regex.h"
-#include "base/signals.h"
 #include "formats/open.h"
 #include "formats/zstd.h"
 #include "stream/join.h"
@@ -204,9 +203,7 @@ static enum sd_result cat_zstd(const struct options *opt, struct sd_error *err)
 		*err = told;
 		result = told.result;
 	}
-	/* After a signal it would wait for blocks that nobody wants any more: half a minute at the highest levels. */
-	if (!sd_signals_came())
-		sd_zstd_close(zstd);
+	sd_zstd_close(zstd);
 	return result;
 }
 
