@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/vfs.h>
@@ -63,6 +64,16 @@ static enum sd_result again(int error, const char *what, int fd, struct sd_error
 	return SD_IO;
 }
 
+/* Waits for a pipe that somebody else has made non-blocking. */
+static enum sd_result wait_until(int fd, short events, struct sd_error *err)
+{
+	struct pollfd wait = {.fd = fd, .events = events};
+
+	if (poll(&wait, 1, -1) >= 0)
+		return SD_OK;
+	return errno == EINTR ? sd_signals_check(err) : sd_fail_errno(err, errno, "cannot wait");
+}
+
 enum sd_result sd_read_some(int fd, void *buffer, size_t length, size_t *got, struct sd_error *err)
 {
 	*got = 0;
@@ -73,7 +84,7 @@ enum sd_result sd_read_some(int fd, void *buffer, size_t length, size_t *got, st
 			*got = (size_t)n;
 			return SD_OK;
 		}
-		if (again(errno, "cannot read", fd, err) != SD_OK)
+		if ((errno == EAGAIN ? wait_until(fd, POLLIN, err) : again(errno, "cannot read", fd, err)) != SD_OK)
 			return SD_IO;
 	}
 }
@@ -106,7 +117,8 @@ enum sd_result sd_write_all(int fd, const void *buffer, size_t length, struct sd
 			length -= (size_t)n;
 			if (length && sd_signals_check(err) != SD_OK)
 				return SD_IO;
-		} else if (again(errno, "cannot write", fd, err) != SD_OK) {
+		} else if ((errno == EAGAIN ? wait_until(fd, POLLOUT, err)
+					    : again(errno, "cannot write", fd, err)) != SD_OK) {
 			return SD_IO;
 		}
 	}
@@ -276,6 +288,9 @@ static enum sd_result transfer_all(transfer *way, struct sd_chunk *chunk, int ou
 				return SD_IO;
 		} else if (cannot(errno)) {
 			return SD_OK;
+		} else if (errno == EAGAIN) {
+			if (wait_until(chunk->fd, POLLIN, err) != SD_OK || wait_until(out, POLLOUT, err) != SD_OK)
+				return SD_IO;
 		} else if (again(errno, "cannot copy", chunk->fd, err) != SD_OK) {
 			return SD_IO;
 		}
