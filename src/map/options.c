@@ -74,6 +74,38 @@ static enum sd_result take_define(struct planner *p, const struct sd_define *def
 	return known ? SD_OK : unknown_define(p, define);
 }
 
+struct stamp {
+	const struct option *option;
+	uint32_t value;
+	bool unknown;
+};
+
+static void match_stamp(void *user, const char *value)
+{
+	struct stamp *stamp = user;
+
+	stamp->unknown = true;
+	for (uint32_t v = 0; v < stamp->option->nvalues; v++)
+		if (stamp->option->stamps[v] && strcmp(stamp->option->stamps[v], value) == 0) {
+			stamp->value = v;
+			stamp->unknown = false;
+		}
+}
+
+enum sd_result sd_planner_stamp(const struct planner *p, const struct option *option, uint32_t *value)
+{
+	struct stamp stamp = {.option = option, .value = OPEN};
+	const struct sd_side_file *file = option->stamp_file ? sd_manifest_side(p->in, option->stamp_file) : NULL;
+
+	if (file)
+		sd_config_find(file, option->stamp_field, match_stamp, &stamp);
+	if (stamp.unknown && !option->from_config)
+		return sd_fail(p->err, SD_INPUT, "%s: %s is none of the words that map %s knows", option->stamp_file,
+			       option->stamp_field, p->map->name);
+	*value = stamp.value;
+	return SD_OK;
+}
+
 static bool any_matches(struct planner *p, const struct text *text)
 {
 	struct values ignored;
@@ -106,10 +138,15 @@ enum sd_result sd_planner_options(struct planner *p)
 	for (uint32_t i = 0; i < map->nsizes; i++)
 		if (p->sizes[i] == SIZE_OPEN)
 			p->sizes[i] = config_size(p, &map->sizes[i]);
-	for (uint32_t i = 0; i < map->noptions; i++)
-		p->option[i] = map->options[i].from_keys && p->from == LEFT ? OPEN
-			       : defined[i] != OPEN                         ? defined[i]
-									    : 0;
+	for (uint32_t i = 0; i < map->noptions; i++) {
+		const struct option *option = &map->options[i];
+
+		p->option[i] = option->from_keys && p->from == LEFT ? OPEN : defined[i];
+		if (option->from_config && defined[i] == OPEN && sd_planner_stamp(p, option, &p->option[i]) != SD_OK)
+			return p->err->result;
+		if (p->option[i] == OPEN && !(option->from_keys && p->from == LEFT))
+			p->option[i] = 0;
+	}
 	for (uint32_t i = 0; i < map->ntexts; i++) {
 		const struct text *text = &map->texts[i];
 		bool holds = text->any_side == NO_SIDE ? p->option[text->guard.option] == text->guard.value
@@ -250,38 +287,6 @@ static void vote(struct planner *p, const struct tensor *t, struct votes *votes)
 		votes->open = t->name;
 }
 
-struct stamp {
-	const struct option *option;
-	uint32_t value;
-	bool unknown;
-};
-
-static void match_stamp(void *user, const char *value)
-{
-	struct stamp *stamp = user;
-
-	stamp->unknown = true;
-	for (uint32_t v = 0; v < stamp->option->nvalues; v++)
-		if (stamp->option->stamps[v] && strcmp(stamp->option->stamps[v], value) == 0) {
-			stamp->value = v;
-			stamp->unknown = false;
-		}
-}
-
-static enum sd_result read_stamp(const struct planner *p, const struct option *option, uint32_t *value)
-{
-	struct stamp stamp = {.option = option, .value = OPEN};
-	const struct sd_side_file *file = option->stamp_file ? sd_manifest_side(p->in, option->stamp_file) : NULL;
-
-	if (file)
-		sd_config_find(file, option->stamp_field, match_stamp, &stamp);
-	if (stamp.unknown)
-		return sd_fail(p->err, SD_INPUT, "%s: %s is none of the words that map %s knows", option->stamp_file,
-			       option->stamp_field, p->map->name);
-	*value = stamp.value;
-	return SD_OK;
-}
-
 /* A size that is not known and that shapes could be compared with, or NULL. */
 static const char *open_size(const struct planner *p)
 {
@@ -296,7 +301,7 @@ static enum sd_result decide(struct planner *p, const struct votes *votes)
 	const struct option *option = &p->map->options[votes->option];
 	uint32_t defined = p->defined[votes->option], stamp = OPEN, voted = OPEN;
 
-	if (read_stamp(p, option, &stamp) != SD_OK)
+	if (sd_planner_stamp(p, option, &stamp) != SD_OK)
 		return p->err->result;
 	for (uint32_t v = 0; v < option->nvalues; v++) {
 		if (!votes->key[v])

@@ -91,6 +91,9 @@ SD_UNUSED_RESULT enum sd_result sd_planner_cast(struct planner *p, struct piece 
 SD_UNUSED_RESULT enum sd_result sd_planner_options(struct planner *p);
 SD_UNUSED_RESULT enum sd_result sd_planner_find_options(struct planner *p, const struct stage *stage);
 
+/* The value that the option's stamp says, or OPEN. */
+SD_UNUSED_RESULT enum sd_result sd_planner_stamp(const struct planner *p, const struct option *option, uint32_t *value);
+
 /* Whether the rule is for the options as they are; one that is still open speaks against nothing. */
 bool sd_planner_guards(const struct planner *p, const struct rule *rule);
 

@@ -188,27 +188,43 @@ uint32_t sd_planner_other(struct planner *p, const struct pattern *key, const st
 	return number;
 }
 
-/* What the rules that were taken have to say: "KEY and 3 more: TEXT (FILE:LINE)". */
+/* What config.json decided, and what the rules that were taken have to say: "KEY and 3 more: TEXT (FILE:LINE)". */
 static enum sd_result write_notes(struct planner *p)
 {
 	struct sd_rename *rename = p->rename;
-	const char **texts = sd_arena_array(&p->out->arena, p->nnotes, sizeof(*texts));
+	size_t n = 0;
+	const char **texts = sd_arena_array(&p->out->arena, p->map->noptions + p->nnotes, sizeof(*texts));
 
 	if (!texts)
 		return sd_fail_memory(p->err);
+	for (uint32_t i = 0; i < p->map->noptions; i++) {
+		const struct option *option = &p->map->options[i];
+		uint32_t value = OPEN;
+
+		if (!option->from_config || p->defined[i] != OPEN)
+			continue;
+		if (sd_planner_stamp(p, option, &value) != SD_OK)
+			return p->err->result;
+		if (value == OPEN)
+			continue;
+		texts[n++] = sd_arena_printf(&p->out->arena, "%s=%s, for config.json says %s %s", option->name,
+					     option->values[value], option->stamp_field, option->stamps[value]);
+		if (!texts[n - 1])
+			return sd_fail_memory(p->err);
+	}
 	for (size_t i = 0; i < p->nnotes; i++) {
 		const struct note *note = &p->notes[i];
 		char more[32] = "";
 
 		if (note->taken > 1)
 			snprintf(more, sizeof(more), " and %zu more", note->taken - 1);
-		texts[i] = sd_arena_printf(&p->out->arena, "%s%s: %s (%s:%u)", note->key, more, note->rule->note,
-					   note->rule->file, note->rule->line);
-		if (!texts[i])
+		texts[n++] = sd_arena_printf(&p->out->arena, "%s%s: %s (%s:%u)", note->key, more, note->rule->note,
+					     note->rule->file, note->rule->line);
+		if (!texts[n - 1])
 			return sd_fail_memory(p->err);
 	}
 	rename->notes = texts;
-	rename->nnotes = p->nnotes;
+	rename->nnotes = n;
 	return SD_OK;
 }
 

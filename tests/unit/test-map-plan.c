@@ -256,6 +256,19 @@ Test(map_options, a_stamp_tells)
 		     SD_INPUT, "stamp.json says o new, but -D o=old");
 }
 
+Test(map_options, config_tells)
+{
+	static const char map[] = "option o no|yes from config model_type t_text=yes\n"
+				  "set P \"x.\" if o=yes else \"\"\nstage s\n a -> ${P}b\n";
+	struct try t = {map, .in = "a F32\n", .to = "nemo", .config = "{\"model_type\": \"t_text\"}"};
+
+	expect(t, "x.b F32 < a\nnote: o=yes, for config.json says model_type t_text\n");
+	t.defines[0] = (struct sd_define){"o", "no"};
+	expect(t, "b F32 < a\n");
+	expect((struct try){map, .in = "a F32\n", .to = "nemo", .config = "{\"model_type\": \"t\"}"}, "b F32 < a\n");
+	expect((struct try){map, .in = "a F32\n", .to = "nemo"}, "b F32 < a\n");
+}
+
 Test(map_options, direction_from_the_keys)
 {
 	static const char map[] = "stage s\n a.{x} <-> b.{x}\n c -> d\n";
