@@ -150,6 +150,7 @@ static enum sd_result cast_labelled(struct planner *p)
 			if (sd_planner_cast(p, &p->pieces[k], p->dtype) != SD_OK)
 				return p->err->result;
 		t->dtype = p->dtype;
+		p->changes = true;
 	}
 	return SD_OK;
 }
@@ -252,6 +253,7 @@ static enum sd_result run_map(struct planner *p)
 		result = cast_labelled(p);
 	if (result == SD_OK && p->rename->strict)
 		result = check_strict(p);
+	p->rename->idle = !p->changes;
 	if (result == SD_OK && p->scratch.size == SIZE_MAX)
 		result = sd_fail_memory(p->err);
 	return result == SD_OK ? write_notes(p) : result;

@@ -38,6 +38,7 @@ struct sd_rename {
 	/* Written here: what the map's notes say of this checkpoint, one line each; they live as long as the plan. */
 	const char *const *notes;
 	size_t nnotes;
+	bool idle; /* and whether the map does no more than to let all keys pass */
 };
 
 /*

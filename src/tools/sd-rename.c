@@ -458,6 +458,17 @@ static enum sd_result explain(struct sd_rename *rename, const struct sd_manifest
 	return result;
 }
 
+/* That a map knows nothing of a checkpoint is worth a word, and an error where all keys should be known. */
+static enum sd_result tell_idle(const struct options *opt, const struct sd_map *map, int to, struct sd_error *err)
+{
+	sd_fail(err, SD_INPUT, "map %s changes no key on the way from %s to %s", sd_map_name(map),
+		sd_map_layout(map, !to), sd_map_layout(map, to));
+	if (opt->strict)
+		return err->result;
+	sd_note("%s", err->text);
+	return SD_OK;
+}
+
 /* The plan, and then what was asked for with it. */
 static enum sd_result rename_source(const struct options *opt, struct sd_source *source, struct sd_sink *sink,
 				    struct sd_error *err)
@@ -483,6 +494,8 @@ static enum sd_result rename_source(const struct options *opt, struct sd_source 
 		sd_note("from %s to %s", sd_map_layout(map, !rename.to), sd_map_layout(map, rename.to));
 	for (size_t i = 0; result == SD_OK && i < rename.nnotes; i++)
 		sd_note("%s", rename.notes[i]);
+	if (result == SD_OK && map && rename.idle && source->manifest->ntargets)
+		result = tell_idle(opt, map, rename.to, err);
 	if (result == SD_OK && opt->what == DRY_RUN)
 		print_plan(source->manifest, &plan);
 	if (result == SD_OK && opt->what == EXPLAIN)
