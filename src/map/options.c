@@ -47,8 +47,6 @@ static enum sd_result take_define(struct planner *p, const struct sd_define *def
 		p->dtype = (uint8_t)sd_dtype_parse(define->value, strlen(define->value));
 		if (p->dtype != SD_BF16 && p->dtype != SD_F16 && p->dtype != SD_F32 && p->dtype != SD_F64)
 			return sd_fail(p->err, SD_USAGE, "-D dtype=%s: it can be bf16, f16, f32 or f64", define->value);
-		if (p->from == RIGHT)
-			return sd_fail(p->err, SD_USAGE, "-D dtype is for the way to %s", p->map->layout[RIGHT]);
 		return SD_OK;
 	}
 	for (uint32_t i = 0; i < p->map->noptions; i++) {

@@ -259,13 +259,11 @@ static enum sd_result by_config(void *user, struct sd_map **map, struct sd_error
 
 static enum sd_result knows_keys(const struct finding *f, const struct sd_map *map, bool *yes, struct sd_error *err)
 {
-	const char *key = NULL;
+	struct sd_evidence evidence;
+	enum sd_result result = sd_rename_evidence(&(struct sd_rename){.map = map}, f->in, &evidence, err);
 
-	for (int side = 0; side < 2 && !key; side++)
-		if (sd_map_evidence(map, side, f->in, &key, err) != SD_OK)
-			return err->result;
-	*yes = key;
-	return SD_OK;
+	*yes = result == SD_OK && evidence.keys;
+	return result;
 }
 
 static enum sd_result is_first_choice(const struct finding *f, const struct sd_map *map, bool *yes,
