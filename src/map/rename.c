@@ -416,7 +416,7 @@ enum sd_result sd_rename_evidence(const struct sd_rename *rename, const struct s
 	struct planner sides[2];
 	enum sd_result result = SD_OK;
 
-	*evidence = (struct sd_evidence){.keys = 0};
+	*evidence = (struct sd_evidence){.keys = {0}};
 	for (int side = LEFT; side <= RIGHT; side++) {
 		struct planner *p = &sides[side];
 
@@ -436,7 +436,8 @@ enum sd_result sd_rename_evidence(const struct sd_rename *rename, const struct s
 		bool left = is_renamed(&sides[LEFT], t), right = is_renamed(&sides[RIGHT], t);
 		const char **key = &evidence->key[left ? LEFT : RIGHT];
 
-		evidence->keys += left || right;
+		evidence->keys[LEFT] += left;
+		evidence->keys[RIGHT] += right;
 		if (left != right && !*key)
 			*key = t->name;
 	}

@@ -52,7 +52,7 @@ SD_UNUSED_RESULT enum sd_result sd_rename_plan(struct sd_rename *rename, const s
 /* What keys tell about a manifest: those that a rule both ways gives another name. */
 struct sd_evidence {
 	const char *key[2]; /* by side: the first that it does so for on the way from this side alone, or NULL */
-	size_t keys;        /* how many it does so for, from whichever side */
+	size_t keys[2];     /* how many it does so for, on the way from each side */
 };
 
 /* Of a rename its map and its defines matter. The keys are those of in. */

@@ -172,8 +172,10 @@ static enum sd_result open_map(const struct options *opt, const struct sd_manife
 	*map = NULL;
 	if (!opt->map)
 		return SD_OK;
-	if (strcmp(opt->map, "auto") != 0)
-		return sd_maps_open(opt->map, map, err);
+	if (strcmp(opt->map, "auto") != 0) {
+		result = sd_maps_open(opt->map, map, err);
+		return result == SD_OK ? sd_maps_note_other(in, *map, err) : result;
+	}
 	result = sd_maps_find(in, opt->to, map, err);
 	if (result == SD_OK)
 		sd_note("map %s", sd_map_name(*map));
