@@ -294,6 +294,23 @@ static const char *open_size(const struct planner *p)
 	return NULL;
 }
 
+/* "; or -D experts=3 -D expert_inter=4 is wrong": what -D says of sizes, which shapes are compared with. */
+static const char *doubt_sizes(const struct planner *p)
+{
+	const char *text = "";
+
+	for (size_t i = 0; i < p->rename->ndefines && text; i++)
+		for (uint32_t s = 0; s < p->map->nsizes && text; s++)
+			if (strcmp(p->map->sizes[s].option, p->rename->defines[i].name) == 0) {
+				text = sd_arena_printf(&p->out->arena, "%s -D %s=%s", *text ? text : "; or",
+						       p->rename->defines[i].name, p->rename->defines[i].value);
+				break;
+			}
+	if (text && *text)
+		text = sd_arena_printf(&p->out->arena, "%s is wrong", text);
+	return text ? text : "";
+}
+
 static enum sd_result decide(struct planner *p, const struct votes *votes)
 {
 	const struct option *option = &p->map->options[votes->option];
@@ -306,9 +323,9 @@ static enum sd_result decide(struct planner *p, const struct votes *votes)
 			continue;
 		if (voted != OPEN)
 			return sd_fail(p->err, SD_INPUT,
-				       "%s is of %s %s, and %s is of %s %s: one checkpoint has one of them",
+				       "%s is of %s %s, and %s is of %s %s: one checkpoint has one of them%s",
 				       votes->key[voted], option->name, option->values[voted], votes->key[v],
-				       option->name, option->values[v]);
+				       option->name, option->values[v], doubt_sizes(p));
 		voted = v;
 	}
 	if (voted != OPEN && defined != OPEN && defined != voted)

@@ -6,6 +6,7 @@
 #include "map/rename.h"
 #include "tools/tool.h"
 
+#include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
 #include <limits.h>
@@ -147,6 +148,51 @@ static enum sd_result open_path(struct folders *folders, const char *path, bool 
 	return result;
 }
 
+static int is_map(const struct dirent *entry)
+{
+	size_t length = strlen(entry->d_name);
+
+	return length > 4 && strcmp(entry->d_name + length - 4, ".map") == 0;
+}
+
+/* Whether two names have the same letters and digits. */
+static bool is_spelt_alike(const char *a, const char *b)
+{
+	for (;; a++, b++) {
+		while (*a && !isalnum((unsigned char)*a))
+			a++;
+		while (*b && !isalnum((unsigned char)*b))
+			b++;
+		if (tolower((unsigned char)*a) != tolower((unsigned char)*b))
+			return false;
+		if (!*a)
+			return true;
+	}
+}
+
+/* The map whose name was meant, or NULL. */
+static const char *find_alike(struct folders *folders, const char *name)
+{
+	const char *found = NULL;
+
+	for (int i = 0; i < folders->n && !found; i++) {
+		struct dirent **entries;
+		int n = scandir(folders->path[i], &entries, is_map, alphasort);
+
+		for (int k = 0; k < n; k++) {
+			size_t length = strlen(entries[k]->d_name) - strlen(".map");
+			const char *other = sd_arena_text(&folders->arena, entries[k]->d_name, length);
+
+			if (other && !found && is_spelt_alike(name, other))
+				found = other;
+			free(entries[k]);
+		}
+		if (n >= 0)
+			free(entries);
+	}
+	return found;
+}
+
 enum sd_result sd_maps_open(const char *name, struct sd_map **map, struct sd_error *err)
 {
 	size_t length = strlen(name);
@@ -159,22 +205,18 @@ enum sd_result sd_maps_open(const char *name, struct sd_map **map, struct sd_err
 		path = name;
 	for (int i = 0; i < folders.n && !path; i++)
 		path = locate(&folders.arena, folders.path[i], name);
-	if (path)
+	if (path) {
 		result = open_path(&folders, path, path != name, map, err);
-	else
+	} else {
+		const char *alike = find_alike(&folders, name);
+
 		result = sd_fail(
 			err, SD_USAGE,
-			"there is no map \"%s\"; sd-rename --list-maps shows them, and a path to one has a slash in it",
-			name);
+			"there is no map \"%s\"%s%s; sd-rename --list-maps shows them, and a path to one has a slash in it",
+			name, alike ? ", but " : "", alike ? alike : "");
+	}
 	sd_arena_free(&folders.arena);
 	return result;
-}
-
-static int is_map(const struct dirent *entry)
-{
-	size_t length = strlen(entry->d_name);
-
-	return length > 4 && strcmp(entry->d_name + length - 4, ".map") == 0;
 }
 
 /* Calls take for every map that is no part of others, by name. take keeps the map if it sets it to NULL. */

@@ -73,6 +73,13 @@ static void add_edit(struct options *opt, const char *text)
 	opt->nedits++;
 }
 
+static void set_what(struct options *opt, enum what what)
+{
+	if (opt->what != RENAME && opt->what != what)
+		sd_misuse("--dry-run, --explain, --list-maps, --check-map and --expand exclude each other");
+	opt->what = what;
+}
+
 static void check_use(const struct options *opt)
 {
 	if (opt->what > EXPLAIN)
@@ -128,21 +135,21 @@ static struct options parse(int argc, char **argv)
 			opt.keep_config = true;
 			break;
 		case 'd':
-			opt.what = DRY_RUN;
+			set_what(&opt, DRY_RUN);
 			break;
 		case 'E':
-			opt.what = EXPLAIN;
+			set_what(&opt, EXPLAIN);
 			opt.key = optarg;
 			break;
 		case 'l':
-			opt.what = LIST_MAPS;
+			set_what(&opt, LIST_MAPS);
 			break;
 		case 'c':
-			opt.what = CHECK_MAP;
+			set_what(&opt, CHECK_MAP);
 			opt.check = optarg;
 			break;
 		case 'f':
-			opt.what = EXPAND;
+			set_what(&opt, EXPAND);
 			opt.check = optarg;
 			break;
 		case 'S':

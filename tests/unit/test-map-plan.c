@@ -256,6 +256,16 @@ Test(map_options, a_stamp_tells)
 		     SD_INPUT, "stamp.json says o new, but -D o=old");
 }
 
+Test(map_options, sizes_may_be_wrong_where_keys_disagree)
+{
+	static const char map[] = "option o new|old from keys\nsize I inter\n"
+				  "stage s\n @o=new {k}.w [r I] <-> {k}.n [I r]\n @o=old {k}.w [I r] <-> {k}.m [I r]\n";
+
+	expect_error((struct try){map, .in = "a.w F32 2 4\nb.w F32 4 2\n", .to = "nemo", .defines = {{"inter", "4"}}},
+		     SD_INPUT,
+		     "a.w is of o new, and b.w is of o old: one checkpoint has one of them; or -D inter=4 is wrong");
+}
+
 Test(map_options, config_tells)
 {
 	static const char map[] = "option o no|yes from config model_type t_text=yes\n"
