@@ -94,8 +94,7 @@ static enum sd_result parse_option(struct parser *p)
 	}
 	if (option.from_config)
 		option.stamp_file = "config.json";
-	else if (sd_token_accept(p, "stamp") &&
-		 sd_token_want(p, WORD, "the stamp's file", &option.stamp_file) != SD_OK)
+	else if (sd_token_accept(p, "stamp") && sd_token_want(p, WORD, "the stamp's file", &option.stamp_file) != SD_OK)
 		return p->err->result;
 	if (option.stamp_file && parse_stamp(p, &option) != SD_OK)
 		return p->err->result;

@@ -47,7 +47,7 @@ struct planner {
 	const char **texts;
 	uint64_t *sizes; /* by the map's sizes; SIZE_OPEN: not known */
 	uint8_t dtype;   /* of -D dtype=, or SD_NO_DTYPE */
-	bool changes; /* a rule took a key that does more than to let it pass, or -D dtype cast one */
+	bool changes;    /* a rule took a key that does more than to let it pass, or -D dtype cast one */
 	struct tensor *tensors;
 	size_t ntensors, tensors_room;
 	/* The tensors in front of the stage; their names only once a rule, or a size of the map, looks for others. */

@@ -239,9 +239,11 @@ static enum sd_result fail_shape(struct work *w, const struct rule *rule, const 
 		       rule->line);
 }
 
+/* Whether a rule leaves the tensor as it is: one that stands there as an exception to others. */
 static bool lets_pass(const struct rule *rule, const struct tensor *t)
 {
-	return sd_rule_same_names(rule) && !rule->side[LEFT].axes.text &&
+	return sd_rule_same_names(rule) && !rule->side[LEFT].axes.text && !rule->side[LEFT].dtype &&
+	       !rule->side[RIGHT].dtype &&
 	       (rule->arithmetic == NO_ARITHMETIC || (rule->arithmetic == CAST && rule->cast == t->dtype));
 }
 

@@ -210,10 +210,10 @@ enum sd_result sd_maps_open(const char *name, struct sd_map **map, struct sd_err
 	} else {
 		const char *alike = find_alike(&folders, name);
 
-		result = sd_fail(
-			err, SD_USAGE,
-			"there is no map \"%s\"%s%s; sd-rename --list-maps shows them, and a path to one has a slash in it",
-			name, alike ? ", but " : "", alike ? alike : "");
+		result = sd_fail(err, SD_USAGE,
+				 "there is no map \"%s\"%s%s; sd-rename --list-maps shows them, and a path to one has "
+				 "a slash in it",
+				 name, alike ? ", but " : "", alike ? alike : "");
 	}
 	sd_arena_free(&folders.arena);
 	return result;
@@ -458,11 +458,13 @@ static enum sd_result take_one(struct finding *f, const char *file, struct sd_ma
 		sd_fail(err, SD_INPUT, "by %s these maps fit: %s; say which: --map NAME", file, names);
 	else if (type.text)
 		sd_fail(err, SD_INPUT,
-			"no map is for model_type %s of config.json, and by the keys these maps fit: %s; say which: --map NAME",
-			type.text, names);
+			"no map%s%s is for model_type %s of config.json, and by the keys these maps fit: %s; say "
+			"which: --map NAME",
+			f->to ? " with a layout " : "", f->to ? f->to : "", type.text, names);
 	else
 		sd_fail(err, SD_INPUT,
-			"no config.json tells the model_type, and by the keys these maps fit: %s; say which: --map NAME",
+			"no config.json tells the model_type, and by the keys these maps fit: %s; say which: --map "
+			"NAME",
 			names);
 	sd_arena_free(&type.arena);
 	return err->result;

@@ -297,8 +297,9 @@ Test(map_options, direction_from_what_is_of_one_layout)
 	static const char both[] = "option o x|y\nstage s\n r <-> s\n s <-> r2\n @o=y u <-> v\n";
 
 	expect((struct try){broad, .in = "m.a.x F32\nm.y F32\n"}, "m.x F32 < m.a.x\nm.y F32 < m.y\n");
-	expect_error((struct try){broad, .in = "m.y F32\n"}, SD_INPUT,
-		     "no key tells whether this is layout hf or nemo (m.y, for one, does not): say --to hf or --to nemo");
+	expect_error(
+		(struct try){broad, .in = "m.y F32\n"}, SD_INPUT,
+		"no key tells whether this is layout hf or nemo (m.y, for one, does not): say --to hf or --to nemo");
 	expect_error((struct try){both, .in = "s F32\n"}, SD_INPUT,
 		     "no key tells whether this is layout hf or nemo (s, for one, does not): say --to hf or --to nemo");
 	expect((struct try){both, .in = "r F32\nu F32\n"}, "s F32 < r\nu F32 < u\n");
