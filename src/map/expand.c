@@ -97,7 +97,9 @@ static void put_size(FILE *out, const struct sd_map *map, const struct size *siz
 static void put_option(FILE *out, const struct option *option)
 {
 	fprintf(out, "option %s %s%s", option->name, option->text, option->from_keys ? " from keys" : "");
-	if (option->stamp_file)
+	if (option->from_config)
+		fprintf(out, " from config %s", option->stamp_field);
+	else if (option->stamp_file)
 		fprintf(out, " stamp %s %s", option->stamp_file, option->stamp_field);
 	for (uint32_t i = 0; option->stamp_file && i < option->nvalues; i++)
 		if (option->stamps[i])

@@ -21,6 +21,7 @@ struct option {
 	const char **values;
 	uint32_t nvalues;
 	bool from_keys;
+	bool from_config; /* the stamp is a field of config.json: it may have other words, and -D is stronger */
 	/* A field of a side file that tells the value where the keys do not, and what it says for each value. */
 	const char *stamp_file, *stamp_field;
 	const char **stamps; /* nvalues, NULL where there is none */

@@ -47,8 +47,6 @@ static enum sd_result take_define(struct planner *p, const struct sd_define *def
 		p->dtype = (uint8_t)sd_dtype_parse(define->value, strlen(define->value));
 		if (p->dtype != SD_BF16 && p->dtype != SD_F16 && p->dtype != SD_F32 && p->dtype != SD_F64)
 			return sd_fail(p->err, SD_USAGE, "-D dtype=%s: it can be bf16, f16, f32 or f64", define->value);
-		if (p->from == RIGHT)
-			return sd_fail(p->err, SD_USAGE, "-D dtype is for the way to %s", p->map->layout[RIGHT]);
 		return SD_OK;
 	}
 	for (uint32_t i = 0; i < p->map->noptions; i++) {
@@ -72,6 +70,38 @@ static enum sd_result take_define(struct planner *p, const struct sd_define *def
 			return sd_fail(p->err, SD_USAGE, "-D %s=%s: a number is wanted", define->name, define->value);
 	}
 	return known ? SD_OK : unknown_define(p, define);
+}
+
+struct stamp {
+	const struct option *option;
+	uint32_t value;
+	bool unknown;
+};
+
+static void match_stamp(void *user, const char *value)
+{
+	struct stamp *stamp = user;
+
+	stamp->unknown = true;
+	for (uint32_t v = 0; v < stamp->option->nvalues; v++)
+		if (stamp->option->stamps[v] && strcmp(stamp->option->stamps[v], value) == 0) {
+			stamp->value = v;
+			stamp->unknown = false;
+		}
+}
+
+enum sd_result sd_planner_stamp(const struct planner *p, const struct option *option, uint32_t *value)
+{
+	struct stamp stamp = {.option = option, .value = OPEN};
+	const struct sd_side_file *file = option->stamp_file ? sd_manifest_side(p->in, option->stamp_file) : NULL;
+
+	if (file)
+		sd_config_find(file, option->stamp_field, match_stamp, &stamp);
+	if (stamp.unknown && !option->from_config)
+		return sd_fail(p->err, SD_INPUT, "%s: %s is none of the words that map %s knows", option->stamp_file,
+			       option->stamp_field, p->map->name);
+	*value = stamp.value;
+	return SD_OK;
 }
 
 static bool any_matches(struct planner *p, const struct text *text)
@@ -106,10 +136,15 @@ enum sd_result sd_planner_options(struct planner *p)
 	for (uint32_t i = 0; i < map->nsizes; i++)
 		if (p->sizes[i] == SIZE_OPEN)
 			p->sizes[i] = config_size(p, &map->sizes[i]);
-	for (uint32_t i = 0; i < map->noptions; i++)
-		p->option[i] = map->options[i].from_keys && p->from == LEFT ? OPEN
-			       : defined[i] != OPEN                         ? defined[i]
-									    : 0;
+	for (uint32_t i = 0; i < map->noptions; i++) {
+		const struct option *option = &map->options[i];
+
+		p->option[i] = option->from_keys && p->from == LEFT ? OPEN : defined[i];
+		if (option->from_config && defined[i] == OPEN && sd_planner_stamp(p, option, &p->option[i]) != SD_OK)
+			return p->err->result;
+		if (p->option[i] == OPEN && !(option->from_keys && p->from == LEFT))
+			p->option[i] = 0;
+	}
 	for (uint32_t i = 0; i < map->ntexts; i++) {
 		const struct text *text = &map->texts[i];
 		bool holds = text->any_side == NO_SIDE ? p->option[text->guard.option] == text->guard.value
@@ -250,38 +285,6 @@ static void vote(struct planner *p, const struct tensor *t, struct votes *votes)
 		votes->open = t->name;
 }
 
-struct stamp {
-	const struct option *option;
-	uint32_t value;
-	bool unknown;
-};
-
-static void match_stamp(void *user, const char *value)
-{
-	struct stamp *stamp = user;
-
-	stamp->unknown = true;
-	for (uint32_t v = 0; v < stamp->option->nvalues; v++)
-		if (stamp->option->stamps[v] && strcmp(stamp->option->stamps[v], value) == 0) {
-			stamp->value = v;
-			stamp->unknown = false;
-		}
-}
-
-static enum sd_result read_stamp(const struct planner *p, const struct option *option, uint32_t *value)
-{
-	struct stamp stamp = {.option = option, .value = OPEN};
-	const struct sd_side_file *file = option->stamp_file ? sd_manifest_side(p->in, option->stamp_file) : NULL;
-
-	if (file)
-		sd_config_find(file, option->stamp_field, match_stamp, &stamp);
-	if (stamp.unknown)
-		return sd_fail(p->err, SD_INPUT, "%s: %s is none of the words that map %s knows", option->stamp_file,
-			       option->stamp_field, p->map->name);
-	*value = stamp.value;
-	return SD_OK;
-}
-
 /* A size that is not known and that shapes could be compared with, or NULL. */
 static const char *open_size(const struct planner *p)
 {
@@ -291,21 +294,38 @@ static const char *open_size(const struct planner *p)
 	return NULL;
 }
 
+/* "; or -D experts=3 -D expert_inter=4 is wrong": what -D says of sizes, which shapes are compared with. */
+static const char *doubt_sizes(const struct planner *p)
+{
+	const char *text = "";
+
+	for (size_t i = 0; i < p->rename->ndefines && text; i++)
+		for (uint32_t s = 0; s < p->map->nsizes && text; s++)
+			if (strcmp(p->map->sizes[s].option, p->rename->defines[i].name) == 0) {
+				text = sd_arena_printf(&p->out->arena, "%s -D %s=%s", *text ? text : "; or",
+						       p->rename->defines[i].name, p->rename->defines[i].value);
+				break;
+			}
+	if (text && *text)
+		text = sd_arena_printf(&p->out->arena, "%s is wrong", text);
+	return text ? text : "";
+}
+
 static enum sd_result decide(struct planner *p, const struct votes *votes)
 {
 	const struct option *option = &p->map->options[votes->option];
 	uint32_t defined = p->defined[votes->option], stamp = OPEN, voted = OPEN;
 
-	if (read_stamp(p, option, &stamp) != SD_OK)
+	if (sd_planner_stamp(p, option, &stamp) != SD_OK)
 		return p->err->result;
 	for (uint32_t v = 0; v < option->nvalues; v++) {
 		if (!votes->key[v])
 			continue;
 		if (voted != OPEN)
 			return sd_fail(p->err, SD_INPUT,
-				       "%s is of %s %s, and %s is of %s %s: one checkpoint has one of them",
+				       "%s is of %s %s, and %s is of %s %s: one checkpoint has one of them%s",
 				       votes->key[voted], option->name, option->values[voted], votes->key[v],
-				       option->name, option->values[v]);
+				       option->name, option->values[v], doubt_sizes(p));
 		voted = v;
 	}
 	if (voted != OPEN && defined != OPEN && defined != voted)

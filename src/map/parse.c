@@ -53,14 +53,13 @@ static enum sd_result parse_model(struct parser *p)
 	return sd_token_end(p);
 }
 
-/* `stamp FILE FIELD TEXT=VALUE ..` behind an option. */
+/* `FIELD TEXT=VALUE ..` behind an option: what a file says for its values. */
 static enum sd_result parse_stamp(struct parser *p, struct option *option)
 {
 	option->stamps = sd_arena_array(&p->map->arena, option->nvalues, sizeof(*option->stamps));
 	if (!option->stamps)
 		return sd_fail_memory(p->err);
-	if (sd_token_want(p, WORD, "the stamp's file", &option->stamp_file) != SD_OK ||
-	    sd_token_want(p, WORD, "the stamp's field", &option->stamp_field) != SD_OK)
+	if (sd_token_want(p, WORD, "the field's name", &option->stamp_field) != SD_OK)
 		return p->err->result;
 	while (p->at < p->ntokens) {
 		char *text = p->tokens[p->at++].text, *value = sd_token_cut(text);
@@ -70,7 +69,7 @@ static enum sd_result parse_stamp(struct parser *p, struct option *option)
 			v++;
 		if (!value || v == option->nvalues)
 			return sd_parse_fail(
-				p, "behind the stamp's field comes what it says for each value, as TEXT=VALUE");
+				p, "behind the field's name comes what it says for each value, as TEXT=VALUE");
 		option->stamps[v] = text;
 	}
 	return SD_OK;
@@ -88,11 +87,16 @@ static enum sd_result parse_option(struct parser *p)
 	if (!sd_token_is_name(option.name) || strcmp(option.name, "dtype") == 0)
 		return sd_parse_fail(p, "\"%s\" cannot be the name of an option", option.name);
 	if (sd_token_accept(p, "from")) {
-		if (!sd_token_accept(p, "keys"))
-			return sd_parse_fail(p, "an option can be found \"from keys\"");
-		option.from_keys = true;
+		option.from_keys = sd_token_accept(p, "keys");
+		option.from_config = !option.from_keys && sd_token_accept(p, "config");
+		if (!option.from_keys && !option.from_config)
+			return sd_parse_fail(p, "an option can be found \"from keys\" or \"from config\"");
 	}
-	if (sd_token_accept(p, "stamp") && parse_stamp(p, &option) != SD_OK)
+	if (option.from_config)
+		option.stamp_file = "config.json";
+	else if (sd_token_accept(p, "stamp") && sd_token_want(p, WORD, "the stamp's file", &option.stamp_file) != SD_OK)
+		return p->err->result;
+	if (option.stamp_file && parse_stamp(p, &option) != SD_OK)
 		return p->err->result;
 	if (sd_token_end(p) != SD_OK)
 		return p->err->result;

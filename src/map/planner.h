@@ -47,6 +47,7 @@ struct planner {
 	const char **texts;
 	uint64_t *sizes; /* by the map's sizes; SIZE_OPEN: not known */
 	uint8_t dtype;   /* of -D dtype=, or SD_NO_DTYPE */
+	bool changes;    /* a rule took a key that does more than to let it pass, or -D dtype cast one */
 	struct tensor *tensors;
 	size_t ntensors, tensors_room;
 	/* The tensors in front of the stage; their names only once a rule, or a size of the map, looks for others. */
@@ -90,6 +91,9 @@ SD_UNUSED_RESULT enum sd_result sd_planner_cast(struct planner *p, struct piece 
 /* options.c: what -D says, what the keys tell. */
 SD_UNUSED_RESULT enum sd_result sd_planner_options(struct planner *p);
 SD_UNUSED_RESULT enum sd_result sd_planner_find_options(struct planner *p, const struct stage *stage);
+
+/* The value that the option's stamp says, or OPEN. */
+SD_UNUSED_RESULT enum sd_result sd_planner_stamp(const struct planner *p, const struct option *option, uint32_t *value);
 
 /* Whether the rule is for the options as they are; one that is still open speaks against nothing. */
 bool sd_planner_guards(const struct planner *p, const struct rule *rule);

@@ -150,6 +150,7 @@ static enum sd_result cast_labelled(struct planner *p)
 			if (sd_planner_cast(p, &p->pieces[k], p->dtype) != SD_OK)
 				return p->err->result;
 		t->dtype = p->dtype;
+		p->changes = true;
 	}
 	return SD_OK;
 }
@@ -188,27 +189,43 @@ uint32_t sd_planner_other(struct planner *p, const struct pattern *key, const st
 	return number;
 }
 
-/* What the rules that were taken have to say: "KEY and 3 more: TEXT (FILE:LINE)". */
+/* What config.json decided, and what the rules that were taken have to say: "KEY and 3 more: TEXT (FILE:LINE)". */
 static enum sd_result write_notes(struct planner *p)
 {
 	struct sd_rename *rename = p->rename;
-	const char **texts = sd_arena_array(&p->out->arena, p->nnotes, sizeof(*texts));
+	size_t n = 0;
+	const char **texts = sd_arena_array(&p->out->arena, p->map->noptions + p->nnotes, sizeof(*texts));
 
 	if (!texts)
 		return sd_fail_memory(p->err);
+	for (uint32_t i = 0; i < p->map->noptions; i++) {
+		const struct option *option = &p->map->options[i];
+		uint32_t value = OPEN;
+
+		if (!option->from_config || p->defined[i] != OPEN)
+			continue;
+		if (sd_planner_stamp(p, option, &value) != SD_OK)
+			return p->err->result;
+		if (value == OPEN)
+			continue;
+		texts[n++] = sd_arena_printf(&p->out->arena, "%s=%s, for config.json says %s %s", option->name,
+					     option->values[value], option->stamp_field, option->stamps[value]);
+		if (!texts[n - 1])
+			return sd_fail_memory(p->err);
+	}
 	for (size_t i = 0; i < p->nnotes; i++) {
 		const struct note *note = &p->notes[i];
 		char more[32] = "";
 
 		if (note->taken > 1)
 			snprintf(more, sizeof(more), " and %zu more", note->taken - 1);
-		texts[i] = sd_arena_printf(&p->out->arena, "%s%s: %s (%s:%u)", note->key, more, note->rule->note,
-					   note->rule->file, note->rule->line);
-		if (!texts[i])
+		texts[n++] = sd_arena_printf(&p->out->arena, "%s%s: %s (%s:%u)", note->key, more, note->rule->note,
+					     note->rule->file, note->rule->line);
+		if (!texts[n - 1])
 			return sd_fail_memory(p->err);
 	}
 	rename->notes = texts;
-	rename->nnotes = p->nnotes;
+	rename->nnotes = n;
 	return SD_OK;
 }
 
@@ -217,6 +234,8 @@ static enum sd_result run_map(struct planner *p)
 	uint32_t n = p->map->nstages;
 	enum sd_result result = sd_planner_options(p);
 
+	if (result == SD_OK && p->dtype && p->from == RIGHT)
+		result = sd_fail(p->err, SD_USAGE, "-D dtype is for the way to %s", p->map->layout[RIGHT]);
 	if (result == SD_OK && p->from == RIGHT)
 		result = put_labels(p);
 	for (uint32_t i = 0; i < n && result == SD_OK; i++) {
@@ -236,6 +255,7 @@ static enum sd_result run_map(struct planner *p)
 		result = cast_labelled(p);
 	if (result == SD_OK && p->rename->strict)
 		result = check_strict(p);
+	p->rename->idle = !p->changes;
 	if (result == SD_OK && p->scratch.size == SIZE_MAX)
 		result = sd_fail_memory(p->err);
 	return result == SD_OK ? write_notes(p) : result;
@@ -347,43 +367,97 @@ static enum sd_result write_targets(struct planner *p)
 	return result;
 }
 
-enum sd_result sd_map_evidence(const struct sd_map *map, int side, const struct sd_manifest *in, const char **key,
-			       struct sd_error *err)
+/* Whether a rule would take what it makes of a key once more: a.{x*} from b.a.{x*}, of which every a.key could come. */
+static bool takes_again(struct planner *p, const struct stage *stage, const struct rule *rule, const struct tensor *t,
+			const struct values *values)
 {
-	struct sd_rename rename = {.map = map, .to = !side};
-	struct planner p = {
-		.map = map, .rename = &rename, .in = in, .out = sd_manifest_new(), .from = side, .err = err};
-	struct values ignored;
-	enum sd_result result = p.out ? read_manifest(&p) : sd_fail_memory(err);
+	struct values filled = *values, ignored;
+	struct tensor made = *t;
+	char *name;
+	bool again;
 
-	*key = NULL;
-	if (result == SD_OK)
-		result = sd_planner_options(&p);
-	for (size_t i = 0; result == SD_OK && i < p.ntensors && !*key; i++)
-		for (uint32_t s = 0; s < map->nstages && !*key; s++)
-			for (uint32_t r = 0; r < map->stages[s].nrules && !*key; r++) {
-				const struct rule *rule = &map->stages[s].rules[r];
+	for (uint32_t i = 0; i < rule->stacks; i++)
+		if (rule->stack[i].key_side != p->from)
+			filled.value[rule->stack[i].hole] = (struct value){.text = "0", .length = 1};
+	name = sd_pattern_fill(&rule->side[!p->from].key, &rule->holes, p->texts, &filled, &p->out->arena);
+	if (!name)
+		return false;
+	sd_planner_name(&made, name);
+	again = sd_planner_fit(p, stage, rule, &made, &ignored) != NO_MATCH;
+	sd_arena_undo(&p->out->arena, name);
+	return again;
+}
 
-				if (rule->direction == BOTH_WAYS && rule->outcome[side] == MOVE &&
-				    !sd_rule_same_names(rule) &&
-				    sd_planner_fit(&p, &map->stages[s], rule, &p.tensors[i], &ignored) == MATCH)
-					*key = p.tensors[i].name;
-			}
-	free(p.tensors);
-	free(p.pieces);
-	sd_scratch_free(&p.scratch);
-	sd_manifest_free(p.out);
+/* Whether a rule both ways takes the tensor and gives it a name of the other layout alone. */
+static bool is_renamed(struct planner *p, const struct tensor *t)
+{
+	struct values values;
+
+	for (uint32_t s = 0; s < p->map->nstages; s++) {
+		const struct stage *stage = &p->map->stages[s];
+
+		for (uint32_t r = 0; r < stage->nrules; r++) {
+			const struct rule *rule = &stage->rules[r];
+
+			if (rule->direction == BOTH_WAYS && rule->outcome[p->from] == MOVE &&
+			    !sd_rule_same_names(rule) && sd_planner_guards(p, rule) &&
+			    sd_planner_fit(p, stage, rule, t, &values) == MATCH &&
+			    !takes_again(p, stage, rule, t, &values))
+				return true;
+		}
+	}
+	return false;
+}
+
+enum sd_result sd_rename_evidence(const struct sd_rename *rename, const struct sd_manifest *in,
+				  struct sd_evidence *evidence, struct sd_error *err)
+{
+	struct sd_rename asked = {.map = rename->map, .defines = rename->defines, .ndefines = rename->ndefines};
+	struct planner sides[2];
+	enum sd_result result = SD_OK;
+
+	*evidence = (struct sd_evidence){.keys = {0}};
+	for (int side = LEFT; side <= RIGHT; side++) {
+		struct planner *p = &sides[side];
+
+		*p = (struct planner){.map = asked.map,
+				      .rename = &asked,
+				      .in = in,
+				      .out = sd_manifest_new(),
+				      .from = side,
+				      .err = err};
+		if (result == SD_OK)
+			result = p->out ? read_manifest(p) : sd_fail_memory(err);
+		if (result == SD_OK)
+			result = sd_planner_options(p);
+	}
+	for (size_t i = 0; result == SD_OK && i < sides[LEFT].ntensors; i++) {
+		const struct tensor *t = &sides[LEFT].tensors[i];
+		bool left = is_renamed(&sides[LEFT], t), right = is_renamed(&sides[RIGHT], t);
+		const char **key = &evidence->key[left ? LEFT : RIGHT];
+
+		evidence->keys[LEFT] += left;
+		evidence->keys[RIGHT] += right;
+		if (left != right && !*key)
+			*key = t->name;
+	}
+	for (int side = LEFT; side <= RIGHT; side++) {
+		free(sides[side].tensors);
+		free(sides[side].pieces);
+		sd_scratch_free(&sides[side].scratch);
+		sd_manifest_free(sides[side].out);
+	}
 	return result;
 }
 
 static enum sd_result find_direction(struct sd_rename *rename, const struct sd_manifest *in, struct sd_error *err)
 {
 	const struct sd_map *map = rename->map;
-	const char *key[2];
+	struct sd_evidence evidence;
+	const char **key = evidence.key;
 
-	for (int side = LEFT; side <= RIGHT; side++)
-		if (sd_map_evidence(map, side, in, &key[side], err) != SD_OK)
-			return err->result;
+	if (sd_rename_evidence(rename, in, &evidence, err) != SD_OK)
+		return err->result;
 	if (key[LEFT] && key[RIGHT])
 		return sd_fail(err, SD_INPUT, "%s is a key of layout %s, %s is one of %s: say --to %s or --to %s",
 			       key[LEFT], map->layout[LEFT], key[RIGHT], map->layout[RIGHT], map->layout[LEFT],

@@ -38,6 +38,7 @@ struct sd_rename {
 	/* Written here: what the map's notes say of this checkpoint, one line each; they live as long as the plan. */
 	const char *const *notes;
 	size_t nnotes;
+	bool idle; /* and whether the map does no more than to let all keys pass */
 };
 
 /*
@@ -48,10 +49,15 @@ struct sd_rename {
 SD_UNUSED_RESULT enum sd_result sd_rename_plan(struct sd_rename *rename, const struct sd_manifest *in,
 					       struct sd_plan *plan, struct sd_error *err);
 
-/* A key that shows that the manifest has the layout of this side, or NULL. A rule both ways takes it and gives it
- * another name. */
-SD_UNUSED_RESULT enum sd_result sd_map_evidence(const struct sd_map *map, int side, const struct sd_manifest *in,
-						const char **key, struct sd_error *err);
+/* What keys tell about a manifest: those that a rule both ways gives another name. */
+struct sd_evidence {
+	const char *key[2]; /* by side: the first that it does so for on the way from this side alone, or NULL */
+	size_t keys[2];     /* how many it does so for, on the way from each side */
+};
+
+/* Of a rename its map and its defines matter. The keys are those of in. */
+SD_UNUSED_RESULT enum sd_result sd_rename_evidence(const struct sd_rename *rename, const struct sd_manifest *in,
+						   struct sd_evidence *evidence, struct sd_error *err);
 
 /*
  * Calls take for every text or number at this path of a JSON file ("text_config.model_type"; all elements of an array).

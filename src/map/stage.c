@@ -239,6 +239,14 @@ static enum sd_result fail_shape(struct work *w, const struct rule *rule, const 
 		       rule->line);
 }
 
+/* Whether a rule leaves the tensor as it is: one that stands there as an exception to others. */
+static bool lets_pass(const struct rule *rule, const struct tensor *t)
+{
+	return sd_rule_same_names(rule) && !rule->side[LEFT].axes.text && !rule->side[LEFT].dtype &&
+	       !rule->side[RIGHT].dtype &&
+	       (rule->arithmetic == NO_ARITHMETIC || (rule->arithmetic == CAST && rule->cast == t->dtype));
+}
+
 /* What one rule makes of its part of the tensor. values: the holes of the key, where they are known already. */
 static enum sd_result apply(struct work *w, const struct rule *rule, uint32_t number, uint32_t tensor, uint32_t scale,
 			    struct values *values)
@@ -257,6 +265,7 @@ static enum sd_result apply(struct work *w, const struct rule *rule, uint32_t nu
 		    sd_planner_count(p, w->stage, rule, p->from, values) != MATCH)
 			return sd_fail_memory(p->err); /* it has matched before */
 	}
+	p->changes = p->changes || !lets_pass(rule, t);
 	if (read_numbers(w, rule, values, &member) != SD_OK)
 		return p->err->result;
 	if (sd_rule_stacks(rule, p->from) &&
@@ -406,6 +415,7 @@ static enum sd_result take(struct work *w, uint32_t tensor)
 		tell(w, rule, t, t->name, &values);
 		return sd_planner_add(p, t);
 	case DROP:
+		p->changes = true;
 		tell(w, rule, t, NULL, &values);
 		return SD_OK;
 	default:

@@ -4,7 +4,9 @@
 #include "base/json.h"
 #include "base/text.h"
 #include "map/rename.h"
+#include "tools/tool.h"
 
+#include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
 #include <limits.h>
@@ -146,6 +148,51 @@ static enum sd_result open_path(struct folders *folders, const char *path, bool 
 	return result;
 }
 
+static int is_map(const struct dirent *entry)
+{
+	size_t length = strlen(entry->d_name);
+
+	return length > 4 && strcmp(entry->d_name + length - 4, ".map") == 0;
+}
+
+/* Whether two names have the same letters and digits. */
+static bool is_spelt_alike(const char *a, const char *b)
+{
+	for (;; a++, b++) {
+		while (*a && !isalnum((unsigned char)*a))
+			a++;
+		while (*b && !isalnum((unsigned char)*b))
+			b++;
+		if (tolower((unsigned char)*a) != tolower((unsigned char)*b))
+			return false;
+		if (!*a)
+			return true;
+	}
+}
+
+/* The map whose name was meant, or NULL. */
+static const char *find_alike(struct folders *folders, const char *name)
+{
+	const char *found = NULL;
+
+	for (int i = 0; i < folders->n && !found; i++) {
+		struct dirent **entries;
+		int n = scandir(folders->path[i], &entries, is_map, alphasort);
+
+		for (int k = 0; k < n; k++) {
+			size_t length = strlen(entries[k]->d_name) - strlen(".map");
+			const char *other = sd_arena_text(&folders->arena, entries[k]->d_name, length);
+
+			if (other && !found && is_spelt_alike(name, other))
+				found = other;
+			free(entries[k]);
+		}
+		if (n >= 0)
+			free(entries);
+	}
+	return found;
+}
+
 enum sd_result sd_maps_open(const char *name, struct sd_map **map, struct sd_error *err)
 {
 	size_t length = strlen(name);
@@ -158,22 +205,18 @@ enum sd_result sd_maps_open(const char *name, struct sd_map **map, struct sd_err
 		path = name;
 	for (int i = 0; i < folders.n && !path; i++)
 		path = locate(&folders.arena, folders.path[i], name);
-	if (path)
+	if (path) {
 		result = open_path(&folders, path, path != name, map, err);
-	else
-		result = sd_fail(
-			err, SD_USAGE,
-			"there is no map \"%s\"; sd-rename --list-maps shows them, and a path to one has a slash in it",
-			name);
+	} else {
+		const char *alike = find_alike(&folders, name);
+
+		result = sd_fail(err, SD_USAGE,
+				 "there is no map \"%s\"%s%s; sd-rename --list-maps shows them, and a path to one has "
+				 "a slash in it",
+				 name, alike ? ", but " : "", alike ? alike : "");
+	}
 	sd_arena_free(&folders.arena);
 	return result;
-}
-
-static int is_map(const struct dirent *entry)
-{
-	size_t length = strlen(entry->d_name);
-
-	return length > 4 && strcmp(entry->d_name + length - 4, ".map") == 0;
 }
 
 /* Calls take for every map that is no part of others, by name. take keeps the map if it sets it to NULL. */
@@ -216,13 +259,22 @@ static const struct {
 	{"adapter_config.json", "auto_mapping.base_model_class"},
 };
 
+/* Maps that an error or a note names. */
+#define NAMED_MAX 5
+
+/* A map, and how many keys it knows where it was found by them. */
+struct fit {
+	struct sd_map *map;
+	size_t keys;
+};
+
 struct finding {
 	const struct sd_manifest *in;
 	const char *to;             /* a layout that the map has to know, or NULL */
 	const char *file, *field;   /* what by_config looks at */
 	const struct sd_map *asked; /* by take_model */
 	bool is_for;
-	struct sd_map **fits;
+	struct fit *fits;
 	size_t n, room;
 };
 
@@ -238,11 +290,11 @@ static bool is_asked_for(const struct finding *f, const struct sd_map *map)
 	return !f->to || strcmp(f->to, sd_map_layout(map, 0)) == 0 || strcmp(f->to, sd_map_layout(map, 1)) == 0;
 }
 
-static enum sd_result keep(struct finding *f, struct sd_map **map, struct sd_error *err)
+static enum sd_result keep(struct finding *f, struct sd_map **map, size_t keys, struct sd_error *err)
 {
 	if (!sd_array_grow(&f->fits, f->n, &f->room, sizeof(*f->fits)))
 		return sd_fail_memory(err);
-	f->fits[f->n++] = *map;
+	f->fits[f->n++] = (struct fit){*map, keys};
 	*map = NULL;
 	return SD_OK;
 }
@@ -254,18 +306,29 @@ static enum sd_result by_config(void *user, struct sd_map **map, struct sd_error
 	f->asked = *map;
 	f->is_for = false;
 	sd_config_find(sd_manifest_side(f->in, f->file), f->field, take_model, f);
-	return f->is_for && is_asked_for(f, *map) ? keep(f, map, err) : SD_OK;
+	return f->is_for && is_asked_for(f, *map) ? keep(f, map, 0, err) : SD_OK;
+}
+
+/* How many keys the map knows: those of the layout that is not asked for, else of the one of which there are more. */
+static enum sd_result count_keys(const struct finding *f, const struct sd_map *map, size_t *keys, struct sd_error *err)
+{
+	struct sd_evidence evidence;
+	enum sd_result result = sd_rename_evidence(&(struct sd_rename){.map = map}, f->in, &evidence, err);
+
+	*keys = 0;
+	for (int side = 0; result == SD_OK && side < 2; side++)
+		if (evidence.keys[side] > *keys && (!f->to || strcmp(f->to, sd_map_layout(map, side)) != 0))
+			*keys = evidence.keys[side];
+	return result;
 }
 
 static enum sd_result knows_keys(const struct finding *f, const struct sd_map *map, bool *yes, struct sd_error *err)
 {
-	const char *key = NULL;
+	size_t keys;
+	enum sd_result result = count_keys(f, map, &keys, err);
 
-	for (int side = 0; side < 2 && !key; side++)
-		if (sd_map_evidence(map, side, f->in, &key, err) != SD_OK)
-			return err->result;
-	*yes = key;
-	return SD_OK;
+	*yes = keys;
+	return result;
 }
 
 static enum sd_result is_first_choice(const struct finding *f, const struct sd_map *map, bool *yes,
@@ -281,11 +344,11 @@ static enum sd_result is_first_choice(const struct finding *f, const struct sd_m
 static enum sd_result by_keys(void *user, struct sd_map **map, struct sd_error *err)
 {
 	struct finding *f = user;
-	bool yes = false;
+	size_t keys = 0;
 
-	if (!sd_map_is_alias(*map) && is_asked_for(f, *map) && knows_keys(f, *map, &yes, err) != SD_OK)
+	if (!sd_map_is_alias(*map) && is_asked_for(f, *map) && count_keys(f, *map, &keys, err) != SD_OK)
 		return err->result;
-	return yes ? keep(f, map, err) : SD_OK;
+	return keys ? keep(f, map, keys, err) : SD_OK;
 }
 
 /* Of several maps that fit, those are left for which it is so, if it is for any. */
@@ -297,18 +360,18 @@ static enum sd_result narrow(struct finding *f,
 	size_t n = 0;
 
 	for (size_t i = 0; f->n > 1 && i < f->n; i++) {
-		struct sd_map *map = f->fits[i];
+		struct fit fit = f->fits[i];
 		bool yes = false;
 
-		if (is_so(f, map, &yes, err) != SD_OK)
+		if (is_so(f, fit.map, &yes, err) != SD_OK)
 			return err->result;
 		if (yes) {
 			f->fits[i] = f->fits[n];
-			f->fits[n++] = map;
+			f->fits[n++] = fit;
 		}
 	}
 	while (n && f->n > n)
-		sd_map_free(f->fits[--f->n]);
+		sd_map_free(f->fits[--f->n].map);
 	return SD_OK;
 }
 
@@ -328,26 +391,82 @@ static enum sd_result check_config(const struct sd_side_file *file, struct sd_er
 	return sd_error_at(err, "%s", file->name);
 }
 
-/* The one map that is left, or why there is none. */
-static enum sd_result take_one(struct finding *f, const char *how, struct sd_map **map, struct sd_error *err)
+/* Those that know most keys first, else by name, as they were found. */
+static int compare_fits(const void *a, const void *b)
 {
-	struct sd_arena arena = {0};
+	const struct fit *left = a, *right = b;
+
+	if (left->keys != right->keys)
+		return left->keys < right->keys ? 1 : -1;
+	return strcmp(sd_map_name(left->map), sd_map_name(right->map));
+}
+
+/* The names of the maps that fit, the best ones if there are many; NULL: out of memory. */
+static const char *name_fits(const struct finding *f, struct sd_arena *arena)
+{
 	const char *names = "";
 
+	qsort(f->fits, f->n, sizeof(*f->fits), compare_fits);
+	for (size_t i = 0; i < f->n && i < NAMED_MAX && names; i++)
+		names = sd_arena_printf(arena, "%s%s%s", names, i ? ", " : "", sd_map_name(f->fits[i].map));
+	if (names && f->n > NAMED_MAX)
+		names = sd_arena_printf(arena, "%s and %zu more", names, f->n - NAMED_MAX);
+	return names;
+}
+
+struct model_type {
+	struct sd_arena arena;
+	const char *text;
+};
+
+static void take_text(void *user, const char *value)
+{
+	struct model_type *type = user;
+
+	type->text = sd_arena_text(&type->arena, value, strlen(value));
+}
+
+/* config.json's model_type, or NULL. */
+static const char *model_type_of(const struct sd_manifest *in, struct model_type *type)
+{
+	const struct sd_side_file *config = sd_manifest_side(in, "config.json");
+
+	*type = (struct model_type){.text = NULL};
+	if (config)
+		sd_config_find(config, "model_type", take_text, type);
+	return type->text;
+}
+
+/* The one map that is left, or why there is none. file: what told of it, NULL if the keys did. */
+static enum sd_result take_one(struct finding *f, const char *file, struct sd_map **map, struct sd_error *err)
+{
+	struct model_type type;
+	const char *names;
+
 	if (f->n == 1) {
-		*map = f->fits[--f->n];
+		*map = f->fits[--f->n].map;
 		return SD_OK;
 	}
 	if (!f->n)
 		return sd_fail(err, SD_INPUT, "no map%s%s fits, neither by config.json nor by the keys: say --map NAME",
 			       f->to ? " with a layout " : "", f->to ? f->to : "");
-	for (size_t i = 0; i < f->n && names; i++)
-		names = sd_arena_printf(&arena, "%s%s%s", names, i ? ", " : "", sd_map_name(f->fits[i]));
-	if (names)
-		sd_fail(err, SD_INPUT, "by %s these maps fit: %s; say which: --map NAME", how, names);
-	else
+	model_type_of(f->in, &type);
+	names = name_fits(f, &type.arena);
+	if (!names)
 		sd_fail_memory(err);
-	sd_arena_free(&arena);
+	else if (file)
+		sd_fail(err, SD_INPUT, "by %s these maps fit: %s; say which: --map NAME", file, names);
+	else if (type.text)
+		sd_fail(err, SD_INPUT,
+			"no map%s%s is for model_type %s of config.json, and by the keys these maps fit: %s; say "
+			"which: --map NAME",
+			f->to ? " with a layout " : "", f->to ? f->to : "", type.text, names);
+	else
+		sd_fail(err, SD_INPUT,
+			"no config.json tells the model_type, and by the keys these maps fit: %s; say which: --map "
+			"NAME",
+			names);
+	sd_arena_free(&type.arena);
 	return err->result;
 }
 
@@ -355,10 +474,10 @@ enum sd_result sd_maps_find(const struct sd_manifest *in, const char *to, struct
 {
 	struct finding f = {.in = in, .to = to};
 	enum sd_result result = SD_OK;
-	const char *how = NULL;
+	const char *file = NULL;
 
 	for (size_t i = 0; i < sizeof(names_of_model) / sizeof(*names_of_model) && result == SD_OK && !f.n; i++) {
-		how = f.file = names_of_model[i].file;
+		file = f.file = names_of_model[i].file;
 		f.field = names_of_model[i].field;
 		if (!sd_manifest_side(in, f.file))
 			continue;
@@ -367,7 +486,7 @@ enum sd_result sd_maps_find(const struct sd_manifest *in, const char *to, struct
 			result = each_map(by_config, &f, err);
 	}
 	if (result == SD_OK && !f.n) {
-		how = "the keys";
+		file = NULL;
 		result = each_map(by_keys, &f, err);
 	}
 	if (result == SD_OK)
@@ -375,10 +494,32 @@ enum sd_result sd_maps_find(const struct sd_manifest *in, const char *to, struct
 	if (result == SD_OK)
 		result = narrow(&f, is_first_choice, err);
 	if (result == SD_OK)
-		result = take_one(&f, how, map, err);
+		result = take_one(&f, file, map, err);
 	while (f.n)
-		sd_map_free(f.fits[--f.n]);
+		sd_map_free(f.fits[--f.n].map);
 	free(f.fits);
+	return result;
+}
+
+enum sd_result sd_maps_note_other(const struct sd_manifest *in, const struct sd_map *map, struct sd_error *err)
+{
+	struct finding f = {.in = in, .file = "config.json", .field = "model_type"};
+	enum sd_result result = SD_OK;
+	struct model_type type;
+	const char *names = "";
+
+	if (model_type_of(in, &type) && !sd_map_is_for(map, type.text))
+		result = each_map(by_config, &f, err);
+	if (result == SD_OK && f.n)
+		names = name_fits(&f, &type.arena);
+	if (result == SD_OK && !names)
+		result = sd_fail_memory(err);
+	if (result == SD_OK && f.n)
+		sd_note("config.json says model_type %s, for which there is map %s", type.text, names);
+	while (f.n)
+		sd_map_free(f.fits[--f.n].map);
+	free(f.fits);
+	sd_arena_free(&type.arena);
 	return result;
 }
 

@@ -17,6 +17,10 @@ SD_UNUSED_RESULT enum sd_result sd_maps_open(const char *name, struct sd_map **m
 SD_UNUSED_RESULT enum sd_result sd_maps_find(const struct sd_manifest *in, const char *to, struct sd_map **map,
 					     struct sd_error *err);
 
+/* Says so on standard error where config.json's model_type is one that other maps are for, and this one is not. */
+SD_UNUSED_RESULT enum sd_result sd_maps_note_other(const struct sd_manifest *in, const struct sd_map *map,
+						   struct sd_error *err);
+
 /* Prints all maps with their layouts and options. */
 SD_UNUSED_RESULT enum sd_result sd_maps_list(struct sd_error *err);
 

@@ -73,6 +73,13 @@ static void add_edit(struct options *opt, const char *text)
 	opt->nedits++;
 }
 
+static void set_what(struct options *opt, enum what what)
+{
+	if (opt->what != RENAME && opt->what != what)
+		sd_misuse("--dry-run, --explain, --list-maps, --check-map and --expand exclude each other");
+	opt->what = what;
+}
+
 static void check_use(const struct options *opt)
 {
 	if (opt->what > EXPLAIN)
@@ -128,21 +135,21 @@ static struct options parse(int argc, char **argv)
 			opt.keep_config = true;
 			break;
 		case 'd':
-			opt.what = DRY_RUN;
+			set_what(&opt, DRY_RUN);
 			break;
 		case 'E':
-			opt.what = EXPLAIN;
+			set_what(&opt, EXPLAIN);
 			opt.key = optarg;
 			break;
 		case 'l':
-			opt.what = LIST_MAPS;
+			set_what(&opt, LIST_MAPS);
 			break;
 		case 'c':
-			opt.what = CHECK_MAP;
+			set_what(&opt, CHECK_MAP);
 			opt.check = optarg;
 			break;
 		case 'f':
-			opt.what = EXPAND;
+			set_what(&opt, EXPAND);
 			opt.check = optarg;
 			break;
 		case 'S':
@@ -172,8 +179,10 @@ static enum sd_result open_map(const struct options *opt, const struct sd_manife
 	*map = NULL;
 	if (!opt->map)
 		return SD_OK;
-	if (strcmp(opt->map, "auto") != 0)
-		return sd_maps_open(opt->map, map, err);
+	if (strcmp(opt->map, "auto") != 0) {
+		result = sd_maps_open(opt->map, map, err);
+		return result == SD_OK ? sd_maps_note_other(in, *map, err) : result;
+	}
 	result = sd_maps_find(in, opt->to, map, err);
 	if (result == SD_OK)
 		sd_note("map %s", sd_map_name(*map));
@@ -458,6 +467,17 @@ static enum sd_result explain(struct sd_rename *rename, const struct sd_manifest
 	return result;
 }
 
+/* That a map knows nothing of a checkpoint is worth a word, and an error where all keys should be known. */
+static enum sd_result tell_idle(const struct options *opt, const struct sd_map *map, int to, struct sd_error *err)
+{
+	sd_fail(err, SD_INPUT, "map %s changes no key on the way from %s to %s", sd_map_name(map),
+		sd_map_layout(map, !to), sd_map_layout(map, to));
+	if (opt->strict)
+		return err->result;
+	sd_note("%s", err->text);
+	return SD_OK;
+}
+
 /* The plan, and then what was asked for with it. */
 static enum sd_result rename_source(const struct options *opt, struct sd_source *source, struct sd_sink *sink,
 				    struct sd_error *err)
@@ -483,6 +503,8 @@ static enum sd_result rename_source(const struct options *opt, struct sd_source 
 		sd_note("from %s to %s", sd_map_layout(map, !rename.to), sd_map_layout(map, rename.to));
 	for (size_t i = 0; result == SD_OK && i < rename.nnotes; i++)
 		sd_note("%s", rename.notes[i]);
+	if (result == SD_OK && map && rename.idle && source->manifest->ntargets)
+		result = tell_idle(opt, map, rename.to, err);
 	if (result == SD_OK && opt->what == DRY_RUN)
 		print_plan(source->manifest, &plan);
 	if (result == SD_OK && opt->what == EXPLAIN)

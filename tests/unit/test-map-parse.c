@@ -52,10 +52,10 @@ Test(map_parse, statements)
 	refused("stage a b\n", "t.map:2: \"b\" is not understood here");
 	refused("option\n", "t.map:2: the option's name is missing");
 	refused("option dtype a|b\n", "t.map:2: \"dtype\" cannot be the name of an option");
-	refused("option o a|b from shapes\n", "t.map:2: an option can be found \"from keys\"");
+	refused("option o a|b from shapes\n", "t.map:2: an option can be found \"from keys\" or \"from config\"");
 	refused("option o a|b\noption o c|d\n", "t.map:3: option o is there already, with a|b");
 	refused("option o a|b stamp f.json x p=c\n",
-		"t.map:2: behind the stamp's field comes what it says for each value, as TEXT=VALUE");
+		"t.map:2: behind the field's name comes what it says for each value, as TEXT=VALUE");
 	refused("set P \"x\" if o=a else \"\"\n", "t.map:2: there is no option \"o\"");
 	refused("option o a|b\nset P \"x\" if o=c else \"\"\n", "t.map:3: option o is a|b, never \"c\"");
 	refused("set P \"x\" if any pt {x} else \"\"\n", "t.map:2: \"pt\" is none of the layouts hf and nemo");

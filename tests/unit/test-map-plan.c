@@ -256,6 +256,29 @@ Test(map_options, a_stamp_tells)
 		     SD_INPUT, "stamp.json says o new, but -D o=old");
 }
 
+Test(map_options, sizes_may_be_wrong_where_keys_disagree)
+{
+	static const char map[] = "option o new|old from keys\nsize I inter\n"
+				  "stage s\n @o=new {k}.w [r I] <-> {k}.n [I r]\n @o=old {k}.w [I r] <-> {k}.m [I r]\n";
+
+	expect_error((struct try){map, .in = "a.w F32 2 4\nb.w F32 4 2\n", .to = "nemo", .defines = {{"inter", "4"}}},
+		     SD_INPUT,
+		     "a.w is of o new, and b.w is of o old: one checkpoint has one of them; or -D inter=4 is wrong");
+}
+
+Test(map_options, config_tells)
+{
+	static const char map[] = "option o no|yes from config model_type t_text=yes\n"
+				  "set P \"x.\" if o=yes else \"\"\nstage s\n a -> ${P}b\n";
+	struct try t = {map, .in = "a F32\n", .to = "nemo", .config = "{\"model_type\": \"t_text\"}"};
+
+	expect(t, "x.b F32 < a\nnote: o=yes, for config.json says model_type t_text\n");
+	t.defines[0] = (struct sd_define){"o", "no"};
+	expect(t, "b F32 < a\n");
+	expect((struct try){map, .in = "a F32\n", .to = "nemo", .config = "{\"model_type\": \"t\"}"}, "b F32 < a\n");
+	expect((struct try){map, .in = "a F32\n", .to = "nemo"}, "b F32 < a\n");
+}
+
 Test(map_options, direction_from_the_keys)
 {
 	static const char map[] = "stage s\n a.{x} <-> b.{x}\n c -> d\n";
@@ -266,6 +289,21 @@ Test(map_options, direction_from_the_keys)
 		     "a.1 is a key of layout hf, b.2 is one of nemo: say --to hf or --to nemo");
 	expect_error((struct try){map, .in = "x F32\n"}, SD_INPUT,
 		     "no key tells whether this is layout hf or nemo (x, for one, does not): say --to hf or --to nemo");
+}
+
+Test(map_options, direction_from_what_is_of_one_layout)
+{
+	static const char broad[] = "stage s\n m.a.{x*} <-> m.{x*}\n";
+	static const char both[] = "option o x|y\nstage s\n r <-> s\n s <-> r2\n @o=y u <-> v\n";
+
+	expect((struct try){broad, .in = "m.a.x F32\nm.y F32\n"}, "m.x F32 < m.a.x\nm.y F32 < m.y\n");
+	expect_error(
+		(struct try){broad, .in = "m.y F32\n"}, SD_INPUT,
+		"no key tells whether this is layout hf or nemo (m.y, for one, does not): say --to hf or --to nemo");
+	expect_error((struct try){both, .in = "s F32\n"}, SD_INPUT,
+		     "no key tells whether this is layout hf or nemo (s, for one, does not): say --to hf or --to nemo");
+	expect((struct try){both, .in = "r F32\nu F32\n"}, "s F32 < r\nu F32 < u\n");
+	expect((struct try){both, .in = "v F32\n", .defines = {{"o", "y"}}}, "u F32 < v\n");
 }
 
 Test(map_dtypes, casts_are_for_floats)
