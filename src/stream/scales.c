@@ -106,9 +106,8 @@ enum sd_result sd_scales_fit(const struct sd_target *weight, const struct sd_tar
 		fits = scale->shape[k] == weight->shape[k] / block + (weight->shape[k] % block != 0);
 	}
 	return fits ? SD_OK
-		    : sd_fail(err, SD_INPUT,
-			      "%s has the shape %s and its scales %s: not one for each block of %d x %d", weight->name,
-			      sd_shape_text(weight->shape, weight->rank, shape, sizeof(shape)),
+		    : sd_fail(err, SD_INPUT, "%s has the shape %s and its scales %s: not one for each block of %d x %d",
+			      weight->name, sd_shape_text(weight->shape, weight->rank, shape, sizeof(shape)),
 			      sd_shape_text(scale->shape, scale->rank, scales, sizeof(scales)), SD_QUANT_BLOCK,
 			      SD_QUANT_BLOCK);
 }

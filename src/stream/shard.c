@@ -161,11 +161,12 @@ static enum sd_result scale_box(const struct sd_target *weight, const struct box
 		uint64_t block = sd_scale_block(weight->rank, k), end = whole->begin[k] + whole->size[k];
 
 		if (whole->begin[k] % block || (end % block && end != weight->shape[k]))
-			return sd_fail(err, SD_INPUT,
-				       "%s: dimension %" PRIu32 " of %" PRIu64 " would be cut inside the blocks of %" PRIu64
-				       " that its scales (%s) are for; choose N so that each part is whole blocks, or put "
-				       "sd-cast --dequant=BF16 before sd-shard",
-				       weight->name, k, weight->shape[k], block, scale->name);
+			return sd_fail(
+				err, SD_INPUT,
+				"%s: dimension %" PRIu32 " of %" PRIu64 " would be cut inside the blocks of %" PRIu64
+				" that its scales (%s) are for; choose N so that each part is whole blocks, or put "
+				"sd-cast --dequant=BF16 before sd-shard",
+				weight->name, k, weight->shape[k], block, scale->name);
 		box->begin[k] = whole->begin[k] / block;
 		box->size[k] = whole->size[k] / block + (whole->size[k] % block != 0);
 	}
@@ -190,8 +191,8 @@ static enum sd_result find_paired_box(struct cutting *c, size_t target, struct b
 		if (result == SD_OK && !other.cut)
 			result = find_box(c, t, &own, err);
 		if (result == SD_OK && !other.cut && own.cut)
-			return sd_fail(err, SD_INPUT, "%s cannot be cut without %s, which it has the scales of", t->name,
-				       weight->name);
+			return sd_fail(err, SD_INPUT, "%s cannot be cut without %s, which it has the scales of",
+				       t->name, weight->name);
 		return result == SD_OK ? scale_box(weight, &other, t, box, err) : result;
 	}
 	result = find_box(c, t, box, err);
