@@ -71,6 +71,7 @@ test_scripts = \
 	%D%/reference \
 	%D%/reference-codes \
 	%D%/reference-fp8 \
+	%D%/scales \
 	%D%/bad-input \
 	%D%/sources \
 	%D%/maps \

@@ -310,6 +310,23 @@ def chunks():
         expect_raises(ValueError, lambda: record.data)
 
 
+def the_example():
+    """The stage in the module's own text doubles norms of BF16, and leaves other numbers alone."""
+    numpy, ml_dtypes = library("numpy"), library("ml_dtypes")
+    lines = sdstream.__doc__.split("\n\n")
+    stage = next("\n".join(line[4:] for line in (a + "\n" + b).split("\n"))
+                 for a, b in zip(lines, lines[1:]) if a.strip() == "import sdstream")
+    norm = (numpy.arange(8, dtype=numpy.float32) - 3).astype(ml_dtypes.bfloat16)
+
+    def fill(writer):
+        for record in [writer.head.add(name, "BF16", (8,)) for name in ("model.norm.weight", "model.up.weight")]:
+            writer.write(record, norm.view(numpy.uint16))
+
+    code, out, err = tool([sys.executable, "-c", stage], made(fill))
+    got = {r.name: r.array.view(ml_dtypes.bfloat16).astype(float).tolist() for r in Reader(io.BytesIO(out))} if code == 0 else err
+    expect(got == {"norm.weight": [-6, -4, -2, 0, 2, 4, 6, 8], "up.weight": [-3, -2, -1, 0, 1, 2, 3, 4]}, got)
+
+
 def dropped_and_renamed():
     """What sd-rename does by hand: the same manifest but for the records that went elsewhere, and the same tensors."""
     data = made(lambda w: [w.write(record, b"ABCD") for record in [w.head.add(key, "U8", (4,)) for key in ("a.w", "a.b", "c")]])
@@ -339,7 +356,7 @@ def added():
 
 
 CASES = (the_page, the_tables_of_the_page, a_varied_stream, cut_anywhere, one_byte_changed, beyond_the_limits, what_is_optional,
-         aborts, all_dtypes, arrays, bf16, chunks, dropped_and_renamed, added)
+         aborts, all_dtypes, arrays, bf16, the_example, chunks, dropped_and_renamed, added)
 if len(sys.argv) < 2:
     print("\n".join(case.__name__ for case in CASES))
 else:

@@ -7,8 +7,8 @@
         for target in r.head.targets:                   # the manifest: change it before the first write
             target.name = target.name.removeprefix("model.")
         for record in r:                                # the data, one record at a time
-            if record.name.endswith("norm.weight"):
-                record.array[:] *= 2
+            if record.name.endswith("norm.weight") and record.dtype == "BF16":
+                record.array = sdstream.f32_to_bf16(sdstream.bf16_to_f32(record.array) * 2)
             w.write(record)
 
     sd-cat model/ | python3 my_stage.py | sd-pack -o out/
@@ -18,8 +18,9 @@ a tensor; a move, if the record is only a part of that tensor or its elements ch
 still to be carried out (a cast, a scale). Mostly a record has one target with neither. head also has metadata, files
 (config.json and so on), labels, and whatever optional parts of the stream this module does not know: they go on.
 
-record.data is the record's bytes, a memoryview that may be written to; record.array the same as a numpy array. numpy
-has no BF16 and no FP8: their arrays are uint16 and uint8, the bare bits; bf16_to_f32() and f32_to_bf16() convert.
+record.data is the record's bytes, a memoryview that may be written to; record.array the same as a numpy array, to be
+written to (record.array[:] *= 2) or replaced. numpy has no BF16 and no FP8: their arrays are uint16 and uint8, the bare
+bits, with which nothing can be reckoned; bf16_to_f32() and f32_to_bf16() convert.
 record.chunks() gives the data in runs of 8 MiB, for what is too large to have whole. Memory holds the manifest, the
 side files, and the data of one record if you ask for it whole, else 8 MiB.
 
@@ -64,6 +65,7 @@ HERE, ELSEWHERE, MISSING = range(3)
 CAST, SCALE, UNPACK, FILL = 1, 2, 3, 4
 NONE = 0xffffffff
 
+_ZSTD = b"\x28\xb5\x2f\xfd"
 _STEP = 0x8001
 _CRITICAL = 0x8000
 _MAX_ENTRIES, _MAX_LABELS, _MAX_RANK, _MAX_MOVE, _MAX_STEPS = 4096, 32, 64, 16, 64
@@ -352,6 +354,8 @@ class Reader:
             magic += more
         if not magic:
             raise Error("there is nothing on the input, not even a stream without tensors")
+        if magic.startswith(_ZSTD):
+            raise Error("the input is compressed by zstd, which is not undone here; put zstd -dc in front")
         if not MAGIC.startswith(magic):
             raise Error("the input is not a stream; sd-cat makes one of a safetensors file or a directory")
         if magic != MAGIC:

@@ -23,6 +23,7 @@ struct listing {
 	struct sd_arena arena;
 	const char **names[SD_ROLE_OTHER]; /* of each role that matters, in natural order */
 	size_t count[SD_ROLE_OTHER], room[SD_ROLE_OTHER];
+	const char *torch; /* a file of weights that only PyTorch reads, or NULL */
 };
 
 static bool ends_in(const char *name, const char *end)
@@ -49,6 +50,12 @@ enum sd_role sd_checkpoint_role(const char *name)
 	return SD_ROLE_SIDE;
 }
 
+static bool is_torch(const char *name)
+{
+	return name[0] != '.' &&
+	       (ends_in(name, ".bin") || ends_in(name, ".pt") || ends_in(name, ".pth") || ends_in(name, ".ckpt"));
+}
+
 static int natural(const void *a, const void *b)
 {
 	return sd_text_natural(*(const char *const *)a, *(const char *const *)b);
@@ -59,9 +66,13 @@ static enum sd_result list_name(struct listing *list, const char *name, struct s
 	enum sd_role role = sd_checkpoint_role(name);
 	char *copy;
 
-	if (role == SD_ROLE_OTHER)
+	if (role == SD_ROLE_OTHER && (list->torch || !is_torch(name)))
 		return SD_OK;
 	copy = sd_arena_text(&list->arena, name, strlen(name));
+	if (role == SD_ROLE_OTHER) {
+		list->torch = copy;
+		return copy ? SD_OK : sd_fail_memory(err);
+	}
 	if (!copy ||
 	    !sd_array_grow(&list->names[role], list->count[role], &list->room[role], sizeof(*list->names[role])))
 		return sd_fail_memory(err);
@@ -378,7 +389,9 @@ static enum sd_result fill(struct sd_source *source, const char *path, const str
 
 	if (result == SD_OK && !index && !list->count[SD_ROLE_WEIGHTS])
 		result = sd_fail(err, SD_INPUT,
-				 "no checkpoint here: neither *.safetensors nor *.safetensors.index.json");
+				 "no checkpoint here: neither *.safetensors nor *.safetensors.index.json%s%s%s",
+				 list->torch ? "; " : "", list->torch ? list->torch : "",
+				 list->torch ? " is in PyTorch's format: convert it to safetensors first" : "");
 	if (result == SD_OK && !index)
 		result = check_numbers(list, err);
 	if (result != SD_OK)

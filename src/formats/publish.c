@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
@@ -64,6 +65,7 @@ static void choose_name(struct sd_publish *p)
 static enum sd_result open_parent(struct sd_publish *p, struct sd_error *err)
 {
 	char *slash = strrchr(p->path, '/');
+	enum sd_result result = SD_OK;
 
 	p->name = strdup(slash ? slash + 1 : p->path);
 	if (!p->name)
@@ -76,8 +78,13 @@ static enum sd_result open_parent(struct sd_publish *p, struct sd_error *err)
 		if (!parent)
 			return sd_fail_memory(err);
 		p->place = sd_openat(AT_FDCWD, parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+		if (p->place < 0 && errno == ENOENT)
+			result =
+				sd_fail(err, SD_IO, "%s: there is no directory %s; mkdir -p makes it", p->path, parent);
 		free(parent);
 	}
+	if (result != SD_OK)
+		return result;
 	if (p->place < 0)
 		return sd_fail_errno(err, errno, "%s: the directory in which it is to be", p->path);
 	snprintf(p->prefix, sizeof(p->prefix), ".%.*s" MARK, NAME_IN_TEMP, p->name);
@@ -114,13 +121,30 @@ static enum sd_result look_through(struct sd_publish *p, look *wanted, bool *fou
 	return SD_OK;
 }
 
+/* Whoever writes a temporary file or directory holds a lock on it for as long as it lives, where the file system has
+ * locks. */
+static bool is_alive(const struct sd_publish *p, const char *name)
+{
+	int fd = sd_openat(p->place, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0);
+	bool alive = fd >= 0 && flock(fd, LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+
+	if (fd >= 0)
+		close(fd);
+	return alive;
+}
+
+static void say_alive(int fd)
+{
+	(void)!flock(fd, LOCK_EX | LOCK_NB);
+}
+
 static bool is_leftover(struct sd_publish *p, const char *name)
 {
 	size_t n = strlen(p->prefix);
 	const char *slash = strrchr(p->path, '/');
 	int parent = p->name && slash ? (int)(slash - p->path) + 1 : 0;
 
-	if (strncmp(name, p->prefix, n) != 0 || strlen(name) != n + 6)
+	if (strncmp(name, p->prefix, n) != 0 || strlen(name) != n + 6 || is_alive(p, name))
 		return false;
 	if (p->name)
 		p->options.note("%.*s%s was left by a run that was killed, unless it is running still", parent, p->path,
@@ -287,6 +311,7 @@ static enum sd_result create_file(struct sd_publish *p, struct sd_error *err)
 		p->temporary[0] = '\0';
 		return sd_fail_errno(err, errno, "%s: cannot create", p->path);
 	}
+	say_alive(fd);
 	p->slots[0].fd = fd;
 	p->open = 1;
 	if (sd_publish_reserve(fd, p->files[0].size, err) != SD_OK)
@@ -311,6 +336,7 @@ static enum sd_result create_staging(struct sd_publish *p, struct sd_error *err)
 	p->staging = sd_openat(p->place, p->temporary, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
 	if (p->staging < 0)
 		return sd_fail_errno(err, errno, "%s: cannot open the directory made for it", p->path);
+	say_alive(p->staging);
 	return SD_OK;
 }
 

@@ -59,8 +59,9 @@ enum sd_result sd_carry_record(struct sd_worker *worker, uint32_t record, struct
 
 /*
  * The same manifest, in which dimensions a and b (negative ones count from the end) of all tensors are exchanged whose
- * name matches one of include (none: all tensors). SD_USAGE where such a tensor has no such dimension or its elements
- * cannot be moved. Record numbers stay. *out borrows from in.
+ * name matches one of include (none: all tensors); block scales (stream/scales.h) go by the name of their weight.
+ * SD_USAGE where such a tensor has no such dimension or its elements cannot be moved, SD_INPUT where none matches.
+ * Record numbers stay. *out borrows from in.
  */
 SD_UNUSED_RESULT enum sd_result sd_carry_exchange(const struct sd_manifest *in, int64_t a, int64_t b,
 						  const struct sd_regex_list *include, struct sd_manifest **out,

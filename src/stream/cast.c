@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Casts and dequantisation by hand, as pending steps. */
 #include "stream/cast.h"
-#include "base/names.h"
 #include "move/device.h"
-#include "move/quantise.h"
+#include "stream/include.h"
+#include "stream/scales.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -13,27 +13,12 @@ struct casting {
 	const struct sd_manifest *in;
 	struct sd_manifest *out;
 	const struct sd_regex_list *include;
-	struct sd_names names; /* of targets, to their first */
 	enum sd_dtype dtype;
-	bool *scales; /* records that are nothing but scales, from now on */
+	const struct sd_target *scale; /* of the target that is looked at, or NULL */
+	bool *scales;                  /* records that are nothing but scales, from now on */
 	size_t changed;
 	struct sd_error *err;
 };
-
-static enum sd_result takes(const struct casting *c, const struct sd_target *t, bool *yes)
-{
-	*yes = c->include->count == 0;
-	return *yes ? SD_OK : sd_regex_list_search(c->include, t->name, yes, c->err);
-}
-
-/* The target of X_scale_inv, or NULL. */
-static const struct sd_target *scale_of(struct casting *c, const struct sd_target *t)
-{
-	const char *name = sd_arena_printf(&c->out->arena, "%s" SD_SCALE_SUFFIX, t->name);
-	uint32_t i = name ? sd_names_find(&c->names, name) : SD_NO_NAME;
-
-	return i == SD_NO_NAME ? NULL : &c->in->targets[i];
-}
 
 static enum sd_result add_step(struct casting *c, struct sd_target *t, const struct sd_step *step)
 {
@@ -54,11 +39,11 @@ static enum sd_result cast_one(struct casting *c, struct sd_target *t)
 {
 	const struct sd_step step = {.kind = SD_STEP_CAST, .dtype = (uint16_t)c->dtype, .operand = SD_NO_RECORD};
 	bool yes;
-	enum sd_result result = takes(c, t, &yes);
+	enum sd_result result = sd_include_takes(c->include, t->name, &yes, c->err);
 
 	if (result != SD_OK || !yes || t->dtype == c->dtype || !sd_dtype_is_float(t->dtype))
 		return result;
-	if (scale_of(c, t))
+	if (c->scale)
 		return sd_fail(c->err, SD_INPUT, "%s has scales (%s" SD_SCALE_SUFFIX "); use --dequant=%s", t->name,
 			       t->name, sd_dtype_name(c->dtype));
 	if (!sd_cast_exists(t->dtype, c->dtype))
@@ -68,43 +53,30 @@ static enum sd_result cast_one(struct casting *c, struct sd_target *t)
 	return add_step(c, t, &step);
 }
 
-/* The blocks of a weight in its scales: the last two dimensions by 128, those before one by one. */
-static enum sd_result scale_blocks(struct casting *c, const struct sd_target *t, const struct sd_target *scale,
-				   const struct sd_block **blocks)
+/* The blocks of a weight in its scales. */
+static enum sd_result scale_blocks(struct casting *c, const struct sd_target *t, const struct sd_block **blocks)
 {
 	struct sd_block *b = sd_arena_array(&c->out->arena, t->rank, sizeof(*b));
-	char shape[SD_SHAPE_TEXT], scales[SD_SHAPE_TEXT];
-	bool fits = t->rank >= 2 && scale->rank == t->rank;
+	enum sd_result result = b ? sd_scales_fit(t, c->scale, c->err) : sd_fail_memory(c->err);
 	uint64_t stride = 1;
 
-	if (!b)
-		return sd_fail_memory(c->err);
-	for (uint32_t k = t->rank; fits && k-- > 0;) {
-		uint64_t block = k + 2 >= t->rank ? SD_QUANT_BLOCK : 1;
-
-		b[k] = (struct sd_block){block, stride};
-		fits = scale->shape[k] == t->shape[k] / block + (t->shape[k] % block != 0);
-		stride *= scale->shape[k];
+	for (uint32_t k = t->rank; result == SD_OK && k-- > 0;) {
+		b[k] = (struct sd_block){sd_scale_block(t->rank, k), stride};
+		stride *= c->scale->shape[k];
 	}
 	*blocks = b;
-	return fits ? SD_OK
-		    : sd_fail(c->err, SD_INPUT,
-			      "%s has the shape %s and its scales %s: not one for each block of %d x %d", t->name,
-			      sd_shape_text(t->shape, t->rank, shape, sizeof(shape)),
-			      sd_shape_text(scale->shape, scale->rank, scales, sizeof(scales)), SD_QUANT_BLOCK,
-			      SD_QUANT_BLOCK);
+	return result;
 }
 
 static enum sd_result dequant_one(struct casting *c, struct sd_target *t)
 {
 	struct sd_step step = {.kind = SD_STEP_BLOCK_SCALE, .dtype = (uint16_t)c->dtype};
-	const struct sd_target *scale;
+	const struct sd_target *scale = c->scale;
 	bool yes;
-	enum sd_result result = takes(c, t, &yes);
+	enum sd_result result = sd_include_takes(c->include, t->name, &yes, c->err);
 
 	if (result != SD_OK || !yes)
 		return result;
-	scale = scale_of(c, t);
 	if (!scale) {
 		if (t->dtype != SD_F8_E4M3)
 			return SD_OK;
@@ -118,7 +90,7 @@ static enum sd_result dequant_one(struct casting *c, struct sd_target *t)
 			       "%s or its scales have pending steps: put sd-cast --dequant before what makes them, or "
 			       "behind sd-transpose",
 			       t->name);
-	result = scale_blocks(c, t, scale, &step.blocks);
+	result = scale_blocks(c, t, &step.blocks);
 	if (result != SD_OK)
 		return result;
 	step.rank = t->rank;
@@ -133,21 +105,22 @@ static enum sd_result each_target(const struct sd_manifest *in, enum sd_dtype dt
 				  struct sd_manifest **out, struct sd_error *err)
 {
 	struct casting c = {.in = in, .include = include, .dtype = dtype, .err = err};
-	enum sd_result result = SD_OK;
+	struct sd_scales scales;
+	enum sd_result result = sd_scales_find(in, &scales, err);
 
 	c.out = *out = sd_manifest_new();
 	c.scales = calloc(in->nrecords + 1, sizeof(*c.scales));
 	if (!c.out || !c.scales || !sd_manifest_copy_head(c.out, in))
 		result = sd_fail_memory(err);
+	if (result == SD_OK)
+		result = sd_include_check(include, in, err);
 	for (size_t i = 0; i < in->nrecords && result == SD_OK; i++)
 		if (!sd_manifest_add_record(c.out, &in->records[i]))
-			result = sd_fail_memory(err);
-	for (size_t i = 0; i < in->ntargets && result == SD_OK; i++)
-		if (sd_names_add(&c.names, in->targets[i].name, (uint32_t)i) == SD_NO_NAME)
 			result = sd_fail_memory(err);
 	for (size_t i = 0; i < in->ntargets && result == SD_OK; i++) {
 		struct sd_target t = in->targets[i];
 
+		c.scale = sd_scale_of(&scales, in, i);
 		result = one(&c, &t);
 		if (result == SD_OK && !sd_manifest_add_target(c.out, &t))
 			result = sd_fail_memory(err);
@@ -162,7 +135,7 @@ static enum sd_result each_target(const struct sd_manifest *in, enum sd_dtype dt
 				c.out->targets[kept++] = c.out->targets[i];
 		c.out->ntargets = kept;
 	}
-	sd_names_free(&c.names);
+	sd_scales_free(&scales);
 	free(c.scales);
 	return result;
 }

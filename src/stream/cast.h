@@ -6,9 +6,6 @@
 #include "base/regex.h"
 #include "stream/pump.h"
 
-/* What the name of a weight's block scales ends in, as in DeepSeek's and Qwen's FP8 checkpoints. */
-#define SD_SCALE_SUFFIX "_scale_inv"
-
 /*
  * Both: the same manifest with more steps, for tensors whose name matches one of include (none: all that can be).
  * Record numbers stay. *out borrows from in.
@@ -16,7 +13,7 @@
  * sd_cast_to: floating-point tensors get the dtype. SD_INPUT where one has no cast to it, and where one has block
  * scales: casting the codes alone would spoil it. sd_cast_dequant: tensors X with a sibling X_scale_inv, of one scale
  * for each block of 128 x 128, get the product in the dtype; the scales go. SD_INPUT for scales of another shape, for
- * an F8_E4M3 tensor without scales, and where there are no scales at all.
+ * an F8_E4M3 tensor without scales, and where there are no scales at all. Both: SD_INPUT where include matches nothing.
  */
 SD_UNUSED_RESULT enum sd_result sd_cast_to(const struct sd_manifest *in, enum sd_dtype dtype,
 					   const struct sd_regex_list *include, struct sd_manifest **out,
@@ -39,7 +36,7 @@ struct sd_quant {
 	unsigned char *band, *codes, *scales; /* room for the largest */
 };
 
-/* SD_INPUT where a tensor is no such weight or has pending steps; SD_USAGE where none matches. sd_quant_free in any
+/* SD_INPUT where a tensor is no such weight or has pending steps; where none matches, too. sd_quant_free in any
  * case. */
 SD_UNUSED_RESULT enum sd_result sd_quant_plan(const struct sd_manifest *in, const struct sd_regex_list *include,
 					      enum sd_dtype scale_dtype, struct sd_quant *quant, struct sd_error *err);

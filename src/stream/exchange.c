@@ -2,6 +2,8 @@
 /* Dimensions exchanged by hand: a manifest with more to carry out. */
 #include "move/compose.h"
 #include "stream/carry.h"
+#include "stream/include.h"
+#include "stream/scales.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -46,19 +48,31 @@ static enum sd_result exchange(struct sd_manifest *m, struct sd_target t, uint32
 	return result;
 }
 
-static enum sd_result exchange_if(struct sd_manifest *m, const struct sd_target *t, int64_t a, int64_t b,
-				  const struct sd_regex_list *include, struct sd_error *err)
+/* Whether a target is to be turned. Block scales are when their weight is, and only then. */
+static enum sd_result turns(const struct sd_manifest *in, const struct sd_scales *scales, size_t target,
+			    const struct sd_regex_list *include, bool *yes, struct sd_error *err)
+{
+	const struct sd_target *t = &in->targets[target], *weight = sd_weight_of(scales, in, target);
+	enum sd_result result = sd_include_takes(include, t->name, yes, err);
+	bool named = *yes;
+
+	if (result != SD_OK || !weight)
+		return result;
+	result = sd_include_takes(include, weight->name, yes, err);
+	if (result == SD_OK && named && !*yes)
+		return sd_fail(err, SD_USAGE, "%s cannot be turned without %s, which it has the scales of", t->name,
+			       weight->name);
+	*yes = *yes && !sd_scale_is_single(t);
+	return result;
+}
+
+static enum sd_result exchange_if(struct sd_manifest *m, const struct sd_target *t, int64_t a, int64_t b, bool turned,
+				  struct sd_error *err)
 {
 	char shape[SD_SHAPE_TEXT];
-	bool included = include->count == 0;
-	enum sd_result result = SD_OK;
 	uint32_t i, j;
 
-	if (!included)
-		result = sd_regex_list_search(include, t->name, &included, err);
-	if (result != SD_OK)
-		return result;
-	if (!included)
+	if (!turned)
 		return sd_manifest_add_target(m, t) ? SD_OK : sd_fail_memory(err);
 	if (!dimension(a, t->rank, &i) || !dimension(b, t->rank, &j))
 		return sd_fail(err, SD_USAGE,
@@ -72,13 +86,25 @@ enum sd_result sd_carry_exchange(const struct sd_manifest *in, int64_t a, int64_
 				 const struct sd_regex_list *include, struct sd_manifest **out, struct sd_error *err)
 {
 	struct sd_manifest *m = sd_manifest_new();
-	enum sd_result result = m && sd_manifest_copy_head(m, in) ? SD_OK : sd_fail_memory(err);
+	struct sd_scales scales;
+	enum sd_result result = sd_scales_find(in, &scales, err);
+
+	if (!m || !sd_manifest_copy_head(m, in))
+		result = sd_fail_memory(err);
+	if (result == SD_OK)
+		result = sd_include_check(include, in, err);
 
 	for (size_t i = 0; i < in->nrecords && result == SD_OK; i++)
 		if (!sd_manifest_add_record(m, &in->records[i]))
 			result = sd_fail_memory(err);
-	for (size_t i = 0; i < in->ntargets && result == SD_OK; i++)
-		result = exchange_if(m, &in->targets[i], a, b, include, err);
+	for (size_t i = 0; i < in->ntargets && result == SD_OK; i++) {
+		bool yes;
+
+		result = turns(in, &scales, i, include, &yes, err);
+		if (result == SD_OK)
+			result = exchange_if(m, &in->targets[i], a, b, yes, err);
+	}
+	sd_scales_free(&scales);
 	if (result != SD_OK) {
 		sd_manifest_free(m);
 		m = NULL;

@@ -4,11 +4,13 @@ libsd_a_SOURCES += \
 	%D%/chunk.c %D%/chunk.h \
 	%D%/exchange.c \
 	%D%/frame.c %D%/frame.h \
+	%D%/include.c %D%/include.h \
 	%D%/join.c %D%/join.h \
 	%D%/lane.h %D%/lane-in.c %D%/lane-out.c %D%/lane-socket.c %D%/lane-socket.h \
 	%D%/manifest.c %D%/manifest.h \
 	%D%/pieces.c %D%/pieces.h \
 	%D%/pump.c %D%/pump.h \
+	%D%/scales.c %D%/scales.h \
 	%D%/shard.c %D%/shard.h \
 	%D%/quant.c \
 	%D%/sink.h %D%/source.h \

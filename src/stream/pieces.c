@@ -288,7 +288,7 @@ static enum sd_result too_little(const struct sd_manifest *m, const struct sd_cu
 		need = UINT64_MAX;
 	return sd_fail(err, SD_INPUT,
 		       "%s: a row (%" PRIu64 " elements) of %s %s and what becomes of it do not fit into %" PRIu64
-		       " bytes; --memory=%" PRIu64 " is enough",
+		       " bytes; --memory=%" PRIu64 " is enough, more is faster",
 		       t->name, row, r->key, sd_shape_text(r->shape, r->rank, shape, sizeof(shape)), memory, need);
 }
 

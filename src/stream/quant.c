@@ -3,6 +3,8 @@
 #include "base/checked.h"
 #include "move/quantise.h"
 #include "stream/cast.h"
+#include "stream/include.h"
+#include "stream/scales.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -75,26 +77,22 @@ static bool add_quantised(const struct sd_manifest *in, const struct sd_target *
 static enum sd_result choose(const struct sd_manifest *in, const struct sd_regex_list *include, uint32_t *their,
 			     struct sd_error *err)
 {
-	size_t chosen = 0;
+	enum sd_result result = sd_include_check(include, in, err);
 
-	for (size_t i = 0; i < in->ntargets; i++) {
+	for (size_t i = 0; i < in->ntargets && result == SD_OK; i++) {
 		bool yes;
-		enum sd_result result = sd_regex_list_search(include, in->targets[i].name, &yes, err);
 
+		result = sd_include_takes(include, in->targets[i].name, &yes, err);
 		if (result == SD_OK && yes)
 			result = check(in, &in->targets[i], err);
 		if (result == SD_OK && yes && their[in->targets[i].record])
 			result = sd_fail(err, SD_INPUT, "%s becomes two tensors: %s and %s",
 					 in->records[in->targets[i].record].key,
 					 in->targets[their[in->targets[i].record] - 1].name, in->targets[i].name);
-		if (result != SD_OK)
-			return result;
-		if (yes) {
+		if (result == SD_OK && yes)
 			their[in->targets[i].record] = (uint32_t)i + 1;
-			chosen++;
-		}
 	}
-	return chosen ? SD_OK : sd_fail(err, SD_INPUT, "no tensor's name matches --include");
+	return result;
 }
 
 /* Room for the largest weight's band, its codes and all its scales. */

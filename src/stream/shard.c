@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Cutting tensors into the shards of ranks. */
 #include "stream/shard.h"
+#include "stream/include.h"
+#include "stream/scales.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -37,11 +39,9 @@ struct box {
 static enum sd_result applies(const struct sd_cut *cut, const struct sd_manifest *m, const struct sd_target *t,
 			      bool *yes, struct sd_error *err)
 {
+	if (!cut->label)
+		return sd_include_takes(cut->name, t->name, yes, err);
 	*yes = false;
-	if (!cut->label) {
-		*yes = cut->name->count == 0;
-		return *yes ? SD_OK : sd_regex_list_search(cut->name, t->name, yes, err);
-	}
 	for (uint32_t i = 0; i < m->nlabels; i++)
 		if (strcmp(m->labels[i], cut->label) == 0)
 			*yes = t->labels >> i & 1;
@@ -117,31 +117,106 @@ static bool has_label(const struct sd_manifest *m, const struct sd_target *t, co
 	return false;
 }
 
-static enum sd_result cut_targets(const struct sd_manifest *in, const struct sd_cut *cuts, size_t ncuts,
-				  bool keep_global, struct sd_manifest *out, bool *used, struct sd_error *err)
+/* A manifest while it is cut. */
+struct cutting {
+	const struct sd_manifest *in;
+	const struct sd_cut *cuts;
+	size_t ncuts;
+	bool *used; /* of each cut: whether a tensor was found */
+	bool keep_global;
+	struct sd_scales scales;
+};
+
+/* What the cuts leave of a target. */
+static enum sd_result find_box(struct cutting *c, const struct sd_target *t, struct box *box, struct sd_error *err)
 {
+	enum sd_result result = SD_OK;
+
+	*box = (struct box){0};
+	memcpy(box->size, t->shape, t->rank * sizeof(*t->shape));
+	for (size_t k = 0; k < c->ncuts && result == SD_OK; k++) {
+		bool yes;
+
+		result = applies(&c->cuts[k], c->in, t, &yes, err);
+		if (result == SD_OK && yes) {
+			c->used[k] = true;
+			result = cut_box(&c->cuts[k], t, box, err);
+		}
+	}
+	return result;
+}
+
+/* The box of the scales that go with a box of their weight: SD_INPUT where a block would be cut. */
+static enum sd_result scale_box(const struct sd_target *weight, const struct box *whole, const struct sd_target *scale,
+				struct box *box, struct sd_error *err)
+{
+	enum sd_result result = sd_scale_is_single(scale) || !whole->cut ? SD_OK : sd_scales_fit(weight, scale, err);
+
+	*box = (struct box){.empty = whole->empty};
+	memcpy(box->size, scale->shape, scale->rank * sizeof(*scale->shape));
+	if (result != SD_OK || sd_scale_is_single(scale))
+		return result;
+	box->cut = whole->cut;
+	for (uint32_t k = 0; k < weight->rank && whole->cut; k++) {
+		uint64_t block = sd_scale_block(weight->rank, k), end = whole->begin[k] + whole->size[k];
+
+		if (whole->begin[k] % block || (end % block && end != weight->shape[k]))
+			return sd_fail(
+				err, SD_INPUT,
+				"%s: dimension %" PRIu32 " of %" PRIu64 " would be cut inside the blocks of %" PRIu64
+				" that its scales (%s) are for; choose N so that each part is whole blocks, or put "
+				"sd-cast --dequant=BF16 before sd-shard",
+				weight->name, k, weight->shape[k], block, scale->name);
+		box->begin[k] = whole->begin[k] / block;
+		box->size[k] = whole->size[k] / block + (whole->size[k] % block != 0);
+	}
+	return SD_OK;
+}
+
+/*
+ * The same with a look at block scales: they are cut as their weight is, never by themselves. Slices that keep their
+ * places need none of that, as only all of them are a tensor again.
+ */
+static enum sd_result find_paired_box(struct cutting *c, size_t target, struct box *box, struct sd_error *err)
+{
+	const struct sd_target *t = &c->in->targets[target], *scale = sd_scale_of(&c->scales, c->in, target),
+			       *weight = sd_weight_of(&c->scales, c->in, target);
+	struct box other;
+	enum sd_result result = SD_OK;
+
+	if (weight && !c->keep_global) {
+		struct box own;
+
+		result = find_box(c, weight, &other, err);
+		if (result == SD_OK && !other.cut)
+			result = find_box(c, t, &own, err);
+		if (result == SD_OK && !other.cut && own.cut)
+			return sd_fail(err, SD_INPUT, "%s cannot be cut without %s, which it has the scales of",
+				       t->name, weight->name);
+		return result == SD_OK ? scale_box(weight, &other, t, box, err) : result;
+	}
+	result = find_box(c, t, box, err);
+	if (result == SD_OK && scale && !c->keep_global)
+		result = scale_box(t, box, scale, &other, err);
+	return result;
+}
+
+static enum sd_result cut_targets(struct cutting *c, struct sd_manifest *out, struct sd_error *err)
+{
+	const struct sd_manifest *in = c->in;
+
 	for (size_t i = 0; i < in->ntargets; i++) {
 		const struct sd_target *t = &in->targets[i];
-		struct box box = {0};
-		enum sd_result result = SD_OK;
+		struct box box;
+		enum sd_result result = find_paired_box(c, i, &box, err);
 
-		memcpy(box.size, t->shape, t->rank * sizeof(*t->shape));
-		for (size_t k = 0; k < ncuts && result == SD_OK; k++) {
-			bool yes;
-
-			result = applies(&cuts[k], in, t, &yes, err);
-			if (result == SD_OK && yes) {
-				used[k] = true;
-				result = cut_box(&cuts[k], t, &box, err);
-			}
-		}
 		if (result != SD_OK)
 			return result;
 		if (!box.cut)
 			result = sd_manifest_add_target(out, t) ? SD_OK : sd_fail_memory(err);
 		else if (!box.empty)
-			result = add_cut_target(in, t, &box, keep_global, out, err);
-		else if (!keep_global && !has_label(in, t, SD_LABEL_STACKED))
+			result = add_cut_target(in, t, &box, c->keep_global, out, err);
+		else if (!c->keep_global && !has_label(in, t, SD_LABEL_STACKED))
 			result = add_empty_target(t, &box, out, err);
 		if (result != SD_OK)
 			return result;
@@ -249,37 +324,50 @@ static bool shift(const struct sd_manifest *in, const struct sd_shard_range *ran
 	return true;
 }
 
-static enum sd_result check_used(const struct sd_cut *cuts, size_t ncuts, const bool *used, struct sd_error *err)
+static enum sd_result check_used(const struct cutting *c, struct sd_error *err)
 {
-	for (size_t k = 0; k < ncuts; k++) {
-		if (used[k])
-			continue;
-		if (cuts[k].label)
-			return sd_fail(
+	enum sd_result result = SD_OK;
+
+	for (size_t k = 0; k < c->ncuts && result == SD_OK; k++) {
+		if (!c->cuts[k].label)
+			result = sd_include_check(c->cuts[k].name, c->in, err);
+		else if (!c->used[k])
+			result = sd_fail(
 				err, SD_INPUT,
 				"no tensor is marked as \"%s\"; maps mark them: put sd-rename --map before sd-shard",
-				cuts[k].label);
-		return sd_fail(err, SD_INPUT, "no tensor's name matches --include");
+				c->cuts[k].label);
 	}
-	return SD_OK;
+	return result;
+}
+
+/* The targets, still on the records as they come in. */
+static enum sd_result plan_targets(struct cutting *c, struct sd_manifest *out, struct sd_error *err)
+{
+	enum sd_result result = sd_scales_find(c->in, &c->scales, err);
+
+	c->used = calloc(c->ncuts + 1, sizeof(*c->used));
+	if (!c->used)
+		result = sd_fail_memory(err);
+	if (result == SD_OK)
+		result = cut_targets(c, out, err);
+	if (result == SD_OK)
+		result = check_used(c, err);
+	sd_scales_free(&c->scales);
+	free(c->used);
+	return result;
 }
 
 enum sd_result sd_shard_plan(const struct sd_manifest *in, const struct sd_cut *cuts, size_t ncuts, bool keep_global,
 			     struct sd_shard *shard, struct sd_error *err)
 {
 	struct sd_manifest *out = sd_manifest_new();
-	bool *used = calloc(ncuts + 1, sizeof(*used));
-	enum sd_result result = SD_OK;
+	struct cutting cutting = {.in = in, .cuts = cuts, .ncuts = ncuts, .keep_global = keep_global};
+	enum sd_result result;
 
 	*shard = (struct sd_shard){out, calloc(in->nrecords + 1, sizeof(*shard->ranges))};
-	if (!out || !used || !shard->ranges || !sd_manifest_copy_head(out, in)) {
-		free(used);
+	if (!out || !shard->ranges || !sd_manifest_copy_head(out, in))
 		return sd_fail_memory(err);
-	}
-	result = cut_targets(in, cuts, ncuts, keep_global, out, used, err);
-	if (result == SD_OK)
-		result = check_used(cuts, ncuts, used, err);
-	free(used);
+	result = plan_targets(&cutting, out, err);
 	if (result != SD_OK)
 		return result;
 	find_needs(in, out, shard->ranges);

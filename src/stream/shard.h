@@ -44,8 +44,9 @@ void sd_shard_free(struct sd_shard *shard);
 /*
  * Cuts. Each cut slice becomes a tensor of its own, or keeps its place in the whole one (keep_global). Records of which
  * only some rows are needed are trimmed to these. A rank that gets nothing of a tensor gets an empty one, unless the
- * tensor is stacked from single ones (label "stacked"): then it gets none. SD_INPUT where a cut finds no tensor at all,
- * a tensor has too few dimensions or a size cannot be divided.
+ * tensor is stacked from single ones (label "stacked"): then it gets none. Block scales (stream/scales.h) are cut as
+ * their weight is, whether a cut names them or not. SD_INPUT where a cut finds no tensor at all, a tensor has too few
+ * dimensions, a size cannot be divided, or a weight would be cut inside a block of its scales (but for keep_global).
  */
 SD_UNUSED_RESULT enum sd_result sd_shard_plan(const struct sd_manifest *in, const struct sd_cut *cuts, size_t ncuts,
 					      bool keep_global, struct sd_shard *shard, struct sd_error *err);

@@ -4,7 +4,7 @@
 #include "base/json.h"
 #include "base/names.h"
 #include "base/text.h"
-#include "stream/cast.h"
+#include "stream/scales.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -23,9 +23,7 @@ struct change {
 
 static bool is_scale(const struct sd_target *t)
 {
-	size_t length = strlen(t->name), suffix = strlen(SD_SCALE_SUFFIX);
-
-	return length > suffix && strcmp(t->name + length - suffix, SD_SCALE_SUFFIX) == 0;
+	return sd_scale_stem(t->name) > 0;
 }
 
 /* Matrices of codes: small floating-point numbers, and the integers that other schemes pack theirs into. A table of

@@ -37,6 +37,8 @@ bool carrying_option(struct carrying *c, int letter, const char *value)
 		return true;
 	case 't':
 		c->threads = small("--threads", value);
+		if (c->threads == 0)
+			sd_misuse("--threads: at least 1; without it there are as many as the process may use");
 		return true;
 	case 'm':
 		c->memory = sd_option_size("--memory", value);

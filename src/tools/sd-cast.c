@@ -50,7 +50,7 @@ static enum sd_dtype parse_dtype(const char *option, const char *text, const cha
 
 	snprintf(word, sizeof(word), " %s ", sd_dtype_name(dtype));
 	if (dtype == SD_NO_DTYPE || !strstr(choice, word))
-		sd_misuse("%s: \"%s\" is none of%s", option, text, choice);
+		sd_misuse("%s: \"%s\" is none of%.*s", option, text, (int)strlen(choice) - 1, choice);
 	return dtype;
 }
 

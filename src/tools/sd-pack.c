@@ -75,12 +75,22 @@ static void free_options(struct options *opt)
 	free(opt->metadata);
 }
 
+#define SUFFIX ".safetensors"
+
 /* Whether -o names a directory, one that is there or one that is to be made. */
 static bool is_directory(const char *path)
 {
 	struct stat st;
 
 	return path[strlen(path) - 1] == '/' || (stat(path, &st) == 0 && S_ISDIR(st.st_mode));
+}
+
+/* Whether it looks like that of a safetensors file, and no directory has it. */
+static bool is_file_name(const char *path)
+{
+	size_t length = strlen(path), suffix = strlen(SUFFIX);
+
+	return length > suffix && strcmp(path + length - suffix, SUFFIX) == 0 && !is_directory(path);
 }
 
 static struct options parse(int argc, char **argv)
@@ -162,6 +172,9 @@ static struct options parse(int argc, char **argv)
 		opt.pack.path = NULL;
 	if (opt.like_path && !opt.pack.path)
 		sd_misuse("--like makes a directory: it needs -o DIR/");
+	if (opt.like_path && is_file_name(opt.pack.path))
+		sd_misuse("--like writes a directory, and -o %s is the name of a file: -o %.*s/", opt.pack.path,
+			  (int)(strlen(opt.pack.path) - strlen(SUFFIX)), opt.pack.path);
 	if (opt.like_path && (opt.shard_size || opt.metadata))
 		sd_misuse("--like takes shards and metadata as they are: no --shard-size, no --metadata");
 	if (opt.keep_config && !opt.like_path)

@@ -141,7 +141,7 @@ static struct options parse(int argc, char **argv)
 		}
 	}
 	if (optind < argc)
-		sd_misuse("\"%s\": there are no operands; standard input is read", argv[optind]);
+		sd_misuse("no operand is taken: \"%s\"; sd-cat %s | sd-shard reads it", argv[optind], argv[optind]);
 	check(&opt);
 	return opt;
 }

@@ -171,10 +171,13 @@ void sd_option_regex(struct sd_regex_list *list, const char *pattern)
 
 enum sd_result sd_open_stdin(struct sd_source **source, struct sd_error *err)
 {
+	struct stat st;
 	int fd;
 
 	if (isatty(STDIN_FILENO))
 		sd_misuse("standard input is a terminal; put a source in front: sd-cat model/ | %s ...", program);
+	if (fstat(STDIN_FILENO, &st) == 0 && S_ISDIR(st.st_mode))
+		return sd_fail(err, SD_INPUT, "standard input is a directory; sd-cat DIR | %s ... reads it", program);
 	fd = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3);
 	if (fd < 0)
 		return sd_fail_errno(err, errno, "standard input");

@@ -895,7 +895,7 @@ Test(carry, refuses_too_little_memory)
 	cr_assert_eq(sd_carry_plan(in.m, 2000, &carry, &err), SD_INPUT);
 	cr_assert_str_eq(err.text,
 			 "lm_head: a row (800 elements) of record0 [1000, 800] and what becomes of it do not fit into "
-			 "2000 bytes; --memory=4096 is enough");
+			 "2000 bytes; --memory=4096 is enough, more is faster");
 	sd_carry_free(&carry);
 	cr_assert_eq(sd_carry_plan(in.m, 4096, &carry, &err), SD_OK);
 	sd_carry_free(&carry);
