@@ -117,8 +117,8 @@ enum sd_result sd_write_all(int fd, const void *buffer, size_t length, struct sd
 			length -= (size_t)n;
 			if (length && sd_signals_check(err) != SD_OK)
 				return SD_IO;
-		} else if ((errno == EAGAIN ? wait_until(fd, POLLOUT, err)
-					    : again(errno, "cannot write", fd, err)) != SD_OK) {
+		} else if ((errno == EAGAIN ? wait_until(fd, POLLOUT, err) : again(errno, "cannot write", fd, err)) !=
+			   SD_OK) {
 			return SD_IO;
 		}
 	}

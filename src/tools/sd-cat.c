@@ -183,8 +183,9 @@ static enum sd_result cat(const struct options *opt, struct sd_sink *sink, struc
 	return result;
 }
 
-/* The stream goes through a compressor to standard output. A failure of that is why the stream could not go on. */
-static enum sd_result cat_zstd(const struct options *opt, struct sd_error *err)
+/* The stream goes through a compressor to standard output, whose sink only tells that there is none. A failure of the
+ * compressor is why the stream could not go on. */
+static enum sd_result cat_zstd(const struct options *opt, struct sd_sink *out, struct sd_error *err)
 {
 	struct sd_zstd *zstd;
 	struct sd_sink *sink;
@@ -192,8 +193,10 @@ static enum sd_result cat_zstd(const struct options *opt, struct sd_error *err)
 	int plain;
 	enum sd_result result = sd_zstd_compress(STDOUT_FILENO, (int)opt->level, &zstd, &plain, err);
 
-	if (result != SD_OK)
+	if (result != SD_OK) {
+		out->ops->abort(out, err);
 		return result;
+	}
 	sink = sd_stream_sink_before(plain, STDOUT_FILENO, "sd-cat");
 	result = sink ? cat(opt, sink, err) : sd_fail_memory(err);
 	if (sink)
@@ -210,7 +213,7 @@ static enum sd_result cat_zstd(const struct options *opt, struct sd_error *err)
 static enum sd_result run(const struct options *opt, struct sd_error *err)
 {
 	struct sd_sink *sink = sd_stdout_stream();
-	enum sd_result result = opt->level ? cat_zstd(opt, err) : cat(opt, sink, err);
+	enum sd_result result = opt->level ? cat_zstd(opt, sink, err) : cat(opt, sink, err);
 
 	sink->ops->close(sink);
 	return result;
