@@ -117,7 +117,8 @@ enum sd_result sd_index_write(struct sd_index_entry *entries, size_t nentries, u
 	out = open_memstream(json, length);
 	if (!out)
 		return sd_fail_memory(err);
-	qsort(entries, nentries, sizeof(*entries), by_key);
+	if (nentries)
+		qsort(entries, nentries, sizeof(*entries), by_key);
 	fprintf(out,
 		"{\n  \"metadata\": {\n    \"total_parameters\": %" PRIu64 ",\n    \"total_size\": %" PRIu64
 		"\n  },\n  \"weight_map\": {",

@@ -2,7 +2,8 @@
 /*
  * Finds keys that two rules of a stage match, by running all patterns of the stage at once: small automata, made
  * deterministic as far as they are reached. Patterns are regular languages, so this is exact; a stage that needs more
- * nodes or states than there is time for when a map is loaded is let through.
+ * nodes or states than there is time for when a map is loaded is let through, and so is what comes behind it when the
+ * time for the whole map is used up.
  */
 #include "map/internal.h"
 
@@ -13,6 +14,7 @@
 #define RULES_MAX 64
 #define STATES_MAX 4096 /* real maps need a few hundred */
 #define NODES_MAX 16384 /* and about a thousand; closures take 32 MiB then */
+#define WORK_MAX (UINT64_C(1) << 26) /* words of sets, for a whole map: a tenth of a second. Real maps need 2 million */
 #define SLOTS (4 * STATES_MAX)
 #define COMBINATIONS_MAX 64
 #define NO_RANK (SD_RANK_MAX + 1)
@@ -44,6 +46,7 @@ struct automaton {
 	uint64_t *sets; /* of each state */
 	size_t sets_room;
 	uint32_t *slots; /* hash table of states, NONE: free */
+	uint64_t *work;  /* words of sets that may still be looked at, for all automata of a map */
 	bool memory;     /* ran out */
 };
 
@@ -133,11 +136,21 @@ static void close_over(const struct automaton *a, uint32_t node, uint64_t *set, 
 	}
 }
 
+/* Whether there is time to look at so many sets. */
+static bool may_work(struct automaton *a, uint64_t sets)
+{
+	uint64_t words = sets * a->words;
+
+	if (words > *a->work)
+		return false;
+	*a->work -= words;
+	return true;
+}
+
 static bool make_closures(struct automaton *a)
 {
 	uint64_t *seen;
 
-	a->words = a->nnodes / 64 + 1;
 	a->closures = calloc((size_t)a->nnodes * a->words, sizeof(*a->closures));
 	seen = calloc(a->words, sizeof(*seen));
 	for (uint32_t i = 0; a->closures && seen && i < a->nnodes; i++) {
@@ -221,12 +234,13 @@ static bool explore(struct automaton *a, const uint64_t *start)
 		for (uint32_t c = 0; done && c < a->nalphabet; c++) {
 			uint64_t any = 0;
 
+			done = may_work(a, 2);
 			memset(set, 0, a->words * sizeof(*set));
 			for (uint32_t n = next_of(a, s, 0); n < a->nnodes; n = next_of(a, s, n + 1))
-				if (consumes(&a->nodes[n], a->alphabet[c]))
+				if (consumes(&a->nodes[n], a->alphabet[c]) && (done = done && may_work(a, 1)))
 					for (size_t w = 0; w < a->words; w++)
 						any |= set[w] |= a->closures[a->nodes[n].to * a->words + w];
-			if (any)
+			if (done && any)
 				done = add_state(a, set, (uint32_t)s, a->alphabet[c]);
 		}
 	free(set);
@@ -364,9 +378,9 @@ static enum sd_result judge(const struct automaton *a, const struct rule **rules
 }
 
 static enum sd_result check_rules(const struct sd_map *map, const struct rule **rules, uint32_t n, int side,
-				  uint32_t rank, struct sd_error *err)
+				  uint32_t rank, uint64_t *work, struct sd_error *err)
 {
-	struct automaton a = {0};
+	struct automaton a = {.work = work};
 	struct pair *pairs = malloc((size_t)n * n * sizeof(*pairs));
 	uint32_t first[RULES_MAX], starts[RULES_MAX];
 	uint64_t *start = NULL;
@@ -375,7 +389,8 @@ static enum sd_result check_rules(const struct sd_map *map, const struct rule **
 	for (uint32_t i = 0; i < n; i++)
 		starts[i] = add_pattern(&a, map, &rules[i]->side[side].key, &rules[i]->holes, i);
 	a.slots = malloc(SLOTS * sizeof(*a.slots));
-	if (a.nnodes > NODES_MAX) {
+	a.words = a.nnodes / 64 + 1;
+	if (a.nnodes > NODES_MAX || !may_work(&a, a.nnodes)) {
 		result = SD_OK; /* let through */
 	} else if (!pairs || !a.slots || a.memory || !make_closures(&a) || !(start = calloc(a.words, sizeof(*start)))) {
 		result = sd_fail_memory(err);
@@ -423,21 +438,21 @@ static bool has_rank(const struct stage *stage, int side, uint32_t rank)
 }
 
 static enum sd_result check_side(const struct sd_map *map, const struct stage *stage, int side, const uint32_t *values,
-				 struct sd_error *err)
+				 uint64_t *work, struct sd_error *err)
 {
 	const struct rule *rules[RULES_MAX];
 
 	for (uint32_t rank = 0; rank <= NO_RANK; rank++) {
 		uint32_t n = has_rank(stage, side, rank) ? choose(map, stage, side, rank, values, rules) : 0;
 
-		if (n > 1 && check_rules(map, rules, n, side, rank, err) != SD_OK)
+		if (n > 1 && check_rules(map, rules, n, side, rank, work, err) != SD_OK)
 			return err->result;
 	}
 	return SD_OK;
 }
 
 static enum sd_result check_stage(const struct sd_map *map, const struct stage *stage, bool *guarded, uint32_t *values,
-				  struct sd_error *err)
+				  uint64_t *work, struct sd_error *err)
 {
 	uint32_t combinations = 0;
 
@@ -448,7 +463,7 @@ static enum sd_result check_stage(const struct sd_map *map, const struct stage *
 			guarded[stage->rules[i].guards[g].option] = true;
 	do {
 		for (int side = LEFT; side <= RIGHT; side++)
-			if (check_side(map, stage, side, values, err) != SD_OK)
+			if (check_side(map, stage, side, values, work, err) != SD_OK)
 				return err->result;
 	} while (++combinations < COMBINATIONS_MAX && next_values(map, guarded, values));
 	return SD_OK;
@@ -458,10 +473,11 @@ enum sd_result sd_map_check_overlap(const struct sd_map *map, struct sd_error *e
 {
 	bool *guarded = calloc(map->noptions + 1, sizeof(*guarded));
 	uint32_t *values = calloc(map->noptions + 1, sizeof(*values));
+	uint64_t work = WORK_MAX;
 	enum sd_result result = guarded && values ? SD_OK : sd_fail_memory(err);
 
 	for (uint32_t i = 0; i < map->nstages && result == SD_OK; i++)
-		result = check_stage(map, &map->stages[i], guarded, values, err);
+		result = check_stage(map, &map->stages[i], guarded, values, &work, err);
 	free(guarded);
 	free(values);
 	return result;

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #define USE_DEPTH 8
+#define USES_MAX 256 /* a map that uses itself is soon at their end; real maps use a dozen */
 
 static enum sd_result parse_map(struct parser *p)
 {
@@ -404,6 +405,8 @@ static enum sd_result parse_use(struct parser *p)
 		return sd_parse_fail(p, "map %s cannot be found from here", name);
 	if (p->depth == USE_DEPTH)
 		return sd_parse_fail(p, "maps use each other %d deep", USE_DEPTH);
+	if (++p->map->nuses > USES_MAX)
+		return sd_parse_fail(p, "maps use each other more than %d times", USES_MAX);
 	used = calloc(1, sizeof(*used));
 	if (!used)
 		return sd_fail_memory(p->err);

@@ -100,7 +100,7 @@ static enum sd_result take_abort(struct reader *r, const struct sd_frame *f, str
 		free(payload.data);
 		return result;
 	}
-	view = (struct sd_view){payload.data, payload.data + payload.length};
+	view = sd_bytes_view(&payload);
 	if (!payload.data || !sd_view_u32(&view, &code) || !sd_view_u32(&view, &told) || !sd_view_text(&view, &tool) ||
 	    !sd_view_text(&view, &text) || code < SD_DIFFERENT || code > SD_IO) {
 		result = sd_fail(err, SD_INPUT, "the stream has a malformed abort");
@@ -317,7 +317,7 @@ static enum sd_result take_place(struct reader *r, const struct sd_frame *f, str
 				       ? "only means something to the program that it was written for"
 				       : "this version does not know");
 	result = take_payload(r, f, SD_FRAME_ALIGN, &payload, err);
-	view = (struct sd_view){payload.data, payload.data + payload.length};
+	view = sd_bytes_view(&payload);
 	if (result == SD_OK && (!payload.data || !sd_view_u64(&view, &place->number) ||
 				!sd_view_u64(&view, &place->offset) || !sd_view_u64(&view, &place->length)))
 		result = sd_fail(err, SD_INPUT, "malformed stream: a reference");
@@ -428,7 +428,7 @@ static enum sd_result reader_finish(struct sd_source *source, struct sd_error *e
 		free(payload.data);
 		return result;
 	}
-	view = (struct sd_view){payload.data, payload.data + payload.length};
+	view = sd_bytes_view(&payload);
 	if (!payload.data || !sd_view_u64(&view, &records) || !sd_view_u64(&view, &bytes) || records != r->records ||
 	    bytes != r->bytes)
 		result = sd_fail(err, SD_INPUT,

@@ -375,7 +375,7 @@ static enum sd_result malformed(struct sd_error *err, const char *what, uint64_t
 
 enum sd_result sd_wire_decode(void *data, size_t length, struct sd_manifest *m, struct sd_error *err)
 {
-	struct sd_view view = {data, (unsigned char *)data + length}, entry;
+	struct sd_view view = sd_bytes_view(&(struct sd_bytes){.data = data, .length = length}), entry;
 	uint64_t nrecords, ntargets;
 	uint32_t zero;
 

@@ -25,6 +25,11 @@ struct sd_view {
 	unsigned char *at, *end;
 };
 
+static inline struct sd_view sd_bytes_view(const struct sd_bytes *bytes)
+{
+	return (struct sd_view){bytes->data, bytes->length ? bytes->data + bytes->length : bytes->data};
+}
+
 SD_UNUSED_RESULT bool sd_view_u32(struct sd_view *view, uint32_t *value);
 SD_UNUSED_RESULT bool sd_view_u64(struct sd_view *view, uint64_t *value);
 SD_UNUSED_RESULT bool sd_view_text(struct sd_view *view, const char **text);

@@ -147,18 +147,18 @@ static struct options parse(int argc, char **argv)
 }
 
 /* The cuts of one rank, at most three; rank only counts with --all. */
-static size_t cuts_of(const struct options *opt, uint64_t rank, struct sd_cut cuts[3])
+static size_t cuts_of(const struct options *opt, uint64_t rank, struct sd_shard_cut cuts[3])
 {
 	struct sd_part all = {rank, opt->all};
 	size_t n = 0;
 
 	if (opt->ep.of || (opt->all && !opt->has_dim))
-		cuts[n++] = (struct sd_cut){SD_LABEL_EXPERT, NULL, 0, SD_CUT_UNEVEN, opt->ep.of ? opt->ep : all};
+		cuts[n++] = (struct sd_shard_cut){SD_LABEL_EXPERT, NULL, 0, SD_CUT_UNEVEN, opt->ep.of ? opt->ep : all};
 	if (opt->ep_shard.of)
-		cuts[n++] = (struct sd_cut){SD_LABEL_EXPERT, NULL, 1, SD_CUT_EQUAL, opt->ep_shard};
+		cuts[n++] = (struct sd_shard_cut){SD_LABEL_EXPERT, NULL, 1, SD_CUT_EQUAL, opt->ep_shard};
 	if (opt->has_dim)
 		cuts[n++] =
-			(struct sd_cut){NULL, &opt->include, opt->dim, SD_CUT_UNEVEN, opt->part.of ? opt->part : all};
+			(struct sd_shard_cut){NULL, &opt->include, opt->dim, SD_CUT_UNEVEN, opt->part.of ? opt->part : all};
 	return n;
 }
 
@@ -182,7 +182,7 @@ static enum sd_result ranks_plan(const struct options *opt, const struct sd_mani
 	if (!ranks->shards || !ranks->sinks || !ranks->fds || !ranks->pids)
 		return sd_fail_memory(err);
 	for (size_t i = 0; i < ranks->count; i++) {
-		struct sd_cut cuts[3];
+		struct sd_shard_cut cuts[3];
 		size_t n = cuts_of(opt, i, cuts);
 		enum sd_result result = sd_shard_plan(in, cuts, n, opt->keep_global, &ranks->shards[i], err);
 
