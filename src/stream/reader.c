@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Reading a stream: a source. */
+#include "base/checked.h"
 #include "stream/frame.h"
 #include "stream/lane.h"
 #include "stream/stream.h"
@@ -15,6 +16,7 @@
 
 struct reader {
 	struct sd_source source;
+	struct sd_limits limits;
 	int fd;
 	struct sd_bytes manifest; /* the decoded manifest points into it */
 	uint64_t records, bytes;  /* that came */
@@ -168,8 +170,10 @@ static enum sd_result take_meta(struct reader *r, const struct sd_frame *f, stru
 	struct sd_manifest *m = r->source.manifest;
 	struct sd_view view;
 	uint32_t count = 0, zero;
-	enum sd_result result = take_kept(r, f, SD_HEAD_MAX, &view, err);
+	enum sd_result result = sd_limits_check(&r->limits, SD_LIMIT_MANIFEST, f->length, "the metadata has", err);
 
+	if (result == SD_OK)
+		result = take_kept(r, f, SD_HEAD_MAX, &view, err);
 	if (result != SD_OK)
 		return result;
 	if (!sd_view_u32(&view, &count) || !sd_view_u32(&view, &zero))
@@ -217,15 +221,29 @@ static enum sd_result take_unknown(struct reader *r, const struct sd_frame *f, s
 				   struct sd_error *err)
 {
 	unsigned char head[SD_FRAME_ALIGN];
+	uint64_t sum;
 
 	if (!(f->flags & SD_FRAME_OPTIONAL))
 		return unexpected(f, "that this version does not know", err);
 	sd_frame_pack(f, head);
+	if (!sd_add(unknown->length, f->length, &sum))
+		sum = UINT64_MAX;
+	if (sd_limits_check(&r->limits, SD_LIMIT_MANIFEST, sum,
+			    "what is unknown here in front of the manifest has", err) != SD_OK)
+		return SD_INPUT;
 	if (!sd_bytes_add(unknown, head, sizeof(head)))
 		return sd_fail_memory(err);
 	if (take_payload(r, f, SD_HEAD_MAX, unknown, err) != SD_OK)
 		return err ? err->result : SD_INPUT;
 	return sd_bytes_pad(unknown, SD_FRAME_ALIGN) ? SD_OK : sd_fail_memory(err);
+}
+
+static enum sd_result take_manifest(struct reader *r, const struct sd_frame *f, struct sd_error *err)
+{
+	enum sd_result result =
+		sd_limits_check(&r->limits, SD_LIMIT_MANIFEST, f->length, "the manifest is said to have", err);
+
+	return result == SD_OK ? take_payload(r, f, SD_HEAD_MAX, &r->manifest, err) : result;
 }
 
 /* Everything up to the manifest. */
@@ -248,7 +266,7 @@ static enum sd_result take_head(struct reader *r, struct sd_error *err)
 		else if (f.kind == SD_KIND_SIDE)
 			result = take_side(r, &f, err);
 		else if (f.kind == SD_KIND_MANIFEST)
-			result = take_payload(r, &f, SD_HEAD_MAX, &r->manifest, err);
+			result = take_manifest(r, &f, err);
 		else if (f.kind == SD_KIND_DATA || f.kind == SD_KIND_END)
 			result = unexpected(&f, "before the manifest", err);
 		else
@@ -262,7 +280,7 @@ static enum sd_result take_head(struct reader *r, struct sd_error *err)
 			result = sd_fail_memory(err);
 	}
 	free(unknown.data);
-	return result == SD_OK ? sd_wire_decode(r->manifest.data, r->manifest.length, m, err) : result;
+	return result == SD_OK ? sd_wire_decode(r->manifest.data, r->manifest.length, &r->limits, m, err) : result;
 }
 
 /* Data frames stand one after another: the right record, the right place, nothing beyond it. */
@@ -461,7 +479,7 @@ static void reader_close(struct sd_source *source)
 
 static const struct sd_source_ops reader_ops = {reader_next, reader_finish, reader_close, NULL};
 
-enum sd_result sd_stream_open(int fd, struct sd_source **source, struct sd_error *err)
+enum sd_result sd_stream_open(int fd, const struct sd_limits *limits, struct sd_source **source, struct sd_error *err)
 {
 	unsigned char rest[SD_FRAME_ALIGN - SD_STREAM_MAGIC_LENGTH];
 	struct reader *r = calloc(1, sizeof(*r));
@@ -474,6 +492,7 @@ enum sd_result sd_stream_open(int fd, struct sd_source **source, struct sd_error
 		return sd_fail_memory(err);
 	}
 	r->fd = fd;
+	r->limits = limits ? *limits : sd_limits_default;
 	r->source.ops = &reader_ops;
 	r->source.manifest = sd_manifest_new();
 	sd_pipe_enlarge(fd);

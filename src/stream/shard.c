@@ -357,8 +357,8 @@ static enum sd_result plan_targets(struct cutting *c, struct sd_manifest *out, s
 	return result;
 }
 
-enum sd_result sd_shard_plan(const struct sd_manifest *in, const struct sd_shard_cut *cuts, size_t ncuts, bool keep_global,
-			     struct sd_shard *shard, struct sd_error *err)
+enum sd_result sd_shard_plan(const struct sd_manifest *in, const struct sd_shard_cut *cuts, size_t ncuts,
+			     bool keep_global, struct sd_shard *shard, struct sd_error *err)
 {
 	struct sd_manifest *out = sd_manifest_new();
 	struct cutting cutting = {.in = in, .cuts = cuts, .ncuts = ncuts, .keep_global = keep_global};

@@ -19,24 +19,36 @@ static const char usage[] = "Usage: sd-ls [OPTION]... [SOURCE]\n"
 			    "SOURCE is a safetensors file, a checkpoint directory, a stream, or - for standard\n"
 			    "input, which is also what is read when there is no SOURCE.\n"
 			    "\n"
-			    "      --help         print this text\n"
-			    "      --version      print the version\n"
+			    "      --limit=NAME=N   take more of NAME than usual, or less: header, manifest,\n"
+			    "                       name, tensors or rank; see sd-tools(7)\n"
+			    "      --help           print this text\n"
+			    "      --version        print the version\n"
 			    "\n"
 			    "Pending steps are what is still to be done to the data: reorder (sd-transpose),\n"
 			    "cast:FROM>TO (sd-transpose). - is none. A tensor whose data does not come along\n"
 			    "is \"elsewhere\"; one that no source has is \"missing\".\n";
 
-static const char *parse(int argc, char **argv)
+struct options {
+	struct sd_limits limits;
+	const char *name;
+};
+
+static struct options parse(int argc, char **argv)
 {
 	static const struct option longs[] = {
+		{"limit", required_argument, NULL, 'L'},
 		{"help", no_argument, NULL, 'h'},
 		{"version", no_argument, NULL, 'v'},
 		{NULL, 0, NULL, 0},
 	};
+	struct options opt = {.limits = sd_limits_default};
 	int c;
 
 	while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1) {
 		switch (c) {
+		case 'L':
+			sd_option_limit(&opt.limits, optarg);
+			break;
 		case 'h':
 			sd_help(usage);
 		case 'v':
@@ -47,7 +59,8 @@ static const char *parse(int argc, char **argv)
 	}
 	if (argc - optind > 1)
 		sd_misuse("only one SOURCE; to list several: sd-cat --manifest A B | sd-ls");
-	return optind < argc ? argv[optind] : "-";
+	opt.name = optind < argc ? argv[optind] : "-";
+	return opt;
 }
 
 /* One word behind another, with a comma between. */
@@ -133,10 +146,11 @@ static enum sd_result list(const struct sd_manifest *m, struct sd_error *err)
 	return result;
 }
 
-static enum sd_result run(const char *name, struct sd_error *err)
+static enum sd_result run(const struct options *opt, struct sd_error *err)
 {
 	struct sd_source *source = NULL;
-	enum sd_result result = strcmp(name, "-") == 0 ? sd_open_stdin(&source, err) : sd_open(name, &source, err);
+	enum sd_result result = strcmp(opt->name, "-") == 0 ? sd_open_stdin(&opt->limits, &source, err)
+							    : sd_open(opt->name, &opt->limits, &source, err);
 
 	if (result == SD_OK)
 		result = list(source->manifest, err);
@@ -147,9 +161,9 @@ static enum sd_result run(const char *name, struct sd_error *err)
 int main(int argc, char **argv)
 {
 	struct sd_error err;
-	const char *name;
+	struct options opt;
 
 	sd_start("sd-ls", false);
-	name = parse(argc, argv);
-	return sd_finish(run(name, &err), &err);
+	opt = parse(argc, argv);
+	return sd_finish(run(&opt, &err), &err);
 }

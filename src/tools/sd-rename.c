@@ -34,12 +34,15 @@ static const char usage[] = "Usage: sd-rename [OPTION]...\n"
 			    "      --check-map=MAP   only check a map and its samples; print its one-way rules\n"
 			    "      --expand=MAP      print a map flat: with what it uses, all patterns written out\n"
 			    "      --stats           tell on standard error which way the data went\n"
+			    "      --limit=NAME=N    take more of NAME than usual, or less: header, manifest,\n"
+			    "                        name, tensors or rank; see sd-tools(7)\n"
 			    "      --help            print this text\n"
 			    "      --version         print the version\n";
 
 enum what { RENAME, DRY_RUN, EXPLAIN, LIST_MAPS, CHECK_MAP, EXPAND };
 
 struct options {
+	struct sd_limits limits;
 	enum what what;
 	const char *map, *to, *key, *check;
 	struct sd_define *defines;
@@ -102,13 +105,14 @@ static struct options parse(int argc, char **argv)
 		{"list-maps", no_argument, NULL, 'l'},
 		{"check-map", required_argument, NULL, 'c'},
 		{"expand", required_argument, NULL, 'f'},
+		{"limit", required_argument, NULL, 'L'},
 		{"help", no_argument, NULL, 'h'},
 		{"version", no_argument, NULL, 'v'},
 		{"stats", no_argument, NULL, 'S'},
 		{"keep-config", no_argument, NULL, 'k'},
 		{NULL, 0, NULL, 0},
 	};
-	struct options opt = {0};
+	struct options opt = {.limits = sd_limits_default};
 	int c;
 
 	while ((c = getopt_long(argc, argv, "e:D:", longs, NULL)) != -1) {
@@ -154,6 +158,9 @@ static struct options parse(int argc, char **argv)
 			break;
 		case 'S':
 			opt.stats = true;
+			break;
+		case 'L':
+			sd_option_limit(&opt.limits, optarg);
 			break;
 		case 'h':
 			sd_help(usage);
@@ -540,7 +547,7 @@ static enum sd_result run(const struct options *opt, struct sd_error *err)
 	}
 	if (opt->what == RENAME)
 		sink = sd_stdout_stream();
-	result = sd_open_stdin(&source, err);
+	result = sd_open_stdin(&opt->limits, &source, err);
 	if (result == SD_OK)
 		result = rename_source(opt, source, sink, err);
 	else if (sink)

@@ -34,12 +34,15 @@ static const char usage[] = "Usage: sd-shard [OPTION]...\n"
 			    "      --filter=CMD      with --all: run CMD for each rank, with its stream as\n"
 			    "                        standard input and its number in $SD_RANK\n"
 			    "      --stats           tell on standard error which way the data went\n"
+			    "      --limit=NAME=N    take more of NAME than usual, or less: header, manifest,\n"
+			    "                        name, tensors or rank; see sd-tools(7)\n"
 			    "      --help            print this text\n"
 			    "      --version         print the version\n"
 			    "\n"
 			    "A rank that has no part of a tensor gets an empty one.\n";
 
 struct options {
+	struct sd_limits limits;
 	struct sd_part ep, ep_shard, part; /* of 0: not given */
 	struct sd_regex_list include;
 	int dim;
@@ -90,14 +93,21 @@ static void check(const struct options *opt)
 static struct options parse(int argc, char **argv)
 {
 	static const struct option longs[] = {
-		{"ep", required_argument, NULL, 'e'},      {"ep-shard", required_argument, NULL, 's'},
-		{"dim", required_argument, NULL, 'd'},     {"part", required_argument, NULL, 'p'},
-		{"include", required_argument, NULL, 'i'}, {"keep-global", no_argument, NULL, 'k'},
-		{"all", required_argument, NULL, 'a'},     {"filter", required_argument, NULL, 'f'},
-		{"stats", no_argument, NULL, 'S'},         {"help", no_argument, NULL, 'h'},
-		{"version", no_argument, NULL, 'v'},       {NULL, 0, NULL, 0},
+		{"ep", required_argument, NULL, 'e'},
+		{"ep-shard", required_argument, NULL, 's'},
+		{"dim", required_argument, NULL, 'd'},
+		{"part", required_argument, NULL, 'p'},
+		{"include", required_argument, NULL, 'i'},
+		{"keep-global", no_argument, NULL, 'k'},
+		{"all", required_argument, NULL, 'a'},
+		{"filter", required_argument, NULL, 'f'},
+		{"stats", no_argument, NULL, 'S'},
+		{"limit", required_argument, NULL, 'L'},
+		{"help", no_argument, NULL, 'h'},
+		{"version", no_argument, NULL, 'v'},
+		{NULL, 0, NULL, 0},
 	};
-	struct options opt = {0};
+	struct options opt = {.limits = sd_limits_default};
 	int c;
 
 	while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1) {
@@ -132,6 +142,9 @@ static struct options parse(int argc, char **argv)
 		case 'S':
 			opt.stats = true;
 			break;
+		case 'L':
+			sd_option_limit(&opt.limits, optarg);
+			break;
 		case 'h':
 			sd_help(usage);
 		case 'v':
@@ -157,8 +170,8 @@ static size_t cuts_of(const struct options *opt, uint64_t rank, struct sd_shard_
 	if (opt->ep_shard.of)
 		cuts[n++] = (struct sd_shard_cut){SD_LABEL_EXPERT, NULL, 1, SD_CUT_EQUAL, opt->ep_shard};
 	if (opt->has_dim)
-		cuts[n++] =
-			(struct sd_shard_cut){NULL, &opt->include, opt->dim, SD_CUT_UNEVEN, opt->part.of ? opt->part : all};
+		cuts[n++] = (struct sd_shard_cut){NULL, &opt->include, opt->dim, SD_CUT_UNEVEN,
+						  opt->part.of ? opt->part : all};
 	return n;
 }
 
@@ -290,7 +303,7 @@ static enum sd_result run(const struct options *opt, struct sd_error *err)
 {
 	struct sd_sink *sink = opt->all ? NULL : sd_stdout_stream();
 	struct sd_source *source = NULL;
-	enum sd_result result = sd_open_stdin(&source, err);
+	enum sd_result result = sd_open_stdin(&opt->limits, &source, err);
 
 	if (result == SD_OK)
 		result = opt->all ? run_all(opt, source, err) : run_one(opt, source, sink, err);

@@ -161,6 +161,14 @@ uint64_t sd_option_number(const char *option, const char *text)
 	return number;
 }
 
+void sd_option_limit(struct sd_limits *limits, const char *text)
+{
+	struct sd_error err;
+
+	if (sd_limits_set(limits, text, &err) != SD_OK)
+		sd_misuse("%s", err.text);
+}
+
 void sd_option_regex(struct sd_regex_list *list, const char *pattern)
 {
 	struct sd_error err;
@@ -169,7 +177,7 @@ void sd_option_regex(struct sd_regex_list *list, const char *pattern)
 		sd_misuse("%s", err.text);
 }
 
-enum sd_result sd_open_stdin(struct sd_source **source, struct sd_error *err)
+enum sd_result sd_open_stdin(const struct sd_limits *limits, struct sd_source **source, struct sd_error *err)
 {
 	struct stat st;
 	int fd;
@@ -181,7 +189,7 @@ enum sd_result sd_open_stdin(struct sd_source **source, struct sd_error *err)
 	fd = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3);
 	if (fd < 0)
 		return sd_fail_errno(err, errno, "standard input");
-	return sd_open_fd(fd, "standard input", source, err);
+	return sd_open_fd(fd, "standard input", limits, source, err);
 }
 
 struct sd_sink *sd_stdout_stream(void)

@@ -3,6 +3,7 @@
 #ifndef SD_TOOLS_TOOL_H
 #define SD_TOOLS_TOOL_H
 
+#include "base/limits.h"
 #include "base/regex.h"
 #include "stream/sink.h"
 #include "stream/source.h"
@@ -41,11 +42,15 @@ void sd_before_saying(void (*clear)(void));
 uint64_t sd_option_size(const char *option, const char *text);
 uint64_t sd_option_number(const char *option, const char *text);
 
+/* What --limit says, or misuse. */
+void sd_option_limit(struct sd_limits *limits, const char *text);
+
 /* One more regex of an option that may be given several times, or misuse that shows what is wrong with it. */
 void sd_option_regex(struct sd_regex_list *list, const char *pattern);
 
 /* Stdin as a source, whatever it is by its first bytes (a stream or a safetensors file). A terminal is misuse. */
-SD_UNUSED_RESULT enum sd_result sd_open_stdin(struct sd_source **source, struct sd_error *err);
+SD_UNUSED_RESULT enum sd_result sd_open_stdin(const struct sd_limits *limits, struct sd_source **source,
+					      struct sd_error *err);
 
 /* Stdout as a stream. A terminal is misuse that names the fix. */
 struct sd_sink *sd_stdout_stream(void);

@@ -19,7 +19,7 @@ static void read_again(const struct sd_index *index, const char *json, size_t le
 	struct sd_index again = {0};
 	struct sd_error err = {0};
 
-	SURE(sd_index_parse(json, length, &again, &err) == SD_OK, "%s", err.text);
+	SURE(sd_index_parse(json, length, NULL, &again, &err) == SD_OK, "%s", err.text);
 	same_entries(index, &again);
 	sd_index_free(&again);
 }
@@ -30,7 +30,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct sd_error err = {0};
 	char *json, *second;
 	size_t length, second_length;
-	enum sd_result result = sd_index_parse((const char *)data, size, &index, &err);
+	enum sd_result result = sd_index_parse((const char *)data, size, NULL, &index, &err);
 
 	if (result != SD_OK) {
 		sure_of_failure(result, &err);

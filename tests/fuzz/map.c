@@ -28,7 +28,7 @@ static enum sd_result read_map(struct sd_map_library *library, const char *name,
 	*file = "part.map";
 	*text = strcmp(name, "part") == 0 ? part : ((struct fuzz_library *)library)->own;
 	return strcmp(name, "part") == 0 || strcmp(name, "self") == 0 ? SD_OK
-								       : sd_fail(err, SD_INPUT, "there is no map");
+								      : sd_fail(err, SD_INPUT, "there is no map");
 }
 
 /* A checkpoint of either side. */

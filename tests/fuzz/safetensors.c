@@ -41,7 +41,7 @@ static void write_again(struct sd_safetensors *st)
 		     SD_OK,
 	     "%s", err.text);
 	SURE(length % 8 == 0 && sd_safetensors_length((unsigned char *)header) == length - SD_SAFETENSORS_LENGTH);
-	SURE(sd_safetensors_parse(header + SD_SAFETENSORS_LENGTH, length - SD_SAFETENSORS_LENGTH, st->data_bytes,
+	SURE(sd_safetensors_parse(header + SD_SAFETENSORS_LENGTH, length - SD_SAFETENSORS_LENGTH, st->data_bytes, NULL,
 				  &again, &err) == SD_OK,
 	     "%s", err.text);
 	order(&again);
@@ -66,7 +66,7 @@ static void open_file(const uint8_t *data, size_t size, const struct sd_safetens
 
 	SURE(pwrite(fd, data, size, sizeof(length)) == (ssize_t)size);
 	SURE(ftruncate(fd, (off_t)(sizeof(length) + size + st->data_bytes)) == 0);
-	result = sd_open_fd(fd, "fuzz", &source, &err);
+	result = sd_open_fd(fd, "fuzz", NULL, &source, &err);
 	if (result == SD_OK) {
 		SURE(source->manifest->nrecords == st->ntensors && source->manifest->ntargets == st->ntensors);
 		SURE(sd_manifest_check(source->manifest, &err) == SD_OK, "%s", err.text);
@@ -81,7 +81,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct sd_safetensors st = {0};
 	struct sd_error err = {0};
-	enum sd_result result = sd_safetensors_parse((const char *)data, size, SD_UNKNOWN_SIZE, &st, &err);
+	enum sd_result result = sd_safetensors_parse((const char *)data, size, SD_UNKNOWN_SIZE, NULL, &st, &err);
 
 	if (result != SD_OK) {
 		sure_of_failure(result, &err);

@@ -40,7 +40,7 @@ static void sure_of_manifest(const struct sd_manifest *m)
 	struct sd_error err = {0};
 
 	SURE(again && sd_bytes_add(&copy, first.data, first.length));
-	SURE(sd_wire_decode(copy.data, copy.length, again, &err) == SD_OK, "%s", err.text);
+	SURE(sd_wire_decode(copy.data, copy.length, NULL, again, &err) == SD_OK, "%s", err.text);
 	second = encoded(again);
 	SURE(first.length == second.length && memcmp(first.data, second.data, first.length) == 0);
 	sd_manifest_free(again);
@@ -65,10 +65,12 @@ static void plan_rename(const struct sd_manifest *in)
 	struct sd_plan plan = {0};
 	struct sd_error err = {0};
 	struct sd_rename rename = {.to = -1, .edits = (const struct sd_edit *const *)&edit, .nedits = 1};
+	enum sd_result result;
 
 	SURE(sd_edit_new("s/[ab]/c/g", &edit, &err) == SD_OK && sd_regex_list_add(&exclude, "d", &err) == SD_OK);
 	rename.exclude = &exclude;
-	planned(sd_rename_plan(&rename, in, &plan, &err), plan.manifest, &err);
+	result = sd_rename_plan(&rename, in, &plan, &err);
+	planned(result, plan.manifest, &err);
 	sd_plan_free(&plan);
 	sd_regex_list_free(&exclude);
 	sd_edit_free(edit);
@@ -78,13 +80,14 @@ static void plan_shard(const struct sd_manifest *in)
 {
 	struct sd_regex_list all = {0};
 	const struct sd_shard_cut cuts[] = {{.label = "expert", .name = &all, .dim = 0, .part = {1, 2}},
-				      {.name = &all, .dim = -1, .part = {0, 3}}};
+					    {.name = &all, .dim = -1, .part = {0, 3}}};
 
 	for (size_t n = 0; n < 4; n++) {
 		struct sd_shard shard = {0};
 		struct sd_error err = {0};
+		enum sd_result result = sd_shard_plan(in, &cuts[n & 1], 1, n & 2, &shard, &err);
 
-		planned(sd_shard_plan(in, &cuts[n & 1], 1, n & 2, &shard, &err), shard.manifest, &err);
+		planned(result, shard.manifest, &err);
 		sd_shard_free(&shard);
 	}
 }
@@ -92,19 +95,22 @@ static void plan_shard(const struct sd_manifest *in)
 static void plan_casts(const struct sd_manifest *in)
 {
 	struct sd_regex_list all = {0};
-	struct sd_manifest *out = NULL;
+	struct sd_manifest *out[3] = {0};
 	struct sd_quant quant = {0};
 	struct sd_error err = {0};
 
-	planned(sd_cast_to(in, SD_F32, &all, &out, &err), out, &err);
-	sd_manifest_free(out);
-	out = NULL;
-	planned(sd_cast_dequant(in, SD_BF16, &all, &out, &err), out, &err);
-	sd_manifest_free(out);
-	out = NULL;
-	planned(sd_carry_exchange(in, 0, -1, &all, &out, &err), out, &err);
-	sd_manifest_free(out);
-	planned(sd_quant_plan(in, &all, SD_F32, &quant, &err), quant.plan.manifest, &err);
+	for (int i = 0; i < 3; i++) {
+		enum sd_result result = i == 0   ? sd_cast_to(in, SD_F32, &all, &out[i], &err)
+					: i == 1 ? sd_cast_dequant(in, SD_BF16, &all, &out[i], &err)
+						 : sd_carry_exchange(in, 0, -1, &all, &out[i], &err);
+
+		planned(result, out[i], &err);
+		sd_manifest_free(out[i]);
+	}
+	if (sd_quant_plan(in, &all, SD_F32, &quant, &err) != SD_OK)
+		sure_of_failure(err.result, &err);
+	else
+		sure_of_manifest(quant.plan.manifest);
 	sd_quant_free(&quant);
 }
 
@@ -126,10 +132,12 @@ static void plan_all(const struct sd_manifest *in)
 {
 	struct sd_carry carry;
 	struct sd_error err = {0};
+	enum sd_result result;
 
 	sure_of_manifest(in);
 	plan_rename(in);
-	planned(sd_carry_plan(in, MEMORY, &carry, &err), carry.plan.manifest, &err);
+	result = sd_carry_plan(in, MEMORY, &carry, &err);
+	planned(result, carry.plan.manifest, &err);
 	sd_carry_free(&carry);
 	plan_shard(in);
 	plan_casts(in);
@@ -147,7 +155,7 @@ static enum sd_result pump(int from, bool carry_out, int to, struct sd_error *er
 	enum sd_result result;
 
 	SURE(sink && fd >= 0 && lseek(fd, 0, SEEK_SET) == 0);
-	result = sd_open_fd(fd, "fuzz", &source, err);
+	result = sd_open_fd(fd, "fuzz", NULL, &source, err);
 	if (result == SD_OK && carry_out) {
 		result = sd_carry_plan(source->manifest, MEMORY, &carry, err);
 		if (result == SD_OK) {
@@ -199,7 +207,7 @@ static void try_stream(int fd)
 	enum sd_result result;
 
 	SURE(copy >= 0 && lseek(copy, 0, SEEK_SET) == 0);
-	result = sd_open_fd(copy, "fuzz", &source, &err);
+	result = sd_open_fd(copy, "fuzz", NULL, &source, &err);
 	if (result != SD_OK) {
 		/* A failure that came down the stream may say anything. */
 		SURE(result == err.result && result >= SD_DIFFERENT && result <= SD_IO);
@@ -219,9 +227,13 @@ static bool write_stream(const struct sd_manifest *m, int to)
 	struct sd_error err = {0};
 	uint64_t sum = 0;
 
-	for (size_t i = 0; i < m->nrecords; i++)
-		if (m->records[i].state == SD_HERE && (m->records[i].bytes > DATA_MAX - sum || !(sum += m->records[i].bytes, true)))
+	for (size_t i = 0; i < m->nrecords; i++) {
+		if (m->records[i].state != SD_HERE)
+			continue;
+		if (m->records[i].bytes > DATA_MAX - sum)
 			return false;
+		sum += m->records[i].bytes;
+	}
 	for (size_t i = 0; i < DATA_MAX; i++)
 		bytes[i] = (unsigned char)(i * 7 + i / 256);
 	sink = sd_stream_sink(to, "fuzz");
@@ -247,7 +259,7 @@ static void try_manifest(const uint8_t *data, size_t size)
 
 	SURE(m && copy);
 	memcpy(copy, data, size);
-	result = sd_wire_decode(copy, size, m, &err);
+	result = sd_wire_decode(copy, size, NULL, m, &err);
 	if (result != SD_OK) {
 		sure_of_failure(result, &err);
 	} else {
