@@ -75,6 +75,7 @@ test_scripts = \
 	%D%/reference-fp8 \
 	%D%/scales \
 	%D%/bad-input \
+	%D%/limits \
 	%D%/sources \
 	%D%/maps \
 	%D%/like \
