@@ -76,6 +76,7 @@ test_scripts = \
 	%D%/scales \
 	%D%/bad-input \
 	%D%/limits \
+	%D%/names \
 	%D%/sources \
 	%D%/maps \
 	%D%/like \

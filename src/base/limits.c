@@ -21,7 +21,7 @@ static const struct {
 	const char *name, *unit;
 	uint64_t highest;
 } kinds[SD_LIMITS] = {
-	[SD_LIMIT_HEADER] = {"header", "bytes", UINT64_C(1) << 32},
+	[SD_LIMIT_HEADER] = {"header", "bytes", INT32_MAX},
 	[SD_LIMIT_MANIFEST] = {"manifest", "bytes", UINT64_C(1) << 32},
 	[SD_LIMIT_NAME] = {"name", "bytes", UINT64_C(1) << 30},
 	[SD_LIMIT_TENSORS] = {"tensors", "tensors", UINT32_MAX - 2},

@@ -12,10 +12,11 @@
 #include <xxhash.h>
 
 #define RULES_MAX 64
-#define STATES_MAX 4096              /* real maps need a few hundred */
-#define NODES_MAX 16384              /* and about a thousand; closures take 32 MiB then */
-#define WORK_MAX (UINT64_C(1) << 26) /* words of sets, for a whole map: a tenth of a second. Real maps need 2 million  \
-				      */
+#define STATES_MAX 4096 /* real maps need a few hundred */
+#define NODES_MAX 16384 /* and about a thousand; closures take 32 MiB then */
+#define WORK_MAX                                                                                                       \
+	(UINT64_C(1) << 26) /* words of sets, for a whole map: a tenth of a second. Real maps need 2 million           \
+			     */
 #define SLOTS (4 * STATES_MAX)
 #define COMBINATIONS_MAX 64
 #define NO_RANK (SD_RANK_MAX + 1)

@@ -198,6 +198,8 @@ enum sd_result sd_parse_full_pattern(struct parser *p, const char *text, int sid
 		*full = sd_arena_printf(&p->map->arena, "%s%s", p->prefix[side], *full);
 	if (!*full)
 		return sd_fail_memory(p->err);
+	if (*full != text && !sd_token_is_plain(*full))
+		return sd_parse_fail(p, "with what it stands under, this is \"%s\": no pattern", *full);
 	if (**full == '.')
 		p->map->part = true;
 	return SD_OK;

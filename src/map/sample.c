@@ -76,7 +76,7 @@ static enum sd_result parse_key(struct parser *p, const char *text, int side, st
 /* Whether a key, choices filled in, can stand in a sample again, as --expand writes it. */
 static bool is_plain(const char *key)
 {
-	return *key && !strchr("@#\"[", *key) && !strpbrk(key, "{}") && strcmp(key, "drop") != 0;
+	return sd_token_is_plain(key) && !strpbrk(key, "{}");
 }
 
 /* One sample for each choice that the key leaves. */

@@ -96,6 +96,18 @@ bool sd_token_is_name(const char *text)
 	return !*text;
 }
 
+char *sd_token_pair(struct parser *p, char **left)
+{
+	*left = p->tokens[p->at].text;
+	return p->tokens[p->at++].kind == WORD ? sd_token_cut(*left) : NULL;
+}
+
+bool sd_token_is_plain(const char *text)
+{
+	return *text && !strchr("@#\"[", *text) && strcmp(text, "drop") != 0 && strcmp(text, "keep") != 0 &&
+	       strcmp(text, "refuse") != 0;
+}
+
 /* "NAME=REST": cuts the text in two. */
 char *sd_token_cut(char *text)
 {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Reading a stream: a source. */
 #include "base/checked.h"
+#include "base/text.h"
 #include "stream/frame.h"
 #include "stream/lane.h"
 #include "stream/stream.h"
@@ -111,6 +112,7 @@ static enum sd_result take_abort(struct reader *r, const struct sd_frame *f, str
 		if (err) {
 			strncpy(err->tool, tool, sizeof(err->tool) - 1);
 			err->tool[sizeof(err->tool) - 1] = '\0';
+			sd_text_mend(err->tool); /* it may be cut inside of a character */
 			err->said = told;
 		}
 	}
@@ -228,8 +230,8 @@ static enum sd_result take_unknown(struct reader *r, const struct sd_frame *f, s
 	sd_frame_pack(f, head);
 	if (!sd_add(unknown->length, f->length, &sum))
 		sum = UINT64_MAX;
-	if (sd_limits_check(&r->limits, SD_LIMIT_MANIFEST, sum,
-			    "what is unknown here in front of the manifest has", err) != SD_OK)
+	if (sd_limits_check(&r->limits, SD_LIMIT_MANIFEST, sum, "what is unknown here in front of the manifest has",
+			    err) != SD_OK)
 		return SD_INPUT;
 	if (!sd_bytes_add(unknown, head, sizeof(head)))
 		return sd_fail_memory(err);

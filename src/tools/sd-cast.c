@@ -75,7 +75,7 @@ static struct options parse(int argc, char **argv)
 	struct options opt = {.limits = sd_limits_default, .carrying = CARRYING_DEFAULTS};
 	int c;
 
-	while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, ":", longs, NULL)) != -1) {
 		switch (c) {
 		case 'T':
 			set_action(&opt, TO);
@@ -108,7 +108,7 @@ static struct options parse(int argc, char **argv)
 			sd_version();
 		default:
 			if (!carrying_option(&opt.carrying, c, optarg))
-				sd_misuse(NULL);
+				sd_bad_option(c, argv, longs);
 		}
 	}
 	if (optind < argc)

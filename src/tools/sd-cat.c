@@ -60,7 +60,7 @@ static struct options parse(int argc, char **argv)
 	struct options opt = {.limits = sd_limits_default};
 	int c;
 
-	while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, ":", longs, NULL)) != -1) {
 		switch (c) {
 		case 'i':
 			sd_option_regex(&opt.include, optarg);
@@ -87,7 +87,7 @@ static struct options parse(int argc, char **argv)
 		case 'v':
 			sd_version();
 		default:
-			sd_misuse(NULL);
+			sd_bad_option(c, argv, longs);
 		}
 	}
 	opt.names = optind < argc ? argv + optind : only_stdin;

@@ -121,7 +121,7 @@ static struct options parse(int argc, char **argv)
 				       .progress = progress_tell}};
 	int c;
 
-	while ((c = getopt_long(argc, argv, "o:f", longs, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, ":o:f", longs, NULL)) != -1) {
 		switch (c) {
 		case 'o':
 			if (!*optarg)
@@ -169,7 +169,7 @@ static struct options parse(int argc, char **argv)
 		case 'v':
 			sd_version();
 		default:
-			sd_misuse(NULL);
+			sd_bad_option(c, argv, longs);
 		}
 	}
 	if (optind < argc && (argc - optind > 1 || strcmp(argv[optind], "-") != 0))
@@ -247,11 +247,8 @@ static enum sd_result open_special(struct options *opt, struct sd_error *err)
 
 static void print_file(const char *name, size_t tensors, uint64_t bytes)
 {
-	char *text = malloc(4 * strlen(name) + 1);
-
-	printf("%s\t%zu\t%" PRIu64 "\n", text ? sd_text_escape(name, text, 4 * strlen(name) + 1) : name, tensors,
-	       bytes);
-	free(text);
+	sd_text_print(stdout, name);
+	printf("\t%zu\t%" PRIu64 "\n", tensors, bytes);
 }
 
 /* A manifest that came without any data (sd-cat --manifest) stands for the checkpoint that it tells of. */

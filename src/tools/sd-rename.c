@@ -115,7 +115,7 @@ static struct options parse(int argc, char **argv)
 	struct options opt = {.limits = sd_limits_default};
 	int c;
 
-	while ((c = getopt_long(argc, argv, "e:D:", longs, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, ":e:D:", longs, NULL)) != -1) {
 		switch (c) {
 		case 'm':
 			opt.map = optarg;
@@ -167,7 +167,7 @@ static struct options parse(int argc, char **argv)
 		case 'v':
 			sd_version();
 		default:
-			sd_misuse(NULL);
+			sd_bad_option(c, argv, longs);
 		}
 	}
 	if (opt.what == EXPLAIN && !opt.key && optind < argc)
@@ -211,9 +211,7 @@ static enum sd_result choose_side(const struct options *opt, const struct sd_map
 
 static void print(const char *text)
 {
-	char escaped[4096];
-
-	fputs(sd_text_escape(text, escaped, sizeof(escaped)), stdout);
+	sd_text_print(stdout, text);
 }
 
 /* As sd-ls has them: name, dtype, shape. */
@@ -329,8 +327,10 @@ static void note_step(struct explanation *e, const struct sd_rename_event *event
 
 static void print_step(const struct step *step)
 {
-	if (step->file)
-		printf("%s:%u\t", step->file, step->line);
+	if (step->file) {
+		print(step->file);
+		printf(":%u\t", step->line);
+	}
 	print(step->text);
 	if (*step->holes) {
 		printf("\n\twhere ");
@@ -462,7 +462,11 @@ static enum sd_result explain(struct sd_rename *rename, const struct sd_manifest
 	if (result == SD_OK && e.key)
 		print_result(in, out, e.key, key);
 	for (size_t i = 0; result == SD_OK && i < e.ncounts; i++) {
-		printf("%zu\t%s\t%s:%u\t", e.counts[i].taken, e.counts[i].stage, e.counts[i].file, e.counts[i].line);
+		printf("%zu\t", e.counts[i].taken);
+		print(e.counts[i].stage);
+		putchar('\t');
+		print(e.counts[i].file);
+		printf(":%u\t", e.counts[i].line);
 		print(e.counts[i].text);
 		putchar('\n');
 	}

@@ -110,7 +110,7 @@ static struct options parse(int argc, char **argv)
 	struct options opt = {.limits = sd_limits_default};
 	int c;
 
-	while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, ":", longs, NULL)) != -1) {
 		switch (c) {
 		case 'e':
 			opt.ep = parse_part("--ep", optarg);
@@ -150,7 +150,7 @@ static struct options parse(int argc, char **argv)
 		case 'v':
 			sd_version();
 		default:
-			sd_misuse(NULL);
+			sd_bad_option(c, argv, longs);
 		}
 	}
 	if (optind < argc)

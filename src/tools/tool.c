@@ -38,6 +38,7 @@ void sd_start(const char *name, bool streams)
 {
 	program = name;
 	writes_stream = streams;
+	opterr = 0; /* sd_bad_option tells */
 	fill_closed();
 	sd_signals_take();
 }
@@ -49,11 +50,11 @@ void sd_before_saying(void (*function)(void))
 
 static void say(const char *who, const char *text)
 {
-	char line[4 * sizeof(((struct sd_error *)0)->text)];
+	char line[4 * sizeof(((struct sd_error *)0)->text)], name[4 * sizeof(((struct sd_error *)0)->tool)];
 
 	if (clear)
 		clear();
-	fprintf(stderr, "%s: %s\n", who, sd_text_escape(text, line, sizeof(line)));
+	fprintf(stderr, "%s: %s\n", sd_text_escape(who, name, sizeof(name)), sd_text_escape(text, line, sizeof(line)));
 }
 
 /*
@@ -117,19 +118,38 @@ static void send_misuse(void)
 
 void sd_misuse(const char *format, ...)
 {
-	if (format) {
-		char text[2048];
-		va_list args;
+	char text[2048];
+	va_list args;
 
-		va_start(args, format);
-		vsnprintf(text, sizeof(text), format, args);
-		va_end(args);
-		say(program, text);
-	}
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	say(program, text);
 	fprintf(stderr, "Try '%s --help' for more information.\n", program);
 	if (writes_stream)
 		send_misuse();
 	exit(SD_USAGE);
+}
+
+void sd_bad_option(int c, char **argv, const struct option *longs)
+{
+	const char *option = argv[optind - 1];
+	size_t length = strcspn(option, "=");
+	unsigned begins = 0;
+
+	for (; longs->name; longs++)
+		begins += strncmp(option, "--", 2) == 0 && strncmp(longs->name, option + 2, length - 2) == 0;
+	if (c == ':' && strncmp(option, "--", 2) != 0)
+		sd_misuse("option '-%c' requires an argument", optopt);
+	if (c == ':')
+		sd_misuse("option '%s' requires an argument", option);
+	if (begins > 1 && !optopt)
+		sd_misuse("option '%s' is ambiguous", option);
+	if (optopt && begins)
+		sd_misuse("option '%.*s' takes no argument", (int)length, option);
+	if (optopt)
+		sd_misuse("invalid option -- '%c'", optopt);
+	sd_misuse("unrecognized option '%s'", option);
 }
 
 void sd_note(const char *format, ...)

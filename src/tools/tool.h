@@ -28,8 +28,12 @@ int sd_finish(enum sd_result result, const struct sd_error *err);
 _Noreturn void sd_help(const char *text);
 _Noreturn void sd_version(void);
 
-/* Misuse: one line and "Try 'sd-x --help' for more information.", exit 2. NULL format: getopt has said it already. */
+/* Misuse: one line and "Try 'sd-x --help' for more information.", exit 2. */
 _Noreturn void sd_misuse(const char *format, ...) SD_PRINTF(1, 2);
+
+/* Misuse that getopt_long has found (c is ? or :), with short options that begin with ":". It would tell itself, but
+ * not escape what is harmful in the names of files that a shell gives it. */
+_Noreturn void sd_bad_option(int c, char **argv, const struct option *longs);
 
 /* One line on stderr, for what is worth knowing and no failure: "sd-x: text". */
 void sd_note(const char *format, ...) SD_PRINTF(1, 2);
