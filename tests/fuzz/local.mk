@@ -32,6 +32,7 @@ endif
 
 EXTRA_PROGRAMS += %D%/safetensors %D%/index %D%/stream %D%/map %D%/expression
 EXTRA_DIST += %D%/run %D%/corpus %D%/json.dict %D%/stream.dict %D%/map.dict %D%/expression.dict
+tests_fuzz_stream_SOURCES = %D%/stream.c %D%/stream-mutator.c
 tests_fuzz_safetensors_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
 tests_fuzz_index_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
 tests_fuzz_stream_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
