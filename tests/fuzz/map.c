@@ -59,9 +59,12 @@ static struct sd_manifest *sample(int side)
 		{"empty", SD_I8, 2, {0, 3}, 2},
 		{"lm_head.weight", SD_F4, 2, {6, 4}, 2},
 	};
+	static const char config[] =
+		"{\"model_type\":\"qwen\",\"num_hidden_layers\":1,\"num_experts\":2,\"a\":{\"b\":[4]}}";
+	const struct sd_side_file file = {"config.json", config, sizeof(config) - 1};
 	struct sd_manifest *m = sd_manifest_new();
 
-	SURE(m);
+	SURE(m && sd_manifest_add_side(m, &file));
 	for (size_t i = 0; i < sizeof(tensors) / sizeof(*tensors); i++)
 		if (tensors[i].side == 2 || tensors[i].side == side)
 			SURE(sd_manifest_add_tensor(m, tensors[i].key, tensors[i].dtype, tensors[i].shape,
