@@ -65,6 +65,7 @@ test_scripts = \
 	%D%/golden-lanes \
 	%D%/lanes \
 	%D%/zstd \
+	%D%/checksum \
 	%D%/there-and-back \
 	%D%/any-order \
 	%D%/compose \
