@@ -2,6 +2,7 @@
 /* Sums: made of what goes by, and compared with what came along. */
 #include "config.h"
 #include "stream/sums.h"
+#include "base/signals.h"
 
 #include <stdlib.h>
 
@@ -73,9 +74,10 @@ enum sd_result sd_sum_take(struct sd_sum *sum, struct sd_chunk *chunk, struct sd
 		piece->length = chunk->length < BUFFER ? chunk->length : BUFFER;
 		result = sd_chunk_read(chunk, sum->buffer, piece->length, err);
 	}
-	if (result == SD_OK)
-		sd_sum_add(sum, piece->memory, piece->length);
-	return result;
+	if (result != SD_OK)
+		return result;
+	sd_sum_add(sum, piece->memory, piece->length);
+	return sd_signals_check(err);
 }
 
 /* ---- a source ---- */
