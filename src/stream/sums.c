@@ -119,7 +119,7 @@ static enum sd_result end_record(struct checked *c, struct sd_error *err)
 	}
 	if (c->file >= 0)
 		return sd_fail(err, SD_INPUT,
-			       "%s: its data in %s is not what its checksum says: the file has changed since", r->key,
+			       "%s: its data in %s is not what its checksum says: damaged, or changed since", r->key,
 			       sd_fd_name(c->file, name, sizeof(name)));
 	return sd_fail(err, SD_INPUT, "%s: its data is not what its checksum says: damaged on its way here", r->key);
 }
