@@ -33,6 +33,7 @@ static const char usage[] = "Usage: sd-rename [OPTION]...\n"
 			    "      --list-maps       print the maps, their layouts and their options\n"
 			    "      --check-map=MAP   only check a map and its samples; print its one-way rules\n"
 			    "      --expand=MAP      print a map flat: with what it uses, all patterns written out\n"
+			    "      --checksum        make checksums of data that comes without\n"
 			    "      --stats           tell on standard error which way the data went\n"
 			    "      --help            print this text\n"
 			    "      --version         print the version\n";
@@ -47,7 +48,7 @@ struct options {
 	struct sd_edit **edits;
 	size_t nedits, edits_room;
 	struct sd_regex_list exclude;
-	bool strict, keep_config, stats;
+	bool strict, keep_config, checksum, stats;
 };
 
 static void add_define(struct options *opt, char *text)
@@ -104,6 +105,7 @@ static struct options parse(int argc, char **argv)
 		{"expand", required_argument, NULL, 'f'},
 		{"help", no_argument, NULL, 'h'},
 		{"version", no_argument, NULL, 'v'},
+		{"checksum", no_argument, NULL, 'C'},
 		{"stats", no_argument, NULL, 'S'},
 		{"keep-config", no_argument, NULL, 'k'},
 		{NULL, 0, NULL, 0},
@@ -151,6 +153,9 @@ static struct options parse(int argc, char **argv)
 		case 'f':
 			set_what(&opt, EXPAND);
 			opt.check = optarg;
+			break;
+		case 'C':
+			opt.checksum = true;
 			break;
 		case 'S':
 			opt.stats = true;
@@ -538,8 +543,10 @@ static enum sd_result run(const struct options *opt, struct sd_error *err)
 		sd_map_free(map);
 		return result;
 	}
-	if (opt->what == RENAME)
+	if (opt->what == RENAME) {
 		sink = sd_stdout_stream();
+		sink->sums = opt->checksum;
+	}
 	result = sd_open_stdin(&source, err);
 	if (result == SD_OK)
 		result = rename_source(opt, source, sink, err);

@@ -200,9 +200,24 @@ struct sd_sink *sd_stdout_stream(void)
 	return sink;
 }
 
+static void add(struct sd_sum_count *sum, struct sd_sum_count more)
+{
+	sum->records += more.records;
+	sum->bytes += more.bytes;
+}
+
+void sd_tell_checked(struct sd_sum_count checked)
+{
+	if (checked.records)
+		sd_note("the checksums of %" PRIu64 " records (%" PRIu64 " bytes) were checked", checked.records,
+			checked.bytes);
+}
+
 void sd_tell_stats(struct sd_sink *const *streams, size_t count)
 {
 	struct sd_stream_counts sum = {0};
+	struct sd_sum_count checked = {0};
+	bool sums = false;
 
 	for (size_t i = 0; i < count; i++) {
 		struct sd_stream_counts one = sd_stream_sink_counts(streams[i]);
@@ -210,8 +225,17 @@ void sd_tell_stats(struct sd_sink *const *streams, size_t count)
 		sum.referenced += one.referenced;
 		sum.shared += one.shared;
 		sum.piped += one.piped;
+		add(&sum.summed, one.summed);
+		add(&sum.passed, one.passed);
+		add(&checked, streams[i]->checked);
+		sums = sums || streams[i]->sums;
 	}
 	sd_note("%" PRIu64 " bytes of data went as references to files, %" PRIu64 " in shared memory, %" PRIu64
 		" in the pipe",
 		sum.referenced, sum.shared, sum.piped);
+	if (sums)
+		sd_note("checksums of %" PRIu64 " records (%" PRIu64 " bytes) were made, of %" PRIu64 " (%" PRIu64
+			" bytes) passed on",
+			sum.summed.records, sum.summed.bytes, sum.passed.records, sum.passed.bytes);
+	sd_tell_checked(checked);
 }

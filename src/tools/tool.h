@@ -50,7 +50,10 @@ SD_UNUSED_RESULT enum sd_result sd_open_stdin(struct sd_source **source, struct 
 /* Stdout as a stream. A terminal is misuse that names the fix. */
 struct sd_sink *sd_stdout_stream(void);
 
-/* --stats: which ways the data of these streams took, on stderr. */
+/* --stats: which ways the data of these streams took, and what was done with checksums, on stderr. */
 void sd_tell_stats(struct sd_sink *const *streams, size_t count);
+
+/* The part of it about data that was checked; says nothing where there was none. */
+void sd_tell_checked(struct sd_sum_count checked);
 
 #endif
