@@ -6,7 +6,7 @@
  *   FAULT_CALL   the call, as in the list at the end; *: every one
  *   FAULT_AT     which one of its calls, counted from 1; 0: every other one; -1: every one
  *   FAULT_HOW    an error number; 0: what reads or writes moves one byte only; -N: it gets signal N before the call
- *   FAULT_HIT    a file that gets the process's number when it has happened
+ *   FAULT_HIT    a file that gets the process's number when it has happened first
  */
 #include <dlfcn.h>
 #include <errno.h>
@@ -49,6 +49,7 @@ static void *real(const char *name)
 static bool meant(const char *call)
 {
 	static atomic_long count;
+	static atomic_bool told;
 	long at = number("FAULT_AT"), n;
 	const char *hit = getenv("FAULT_HIT");
 	int error = errno, fd;
@@ -58,7 +59,9 @@ static bool meant(const char *call)
 	n = atomic_fetch_add(&count, 1) + 1;
 	if (at > 0 ? n != at : at == 0 && n % 2 == 0)
 		return false;
-	fd = hit ? ((int (*)(const char *, int, ...))real("open"))(hit, O_CREAT | O_WRONLY | O_CLOEXEC, 0666) : -1;
+	fd = hit && !atomic_exchange(&told, true)
+		     ? ((int (*)(const char *, int, ...))real("open"))(hit, O_CREAT | O_WRONLY | O_CLOEXEC, 0666)
+		     : -1;
 	if (fd >= 0) {
 		dprintf(fd, "%d\n", (int)getpid());
 		((int (*)(int))real("close"))(fd);
