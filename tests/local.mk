@@ -87,6 +87,7 @@ test_scripts = \
 	%D%/changes \
 	%D%/all-tools \
 	%D%/completions \
+	%D%/packages \
 	%D%/man-pages \
 	%D%/run-examples
 TESTS += $(test_scripts)

@@ -178,9 +178,11 @@ static enum sd_result cat(const struct options *opt, struct sd_sink *sink, struc
 {
 	struct sd_source *source = NULL;
 	struct sd_plan chosen = {0};
-	enum sd_result result = open_all(opt, &source, err);
+	enum sd_result result = sd_check_lanes(err);
 
 	sink->sums = sink->checks = opt->checksum;
+	if (result == SD_OK)
+		result = open_all(opt, &source, err);
 	if (result == SD_OK)
 		result = plan(opt, source->manifest, &chosen, err);
 	if (result == SD_OK)

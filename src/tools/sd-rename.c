@@ -412,6 +412,42 @@ static const char *source_of(const struct sd_manifest *in, const struct sd_manif
 	return NULL;
 }
 
+#define SLIPS 3 /* letters that may be wrong in a key that was meant */
+
+/* A key that is looked for in vain, and what of the names is nearest to it. */
+struct nearest {
+	const char *key, *name, *container;
+	unsigned distance;
+};
+
+static void look_among(struct nearest *n, const struct sd_manifest *m)
+{
+	for (size_t i = 0; i < m->ntargets && n->distance; i++) {
+		const char *name = m->targets[i].name;
+		unsigned distance = sd_text_distance(n->key, name, n->distance - 1);
+
+		if (distance < n->distance) {
+			n->name = name;
+			n->distance = distance;
+		}
+		if (!n->container && strstr(name, n->key))
+			n->container = name;
+	}
+}
+
+static enum sd_result fail_unknown(const struct sd_manifest *in, const struct sd_manifest *out, const char *key,
+				   struct sd_error *err)
+{
+	struct nearest nearest = {.key = key, .distance = SLIPS + 1};
+
+	look_among(&nearest, in);
+	look_among(&nearest, out);
+	if (!nearest.name)
+		nearest.name = nearest.container;
+	return sd_fail(err, SD_DIFFERENT, nearest.name ? "there is no key %s; did you mean %s?" : "there is no key %s",
+		       key, nearest.name);
+}
+
 /* What comes of the records that the key's tensor was made of, or the name among it that was asked for. */
 static void print_result(const struct sd_manifest *in, const struct sd_manifest *out, const char *key,
 			 const char *asked)
@@ -449,7 +485,7 @@ static enum sd_result explain(struct sd_rename *rename, const struct sd_manifest
 	enum sd_result result;
 
 	if (key && !e.key)
-		return sd_fail(err, SD_DIFFERENT, "there is no key %s", key);
+		return fail_unknown(in, out, key, err);
 	if (e.key && sd_names_add(&e.names, e.key, 0) == SD_NO_NAME)
 		return sd_fail_memory(err);
 	rename->event = take_event;

@@ -5,6 +5,7 @@
 #include "base/signals.h"
 #include "base/text.h"
 #include "formats/open.h"
+#include "stream/lane.h"
 #include "stream/stream.h"
 
 #include <errno.h>
@@ -169,9 +170,18 @@ void sd_option_regex(struct sd_regex_list *list, const char *pattern)
 		sd_misuse("%s", err.text);
 }
 
+enum sd_result sd_check_lanes(struct sd_error *err)
+{
+	if (sd_lane_mode_known())
+		return SD_OK;
+	return sd_fail(err, SD_USAGE, "SD_LANES in the environment is \"%s\": it can be inline or wait, or not set",
+		       getenv("SD_LANES"));
+}
+
 enum sd_result sd_open_stdin(struct sd_source **source, struct sd_error *err)
 {
 	struct stat st;
+	enum sd_result result;
 	int fd;
 
 	if (isatty(STDIN_FILENO))
@@ -181,7 +191,9 @@ enum sd_result sd_open_stdin(struct sd_source **source, struct sd_error *err)
 	fd = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3);
 	if (fd < 0)
 		return sd_fail_errno(err, errno, "standard input");
-	return sd_open_fd(fd, "standard input", source, err);
+	result = sd_open_fd(fd, "standard input", source, err);
+	/* Behind what a program before this one has to say, which is the same. */
+	return result == SD_OK ? sd_check_lanes(err) : result;
 }
 
 struct sd_sink *sd_stdout_stream(void)
