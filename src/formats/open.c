@@ -149,6 +149,7 @@ static enum sd_result open_any(int fd, const char *name, bool expand, const stru
 enum sd_result sd_open(const char *path, const struct sd_limits *limits, struct sd_source **source,
 		       struct sd_error *err)
 {
+	enum sd_result result;
 	struct stat st;
 	int fd;
 
@@ -169,8 +170,12 @@ enum sd_result sd_open(const char *path, const struct sd_limits *limits, struct 
 			close(fd);
 		return sd_fail_errno(err, error, "%s", path);
 	}
-	if (!S_ISDIR(st.st_mode))
-		return sd_open_fd(fd, path, limits, source, err);
-	close(fd);
-	return sd_checkpoint_open(path, limits, source, err);
+	if (S_ISDIR(st.st_mode)) {
+		close(fd);
+		return sd_checkpoint_open(path, limits, source, err);
+	}
+	result = sd_open_fd(fd, path, limits, source, err);
+	if (result == SD_OK)
+		(*source)->name = path;
+	return result;
 }

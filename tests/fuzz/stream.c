@@ -155,6 +155,7 @@ static enum sd_result pump(int from, bool carry_out, int to, struct sd_error *er
 	enum sd_result result;
 
 	SURE(sink && fd >= 0 && lseek(fd, 0, SEEK_SET) == 0);
+	sink->sums = sink->checks = carry_out;
 	result = sd_open_fd(fd, "fuzz", NULL, &source, err);
 	if (result == SD_OK && carry_out) {
 		result = sd_carry_plan(source->manifest, MEMORY, &carry, err);
@@ -219,8 +220,8 @@ static void try_stream(int fd)
 	pump_twice(fd, true);
 }
 
-/* The data of records that are here: something that is not all alike. */
-static bool write_stream(const struct sd_manifest *m, int to)
+/* The data of records that are here: something that is not all alike. With checksums, which no fuzzer would guess. */
+static bool write_stream(const struct sd_manifest *m, bool sums, int to)
 {
 	static unsigned char bytes[DATA_MAX];
 	struct sd_sink *sink;
@@ -237,7 +238,9 @@ static bool write_stream(const struct sd_manifest *m, int to)
 	for (size_t i = 0; i < DATA_MAX; i++)
 		bytes[i] = (unsigned char)(i * 7 + i / 256);
 	sink = sd_stream_sink(to, "fuzz");
-	SURE(sink && sink->ops->begin(sink, m, &err) == SD_OK, "%s", err.text);
+	SURE(sink);
+	sink->sums = sums;
+	SURE(sink->ops->begin(sink, m, &err) == SD_OK, "%s", err.text);
 	for (size_t i = 0; i < m->nrecords; i++) {
 		struct sd_chunk chunk = {.memory = bytes, .length = m->records[i].bytes, .fd = -1, .offset = -1};
 
@@ -264,7 +267,8 @@ static void try_manifest(const uint8_t *data, size_t size)
 		sure_of_failure(result, &err);
 	} else {
 		fd = file_of("", 0);
-		if (write_stream(m, fd))
+		/* Where a zero should be: it is passed over. */
+		if (write_stream(m, data[20] & 1, fd))
 			try_stream(fd);
 		else
 			plan_all(m);
