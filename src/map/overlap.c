@@ -14,9 +14,8 @@
 #define RULES_MAX 64
 #define STATES_MAX 4096 /* real maps need a few hundred */
 #define NODES_MAX 16384 /* and about a thousand; closures take 32 MiB then */
-#define WORK_MAX                                                                                                       \
-	(UINT64_C(1) << 26) /* words of sets, for a whole map: a tenth of a second. Real maps need 2 million           \
-			     */
+/* Words of sets, for a whole map: a tenth of a second. Real maps need two million at most. */
+#define WORK_MAX (UINT64_C(1) << 26)
 #define SLOTS (4 * STATES_MAX)
 #define COMBINATIONS_MAX 64
 #define NO_RANK (SD_RANK_MAX + 1)
@@ -60,6 +59,8 @@ struct pair {
 
 static uint32_t add_node(struct automaton *a, enum node_kind kind, unsigned char byte, uint32_t to, uint32_t other)
 {
+	if (a->nnodes > NODES_MAX)
+		return 0; /* more are not looked at */
 	if (a->memory || !sd_array_grow(&a->nodes, a->nnodes, &a->nodes_room, sizeof(*a->nodes))) {
 		a->memory = true;
 		return 0;
@@ -76,7 +77,7 @@ static void know_byte(struct automaton *a, unsigned char byte)
 
 static uint32_t add_text(struct automaton *a, const char *text, uint32_t next)
 {
-	for (size_t i = strlen(text); i-- > 0;) {
+	for (size_t i = strlen(text); i-- > 0 && a->nnodes <= NODES_MAX;) {
 		know_byte(a, (unsigned char)text[i]);
 		next = add_node(a, BYTE, (unsigned char)text[i], next, 0);
 	}
@@ -89,7 +90,7 @@ static uint32_t add_run(struct automaton *a, enum hole_kind kind, uint32_t next)
 	uint32_t one = add_node(a, kind == HOLE_NUMBER ? DIGIT : kind == HOLE_WORD ? NO_DOT : ANY_BYTE, 0, 0, 0);
 	uint32_t again = add_node(a, SPLIT, 0, one, next);
 
-	if (a->memory)
+	if (a->memory || a->nnodes > NODES_MAX)
 		return 0;
 	a->nodes[one].to = again;
 	return kind == HOLE_ANY ? again : one;

@@ -5,9 +5,6 @@
 
 #include <ctype.h>
 
-/* As written, choices included. What matching takes grows with the square of it. */
-#define PATTERN_MAX 4096
-
 struct table *sd_parse_table(struct sd_map *map, const char *name)
 {
 	for (uint32_t i = 0; i < map->ntables; i++)
@@ -143,8 +140,8 @@ enum sd_result sd_parse_pattern(struct parser *p, const char *text, int side, st
 	const char *at = text;
 
 	*pattern = (struct pattern){.text = text, .side = side};
-	if (strlen(text) > PATTERN_MAX)
-		return sd_parse_fail(p, "a pattern of %zu bytes; at most %d are allowed", strlen(text), PATTERN_MAX);
+	if (strlen(text) > TOKEN_MAX)
+		return sd_parse_fail(p, "a pattern of %zu bytes; at most %d are allowed", strlen(text), TOKEN_MAX);
 	pattern->elements = sd_arena_array(&p->map->arena, strlen(text), sizeof(*pattern->elements));
 	if (!pattern->elements)
 		return sd_fail_memory(p->err);

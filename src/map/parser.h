@@ -8,6 +8,8 @@
 #include <string.h>
 
 #define TOKENS_MAX 256
+/* Bytes, also of a pattern with all that it stands under. What matching takes grows with the square of it. */
+#define TOKEN_MAX 4096
 
 enum token_kind { WORD, LIST, STRING };
 

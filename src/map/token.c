@@ -37,6 +37,9 @@ enum sd_result sd_token_split(struct parser *p, const char *text, size_t length)
 		}
 		if (!token->text)
 			return sd_fail_memory(p->err);
+		if (text - start > TOKEN_MAX)
+			return sd_parse_fail(p, "a word of %zu bytes; at most %d are allowed", (size_t)(text - start),
+					     TOKEN_MAX);
 		p->ntokens++;
 	}
 }
