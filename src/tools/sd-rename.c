@@ -187,12 +187,13 @@ static enum sd_result open_map(const struct options *opt, const struct sd_manife
 		return SD_OK;
 	if (strcmp(opt->map, "auto") != 0) {
 		result = sd_maps_open(opt->map, map, err);
-		return result == SD_OK ? sd_maps_note_other(in, *map, err) : result;
+	} else {
+		result = sd_maps_find(in, opt->to, map, err);
+		if (result == SD_OK)
+			sd_note("map %s", sd_map_name(*map));
 	}
-	result = sd_maps_find(in, opt->to, map, err);
-	if (result == SD_OK)
-		sd_note("map %s", sd_map_name(*map));
-	return result;
+	/* Found by its keys because of --to, it may be another family's too. */
+	return result == SD_OK ? sd_maps_note_other(in, *map, err) : result;
 }
 
 static enum sd_result choose_side(const struct options *opt, const struct sd_map *map, int *side, struct sd_error *err)
