@@ -48,4 +48,4 @@ static inline v8 load_pieces(const uint8_t *at, size_t apart)
 #include "move/transpose_simd.h"
 
 const struct sd_kernels sd_kernels_v128 = {
-	"v128", {turn1, turn2, turn4, turn8}, {sd_decode_plain, sd_encode_plain, NULL}, end};
+	"v128", {turn1, turn2, turn4, turn8}, {sd_decode_plain, sd_encode_plain, sd_cast_ready_plain}, end};
