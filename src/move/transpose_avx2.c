@@ -27,6 +27,7 @@ ISA static inline __m256i load_pieces(const uint8_t *at, size_t apart)
 	return _mm256_inserti128_si256(near, _mm_loadu_si128((const __m128i *)(const void *)(at + apart)), 1);
 }
 
+#define CAST_ROWS 64
 #include "move/transpose_simd.h"
 
 typedef uint8_t bytes __attribute__((vector_size(32)));

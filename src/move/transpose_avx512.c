@@ -34,6 +34,7 @@ ISA static inline __m512i load_pieces(const uint8_t *at, size_t apart)
 	return _mm512_inserti32x4(line, load_piece(at + 3 * apart), 3);
 }
 
+#define CAST_ROWS 64
 #include "move/transpose_simd.h"
 
 typedef uint8_t bytes __attribute__((vector_size(64)));

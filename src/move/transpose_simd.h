@@ -8,6 +8,8 @@
  *     STORE         at any address
  *     STREAM        at a multiple of the vector's size and, where there is such a thing, past the caches
  *     FENCE         makes what was streamed visible to others
+ *     CAST_ROWS     rows of a tile of two bytes and more that is cast: with 128 instead of 64, AVX loses a tenth; a
+ *                   decode wants as many as it has elements
  *
  * A tile is a line of each row by two lines of the target: single lines far apart are written past the caches at half
  * the speed of pairs. It is copied first, row by row, because rows of 4 KiB apart fight for the same few places of the
@@ -131,7 +133,8 @@ ALWAYS void turn_whole(size_t size, const uint8_t *source, size_t step, uint8_t 
 	/* Elements of a line; bytes of one in the tile, of its rows, and how many columns are turned together. */
 	const size_t line = SD_LINE / size, unit = size == 1 ? 2 : size;
 	const size_t tile_step = SD_LINE * unit / size, share = 16 / unit;
-	const size_t most = casts ? SD_CONVERT_RUN / line : 2, to_size = casts ? sd_dtype_size(casts->cast.to) : size;
+	const size_t most = casts && CAST_ROWS / line > 2 ? CAST_ROWS / line : 2,
+		     to_size = casts ? sd_dtype_size(casts->cast.to) : size;
 	_Alignas(SD_LINE) uint8_t tiles[2][2 * SD_LINE * SD_LINE]; /* rows enough for single bytes */
 	_Alignas(SD_LINE) uint8_t turned[16 * SD_CONVERT_RUN];
 	struct sd_cast cast;

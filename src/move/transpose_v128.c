@@ -45,6 +45,7 @@ static inline v8 load_pieces(const uint8_t *at, size_t apart)
 	return piece;
 }
 
+#define CAST_ROWS SD_CONVERT_RUN
 #include "move/transpose_simd.h"
 
 const struct sd_kernels sd_kernels_v128 = {
