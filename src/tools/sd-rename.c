@@ -171,7 +171,8 @@ static struct options parse(int argc, char **argv)
 	if (opt.what == EXPLAIN && !opt.key && optind < argc)
 		opt.key = argv[optind++];
 	if (optind < argc)
-		sd_misuse("\"%s\" is not wanted: a source is read from standard input", argv[optind]);
+		sd_misuse("no operand is taken: \"%s\"; a map is named by --map, and a source is read by sd-cat",
+			  argv[optind]);
 	check_use(&opt);
 	return opt;
 }
@@ -186,12 +187,13 @@ static enum sd_result open_map(const struct options *opt, const struct sd_manife
 		return SD_OK;
 	if (strcmp(opt->map, "auto") != 0) {
 		result = sd_maps_open(opt->map, map, err);
-		return result == SD_OK ? sd_maps_note_other(in, *map, err) : result;
+	} else {
+		result = sd_maps_find(in, opt->to, map, err);
+		if (result == SD_OK)
+			sd_note("map %s", sd_map_name(*map));
 	}
-	result = sd_maps_find(in, opt->to, map, err);
-	if (result == SD_OK)
-		sd_note("map %s", sd_map_name(*map));
-	return result;
+	/* Found by its keys because of --to, it may be another family's too. */
+	return result == SD_OK ? sd_maps_note_other(in, *map, err) : result;
 }
 
 static enum sd_result choose_side(const struct options *opt, const struct sd_map *map, int *side, struct sd_error *err)
