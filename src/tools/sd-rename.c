@@ -187,13 +187,12 @@ static enum sd_result open_map(const struct options *opt, const struct sd_manife
 		return SD_OK;
 	if (strcmp(opt->map, "auto") != 0) {
 		result = sd_maps_open(opt->map, map, err);
-	} else {
-		result = sd_maps_find(in, opt->to, map, err);
-		if (result == SD_OK)
-			sd_note("map %s", sd_map_name(*map));
+		return result == SD_OK ? sd_maps_note_other(in, *map, err) : result;
 	}
-	/* Found by its keys because of --to, it may be another family's too. */
-	return result == SD_OK ? sd_maps_note_other(in, *map, err) : result;
+	result = sd_maps_find(in, opt->to, map, err);
+	if (result == SD_OK)
+		sd_note("map %s", sd_map_name(*map));
+	return result;
 }
 
 static enum sd_result choose_side(const struct options *opt, const struct sd_map *map, int *side, struct sd_error *err)
