@@ -166,11 +166,13 @@ void sd_map_one_way(const struct sd_map *map, FILE *out)
 void sd_map_expand(const struct sd_map *map, FILE *out)
 {
 	fprintf(out, "map %s %s %s\n", map->name, map->layout[LEFT], map->layout[RIGHT]);
-	if (map->nmodels) {
-		fputs("model", out);
-		for (uint32_t i = 0; i < map->nmodels; i++)
-			fprintf(out, " %s", map->models[i]);
-		fputs(map->if_alone ? " if alone\n" : "\n", out);
+	/* A line has room for so many words and no more. */
+	for (uint32_t i = 0; i < map->nmodels; i++) {
+		bool ends = i + 1 == map->nmodels || i % 64 == 63;
+
+		fprintf(out, "%s %s", i % 64 ? "" : "model", map->models[i]);
+		if (ends)
+			fputs(map->if_alone ? " if alone\n" : "\n", out);
 	}
 	for (uint32_t i = 0; i < map->noptions; i++)
 		put_option(out, &map->options[i]);
