@@ -97,7 +97,7 @@ static enum sd_result run(struct sd_device *device, struct sd_job *job, const ch
 {
 	if (!job->scale.data)
 		sd_move_normalise(&job->move);
-	switch (device->ops->run(device, job, 1)) {
+	switch (sd_device_run(device, job, 1)) {
 	case SD_DEVICE_OK:
 		return SD_OK;
 	case SD_DEVICE_NOMEM:

@@ -142,29 +142,32 @@ static void run_element(void *arg, uint64_t from, uint64_t to, const uint64_t *i
 		  value_in(job->source, from, job->source_dtype) * value_in(job->scale.data, at, job->scale.dtype));
 }
 
-static enum sd_device_result plain_run(struct sd_device *device, const struct sd_job *jobs, size_t count)
+static enum sd_device_result plain_begin(struct sd_device *device, const struct sd_job *job, uint64_t *ticket)
 {
 	struct plain_device *plain = (struct plain_device *)device;
+	struct sd_move normal = job->move;
+	struct sd_job copy = *job;
 
-	for (size_t i = 0; i < count; i++) {
-		struct sd_job job = jobs[i];
-		struct sd_move normal = job.move;
-
-		sd_move_normalise(&normal);
-		cr_assert(job.scale.data || memcmp(&normal, &job.move, sizeof(normal)) == 0, "not in normal form");
-		if (plain->starves)
-			return SD_DEVICE_NOMEM;
-		if (plain->fails) {
-			strcpy(device->failure, "it is broken");
-			return SD_DEVICE_FAILED;
-		}
-		plain->jobs++;
-		walk(&job.move, run_element, &job);
+	sd_move_normalise(&normal);
+	cr_assert(job->scale.data || memcmp(&normal, &job->move, sizeof(normal)) == 0, "not in normal form");
+	if (plain->starves)
+		return SD_DEVICE_NOMEM;
+	if (plain->fails) {
+		strcpy(device->failure, "it is broken");
+		return SD_DEVICE_FAILED;
 	}
+	*ticket = plain->jobs++;
+	walk(&job->move, run_element, &copy);
 	return SD_DEVICE_OK;
 }
 
-static const struct sd_device_ops plain_ops = {.run = plain_run};
+static enum sd_device_result plain_wait(struct sd_device *device, uint64_t ticket)
+{
+	cr_assert(ticket < ((struct plain_device *)device)->jobs);
+	return SD_DEVICE_OK;
+}
+
+static const struct sd_device_ops plain_ops = {.begin = plain_begin, .wait = plain_wait};
 
 static struct plain_device plain_device(void)
 {
