@@ -50,18 +50,22 @@ static enum sd_result skip(struct window *w, uint64_t length, struct sd_error *e
 	return SD_OK;
 }
 
-/* Makes bytes begin to end the window, whose memory is large enough; begin never goes back. */
-static enum sd_result slide(struct window *w, uint64_t begin, uint64_t end, struct sd_error *err)
+/*
+ * Makes bytes begin to end the window, in other memory that is large enough; begin never goes back. What is there
+ * already goes along: a unit that is being made may still look at the old memory, which nobody has written to since.
+ */
+static enum sd_result slide(struct window *w, unsigned char *memory, uint64_t begin, uint64_t end, struct sd_error *err)
 {
 	enum sd_result result = SD_OK;
 
 	if (begin >= w->end) {
 		result = skip(w, begin - w->end, err);
 		w->begin = w->end;
-	} else if (begin > w->begin) {
-		memmove(w->memory, w->memory + (begin - w->begin), w->end - begin);
+	} else {
+		memmove(memory, w->memory + (begin - w->begin), w->end - begin);
 		w->begin = begin;
 	}
+	w->memory = memory;
 	while (result == SD_OK && w->end < end) {
 		uint64_t length = end - w->end;
 
@@ -93,11 +97,11 @@ static enum sd_result leave(struct window *w, struct sd_error *err)
 	return result;
 }
 
-static enum sd_result run(struct sd_device *device, struct sd_job *job, const char *name, struct sd_error *err)
+/* Makes an error of what a device says. */
+static enum sd_result check(const struct sd_device *device, enum sd_device_result result, const char *name,
+			    struct sd_error *err)
 {
-	if (!job->scale.data)
-		sd_move_normalise(&job->move);
-	switch (sd_device_run(device, job, 1)) {
+	switch (result) {
 	case SD_DEVICE_OK:
 		return SD_OK;
 	case SD_DEVICE_NOMEM:
@@ -107,9 +111,17 @@ static enum sd_result run(struct sd_device *device, struct sd_job *job, const ch
 	}
 }
 
-static uint64_t aligned(uint64_t bytes)
+static enum sd_result begin(const struct sd_carry *c, struct sd_job *job, struct sd_flight *flight,
+			    struct sd_error *err)
 {
-	return (bytes + SD_BUFFER_ALIGN - 1) / SD_BUFFER_ALIGN * SD_BUFFER_ALIGN;
+	if (!job->scale.data)
+		sd_move_normalise(&job->move);
+	return check(c->device, c->device->ops->begin(c->device, job, &flight->ticket), flight->name, err);
+}
+
+static enum sd_result wait_for(const struct sd_carry *c, const struct sd_flight *flight, struct sd_error *err)
+{
+	return check(c->device, c->device->ops->wait(c->device, flight->ticket), flight->name, err);
 }
 
 static enum sd_result give(struct sd_sink *sink, uint32_t record, const void *data, uint64_t length,
@@ -118,128 +130,6 @@ static enum sd_result give(struct sd_sink *sink, uint32_t record, const void *da
 	struct sd_chunk chunk = {.length = length, .memory = data, .fd = -1, .offset = -1};
 
 	return length ? sink->ops->data(sink, record, &chunk, err) : SD_OK;
-}
-
-/* Makes what a job reads the window, and the window its source; job->move.from is still the place in the record. */
-static enum sd_result load(const struct sd_carry *c, const struct sd_cut *cut, struct sd_job *job, struct window *w,
-			   struct sd_error *err)
-{
-	const struct sd_record *r = &c->in->records[w->record];
-	uint64_t first = job->move.from / cut->codes, last = job->move.from + sd_unit_span(&job->move) - 1;
-	uint64_t count = last / cut->codes - first + 1, size = sd_dtype_size(r->dtype);
-
-	if (cut->links.scale) {
-		sd_unit_scale(c->in, cut, &job->move, &job->scale);
-		job->scale.data = c->work[cut->links.scale->operand].held;
-	}
-	job->source = w->memory;
-	job->source_count = count * cut->codes;
-	job->move.from %= cut->codes;
-	return slide(w, first * size, (first + count) * size, err);
-}
-
-/* All elements come from one. */
-static void load_constant(const uint32_t *constant, uint64_t count, struct sd_job *job)
-{
-	job->source = constant;
-	job->source_count = 1;
-	job->move = sd_move_identity(count);
-	if (job->move.rank)
-		job->move.dim[0].from = 0;
-}
-
-/* Where to make bytes for the sink: where it would have them, or else here. */
-static enum sd_result choose(const struct sd_carry *c, struct sd_sink *sink, uint64_t bytes, unsigned char *here,
-			     unsigned char **place, struct sd_error *err)
-{
-	void *memory, *region;
-	enum sd_result result = sd_sink_room(sink, bytes, &memory, err);
-	size_t length;
-
-	*place = memory ? memory : here;
-	if (memory) {
-		sink->ops->region(sink, &region, &length);
-		sd_device_adopt(c->device, region, length);
-	}
-	return result;
-}
-
-/* Makes one unit and gives it to the sink. */
-static enum sd_result carry_unit(struct sd_carry *c, const struct sd_cut *cut, uint64_t unit, struct window *w,
-				 uint32_t out, struct sd_sink *sink, struct sd_error *err)
-{
-	const uint8_t *dtype = cut->links.dtype;
-	unsigned char *at = w->memory;
-	struct sd_job job = {0};
-	uint64_t count, bytes = 0;
-	enum sd_result result = SD_OK;
-
-	sd_unit_move(cut, unit, &job.move);
-	count = sd_move_count(&job.move);
-	if (cut->links.fill)
-		load_constant(&cut->links.fill->param, count, &job);
-	else
-		result = load(c, cut, &job, w, err);
-	for (uint32_t k = 1; k <= cut->links.count && result == SD_OK; k++) {
-		bytes = count * sd_dtype_size(dtype[k]);
-		at -= aligned(bytes);
-		if (k == cut->links.count)
-			result = choose(c, sink, bytes, at, &at, err);
-		if (result != SD_OK)
-			break;
-		job.target = at;
-		job.target_count = count;
-		job.source_dtype = dtype[k - 1];
-		job.target_dtype = dtype[k];
-		result = run(c->device, &job, c->in->targets[cut->target].name, err);
-		job.source = at;
-		job.source_count = count;
-		job.move = sd_move_identity(count);
-		job.scale = (struct sd_scale){0};
-	}
-	return result == SD_OK ? give(sink, out, at, bytes, err) : result;
-}
-
-/* Puts a record into the joint box, which goes to the sink when it is full. */
-static enum sd_result carry_joined(struct sd_carry *c, const struct sd_cut *cut, const struct sd_carry_work *work,
-				   struct window *w, struct sd_sink *sink, struct sd_error *err)
-{
-	const struct sd_move *joint = work->joint;
-	uint64_t count = sd_move_count(joint), bytes = count * sd_dtype_size(cut->links.dtype[1]);
-	struct sd_job job = {.target_count = count,
-			     .move = cut->move,
-			     .source_dtype = cut->links.dtype[0],
-			     .target_dtype = cut->links.dtype[1]};
-	enum sd_result result = c->joint ? SD_OK : choose(c, sink, bytes, c->buffer, &c->joint, err);
-
-	if (result != SD_OK)
-		return result;
-	job.target = c->joint;
-	for (uint32_t k = 0; k < joint->rank; k++)
-		job.move.dim[k].to = joint->dim[k].from;
-	job.move.to = (cut->move.to - joint->to) / joint->dim[joint->rank - 1].to;
-	result = load(c, cut, &job, w, err);
-	if (result == SD_OK)
-		result = run(c->device, &job, c->in->targets[cut->target].name, err);
-	if (result == SD_OK && work->ends) {
-		result = give(sink, work->out, c->joint, bytes, err);
-		c->joint = NULL;
-	}
-	return result;
-}
-
-static enum sd_result carry_pieces(struct sd_carry *c, const struct sd_pieces *pieces, uint32_t out, struct window *w,
-				   struct sd_sink *sink, struct sd_error *err)
-{
-	enum sd_result result = SD_OK;
-
-	for (size_t i = 0; i < pieces->npieces; i++) {
-		const struct sd_piece *piece = &pieces->pieces[i];
-
-		for (uint64_t k = 0; k < piece->units && result == SD_OK; k++)
-			result = carry_unit(c, piece->cut, piece->first + k, w, out + (uint32_t)i, sink, err);
-	}
-	return result;
 }
 
 /* Gives up what a record's steps needed, where nobody else does. */
@@ -259,32 +149,332 @@ static void release(struct sd_carry *c, uint32_t record)
 			operand = &c->work[steps[k].operand];
 			if (--operand->left > 0)
 				continue;
+			c->holding -= c->in->records[steps[k].operand].bytes;
 			free(operand->held);
 			operand->held = NULL;
 		}
 	}
 }
 
+/* Waits for the oldest unit, and gives it to the sink. */
+static enum sd_result land(struct sd_carry *c, struct sd_sink *sink, struct sd_error *err)
+{
+	const struct sd_flight *flight = &c->flight[c->oldest];
+	enum sd_result result = wait_for(c, flight, err);
+
+	c->oldest = (c->oldest + 1) % SD_FLIGHTS;
+	c->flights--;
+	if (result == SD_OK && flight->result)
+		result = give(sink, flight->out, flight->result, flight->bytes, err);
+	if (flight->ends)
+		release(c, flight->record);
+	return result;
+}
+
+enum sd_result sd_carry_settle(struct sd_worker *worker, struct sd_sink *sink, struct sd_error *err)
+{
+	struct sd_carry *c = (struct sd_carry *)worker;
+	enum sd_result result = SD_OK;
+
+	while (c->flights > 0 && result == SD_OK)
+		result = land(c, sink, err);
+	return result;
+}
+
+/* A unit has begun. Others can be read while it is made, but not more than the device likes. */
+static enum sd_result depart(struct sd_carry *c, const struct sd_flight *flight, struct sd_sink *sink,
+			     struct sd_error *err)
+{
+	unsigned most = c->device->ahead < SD_FLIGHTS ? c->device->ahead : SD_FLIGHTS;
+	enum sd_result result = SD_OK;
+
+	c->flight[(c->oldest + c->flights++) % SD_FLIGHTS] = *flight;
+	while (c->flights >= most && result == SD_OK)
+		result = land(c, sink, err);
+	return result;
+}
+
+/* The buffer: as many of the largest units as the device likes, if there is the memory. Some is left for operands,
+ * which stay longer where several units are on their way. */
+static enum sd_result open_buffer(struct sd_carry *c, struct sd_error *err)
+{
+	uint64_t least = sd_buffer_aligned(c->room + 1), most = c->memory - c->held;
+	uint64_t spare = most > least ? (most - least) / 8 * 7 : 0;
+
+	if (c->buffer)
+		return SD_OK;
+	c->size = least;
+	for (unsigned i = 1; i < c->device->ahead && spare > 0; i++) {
+		uint64_t more = least < spare ? least : spare;
+
+		c->size += more;
+		spare -= more;
+	}
+	c->size = sd_buffer_aligned(c->size);
+	c->buffer = sd_device_allocate(c->device, c->size);
+	return c->buffer ? SD_OK : sd_fail_memory(err);
+}
+
+static bool is_free(const struct sd_span *used, size_t count, uint64_t begin, uint64_t end)
+{
+	for (size_t i = 0; i < count; i++)
+		if (begin < used[i].end && used[i].begin < end)
+			return false;
+	return true;
+}
+
+/* The lowest place in the buffer for so many bytes; a box, which stays while units come and go, is at one of its ends.
+ */
+static bool find(const struct sd_carry *c, uint64_t bytes, bool box, struct sd_span *place)
+{
+	struct sd_span used[2 * SD_FLIGHTS + 2] = {c->box};
+	size_t count = 1;
+
+	for (unsigned i = 0; i < c->flights; i++) {
+		const struct sd_flight *flight = &c->flight[(c->oldest + i) % SD_FLIGHTS];
+
+		used[count++] = flight->used[0];
+		used[count++] = flight->used[1];
+	}
+	*place = (struct sd_span){UINT64_MAX, UINT64_MAX};
+	for (size_t i = 0; i <= count; i++) {
+		uint64_t at = i == count ? 0 : box ? c->size - bytes : used[i].end;
+
+		if (at < place->begin && bytes <= c->size - at && is_free(used, count, at, at + bytes))
+			*place = (struct sd_span){at, at + bytes};
+	}
+	return place->begin < UINT64_MAX;
+}
+
+/* The same, where units that are being made may have to be done first. There is room for any one alone. */
+static enum sd_result make_room(struct sd_carry *c, struct sd_sink *sink, uint64_t bytes, bool box,
+				struct sd_span *place, struct sd_error *err)
+{
+	enum sd_result result = open_buffer(c, err);
+
+	while (result == SD_OK && !find(c, bytes, box, place))
+		result = c->flights > 0 ? land(c, sink, err) : sd_fail_memory(err);
+	return result;
+}
+
+/* Where the sink would have bytes that are made for it, or NULL. */
+static enum sd_result choose(struct sd_carry *c, struct sd_sink *sink, uint64_t bytes, unsigned char **place,
+			     struct sd_error *err)
+{
+	void *memory, *region;
+	enum sd_result result;
+	size_t length;
+	bool later;
+
+	do
+		result = sd_sink_room(sink, bytes, &memory, &later, err);
+	while (result == SD_OK && later && c->flights > 0 && (result = land(c, sink, err)) == SD_OK);
+	*place = memory;
+	if (result == SD_OK && memory) {
+		sink->ops->region(sink, &region, &length);
+		sd_device_adopt(c->device, region, length);
+	}
+	return result;
+}
+
+/* What of the record a job reads, whose move is still the one from the record: bytes. */
+static struct sd_span needs(const struct sd_carry *c, const struct sd_cut *cut, const struct sd_job *job,
+			    const struct window *w)
+{
+	uint64_t size = sd_dtype_size(c->in->records[w->record].dtype);
+	uint64_t first = job->move.from / cut->codes, last = job->move.from + sd_unit_span(&job->move) - 1;
+
+	return (struct sd_span){first * size, (last / cut->codes + 1) * size};
+}
+
+/* Bytes of memory for a window with this span; what comes later in the record and is there already must stay. */
+static uint64_t window_bytes(const struct window *w, const struct sd_span *span)
+{
+	return sd_buffer_aligned((w->end > span->end ? w->end : span->end) - span->begin);
+}
+
+/* Makes memory the window, with all that a job reads, and the window its source. */
+static enum sd_result load(const struct sd_carry *c, const struct sd_cut *cut, struct sd_job *job, struct window *w,
+			   unsigned char *memory, struct sd_error *err)
+{
+	struct sd_span span = needs(c, cut, job, w);
+
+	if (cut->links.scale) {
+		sd_unit_scale(c->in, cut, &job->move, &job->scale);
+		job->scale.data = c->work[cut->links.scale->operand].held;
+	}
+	job->source = memory;
+	job->source_count = (span.end - span.begin) / sd_dtype_size(c->in->records[w->record].dtype) * cut->codes;
+	job->move.from %= cut->codes;
+	return slide(w, memory, span.begin, span.end, err);
+}
+
+/* All elements come from one. */
+static void load_constant(const uint32_t *constant, uint64_t count, struct sd_job *job)
+{
+	job->source = constant;
+	job->source_count = 1;
+	job->move = sd_move_identity(count);
+	if (job->move.rank)
+		job->move.dim[0].from = 0;
+}
+
+/* Begins what the links make, one after the other: the last into place, or NULL, all others below at. */
+static enum sd_result carry_links(const struct sd_carry *c, const struct sd_links *links, struct sd_job *job,
+				  unsigned char *place, unsigned char *at, struct sd_flight *flight,
+				  struct sd_error *err)
+{
+	uint64_t count = sd_move_count(&job->move);
+	enum sd_result result = SD_OK;
+
+	for (uint32_t k = 1; k <= links->count && result == SD_OK; k++) {
+		if (k > 1) {
+			result = wait_for(c, flight, err);
+			job->source = job->target;
+			job->source_count = count;
+			job->move = sd_move_identity(count);
+			job->scale = (struct sd_scale){0};
+		}
+		if (k < links->count || !place)
+			at -= sd_buffer_aligned(count * sd_dtype_size(links->dtype[k]));
+		job->target = k == links->count && place ? place : at;
+		job->target_count = count;
+		job->source_dtype = links->dtype[k - 1];
+		job->target_dtype = links->dtype[k];
+		if (result == SD_OK)
+			result = begin(c, job, flight, err);
+	}
+	flight->result = job->target;
+	return result;
+}
+
+/* Makes one unit: in the buffer, the window lies behind what becomes of it. */
+static enum sd_result carry_unit(struct sd_carry *c, const struct sd_cut *cut, uint64_t unit, struct window *w,
+				 uint32_t out, struct sd_sink *sink, struct sd_error *err)
+{
+	const struct sd_links *links = &cut->links;
+	struct sd_flight flight = {.name = c->in->targets[cut->target].name, .record = w->record, .out = out};
+	struct sd_job job = {0};
+	uint64_t count, made = 0, window = 0;
+	struct sd_span span;
+	unsigned char *place, *at;
+	enum sd_result result;
+
+	sd_unit_move(cut, unit, &job.move);
+	count = sd_move_count(&job.move);
+	flight.bytes = count * sd_dtype_size(links->dtype[links->count]);
+	result = choose(c, sink, flight.bytes, &place, err);
+	for (uint32_t k = 1; k <= links->count - (place != NULL); k++)
+		made += sd_buffer_aligned(count * sd_dtype_size(links->dtype[k]));
+	if (!links->fill) {
+		span = needs(c, cut, &job, w);
+		window = window_bytes(w, &span);
+	}
+	if (result == SD_OK)
+		result = make_room(c, sink, made + window, false, &flight.used[0], err);
+	if (result != SD_OK)
+		return result;
+	at = c->buffer + flight.used[0].begin + made;
+	if (links->fill)
+		load_constant(&links->fill->param, count, &job);
+	else
+		result = load(c, cut, &job, w, at, err);
+	if (result == SD_OK)
+		result = carry_links(c, links, &job, place, at, &flight, err);
+	return result == SD_OK ? depart(c, &flight, sink, err) : result;
+}
+
+/* Finds the joint box a place, if that has not been done for a record before this one. */
+static enum sd_result open_joint(struct sd_carry *c, uint64_t bytes, struct sd_sink *sink, struct sd_error *err)
+{
+	enum sd_result result;
+
+	if (c->joint)
+		return SD_OK;
+	result = choose(c, sink, bytes, &c->joint, err);
+	if (result != SD_OK || c->joint)
+		return result;
+	result = make_room(c, sink, sd_buffer_aligned(bytes), true, &c->box, err);
+	if (result == SD_OK)
+		c->joint = c->buffer + c->box.begin;
+	return result;
+}
+
+/* The joint box is whole with this unit. */
+static void close_joint(struct sd_carry *c, uint64_t bytes, struct sd_flight *flight)
+{
+	flight->result = c->joint;
+	flight->bytes = bytes;
+	flight->used[1] = c->box;
+	c->joint = NULL;
+	c->box = (struct sd_span){0};
+}
+
+/* Puts a record into the joint box, which goes to the sink when it is full. */
+static enum sd_result carry_joined(struct sd_carry *c, const struct sd_cut *cut, const struct sd_carry_work *work,
+				   struct window *w, struct sd_sink *sink, struct sd_error *err)
+{
+	const struct sd_move *joint = work->joint;
+	uint64_t count = sd_move_count(joint), bytes = count * sd_dtype_size(cut->links.dtype[1]);
+	struct sd_flight flight = {.name = c->in->targets[cut->target].name, .record = w->record, .out = work->out};
+	struct sd_job job = {.target_count = count,
+			     .move = cut->move,
+			     .source_dtype = cut->links.dtype[0],
+			     .target_dtype = cut->links.dtype[1]};
+	struct sd_span span = needs(c, cut, &job, w);
+	enum sd_result result = open_joint(c, bytes, sink, err);
+
+	if (result == SD_OK)
+		result = make_room(c, sink, window_bytes(w, &span), false, &flight.used[0], err);
+	if (result != SD_OK)
+		return result;
+	job.target = c->joint;
+	for (uint32_t k = 0; k < joint->rank; k++)
+		job.move.dim[k].to = joint->dim[k].from;
+	job.move.to = (cut->move.to - joint->to) / joint->dim[joint->rank - 1].to;
+	result = load(c, cut, &job, w, c->buffer + flight.used[0].begin, err);
+	if (result == SD_OK)
+		result = begin(c, &job, &flight, err);
+	if (result == SD_OK && work->ends)
+		close_joint(c, bytes, &flight);
+	return result == SD_OK ? depart(c, &flight, sink, err) : result;
+}
+
+static enum sd_result carry_pieces(struct sd_carry *c, const struct sd_pieces *pieces, uint32_t out, struct window *w,
+				   struct sd_sink *sink, struct sd_error *err)
+{
+	enum sd_result result = SD_OK;
+
+	for (size_t i = 0; i < pieces->npieces; i++) {
+		const struct sd_piece *piece = &pieces->pieces[i];
+
+		for (uint64_t k = 0; k < piece->units && result == SD_OK; k++)
+			result = carry_unit(c, piece->cut, piece->first + k, w, out + (uint32_t)i, sink, err);
+	}
+	return result;
+}
+
+/* What a record's steps needed is given up when its last unit is done. */
+static void release_later(struct sd_carry *c, uint32_t record)
+{
+	struct sd_flight *last = &c->flight[(c->oldest + c->flights + SD_FLIGHTS - 1) % SD_FLIGHTS];
+
+	if (c->flights > 0 && last->record == record)
+		last->ends = true;
+	else
+		release(c, record);
+}
+
 /* Makes all that becomes of a record whose data is in the window's source. */
 static enum sd_result carry_window(struct sd_carry *c, struct window *w, struct sd_sink *sink, struct sd_error *err)
 {
 	const struct sd_carry_work *work = &c->work[w->record];
-	const struct sd_record *r = &c->in->records[w->record];
 	struct sd_pieces pieces;
-	enum sd_result result;
-	uint64_t window;
+	enum sd_result result = sd_carry_cut(c, w->record, &pieces, err);
 
-	if (!c->buffer)
-		c->buffer = sd_device_allocate(c->device, aligned(c->room));
-	if (!c->buffer)
-		return sd_fail_memory(err);
-	result = sd_carry_cut(c, w->record, &pieces, err);
 	if (result != SD_OK)
 		return result;
-	/* The window lies at the end, what is made of it in front. */
-	window = pieces.window * sd_dtype_size(r->dtype);
-	w->memory = c->buffer + aligned(c->room) - aligned(window < r->bytes ? window : r->bytes);
-	w->key = r->key;
+	w->key = c->in->records[w->record].key;
 	if (work->joint)
 		result = carry_joined(c, pieces.cuts, work, w, sink, err);
 	else
@@ -292,7 +482,8 @@ static enum sd_result carry_window(struct sd_carry *c, struct window *w, struct 
 	sd_pieces_free(&pieces);
 	if (result == SD_OK)
 		result = leave(w, err);
-	release(c, w->record);
+	if (result == SD_OK)
+		release_later(c, w->record);
 	return result;
 }
 
@@ -348,17 +539,24 @@ static enum sd_result carry_aside(struct sd_carry *c, uint32_t record, struct sd
 	return result;
 }
 
-/* Reads all of a record that steps need. */
-static enum sd_result hold(struct sd_carry *c, uint32_t record, struct sd_source *source, struct sd_error *err)
+/* Reads all of a record that steps need. It may have to wait for others to be given up. */
+static enum sd_result hold(struct sd_carry *c, uint32_t record, struct sd_source *source, struct sd_sink *sink,
+			   struct sd_error *err)
 {
 	struct window w = {.source = source, .record = record, .key = c->in->records[record].key};
 	uint64_t bytes = c->in->records[record].bytes;
-	enum sd_result result;
+	enum sd_result result = open_buffer(c, err);
+	unsigned char *memory;
 
-	w.memory = c->work[record].held = malloc(bytes + 1);
-	if (!w.memory)
+	while (result == SD_OK && c->flights > 0 && c->holding + bytes > c->memory - c->size)
+		result = land(c, sink, err);
+	if (result != SD_OK)
+		return result;
+	memory = c->work[record].held = malloc(bytes + 1);
+	if (!memory)
 		return sd_fail_memory(err);
-	result = slide(&w, 0, bytes, err);
+	c->holding += bytes;
+	result = slide(&w, memory, 0, bytes, err);
 	return result == SD_OK ? leave(&w, err) : result;
 }
 
@@ -371,7 +569,9 @@ enum sd_result sd_carry_record(struct sd_worker *worker, uint32_t record, struct
 	enum sd_result result;
 
 	if (work->uses > 0) {
-		result = hold(c, record, source, err);
+		result = hold(c, record, source, sink, err);
+		if (result == SD_OK && work->passes)
+			result = sd_carry_settle(worker, sink, err);
 		if (result == SD_OK && work->passes)
 			result = give(sink, work->out, work->held, c->in->records[record].bytes, err);
 	} else if (work->at > record) {

@@ -34,6 +34,9 @@ struct sd_worker {
 	 * outgoing manifest. */
 	enum sd_result (*record)(struct sd_worker *worker, uint32_t record, struct sd_source *source,
 				 struct sd_sink *sink, struct sd_error *err);
+	/* Gives the sink all that is still being made: before data that passes goes there, and before its end. May be
+	 * NULL: nothing ever is. */
+	enum sd_result (*settle)(struct sd_worker *worker, struct sd_sink *sink, struct sd_error *err);
 };
 
 /*

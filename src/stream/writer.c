@@ -268,12 +268,13 @@ static enum sd_result share(struct writer *w, struct sd_chunk *chunk, uint64_t *
 	struct sd_lane_place place;
 	enum sd_result result;
 	void *memory;
+	bool later;
 
 	*length = 0;
 	if (!sd_lane_out_take(w->lane, chunk->memory, chunk->length, &place)) {
 		result = flush(w, err);
 		if (result == SD_OK)
-			result = sd_lane_out_room(w->lane, n, &memory, err);
+			result = sd_lane_out_room(w->lane, n, &memory, &later, err);
 		if (result != SD_OK || !memory)
 			return result;
 		memcpy(memory, chunk->memory, n);
@@ -342,6 +343,7 @@ static enum sd_result put_data(struct writer *w, struct sd_chunk *chunk, struct 
 static enum sd_result writer_data(struct sd_sink *sink, uint32_t record, struct sd_chunk *chunk, struct sd_error *err)
 {
 	struct writer *w = (struct writer *)sink;
+	const void *memory = chunk->memory;
 	enum sd_result result;
 
 	if (record != w->record)
@@ -350,19 +352,23 @@ static enum sd_result writer_data(struct sd_sink *sink, uint32_t record, struct 
 	result = check_expected(w, chunk->length, err);
 	while (chunk->length && result == SD_OK)
 		result = put_data(w, chunk, err);
+	/* Where it had to go as bytes, the ring's memory is free again. */
+	sd_lane_out_forget(w->lane, memory);
 	return result;
 }
 
-static enum sd_result writer_room(struct sd_sink *sink, uint64_t length, void **memory, struct sd_error *err)
+static enum sd_result writer_room(struct sd_sink *sink, uint64_t length, void **memory, bool *later,
+				  struct sd_error *err)
 {
 	struct writer *w = (struct writer *)sink;
 	enum sd_result result;
 
 	*memory = NULL;
+	*later = false;
 	if (!w->lane || w->left || !sd_lane_out_worth(w->lane, length) || !sd_lane_out_attached(w->lane))
 		return SD_OK;
 	result = flush(w, err);
-	return result == SD_OK ? sd_lane_out_room(w->lane, length, memory, err) : result;
+	return result == SD_OK ? sd_lane_out_room(w->lane, length, memory, later, err) : result;
 }
 
 static enum sd_result writer_end(struct sd_sink *sink, struct sd_error *err)

@@ -96,7 +96,7 @@ Test(lane, ring)
 		unsigned char *data;
 		void *memory;
 
-		cr_assert_eq(sd_lane_out_room(p.out, length, &memory, NULL), SD_OK);
+		cr_assert_eq(sd_lane_out_room(p.out, length, &memory, &(bool){0}, NULL), SD_OK);
 		cr_assert_not_null(memory);
 		data = memory;
 		data[0] = data[length / 2] = data[length - 1] = mark_of(frame);
@@ -116,9 +116,9 @@ Test(lane, taking)
 	unsigned char *memory;
 	void *room;
 
-	cr_assert_eq(sd_lane_out_room(p.out, (uint64_t)RING + 1, &room, NULL), SD_OK);
+	cr_assert_eq(sd_lane_out_room(p.out, (uint64_t)RING + 1, &room, &(bool){0}, NULL), SD_OK);
 	cr_assert_null(room);
-	cr_assert_eq(sd_lane_out_room(p.out, 100, &room, NULL), SD_OK);
+	cr_assert_eq(sd_lane_out_room(p.out, 100, &room, &(bool){0}, NULL), SD_OK);
 	memory = room;
 	cr_assert(!sd_lane_out_take(p.out, memory + 1, 10, &place));
 	cr_assert(!sd_lane_out_take(p.out, memory, 101, &place));
@@ -145,7 +145,7 @@ Test(lane, wrong_places)
 	const void *memory;
 	void *room;
 
-	cr_assert_eq(sd_lane_out_room(p.out, 100, &room, NULL), SD_OK);
+	cr_assert_eq(sd_lane_out_room(p.out, 100, &room, &(bool){0}, NULL), SD_OK);
 	cr_assert(sd_lane_out_take(p.out, room, 100, &place));
 	cr_assert_eq(sd_lane_in_ring(p.in, &place, &memory, NULL), SD_OK);
 	refused(&p, 200, RING, 1);
@@ -221,11 +221,11 @@ Test(lane, consumer_gone)
 	uint64_t number;
 	void *room;
 
-	cr_assert_eq(sd_lane_out_room(p.out, RING, &room, NULL), SD_OK);
+	cr_assert_eq(sd_lane_out_room(p.out, RING, &room, &(bool){0}, NULL), SD_OK);
 	cr_assert(sd_lane_out_take(p.out, room, RING, &place));
 	sd_lane_in_close(p.in);
 	p.in = NULL;
-	cr_assert_eq(sd_lane_out_room(p.out, RING, &room, NULL), SD_OK);
+	cr_assert_eq(sd_lane_out_room(p.out, RING, &room, &(bool){0}, NULL), SD_OK);
 	cr_assert_null(room);
 	cr_assert(!sd_lane_out_attached(p.out));
 	cr_assert_eq(sd_lane_out_file(p.out, STDIN_FILENO, &number, NULL), SD_OK);
@@ -241,7 +241,7 @@ Test(lane, producer_done)
 	const void *memory;
 	void *room;
 
-	cr_assert_eq(sd_lane_out_room(p.out, 5, &room, NULL), SD_OK);
+	cr_assert_eq(sd_lane_out_room(p.out, 5, &room, &(bool){0}, NULL), SD_OK);
 	memcpy(room, "hello", 5);
 	cr_assert(sd_lane_out_take(p.out, room, 5, &place));
 	sd_lane_out_close(p.out);
