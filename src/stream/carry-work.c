@@ -12,7 +12,8 @@
 
 /* A part of a record's data that moves on: bytes begin to end are in memory, nothing before begin can be had again. */
 struct window {
-	struct sd_source *source; /* NULL: all of it is one chunk */
+	struct sd_source *source; /* NULL: all of it is one chunk, or there */
+	bool whole;               /* all of it is in memory, and stays there until its last unit is done */
 	uint32_t record;
 	const char *key;
 	struct sd_chunk chunk;
@@ -132,28 +133,30 @@ static enum sd_result give(struct sd_sink *sink, uint32_t record, const void *da
 	return length ? sink->ops->data(sink, record, &chunk, err) : SD_OK;
 }
 
-/* Gives up what a record's steps needed, where nobody else does. */
+static void let_go(struct sd_carry *c, uint32_t record, uint64_t *count)
+{
+	if (!c->work[record].held)
+		return;
+	*count -= c->in->records[record].bytes;
+	free(c->work[record].held);
+	c->work[record].held = NULL;
+}
+
+/* Gives up what a record's steps needed, where nobody else does, and what waited for it. */
 static void release(struct sd_carry *c, uint32_t record)
 {
-	const struct sd_step *steps;
-
 	for (uint32_t i = c->targets_begin[record]; i < c->targets_begin[record + 1]; i++) {
 		const struct sd_target *t = &c->in->targets[c->targets[i]];
 
-		steps = t->steps;
 		for (uint32_t k = 0; k < t->nsteps; k++) {
-			struct sd_carry_work *operand;
+			uint32_t operand = t->steps[k].operand;
 
-			if (steps[k].operand == SD_NO_RECORD)
-				continue;
-			operand = &c->work[steps[k].operand];
-			if (--operand->left > 0)
-				continue;
-			c->holding -= c->in->records[steps[k].operand].bytes;
-			free(operand->held);
-			operand->held = NULL;
+			if (operand != SD_NO_RECORD && --c->work[operand].left == 0)
+				let_go(c, operand, &c->holding);
 		}
 	}
+	if (c->work[record].uses == 0)
+		let_go(c, record, &c->waiting);
 }
 
 /* Waits for the oldest unit, and gives it to the sink. */
@@ -194,12 +197,12 @@ static enum sd_result depart(struct sd_carry *c, const struct sd_flight *flight,
 	return result;
 }
 
-/* The buffer: as many of the largest units as the device likes, if there is the memory. Some is left for operands,
- * which stay longer where several units are on their way. */
+/* The buffer: as many of the largest units as the device likes, if there is the memory. Some is left for what is held,
+ * which stays longer where several units are on their way. */
 static enum sd_result open_buffer(struct sd_carry *c, struct sd_error *err)
 {
-	uint64_t least = sd_buffer_aligned(c->room + 1), most = c->memory - c->held;
-	uint64_t spare = most > least ? (most - least) / 8 * 7 : 0;
+	uint64_t least = sd_buffer_aligned(c->room > 0 ? c->room : 1), most = c->memory - c->held;
+	uint64_t spare = most > least ? (most - least) / 8 * (c->waits ? 4 : 7) : 0;
 
 	if (c->buffer)
 		return SD_OK;
@@ -293,7 +296,7 @@ static uint64_t window_bytes(const struct window *w, const struct sd_span *span)
 	return sd_buffer_aligned((w->end > span->end ? w->end : span->end) - span->begin);
 }
 
-/* Makes memory the window, with all that a job reads, and the window its source. */
+/* Makes memory the window, if not all is there already, and what a job reads in it the job's source. */
 static enum sd_result load(const struct sd_carry *c, const struct sd_cut *cut, struct sd_job *job, struct window *w,
 			   unsigned char *memory, struct sd_error *err)
 {
@@ -303,10 +306,10 @@ static enum sd_result load(const struct sd_carry *c, const struct sd_cut *cut, s
 		sd_unit_scale(c->in, cut, &job->move, &job->scale);
 		job->scale.data = c->work[cut->links.scale->operand].held;
 	}
-	job->source = memory;
+	job->source = w->whole ? w->memory + span.begin : memory;
 	job->source_count = (span.end - span.begin) / sd_dtype_size(c->in->records[w->record].dtype) * cut->codes;
 	job->move.from %= cut->codes;
-	return slide(w, memory, span.begin, span.end, err);
+	return w->whole ? SD_OK : slide(w, memory, span.begin, span.end, err);
 }
 
 /* All elements come from one. */
@@ -366,7 +369,7 @@ static enum sd_result carry_unit(struct sd_carry *c, const struct sd_cut *cut, u
 	result = choose(c, sink, flight.bytes, &place, err);
 	for (uint32_t k = 1; k <= links->count - (place != NULL); k++)
 		made += sd_buffer_aligned(count * sd_dtype_size(links->dtype[k]));
-	if (!links->fill) {
+	if (!links->fill && !w->whole) {
 		span = needs(c, cut, &job, w);
 		window = window_bytes(w, &span);
 	}
@@ -505,8 +508,43 @@ static enum sd_result open_spool(struct sd_carry *c, struct sd_error *err)
 	return SD_OK;
 }
 
-/* Keeps a record for later. */
-static enum sd_result put_aside(struct sd_carry *c, uint32_t record, struct sd_source *source, struct sd_error *err)
+/* Makes sure of memory for a record that is held, beside the buffer and what the plan wants to hold; *there: whether it
+ * is there. Units that are being made may have to be done first. */
+static enum sd_result find_memory(struct sd_carry *c, uint64_t bytes, uint64_t beside, bool *there,
+				  struct sd_sink *sink, struct sd_error *err)
+{
+	enum sd_result result = open_buffer(c, err);
+
+	for (;;) {
+		uint64_t used = c->waiting + (beside > c->holding ? beside : c->holding);
+		uint64_t room = c->memory > c->size ? c->memory - c->size : 0;
+
+		*there = used <= room && bytes <= room - used;
+		if (result != SD_OK || *there || c->flights == 0)
+			return result;
+		result = land(c, sink, err);
+	}
+}
+
+/* Reads all of a record into memory. */
+static enum sd_result hold(struct sd_carry *c, uint32_t record, struct sd_source *source, uint64_t *count,
+			   struct sd_error *err)
+{
+	struct window w = {.source = source, .record = record, .key = c->in->records[record].key};
+	uint64_t bytes = c->in->records[record].bytes;
+	unsigned char *memory = malloc(bytes + 1);
+	enum sd_result result;
+
+	if (!memory)
+		return sd_fail_memory(err);
+	c->work[record].held = memory;
+	*count += bytes;
+	result = slide(&w, memory, 0, bytes, err);
+	return result == SD_OK ? leave(&w, err) : result;
+}
+
+/* Writes a record into the spool. */
+static enum sd_result spool(struct sd_carry *c, uint32_t record, struct sd_source *source, struct sd_error *err)
 {
 	off_t end = (off_t)c->spooled;
 	enum sd_result result = open_spool(c, err);
@@ -527,37 +565,48 @@ static enum sd_result put_aside(struct sd_carry *c, uint32_t record, struct sd_s
 	return result;
 }
 
+/* Keeps a record for later. */
+static enum sd_result put_aside(struct sd_carry *c, uint32_t record, struct sd_source *source, struct sd_sink *sink,
+				struct sd_error *err)
+{
+	bool there;
+	enum sd_result result = find_memory(c, c->in->records[record].bytes, c->held, &there, sink, err);
+
+	if (result != SD_OK)
+		return result;
+	return there ? hold(c, record, source, &c->waiting, err) : spool(c, record, source, err);
+}
+
 static enum sd_result carry_aside(struct sd_carry *c, uint32_t record, struct sd_sink *sink, struct sd_error *err)
 {
 	uint64_t bytes = c->in->records[record].bytes;
 	off_t begin = (off_t)c->work[record].aside;
-	struct window w = {.record = record, .chunk = {.length = bytes, .fd = c->spool, .offset = begin}};
-	enum sd_result result = carry_window(c, &w, sink, err);
+	struct window w = {.record = record, .memory = c->work[record].held, .whole = c->work[record].held != NULL};
+	enum sd_result result;
 
+	if (!w.whole)
+		w.chunk = (struct sd_chunk){.length = bytes, .fd = c->spool, .offset = begin};
+	result = carry_window(c, &w, sink, err);
 	/* What has been read needs no room on the disk any more, if the file system can do that. */
-	(void)!fallocate(c->spool, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, begin, (off_t)bytes);
+	if (!w.whole)
+		(void)!fallocate(c->spool, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, begin, (off_t)bytes);
 	return result;
 }
 
-/* Reads all of a record that steps need. It may have to wait for others to be given up. */
-static enum sd_result hold(struct sd_carry *c, uint32_t record, struct sd_source *source, struct sd_sink *sink,
+/* Keeps what steps need. There is memory for it, by the plan. */
+static enum sd_result keep(struct sd_carry *c, uint32_t record, struct sd_source *source, struct sd_sink *sink,
 			   struct sd_error *err)
 {
-	struct window w = {.source = source, .record = record, .key = c->in->records[record].key};
+	const struct sd_carry_work *work = &c->work[record];
 	uint64_t bytes = c->in->records[record].bytes;
-	enum sd_result result = open_buffer(c, err);
-	unsigned char *memory;
+	bool there;
+	enum sd_result result = find_memory(c, bytes, 0, &there, sink, err);
 
-	while (result == SD_OK && c->flights > 0 && c->holding + bytes > c->memory - c->size)
-		result = land(c, sink, err);
-	if (result != SD_OK)
-		return result;
-	memory = c->work[record].held = malloc(bytes + 1);
-	if (!memory)
-		return sd_fail_memory(err);
-	c->holding += bytes;
-	result = slide(&w, memory, 0, bytes, err);
-	return result == SD_OK ? leave(&w, err) : result;
+	if (result == SD_OK)
+		result = hold(c, record, source, &c->holding, err);
+	if (result == SD_OK && work->passes)
+		result = sd_carry_settle(&c->worker, sink, err);
+	return result == SD_OK && work->passes ? give(sink, work->out, work->held, bytes, err) : result;
 }
 
 enum sd_result sd_carry_record(struct sd_worker *worker, uint32_t record, struct sd_source *source,
@@ -569,13 +618,9 @@ enum sd_result sd_carry_record(struct sd_worker *worker, uint32_t record, struct
 	enum sd_result result;
 
 	if (work->uses > 0) {
-		result = hold(c, record, source, sink, err);
-		if (result == SD_OK && work->passes)
-			result = sd_carry_settle(worker, sink, err);
-		if (result == SD_OK && work->passes)
-			result = give(sink, work->out, work->held, c->in->records[record].bytes, err);
+		result = keep(c, record, source, sink, err);
 	} else if (work->at > record) {
-		result = put_aside(c, record, source, err);
+		result = put_aside(c, record, source, sink, err);
 	} else {
 		result = carry_window(c, &w, sink, err);
 	}

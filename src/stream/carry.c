@@ -476,6 +476,7 @@ static enum sd_result plan_operands(struct sd_carry *c, struct sd_error *err)
 
 		if (at == i)
 			continue;
+		c->waits = true;
 		c->work[i].next = c->work[at].waiting;
 		c->work[at].waiting = i;
 	}

@@ -16,8 +16,8 @@ struct sd_carry_work {
 	uint8_t state;          /* enum sd_state, of all that is made of it */
 	bool passes;            /* besides being needed, it comes out as it is */
 	bool ends;              /* the last one of those that fill the joint box */
-	void *held;             /* its data, while steps need it */
-	uint64_t aside;         /* where in the spool it waits */
+	void *held;             /* its data, while steps need it or it waits; or else, where it waits in the spool: */
+	uint64_t aside;
 	/* From a box that several records fill to the tensor, dimension by dimension; NULL: it fills its own. */
 	const struct sd_move *joint;
 };
@@ -50,6 +50,8 @@ struct sd_carry {
 	const struct sd_manifest *in;
 	uint64_t memory;
 	uint64_t held, holding;            /* bytes of operands: the most at one time by the plan, and just now */
+	bool waits;                        /* some records come before what their steps need */
+	uint64_t waiting;                  /* bytes of these that are in memory just now */
 	struct sd_carry_work *work;        /* for each record */
 	uint32_t *targets_begin, *targets; /* for each record, its targets */
 	uint64_t room;                     /* bytes that the largest unit takes */
@@ -66,9 +68,9 @@ struct sd_carry {
 /*
  * Plans: targets with steps or in another order come out in records of their own, in the order of the tensor and with
  * nothing left to do; all others pass, and what nobody wants is dropped. Neighbours that fill one box together come out
- * as one record. A record whose steps need a later one waits for it in a temporary file. At most memory bytes are in
- * use when it runs. in must outlive it. Needs no data and no device. SD_INPUT where steps cannot be carried out or
- * memory is too small for them; the line says what would mend it. sd_carry_free in any case.
+ * as one record. A record whose steps need a later one waits for it, in memory or in a temporary file. At most memory
+ * bytes are in use when it runs. in must outlive it. Needs no data and no device. SD_INPUT where steps cannot be
+ * carried out or memory is too small for them; the line says what would mend it. sd_carry_free in any case.
  */
 SD_UNUSED_RESULT enum sd_result sd_carry_plan(const struct sd_manifest *in, uint64_t memory, struct sd_carry *carry,
 					      struct sd_error *err);
