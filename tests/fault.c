@@ -2,11 +2,11 @@
 /*
  * Makes system calls fail, from within a process: to be loaded with LD_PRELOAD. In the environment:
  *
- *   FAULT_TOOL   the program that is meant
- *   FAULT_CALL   the call, as in the list at the end
- *   FAULT_AT     which one of its calls, counted from 1; 0: every other one
+ *   FAULT_TOOL   the program that is meant; *: every one
+ *   FAULT_CALL   the call, as in the list at the end; *: every one
+ *   FAULT_AT     which one of its calls, counted from 1; 0: every other one; -1: every one
  *   FAULT_HOW    an error number; 0: what reads or writes moves one byte only; -N: it gets signal N before the call
- *   FAULT_HIT    a file that gets the process's number when it has happened
+ *   FAULT_HIT    a file that gets the process's number when it has happened first
  */
 #include <dlfcn.h>
 #include <errno.h>
@@ -33,7 +33,7 @@ static bool is(const char *name, const char *value)
 {
 	const char *text = getenv(name);
 
-	return text && strcmp(text, value) == 0;
+	return text && (strcmp(text, value) == 0 || strcmp(text, "*") == 0);
 }
 
 static void *real(const char *name)
@@ -49,6 +49,7 @@ static void *real(const char *name)
 static bool meant(const char *call)
 {
 	static atomic_long count;
+	static atomic_bool told;
 	long at = number("FAULT_AT"), n;
 	const char *hit = getenv("FAULT_HIT");
 	int error = errno, fd;
@@ -56,9 +57,11 @@ static bool meant(const char *call)
 	if (!is("FAULT_TOOL", program_invocation_short_name) || !is("FAULT_CALL", call))
 		return false;
 	n = atomic_fetch_add(&count, 1) + 1;
-	if (at ? n != at : n % 2 == 0)
+	if (at > 0 ? n != at : at == 0 && n % 2 == 0)
 		return false;
-	fd = hit ? ((int (*)(const char *, int, ...))real("open"))(hit, O_CREAT | O_WRONLY | O_CLOEXEC, 0666) : -1;
+	fd = hit && !atomic_exchange(&told, true)
+		     ? ((int (*)(const char *, int, ...))real("open"))(hit, O_CREAT | O_WRONLY | O_CLOEXEC, 0666)
+		     : -1;
 	if (fd >= 0) {
 		dprintf(fd, "%d\n", (int)getpid());
 		((int (*)(int))real("close"))(fd);

@@ -30,7 +30,8 @@ unit_tests = \
 	%D%/unit/test-quantise \
 	%D%/unit/test-shard \
 	%D%/unit/test-storage \
-	%D%/unit/test-stream
+	%D%/unit/test-stream \
+	%D%/unit/test-sums
 
 EXTRA_DIST += %D%/unit/exact.h %D%/unit/gpu-mock.h %D%/unit/grid-host.h %D%/unit/kernel-host.cc %D%/unit/jobs.h %D%/unit/map.h
 
@@ -64,6 +65,7 @@ test_scripts = \
 	%D%/golden-lanes \
 	%D%/lanes \
 	%D%/zstd \
+	%D%/checksum \
 	%D%/there-and-back \
 	%D%/any-order \
 	%D%/compose \
@@ -85,6 +87,7 @@ test_scripts = \
 	%D%/changes \
 	%D%/all-tools \
 	%D%/completions \
+	%D%/packages \
 	%D%/man-pages \
 	%D%/run-examples
 TESTS += $(test_scripts)

@@ -91,11 +91,21 @@ def varied(writer):
     writer.write(bf16, [b"abcdefg", b"hijkl"])
 
 
+def page_streams():
+    """The stream of the page, and the same with checksums, of which the page only has what is otherwise."""
+    rows = [line.split("  >")[0].split() for line in PAGE.read_text().splitlines() if line.startswith("000") and ">" in line]
+    data = [(int(row[0], 16), bytes.fromhex("".join(row[1:]))) for row in rows]
+    second = next(i for i in range(1, len(data)) if data[i][0] == 0)
+    expect([at for at, _ in data[:second]] == list(range(0, 0x280, 16)), "the rows")
+    expect([at for at, _ in data[second:]] == [0, *range(0x180, 0x380, 16)], "the rows with checksums")
+    plain = b"".join(row for _, row in data[:second])
+    return plain, data[second][1] + plain[16:0x180] + b"".join(row for _, row in data[second + 1:])
+
+
 def the_page():
     """The hexdump in sd-stream(5), read, and written again from nothing."""
-    rows = [line.split("  >")[0].split() for line in PAGE.read_text().splitlines() if line.startswith("000") and ">" in line]
-    data = bytes.fromhex("".join("".join(row[1:]) for row in rows))
-    expect(len(data) == 0x280 and [int(row[0], 16) for row in rows] == list(range(0, 0x280, 16)), "the rows")
+    data, summed = page_streams()
+    expect(read(summed)[1] == {"w": b"ABCDEFGHIJKL"}, "with checksums")
     head, contents = read(data)
     record, = head.records
     target, = head.targets
@@ -203,6 +213,50 @@ def what_is_optional():
     for stream in longer, data[:10] + b"\7\0" + data[12:]:
         expect(read(stream)[1] == {"w": b"ABCD"}, "read otherwise")
         expect(tool(["sd-rename", "-e", "s/zzz/y/"], stream)[:2] == (0, data), "sd-rename reads it otherwise")
+
+
+def checksums_passed_over():
+    """Without xxhash a stream with checksums is read, and what should be zero is looked at; what is written has none."""
+    sdstream.xxh3_64 = None
+    plain, data = page_streams()
+    expect(copied(data) == plain, "copied otherwise")
+    for at in list(range(0x190, 0x1c0)) + list(range(0x1d0, 0x200)) + list(range(0x24c, 0x280)) + list(range(0x350, 0x380)):
+        expect_raises(Error, read, data[:at] + bytes([data[at] ^ 4]) + data[at + 1:])
+    why = expect_raises(Error, lambda: Writer(io.BytesIO(), sums=True))
+    expect("xxhash" in str(why), why)
+
+
+def checksums():
+    """Made, kept, made anew; every changed byte is found, by both sides."""
+    library("xxhash")
+    plain, data = page_streams()
+    file = io.BytesIO()
+    with Writer(file, sums=True) as writer:
+        writer.write(writer.head.add("w", "BF16", (2, 3)), b"ABCDEFGHIJKL")
+    expect(file.getvalue() == data, "written from nothing")
+    expect(copied(data) == data and copied(plain) == plain and copied(plain, True) == data, "copied otherwise")
+    for at in range(8, len(data)):
+        expect_raises(Error, read, data[:at] + bytes([data[at] ^ 1 << at % 8]) + data[at + 1:])
+    why = expect_raises(Error, read, data.replace(b"ABCD", b"ABCE"))
+    expect(str(why).startswith("w: "), why)
+    varied_data = copied(made(varied), True)
+    code, out, said = tool(["sd-cat", "--checksum"], varied_data)
+    expect(code == 0 and read(out)[1] == read(varied_data)[1], said)
+    code, out, said = tool(["sd-transpose", "--device=cpu"], tool(["sd-rename", "--exclude", "^m$"], varied_data)[1])
+    expect(code == 0 and len(read(out)[1]) == 3, said)
+    large = made(lambda w: w.write(w.head.add("w", "U8", (20 << 20,)), bytes(range(256)) * (20 << 12)))
+    code, out, said = tool(["sd-cat", "--checksum"], large)
+    expect(code == 0 and copied(out) == out and copied(large, True) == out, said)
+
+
+def copied(data, sums=None):
+    """The stream as a stage copies it."""
+    file = io.BytesIO()
+    reader = Reader(io.BytesIO(data))
+    with Writer(file, reader, sums) as writer:
+        for record in reader:
+            writer.write(record)
+    return file.getvalue()
 
 
 def aborts():
@@ -356,6 +410,7 @@ def added():
 
 
 CASES = (the_page, the_tables_of_the_page, a_varied_stream, cut_anywhere, one_byte_changed, beyond_the_limits, what_is_optional,
+         checksums_passed_over, checksums,
          aborts, all_dtypes, arrays, bf16, the_example, chunks, dropped_and_renamed, added)
 if len(sys.argv) < 2:
     print("\n".join(case.__name__ for case in CASES))

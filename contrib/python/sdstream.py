@@ -41,7 +41,11 @@ Reader and Writer alone work on any binary file: they raise Error, and neither p
         a = w.head.add("a", "F32", (2, 3))
         w.write(a, array)
 
-It needs Python 3.9 and the standard library; numpy only where arrays are asked for.
+A stream may have checksums. With the module xxhash they are compared as the data come, and a stage's stream has them if
+the one that it reads has; Writer(file, sums=True) and stage(sums=True) make them for one that has none. Without that
+module they are passed over, and what is written has none.
+
+It needs Python 3.9 and the standard library; numpy only where arrays are asked for, xxhash only for checksums.
 """
 import contextlib
 import errno
@@ -53,8 +57,13 @@ import struct
 import sys
 from typing import NamedTuple
 
+try:
+    from xxhash import xxh3_64
+except ImportError:
+    xxh3_64 = None
+
 MAGIC = b"\x93SDS\r\n\x1a\n"
-MAJOR, MINOR = 1, 0
+MAJOR, MINOR = 1, 1
 CHUNK = 8 << 20
 DTYPES = ("", "U64", "I64", "F64", "C64", "F32", "U32", "I32", "BF16", "F16", "U16", "I16", "F8_E5M2FNUZ", "F8_E4M3FNUZ",
           "F8_E8M0", "F8_E4M3", "F8_E5M2", "I8", "U8", "F6_E3M2", "F6_E2M3", "F4", "BOOL")
@@ -70,7 +79,8 @@ _STEP = 0x8001
 _CRITICAL = 0x8000
 _MAX_ENTRIES, _MAX_LABELS, _MAX_RANK, _MAX_MOVE, _MAX_STEPS = 4096, 32, 64, 16, 64
 _MAX_FILE, _MAX_FILES, _MAX_HEAD, _MAX_ABORT, _MAX_END = 64 << 20, 1 << 30, 1 << 32, 64 << 10, 64
-_KINDS = (b"META", b"SIDE", b"MANI", b"DATA", b"END ")
+_KINDS = (b"META", b"SIDE", b"MANI", b"SUMS", b"DATA", b"SUM ", b"END ")
+_SUMS = 1
 _FRAME = struct.Struct("<4sIQIIQ32x")
 
 
@@ -304,6 +314,9 @@ class Reader:
         self._at = self._left = 0       # of the current record: bytes read; of its frame: bytes to be read
         self._count = self._bytes = 0
         self._done = False
+        self.sums = False               # whether the stream has checksums; known with the head
+        self._strict = False            # whether what should be zero must be
+        self._head_hash = self._hash = None     # of the head's frame, and of the record, that is being read
 
     @property
     def head(self):
@@ -330,6 +343,8 @@ class Reader:
         counts = _Cursor(self._payload(length, _MAX_END), "end")
         if counts.unpack("<QQ") != (self._count, self._bytes):
             raise Error(f"the end counts other records or bytes than the {self._count} and {self._bytes} that came")
+        if self._strict:
+            counts.end()
         self._end()
 
     def _advance(self):
@@ -345,6 +360,8 @@ class Reader:
             if self._came[number][2] == HERE:
                 self._current, self._at, self._left = number, 0, 0
                 self._count += 1
+                if self._hash:
+                    self._hash.reset()
                 return records[number]
         return None
 
@@ -360,11 +377,15 @@ class Reader:
             raise Error("the input is not a stream; sd-cat makes one of a safetensors file or a directory")
         if magic != MAGIC:
             raise self._truncated()
-        major, = struct.unpack("<H54x", self._exactly(56))
+        prelude = self._exactly(56)
+        major, minor, flags = struct.unpack_from("<HHH", prelude)
         if major != MAJOR:
             raise Error(f"a stream of version {major}; this program reads version {MAJOR}")
-        head, bytes_left, order = Head(), _MAX_FILES, 0
-        while True:
+        self.sums = bool(flags & _SUMS)
+        if self.sums and xxh3_64:
+            self._head_hash, self._hash = xxh3_64(magic + prelude), xxh3_64()
+        head, bytes_left, order, parts = Head(), _MAX_FILES, 0, []
+        while order < 2:
             kind, optional, length, *_ = self._frame()
             if kind == b"META" and order == 0:
                 cursor = _Cursor(self._payload(length, _MAX_HEAD), "metadata")
@@ -386,20 +407,54 @@ class Reader:
                 bytes_left -= len(content)
                 head.files[name] = content
             elif kind == b"MANI" and order == 1:
-                head._decode(self._payload(length, _MAX_HEAD), self)
-                break
+                manifest = self._payload(length, _MAX_HEAD)
+                order = 2
             elif optional and kind not in _KINDS:
                 head.extra.append((kind, self._payload(length, _MAX_HEAD)))
             else:
                 raise self._unexpected(kind, "the manifest")
             if bytes_left < 0:
                 raise Error("the side files have more than 1 GiB together")
+            parts.append((f"side file {name}" if kind == b"SIDE" else _printable(kind.decode("ascii", "replace")),
+                          self._head_hash and self._head_hash.intdigest()))
+            if self._head_hash:
+                self._head_hash.reset()
+        self._head_hash = None
+        if self.sums:
+            self._strict = minor <= MINOR
+            self._check_head(parts)
+        head._decode(manifest, self)
         self._came = [(record.dtype, record.shape, record.state) for record in head.records]
         return head
 
+    def _check_head(self, parts):
+        """The checksums of the head's frames, which come behind it."""
+        kind, _, length, *_ = self._frame()
+        if kind != b"SUMS" or length != 8 * len(parts):
+            raise self._unexpected(kind, f"the checksums of the head's {len(parts)} frames")
+        sums = _Cursor(self._payload(length, _MAX_HEAD), "checksums").numbers(len(parts))
+        for (what, made), said in zip(parts, sums):
+            if made not in (None, said):
+                raise Error(f"the stream is damaged: {what} is not what its checksum says")
+
+    def _check_sum(self):
+        """The checksum that comes behind a record's data."""
+        key = self._head.records[self._current].key
+        kind, _, length, record, *_ = self._data_frame()
+        if (kind, length, record) != (b"SUM ", 8, self._current):
+            raise self._unexpected(kind, f"the checksum of {key}")
+        said, = struct.unpack("<Q", self._payload(length, 8))
+        if self._hash and self._hash.intdigest() != said:
+            raise Error(f"{key}: its data are not what their checksum says")
+
     def _frame(self):
         """The header of the next frame. An abort is raised."""
-        kind, flags, length, record, encoding, offset = _FRAME.unpack(self._exactly(64))
+        header = self._exactly(64)
+        kind, flags, length, record, encoding, offset = _FRAME.unpack(header)
+        if self._strict and kind in _KINDS and (any(header[32:]) or flags != (kind in (b"SUM ", b"SUMS"))
+                                                or (kind not in (b"DATA", b"SUM ") and record)
+                                                or (kind != b"DATA" and (encoding or offset))):
+            raise self._damaged()
         if kind == b"ABRT":
             cursor = _Cursor(self._payload(length, _MAX_ABORT), "abort")
             status, told, tool, text = *cursor.unpack("<II"), cursor.text(), cursor.text()
@@ -428,16 +483,22 @@ class Reader:
         name = kind.decode("ascii", "replace")
         return Error(f"the frame {_printable(name)!r} stands in the place of {place}")
 
+    def _damaged(self):
+        return Error("the stream is damaged: what should be zero is not")
+
     def _truncated(self):
         return Error("the stream is truncated: it stops without its end")
 
     def _into(self, view):
         """Fills view."""
-        while view:
-            count = self._file.readinto(view)
+        left = view
+        while left:
+            count = self._file.readinto(left)
             if not count:
                 raise self._truncated()
-            view = view[count:]
+            left = left[count:]
+        if self._head_hash:
+            self._head_hash.update(view)
 
     def _exactly(self, size):
         buffer = bytearray(size)
@@ -451,8 +512,12 @@ class Reader:
         payload = bytearray()
         while len(payload) < length:
             payload += self._exactly(min(length - len(payload), CHUNK))
-        self._exactly(-length % 64)
+        self._padding(length)
         return bytes(payload)
+
+    def _padding(self, length):
+        if any(self._exactly(-length % 64)) and self._strict:
+            raise self._damaged()
 
     def _size(self):
         dtype, shape, _ = self._came[self._current]
@@ -476,11 +541,15 @@ class Reader:
     def _take(self, view):
         """Fills view with bytes of the current frame."""
         self._into(view)
+        if self._hash:
+            self._hash.update(view)
         self._at += len(view)
         self._left -= len(view)
         self._bytes += len(view)
         if not self._left:
-            self._exactly(-self._length % 64)
+            self._padding(self._length)
+            if self.sums and self._at == self._size():
+                self._check_sum()
 
     def _runs(self):
         """The rest of the current record as it comes, frame by frame, but for frames longer than CHUNK."""
@@ -537,7 +606,12 @@ class Writer:
     As a context manager it ends the stream; or, after an exception, aborts it, so that the programs behind know.
     """
 
-    def __init__(self, file=None, reader=None):
+    def __init__(self, file=None, reader=None, sums=None):
+        if sums and not xxh3_64:
+            raise Error("for checksums Python needs the module xxhash", status=4)
+        self._sums = sums               # None: as the reader's stream
+        self._parts = []                # checksums of the frames of the head
+        self._hash = None
         self._file = file or _standard("stdout", "a stream is not for a terminal; pipe it into sd-pack or sd-ls")
         self._reader = reader
         self._next = self._count = self._bytes = 0
@@ -580,6 +654,7 @@ class Writer:
         elif _is_buffer(data):
             data = [_flat(record, data)]
         at, size = 0, record.size
+        hasher = self._sums and xxh3_64()
         for run in data:
             run = _bytes(run)
             if len(run) > size - at:
@@ -588,8 +663,12 @@ class Writer:
                 part = run[start:start + CHUNK]
                 self._frame(b"DATA", part, record=record.number, offset=at)
                 at += len(part)
+                if hasher:
+                    hasher.update(part)
         if at < size:
             raise ValueError(f"{record.key}: {at} bytes, where {record.dtype} {list(record.shape)} has {size}")
+        if hasher and size:
+            self._frame(b"SUM ", struct.pack("<Q", hasher.intdigest()), flags=1, record=record.number)
         self._next = record.number + 1
         self._count += 1
         self._bytes += size
@@ -628,6 +707,9 @@ class Writer:
         for kind, content in self.head.extra:
             self._frame(kind, content, flags=1)
         self._frame(b"MANI", payload)
+        if self._sums:
+            self._hash = None
+            self._frame(b"SUMS", struct.pack(f"<{len(self._parts)}Q", *self._parts), flags=1)
         self.head.sent = True
 
     def _expect(self, record):
@@ -642,15 +724,23 @@ class Writer:
     def _prelude(self):
         if not self._begun:
             self._begun = True
-            self._put(struct.pack("<8sHH52x", MAGIC, MAJOR, MINOR))
+            if self._sums is None:
+                self._sums = bool(self._reader and self._reader.sums and xxh3_64)
+            self._hash = xxh3_64() if self._sums else None
+            self._put(struct.pack("<8sHHH50x", MAGIC, MAJOR, MINOR, _SUMS if self._sums else 0))
 
     def _frame(self, kind, payload, flags=0, record=0, offset=0):
         self._put(_FRAME.pack(kind, flags, len(payload), record, 0, offset))
         self._put(payload)
         self._put(bytes(-len(payload) % 64))
+        if self._hash:
+            self._parts.append(self._hash.intdigest())
+            self._hash.reset()
 
     def _put(self, data):
         view = memoryview(data)
+        if self._hash:
+            self._hash.update(view)
         try:
             while view:
                 view = view[self._file.write(view):]
@@ -674,10 +764,10 @@ class Writer:
 
 
 @contextlib.contextmanager
-def stage():
+def stage(sums=None):
     """A Reader of standard input and a Writer of standard output, in a program that ends as the sd-tools do."""
     reader = Reader()
-    with program(), Writer(reader=reader) as writer, contextlib.redirect_stdout(sys.stderr):
+    with program(), Writer(reader=reader, sums=sums) as writer, contextlib.redirect_stdout(sys.stderr):
         yield reader, writer
 
 

@@ -232,3 +232,31 @@ bool sd_text_size(const char *text, uint64_t *bytes)
 		}
 	return false;
 }
+
+static unsigned least(unsigned a, unsigned b)
+{
+	return a < b ? a : b;
+}
+
+unsigned sd_text_distance(const char *a, const char *b, unsigned limit)
+{
+	unsigned rest = limit;
+
+	while (*a && *a == *b) {
+		a++;
+		b++;
+	}
+	if (!*a && !*b)
+		return 0;
+	if (limit == 0)
+		return 1;
+	if (*a)
+		rest = least(rest, sd_text_distance(a + 1, b, limit - 1));
+	if (*b)
+		rest = least(rest, sd_text_distance(a, b + 1, limit - 1));
+	if (*a && *b)
+		rest = least(rest, sd_text_distance(a + 1, b + 1, limit - 1));
+	if (*a && *b && a[0] == b[1] && a[1] == b[0])
+		rest = least(rest, sd_text_distance(a + 2, b + 2, limit - 1));
+	return rest + 1;
+}

@@ -26,6 +26,12 @@ char *sd_text_escape(const char *text, char *out, size_t size);
 /* "4096", "32MiB", "5GB", "1.5GB": bytes; K M G T with B are decimal, with iB binary. False for anything else. */
 SD_UNUSED_RESULT bool sd_text_size(const char *text, uint64_t *bytes);
 
+/*
+ * How many letters of a must be added, taken away, replaced or exchanged with the next one to make it b; limit + 1
+ * where it is more than limit, which is small: the time grows with 4 to the power of it.
+ */
+unsigned sd_text_distance(const char *a, const char *b, unsigned limit);
+
 /* Decimal digits only, the whole text. */
 SD_UNUSED_RESULT bool sd_text_number(const char *text, uint64_t *number);
 

@@ -153,7 +153,7 @@ static void files_close(struct sd_source *source)
 	free(f);
 }
 
-static const struct sd_source_ops files_ops = {files_next, files_finish, files_close, NULL};
+static const struct sd_source_ops files_ops = {files_next, files_finish, files_close, NULL, NULL};
 
 struct sd_source *sd_files_new(void)
 {

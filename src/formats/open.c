@@ -144,6 +144,7 @@ static enum sd_result open_any(int fd, const char *name, bool expand, struct sd_
 
 enum sd_result sd_open(const char *path, struct sd_source **source, struct sd_error *err)
 {
+	enum sd_result result;
 	struct stat st;
 	int fd;
 
@@ -164,8 +165,12 @@ enum sd_result sd_open(const char *path, struct sd_source **source, struct sd_er
 			close(fd);
 		return sd_fail_errno(err, error, "%s", path);
 	}
-	if (!S_ISDIR(st.st_mode))
-		return sd_open_fd(fd, path, source, err);
-	close(fd);
-	return sd_checkpoint_open(path, source, err);
+	if (S_ISDIR(st.st_mode)) {
+		close(fd);
+		return sd_checkpoint_open(path, source, err);
+	}
+	result = sd_open_fd(fd, path, source, err);
+	if (result == SD_OK)
+		(*source)->name = path;
+	return result;
 }

@@ -7,7 +7,7 @@
 
 /*
  * path: a safetensors file, a checkpoint directory (with or without an index), a stream, or "-" for fd 0. Errors name
- * the path.
+ * the path, also those that its data has later: it must outlive the source.
  */
 SD_UNUSED_RESULT enum sd_result sd_open(const char *path, struct sd_source **source, struct sd_error *err);
 

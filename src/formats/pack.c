@@ -649,6 +649,7 @@ struct sd_sink *sd_pack_sink(const struct sd_pack_options *options)
 	if (!p)
 		return NULL;
 	p->sink.ops = &pack_ops;
+	p->sink.checks = true;
 	p->options = options;
 	p->spool = -1;
 	p->record = SD_NO_RECORD;

@@ -24,6 +24,13 @@
 #define MARK ".sd-"      /* in every temporary name */
 #define NAME_IN_TEMP 200 /* bytes of the name that go into the temporary one */
 
+/*
+ * Stands in a directory while one checkpoint takes another's place there. Files that no index names are a checkpoint
+ * whichever of them are there; with one that says that it is the first of two, and is alone, they are none. It is
+ * empty, so that who takes every *.safetensors fails, too.
+ */
+#define GUARD "unfinished-00001-of-00002.safetensors"
+
 struct slot {
 	int fd;
 	uint64_t used; /* when */
@@ -41,6 +48,7 @@ struct sd_publish {
 	int staging;                       /* the temporary directory; -1 for a single file */
 	char prefix[NAME_IN_TEMP + 16];    /* of temporary names */
 	char temporary[NAME_IN_TEMP + 32]; /* "": there is none, or a file without a name */
+	bool guarded;                      /* GUARD stands in place */
 	bool keep; /* something old is gone, or something new in its place: there is no way but forward */
 };
 
@@ -508,7 +516,7 @@ static enum sd_result list_old(const struct sd_publish *p, enum sd_role role, st
 	if (!dir)
 		return sd_fail_errno(err, errno, "%s", p->path);
 	for (errno = 0; result == SD_OK && (entry = readdir(dir)); errno = 0) {
-		if (sd_checkpoint_role(entry->d_name) != role)
+		if (sd_checkpoint_role(entry->d_name) != role || strcmp(entry->d_name, GUARD) == 0)
 			continue;
 		if (!sd_array_grow(&old->names, old->count, &old->room, sizeof(*old->names)) ||
 		    !(old->names[old->count] = strdup(entry->d_name)))
@@ -554,6 +562,29 @@ static enum sd_result move_new(struct sd_publish *p, enum sd_publish_role role, 
 	return role == SD_PUBLISH_ENTRY ? SD_OK : sync_fd(p, p->place, err);
 }
 
+static enum sd_result put_guard(struct sd_publish *p, struct sd_error *err)
+{
+	int fd = sd_openat(p->place, GUARD, O_CREAT | O_WRONLY | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0666);
+
+	if (fd < 0)
+		return sd_fail_errno(err, errno, "%s/" GUARD ": cannot create", p->path);
+	p->guarded = true;
+	close(fd);
+	return sync_fd(p, p->place, err);
+}
+
+/* All is in its place: what stands there for the time of the change goes. */
+static enum sd_result clear_place(struct sd_publish *p, struct sd_error *err)
+{
+	int error = unlinkat(p->place, GUARD, 0) != 0 ? errno : 0;
+
+	p->guarded = false;
+	if (unlinkat(p->place, p->temporary, AT_REMOVEDIR) != 0)
+		return sd_fail_errno(err, errno, "%s/%s: cannot remove", p->path, p->temporary);
+	p->temporary[0] = '\0';
+	return error ? sd_fail_errno(err, error, "%s/" GUARD ": cannot remove", p->path) : SD_OK;
+}
+
 /*
  * A checkpoint takes another's place. At no moment is there anything that a reader takes for a checkpoint but the whole
  * old one or the whole new one: the old entry goes first, the new one comes last, and between them no old weights stand
@@ -561,8 +592,11 @@ static enum sd_result move_new(struct sd_publish *p, enum sd_publish_role role, 
  */
 static enum sd_result end_existing(struct sd_publish *p, struct sd_error *err)
 {
-	enum sd_result result = p->options.force ? remove_old(p, SD_ROLE_INDEX, err) : SD_OK;
+	enum sd_result result = put_guard(p, err), synced;
+	struct sd_error unsynced;
 
+	if (result == SD_OK && p->options.force)
+		result = remove_old(p, SD_ROLE_INDEX, err);
 	if (result == SD_OK && p->options.force)
 		result = remove_old(p, SD_ROLE_WEIGHTS, err);
 	if (result == SD_OK)
@@ -573,10 +607,14 @@ static enum sd_result end_existing(struct sd_publish *p, struct sd_error *err)
 		result = move_new(p, SD_PUBLISH_ENTRY, err);
 	if (result != SD_OK)
 		return p->keep ? sd_error_at(err, "new files are left in %s/%s", p->path, p->temporary) : result;
-	if (unlinkat(p->place, p->temporary, AT_REMOVEDIR) != 0)
-		return sd_fail_errno(err, errno, "%s/%s: cannot remove", p->path, p->temporary);
-	p->temporary[0] = '\0';
-	return sync_published(p, err);
+	/* On the disk, too, the last of them must be there before the guard is gone. */
+	synced = sync_published(p, &unsynced);
+	result = clear_place(p, err);
+	if (result == SD_OK && synced != SD_OK) {
+		*err = unsynced;
+		return synced;
+	}
+	return result == SD_OK ? sync_published(p, err) : result;
 }
 
 enum sd_result sd_publish_end(struct sd_publish *p, struct sd_error *err)
@@ -600,6 +638,8 @@ enum sd_result sd_publish_end(struct sd_publish *p, struct sd_error *err)
 /* After an end there is nothing temporary any more, or (keep) it must stay. */
 static void remove_temporary(struct sd_publish *p)
 {
+	if (p->guarded && !p->keep)
+		unlinkat(p->place, GUARD, 0);
 	if (!p->temporary[0] || p->keep)
 		return;
 	if (!p->options.directory) {

@@ -278,7 +278,13 @@ static void expanded_close(struct sd_source *source)
 	free(e);
 }
 
-static const struct sd_source_ops expanded_ops = {expanded_next, expanded_finish, expanded_close, expanded_explain};
+static bool expanded_sum(const struct sd_source *source, uint32_t record, uint64_t *sum)
+{
+	return sd_source_sum(((const struct expanded *)source)->inner, record, sum);
+}
+
+static const struct sd_source_ops expanded_ops = {expanded_next, expanded_finish, expanded_close, expanded_explain,
+						  expanded_sum};
 
 struct sd_source *sd_zstd_source(struct sd_zstd *zstd, struct sd_source *inner)
 {
@@ -289,6 +295,6 @@ struct sd_source *sd_zstd_source(struct sd_zstd *zstd, struct sd_source *inner)
 		sd_zstd_close(zstd);
 		return NULL;
 	}
-	*e = (struct expanded){{&expanded_ops, inner->manifest}, inner, zstd};
+	*e = (struct expanded){{.ops = &expanded_ops, .manifest = inner->manifest, .sums = inner->sums}, inner, zstd};
 	return &e->source;
 }

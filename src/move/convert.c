@@ -116,6 +116,25 @@ INLINE void encode(enum sd_dtype to, const float values[SD_CONVERT_RUN], void *t
 		memcpy(target, whole, count * sd_dtype_size(to));
 }
 
+INLINE void cast_rows(const struct sd_cast *cast, const uint8_t *source, uint8_t *target)
+{
+	const size_t from_size = sd_dtype_size(cast->from), to_size = sd_dtype_size(cast->to);
+	size_t count;
+
+	for (size_t row = 0; row < cast->rows; row++, source += cast->source_step, target += cast->target_step)
+		for (size_t i = 0; i < cast->count; i += count) {
+			float values[SD_CONVERT_RUN];
+
+			count = cast->count - i < SD_CONVERT_RUN ? cast->count - i : SD_CONVERT_RUN;
+			decode(cast->from, source + i * from_size, count, values);
+			for (size_t k = 0; cast->scaled && !cast->each && k < SD_CONVERT_RUN; k++)
+				values[k] *= cast->by;
+			for (size_t k = 0; cast->each && k < count; k++)
+				values[k] *= cast->each[i + k];
+			encode(cast->to, values, target + i * to_size, count);
+		}
+}
+
 #define CONVERTER(name, isa)                                                                                           \
 	isa void sd_decode_##name(enum sd_dtype from, const void *source, size_t count, float values[SD_CONVERT_RUN])  \
 	{                                                                                                              \
@@ -125,6 +144,17 @@ INLINE void encode(enum sd_dtype to, const float values[SD_CONVERT_RUN], void *t
 	isa void sd_encode_##name(enum sd_dtype to, const float values[SD_CONVERT_RUN], void *target, size_t count)    \
 	{                                                                                                              \
 		encode(to, values, target, count);                                                                     \
+	}                                                                                                              \
+                                                                                                                       \
+	isa static void cast_rows_##name(const struct sd_cast *cast, const uint8_t *source, uint8_t *target)           \
+	{                                                                                                              \
+		cast_rows(cast, source, target);                                                                       \
+	}                                                                                                              \
+                                                                                                                       \
+	bool sd_cast_ready_##name(struct sd_cast *cast)                                                                \
+	{                                                                                                              \
+		cast->go = cast_rows_##name;                                                                           \
+		return !sd_is_code(cast->from) && sd_convert_reads(cast->from) && sd_convert_makes(cast->to);          \
 	}
 
 CONVERTER(plain, )

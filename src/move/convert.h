@@ -248,30 +248,38 @@ static inline uint64_t sd_element_bytes(uint8_t element, uint64_t count)
 typedef void sd_decode(enum sd_dtype from, const void *source, size_t count, float values[SD_CONVERT_RUN]);
 typedef void sd_encode(enum sd_dtype to, const float values[SD_CONVERT_RUN], void *target, size_t count);
 
-/*
- * Both at once, of rows of any number of elements: steps are in bytes, from one row to the next. False if it is not
- * made for these dtypes. The results are the same.
- */
+/* Both at once, of rows of any number of elements. The results are the same. */
 struct sd_cast {
 	enum sd_dtype from, to;
-	const float *by; /* multiplied with on the way, if not NULL */
-	size_t source_step, target_step;
+	bool scaled; /* multiplied by a number on the way: */
+	float by;
+	bool often; /* that number stays the same for thousands of elements */
+	/* Made of these by sd_cast_ready, and what it goes by: */
+	void (*go)(const struct sd_cast *cast, const uint8_t *source, uint8_t *target);
+	uint8_t table[4][16];
+	/* Free to change after: */
+	const float *each;               /* NULL, or the factors of a row's elements, instead of by, if not often */
+	size_t source_step, target_step; /* bytes from one row to the next */
 	size_t count, rows;
+	bool streaming; /* past the caches; then rows of the target begin at a line: see sd_turn */
 };
-typedef bool sd_cast_rows(const struct sd_cast *cast, const uint8_t *source, uint8_t *target);
+/* Again after another by, if often. False if there is no such cast of rows: from codes, for one. */
+typedef bool sd_cast_ready(struct sd_cast *cast);
 
 struct sd_converter {
 	sd_decode *decode;
 	sd_encode *encode;
-	sd_cast_rows *cast; /* may be NULL */
+	sd_cast_ready *ready; /* NULL: it casts only runs */
 };
 
 sd_decode sd_decode_plain;
 sd_encode sd_encode_plain;
+sd_cast_ready sd_cast_ready_plain; /* by a decode and an encode */
 #ifdef __x86_64__
-sd_decode sd_decode_avx2,
-	sd_decode_avx512; /* the same results; for machines that have these, AVX-512 with F, BW, DQ and VL */
+/* The same results; for machines that have these, AVX-512 with F, BW, DQ and VL. */
+sd_decode sd_decode_avx2, sd_decode_avx512;
 sd_encode sd_encode_avx2, sd_encode_avx512;
+sd_cast_ready sd_cast_ready_avx2, sd_cast_ready_avx512;
 #endif
 
 #endif

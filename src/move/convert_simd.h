@@ -2,33 +2,32 @@
 /*
  * Casts of one instruction set that stay in registers, included once by each, which defines before:
  *     ISA                      the attribute that lets a function use it
- *     VECTOR, LO_8, HI_8       as for transpose_simd.h, which stands before
- *     bytes, words, floats     whole vectors of numbers of 8, 16 and 32 bits; half: half of words
- *     load_bytes               as many bytes as words has numbers, as words, with their sign
- *     load_spread              a vector in the order from which LO_8 and HI_8 give the first and the second half
- *     load_table, look_up      bytes by their numbers (of 4 bits) in a table of 16
- *     first, second            the halves of words
- *     any                      whether there is a bit in a vector
- *     any_nan                  whether there is a NaN in two
- *     floats_of_f16, f16_of_floats, floats_of_bf16, bf16_of_rounded
+ *     VECTOR, LO_n, HI_n, put  as in transpose_simd.h, which stands before
+ *     bytes, words, floats     whole vectors of numbers of 8, 16 and 32 bits
+ *     spread                   a vector in the order from which LO_n and HI_n give the first and the second half
+ *     load_table, look_up      bytes by their last 4 bits in a table of 16
+ *     mask, below, choose      where bytes, with signs, are below others; and of two vectors, the first one there
+ *     any_above                whether one of the words, with signs, is above a number
+ *     quiet                    floats, with every NaN made the one quiet NaN
+ *     floats_of_f16, f16_of_floats, bf16_of_rounded
+ *     READY                    a sd_cast_ready for what is not here
  *
- * A step works on as many elements as words has. What is rare takes the plain way: a step with a NaN in it, and the
- * last elements. So all others need not be looked at one by one, and nothing is decided twice. The conversions of F16
- * by the machine neither flush subnormals nor look at the rounding mode.
+ * All elements are worked on alike: to choose costs less than to look. The conversions of F16 by the machine neither
+ * flush subnormals nor look at the rounding mode.
  */
-#define STEP (sizeof(words) / 2)
 
-static void cast_plainly(const struct sd_cast *cast, const uint8_t *source, size_t count, uint8_t *target)
+/* How a cast is done: F8 always looks up BF16 in tables, which may be multiplied already. */
+enum way { AS_IT_IS, SCALED, BY_TABLE };
+
+ALWAYS void floats_of_bf16(words all, floats value[2])
 {
-	float values[SD_CONVERT_RUN];
+	VECTOR ordered = spread((VECTOR)all);
 
-	sd_decode_plain(cast->from, source, count, values);
-	for (size_t i = 0; cast->by && i < count; i++)
-		values[i] *= *cast->by;
-	sd_encode_plain(cast->to, values, target, count);
+	value[0] = (floats)LO_16((VECTOR){0}, ordered);
+	value[1] = (floats)HI_16((VECTOR){0}, ordered);
 }
 
-/* BF16 in the upper half of each number, to the nearest, ties to even; no NaNs. */
+/* BF16 in the upper half of each number, to the nearest, ties to even; no NaNs but the quiet one. */
 ALWAYS floats rounded(floats value)
 {
 	typedef uint32_t integers __attribute__((vector_size(sizeof(floats))));
@@ -37,176 +36,261 @@ ALWAYS floats rounded(floats value)
 	return (floats)(bits + 0x7fff + (bits >> 16 & 1));
 }
 
-/*
- * Both formats of 8 bits are F16 where they are shifted to: F8_E5M2 is its upper half, and F8_E4M3 an F16 that is 2^-8
- * of what it should be, subnormals and all, as its exponent is biased by 8 less. False where there is such a NaN.
- */
-ALWAYS bool load(enum sd_dtype from, const uint8_t *at, floats value[2])
+/* As many elements as words has. */
+ALWAYS void store(enum sd_dtype to, const floats value[2], uint8_t *at, bool streaming)
 {
-	half part[2];
-	words all;
-
-	if (from == SD_F32) {
-		memcpy(&value[0], at, sizeof(floats));
-		memcpy(&value[1], at + sizeof(floats), sizeof(floats));
-		return true;
-	}
-	if (from == SD_BF16 || from == SD_F16) {
-		memcpy(&part[0], at, sizeof(half));
-		memcpy(&part[1], at + sizeof(half), sizeof(half));
-	} else {
-		all = load_bytes(at);
-		all = from == SD_F8_E5M2 ? all << 8 : (all << 7 & 0xbfff);
-		if (from == SD_F8_E4M3 && any((bytes)((all & 0x7fff) == 0x3f80)))
-			return false;
-		part[0] = first(all);
-		part[1] = second(all);
-	}
-	value[0] = from == SD_BF16 ? floats_of_bf16(part[0]) : floats_of_f16(part[0]);
-	value[1] = from == SD_BF16 ? floats_of_bf16(part[1]) : floats_of_f16(part[1]);
-	return true;
-}
-
-ALWAYS void store(enum sd_dtype to, const floats value[2], uint8_t *at)
-{
-	words all;
-	half part;
+	floats low = quiet(value[0]), high = quiet(value[1]);
 
 	if (to == SD_BF16) {
-		all = bf16_of_rounded(rounded(value[0]), rounded(value[1]));
-		memcpy(at, &all, sizeof(all));
+		put(at, (VECTOR)bf16_of_rounded(rounded(low), rounded(high)), streaming);
 	} else if (to == SD_F16) {
-		part = f16_of_floats(value[0]);
-		memcpy(at, &part, sizeof(part));
-		part = f16_of_floats(value[1]);
-		memcpy(at + sizeof(part), &part, sizeof(part));
+		put(at, (VECTOR)f16_of_floats(low, high), streaming);
 	} else {
-		memcpy(at, &value[0], sizeof(floats));
-		memcpy(at + sizeof(floats), &value[1], sizeof(floats));
+		put(at, (VECTOR)low, streaming);
+		put(at + sizeof(floats), (VECTOR)high, streaming);
 	}
 }
 
-/* Steps from element i on, as long as they are whole and without NaNs. Returns where the next one begins. */
-ALWAYS size_t cast_steps(enum sd_dtype from, enum sd_dtype to, bool multiplied, float factor, const uint8_t *source,
-			 size_t i, size_t count, uint8_t *target)
+ALWAYS void finish(enum sd_dtype to, enum way way, const float *by, floats value[2], uint8_t *target, bool streaming)
 {
-	const size_t from_size = from == SD_F32 ? 4 : from == SD_BF16 || from == SD_F16 ? 2 : 1;
-	const size_t to_size = to == SD_F32 ? 4 : 2;
+	floats factor[2];
 
-	for (; i + STEP <= count; i += STEP) {
-		floats value[2];
-
-		if (!load(from, source + i * from_size, value))
-			break;
-		if (multiplied) {
-			value[0] *= factor;
-			value[1] *= factor;
-		}
-		if (any_nan(value[0], value[1]))
-			break;
-		store(to, value, target + i * to_size);
+	if (way == SCALED) {
+		memcpy(&factor[0], by, sizeof(floats));
+		memcpy(&factor[1], (const uint8_t *)by + sizeof(floats), sizeof(floats));
+		value[0] *= factor[0];
+		value[1] *= factor[1];
 	}
-	return i;
-}
-
-ALWAYS bool cast_all(enum sd_dtype from, enum sd_dtype to, const struct sd_cast *cast, bool scaled,
-		     const uint8_t *source, uint8_t *target)
-{
-	/* A product with a power of two is exact, unless it is too large. */
-	const float bias = from == SD_F8_E4M3 ? 256 : 1;
-	const float factor = scaled ? *cast->by * bias : bias;
-	const bool fits = !scaled || factor / bias == *cast->by;
-
-	for (size_t row = 0; row < cast->rows; row++, source += cast->source_step, target += cast->target_step)
-		for (size_t i = 0, left; i < cast->count; i += left) {
-			if (fits)
-				i = cast_steps(from, to, scaled || from == SD_F8_E4M3, factor, source, i, cast->count,
-					       target);
-			left = cast->count - i < STEP ? cast->count - i : STEP;
-			if (left > 0)
-				cast_plainly(cast, source + i * sd_dtype_size(from), left,
-					     target + i * sd_dtype_size(to));
-		}
-	return true;
+	store(to, value, target, streaming);
 }
 
 /*
- * F8_E4M3 by one factor to BF16, twice as fast: the product of a mantissa (of 8) and the factor is rounded once, for a
- * table, and exponents are added to it; subnormals are 8 more entries. factor is such that all products are normal.
+ * F16 to BF16, three bits of the mantissa rounded off in place, in a third of the time that it takes by way of floats;
+ * for normal numbers only. False if there is another: of weights one in hundreds, a vector in tens.
  */
-ISA static void cast_e4m3_to_bf16(const struct sd_cast *cast, float factor, const uint8_t *source, uint8_t *target)
+ALWAYS bool f16_to_bf16(words all, VECTOR *out)
 {
-	/* Of exponent 7, and the subnormals. */
-	static const float numbers[16] = {1, 1.125F,  1.25F,   1.375F,  1.5F,    1.625F,  1.75F,   1.875F,
-					  0, 0x1p-9F, 0x2p-9F, 0x3p-9F, 0x4p-9F, 0x5p-9F, 0x6p-9F, 0x7p-9F};
-	uint8_t low[16], high[16];
-	bytes low_table, high_table;
+	words magnitude = all & 0x7fff;
+	words rest = ((magnitude + 3 + (magnitude >> 3 & 1)) >> 3) + (112 << 7);
 
-	for (int i = 0; i < 16; i++) {
-		uint16_t entry = sd_bf16_of_f32(sd_bits_of_float(numbers[i] * factor)) - (i < 8 ? 7 << 7 : 0);
+	*out = (VECTOR)(rest | (all ^ magnitude));
+	return !any_above(magnitude + 0x7c00, (int16_t)0xf7ff);
+}
 
-		low[i] = (uint8_t)entry;
-		high[i] = (uint8_t)(entry >> 8);
+/* As many elements as words has. */
+ALWAYS void step(enum sd_dtype from, enum sd_dtype to, enum way way, const float *by, const uint8_t *source,
+		 uint8_t *target, bool streaming)
+{
+	floats value[2];
+	VECTOR out;
+	words all;
+
+	memcpy(&all, source, sizeof(all));
+	if (from == SD_F16 && to == SD_BF16 && way == AS_IT_IS && __builtin_expect(f16_to_bf16(all, &out), 1)) {
+		put(target, out, streaming);
+		return;
 	}
-	low_table = load_table(low);
-	high_table = load_table(high);
-	for (size_t row = 0; row < cast->rows; row++, source += cast->source_step, target += cast->target_step)
-		for (size_t i = 0, left; i < cast->count; i += left) {
-			for (; i + sizeof(bytes) <= cast->count; i += sizeof(bytes)) {
-				bytes code = load_spread(source + i), exponent = code & 0x78;
-				bytes number = (code & 7) | ((bytes)(exponent == 0) & 8), lower, upper;
-				words part[2];
+	if (from == SD_F32) {
+		memcpy(&value[0], source, sizeof(floats));
+		memcpy(&value[1], source + sizeof(floats), sizeof(floats));
+	} else if (from == SD_F16) {
+		floats_of_f16(all, value);
+	} else {
+		floats_of_bf16(all, value);
+	}
+	finish(to, way, by, value, target, streaming);
+}
 
-				if (any((bytes)((code | 0x80) == 0xff)))
-					break;
-				lower = look_up(low_table, number);
-				upper = look_up(high_table, number) ^ (code & 0x80);
-				part[0] = (words)LO_8((VECTOR)lower, (VECTOR)upper) +
-					  ((words)LO_8((VECTOR){0}, (VECTOR)exponent) >> 4);
-				part[1] = (words)HI_8((VECTOR)lower, (VECTOR)upper) +
-					  ((words)HI_8((VECTOR){0}, (VECTOR)exponent) >> 4);
-				memcpy(target + i * 2, &part[0], sizeof(words));
-				memcpy(target + i * 2 + sizeof(words), &part[1], sizeof(words));
-			}
-			left = cast->count - i < sizeof(bytes) ? cast->count - i : sizeof(bytes);
-			if (left > 0)
-				cast_plainly(cast, source + i, left, target + i * 2);
+/*
+ * A format of 8 bits as BF16, twice as many. Of what is not special, all that have the last 4 bits in common give the
+ * same but for their exponents, to which the first 3 bits (without the sign) are added; so two tables of 16 hold all,
+ * one of them for subnormals, infinities and NaNs.
+ */
+ALWAYS void f8_to_bf16(enum sd_dtype from, const bytes table[4], const uint8_t *source, words out[2])
+{
+	/* How many codes are special, counted from the least, and from the largest; and the least NaN. */
+	const uint8_t few = from == SD_F8_E4M3 ? 8 : 4, many = from == SD_F8_E4M3 ? 1 : 4;
+	const uint8_t nan = from == SD_F8_E4M3 ? 0x7f : 0x7d;
+	VECTOR code;
+	bytes size, exponent, low, high;
+	mask special;
+
+	memcpy(&code, source, sizeof(code));
+	code = spread(code);
+	size = (bytes)code & 0x7f;
+	exponent = (bytes)((words)(size & 0x70) >> (from == SD_F8_E4M3 ? 4 : 3));
+	special = below(((bytes)code + many) & 0x7f, (bytes){0} + (uint8_t)(few + many));
+	low = choose(special, look_up(table[2], size), look_up(table[0], size));
+	high = choose(special, look_up(table[3], size), look_up(table[1], size) + exponent);
+	high ^= choose(below(size, (bytes){0} + nan), (bytes)code & 0x80, (bytes){0});
+	out[0] = (words)LO_8((VECTOR)low, (VECTOR)high);
+	out[1] = (words)HI_8((VECTOR)low, (VECTOR)high);
+}
+
+ALWAYS void f8_step(enum sd_dtype from, enum sd_dtype to, enum way way, const bytes table[4], const float *by,
+		    const uint8_t *source, uint8_t *target, bool streaming)
+{
+	words all[2];
+
+	f8_to_bf16(from, table, source, all);
+	_Pragma("GCC unroll 2") for (int i = 0; i < 2; i++)
+	{
+		uint8_t *at = target + (size_t)i * sizeof(words) / 2 * (to == SD_F32 ? 4 : 2);
+		floats value[2];
+
+		if (way == BY_TABLE) {
+			put(at, (VECTOR)all[i], streaming);
+		} else {
+			floats_of_bf16(all[i], value);
+			finish(to, way, by + (size_t)i * sizeof(words) / 2, value, at, streaming);
 		}
-}
-
-ALWAYS bool cast_from(enum sd_dtype from, const struct sd_cast *cast, const uint8_t *source, uint8_t *target)
-{
-#define TO(dtype)                                                                                                      \
-	case dtype:                                                                                                    \
-		return cast->by ? cast_all(from, dtype, cast, true, source, target)                                    \
-				: cast_all(from, dtype, cast, false, source, target)
-	switch (cast->to) {
-		TO(SD_BF16);
-		TO(SD_F16);
-		TO(SD_F32);
-	default:
-		return false;
 	}
 }
 
-ISA static bool cast_rows(const struct sd_cast *cast, const uint8_t *source, uint8_t *target)
-{
-	float factor = cast->by ? *cast->by : 1, size = factor < 0 ? -factor : factor;
+/* As many elements as bytes has. */
+#define FACTORS sizeof(bytes)
 
-	if (cast->from == SD_F8_E4M3 && cast->to == SD_BF16 && size > 0x1p-100F && size < 0x1p100F) {
-		cast_e4m3_to_bf16(cast, factor, source, target);
-		return true;
+/* by: FACTORS that are all the same, or one for each element. */
+ALWAYS void cast_row(enum sd_dtype from, enum sd_dtype to, enum way way, const bytes table[4], const float *by,
+		     bool each, const uint8_t *source, uint8_t *target, size_t count, bool streaming)
+{
+	const size_t from_size = from == SD_F32 ? 4 : from == SD_BF16 || from == SD_F16 ? 2 : 1;
+	const size_t to_size = to == SD_F32 ? 4 : 2, most = from_size == 1 ? sizeof(bytes) : sizeof(words) / 2;
+	uint8_t in[sizeof(floats) * 2], out[sizeof(floats) * 4];
+	float left[FACTORS];
+
+#define DO(by, source, target, streaming)                                                                              \
+	from_size == 1 ? f8_step(from, to, way, table, by, source, target, streaming)                                  \
+		       : step(from, to, way, by, source, target, streaming)
+	for (; count >= most; count -= most, source += most * from_size, target += most * to_size) {
+		DO(by, source, target, streaming);
+		by += each ? most : 0;
 	}
-#define FROM(dtype)                                                                                                    \
-	case dtype:                                                                                                    \
-		return cast_from(dtype, cast, source, target)
-	switch (cast->from) {
-		FROM(SD_F8_E4M3);
-		FROM(SD_F8_E5M2);
-		FROM(SD_BF16);
-		FROM(SD_F16);
-		FROM(SD_F32);
-	default:
-		return false;
+	if (count == 0)
+		return;
+	memset(in, 0, sizeof(in));
+	memcpy(in, source, count * from_size);
+	if (way == SCALED && each) {
+		memset(left, 0, sizeof(left));
+		memcpy(left, by, count * sizeof(*by));
+		by = left;
 	}
+	DO(by, in, out, false);
+	memcpy(target, out, count * to_size);
+}
+
+ALWAYS void cast_rows(enum sd_dtype from, enum sd_dtype to, enum way way, const struct sd_cast *cast,
+		      const uint8_t *source, uint8_t *target)
+{
+	const size_t source_step = cast->source_step, target_step = cast->target_step, count = cast->count;
+	const bool each = way == SCALED && cast->each;
+	const float *by = cast->each;
+	float same[FACTORS];
+	bytes table[4];
+
+	if (way == SCALED && !each) {
+		for (size_t i = 0; i < FACTORS; i++)
+			same[i] = cast->by;
+		by = same;
+	}
+	for (int i = 0; i < 4; i++)
+		table[i] = load_table(cast->table[i]);
+	for (size_t left = cast->rows; left > 0; left--, source += source_step, target += target_step)
+		if (cast->streaming)
+			cast_row(from, to, way, table, by, each, source, target, count, true);
+		else
+			cast_row(from, to, way, table, by, each, source, target, count, false);
+}
+
+/* A function for each. */
+#define CAST(from, to, way)                                                                                            \
+	ISA static void cast_##from##_##to##_##way(const struct sd_cast *cast, const uint8_t *source, uint8_t *target) \
+	{                                                                                                              \
+		cast_rows(SD_##from, SD_##to, way, cast, source, target);                                              \
+	}
+#define CASTS_TO(from, to)                                                                                             \
+	CAST(from, to, AS_IT_IS)                                                                                       \
+	CAST(from, to, SCALED)
+#define CASTS(from)                                                                                                    \
+	CASTS_TO(from, F16)                                                                                            \
+	CASTS_TO(from, F32)                                                                                            \
+	CASTS_TO(from, BF16)
+CASTS(F8_E4M3)
+CASTS(F8_E5M2)
+CASTS(BF16)
+CASTS(F16)
+CASTS(F32)
+CAST(F8_E4M3, BF16, BY_TABLE)
+CAST(F8_E5M2, BF16, BY_TABLE)
+
+typedef void cast_go(const struct sd_cast *cast, const uint8_t *source, uint8_t *target);
+
+static cast_go *pick_cast(enum sd_dtype from, enum sd_dtype to, bool scaled)
+{
+#define IF_TO(f, t)                                                                                                    \
+	if (from == SD_##f && to == SD_##t)                                                                            \
+	return scaled ? cast_##f##_##t##_SCALED : cast_##f##_##t##_AS_IT_IS
+#define IF(f)                                                                                                          \
+	IF_TO(f, BF16);                                                                                                \
+	IF_TO(f, F16);                                                                                                 \
+	IF_TO(f, F32)
+	IF(F8_E4M3);
+	IF(F8_E5M2);
+	IF(BF16);
+	IF(F16);
+	IF(F32);
+	return NULL;
+}
+
+/* What f8_to_bf16 looks up, multiplied. */
+ISA static void make_tables(struct sd_cast *cast, float by)
+{
+	/* BF16 of codes 0x40 to 0x4f, which are normal in both formats; and of the special ones by their last 4 bits.
+	 */
+	static const uint16_t e4m3[32] = {0x4000, 0x4010, 0x4020, 0x4030, 0x4040, 0x4050, 0x4060, 0x4070,
+					  0x4080, 0x4090, 0x40a0, 0x40b0, 0x40c0, 0x40d0, 0x40e0, 0x40f0,
+					  0,      0x3b00, 0x3b80, 0x3bc0, 0x3c00, 0x3c20, 0x3c40, 0x3c60,
+					  0,      0,      0,      0,      0,      0,      0,      0x7fc0};
+	static const uint16_t e5m2[32] = {0x4000, 0x4020, 0x4040, 0x4060, 0x4080, 0x40a0, 0x40c0, 0x40e0,
+					  0x4100, 0x4120, 0x4140, 0x4160, 0x4180, 0x41a0, 0x41c0, 0x41e0,
+					  0,      0x3780, 0x3800, 0x3840, 0,      0,      0,      0,
+					  0,      0,      0,      0,      0x7f80, 0x7fc0, 0x7fc0, 0x7fc0};
+	const uint16_t *number = cast->from == SD_F8_E4M3 ? e4m3 : e5m2;
+	const uint8_t exponent = cast->from == SD_F8_E4M3 ? 4 : 8;
+	uint16_t entry[32];
+	float factor[32];
+
+	for (int i = 0; i < 32; i++)
+		factor[i] = by;
+	for (size_t i = 0; i < 32; i += sizeof(words) / 2)
+		step(SD_BF16, SD_BF16, SCALED, factor, (const uint8_t *)&number[i], (uint8_t *)&entry[i], false);
+	for (int i = 0; i < 16; i++) {
+		cast->table[0][i] = (uint8_t)entry[i];
+		cast->table[1][i] = (uint8_t)((entry[i] >> 8) - exponent);
+		cast->table[2][i] = (uint8_t)entry[i + 16];
+		cast->table[3][i] = (uint8_t)(entry[i + 16] >> 8);
+	}
+}
+
+/* Products with a factor of this size are all normal numbers, so that they are rounded alike. */
+static bool rounds_alike(float by)
+{
+	float size = by < 0 ? -by : by;
+
+	return size > 0x1p-100F && size < 0x1p100F;
+}
+
+static bool ready(struct sd_cast *cast)
+{
+	const bool e4m3 = cast->from == SD_F8_E4M3, f8 = e4m3 || cast->from == SD_F8_E5M2;
+	const bool multiplied = f8 && cast->to == SD_BF16 && cast->often && (!cast->scaled || rounds_alike(cast->by));
+
+	cast->go = pick_cast(cast->from, cast->to, cast->scaled);
+	if (!cast->go)
+		return READY(cast);
+	if (f8)
+		make_tables(cast, multiplied && cast->scaled ? cast->by : 1);
+	if (multiplied)
+		cast->go = e4m3 ? cast_F8_E4M3_BF16_BY_TABLE : cast_F8_E5M2_BF16_BY_TABLE;
+	return true;
 }

@@ -9,16 +9,22 @@
  * Turns na by nb elements of one size: target[ia * target_step + ib * size] = source[ib * source_step + ia * size], in
  * bytes, with no alignment asked for. streaming: whole lines of the target may go past the caches; call sd_kernels_end
  * before anyone else looks at them. after: rows, as far apart, that the caller will turn next, or NULL; only ever asked
- * for, not read.
+ * for, not read. casts: NULL, or what is done to elements, which have a size of their own in the target.
  */
+struct sd_turn_cast;
 typedef void sd_turn(const uint8_t *source, size_t source_step, uint8_t *target, size_t target_step, size_t na,
-		     size_t nb, bool streaming, const uint8_t *after);
+		     size_t nb, bool streaming, const uint8_t *after, const struct sd_turn_cast *casts);
 
 /* A line of memory: pieces of this many bytes each way are what the kernels work in. */
 #define SD_LINE 64
 
-/* Rows of this many elements, one behind another, are known to lie in the cache: tiles that were cast are like this. */
-#define SD_TURN_CLOSE SD_CONVERT_RUN
+struct sd_turn_cast {
+	sd_cast_ready *ready; /* the kernels' */
+	struct sd_cast cast;  /* from, to, scaled and often */
+	/* One of these, where scaled: */
+	const float *by;   /* as many as a source row has lines or begins: of all elements there, in all rows; often */
+	const float *each; /* as many as there are rows; not often */
+};
 
 /*
  * Rows (step bytes apart, length bytes of each) that come next, and how far they have been asked for. No machine

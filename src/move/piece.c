@@ -23,6 +23,15 @@ static uint32_t scale_at(const struct sd_piece_how *how, uint64_t index)
 	return sd_element_decode(how->plan->scale_dtype, half);
 }
 
+/* Of element a of row b of a piece. */
+static float scale_of(const struct sd_piece_how *how, const struct sd_piece *piece, uint64_t a, uint64_t b)
+{
+	const struct sd_transpose *plan = how->plan;
+
+	return sd_float_of_bits(scale_at(how, piece->scale + sd_lane_scale(&plan->a, piece->a + a) +
+						      sd_lane_scale(&plan->b, piece->b + b)));
+}
+
 /* How many of count elements, of which the first is number a of its lane, have one scale. */
 static size_t scaled_alike(const struct sd_lane *lane, uint64_t a, size_t count)
 {
@@ -103,37 +112,46 @@ static void load_run(const struct sd_piece_how *how, const uint8_t *source, uint
 	cast_run(how, first, a, scale, count, out);
 }
 
+/* Makes a cast of rows ready, all but its scale; false if it cannot be done so. */
+static bool begin_cast(const struct sd_piece_how *how, struct sd_cast *cast)
+{
+	const struct sd_transpose *plan = how->plan;
+
+	*cast = (struct sd_cast){
+		.from = (enum sd_dtype)plan->source_dtype,
+		.to = (enum sd_dtype)plan->target_dtype,
+		.scaled = plan->scale_dtype != SD_NO_DTYPE,
+	};
+	return !plan->bytes && how->kernels->convert.ready && how->kernels->convert.ready(cast);
+}
+
+/* Multiplied in a table, this many elements make up for it. */
+#define OFTEN 2048
+
 /* All of a piece to rows that are target_step bytes apart, in one go, if these dtypes can be. */
 static bool cast_at_once(const struct sd_piece_how *how, const struct sd_piece *piece, uint8_t *target,
 			 size_t target_step)
 {
 	const struct sd_transpose *plan = how->plan;
-	struct sd_cast cast = {
-		.from = (enum sd_dtype)plan->source_dtype,
-		.to = (enum sd_dtype)plan->target_dtype,
-		.source_step = plan->b.from * plan->source_size,
-		.target_step = target_step,
-		.count = piece->na,
-		.rows = piece->nb,
-	};
 	const uint8_t *source = sd_transpose_source(plan, piece->source, piece->from);
-	float by;
+	struct sd_cast cast;
 
-	if (plan->bytes || plan->a.from != 1 || sd_is_code(plan->source_dtype) || !how->kernels->convert.cast)
+	if (plan->a.from != 1 || !begin_cast(how, &cast))
 		return false;
-	if (plan->scale_dtype == SD_NO_DTYPE)
-		return how->kernels->convert.cast(&cast, source, target);
-	cast.by = &by;
+	cast.often = (plan->a.stride == 0 ? piece->na : least(piece->na, plan->a.block)) *
+			     (plan->b.stride == 0 ? piece->nb : least(piece->nb, plan->b.block)) >=
+		     OFTEN;
+	cast.source_step = plan->b.from * plan->source_size;
+	cast.target_step = target_step;
 	for (uint64_t b = 0; b < piece->nb; b += cast.rows) {
-		uint64_t scale = piece->scale + sd_lane_scale(&plan->b, piece->b + b);
-
 		cast.rows = scaled_alike(&plan->b, piece->b + b, piece->nb - b);
 		for (uint64_t a = 0; a < piece->na; a += cast.count) {
 			cast.count = scaled_alike(&plan->a, piece->a + a, piece->na - a);
-			by = sd_float_of_bits(scale_at(how, scale + sd_lane_scale(&plan->a, piece->a + a)));
-			if (!how->kernels->convert.cast(&cast, source + b * cast.source_step + a * plan->source_size,
-							target + b * target_step + a * plan->target_size))
+			cast.by = cast.scaled ? scale_of(how, piece, a, b) : 1;
+			if (cast.often && !how->kernels->convert.ready(&cast))
 				return false;
+			cast.go(&cast, source + b * cast.source_step + a * plan->source_size,
+				target + b * target_step + a * plan->target_size);
 		}
 	}
 	return true;
@@ -192,8 +210,8 @@ static void do_tile(const struct sd_piece_how *how, const struct sd_piece *piece
 				 piece->scale + sd_lane_scale(&plan->b, rows.b + r), piece->na, tile + (b + r) * row);
 	}
 	if (plan->b.to == 1) {
-		how->kernels->turn[sd_kernels_size(plan->target_size)](tile, row, piece->target, plan->a.to * size,
-								       piece->na, piece->nb, how->streaming, NULL);
+		how->kernels->turn[sd_kernels_size(plan->target_size)](
+			tile, row, piece->target, plan->a.to * size, piece->na, piece->nb, how->streaming, NULL, NULL);
 		return;
 	}
 	for (uint64_t a = 0; a < piece->na; a++)
@@ -232,17 +250,70 @@ static void do_tiles(const struct sd_piece_how *how, const struct sd_piece *piec
 	}
 }
 
-void sd_piece_do(const struct sd_piece_how *how, const struct sd_piece *piece)
+/* Whether each count elements from a on, for all a that are whole multiples of them, have one scale. */
+static bool scaled_alike_by(const struct sd_lane *lane, uint64_t a, uint64_t count)
+{
+	return lane->stride == 0 || (lane->block % count == 0 && (lane->begin + a) % count == 0);
+}
+
+/* Lines of a source row, or rows, that are turned and cast at a time. */
+#define CAST_LINES 64
+#define CAST_ROWS 512
+
+/* Turns what lies close on both sides and casts it meanwhile, where there are scales for whole tiles, or for rows. */
+static bool turn_and_cast(const struct sd_piece_how *how, const struct sd_piece *piece)
+{
+	const struct sd_transpose *plan = how->plan;
+	sd_turn *turn = how->kernels->turn[sd_kernels_size(plan->source_size)];
+	size_t step = plan->b.from * plan->source_size, target_step = plan->a.to * plan->target_size;
+	const uint8_t *source = sd_transpose_source(plan, piece->source, piece->from);
+	const size_t line = SD_LINE / plan->source_size;
+	bool tiles = scaled_alike_by(&plan->a, piece->a, line) && scaled_alike_by(&plan->b, piece->b, SD_PIECE_ROWS);
+	struct sd_turn_cast casts = {.ready = how->kernels->convert.ready};
+	float by[CAST_ROWS];
+	uint64_t na, nb;
+
+	if (!begin_cast(how, &casts.cast) || (!tiles && plan->a.stride != 0))
+		return false;
+	casts.cast.often = tiles;
+	if (casts.cast.scaled)
+		*(tiles ? &casts.by : &casts.each) = by;
+	for (uint64_t b = 0; b < piece->nb; b += nb) {
+		nb = tiles ? scaled_alike(&plan->b, piece->b + b, piece->nb - b) : least(CAST_ROWS, piece->nb - b);
+		for (uint64_t a = 0; a < piece->na; a += na) {
+			const uint8_t *from = source + b * step + a * plan->source_size;
+
+			na = tiles ? least(CAST_LINES * line, piece->na - a) : piece->na;
+			for (uint64_t i = 0; casts.by && i < na; i += line)
+				by[i / line] = scale_of(how, piece, a + i, b);
+			for (uint64_t i = 0; casts.each && i < nb; i++)
+				by[i] = scale_of(how, piece, a, b + i);
+			turn(from, step, piece->target + a * target_step + b * plan->target_size, target_step, na, nb,
+			     how->streaming, b + nb < piece->nb ? from + nb * step : piece->after, &casts);
+		}
+	}
+	return true;
+}
+
+/* False if it has to be done by tiles. */
+static bool turn_at_once(const struct sd_piece_how *how, const struct sd_piece *piece)
 {
 	const struct sd_transpose *plan = how->plan;
 
-	if (plan->rows)
+	if (plan->a.from != 1 || plan->b.to != 1)
+		return false;
+	if (!plan->bytes)
+		return turn_and_cast(how, piece);
+	how->kernels->turn[sd_kernels_size(plan->source_size)](
+		sd_transpose_source(plan, piece->source, piece->from), plan->b.from * plan->source_size, piece->target,
+		plan->a.to * plan->target_size, piece->na, piece->nb, how->streaming, piece->after, NULL);
+	return true;
+}
+
+void sd_piece_do(const struct sd_piece_how *how, const struct sd_piece *piece)
+{
+	if (how->plan->rows)
 		do_rows(how, piece);
-	else if (plan->bytes && plan->a.from == 1 && plan->b.to == 1)
-		how->kernels->turn[sd_kernels_size(plan->target_size)](
-			sd_transpose_source(plan, piece->source, piece->from), plan->b.from * plan->source_size,
-			piece->target, plan->a.to * plan->target_size, piece->na, piece->nb, how->streaming,
-			piece->after);
-	else
+	else if (!turn_at_once(how, piece))
 		do_tiles(how, piece);
 }

@@ -27,21 +27,16 @@ ISA static inline __m256i load_pieces(const uint8_t *at, size_t apart)
 	return _mm256_inserti128_si256(near, _mm_loadu_si128((const __m128i *)(const void *)(at + apart)), 1);
 }
 
+#define CAST_ROWS 64
 #include "move/transpose_simd.h"
 
 typedef uint8_t bytes __attribute__((vector_size(32)));
 typedef uint16_t words __attribute__((vector_size(32)));
 typedef __m256 floats;
-typedef __m128i half;
 
-ISA static inline words load_bytes(const uint8_t *at)
+ISA static inline __m256i spread(__m256i all)
 {
-	return (words)_mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(const void *)at));
-}
-
-ISA static inline bytes load_spread(const uint8_t *at)
-{
-	return (bytes)_mm256_permute4x64_epi64(_mm256_loadu_si256((const __m256i *)(const void *)at), 0xd8);
+	return _mm256_permute4x64_epi64(all, 0xd8);
 }
 
 ISA static inline bytes load_table(const uint8_t at[16])
@@ -54,39 +49,41 @@ ISA static inline bytes look_up(bytes table, bytes number)
 	return (bytes)_mm256_shuffle_epi8((__m256i)table, (__m256i)number);
 }
 
-ISA static inline bool any(bytes all)
+typedef bytes mask;
+
+ISA static inline mask below(bytes a, bytes b)
 {
-	return !_mm256_testz_si256((__m256i)all, (__m256i)all);
+	return (mask)_mm256_cmpgt_epi8((__m256i)b, (__m256i)a);
 }
 
-ISA static inline bool any_nan(floats a, floats b)
+ISA static inline bytes choose(mask where, bytes a, bytes b)
 {
-	return _mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_UNORD_Q)) != 0;
+	return (bytes)_mm256_blendv_epi8((__m256i)b, (__m256i)a, (__m256i)where);
 }
 
-ISA static inline half first(words all)
+ISA static inline bool any_above(words all, int16_t number)
 {
-	return _mm256_castsi256_si128((__m256i)all);
+	return _mm256_movemask_epi8(_mm256_cmpgt_epi16((__m256i)all, _mm256_set1_epi16(number))) != 0;
 }
 
-ISA static inline half second(words all)
+ISA static inline floats quiet(floats all)
 {
-	return _mm256_extracti128_si256((__m256i)all, 1);
+	return _mm256_blendv_ps(all, _mm256_castsi256_ps(_mm256_set1_epi32(SD_F32_NAN)),
+				_mm256_cmp_ps(all, all, _CMP_UNORD_Q));
 }
 
-ISA static inline floats floats_of_f16(half all)
+ISA static inline void floats_of_f16(words all, floats value[2])
 {
-	return _mm256_cvtph_ps(all);
+	value[0] = _mm256_cvtph_ps(_mm256_castsi256_si128((__m256i)all));
+	value[1] = _mm256_cvtph_ps(_mm256_extracti128_si256((__m256i)all, 1));
 }
 
-ISA static inline half f16_of_floats(floats all)
+ISA static inline words f16_of_floats(floats low, floats high)
 {
-	return _mm256_cvtps_ph(all, _MM_FROUND_TO_NEAREST_INT);
-}
+	__m128i half = _mm256_cvtps_ph(low, _MM_FROUND_TO_NEAREST_INT);
 
-ISA static inline floats floats_of_bf16(half all)
-{
-	return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(all), 16));
+	return (words)_mm256_inserti128_si256(_mm256_castsi128_si256(half),
+					      _mm256_cvtps_ph(high, _MM_FROUND_TO_NEAREST_INT), 1);
 }
 
 ISA static inline words bf16_of_rounded(floats a, floats b)
@@ -97,8 +94,9 @@ ISA static inline words bf16_of_rounded(floats a, floats b)
 	return (words)_mm256_permute4x64_epi64(_mm256_packus_epi32(upper_a, upper_b), 0xd8);
 }
 
+#define READY sd_cast_ready_avx2
 #include "move/convert_simd.h"
 
 const struct sd_kernels sd_kernels_avx2 = {
-	"avx2", {turn1, turn2, turn4, turn8}, {sd_decode_avx2, sd_encode_avx2, cast_rows}, end};
+	"avx2", {turn1, turn2, turn4, turn8}, {sd_decode_avx2, sd_encode_avx2, ready}, end};
 #endif

@@ -34,21 +34,16 @@ ISA static inline __m512i load_pieces(const uint8_t *at, size_t apart)
 	return _mm512_inserti32x4(line, load_piece(at + 3 * apart), 3);
 }
 
+#define CAST_ROWS 64
 #include "move/transpose_simd.h"
 
 typedef uint8_t bytes __attribute__((vector_size(64)));
 typedef uint16_t words __attribute__((vector_size(64)));
 typedef __m512 floats;
-typedef __m256i half;
 
-ISA static inline words load_bytes(const uint8_t *at)
+ISA static inline __m512i spread(__m512i all)
 {
-	return (words)_mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)(const void *)at));
-}
-
-ISA static inline bytes load_spread(const uint8_t *at)
-{
-	return (bytes)_mm512_permutexvar_epi64(_mm512_setr_epi64(0, 4, 1, 5, 2, 6, 3, 7), _mm512_loadu_si512(at));
+	return _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 4, 1, 5, 2, 6, 3, 7), all);
 }
 
 ISA static inline bytes load_table(const uint8_t at[16])
@@ -61,39 +56,41 @@ ISA static inline bytes look_up(bytes table, bytes number)
 	return (bytes)_mm512_shuffle_epi8((__m512i)table, (__m512i)number);
 }
 
-ISA static inline bool any(bytes all)
+typedef __mmask64 mask;
+
+ISA static inline mask below(bytes a, bytes b)
 {
-	return _mm512_test_epi8_mask((__m512i)all, (__m512i)all) != 0;
+	return _mm512_cmplt_epi8_mask((__m512i)a, (__m512i)b);
 }
 
-ISA static inline bool any_nan(floats a, floats b)
+ISA static inline bytes choose(mask where, bytes a, bytes b)
 {
-	return _mm512_cmp_ps_mask(a, b, _CMP_UNORD_Q) != 0;
+	return (bytes)_mm512_mask_blend_epi8(where, (__m512i)b, (__m512i)a);
 }
 
-ISA static inline half first(words all)
+ISA static inline bool any_above(words all, int16_t number)
 {
-	return _mm512_castsi512_si256((__m512i)all);
+	return _mm512_cmpgt_epi16_mask((__m512i)all, _mm512_set1_epi16(number)) != 0;
 }
 
-ISA static inline half second(words all)
+ISA static inline floats quiet(floats all)
 {
-	return _mm512_extracti64x4_epi64((__m512i)all, 1);
+	return _mm512_mask_mov_ps(all, _mm512_cmp_ps_mask(all, all, _CMP_UNORD_Q),
+				  _mm512_castsi512_ps(_mm512_set1_epi32(SD_F32_NAN)));
 }
 
-ISA static inline floats floats_of_f16(half all)
+ISA static inline void floats_of_f16(words all, floats value[2])
 {
-	return _mm512_cvtph_ps(all);
+	value[0] = _mm512_cvtph_ps(_mm512_castsi512_si256((__m512i)all));
+	value[1] = _mm512_cvtph_ps(_mm512_extracti64x4_epi64((__m512i)all, 1));
 }
 
-ISA static inline half f16_of_floats(floats all)
+ISA static inline words f16_of_floats(floats low, floats high)
 {
-	return _mm512_cvtps_ph(all, _MM_FROUND_TO_NEAREST_INT);
-}
+	__m256i half = _mm512_cvtps_ph(low, _MM_FROUND_TO_NEAREST_INT);
 
-ISA static inline floats floats_of_bf16(half all)
-{
-	return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(all), 16));
+	return (words)_mm512_inserti64x4(_mm512_castsi256_si512(half), _mm512_cvtps_ph(high, _MM_FROUND_TO_NEAREST_INT),
+					 1);
 }
 
 /* (The machine's own rounding to BF16, of AVX512_BF16, would flush subnormals.) */
@@ -105,8 +102,9 @@ ISA static inline words bf16_of_rounded(floats a, floats b)
 	return (words)_mm512_permutex2var_epi16((__m512i)a, _mm512_loadu_si512(upper), (__m512i)b);
 }
 
+#define READY sd_cast_ready_avx512
 #include "move/convert_simd.h"
 
 const struct sd_kernels sd_kernels_avx512 = {
-	"avx512", {turn1, turn2, turn4, turn8}, {sd_decode_avx512, sd_encode_avx512, cast_rows}, end};
+	"avx512", {turn1, turn2, turn4, turn8}, {sd_decode_avx512, sd_encode_avx512, ready}, end};
 #endif

@@ -8,11 +8,11 @@
 
 #define TURN(name, type)                                                                                               \
 	static void name(const uint8_t *source, size_t source_step, uint8_t *target, size_t target_step, size_t na,    \
-			 size_t nb, bool streaming, const uint8_t *after)                                              \
+			 size_t nb, bool streaming, const uint8_t *after, const struct sd_turn_cast *casts)            \
 	{                                                                                                              \
 		const size_t band = BAND / sizeof(type);                                                               \
                                                                                                                        \
-		(void)streaming, (void)after;                                                                          \
+		(void)streaming, (void)after, (void)casts;                                                             \
 		for (size_t b = 0; b < nb; b += band)                                                                  \
 			for (size_t a = 0; a < na; a++)                                                                \
 				for (size_t i = b; i < nb && i < b + band; i++)                                        \

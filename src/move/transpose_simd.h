@@ -8,11 +8,17 @@
  *     STORE         at any address
  *     STREAM        at a multiple of the vector's size and, where there is such a thing, past the caches
  *     FENCE         makes what was streamed visible to others
+ *     CAST_ROWS     rows of a tile of two bytes and more that is cast: with 128 instead of 64, AVX loses a tenth; a
+ *                   decode wants as many as it has elements
  *
  * A tile is a line of each row by two lines of the target: single lines far apart are written past the caches at half
  * the speed of pairs. It is copied first, row by row, because rows of 4 KiB apart fight for the same few places of the
  * cache; vectors then hold the same 16 bytes of far rows in their lanes, and 16 / size rows interleaved with one
- * another log2(16 / size) times are turned. So each output line is written whole and at once.
+ * another log2(16 / size) times are turned. So each output line is written whole and at once. Single bytes are copied
+ * two rows into one, as elements of two bytes: sixteen rows would take all the registers that AVX2 has, and more.
+ *
+ * What is to be cast is turned as it is in the source, a column of the tile at a time, to where it stays in the cache,
+ * and cast from there to the target: that costs a store and a load of a few bytes, but a cast knows nothing of turning.
  *
  * For each line that is written, one of the next tile is copied and one of the next band of rows is asked for, in
  * address order. Memory answers some twenty requests of a core at a time, and more that come in one go are dropped or
@@ -20,44 +26,74 @@
  */
 #define VECTOR_SIZE (16 * LANES)
 
-/* How many lines a band has that begins at b: two, or what is left. */
-static inline size_t lines_at(size_t b, size_t nb, size_t line)
+#define ALWAYS ISA static inline __attribute__((always_inline))
+
+ALWAYS void put(uint8_t *at, VECTOR vector, bool streaming)
 {
-	return b >= nb ? 0 : b + line < nb ? 2 : 1;
+	if (streaming)
+		STREAM(at, vector);
+	else
+		STORE(at, vector);
+}
+
+/* How many lines a band has that begins at b: most of them, or what is left. */
+static inline size_t lines_at(size_t b, size_t nb, size_t line, size_t most)
+{
+	return b >= nb ? 0 : b + most * line < nb ? most : (nb - b) / line;
+}
+
+typedef uint8_t piece __attribute__((vector_size(16), aligned(1), may_alias));
+
+/* Bytes of two pieces in turn: the lower or the upper half. */
+ALWAYS piece zip(piece a, piece b, bool upper)
+{
+#define BOTH(i) (i), (i) + 16
+#define ALL(i)                                                                                                         \
+	BOTH(i), BOTH((i) + 1), BOTH((i) + 2), BOTH((i) + 3), BOTH((i) + 4), BOTH((i) + 5), BOTH((i) + 6), BOTH((i) + 7)
+#ifdef __clang__
+	return upper ? __builtin_shufflevector(a, b, ALL(8)) : __builtin_shufflevector(a, b, ALL(0));
+#else
+	return upper ? __builtin_shuffle(a, b, (piece){ALL(8)}) : __builtin_shuffle(a, b, (piece){ALL(0)});
+#endif
 }
 
 /*
- * By 16 bytes, and volatile so that it stays so: moves of 32 and 64 bytes, from lines that are only just arriving, cost
- * a tenth to a fifth of the speed.
+ * Copies a line of each row; of single bytes, of each pair of rows to two lines, their bytes in turn, which then are
+ * elements of two bytes. By 16 bytes, and volatile so that it stays so: moves of 32 and 64 bytes, from lines that are
+ * only just arriving, cost a tenth to a fifth of the speed.
  */
-ISA static inline void copy_lines(uint8_t to[][SD_LINE], const uint8_t *from, size_t step, size_t lines)
+ALWAYS void copy_lines(size_t size, uint8_t *to, const uint8_t *from, size_t step, size_t lines)
 {
-	typedef uint8_t piece __attribute__((vector_size(16), aligned(1), may_alias));
+	piece *write = (void *)to;
 
-	_Pragma("GCC unroll 16") for (size_t i = 0; i < lines; i++, from += step)
+	_Pragma("GCC unroll 16") for (size_t i = 0; i < lines; i += size == 1 ? 2 : 1)
 	{
-		const volatile piece *read = (const void *)from;
-		piece *write = (void *)to[i];
+		const volatile piece *read = (const void *)from, *other = (const void *)(from += step);
 
-		write[0] = read[0];
-		write[1] = read[1];
-		write[2] = read[2];
-		write[3] = read[3];
+		if (size == 1)
+			from += step;
+		_Pragma("GCC unroll 4") for (int k = 0; k < 4; k++) if (size == 1)
+		{
+			piece a = read[k], b = other[k];
+
+			*write++ = zip(a, b, false);
+			*write++ = zip(a, b, true);
+		}
+		else *write++ = read[k];
 	}
 }
 
-/* Turns 16 / size columns of a line's worth of rows, step bytes apart, into as many lines. */
-#define TURN_PIECES(bits, size)                                                                                        \
-	ISA static inline __attribute__((always_inline)) void turn_pieces##size(                                       \
-		const uint8_t *source, size_t step, uint8_t *target, size_t target_step, bool streaming)               \
+/* Turns a column of 16 bytes, in elements of so many bits, of the rows of a tile that make a line. */
+#define TURN_PIECES(size, bits, tile_step)                                                                             \
+	ALWAYS void turn_pieces##size(const uint8_t *tile, uint8_t *target, size_t target_step, bool streaming)        \
 	{                                                                                                              \
-		enum { rows = 16 / size, parts = SD_LINE / VECTOR_SIZE };                                              \
+		enum { rows = 128 / bits, parts = SD_LINE / VECTOR_SIZE };                                             \
 		VECTOR line[parts][rows], next[rows];                                                                  \
                                                                                                                        \
 		_Pragma("GCC unroll 4") for (int p = 0; p < parts; p++)                                                \
 		{                                                                                                      \
 			_Pragma("GCC unroll 16") for (int r = 0; r < rows; r++) line[p][r] =                           \
-				load_pieces(source + (size_t)(p * rows * LANES + r) * step, rows * step);              \
+				load_pieces(tile + (p * rows * LANES + r) * tile_step, rows * tile_step);              \
 			_Pragma("GCC unroll 4") for (int done = 1; done < rows; done *= 2)                             \
 			{                                                                                              \
 				_Pragma("GCC unroll 8") for (int r = 0; r < rows / 2; r++)                             \
@@ -70,61 +106,53 @@ ISA static inline void copy_lines(uint8_t to[][SD_LINE], const uint8_t *from, si
 		}                                                                                                      \
 		_Pragma("GCC unroll 16") for (int r = 0; r < rows; r++)                                                \
 			_Pragma("GCC unroll 4") for (int p = 0; p < parts; p++)                                        \
-		{                                                                                                      \
-			uint8_t *at = target + (size_t)r * target_step + p * VECTOR_SIZE;                              \
-                                                                                                                       \
-			if (streaming)                                                                                 \
-				STREAM(at, line[p][r]);                                                                \
-			else                                                                                           \
-				STORE(at, line[p][r]);                                                                 \
-		}                                                                                                      \
+				put(target + (size_t)r * target_step + p * VECTOR_SIZE, line[p][r], streaming);        \
 	}
 
-TURN_PIECES(8, 1)
-TURN_PIECES(16, 2)
-TURN_PIECES(32, 4)
-TURN_PIECES(64, 8)
+TURN_PIECES(1, 16, 2 * SD_LINE)
+TURN_PIECES(2, 16, SD_LINE)
+TURN_PIECES(4, 32, SD_LINE)
+TURN_PIECES(8, 64, SD_LINE)
 
-#define ALWAYS ISA static inline __attribute__((always_inline))
-
-ALWAYS void turn_pieces(size_t size, const uint8_t *source, size_t step, uint8_t *target, size_t target_step,
-			bool streaming)
+ALWAYS void turn_pieces(size_t size, const uint8_t *tile, uint8_t *target, size_t target_step, bool streaming)
 {
 	if (size == 1)
-		turn_pieces1(source, step, target, target_step, streaming);
+		turn_pieces1(tile, target, target_step, streaming);
 	else if (size == 2)
-		turn_pieces2(source, step, target, target_step, streaming);
+		turn_pieces2(tile, target, target_step, streaming);
 	else if (size == 4)
-		turn_pieces4(source, step, target, target_step, streaming);
+		turn_pieces4(tile, target, target_step, streaming);
 	else
-		turn_pieces8(source, step, target, target_step, streaming);
+		turn_pieces8(tile, target, target_step, streaming);
 }
 
-/* Whole lines each way of rows that lie close together in the cache already. */
-ALWAYS void turn_close(size_t size, const uint8_t *source, size_t step, uint8_t *target, size_t target_step, size_t na,
-		       size_t nb, bool streaming)
+/* Whole lines each way, of rows from number b on. */
+ALWAYS void turn_whole(size_t size, const uint8_t *source, size_t step, uint8_t *target, size_t target_step, size_t na,
+		       size_t b, size_t nb, bool streaming, const uint8_t *after, const struct sd_turn_cast *casts)
 {
-	const size_t line = SD_LINE / size, share = 16 / size;
-
-	for (size_t b = 0; b < nb; b += 2 * line)
-		for (size_t a = 0; a < na; a += share)
-			for (size_t at = b; at < nb && at < b + 2 * line; at += line)
-				turn_pieces(size, source + at * step + a * size, step,
-					    target + a * target_step + at * size, target_step, streaming);
-}
-
-/* Whole lines each way of rows from anywhere. */
-ALWAYS void turn_far(size_t size, const uint8_t *source, size_t step, uint8_t *target, size_t target_step, size_t na,
-		     size_t nb, bool streaming, const uint8_t *after)
-{
-	const size_t line = SD_LINE / size, share = 16 / size;
-	_Alignas(SD_LINE) uint8_t tiles[2][2 * SD_LINE][SD_LINE]; /* rows enough for single bytes */
+	/* Elements of a line; bytes of one in the tile, of its rows, and how many columns are turned together. */
+	const size_t line = SD_LINE / size, unit = size == 1 ? 2 : size;
+	const size_t tile_step = SD_LINE * unit / size, share = 16 / unit;
+	const size_t most = casts && CAST_ROWS / line > 2 ? CAST_ROWS / line : 2,
+		     to_size = casts ? sd_dtype_size(casts->cast.to) : size;
+	_Alignas(SD_LINE) uint8_t tiles[2][2 * SD_LINE * SD_LINE]; /* rows enough for single bytes */
+	_Alignas(SD_LINE) uint8_t turned[16 * SD_CONVERT_RUN];
+	struct sd_cast cast;
 	int now = 0;
 
-	copy_lines(tiles[now], source, step, lines_at(0, nb, line) * line);
-	for (size_t b = 0; b < nb; b += 2 * line) {
-		const uint8_t *band = source + b * step, *next_band = band + 2 * line * step;
-		size_t lines = lines_at(b, nb, line), next_lines = lines_at(b + 2 * line, nb, line);
+	if (casts) {
+		cast = casts->cast;
+		cast.source_step = most * SD_LINE;
+		cast.target_step = target_step;
+		cast.rows = share;
+		cast.streaming = streaming;
+		cast.by = casts->by ? casts->by[0] : 1;
+		casts->ready(&cast);
+	}
+	copy_lines(size, tiles[now], source + b * step, step, lines_at(b, nb, line, most) * line);
+	for (; b < nb; b += most * line) {
+		const uint8_t *band = source + b * step, *next_band = band + most * line * step;
+		size_t lines = lines_at(b, nb, line, most), next_lines = lines_at(b + most * line, nb, line, most);
 		struct sd_ahead ahead = {next_lines > 0 ? next_band : after, step, na * size, 0};
 
 		for (size_t a = 0; a < na; a += line, now = !now) {
@@ -132,52 +160,88 @@ ALWAYS void turn_far(size_t size, const uint8_t *source, size_t step, uint8_t *t
 			const uint8_t *next = last ? next_band : band + (a + line) * size;
 			size_t copied = 0, to_copy = (last ? next_lines : lines) * line;
 
-			for (size_t column = 0; column < SD_LINE; column += 16)
+			if (casts && casts->by && memcmp(&casts->by[a / line], &cast.by, sizeof(cast.by)) != 0) {
+				cast.by = casts->by[a / line];
+				casts->ready(&cast);
+			}
+			cast.count = lines * line;
+			cast.each = casts && casts->each ? casts->each + b : NULL;
+			for (size_t column = 0; column < tile_step; column += 16) {
+				uint8_t *to = target + (a + column / unit) * target_step + b * to_size;
+
 				for (size_t at = 0; at < lines; at++) {
 					sd_ahead_ask(&ahead, share);
 					if (copied < to_copy)
-						copy_lines(&tiles[!now][copied], next + copied * step, step, share);
+						copy_lines(size, &tiles[!now][copied * SD_LINE], next + copied * step,
+							   step, share);
 					copied += share;
-					turn_pieces(size, &tiles[now][at * line][column], SD_LINE,
-						    target + (a + column / size) * target_step + b * size +
-							    at * SD_LINE,
-						    target_step, streaming);
+					turn_pieces(size, &tiles[now][at * line * SD_LINE + column],
+						    (casts ? turned : to) + at * SD_LINE,
+						    casts ? most * SD_LINE : target_step, !casts && streaming);
 				}
+				if (casts)
+					cast.go(&cast, turned, to);
+			}
+		}
+	}
+}
+
+/* The edges: plainly, and casts by way of memory of their own. From element a and b on. */
+static void turn_edge(size_t size, const uint8_t *source, size_t step, uint8_t *target, size_t target_step, size_t a,
+		      size_t na, size_t b, size_t nb, const struct sd_turn_cast *casts)
+{
+	sd_turn *plain = sd_kernels_plain.turn[sd_kernels_size((unsigned)size)];
+	const size_t line = SD_LINE / size, first = b;
+	uint8_t turned[SD_LINE * SD_LINE];
+
+	if (!casts) {
+		plain(source + b * step + a * size, step, target + a * target_step + b * size, target_step, na - a,
+		      nb - b, false, NULL, NULL);
+		return;
+	}
+	for (; a < na; a += line) {
+		struct sd_cast cast = casts->cast;
+
+		cast.source_step = SD_LINE;
+		cast.target_step = target_step;
+		cast.rows = na - a < line ? na - a : line;
+		cast.by = casts->by ? casts->by[a / line] : 1;
+		casts->ready(&cast);
+		for (b = first; b < nb; b += line) {
+			cast.count = nb - b < line ? nb - b : line;
+			cast.each = casts->each ? casts->each + b : NULL;
+			plain(source + b * step + a * size, step, turned, SD_LINE, cast.rows, cast.count, false, NULL,
+			      NULL);
+			cast.go(&cast, turned, target + a * target_step + b * sd_dtype_size(cast.to));
 		}
 	}
 }
 
 ALWAYS void turn(size_t size, const uint8_t *source, size_t step, uint8_t *target, size_t target_step, size_t na,
-		 size_t nb, bool streaming, const uint8_t *after)
+		 size_t nb, bool streaming, const uint8_t *after, const struct sd_turn_cast *casts)
 {
-	const size_t line = SD_LINE / size;
-	sd_turn *plain = sd_kernels_plain.turn[sd_kernels_size((unsigned)size)];
-	size_t ragged = (SD_LINE - (uintptr_t)target % SD_LINE) / size % line;
+	const size_t line = SD_LINE / size, to_size = casts ? sd_dtype_size(casts->cast.to) : size;
+	size_t ragged = (SD_LINE - (uintptr_t)target % SD_LINE) / to_size % (SD_LINE / to_size);
 	size_t whole_a = na / line * line, whole_b;
 
-	streaming = streaming && target_step % SD_LINE == 0 && (uintptr_t)target % size == 0;
-	if (streaming && ragged > 0) {
-		ragged = ragged < nb ? ragged : nb;
-		plain(source, step, target, target_step, na, ragged, false, NULL);
-		source += ragged * step;
-		target += ragged * size;
-		nb -= ragged;
-	}
-	whole_b = whole_a > 0 ? nb / line * line : 0;
-	if (step == SD_TURN_CLOSE * size)
-		turn_close(size, source, SD_TURN_CLOSE * size, target, target_step, whole_a, whole_b, streaming);
+	streaming = streaming && target_step % SD_LINE == 0 && (uintptr_t)target % to_size == 0;
+	ragged = !streaming ? 0 : ragged < nb ? ragged : nb;
+	whole_b = whole_a > 0 ? ragged + (nb - ragged) / line * line : ragged;
+	turn_edge(size, source, step, target, target_step, 0, na, 0, ragged, casts);
+	if (casts)
+		turn_whole(size, source, step, target, target_step, whole_a, ragged, whole_b, streaming, after, casts);
 	else
-		turn_far(size, source, step, target, target_step, whole_a, whole_b, streaming, after);
-	plain(source + whole_a * size, step, target + whole_a * target_step, target_step, na - whole_a, nb, false,
-	      NULL);
-	plain(source + whole_b * step, step, target + whole_b * size, target_step, whole_a, nb - whole_b, false, NULL);
+		turn_whole(size, source, step, target, target_step, whole_a, ragged, whole_b, streaming, after, NULL);
+	turn_edge(size, source, step, target, target_step, whole_a, na, ragged, nb, casts);
+	turn_edge(size, source, step, target, target_step, 0, whole_a, whole_b, nb, casts);
 }
 
 #define TURN(size)                                                                                                     \
 	ISA static void turn##size(const uint8_t *source, size_t source_step, uint8_t *target, size_t target_step,     \
-				   size_t na, size_t nb, bool streaming, const uint8_t *after)                         \
+				   size_t na, size_t nb, bool streaming, const uint8_t *after,                         \
+				   const struct sd_turn_cast *casts)                                                   \
 	{                                                                                                              \
-		turn(size, source, source_step, target, target_step, na, nb, streaming, after);                        \
+		turn(size, source, source_step, target, target_step, na, nb, streaming, after, casts);                 \
 	}
 
 TURN(1)

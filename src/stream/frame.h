@@ -8,7 +8,8 @@
 
 enum {
 	SD_STREAM_MAJOR = 1,
-	SD_STREAM_MINOR = 0,
+	SD_STREAM_MINOR = 1,
+	SD_STREAM_SUMS = 1, /* flag of a prelude: the stream has sums */
 	SD_FRAME_ALIGN = 64,
 	SD_FRAME_OPTIONAL = 1, /* flag: whoever does not know the kind passes it on (before the manifest) or over it */
 };
@@ -21,7 +22,9 @@ enum {
 #define SD_KIND_META SD_KIND('M', 'E', 'T', 'A')
 #define SD_KIND_SIDE SD_KIND('S', 'I', 'D', 'E')
 #define SD_KIND_MANIFEST SD_KIND('M', 'A', 'N', 'I')
+#define SD_KIND_SUMS SD_KIND('S', 'U', 'M', 'S')
 #define SD_KIND_DATA SD_KIND('D', 'A', 'T', 'A')
+#define SD_KIND_SUM SD_KIND('S', 'U', 'M', ' ')
 #define SD_KIND_END SD_KIND('E', 'N', 'D', ' ')
 #define SD_KIND_ABORT SD_KIND('A', 'B', 'R', 'T')
 

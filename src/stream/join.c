@@ -19,10 +19,11 @@ static enum sd_result join_next(struct sd_source *source, uint32_t record, struc
 
 	/* A part that is done with is finished before the next one begins: a truncated one is found here. */
 	while (record >= j->first[j->current + 1]) {
-		enum sd_result result = sd_source_finish(j->parts[j->current++], err);
+		enum sd_result result = sd_source_finish(j->parts[j->current], err);
 
 		if (result != SD_OK)
 			return result;
+		j->current++;
 	}
 	return sd_source_next(j->parts[j->current], record - j->first[j->current], chunk, err);
 }
@@ -31,8 +32,8 @@ static enum sd_result join_finish(struct sd_source *source, struct sd_error *err
 {
 	struct join *j = (struct join *)source;
 
-	while (j->current < j->count) {
-		enum sd_result result = sd_source_finish(j->parts[j->current++], err);
+	for (; j->current < j->count; j->current++) {
+		enum sd_result result = sd_source_finish(j->parts[j->current], err);
 
 		if (result != SD_OK)
 			return result;
@@ -60,7 +61,17 @@ static void join_explain(struct sd_source *source, struct sd_error *err)
 		sd_source_explain(j->parts[j->current], err);
 }
 
-static const struct sd_source_ops join_ops = {join_next, join_finish, join_close, join_explain};
+static bool join_sum(const struct sd_source *source, uint32_t record, uint64_t *sum)
+{
+	const struct join *j = (const struct join *)source;
+	size_t part = j->current;
+
+	while (record >= j->first[part + 1])
+		part++;
+	return sd_source_sum(j->parts[part], record - j->first[part], sum);
+}
+
+static const struct sd_source_ops join_ops = {join_next, join_finish, join_close, join_explain, join_sum};
 
 /* The entries of the first part that all others have alike. */
 static bool join_metadata(struct sd_manifest *m, const struct join *j)
@@ -255,6 +266,7 @@ enum sd_result sd_join(struct sd_source **sources, const char *const *names, siz
 		result = sd_fail_memory(err);
 	for (size_t i = 0; i < count && result == SD_OK; i++) {
 		result = join_part(j, (uint32_t)i, &holders, names, err);
+		j->source.sums = j->source.sums || j->parts[i]->sums;
 		j->first[i + 1] = (uint32_t)j->source.manifest->nrecords;
 	}
 	sd_names_free(&holders.names);

@@ -16,6 +16,13 @@ bool sd_lane_mode(const char *word)
 	return mode && strcmp(mode, word) == 0;
 }
 
+bool sd_lane_mode_known(void)
+{
+	const char *mode = getenv("SD_LANES");
+
+	return !mode || !*mode || sd_lane_mode("inline") || sd_lane_mode("wait");
+}
+
 socklen_t sd_lane_address(int fd, struct sockaddr_un *address)
 {
 	struct stat st;

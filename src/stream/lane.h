@@ -14,7 +14,8 @@
  * memory, and every wait ends with the life of the other.
  *
  * SD_LANES in the environment: "inline" switches lanes off; with "wait" a producer waits up to 10 seconds for its
- * consumer and sends everything that can be by reference, however short, for tests.
+ * consumer and sends everything that can be by reference, however short, for tests. Another word is like none here;
+ * programs refuse it.
  */
 #ifndef SD_STREAM_LANE_H
 #define SD_STREAM_LANE_H
@@ -22,6 +23,9 @@
 #include "base/error.h"
 
 #include <stdint.h>
+
+/* Whether SD_LANES is a word that is known, or not set, or empty. */
+bool sd_lane_mode_known(void);
 
 /* The encoding of a data frame. */
 enum sd_lane_kind {

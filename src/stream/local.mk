@@ -16,5 +16,6 @@ libsd_a_SOURCES += \
 	%D%/sink.h %D%/source.h \
 	%D%/reader.c %D%/stream.h \
 	%D%/storage.c %D%/storage.h \
+	%D%/sums.c %D%/sums.h \
 	%D%/writer.c \
 	%D%/wire.c %D%/wire.h

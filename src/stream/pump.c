@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The one driver: source, plan, data step, sink. */
 #include "stream/pump.h"
+#include "stream/sums.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -50,13 +51,20 @@ enum sd_result sd_plan_records(struct sd_plan *plan, const struct sd_manifest *i
 static enum sd_result pass(struct sd_source *source, uint32_t record, struct sd_sink *sink, uint32_t as,
 			   struct sd_error *err)
 {
+	uint64_t sum;
+	bool summed = sink && sink->sums && sink->ops->sum && sd_source_sum(source, record, &sum);
 	struct sd_chunk chunk;
 	enum sd_result result;
 
+	if (summed)
+		sink->ops->await_sum(sink, as);
 	for (;;) {
 		result = sd_source_next(source, record, &chunk, err);
-		if (result != SD_OK || chunk.length == 0)
+		if (result != SD_OK)
 			return result;
+		if (chunk.length == 0)
+			return summed && sd_source_sum(source, record, &sum) ? sink->ops->sum(sink, as, sum, err)
+									     : SD_OK;
 		if (sink)
 			result = sink->ops->data(sink, as, &chunk, err);
 		else
@@ -89,14 +97,20 @@ static enum sd_result run(struct sd_source *source, const struct sd_manifest *ou
 			  struct sd_worker *worker, struct sd_sink *sink, struct sd_error *err)
 {
 	const struct sd_manifest *in = source->manifest;
-	enum sd_result result = sink->ops->begin(sink, out, err);
+	struct sd_source *checked = NULL;
+	enum sd_result result = sd_checked_source(source, sink, &checked, err);
 
+	if (result == SD_OK)
+		result = sink->ops->begin(sink, out, err);
 	for (size_t i = 0; i < in->nrecords && result == SD_OK; i++) {
 		uint32_t record = (uint32_t)i, as = becomes ? becomes[i] : record;
+		/* What passes untouched takes its sum along; whoever uses the data checks it. */
+		struct sd_source *from =
+			checked && (as == SD_WORK || (sink->checks && as != SD_DROP)) ? checked : source;
 
 		if (in->records[i].state != SD_HERE)
 			continue;
-		result = take(source, record, as, worker, sink, err);
+		result = take(from, record, as, worker, sink, err);
 		if (result == SD_INPUT) {
 			sd_source_explain(source, err);
 			sd_error_about(err, in->records[i].key);
@@ -104,12 +118,16 @@ static enum sd_result run(struct sd_source *source, const struct sd_manifest *ou
 	}
 	if (result == SD_OK)
 		result = settle(worker, sink, err);
-	if (result == SD_OK)
+	if (result == SD_OK) {
 		result = sd_source_finish(source, err);
+		if (result == SD_INPUT)
+			sd_source_explain(source, err);
+	}
 	if (result == SD_OK)
 		result = sink->ops->end(sink, err);
 	if (result != SD_OK)
 		sink->ops->abort(sink, err);
+	sd_source_close(checked);
 	return result;
 }
 

@@ -3,6 +3,7 @@
 #include "stream/frame.h"
 #include "stream/lane.h"
 #include "stream/stream.h"
+#include "stream/sums.h"
 #include "stream/wire.h"
 
 #include <inttypes.h>
@@ -12,6 +13,13 @@
 #include <unistd.h>
 
 #define BUFFER (64 * 1024)
+
+/* A frame of the head, and its sum: that of all its bytes, and for the first one of those before it. */
+struct part {
+	uint32_t kind;
+	const char *file; /* of SIDE */
+	uint64_t sum;
+};
 
 struct reader {
 	struct sd_source source;
@@ -26,6 +34,11 @@ struct reader {
 	struct sd_lane_in *lane; /* NULL: all data is in the stream */
 	bool shared;             /* the last chunk given out lies in the ring */
 	bool seekable;           /* a regular file: its data can be copied or left out without being read */
+	struct sd_sum *head;     /* while the head of a stream with sums is read */
+	struct part *parts;      /* of it, up to the manifest */
+	size_t nparts, parts_room;
+	bool strict;  /* what is said to be zero must be: in a stream with sums, of a version that is known here */
+	uint64_t sum; /* of the record that came last */
 };
 
 static enum sd_result truncated(struct sd_error *err)
@@ -56,11 +69,35 @@ static enum sd_result take(struct reader *r, void *out, size_t length, struct sd
 		if (n > length)
 			n = length;
 		memcpy(out, r->buffer + r->at, n);
+		if (r->head)
+			sd_sum_add(r->head, out, n);
 		r->at += n;
 		out = (char *)out + n;
 		length -= n;
 	}
 	return SD_OK;
+}
+
+static enum sd_result damaged(struct sd_error *err)
+{
+	return sd_fail(err, SD_INPUT, "damaged stream: what should be zero is not");
+}
+
+static bool is_zero(const unsigned char *bytes, size_t length)
+{
+	for (size_t i = 0; i < length; i++)
+		if (bytes[i])
+			return false;
+	return true;
+}
+
+/* Zeros up to the next frame. */
+static enum sd_result take_padding(struct reader *r, size_t length, struct sd_error *err)
+{
+	unsigned char zeros[SD_FRAME_ALIGN];
+	enum sd_result result = take(r, zeros, length, err);
+
+	return result == SD_OK && r->strict && !r->head && !is_zero(zeros, length) ? damaged(err) : result;
 }
 
 /* A payload that is held in memory, or passed over (out is NULL): room grows with what really comes, whatever the
@@ -84,7 +121,8 @@ static enum sd_result take_payload(struct reader *r, const struct sd_frame *f, u
 			return sd_fail_memory(err);
 		left -= n;
 	}
-	return take(r, piece, sd_frame_padding(f->length), err);
+	return out ? take_padding(r, sd_frame_padding(f->length), err)
+		   : take(r, piece, sd_frame_padding(f->length), err);
 }
 
 /* What another stage says: it becomes this stage's failure, word for word. */
@@ -116,11 +154,24 @@ static enum sd_result take_abort(struct reader *r, const struct sd_frame *f, str
 	return result;
 }
 
+/* Whether a header behind the manifest has zeros where they are said to be. What stands in a frame that is passed over
+ * is not known here. */
+static bool is_tidy(const struct sd_frame *f, const unsigned char head[SD_FRAME_ALIGN])
+{
+	bool data = f->kind == SD_KIND_DATA, end = f->kind == SD_KIND_END;
+	bool sum = f->kind == SD_KIND_SUM, sums = f->kind == SD_KIND_SUMS;
+
+	if (!data && !end && !sum && !sums)
+		return true;
+	return is_zero(head + 32, SD_FRAME_ALIGN - 32) && f->flags == (sum || sums ? SD_FRAME_OPTIONAL : 0) &&
+	       (data || sum || f->record == 0) && (data || (f->encoding == 0 && f->offset == 0));
+}
+
 /* The next frame's header; an abort is a failure. */
 static enum sd_result take_frame(struct reader *r, struct sd_frame *f, struct sd_error *err)
 {
 	unsigned char head[SD_FRAME_ALIGN];
-	enum sd_result result = take(r, head, r->pad, err);
+	enum sd_result result = take_padding(r, r->pad, err);
 
 	r->pad = 0;
 	if (result == SD_OK)
@@ -128,6 +179,8 @@ static enum sd_result take_frame(struct reader *r, struct sd_frame *f, struct sd
 	if (result != SD_OK)
 		return result;
 	*f = sd_frame_unpack(head);
+	if (r->strict && !is_tidy(f, head))
+		return damaged(err);
 	return f->kind == SD_KIND_ABORT ? take_abort(r, f, err) : SD_OK;
 }
 
@@ -228,6 +281,65 @@ static enum sd_result take_unknown(struct reader *r, const struct sd_frame *f, s
 	return sd_bytes_pad(unknown, SD_FRAME_ALIGN) ? SD_OK : sd_fail_memory(err);
 }
 
+/* Keeps the sum of a frame of the head. */
+static enum sd_result end_part(struct reader *r, uint32_t kind, struct sd_error *err)
+{
+	const struct sd_manifest *m = r->source.manifest;
+	struct part *part;
+
+	if (!r->head)
+		return SD_OK;
+	if (!sd_array_grow(&r->parts, r->nparts, &r->parts_room, sizeof(*r->parts)))
+		return sd_fail_memory(err);
+	part = &r->parts[r->nparts++];
+	*part = (struct part){.kind = kind, .sum = sd_sum_value(r->head)};
+	if (kind == SD_KIND_SIDE)
+		part->file = m->side[m->nside - 1].name;
+	sd_sum_begin(r->head);
+	return SD_OK;
+}
+
+static enum sd_result compare_part(const struct part *part, uint64_t sum, struct sd_error *err)
+{
+	const char *what = "a part of the head that this version does not know";
+
+	if (part->sum == sum)
+		return SD_OK;
+	if (part->kind == SD_KIND_SIDE)
+		return sd_fail(err, SD_INPUT,
+			       "damaged stream: its side file %s is not what the checksum of the head says",
+			       part->file);
+	if (part->kind == SD_KIND_META)
+		what = "its beginning, with the metadata,";
+	else if (part->kind == SD_KIND_MANIFEST)
+		what = "its manifest";
+	return sd_fail(err, SD_INPUT, "damaged stream: %s is not what the checksum of the head says", what);
+}
+
+/* The sums of the head, which stand right behind it. */
+static enum sd_result take_head_sums(struct reader *r, struct sd_error *err)
+{
+	struct sd_bytes payload = {0};
+	struct sd_view view;
+	struct sd_frame f;
+	enum sd_result result = take_frame(r, &f, err);
+	uint64_t sum;
+
+	if (result == SD_OK && f.kind != SD_KIND_SUMS)
+		result = unexpected(&f, "where the checksums of the head are due", err);
+	if (result == SD_OK && f.length != r->nparts * sizeof(sum))
+		result = sd_fail(err, SD_INPUT,
+				 "damaged stream: checksums of %" PRIu64 " bytes for a head of %zu frames", f.length,
+				 r->nparts);
+	if (result == SD_OK)
+		result = take_payload(r, &f, SD_HEAD_MAX, &payload, err);
+	view = (struct sd_view){payload.data, payload.data + payload.length};
+	for (size_t i = 0; i < r->nparts && result == SD_OK; i++)
+		result = sd_view_u64(&view, &sum) ? compare_part(&r->parts[i], sum, err) : truncated(err);
+	free(payload.data);
+	return result;
+}
+
 /* Everything up to the manifest. */
 static enum sd_result take_head(struct reader *r, struct sd_error *err)
 {
@@ -254,6 +366,8 @@ static enum sd_result take_head(struct reader *r, struct sd_error *err)
 		else
 			result = take_unknown(r, &f, &unknown, err);
 		described = described || f.kind == SD_KIND_META;
+		if (result == SD_OK)
+			result = end_part(r, f.kind, err);
 	} while (result == SD_OK && f.kind != SD_KIND_MANIFEST);
 	if (result == SD_OK && unknown.length) {
 		m->extra.data = sd_arena_copy(&m->arena, unknown.data, unknown.length);
@@ -262,6 +376,10 @@ static enum sd_result take_head(struct reader *r, struct sd_error *err)
 			result = sd_fail_memory(err);
 	}
 	free(unknown.data);
+	sd_sum_free(r->head);
+	r->head = NULL;
+	if (result == SD_OK && r->source.sums)
+		result = take_head_sums(r, err);
 	return result == SD_OK ? sd_wire_decode(r->manifest.data, r->manifest.length, m, err) : result;
 }
 
@@ -285,8 +403,8 @@ static enum sd_result take_due_frame(struct reader *r, struct sd_frame *f, struc
 	for (;;) {
 		enum sd_result result = take_frame(r, f, err);
 
-		if (result != SD_OK || f->kind == SD_KIND_DATA || f->kind == SD_KIND_END ||
-		    !(f->flags & SD_FRAME_OPTIONAL))
+		if (result != SD_OK || f->kind == SD_KIND_DATA || f->kind == SD_KIND_END || f->kind == SD_KIND_SUM ||
+		    f->kind == SD_KIND_SUMS || !(f->flags & SD_FRAME_OPTIONAL))
 			return result;
 		result = take_payload(r, f, UINT64_MAX, NULL, err);
 		if (result != SD_OK)
@@ -300,6 +418,31 @@ static enum sd_result take_data_frame(struct reader *r, struct sd_frame *frame, 
 
 	if (result == SD_OK && frame->kind != SD_KIND_DATA)
 		result = unexpected(frame, "where data is due", err);
+	return result;
+}
+
+/* The sum behind a record's data. */
+static enum sd_result take_sum(struct reader *r, uint32_t record, struct sd_error *err)
+{
+	const struct sd_record *expected = &r->source.manifest->records[record];
+	struct sd_bytes payload = {0};
+	struct sd_view view;
+	struct sd_frame f;
+	enum sd_result result = take_due_frame(r, &f, err);
+
+	if (result == SD_OK && f.kind != SD_KIND_SUM)
+		result = unexpected(&f, "where a checksum is due", err);
+	if (result == SD_OK && (f.record != record || f.length != sizeof(r->sum)))
+		result = sd_fail(err, SD_INPUT,
+				 "%s: a checksum of %" PRIu64 " bytes for record %" PRIu32
+				 ", where that of record %" PRIu32 " is due",
+				 expected->key, f.length, f.record, record);
+	if (result == SD_OK)
+		result = take_payload(r, &f, sizeof(r->sum), &payload, err);
+	view = (struct sd_view){payload.data, payload.data + payload.length};
+	if (result == SD_OK && !sd_view_u64(&view, &r->sum))
+		result = truncated(err);
+	free(payload.data);
 	return result;
 }
 
@@ -318,8 +461,9 @@ static enum sd_result take_place(struct reader *r, const struct sd_frame *f, str
 				       : "this version does not know");
 	result = take_payload(r, f, SD_FRAME_ALIGN, &payload, err);
 	view = (struct sd_view){payload.data, payload.data + payload.length};
-	if (result == SD_OK && (!payload.data || !sd_view_u64(&view, &place->number) ||
-				!sd_view_u64(&view, &place->offset) || !sd_view_u64(&view, &place->length)))
+	if (result == SD_OK &&
+	    (!payload.data || !sd_view_u64(&view, &place->number) || !sd_view_u64(&view, &place->offset) ||
+	     !sd_view_u64(&view, &place->length) || (r->strict && view.at != view.end)))
 		result = sd_fail(err, SD_INPUT, "malformed stream: a reference");
 	free(payload.data);
 	return result;
@@ -364,11 +508,18 @@ static bool seek_over(struct reader *r, struct sd_chunk *chunk)
 	return true;
 }
 
+static bool reader_sum(const struct sd_source *source, uint32_t record, uint64_t *sum)
+{
+	*sum = ((const struct reader *)source)->sum;
+	return source->sums && source->manifest->records[record].bytes > 0;
+}
+
 static enum sd_result reader_next(struct sd_source *source, uint32_t record, struct sd_chunk *chunk,
 				  struct sd_error *err)
 {
 	struct reader *r = (struct reader *)source;
 	size_t buffered = r->filled - r->at;
+	uint64_t sum;
 
 	*chunk = (struct sd_chunk){.fd = r->fd, .offset = -1};
 	if (r->shared)
@@ -381,7 +532,7 @@ static enum sd_result reader_next(struct sd_source *source, uint32_t record, str
 		if (r->position == source->manifest->records[record].bytes) {
 			r->position = 0;
 			r->records++;
-			return SD_OK;
+			return reader_sum(source, record, &sum) ? take_sum(r, record, err) : SD_OK;
 		}
 		result = take_data_frame(r, &f, err);
 		if (result == SD_OK && f.encoding != SD_LANE_BYTES)
@@ -435,6 +586,8 @@ static enum sd_result reader_finish(struct sd_source *source, struct sd_error *e
 				 "the stream's end counts %" PRIu64 " records and %" PRIu64 " bytes, but %" PRIu64
 				 " and %" PRIu64 " came",
 				 records, bytes, r->records, r->bytes);
+	if (result == SD_OK && r->strict && view.at != view.end)
+		result = damaged(err);
 	free(payload.data);
 	if (result == SD_OK && r->lane)
 		result = sd_lane_in_finish(r->lane, err);
@@ -454,16 +607,42 @@ static void reader_close(struct sd_source *source)
 
 	sd_manifest_free(source->manifest);
 	free(r->manifest.data);
+	sd_sum_free(r->head);
+	free(r->parts);
 	sd_lane_in_close(r->lane);
 	close(r->fd);
 	free(r);
 }
 
-static const struct sd_source_ops reader_ops = {reader_next, reader_finish, reader_close, NULL};
+static const struct sd_source_ops reader_ops = {reader_next, reader_finish, reader_close, NULL, reader_sum};
+
+/* The prelude, whose first bytes somebody has read. */
+static enum sd_result take_prelude(struct reader *r, struct sd_error *err)
+{
+	unsigned char prelude[SD_FRAME_ALIGN] = SD_STREAM_MAGIC, *rest = prelude + SD_STREAM_MAGIC_LENGTH;
+	enum sd_result result = take(r, rest, sizeof(prelude) - SD_STREAM_MAGIC_LENGTH, err);
+	unsigned major = rest[0] | rest[1] << 8, minor = rest[2] | rest[3] << 8;
+
+	if (result != SD_OK)
+		return result;
+	if (major != SD_STREAM_MAJOR)
+		return sd_fail(err, SD_INPUT,
+			       "a stream of version %u.%u, but this program reads version %d: use the same release "
+			       "of sd-tools throughout",
+			       major, minor, SD_STREAM_MAJOR);
+	if (!(rest[4] & SD_STREAM_SUMS))
+		return SD_OK;
+	r->source.sums = true;
+	r->strict = minor <= SD_STREAM_MINOR;
+	r->head = sd_sum_new();
+	if (!r->head)
+		return sd_fail_memory(err);
+	sd_sum_add(r->head, prelude, sizeof(prelude));
+	return SD_OK;
+}
 
 enum sd_result sd_stream_open(int fd, struct sd_source **source, struct sd_error *err)
 {
-	unsigned char rest[SD_FRAME_ALIGN - SD_STREAM_MAGIC_LENGTH];
 	struct reader *r = calloc(1, sizeof(*r));
 	enum sd_result result;
 	struct stat st;
@@ -479,12 +658,7 @@ enum sd_result sd_stream_open(int fd, struct sd_source **source, struct sd_error
 	sd_pipe_enlarge(fd);
 	r->lane = sd_lane_in_open(fd);
 	r->seekable = fstat(fd, &st) == 0 && S_ISREG(st.st_mode);
-	result = r->source.manifest ? take(r, rest, sizeof(rest), err) : sd_fail_memory(err);
-	if (result == SD_OK && (rest[0] | rest[1] << 8) != SD_STREAM_MAJOR)
-		result = sd_fail(err, SD_INPUT,
-				 "a stream of version %d.%d, but this program reads version %d: use the same release "
-				 "of sd-tools throughout",
-				 rest[0] | rest[1] << 8, rest[2] | rest[3] << 8, SD_STREAM_MAJOR);
+	result = r->source.manifest ? take_prelude(r, err) : sd_fail_memory(err);
 	if (result == SD_OK)
 		result = take_head(r, err);
 	if (result != SD_OK) {

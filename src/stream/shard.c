@@ -3,6 +3,7 @@
 #include "stream/shard.h"
 #include "stream/include.h"
 #include "stream/scales.h"
+#include "stream/sums.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -470,16 +471,64 @@ static enum sd_result give_run(struct fan *fan, uint32_t record, uint64_t positi
 	return give_several(fan, record, position, run, err);
 }
 
-static enum sd_result fan_record(struct fan *fan, struct sd_source *source, uint32_t record, struct sd_error *err)
+static bool takes(const struct fan *fan, size_t i, uint32_t record)
 {
-	uint64_t position = 0;
+	const struct sd_shard_range *range = &fan->shards[i].ranges[record];
 
-	for (;;) {
+	return range->record != SD_NO_RECORD && range->begin < range->end;
+}
+
+/* Whether whoever takes of a record takes all of it. */
+static bool is_whole(const struct fan *fan, uint32_t record, uint64_t bytes)
+{
+	for (size_t i = 0; i < fan->count; i++) {
+		const struct sd_shard_range *range = &fan->shards[i].ranges[record];
+
+		if (takes(fan, i, record) && (range->begin > 0 || range->end < bytes))
+			return false;
+	}
+	return true;
+}
+
+/* The sum of a record that is whole, to all that took it; before its data (NULL): that it will come. */
+static enum sd_result pass_sum(struct fan *fan, uint32_t record, const uint64_t *sum, struct sd_error *err)
+{
+	enum sd_result result = SD_OK;
+
+	for (size_t i = 0; i < fan->count && result == SD_OK; i++) {
+		struct sd_sink *sink = fan->sinks[i];
+		uint32_t as = fan->shards[i].ranges[record].record;
+
+		if (!takes(fan, i, record) || !sink->ops->sum)
+			continue;
+		if (sum)
+			result = sink->ops->sum(sink, as, *sum, err);
+		else
+			sink->ops->await_sum(sink, as);
+		if (result != SD_OK && err->lost)
+			*fan->failed = i;
+	}
+	return result;
+}
+
+/* What goes on as it is takes its sum along; what is cut is checked, and what it is cut into has other sums. */
+static enum sd_result fan_record(struct fan *fan, struct sd_source *whole, struct sd_source *checked, uint32_t record,
+				 struct sd_error *err)
+{
+	uint64_t position = 0, sum;
+	bool passes = is_whole(fan, record, whole->manifest->records[record].bytes);
+	bool summed = passes && sd_source_sum(whole, record, &sum);
+	struct sd_source *source = passes || !checked ? whole : checked;
+	enum sd_result result = summed ? pass_sum(fan, record, NULL, err) : SD_OK;
+
+	while (result == SD_OK) {
 		struct sd_chunk chunk;
-		enum sd_result result = sd_source_next(source, record, &chunk, err);
 
-		if (result != SD_OK || chunk.length == 0)
+		result = sd_source_next(source, record, &chunk, err);
+		if (result != SD_OK)
 			return result;
+		if (chunk.length == 0)
+			return summed && sd_source_sum(whole, record, &sum) ? pass_sum(fan, record, &sum, err) : SD_OK;
 		while (chunk.length) {
 			uint64_t n = run_length(fan, record, position, chunk.length);
 			struct sd_chunk run = sd_chunk_take(&chunk, n);
@@ -490,6 +539,7 @@ static enum sd_result fan_record(struct fan *fan, struct sd_source *source, uint
 			position += n;
 		}
 	}
+	return result;
 }
 
 void sd_shard_abort(struct sd_sink *const *sinks, size_t count, struct sd_error *err)
@@ -510,8 +560,9 @@ enum sd_result sd_shard_pump(struct sd_source *source, const struct sd_shard *sh
 			     size_t count, size_t *failed, struct sd_error *err)
 {
 	const struct sd_manifest *in = source->manifest;
+	struct sd_source *checked = NULL;
 	struct fan *fan = malloc(sizeof(*fan));
-	enum sd_result result = fan ? SD_OK : sd_fail_memory(err);
+	enum sd_result result = fan ? sd_checked_source(source, sinks[0], &checked, err) : sd_fail_memory(err);
 
 	*failed = count;
 	if (fan) {
@@ -521,20 +572,24 @@ enum sd_result sd_shard_pump(struct sd_source *source, const struct sd_shard *sh
 		fan->failed = failed;
 	}
 	for (size_t i = 0; i < count && result == SD_OK; i++) {
+		sinks[i]->sums = sinks[i]->sums || source->sums;
 		result = sinks[i]->ops->begin(sinks[i], shards[i].manifest, err);
 		if (result != SD_OK && err->lost)
 			*failed = i;
 	}
 	for (size_t i = 0; i < in->nrecords && result == SD_OK; i++)
 		if (in->records[i].state == SD_HERE) {
-			result = fan_record(fan, source, (uint32_t)i, err);
+			result = fan_record(fan, source, checked, (uint32_t)i, err);
 			if (result == SD_INPUT) {
 				sd_source_explain(source, err);
 				sd_error_about(err, in->records[i].key);
 			}
 		}
-	if (result == SD_OK)
+	if (result == SD_OK) {
 		result = sd_source_finish(source, err);
+		if (result == SD_INPUT)
+			sd_source_explain(source, err);
+	}
 	for (size_t i = 0; i < count && result == SD_OK; i++) {
 		result = sinks[i]->ops->end(sinks[i], err);
 		if (result != SD_OK && err->lost)
@@ -542,6 +597,7 @@ enum sd_result sd_shard_pump(struct sd_source *source, const struct sd_shard *sh
 	}
 	if (result != SD_OK)
 		sd_shard_abort(sinks, count, err);
+	sd_source_close(checked);
 	free(fan);
 	return result;
 }

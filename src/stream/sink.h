@@ -34,11 +34,25 @@ struct sd_sink_ops {
 	 * closed, for a device that wants to know it beforehand. NULL where room is.
 	 */
 	void (*region)(struct sd_sink *sink, void **begin, size_t *length);
+	/*
+	 * Before the first data of a record: its sum is known and will be told behind the last, so that none has to be
+	 * made; and that. Both NULL: the sink has no use for sums.
+	 */
+	void (*await_sum)(struct sd_sink *sink, uint32_t record);
+	enum sd_result (*sum)(struct sd_sink *sink, uint32_t record, uint64_t sum, struct sd_error *err);
+};
+
+/* Records whose data was summed, and their bytes. */
+struct sd_sum_count {
+	uint64_t records, bytes;
 };
 
 /* The first member of every kind of sink. */
 struct sd_sink {
 	const struct sd_sink_ops *ops;
+	bool sums;   /* set before begin: what it writes is to have sums; so it is set where the source has them */
+	bool checks; /* all data is to be checked that comes with a sum, not only what is worked on */
+	struct sd_sum_count checked; /* by those who gave it the data */
 };
 
 SD_UNUSED_RESULT static inline enum sd_result sd_sink_room(struct sd_sink *sink, uint64_t length, void **memory,

@@ -21,12 +21,19 @@ struct sd_source_ops {
 	void (*close)(struct sd_source *source);
 	/* Data that ended early: puts the cause into err, if the source knows better. May be NULL: it does not. */
 	void (*explain)(struct sd_source *source, struct sd_error *err);
+	/*
+	 * Whether a sum comes with this record's data. *sum is it once next has said that the record is whole, and
+	 * until the next one is asked for. May be NULL: none does.
+	 */
+	bool (*sum)(const struct sd_source *source, uint32_t record, uint64_t *sum);
 };
 
 /* The first member of every kind of source. */
 struct sd_source {
 	const struct sd_source_ops *ops;
 	struct sd_manifest *manifest;
+	const char *name; /* of what was opened, for errors; NULL: it goes without saying */
+	bool sums;        /* sums come with the data of some records at least */
 };
 
 SD_UNUSED_RESULT static inline enum sd_result sd_source_next(struct sd_source *source, uint32_t record,
@@ -45,6 +52,13 @@ static inline void sd_source_explain(struct sd_source *source, struct sd_error *
 {
 	if (source->ops->explain && err->result == SD_INPUT && !err->said && !err->tool[0])
 		source->ops->explain(source, err);
+	if (source->name && err->result == SD_INPUT && !err->said)
+		sd_error_about(err, source->name);
+}
+
+static inline bool sd_source_sum(const struct sd_source *source, uint32_t record, uint64_t *sum)
+{
+	return source->ops->sum && source->ops->sum(source, record, sum);
 }
 
 /* Does nothing for NULL. */

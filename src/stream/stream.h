@@ -28,6 +28,7 @@ struct sd_sink *sd_stream_sink_before(int fd, int leads_to, const char *tool);
 /* Bytes of data that went out, by the way that they took. */
 struct sd_stream_counts {
 	uint64_t piped, referenced, shared; /* in the pipe; left in their file; in the shared ring */
+	struct sd_sum_count summed, passed; /* sums that were made, and those that were passed on */
 };
 struct sd_stream_counts sd_stream_sink_counts(const struct sd_sink *sink);
 

@@ -4,6 +4,7 @@
 #include "stream/frame.h"
 #include "stream/lane.h"
 #include "stream/stream.h"
+#include "stream/sums.h"
 #include "stream/wire.h"
 
 #include <stdlib.h>
@@ -21,10 +22,15 @@ struct writer {
 	bool begun, ended;
 	struct sd_lane_out *lane; /* NULL: nobody can be there to take references */
 	struct sd_stream_counts counts;
-	uint32_t record;   /* the current one */
-	uint64_t position; /* in it */
-	uint64_t left;     /* of the current frame's payload */
-	uint64_t owed;     /* payload and padding that the last header promised and that is not written */
+	uint32_t record;       /* the current one */
+	uint64_t position;     /* in it */
+	uint64_t left;         /* of the current frame's payload */
+	uint64_t owed;         /* payload and padding that the last header promised and that is not written */
+	struct sd_sum *sum;    /* of the frame of the head, or of the record, that is being written */
+	struct sd_bytes parts; /* sums of the frames of the head */
+	bool heading;          /* the head is being written, and summed */
+	bool summing;          /* the sum of the current record is made here */
+	uint32_t awaited;      /* the record whose sum will be told */
 	unsigned char buffer[BUFFER];
 	size_t filled;
 };
@@ -49,6 +55,8 @@ static enum sd_result flush(struct writer *w, struct sd_error *err)
 
 static enum sd_result put(struct writer *w, const void *data, size_t length, struct sd_error *err)
 {
+	if (w->heading)
+		sd_sum_add(w->sum, data, length);
 	if (length > sizeof(w->buffer) - w->filled) {
 		enum sd_result result = flush(w, err);
 
@@ -117,6 +125,13 @@ static enum sd_result put_prelude(struct writer *w, struct sd_error *err)
 {
 	unsigned char prelude[SD_FRAME_ALIGN] = SD_STREAM_MAGIC;
 
+	if (w->sink.sums) {
+		prelude[SD_STREAM_MAGIC_LENGTH + 4] = SD_STREAM_SUMS;
+		w->sum = sd_sum_new();
+		if (!w->sum)
+			return sd_fail_memory(err);
+		w->heading = true;
+	}
 	w->begun = true;
 	prelude[SD_STREAM_MAGIC_LENGTH] = SD_STREAM_MAJOR;
 	prelude[SD_STREAM_MAGIC_LENGTH + 2] = SD_STREAM_MINOR;
@@ -166,6 +181,53 @@ static enum sd_result put_manifest(struct writer *w, const struct sd_manifest *m
 	return result;
 }
 
+/* A frame of the head is written: the next one has a sum of its own. */
+static enum sd_result end_part(struct writer *w, struct sd_error *err)
+{
+	if (!w->heading)
+		return SD_OK;
+	if (!sd_bytes_u64(&w->parts, sd_sum_value(w->sum)))
+		return sd_fail_memory(err);
+	sd_sum_begin(w->sum);
+	return SD_OK;
+}
+
+static enum sd_result put_part_of_head(struct writer *w, uint32_t kind, const struct sd_bytes *payload,
+				       struct sd_error *err)
+{
+	enum sd_result result = put_frame(w, kind, payload, err);
+
+	return result == SD_OK ? end_part(w, err) : result;
+}
+
+/* Frames that nobody here knows, as they came. */
+static enum sd_result put_unknown(struct writer *w, const unsigned char *data, size_t length, struct sd_error *err)
+{
+	enum sd_result result = SD_OK;
+
+	while (length && result == SD_OK) {
+		struct sd_frame f = sd_frame_unpack(data);
+		size_t n = SD_FRAME_ALIGN + (size_t)f.length + sd_frame_padding(f.length);
+
+		result = put(w, data, n, err);
+		if (result == SD_OK)
+			result = end_part(w, err);
+		data += n;
+		length -= n;
+	}
+	return result;
+}
+
+static enum sd_result put_head_sums(struct writer *w, struct sd_error *err)
+{
+	struct sd_frame f = {.kind = SD_KIND_SUMS, .flags = SD_FRAME_OPTIONAL};
+
+	if (!w->heading)
+		return SD_OK;
+	w->heading = false;
+	return put_framed(w, &f, &w->parts, err);
+}
+
 static bool has_data(const struct sd_manifest *m)
 {
 	for (size_t i = 0; i < m->nrecords; i++)
@@ -182,20 +244,25 @@ static enum sd_result writer_begin(struct sd_sink *sink, const struct sd_manifes
 
 	w->manifest = m;
 	if (result == SD_OK)
-		result = pack_meta(m, &payload) ? put_frame(w, SD_KIND_META, &payload, err) : sd_fail_memory(err);
+		result =
+			pack_meta(m, &payload) ? put_part_of_head(w, SD_KIND_META, &payload, err) : sd_fail_memory(err);
 	for (size_t i = 0; i < m->nside && result == SD_OK; i++) {
 		payload.length = 0;
 		if (!sd_bytes_text(&payload, m->side[i].name) ||
 		    !sd_bytes_add(&payload, m->side[i].data, m->side[i].size))
 			result = sd_fail_memory(err);
 		else
-			result = put_frame(w, SD_KIND_SIDE, &payload, err);
+			result = put_part_of_head(w, SD_KIND_SIDE, &payload, err);
 	}
 	if (result == SD_OK)
-		result = put(w, m->extra.data, m->extra.length, err);
+		result = put_unknown(w, m->extra.data, m->extra.length, err);
 	free(payload.data);
 	if (result == SD_OK)
 		result = put_manifest(w, m, err);
+	if (result == SD_OK)
+		result = end_part(w, err);
+	if (result == SD_OK)
+		result = put_head_sums(w, err);
 	/* Where nothing follows but the end, it goes along: a reader that only wants the manifest may leave then. */
 	return result == SD_OK && has_data(m) ? flush(w, err) : result;
 }
@@ -340,21 +407,91 @@ static enum sd_result put_data(struct writer *w, struct sd_chunk *chunk, struct 
 	return result;
 }
 
+/* Adds bytes of a file to the sum. */
+static enum sd_result sum_file(struct writer *w, struct sd_chunk chunk, struct sd_error *err)
+{
+	enum sd_result result = SD_OK;
+	struct sd_chunk piece;
+
+	while (chunk.length && result == SD_OK)
+		result = sd_sum_take(w->sum, &chunk, &piece, err);
+	return result;
+}
+
+/* The next bytes of a chunk, which are summed too: what can be referred to is read while the next program has it
+ * already. */
+static enum sd_result put_summed(struct writer *w, struct sd_chunk *chunk, struct sd_error *err)
+{
+	struct sd_chunk piece = *chunk;
+	uint64_t n = 0;
+	enum sd_result result = chunk->memory || w->left ? SD_OK : put_reference(w, chunk, &n, err);
+
+	if (result != SD_OK)
+		return result;
+	if (n) {
+		piece = sd_chunk_take(chunk, n);
+		w->position += n;
+		return sum_file(w, piece, err);
+	}
+	result = sd_sum_take(w->sum, chunk, &piece, err);
+	while (piece.length && result == SD_OK)
+		result = put_data(w, &piece, err);
+	return result;
+}
+
+static enum sd_result put_sum(struct writer *w, uint32_t record, uint64_t sum, struct sd_error *err)
+{
+	struct sd_frame f = {.kind = SD_KIND_SUM, .flags = SD_FRAME_OPTIONAL, .record = record};
+	struct sd_bytes payload = {0};
+	enum sd_result result = sd_bytes_u64(&payload, sum) ? put_framed(w, &f, &payload, err) : sd_fail_memory(err);
+
+	free(payload.data);
+	return result;
+}
+
+static void count(struct sd_sum_count *c, const struct sd_record *r)
+{
+	c->records++;
+	c->bytes += r->bytes;
+}
+
 static enum sd_result writer_data(struct sd_sink *sink, uint32_t record, struct sd_chunk *chunk, struct sd_error *err)
 {
 	struct writer *w = (struct writer *)sink;
+	const struct sd_record *r = &w->manifest->records[record];
 	const void *memory = chunk->memory;
 	enum sd_result result;
 
-	if (record != w->record)
+	if (record != w->record) {
 		w->position = 0;
+		w->summing = sink->sums && record != w->awaited;
+		if (w->summing)
+			sd_sum_begin(w->sum);
+	}
 	w->record = record;
 	result = check_expected(w, chunk->length, err);
 	while (chunk->length && result == SD_OK)
-		result = put_data(w, chunk, err);
+		result = w->summing ? put_summed(w, chunk, err) : put_data(w, chunk, err);
 	/* Where it had to go as bytes, the ring's memory is free again. */
 	sd_lane_out_forget(w->lane, memory);
-	return result;
+	if (result != SD_OK || !w->summing || w->position < r->bytes)
+		return result;
+	w->summing = false;
+	count(&w->counts.summed, r);
+	return put_sum(w, record, sd_sum_value(w->sum), err);
+}
+
+static void writer_await_sum(struct sd_sink *sink, uint32_t record)
+{
+	((struct writer *)sink)->awaited = record;
+}
+
+static enum sd_result writer_sum(struct sd_sink *sink, uint32_t record, uint64_t sum, struct sd_error *err)
+{
+	struct writer *w = (struct writer *)sink;
+
+	count(&w->counts.passed, &w->manifest->records[record]);
+	return put_sum(w, record, sum, err);
 }
 
 static enum sd_result writer_room(struct sd_sink *sink, uint64_t length, void **memory, bool *later,
@@ -422,8 +559,12 @@ static void writer_abort(struct sd_sink *sink, struct sd_error *err)
 
 static void writer_close(struct sd_sink *sink)
 {
-	sd_lane_out_close(((struct writer *)sink)->lane);
-	free(sink);
+	struct writer *w = (struct writer *)sink;
+
+	sd_lane_out_close(w->lane);
+	sd_sum_free(w->sum);
+	free(w->parts.data);
+	free(w);
 }
 
 struct sd_stream_counts sd_stream_sink_counts(const struct sd_sink *sink)
@@ -436,8 +577,17 @@ static void writer_region(struct sd_sink *sink, void **begin, size_t *length)
 	sd_lane_out_region(((struct writer *)sink)->lane, begin, length);
 }
 
-static const struct sd_sink_ops writer_ops = {writer_begin, writer_data, writer_end,   writer_abort,
-					      writer_close, writer_room, writer_region};
+static const struct sd_sink_ops writer_ops = {
+	.begin = writer_begin,
+	.data = writer_data,
+	.end = writer_end,
+	.abort = writer_abort,
+	.close = writer_close,
+	.room = writer_room,
+	.region = writer_region,
+	.await_sum = writer_await_sum,
+	.sum = writer_sum,
+};
 
 struct sd_sink *sd_stream_sink_before(int fd, int leads_to, const char *tool)
 {
@@ -448,7 +598,7 @@ struct sd_sink *sd_stream_sink_before(int fd, int leads_to, const char *tool)
 	w->sink.ops = &writer_ops;
 	w->fd = fd;
 	w->leads_to = leads_to;
-	w->record = SD_NO_RECORD;
+	w->record = w->awaited = SD_NO_RECORD;
 	strncpy(w->tool, tool, sizeof(w->tool) - 1);
 	return &w->sink;
 }

@@ -43,6 +43,9 @@ bool carrying_option(struct carrying *c, int letter, const char *value)
 	case 'm':
 		c->memory = sd_option_size("--memory", value);
 		return true;
+	case 'C':
+		c->checksum = true;
+		return true;
 	case 'S':
 		c->stats = true;
 		return true;

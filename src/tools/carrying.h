@@ -12,6 +12,7 @@
 struct carrying {
 	bool cpu, cuda; /* may be used */
 	bool stats;     /* to be told at the end */
+	bool checksum;  /* what goes out is to have sums; for the caller, who has the sink */
 	unsigned gpu, threads;
 	uint64_t memory;
 };
@@ -27,12 +28,13 @@ struct carrying {
 	"                       is one and enough to do, else the CPU (the default)\n"                                 \
 	"      --threads=N      threads on the CPU (as many as it has)\n"                                              \
 	"      --memory=SIZE    memory for data that is being worked on (32MiB)\n"                                     \
+	"      --checksum       make checksums of data that comes without\n"                                             \
 	"      --stats          tell on standard error what works and which way the data went\n"
 
 /* Their entries in the array of getopt_long, and what takes the values of them; false for other letters. */
 #define CARRYING_OPTIONS                                                                                               \
 	{"device", required_argument, NULL, 'd'}, {"threads", required_argument, NULL, 't'},                           \
-		{"memory", required_argument, NULL, 'm'},                                                              \
+		{"memory", required_argument, NULL, 'm'}, {"checksum", no_argument, NULL, 'C'},                        \
 	{                                                                                                              \
 		"stats", no_argument, NULL, 'S'                                                                        \
 	}

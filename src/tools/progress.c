@@ -24,7 +24,7 @@ static struct {
 	double last;           /* when something was shown */
 	double mark_time[2];   /* two moments, the older one first */
 	uint64_t mark_done[2]; /* and how far the job was then */
-	size_t width;          /* of what is on the line */
+	size_t width;          /* of what is on the line, in bytes: columns are no more than these */
 } shown;
 
 static double seconds(void)
@@ -35,15 +35,6 @@ static double seconds(void)
 	return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
 }
 
-/* Blanks, not an escape sequence: that works on every terminal. */
-static void clear(void)
-{
-	if (shown.drawn)
-		fprintf(stderr, "\r%*s\r", (int)shown.width, "");
-	shown.drawn = false;
-	shown.width = 0;
-}
-
 static size_t columns(void)
 {
 	struct winsize size;
@@ -51,19 +42,29 @@ static size_t columns(void)
 	return ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col ? size.ws_col : COLUMNS;
 }
 
+/* Line in place of what is there. Blanks, not an escape sequence: that works on every terminal. In the last column some
+ * wrap, and so would blanks after it has become narrower. */
+static void put(const char *line, size_t room)
+{
+	fprintf(stderr, "\r%*s\r%s", (int)(shown.width < room ? shown.width : room), "", line);
+	shown.width = strlen(line);
+	shown.drawn = shown.width > 0;
+}
+
+static void clear(void)
+{
+	if (shown.drawn)
+		put("", columns() - 1);
+}
+
 static void draw(void)
 {
 	char line[1024];
-	size_t length;
+	size_t room = columns() - 1;
 
 	/* In the background the terminal is somebody else's. */
-	if (tcgetpgrp(STDERR_FILENO) != getpgrp())
-		return;
-	/* In the last column some terminals wrap. */
-	length = strlen(sd_progress_text(&shown.now, columns() - 1, line, sizeof(line)));
-	fprintf(stderr, "\r%s%*s", line, shown.width > length ? (int)(shown.width - length) : 0, "");
-	shown.width = length;
-	shown.drawn = true;
+	if (tcgetpgrp(STDERR_FILENO) == getpgrp())
+		put(sd_progress_text(&shown.now, room, line, sizeof(line)), room);
 }
 
 static void measure(double now)

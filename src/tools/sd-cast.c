@@ -152,6 +152,7 @@ static enum sd_result run(const struct options *opt, struct sd_error *err)
 	struct sd_source *source = NULL;
 	enum sd_result result = sd_open_stdin(&source, err);
 
+	sink->sums = opt->carrying.checksum;
 	if (result == SD_OK)
 		result = (opt->action == QUANT ? run_quant : run_steps)(opt, source, sink, err);
 	if (result == SD_OK && opt->carrying.stats)

@@ -23,6 +23,8 @@ static const char usage[] = "Usage: sd-cat [OPTION]... [SOURCE]...\n"
 			    "                      anywhere); may be given several times: one is enough\n"
 			    "      --exclude=RE    leave out tensors whose name matches RE; likewise\n"
 			    "      --manifest      send the manifest only, no data\n"
+			    "      --checksum      send checksums (XXH3) along, which the other tools renew and\n"
+			    "                      sd-pack checks; those that a SOURCE has are checked here\n"
 			    "      --zstd[=LEVEL]  compress the stream, which every tool reads as well;\n"
 			    "                      LEVEL is 1 to 19 (3)\n"
 			    "      --stats         tell on standard error which way the data went\n"
@@ -34,7 +36,7 @@ static const char usage[] = "Usage: sd-cat [OPTION]... [SOURCE]...\n"
 
 struct options {
 	struct sd_regex_list include, exclude;
-	bool manifest_only, stats;
+	bool manifest_only, checksum, stats;
 	uint64_t level; /* of --zstd; 0: not compressed */
 	char **names;
 	int count;
@@ -43,10 +45,15 @@ struct options {
 static struct options parse(int argc, char **argv)
 {
 	static const struct option longs[] = {
-		{"include", required_argument, NULL, 'i'}, {"exclude", required_argument, NULL, 'e'},
-		{"manifest", no_argument, NULL, 'm'},      {"stats", no_argument, NULL, 's'},
-		{"zstd", optional_argument, NULL, 'z'},    {"help", no_argument, NULL, 'h'},
-		{"version", no_argument, NULL, 'v'},       {NULL, 0, NULL, 0},
+		{"include", required_argument, NULL, 'i'},
+		{"exclude", required_argument, NULL, 'e'},
+		{"manifest", no_argument, NULL, 'm'},
+		{"stats", no_argument, NULL, 's'},
+		{"zstd", optional_argument, NULL, 'z'},
+		{"checksum", no_argument, NULL, 'c'},
+		{"help", no_argument, NULL, 'h'},
+		{"version", no_argument, NULL, 'v'},
+		{NULL, 0, NULL, 0},
 	};
 	static char *only_stdin[] = {"-"};
 	struct options opt = {0};
@@ -65,6 +72,9 @@ static struct options parse(int argc, char **argv)
 			break;
 		case 's':
 			opt.stats = true;
+			break;
+		case 'c':
+			opt.checksum = true;
 			break;
 		case 'z':
 			opt.level = optarg ? sd_option_number("--zstd", optarg) : 3;
@@ -168,8 +178,11 @@ static enum sd_result cat(const struct options *opt, struct sd_sink *sink, struc
 {
 	struct sd_source *source = NULL;
 	struct sd_plan chosen = {0};
-	enum sd_result result = open_all(opt, &source, err);
+	enum sd_result result = sd_check_lanes(err);
 
+	sink->sums = sink->checks = opt->checksum;
+	if (result == SD_OK)
+		result = open_all(opt, &source, err);
 	if (result == SD_OK)
 		result = plan(opt, source->manifest, &chosen, err);
 	if (result == SD_OK)

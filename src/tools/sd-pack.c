@@ -291,6 +291,7 @@ static enum sd_result pack(struct options *opt, struct sd_source *source, struct
 	if (opt->stats && result == SD_OK) {
 		sd_pack_counts(sink, &in, &out);
 		sd_note("%" PRIu64 " bytes of data came, %" PRIu64 " bytes were written", in, out);
+		sd_tell_checked(sink->checked);
 	}
 	if (sink)
 		sink->ops->close(sink);

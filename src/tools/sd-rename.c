@@ -33,6 +33,7 @@ static const char usage[] = "Usage: sd-rename [OPTION]...\n"
 			    "      --list-maps       print the maps, their layouts and their options\n"
 			    "      --check-map=MAP   only check a map and its samples; print its one-way rules\n"
 			    "      --expand=MAP      print a map flat: with what it uses, all patterns written out\n"
+			    "      --checksum        make checksums of data that comes without\n"
 			    "      --stats           tell on standard error which way the data went\n"
 			    "      --help            print this text\n"
 			    "      --version         print the version\n";
@@ -47,7 +48,7 @@ struct options {
 	struct sd_edit **edits;
 	size_t nedits, edits_room;
 	struct sd_regex_list exclude;
-	bool strict, keep_config, stats;
+	bool strict, keep_config, checksum, stats;
 };
 
 static void add_define(struct options *opt, char *text)
@@ -104,6 +105,7 @@ static struct options parse(int argc, char **argv)
 		{"expand", required_argument, NULL, 'f'},
 		{"help", no_argument, NULL, 'h'},
 		{"version", no_argument, NULL, 'v'},
+		{"checksum", no_argument, NULL, 'C'},
 		{"stats", no_argument, NULL, 'S'},
 		{"keep-config", no_argument, NULL, 'k'},
 		{NULL, 0, NULL, 0},
@@ -151,6 +153,9 @@ static struct options parse(int argc, char **argv)
 		case 'f':
 			set_what(&opt, EXPAND);
 			opt.check = optarg;
+			break;
+		case 'C':
+			opt.checksum = true;
 			break;
 		case 'S':
 			opt.stats = true;
@@ -407,6 +412,42 @@ static const char *source_of(const struct sd_manifest *in, const struct sd_manif
 	return NULL;
 }
 
+#define SLIPS 3 /* letters that may be wrong in a key that was meant */
+
+/* A key that is looked for in vain, and what of the names is nearest to it. */
+struct nearest {
+	const char *key, *name, *container;
+	unsigned distance;
+};
+
+static void look_among(struct nearest *n, const struct sd_manifest *m)
+{
+	for (size_t i = 0; i < m->ntargets && n->distance; i++) {
+		const char *name = m->targets[i].name;
+		unsigned distance = sd_text_distance(n->key, name, n->distance - 1);
+
+		if (distance < n->distance) {
+			n->name = name;
+			n->distance = distance;
+		}
+		if (!n->container && strstr(name, n->key))
+			n->container = name;
+	}
+}
+
+static enum sd_result fail_unknown(const struct sd_manifest *in, const struct sd_manifest *out, const char *key,
+				   struct sd_error *err)
+{
+	struct nearest nearest = {.key = key, .distance = SLIPS + 1};
+
+	look_among(&nearest, in);
+	look_among(&nearest, out);
+	if (!nearest.name)
+		nearest.name = nearest.container;
+	return sd_fail(err, SD_DIFFERENT, nearest.name ? "there is no key %s; did you mean %s?" : "there is no key %s",
+		       key, nearest.name);
+}
+
 /* What comes of the records that the key's tensor was made of, or the name among it that was asked for. */
 static void print_result(const struct sd_manifest *in, const struct sd_manifest *out, const char *key,
 			 const char *asked)
@@ -444,7 +485,7 @@ static enum sd_result explain(struct sd_rename *rename, const struct sd_manifest
 	enum sd_result result;
 
 	if (key && !e.key)
-		return sd_fail(err, SD_DIFFERENT, "there is no key %s", key);
+		return fail_unknown(in, out, key, err);
 	if (e.key && sd_names_add(&e.names, e.key, 0) == SD_NO_NAME)
 		return sd_fail_memory(err);
 	rename->event = take_event;
@@ -538,8 +579,10 @@ static enum sd_result run(const struct options *opt, struct sd_error *err)
 		sd_map_free(map);
 		return result;
 	}
-	if (opt->what == RENAME)
+	if (opt->what == RENAME) {
 		sink = sd_stdout_stream();
+		sink->sums = opt->checksum;
+	}
 	result = sd_open_stdin(&source, err);
 	if (result == SD_OK)
 		result = rename_source(opt, source, sink, err);

@@ -33,6 +33,7 @@ static const char usage[] = "Usage: sd-shard [OPTION]...\n"
 			    "                        where --dim is given; needs --filter\n"
 			    "      --filter=CMD      with --all: run CMD for each rank, with its stream as\n"
 			    "                        standard input and its number in $SD_RANK\n"
+			    "      --checksum        make checksums of data that comes without\n"
 			    "      --stats           tell on standard error which way the data went\n"
 			    "      --help            print this text\n"
 			    "      --version         print the version\n"
@@ -43,7 +44,7 @@ struct options {
 	struct sd_part ep, ep_shard, part; /* of 0: not given */
 	struct sd_regex_list include;
 	int dim;
-	bool has_dim, keep_global, stats;
+	bool has_dim, keep_global, checksum, stats;
 	uint64_t all;
 	const char *filter;
 };
@@ -90,12 +91,19 @@ static void check(const struct options *opt)
 static struct options parse(int argc, char **argv)
 {
 	static const struct option longs[] = {
-		{"ep", required_argument, NULL, 'e'},      {"ep-shard", required_argument, NULL, 's'},
-		{"dim", required_argument, NULL, 'd'},     {"part", required_argument, NULL, 'p'},
-		{"include", required_argument, NULL, 'i'}, {"keep-global", no_argument, NULL, 'k'},
-		{"all", required_argument, NULL, 'a'},     {"filter", required_argument, NULL, 'f'},
-		{"stats", no_argument, NULL, 'S'},         {"help", no_argument, NULL, 'h'},
-		{"version", no_argument, NULL, 'v'},       {NULL, 0, NULL, 0},
+		{"ep", required_argument, NULL, 'e'},
+		{"ep-shard", required_argument, NULL, 's'},
+		{"dim", required_argument, NULL, 'd'},
+		{"part", required_argument, NULL, 'p'},
+		{"include", required_argument, NULL, 'i'},
+		{"keep-global", no_argument, NULL, 'k'},
+		{"all", required_argument, NULL, 'a'},
+		{"filter", required_argument, NULL, 'f'},
+		{"checksum", no_argument, NULL, 'c'},
+		{"stats", no_argument, NULL, 'S'},
+		{"help", no_argument, NULL, 'h'},
+		{"version", no_argument, NULL, 'v'},
+		{NULL, 0, NULL, 0},
 	};
 	struct options opt = {0};
 	int c;
@@ -128,6 +136,9 @@ static struct options parse(int argc, char **argv)
 			break;
 		case 'f':
 			opt.filter = optarg;
+			break;
+		case 'c':
+			opt.checksum = true;
 			break;
 		case 'S':
 			opt.stats = true;
@@ -261,8 +272,11 @@ static enum sd_result run_all(const struct options *opt, struct sd_source *sourc
 	signal(SIGPIPE, SIG_IGN);
 	/* Where the parent ignores it, how a command ended cannot be known. */
 	signal(SIGCHLD, SIG_DFL);
-	for (size_t i = 0; i < ranks.count && result == SD_OK; i++)
+	for (size_t i = 0; i < ranks.count && result == SD_OK; i++) {
 		result = start_filter(opt->filter, &ranks, i, err);
+		if (result == SD_OK)
+			ranks.sinks[i]->sums = opt->checksum;
+	}
 	if (result != SD_OK && ranks.sinks)
 		sd_shard_abort(ranks.sinks, ranks.count, err);
 	else if (result == SD_OK)
@@ -281,6 +295,7 @@ static enum sd_result run_one(const struct options *opt, struct sd_source *sourc
 	enum sd_result result = ranks_plan(opt, source->manifest, &ranks, err);
 	size_t failed;
 
+	sink->sums = opt->checksum;
 	if (result == SD_OK)
 		result = sd_shard_pump(source, ranks.shards, &sink, 1, &failed, err);
 	return ranks_end(&ranks, result, err);

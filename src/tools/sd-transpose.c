@@ -95,6 +95,7 @@ static enum sd_result run(const struct options *opt, struct sd_error *err)
 	struct sd_source *source = NULL;
 	enum sd_result result = sd_open_stdin(&source, err);
 
+	sink->sums = opt->carrying.checksum;
 	if (result == SD_OK && opt->dims)
 		result = sd_carry_exchange(source->manifest, opt->a, opt->b, &opt->include, &exchanged, err);
 	if (result == SD_OK)

@@ -5,6 +5,7 @@
 #include "base/signals.h"
 #include "base/text.h"
 #include "formats/open.h"
+#include "stream/lane.h"
 #include "stream/stream.h"
 
 #include <errno.h>
@@ -169,9 +170,18 @@ void sd_option_regex(struct sd_regex_list *list, const char *pattern)
 		sd_misuse("%s", err.text);
 }
 
+enum sd_result sd_check_lanes(struct sd_error *err)
+{
+	if (sd_lane_mode_known())
+		return SD_OK;
+	return sd_fail(err, SD_USAGE, "SD_LANES in the environment is \"%s\": it can be inline or wait, or not set",
+		       getenv("SD_LANES"));
+}
+
 enum sd_result sd_open_stdin(struct sd_source **source, struct sd_error *err)
 {
 	struct stat st;
+	enum sd_result result;
 	int fd;
 
 	if (isatty(STDIN_FILENO))
@@ -181,7 +191,9 @@ enum sd_result sd_open_stdin(struct sd_source **source, struct sd_error *err)
 	fd = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3);
 	if (fd < 0)
 		return sd_fail_errno(err, errno, "standard input");
-	return sd_open_fd(fd, "standard input", source, err);
+	result = sd_open_fd(fd, "standard input", source, err);
+	/* Behind what a program before this one has to say, which is the same. */
+	return result == SD_OK ? sd_check_lanes(err) : result;
 }
 
 struct sd_sink *sd_stdout_stream(void)
@@ -200,9 +212,24 @@ struct sd_sink *sd_stdout_stream(void)
 	return sink;
 }
 
+static void add(struct sd_sum_count *sum, struct sd_sum_count more)
+{
+	sum->records += more.records;
+	sum->bytes += more.bytes;
+}
+
+void sd_tell_checked(struct sd_sum_count checked)
+{
+	if (checked.records)
+		sd_note("the checksums of %" PRIu64 " records (%" PRIu64 " bytes) were checked", checked.records,
+			checked.bytes);
+}
+
 void sd_tell_stats(struct sd_sink *const *streams, size_t count)
 {
 	struct sd_stream_counts sum = {0};
+	struct sd_sum_count checked = {0};
+	bool sums = false;
 
 	for (size_t i = 0; i < count; i++) {
 		struct sd_stream_counts one = sd_stream_sink_counts(streams[i]);
@@ -210,8 +237,17 @@ void sd_tell_stats(struct sd_sink *const *streams, size_t count)
 		sum.referenced += one.referenced;
 		sum.shared += one.shared;
 		sum.piped += one.piped;
+		add(&sum.summed, one.summed);
+		add(&sum.passed, one.passed);
+		add(&checked, streams[i]->checked);
+		sums = sums || streams[i]->sums;
 	}
 	sd_note("%" PRIu64 " bytes of data went as references to files, %" PRIu64 " in shared memory, %" PRIu64
 		" in the pipe",
 		sum.referenced, sum.shared, sum.piped);
+	if (sums)
+		sd_note("checksums of %" PRIu64 " records (%" PRIu64 " bytes) were made, of %" PRIu64 " (%" PRIu64
+			" bytes) passed on",
+			sum.summed.records, sum.summed.bytes, sum.passed.records, sum.passed.bytes);
+	sd_tell_checked(checked);
 }

@@ -44,13 +44,19 @@ uint64_t sd_option_number(const char *option, const char *text);
 /* One more regex of an option that may be given several times, or misuse that shows what is wrong with it. */
 void sd_option_regex(struct sd_regex_list *list, const char *pattern);
 
+/* SD_USAGE if SD_LANES is no word that is known. Opening stdin looks too, so that only who does without it need ask. */
+SD_UNUSED_RESULT enum sd_result sd_check_lanes(struct sd_error *err);
+
 /* Stdin as a source, whatever it is by its first bytes (a stream or a safetensors file). A terminal is misuse. */
 SD_UNUSED_RESULT enum sd_result sd_open_stdin(struct sd_source **source, struct sd_error *err);
 
 /* Stdout as a stream. A terminal is misuse that names the fix. */
 struct sd_sink *sd_stdout_stream(void);
 
-/* --stats: which ways the data of these streams took, on stderr. */
+/* --stats: which ways the data of these streams took, and what was done with checksums, on stderr. */
 void sd_tell_stats(struct sd_sink *const *streams, size_t count);
+
+/* The part of it about data that was checked; says nothing where there was none. */
+void sd_tell_checked(struct sd_sum_count checked);
 
 #endif

@@ -136,6 +136,26 @@ Test(text, numbers)
 	cr_assert(!sd_text_number("0x10", &number));
 }
 
+Test(text, distances)
+{
+	static const struct {
+		const char *a, *b;
+		unsigned limit, distance;
+	} pairs[] = {
+		{"weight", "weight", 0, 0}, {"weight", "weights", 0, 1}, {"weight", "weights", 3, 1},
+		{"weigth", "weight", 3, 1}, {"wegiht", "weight", 3, 1},  {"eight", "weight", 1, 1},
+		{"weiqht", "weight", 1, 1}, {"abc", "xyz", 3, 3},        {"abc", "xyz", 2, 3},
+		{"", "abc", 3, 3},          {"abcd", "", 3, 4},          {"layers.1.q", "layers.10.k", 3, 2},
+	};
+
+	for (size_t i = 0; i < sizeof(pairs) / sizeof(*pairs); i++) {
+		cr_expect_eq(sd_text_distance(pairs[i].a, pairs[i].b, pairs[i].limit), pairs[i].distance, "%s %s",
+			     pairs[i].a, pairs[i].b);
+		cr_expect_eq(sd_text_distance(pairs[i].b, pairs[i].a, pairs[i].limit), pairs[i].distance, "%s %s",
+			     pairs[i].b, pairs[i].a);
+	}
+}
+
 Test(dtype, names_there_and_back)
 {
 	for (int dtype = SD_NO_DTYPE + 1; dtype < SD_DTYPES; dtype++) {

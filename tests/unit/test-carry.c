@@ -232,7 +232,7 @@ static enum sd_result source_finish(struct sd_source *source, struct sd_error *e
 	return SD_OK;
 }
 
-static const struct sd_source_ops source_ops = {source_next, source_finish, NULL, NULL};
+static const struct sd_source_ops source_ops = {.next = source_next, .finish = source_finish};
 
 struct memory_sink {
 	struct sd_sink sink;

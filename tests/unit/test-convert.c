@@ -64,18 +64,23 @@ static bool can_run(const char *name)
 static void check_at_once(const struct sd_kernels *kernels, const struct run *run, const uint32_t *scale)
 {
 	unsigned size = sd_dtype_size(run->from);
-	float by = scale ? sd_float_of_bits(*scale) : 0;
 
-	for (size_t k = 0; kernels->convert.cast && k < MAKES; k++) {
-		struct sd_cast cast = {
-			.from = run->from, .to = makes[k], .by = scale ? &by : NULL, .count = run->count, .rows = 1};
+	for (size_t k = 0; kernels->convert.ready && k < MAKES; k++) {
+		struct sd_cast cast = {.from = run->from,
+				       .to = makes[k],
+				       .scaled = scale != NULL,
+				       .by = scale ? sd_float_of_bits(*scale) : 0,
+				       .often = true,
+				       .count = run->count,
+				       .rows = 1};
 		uint8_t in[SD_CONVERT_RUN * 8 + 1], out[SD_CONVERT_RUN * 8 + 2];
 		unsigned to_size = sd_dtype_size(makes[k]);
 
 		memcpy(in + 1, run->data, run->count * size);
 		memset(out, 0xa5, sizeof(out));
-		if (!kernels->convert.cast(&cast, in + 1, out + 1))
+		if (!kernels->convert.ready(&cast))
 			continue;
+		cast.go(&cast, in + 1, out + 1);
 		for (size_t i = 0; i < run->count; i++) {
 			uint64_t bits = element(run->data, size, i), got = element(out + 1, to_size, i);
 			uint64_t want = exact_cast(run->from, makes[k], bits, scale);
@@ -162,7 +167,8 @@ Test(convert, every_f16_and_bf16_by_scales)
 	all_by_scales(SD_BF16, 6);
 }
 
-/* Rows of any length, with gaps between them that stay as they are, and a NaN here and there. */
+/* Rows of any length, with gaps between them that stay as they are, and a NaN here and there; by one scale, or by one
+ * for each element. */
 Test(convert, rows_of_any_length)
 {
 	enum { most = 150, rows = 3 };
@@ -175,24 +181,39 @@ Test(convert, rows_of_any_length)
 				enum sd_dtype from = reads[d / MAKES], to = makes[d % MAKES];
 				unsigned size = sd_dtype_size(from), to_size = sd_dtype_size(to);
 				uint32_t scale = scale_number((unsigned)exact_random(&seed) % 100);
-				float by = sd_float_of_bits(scale);
-				struct sd_cast cast = {from,  to,  &by, count * size + 3, count * to_size + 5,
-						       count, rows};
+				const struct sd_converter *convert = &sd_kernels_pick(names[n])->convert;
+				struct sd_cast cast = {.from = from,
+						       .to = to,
+						       .scaled = true,
+						       .by = sd_float_of_bits(scale),
+						       .source_step = count * size + 3,
+						       .target_step = count * to_size + 5,
+						       .count = count,
+						       .rows = rows};
 				uint8_t source[rows * (most * 4 + 3)], target[rows * (most * 8 + 5)];
+				uint32_t scales[most];
+				float each[most];
+				bool alike = count % 3 != 0;
 
 				for (size_t i = 0; i < sizeof(source); i++)
 					source[i] = (uint8_t)exact_random(&seed);
 				memset(target, 0xa5, sizeof(target));
-				if (!can_run(names[n]) || !sd_kernels_pick(names[n])->convert.cast ||
-				    !sd_kernels_pick(names[n])->convert.cast(&cast, source, target))
+				for (size_t i = 0; i < count; i++) {
+					scales[i] = alike ? scale : scale_number((unsigned)exact_random(&seed) % 100);
+					each[i] = sd_float_of_bits(scales[i]);
+				}
+				cast.each = alike ? NULL : each;
+				cast.often = alike && count % 2 == 0;
+				if (!can_run(names[n]) || !convert->ready || !convert->ready(&cast))
 					continue;
+				cast.go(&cast, source, target);
 				for (size_t r = 0; r < rows; r++) {
 					const uint8_t *in = source + r * cast.source_step;
 					const uint8_t *out = target + r * cast.target_step;
 
 					for (size_t i = 0; i < count; i++)
 						cr_assert_eq(element(out, to_size, i),
-							     exact_cast(from, to, element(in, size, i), &scale));
+							     exact_cast(from, to, element(in, size, i), &scales[i]));
 					for (size_t i = 0; i < 5; i++)
 						cr_assert_eq(out[count * to_size + i], 0xa5);
 				}
@@ -338,11 +359,9 @@ static const uint8_t code_kinds[] = {SD_E2M1, SD_E2M1 + SD_E2M1_TWICE, SD_E2M1 +
 
 Test(convert, every_code)
 {
-	static const char *const names[] = {"plain", "v128", "avx2", "avx512"};
-
-	for (size_t n = 0; n < 4; n++)
+	for (size_t n = 0; n < NAMES; n++)
 		for (size_t k = 0; k < sizeof(code_kinds); k++)
-			if (strcmp(sd_kernels_pick(names[n])->name, names[n]) == 0)
+			if (can_run(names[n]))
 				check_codes(names[n], &sd_kernels_pick(names[n])->convert, code_kinds[k]);
 }
 

@@ -137,12 +137,16 @@ static void past_the_caches(const char *kernels)
 	device->ops->close(device);
 }
 
-/* A matrix by scales for blocks, of sizes on and off tiles and blocks; turned, and as it is. */
+/*
+ * A matrix by scales for blocks, or for rows (block 0), of sizes on and off tiles and blocks; turned, and as it is.
+ * Some scales are zeros of either sign, and NaNs.
+ */
 static void check_blocks(struct sd_device *device, uint8_t from, uint8_t to, uint64_t rows, uint64_t columns,
 			 uint64_t block, bool turned, uint64_t seed)
 {
-	uint64_t count = rows * columns, across = (columns + block - 1) / block;
-	size_t bytes = count * sd_dtype_size((enum sd_dtype)to), scales = across * ((rows + block - 1) / block);
+	uint64_t across = block == 0 ? 1 : (columns + block - 1) / block, down = block == 0 ? 1 : block;
+	uint64_t count = rows * columns, wide = block == 0 ? columns : block;
+	size_t bytes = count * sd_dtype_size((enum sd_dtype)to), scales = across * ((rows + down - 1) / down);
 	uint8_t *source = malloc(count * 4), *target = aligned_alloc(64, (bytes + 127) / 64 * 64),
 		*want = malloc(bytes);
 	float *by = malloc(scales * sizeof(*by));
@@ -154,14 +158,19 @@ static void check_blocks(struct sd_device *device, uint8_t from, uint8_t to, uin
 		.move = {.rank = 2, .dim = {{rows, columns, turned ? 1 : columns}, {columns, 1, turned ? rows : 1}}},
 		.source_dtype = from,
 		.target_dtype = to,
-		.scale = {.data = by, .dtype = SD_F32, .dim = {{0, block, across}, {0, block, 1}}},
+		.scale = {.data = by, .dtype = SD_F32, .dim = {{0, down, across}, {0, wide, 1}}},
 	};
 
 	cr_assert(source && target && want && by);
 	for (size_t i = 0; i < count * 4; i++)
 		source[i] = (uint8_t)exact_random(&seed);
-	for (size_t i = 0; i < scales; i++)
+	for (size_t i = 0; i < scales; i++) {
+		static const float special[] = {0.0F, -0.0F, NAN, -1e-38F};
+		uint64_t choice = exact_random(&seed) % 16;
+
 		by[i] = ldexpf((float)(exact_random(&seed) >> 40), (int)(exact_random(&seed) % 40) - 44);
+		by[i] = choice < 4 ? special[choice] : by[i];
+	}
 	memset(target + bytes, POISON, 64);
 	naive(&job, want);
 	cr_assert_eq(sd_device_run(device, &job, 1), SD_DEVICE_OK);
@@ -178,7 +187,7 @@ static void check_blocks(struct sd_device *device, uint8_t from, uint8_t to, uin
 
 static void scaled_blocks(const char *kernels)
 {
-	static const uint64_t sizes[] = {1, 31, 64, 65, 127, 128, 129, 300, 520};
+	static const uint64_t sizes[] = {1, 31, 64, 65, 127, 128, 129, 300, 520, 1030};
 	static const uint8_t from[] = {SD_F8_E4M3, SD_F8_E5M2, SD_F16, SD_BF16, SD_F32};
 	static const uint8_t to[] = {SD_BF16, SD_F16, SD_F32};
 	enum { count = sizeof(sizes) / sizeof(*sizes) };
@@ -190,7 +199,8 @@ static void scaled_blocks(const char *kernels)
 	device = open_cpu(kernels, 2);
 	for (size_t n = 0; n < count * count * 2; n++)
 		check_blocks(device, from[pick(&seed, 5)], to[pick(&seed, 3)], sizes[n / 2 % count],
-			     sizes[n / 2 / count], pick(&seed, 3) == 0 ? 1 + pick(&seed, 140) : 128, n % 2 == 0, n);
+			     sizes[n / 2 / count], pick(&seed, 3) == 0 ? pick(&seed, 140) * pick(&seed, 2) : 128,
+			     n % 2 == 0, n);
 	device->ops->close(device);
 }
 

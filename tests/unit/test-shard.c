@@ -66,7 +66,8 @@ static void counting_close(struct sd_source *source)
 	free(source);
 }
 
-static const struct sd_source_ops counting_ops = {counting_next, counting_finish, counting_close, NULL};
+static const struct sd_source_ops counting_ops = {
+	.next = counting_next, .finish = counting_finish, .close = counting_close};
 
 static struct counting *counting(uint64_t elements)
 {

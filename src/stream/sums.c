@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Sums: made of what goes by, and compared with what came along. */
+#include "config.h"
+#include "stream/sums.h"
+#include "base/signals.h"
+
+#include <stdlib.h>
+
+#include <xxhash.h>
+#ifdef HAVE_XXH_DISPATCH
+#include <xxh_x86dispatch.h>
+#endif
+
+/* Small enough that what is summed is still in the cache for whoever takes it then. */
+#define BUFFER (256u << 10)
+
+struct sd_sum {
+	XXH3_state_t *state;
+	unsigned char *buffer; /* NULL until it is needed */
+};
+
+struct sd_sum *sd_sum_new(void)
+{
+	struct sd_sum *sum = calloc(1, sizeof(*sum));
+
+	if (!sum)
+		return NULL;
+	sum->state = XXH3_createState();
+	if (!sum->state) {
+		free(sum);
+		return NULL;
+	}
+	sd_sum_begin(sum);
+	return sum;
+}
+
+void sd_sum_free(struct sd_sum *sum)
+{
+	if (!sum)
+		return;
+	XXH3_freeState(sum->state);
+	free(sum->buffer);
+	free(sum);
+}
+
+void sd_sum_begin(struct sd_sum *sum)
+{
+	(void)XXH3_64bits_reset(sum->state);
+}
+
+void sd_sum_add(struct sd_sum *sum, const void *data, size_t length)
+{
+	if (length)
+		(void)XXH3_64bits_update(sum->state, data, length);
+}
+
+uint64_t sd_sum_value(const struct sd_sum *sum)
+{
+	return XXH3_64bits_digest(sum->state);
+}
+
+enum sd_result sd_sum_take(struct sd_sum *sum, struct sd_chunk *chunk, struct sd_chunk *piece, struct sd_error *err)
+{
+	enum sd_result result = SD_OK;
+
+	if (chunk->memory) {
+		*piece = sd_chunk_take(chunk, chunk->length);
+	} else {
+		if (!sum->buffer)
+			sum->buffer = malloc(BUFFER);
+		if (!sum->buffer)
+			return sd_fail_memory(err);
+		*piece = (struct sd_chunk){.memory = sum->buffer, .fd = -1, .offset = -1};
+		piece->length = chunk->length < BUFFER ? chunk->length : BUFFER;
+		result = sd_chunk_read(chunk, sum->buffer, piece->length, err);
+	}
+	if (result != SD_OK)
+		return result;
+	sd_sum_add(sum, piece->memory, piece->length);
+	return sd_signals_check(err);
+}
+
+/* ---- a source ---- */
+
+struct checked {
+	struct sd_source source;
+	struct sd_source *inner;
+	struct sd_sink *sink;
+	struct sd_sum *sum;
+	uint32_t record; /* that is being taken, or SD_NO_RECORD */
+	bool summed;     /* whether it has a sum */
+	struct sd_chunk chunk;
+	int file; /* that its last chunk was in, or -1 */
+};
+
+static void begin_record(struct checked *c, uint32_t record)
+{
+	uint64_t sum;
+
+	c->record = record;
+	c->summed = sd_source_sum(c->inner, record, &sum);
+	c->chunk.length = 0;
+	c->file = -1;
+	sd_sum_begin(c->sum);
+}
+
+static enum sd_result end_record(struct checked *c, struct sd_error *err)
+{
+	const struct sd_record *r = &c->inner->manifest->records[c->record];
+	char name[1024];
+	uint64_t sum;
+	bool good = !c->summed || (sd_source_sum(c->inner, c->record, &sum) && sum == sd_sum_value(c->sum));
+
+	c->record = SD_NO_RECORD;
+	if (good) {
+		c->sink->checked.records += c->summed;
+		c->sink->checked.bytes += c->summed ? r->bytes : 0;
+		return SD_OK;
+	}
+	if (c->file >= 0)
+		return sd_fail(err, SD_INPUT,
+			       "%s: its data in %s is not what its checksum says: damaged, or changed since", r->key,
+			       sd_fd_name(c->file, name, sizeof(name)));
+	return sd_fail(err, SD_INPUT, "%s: its data is not what its checksum says: damaged on its way here", r->key);
+}
+
+static enum sd_result checked_next(struct sd_source *source, uint32_t record, struct sd_chunk *chunk,
+				   struct sd_error *err)
+{
+	struct checked *c = (struct checked *)source;
+	struct sd_chunk piece;
+
+	*chunk = (struct sd_chunk){.fd = -1, .offset = -1};
+	if (record != c->record)
+		begin_record(c, record);
+	if (c->chunk.length == 0) {
+		enum sd_result result = sd_source_next(c->inner, record, &c->chunk, err);
+
+		if (result != SD_OK)
+			return result;
+		if (c->chunk.length == 0)
+			return end_record(c, err);
+	}
+	if (!c->chunk.memory && c->chunk.offset >= 0)
+		c->file = c->chunk.fd;
+	piece = sd_chunk_take(&c->chunk, c->summed && c->chunk.length > BUFFER ? BUFFER : c->chunk.length);
+	if (c->summed)
+		return sd_sum_take(c->sum, &piece, chunk, err);
+	*chunk = piece;
+	return SD_OK;
+}
+
+static enum sd_result checked_finish(struct sd_source *source, struct sd_error *err)
+{
+	return sd_source_finish(((struct checked *)source)->inner, err);
+}
+
+static void checked_close(struct sd_source *source)
+{
+	struct checked *c = (struct checked *)source;
+
+	sd_sum_free(c->sum);
+	free(c);
+}
+
+static bool checked_sum(const struct sd_source *source, uint32_t record, uint64_t *sum)
+{
+	return sd_source_sum(((const struct checked *)source)->inner, record, sum);
+}
+
+static const struct sd_source_ops checked_ops = {checked_next, checked_finish, checked_close, NULL, checked_sum};
+
+enum sd_result sd_checked_source(struct sd_source *source, struct sd_sink *sink, struct sd_source **checked,
+				 struct sd_error *err)
+{
+	struct checked *c;
+
+	*checked = NULL;
+	if (!source->sums)
+		return SD_OK;
+	sink->sums = true;
+	c = calloc(1, sizeof(*c));
+	if (!c)
+		return sd_fail_memory(err);
+	*c = (struct checked){.source = {.ops = &checked_ops, .manifest = source->manifest, .sums = true},
+			      .inner = source,
+			      .sink = sink,
+			      .sum = sd_sum_new(),
+			      .record = SD_NO_RECORD};
+	*checked = &c->source;
+	return c->sum ? SD_OK : sd_fail_memory(err);
+}
