@@ -132,7 +132,10 @@ static enum sd_result files_finish(struct sd_source *source, struct sd_error *er
 		} else {
 			result = sd_read_upto(file->fd, &more, 1, &got, err);
 			if (result == SD_OK && got)
-				result = sd_fail(err, SD_INPUT, "%s goes on after its last tensor", file->path);
+				result = sd_fail(
+					err, SD_INPUT,
+					"%s goes on after its last tensor; several files are joined by sd-cat A B",
+					file->path);
 		}
 		if (result != SD_OK)
 			return result;

@@ -274,6 +274,8 @@ struct finding {
 	const char *file, *field;   /* what by_config looks at */
 	const struct sd_map *asked; /* by take_model */
 	bool is_for;
+	const char *other; /* about a map that is for the model and does not know the layout; or NULL */
+	struct sd_arena arena;
 	struct fit *fits;
 	size_t n, room;
 };
@@ -299,6 +301,13 @@ static enum sd_result keep(struct finding *f, struct sd_map **map, size_t keys, 
 	return SD_OK;
 }
 
+static enum sd_result keep_other(struct finding *f, const struct sd_map *map, struct sd_error *err)
+{
+	f->other = sd_arena_printf(&f->arena, "what %s says, whose map is %s, with %s and %s", f->file,
+				   sd_map_name(map), sd_map_layout(map, 0), sd_map_layout(map, 1));
+	return f->other ? SD_OK : sd_fail_memory(err);
+}
+
 static enum sd_result by_config(void *user, struct sd_map **map, struct sd_error *err)
 {
 	struct finding *f = user;
@@ -306,7 +315,11 @@ static enum sd_result by_config(void *user, struct sd_map **map, struct sd_error
 	f->asked = *map;
 	f->is_for = false;
 	sd_config_find(sd_manifest_side(f->in, f->file), f->field, take_model, f);
-	return f->is_for && is_asked_for(f, *map) ? keep(f, map, 0, err) : SD_OK;
+	if (!f->is_for)
+		return SD_OK;
+	if (is_asked_for(f, *map))
+		return keep(f, map, 0, err);
+	return f->other ? SD_OK : keep_other(f, *map, err);
 }
 
 /* How many keys the map knows: those of the layout that is not asked for, else of the one of which there are more. */
@@ -485,6 +498,9 @@ enum sd_result sd_maps_find(const struct sd_manifest *in, const char *to, struct
 		if (result == SD_OK)
 			result = each_map(by_config, &f, err);
 	}
+	/* Another family's map may know the keys as well, and give them other names. */
+	if (result == SD_OK && !f.n && f.other)
+		result = sd_fail(err, SD_INPUT, "no map with a layout %s is for %s: say --map NAME", to, f.other);
 	if (result == SD_OK && !f.n) {
 		file = NULL;
 		result = each_map(by_keys, &f, err);
@@ -498,6 +514,7 @@ enum sd_result sd_maps_find(const struct sd_manifest *in, const char *to, struct
 	while (f.n)
 		sd_map_free(f.fits[--f.n].map);
 	free(f.fits);
+	sd_arena_free(&f.arena);
 	return result;
 }
 

@@ -165,8 +165,8 @@ static struct options parse(int argc, char **argv)
 		}
 	}
 	if (optind < argc && (argc - optind > 1 || strcmp(argv[optind], "-") != 0))
-		sd_misuse("sd-pack reads standard input only; put a source in front: sd-cat %s | sd-pack ...",
-			  argv[optind]);
+		sd_misuse("no operand is taken: \"%s\"; sd-pack -o %s writes there, sd-cat %s | sd-pack reads it",
+			  argv[optind], argv[optind], argv[optind]);
 	opt.pack.layout.metadata = opt.metadata;
 	if (opt.pack.path && strcmp(opt.pack.path, "-") == 0)
 		opt.pack.path = NULL;

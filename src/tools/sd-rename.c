@@ -171,7 +171,8 @@ static struct options parse(int argc, char **argv)
 	if (opt.what == EXPLAIN && !opt.key && optind < argc)
 		opt.key = argv[optind++];
 	if (optind < argc)
-		sd_misuse("\"%s\" is not wanted: a source is read from standard input", argv[optind]);
+		sd_misuse("no operand is taken: \"%s\"; a map is named by --map, and a source is read by sd-cat",
+			  argv[optind]);
 	check_use(&opt);
 	return opt;
 }
