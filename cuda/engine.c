@@ -13,8 +13,11 @@
 #define SLOTS 4
 /* Parts in a slice. */
 #define PARTS 64
-/* A call's work is cut into slices of this part of the full size, if it is little, so that even then stages overlap. */
+/* A job that finds nothing on its way is cut into slices of this part of the full size, if it is little, so that even
+ * then stages overlap. */
 #define SHARE 8
+/* Jobs that are best begun before the first is awaited: small ones go together, and all stages have something to do. */
+#define AHEAD 8
 /* Regions of pinned memory: the caller's buffers, a ring. */
 #define REGIONS 8
 /* No GPU takes rows further apart than some GiB. */
@@ -51,7 +54,8 @@ struct slot {
 	struct hold in, out;
 	struct cargo cargo[PARTS];
 	unsigned count;
-	bool flying; /* queued, and not yet awaited */
+	bool flying;   /* queued, and not yet awaited */
+	uint64_t upto; /* flying: all jobs before this one are done when it has come back */
 };
 
 struct region {
@@ -66,8 +70,10 @@ struct engine {
 	struct sd_engine_sizes sizes;
 	struct slot slot[SLOTS];
 	unsigned current;         /* the slot that is being filled */
-	uint64_t room;            /* bytes of a slice in this call */
+	uint64_t room;            /* bytes of it, each way */
 	const struct sd_job *job; /* whose parts are coming */
+	uint64_t begun, done;     /* jobs: so many, and all before this one */
+	bool broken;              /* the GPU has failed: jobs that were not done by then never are */
 	struct region region[REGIONS];
 	unsigned regions;
 };
@@ -75,6 +81,7 @@ struct engine {
 static enum sd_device_result fail(struct engine *e, const char *what)
 {
 	snprintf(e->device.failure, sizeof(e->device.failure), "%s: %s", what, e->gpu->error);
+	e->broken = true;
 	return SD_DEVICE_FAILED;
 }
 
@@ -143,13 +150,15 @@ static enum sd_device_result land(struct engine *e, struct slot *slot)
 		return SD_DEVICE_OK;
 	if (!e->gpu->ops->await(e->gpu, event(e, slot, BACK)))
 		return fail(e, "turning on the GPU");
-	slot->flying = false;
 	for (unsigned i = 0; i < slot->count; i++) {
 		const struct cargo *cargo = &slot->cargo[i];
 
 		if (!cargo->straight)
 			sd_side_scatter(&cargo->part.target, slot->out.host + cargo->out, cargo->target);
 	}
+	slot->flying = false;
+	slot->count = 0;
+	e->done = slot->upto;
 	return SD_DEVICE_OK;
 }
 
@@ -213,6 +222,7 @@ static bool queue(struct engine *e, struct slot *slot)
 	struct sd_gpu_copy staged = line(slot->in.device, slot->in.host, slot->in.front);
 
 	slot->flying = true;
+	slot->upto = e->begun;
 	if (!ops->copy(e->gpu, SD_GPU_IN, &staged) || !ops->record(e->gpu, SD_GPU_IN, event(e, slot, ARRIVED)) ||
 	    !ops->wait(e->gpu, SD_GPU_COMPUTE, event(e, slot, ARRIVED)))
 		return false;
@@ -228,17 +238,13 @@ static bool queue(struct engine *e, struct slot *slot)
 static enum sd_device_result send(struct engine *e)
 {
 	struct slot *slot = &e->slot[e->current];
-	enum sd_device_result result;
 
 	if (slot->count == 0)
 		return SD_DEVICE_OK;
 	if (!queue(e, slot))
 		return fail(e, "giving work to the GPU");
 	e->current = (e->current + 1) % SLOTS;
-	slot = &e->slot[e->current];
-	result = land(e, slot);
-	empty(e, slot);
-	return result;
+	return land(e, &e->slot[e->current]);
 }
 
 /* The source of a part: a copy of its own, or one to the front of the slice. */
@@ -259,6 +265,13 @@ static bool load(struct engine *e, struct slot *slot, struct cargo *cargo)
 	return e->gpu->ops->copy(e->gpu, SD_GPU_IN, &copy);
 }
 
+static bool fits(const struct slot *slot, const struct sd_part *part)
+{
+	return slot->count < PARTS &&
+	       slot->in.end - slot->in.front >= slot->count * sd_part_aligned(sizeof(part->grid)) + sd_part_in(part) &&
+	       slot->out.end - slot->out.front >= sd_part_out(part);
+}
+
 static enum sd_device_result add(void *context, const struct sd_part *part)
 {
 	struct engine *e = context;
@@ -266,15 +279,15 @@ static enum sd_device_result add(void *context, const struct sd_part *part)
 	struct cargo *cargo;
 	uint64_t scales;
 
-	if (slot->count == PARTS ||
-	    slot->in.end - slot->in.front < slot->count * sd_part_aligned(sizeof(part->grid)) + sd_part_in(part) ||
-	    slot->out.end - slot->out.front < sd_part_out(part)) {
+	if (slot->count > 0 && !fits(slot, part)) {
 		enum sd_device_result result = send(e);
 
 		if (result != SD_DEVICE_OK)
 			return result;
 		slot = &e->slot[e->current];
 	}
+	if (slot->count == 0)
+		empty(e, slot);
 	cargo = &slot->cargo[slot->count++];
 	cargo->part = *part;
 	cargo->target = e->job->target;
@@ -289,59 +302,116 @@ static enum sd_device_result add(void *context, const struct sd_part *part)
 	return load(e, slot, cargo) ? SD_DEVICE_OK : fail(e, "giving work to the GPU");
 }
 
-/* How large slices are to be: as large as they can, but not so large that little work is a single one. */
-static uint64_t share(const struct engine *e, const struct sd_job *jobs, size_t count)
+/* The slot whose slice comes back next, if any is on its way. */
+static struct slot *next_to_land(struct engine *e)
 {
-	uint64_t bytes = 0, part;
+	for (unsigned i = 0; i < SLOTS; i++) {
+		struct slot *slot = &e->slot[(e->current + i) % SLOTS];
 
-	for (size_t i = 0; i < count; i++) {
-		unsigned from = sd_element_size(jobs[i].source_dtype), to = sd_element_size(jobs[i].target_dtype);
-
-		bytes += sd_move_count(&jobs[i].move) * (from > to ? from : to);
+		if (slot->flying)
+			return slot;
 	}
-	part = bytes / SLOTS / SD_GRID_ALIGN * SD_GRID_ALIGN;
+	return NULL;
+}
+
+/* Waits until all jobs before end are done. What is not needed for that stays where more may come to it. */
+static enum sd_device_result land_until(struct engine *e, uint64_t end)
+{
+	const struct slot *last = &e->slot[(e->current + SLOTS - 1) % SLOTS];
+	enum sd_device_result result = SD_DEVICE_OK;
+
+	if (e->done < end && (!last->flying || last->upto < end))
+		result = send(e);
+	while (e->done < end && result == SD_DEVICE_OK) {
+		struct slot *slot = next_to_land(e);
+
+		if (slot)
+			result = land(e, slot);
+		else
+			end = e->done = e->begun;
+	}
+	return result;
+}
+
+/* Bytes of a job's larger side. */
+static uint64_t bytes_of(const struct sd_job *job)
+{
+	unsigned from = sd_element_size(job->source_dtype), to = sd_element_size(job->target_dtype);
+
+	return sd_move_count(&job->move) * (from > to ? from : to);
+}
+
+/* How large the slices of work for a GPU that has nothing to do are to be: such that little is not a single one. */
+static uint64_t share(const struct engine *e, uint64_t bytes)
+{
+	uint64_t part = bytes / SLOTS / SD_GRID_ALIGN * SD_GRID_ALIGN;
+
 	if (part > e->sizes.slice)
 		return e->sizes.slice;
 	return part > e->sizes.slice / SHARE ? part : e->sizes.slice / SHARE;
 }
 
-static enum sd_device_result run_jobs(struct engine *e, const struct sd_job *jobs, size_t count)
+/* What is too little to be worth a slice waits for more, or until somebody waits for it. */
+static enum sd_device_result begin_job(struct engine *e, const struct sd_job *job)
 {
-	enum sd_device_result result = SD_DEVICE_OK;
+	bool idle = !next_to_land(e) && e->slot[e->current].count == 0;
+	struct sd_transpose plan;
+	enum sd_device_result result = sd_transpose_plan(job, &plan, e->device.failure);
 
-	e->room = share(e, jobs, count);
-	e->current = 0;
-	for (unsigned i = 0; i < SLOTS; i++)
-		empty(e, &e->slot[i]);
-	for (size_t i = 0; i < count && result == SD_DEVICE_OK; i++) {
-		struct sd_transpose plan;
+	if (result != SD_DEVICE_OK)
+		return result;
+	e->job = job;
+	e->room = idle ? share(e, bytes_of(job)) : e->sizes.slice;
+	if (plan.loops > 0)
+		result = sd_part_cut(&plan, e->room, add, e);
+	if (result != SD_DEVICE_OK)
+		return result;
+	e->begun++;
+	return idle && bytes_of(job) >= e->sizes.slice / SHARE ? send(e) : SD_DEVICE_OK;
+}
 
-		e->job = &jobs[i];
-		result = sd_transpose_plan(&jobs[i], &plan, e->device.failure);
-		if (result == SD_DEVICE_OK && plan.loops > 0)
-			result = sd_part_cut(&plan, e->room, add, e);
+/* After a failure: nothing that is queued writes into the caller's memory any more. */
+static void settle(struct engine *e)
+{
+	if (!e->broken)
+		(void)land_until(e, UINT64_MAX);
+	if (!e->broken)
+		return;
+	(void)e->gpu->ops->drain(e->gpu);
+	for (unsigned i = 0; i < SLOTS; i++) {
+		e->slot[i].flying = false;
+		e->slot[i].count = 0;
 	}
+}
+
+static enum sd_device_result begin(struct sd_device *device, const struct sd_job *job, uint64_t *ticket)
+{
+	struct engine *e = (struct engine *)device;
+	uint64_t number = e->begun;
+	enum sd_device_result result = SD_DEVICE_FAILED;
+
+	if (e->broken)
+		return result;
+	result = e->gpu->ops->enter(e->gpu) ? begin_job(e, job) : fail(e, "choosing the GPU");
 	if (result == SD_DEVICE_OK)
-		result = send(e);
-	for (unsigned i = 0; i < SLOTS && result == SD_DEVICE_OK; i++)
-		result = land(e, &e->slot[(e->current + i) % SLOTS]);
+		*ticket = number;
+	else
+		settle(e);
 	return result;
 }
 
-static enum sd_device_result run(struct sd_device *device, const struct sd_job *jobs, size_t count)
+static enum sd_device_result wait_for(struct sd_device *device, uint64_t ticket)
 {
 	struct engine *e = (struct engine *)device;
-	enum sd_device_result result;
+	enum sd_device_result result = SD_DEVICE_FAILED;
 
-	if (!e->gpu->ops->enter(e->gpu))
-		return fail(e, "choosing the GPU");
-	result = run_jobs(e, jobs, count);
-	if (result == SD_DEVICE_OK)
+	if (ticket < e->done)
+		return SD_DEVICE_OK;
+	if (e->broken)
 		return result;
-	/* Whatever is still queued writes into the caller's memory. */
-	(void)e->gpu->ops->drain(e->gpu);
-	for (unsigned i = 0; i < SLOTS; i++)
-		e->slot[i].flying = false;
+	result = e->gpu->ops->enter(e->gpu) ? land_until(e, ticket + 1) : fail(e, "choosing the GPU");
+	if (result != SD_DEVICE_OK)
+		settle(e);
 	return result;
 }
 
@@ -431,6 +501,7 @@ static void end(struct sd_device *device)
 	struct engine *e = (struct engine *)device;
 
 	(void)e->gpu->ops->enter(e->gpu);
+	(void)e->gpu->ops->drain(e->gpu);
 	for (unsigned i = 0; i < e->regions; i++)
 		if (e->region[i].adopted)
 			e->gpu->ops->unpin(e->gpu, e->region[i].begin);
@@ -441,7 +512,7 @@ static void end(struct sd_device *device)
 
 enum sd_device_result sd_engine_open(struct sd_gpu *gpu, const struct sd_engine_sizes *sizes, struct sd_device **device)
 {
-	static const struct sd_device_ops ops = {run, end, allocate, release, adopt};
+	static const struct sd_device_ops ops = {begin, wait_for, end, allocate, release, adopt};
 	struct engine *e = calloc(1, sizeof(*e));
 
 	*device = NULL;
@@ -451,6 +522,7 @@ enum sd_device_result sd_engine_open(struct sd_gpu *gpu, const struct sd_engine_
 	}
 	e->device.ops = &ops;
 	e->device.name = gpu->name;
+	e->device.ahead = AHEAD;
 	e->gpu = gpu;
 	e->sizes = *sizes;
 	while (!allocate_slots(e)) {

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A GPU as a device. Jobs are cut into parts, and small ones packed together, to slices that go through three stages,
- * each in a stream of its own: copied to the device, turned there, copied back. Several slices are on their way at one
- * time, so that both directions of the bus and the GPU work at once. Memory that is pinned is copied where it lies; all
- * other goes through pinned buffers.
+ * each in a stream of its own: copied to the device, turned there, copied back. Several slices, of one
+ * job or of several, are on their way at one time, so that both directions of the bus and the GPU work at once. Memory
+ * that is pinned is copied where it lies; all other goes through pinned buffers.
  */
 #ifndef SD_CUDA_ENGINE_H
 #define SD_CUDA_ENGINE_H

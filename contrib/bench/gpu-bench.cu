@@ -216,11 +216,13 @@ static double bench_bus(void *source, void *target, size_t bytes)
 	return (double)bytes / median(times);
 }
 
-/* Bytes each second that a device turns, from buffers of size bytes, in calls of matrices of 4 MiB each. */
+/* Bytes each second that a device turns, from buffers of size bytes, in jobs of matrices of 4 MiB each, as many on
+ * their way at a time as with sd-transpose. */
 static double bench_device(struct sd_device *device, uint8_t *source, uint8_t *target, size_t size, uint64_t matrices)
 {
 	struct sd_job job = make_job(matrices, 1024, 2048, &kinds[1]);
 	size_t bytes = job.source_count * 2;
+	uint64_t ticket = 0;
 	double times[REPEATS];
 
 	for (int r = -1; r < REPEATS; r++) {
@@ -229,18 +231,22 @@ static double bench_device(struct sd_device *device, uint8_t *source, uint8_t *t
 		for (size_t at = 0; at < size; at += bytes) {
 			job.source = source + at;
 			job.target = target + at;
-			must(device->ops->run(device, &job, 1) == SD_DEVICE_OK, "turning", device->failure);
+			must(device->ops->begin(device, &job, &ticket) == SD_DEVICE_OK, "turning", device->failure);
+			if (ticket + 1 >= device->ahead)
+				must(device->ops->wait(device, ticket + 1 - device->ahead) == SD_DEVICE_OK, "turning",
+				     device->failure);
 		}
+		must(device->ops->wait(device, ticket) == SD_DEVICE_OK, "turning", device->failure);
 		if (r >= 0)
 			times[r] = now() - begin;
 	}
 	return (double)size / median(times);
 }
 
-/* Calls as sd-transpose makes them, with its default memory: a matrix or a few. */
+/* Jobs as sd-transpose makes them, with its default memory: a matrix or a few. */
 static double bench_engine(struct sd_device *device, struct sd_device *cpu, double *by_cpu)
 {
-	static const uint64_t calls[] = {1, 4, 16, 64};
+	static const uint64_t jobs[] = {1, 4, 16, 64};
 	size_t size = 256 * MIB;
 	uint8_t *source = (uint8_t *)sd_device_allocate(device, size),
 		*target = (uint8_t *)sd_device_allocate(device, size);
@@ -256,14 +262,14 @@ static double bench_engine(struct sd_device *device, struct sd_device *cpu, doub
 	*by_cpu = bench_device(cpu, plain, made, size, 4);
 	printf("\nEngine: GB/s of BF16 turned, in matrices of 4 MiB; the bus carries %.1f GB/s each way at one time\n",
 	       bus * 1e-9);
-	printf("%-24s %10s %8s %10s %8s\n", "in a call", "pinned", "of bus", "pageable", "of bus");
-	for (size_t i = 0; i < sizeof(calls) / sizeof(*calls); i++) {
-		double pinned = bench_device(device, source, target, size, calls[i]);
-		double pageable = bench_device(device, plain, made, size, calls[i]);
+	printf("%-24s %10s %8s %10s %8s\n", "in a job", "pinned", "of bus", "pageable", "of bus");
+	for (size_t i = 0; i < sizeof(jobs) / sizeof(*jobs); i++) {
+		double pinned = bench_device(device, source, target, size, jobs[i]);
+		double pageable = bench_device(device, plain, made, size, jobs[i]);
 
-		printf("%4d MiB %16s %10.1f %8.2f %10.1f %8.2f\n", (int)calls[i] * 4, "", pinned * 1e-9, pinned / bus,
+		printf("%4d MiB %16s %10.1f %8.2f %10.1f %8.2f\n", (int)jobs[i] * 4, "", pinned * 1e-9, pinned / bus,
 		       pageable * 1e-9, pageable / bus);
-		if (calls[i] == 4)
+		if (jobs[i] == 4)
 			usual = pinned;
 	}
 	printf("%-24s %21s %8.1f\n", cpu->name, "", *by_cpu * 1e-9);

@@ -89,7 +89,7 @@ struct check {
 
 static void run(struct sd_device *device, const struct sd_job *jobs, size_t count)
 {
-	enum sd_device_result result = device->ops->run(device, jobs, count);
+	enum sd_device_result result = sd_device_run(device, jobs, count);
 
 	if (result == SD_DEVICE_OK)
 		return;

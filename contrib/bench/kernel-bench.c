@@ -3,7 +3,8 @@
  * How fast the CPU device turns matrices, as a fraction of memcpy over the same bytes, and of a copy past the caches,
  * with the same number of threads:
  *     make -C BUILD contrib/bench/kernel-bench && BUILD/contrib/bench/kernel-bench [THREADS [REPEATS [ELEMENTS]]]
- * ELEMENTS picks a line by the beginning of its name. Each matrix is a job of its own, as sd-transpose gives them.
+ * ELEMENTS picks a line by the beginning of its name. Each matrix is a job of its own, and as many are on
+ * their way at a time as with sd-transpose.
  * Medians of rounds, in each of which all three take their turn.
  */
 #include "move/device.h"
@@ -101,10 +102,19 @@ static double time_copy(void (*with)(uint8_t *, const uint8_t *, size_t), uint8_
 	return now() - begin;
 }
 
+static void must(const struct sd_device *device, enum sd_device_result result)
+{
+	if (result == SD_DEVICE_OK)
+		return;
+	fprintf(stderr, "kernel-bench: %s\n", device->failure);
+	exit(1);
+}
+
+/* Each matrix is a job of its own, and as many are on their way as sd-transpose has. */
 static double time_turn(struct sd_device *device, uint8_t *target, const uint8_t *source, struct shape shape,
 			const struct kind *kind, const void *scales, size_t count)
 {
-	uint64_t elements = shape.rows * shape.columns;
+	uint64_t elements = shape.rows * shape.columns, ticket = 0;
 	double begin = now();
 
 	for (size_t i = 0; i < count; i++) {
@@ -125,11 +135,11 @@ static double time_turn(struct sd_device *device, uint8_t *target, const uint8_t
 			job.scale.dim[0].stride = 1;
 			job.scale.dim[1].stride = (shape.columns + 127) / 128;
 		}
-		if (device->ops->run(device, &job, 1) != SD_DEVICE_OK) {
-			fprintf(stderr, "kernel-bench: %s\n", device->failure);
-			exit(1);
-		}
+		must(device, device->ops->begin(device, &job, &ticket));
+		if (ticket + 1 >= device->ahead)
+			must(device, device->ops->wait(device, ticket + 1 - device->ahead));
 	}
+	must(device, device->ops->wait(device, ticket));
 	return now() - begin;
 }
 

@@ -49,10 +49,18 @@ struct sd_device;
 
 struct sd_device_ops {
 	/*
-	 * Carries out all jobs, in any order or at once, and waits for them: also where it fails, nothing is read or
-	 * written any more when it returns. One caller at a time.
+	 * Takes a copy of the job, which is carried out from now on, beside those that were begun before it; its
+	 * buffers are the device's until it is awaited. *ticket counts from 0. Waits only where the device has too many
+	 * jobs already. Where it fails, this job is none: nothing of it is read or written any more. One caller at a
+	 * time.
 	 */
-	enum sd_device_result (*run)(struct sd_device *device, const struct sd_job *jobs, size_t count);
+	enum sd_device_result (*begin)(struct sd_device *device, const struct sd_job *job, uint64_t *ticket);
+	/*
+	 * Waits until a job that was begun, and all before it, are done: sources may be overwritten, targets read.
+	 * Where it fails, nothing is read or written any more either, for these jobs.
+	 */
+	enum sd_device_result (*wait)(struct sd_device *device, uint64_t ticket);
+	/* Jobs that nobody has awaited are left half-done; nothing is read or written any more. */
 	void (*close)(struct sd_device *device);
 	/* Memory in which the device likes to find sources and targets, NULL where there is none; to be released before
 	 * the device is closed. May be NULL themselves: any memory is as good. */
@@ -67,8 +75,25 @@ struct sd_device_ops {
 struct sd_device {
 	const struct sd_device_ops *ops;
 	const char *name;  /* for people: "cpu, 2 threads, avx2", "cuda:0 NVIDIA H100" */
+	unsigned ahead;    /* jobs that are best begun before the first is awaited: 1 or more */
 	char failure[256]; /* after SD_DEVICE_FAILED: why */
 };
+
+/* Carries out all jobs, and waits for them, also where it fails. */
+static inline enum sd_device_result sd_device_run(struct sd_device *device, const struct sd_job *jobs, size_t count)
+{
+	enum sd_device_result result = SD_DEVICE_OK, waited = SD_DEVICE_OK;
+	uint64_t ticket = 0;
+	size_t begun = 0;
+
+	while (begun < count && result == SD_DEVICE_OK) {
+		result = device->ops->begin(device, &jobs[begun], &ticket);
+		begun += result == SD_DEVICE_OK;
+	}
+	if (begun > 0)
+		waited = device->ops->wait(device, ticket);
+	return result == SD_DEVICE_OK ? waited : result;
+}
 
 /* What buffers of the caller's own are best made of: bytes, a multiple of 64, at a multiple of 64. NULL: no memory. */
 static inline void *sd_device_allocate(struct sd_device *device, size_t bytes)

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The CPU as a device: jobs are cut into units that threads take in turn. */
+/*
+ * The CPU as a device: one queue of jobs, cut into units, which all threads take from; nobody waits for the others
+ * where a job begins or ends. Who waits for a job does units meanwhile.
+ */
 #include "move/piece.h"
 
 #include <pthread.h>
@@ -9,10 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/*
- * Bytes that a unit has about. Threads end together the better the more units there are; but where two write to pieces
- * of the same rows, both lose a fifth of their speed: so each gets but two units of a matrix of ordinary size.
- */
+/* Bytes that a unit has about. Threads end together the better the more units there are. */
 #define UNIT_LEAST (256U << 10)
 #define UNIT_MOST (2U << 20)
 #define UNITS_A_THREAD 2
@@ -23,18 +23,26 @@
 #define UNIT_STRETCH 2048U
 /* Results of this size and more are written past the caches. */
 #define STREAM_BYTES (256U << 10)
-/* Jobs that are planned at a time. */
-#define BATCH 32
-/* How often a thread looks again, giving way to others, before it sleeps: to be woken takes as long as a small matrix.
+/* Jobs that are on their way at a time. */
+#define QUEUE 64
+/* Jobs that are best begun before the first is awaited: for each thread, and in all. */
+#define AHEAD_A_THREAD 2
+#define AHEAD_MOST 16
+/*
+ * How often a thread looks again before it sleeps, some 20 us: to be woken takes as long. It does not give way
+ * meanwhile: who does is left where others run, however idle another core is.
  */
-#define LOOKS 100
+#define LOOKS 400
 
 struct work {
+	struct sd_job job;
 	struct sd_transpose plan;
-	const struct sd_job *job;
 	uint64_t loops, a, b; /* what a unit has of each */
-	uint64_t first, end;  /* its units, counted over the whole batch */
+	uint64_t units;
 	bool streaming;
+	/* Under the lock: */
+	uint64_t taken, done; /* units */
+	unsigned threads;     /* that do one just now */
 };
 
 struct cpu {
@@ -44,14 +52,14 @@ struct cpu {
 	unsigned helpers; /* threads beside the caller's */
 	pthread_t *threads;
 	pthread_mutex_t lock;
-	pthread_cond_t begin, done;
-	/* Changed under the lock, looked at without it: */
-	atomic_uint_fast64_t round; /* counts batches: helpers wait for the next */
-	atomic_uint busy;           /* helpers that have not finished this round */
+	pthread_cond_t more, less; /* work to do; done */
+	struct work work[QUEUE];   /* job number n at n % QUEUE */
+	/* Changed under the lock; the atomic ones are looked at without it. */
+	uint64_t begun;            /* jobs */
+	atomic_uint_fast64_t done; /* all jobs before this one are */
+	atomic_uint_fast64_t left; /* units that nobody has taken */
 	atomic_bool closing;
-	size_t count; /* of work */
-	struct work work[BATCH];
-	atomic_uint_fast64_t next; /* unit */
+	unsigned asleep; /* helpers */
 };
 
 static uint64_t least(uint64_t a, uint64_t b)
@@ -59,145 +67,168 @@ static uint64_t least(uint64_t a, uint64_t b)
 	return a < b ? a : b;
 }
 
+/* Some 50 ns, in which another thread of the core has it for itself. */
+static void pause_a_moment(void)
+{
+#ifdef __x86_64__
+	__builtin_ia32_pause();
+#elif defined(__aarch64__)
+	__asm__ volatile("isb");
+#endif
+}
+
 static uint64_t pieces_of(uint64_t size, uint64_t piece)
 {
 	return size / piece + (size % piece != 0);
 }
 
-/* One thread's way through a batch. */
-struct walk {
-	struct cpu *cpu;
-	size_t at;            /* of work */
-	uint64_t unit;        /* of that work */
-	uint64_t loop, loops; /* of that unit: the next one, and where it ends */
-};
+/* The loops of a unit: from the first to before *end. */
+static uint64_t loops_of(const struct work *work, uint64_t unit, uint64_t *end)
+{
+	uint64_t across = pieces_of(work->plan.a.size, work->a) * pieces_of(work->plan.b.size, work->b);
+	uint64_t first = unit / across * work->loops;
+
+	*end = first + least(work->loops, work->plan.loops - first);
+	return first;
+}
 
 /*
- * The next piece of a thread, whose work is walk->at; false if there is none. Units are numbered along b first, then a,
- * then the loops, so that threads write to neighbouring places.
+ * What a unit has of one loop. Units are numbered along b first, then a, then the loops, so that one thread's follow
+ * each other in the target.
  */
-static bool take_piece(struct walk *walk, struct sd_piece *piece)
+static struct sd_piece piece_of(const struct work *work, uint64_t unit, uint64_t loop)
 {
-	struct cpu *cpu = walk->cpu;
-	const struct work *work;
-	const struct sd_transpose *plan;
-	uint64_t units_a, units_b, a, b;
-	struct sd_place place;
+	const struct sd_transpose *plan = &work->plan;
+	struct sd_place place = sd_transpose_place(plan, loop);
+	uint64_t units_b = pieces_of(plan->b.size, work->b), units_a = pieces_of(plan->a.size, work->a);
+	uint64_t b = unit % units_b * work->b, a = unit / units_b % units_a * work->a;
 
-	if (walk->loop == walk->loops) {
-		walk->unit = atomic_fetch_add(&cpu->next, 1);
-		while (walk->at < cpu->count && walk->unit >= cpu->work[walk->at].end)
-			walk->at++;
-		if (walk->at == cpu->count)
-			return false;
-	}
-	work = &cpu->work[walk->at];
-	plan = &work->plan;
-	units_b = pieces_of(plan->b.size, work->b);
-	units_a = pieces_of(plan->a.size, work->a);
-	b = (walk->unit - work->first) % units_b * work->b;
-	a = (walk->unit - work->first) / units_b % units_a * work->a;
-	if (walk->loop == walk->loops) {
-		walk->loop = (walk->unit - work->first) / units_b / units_a * work->loops;
-		walk->loops = walk->loop + least(work->loops, plan->loops - walk->loop);
-	}
-	place = sd_transpose_place(plan, walk->loop++);
-	*piece = (struct sd_piece){
-		.source = work->job->source,
+	return (struct sd_piece){
+		.source = work->job.source,
 		.from = place.from + a * plan->a.from + b * plan->b.from,
 		.target =
-			(uint8_t *)work->job->target + (place.to + a * plan->a.to + b * plan->b.to) * plan->target_size,
+			(uint8_t *)work->job.target + (place.to + a * plan->a.to + b * plan->b.to) * plan->target_size,
 		.scale = place.scale,
 		.a = a,
 		.b = b,
 		.na = least(work->a, plan->a.size - a),
 		.nb = least(work->b, plan->b.size - b),
 	};
-	return true;
 }
 
-/* Whether a thread may take its next piece before it has done the last: something is left for each of the others. */
-static bool may_take_early(const struct walk *walk)
+/* What is to be asked for while the piece before it is done: a guess, for another thread may take the next unit. */
+static const uint8_t *source_of(const struct work *work, uint64_t unit, uint64_t loop)
 {
-	const struct cpu *cpu = walk->cpu;
+	struct sd_piece piece = piece_of(work, unit, loop);
 
-	return walk->loop < walk->loops || atomic_load(&cpu->next) + cpu->helpers < cpu->work[cpu->count - 1].end;
+	return sd_transpose_source(&work->plan, piece.source, piece.from);
 }
 
-/* Takes pieces until there are none left: early if it can, to know what memory to ask for while it is busy. */
-static void do_batch(struct cpu *cpu)
+static void do_unit(const struct sd_kernels *kernels, const struct work *work, uint64_t unit)
 {
-	struct walk walk = {.cpu = cpu};
-	struct sd_piece piece, next;
+	struct sd_piece_how how = {kernels, &work->plan, work->job.scale.data, work->streaming};
+	uint64_t end, after, loop = loops_of(work, unit, &end);
 
-	for (bool more = take_piece(&walk, &piece); more; piece = next) {
-		const struct work *work = &cpu->work[walk.at];
-		struct sd_piece_how how = {cpu->kernels, &work->plan, work->job->scale.data, work->streaming};
-		bool early = may_take_early(&walk);
+	for (; loop < end; loop++) {
+		struct sd_piece piece = piece_of(work, unit, loop);
 
-		if (early) {
-			more = take_piece(&walk, &next);
-			piece.after = more && work == &cpu->work[walk.at]
-					      ? sd_transpose_source(&work->plan, next.source, next.from)
-					      : NULL;
-		}
+		if (loop + 1 < end)
+			piece.after = source_of(work, unit, loop + 1);
+		else if (unit + 1 < work->units)
+			piece.after = source_of(work, unit + 1, loops_of(work, unit + 1, &after));
 		sd_piece_do(&how, &piece);
-		if (!early)
-			more = take_piece(&walk, &next);
 	}
-	cpu->kernels->end();
+	kernels->end();
+}
+
+/*
+ * A unit of the job that the fewest threads are at, the oldest of these; NULL: there is none. Two that write to pieces
+ * of the same rows lose a fifth of their speed, so each keeps to a matrix of its own as long as there are enough.
+ */
+static struct work *take_unit(struct cpu *cpu, uint64_t *unit)
+{
+	struct work *best = NULL;
+
+	for (uint64_t n = cpu->done; n < cpu->begun && cpu->left > 0; n++) {
+		struct work *work = &cpu->work[n % QUEUE];
+
+		if (work->taken < work->units && (!best || work->threads < best->threads))
+			best = work;
+	}
+	if (!best)
+		return NULL;
+	best->threads++;
+	*unit = best->taken++;
+	cpu->left--;
+	return best;
+}
+
+static void note_done(struct cpu *cpu)
+{
+	uint64_t done = cpu->done;
+
+	while (done < cpu->begun && cpu->work[done % QUEUE].done == cpu->work[done % QUEUE].units)
+		done++;
+	if (done == cpu->done)
+		return;
+	cpu->done = done;
+	pthread_cond_signal(&cpu->less);
+}
+
+/* Does units, under the lock but for the work itself, until there are none or all jobs before end are done. */
+static void do_units(struct cpu *cpu, uint64_t end)
+{
+	struct work *work;
+	uint64_t unit;
+
+	while (cpu->done < end && !cpu->closing && (work = take_unit(cpu, &unit))) {
+		pthread_mutex_unlock(&cpu->lock);
+		do_unit(cpu->kernels, work, unit);
+		pthread_mutex_lock(&cpu->lock);
+		work->threads--;
+		work->done++;
+		note_done(cpu);
+	}
 }
 
 static void *help(void *arg)
 {
 	struct cpu *cpu = arg;
-	uint64_t seen = 0;
 
-	for (;;) {
-		for (int i = 0; i < LOOKS && cpu->round == seen && !cpu->closing; i++)
-			sched_yield();
-		pthread_mutex_lock(&cpu->lock);
-		while (cpu->round == seen && !cpu->closing)
-			pthread_cond_wait(&cpu->begin, &cpu->lock);
-		seen = cpu->round;
+	pthread_mutex_lock(&cpu->lock);
+	while (!cpu->closing) {
+		do_units(cpu, UINT64_MAX);
 		pthread_mutex_unlock(&cpu->lock);
-		if (cpu->closing)
-			return NULL;
-		do_batch(cpu);
+		for (int i = 0; i < LOOKS && cpu->left == 0 && !cpu->closing; i++)
+			pause_a_moment();
 		pthread_mutex_lock(&cpu->lock);
-		if (--cpu->busy == 0)
-			pthread_cond_signal(&cpu->done);
-		pthread_mutex_unlock(&cpu->lock);
+		cpu->asleep++;
+		while (cpu->left == 0 && !cpu->closing)
+			pthread_cond_wait(&cpu->more, &cpu->lock);
+		cpu->asleep--;
 	}
+	pthread_mutex_unlock(&cpu->lock);
+	return NULL;
 }
 
-/* Cuts the work into units and has all threads do them. One unit is not worth waking anybody. */
-static void run_batch(struct cpu *cpu)
+/* Until all jobs before end are done. */
+static void wait_until(struct cpu *cpu, uint64_t end)
 {
-	uint64_t units = cpu->count > 0 ? cpu->work[cpu->count - 1].end : 0;
-	bool alone = cpu->helpers == 0 || units < 2;
-
-	atomic_store(&cpu->next, 0);
-	if (alone) {
-		do_batch(cpu);
-		return;
+	pthread_mutex_lock(&cpu->lock);
+	while (cpu->done < end) {
+		do_units(cpu, end);
+		pthread_mutex_unlock(&cpu->lock);
+		for (int i = 0; i < LOOKS && cpu->done < end; i++)
+			pause_a_moment();
+		pthread_mutex_lock(&cpu->lock);
+		if (cpu->done < end && cpu->left == 0)
+			pthread_cond_wait(&cpu->less, &cpu->lock);
 	}
-	pthread_mutex_lock(&cpu->lock);
-	cpu->busy = cpu->helpers;
-	cpu->round++;
-	pthread_cond_broadcast(&cpu->begin);
-	pthread_mutex_unlock(&cpu->lock);
-	do_batch(cpu);
-	for (int i = 0; i < LOOKS && cpu->busy > 0; i++)
-		sched_yield();
-	pthread_mutex_lock(&cpu->lock);
-	while (cpu->busy > 0)
-		pthread_cond_wait(&cpu->done, &cpu->lock);
 	pthread_mutex_unlock(&cpu->lock);
 }
 
 /* How much of a, b and the loops a unit has: whole lines, where there is something to turn. */
-static void cut(struct work *work, uint64_t first, unsigned threads)
+static void cut(struct work *work, unsigned threads)
 {
 	const struct sd_transpose *plan = &work->plan;
 	uint64_t line = plan->rows ? 1 : SD_PIECE_ROWS;
@@ -206,42 +237,54 @@ static void cut(struct work *work, uint64_t first, unsigned threads)
 	uint64_t room = least(elements / threads / UNITS_A_THREAD, most_room);
 	uint64_t band;
 
+	if (plan->loops == 0)
+		return;
 	room = room > least_room ? room : least_room;
 	work->a = least(plan->a.size, plan->rows ? room : UNIT_STRETCH / plan->source_size);
 	band = room / work->a / line * line;
 	work->b = least(plan->b.size, band > line ? band : line);
 	work->loops = room / work->a / work->b;
 	work->loops = work->loops > 1 ? work->loops : 1;
-	work->first = first;
-	work->end = first + pieces_of(plan->a.size, work->a) * pieces_of(plan->b.size, work->b) *
-				    pieces_of(plan->loops, work->loops);
+	work->units = pieces_of(plan->a.size, work->a) * pieces_of(plan->b.size, work->b) *
+		      pieces_of(plan->loops, work->loops);
 	work->streaming = elements >= STREAM_BYTES / plan->target_size;
 }
 
-static enum sd_device_result run(struct sd_device *device, const struct sd_job *jobs, size_t count)
+/* One small unit is not worth waking anybody. */
+static void wake(struct cpu *cpu, const struct work *work)
+{
+	uint64_t count = least(cpu->asleep, cpu->left);
+
+	if (cpu->left > 1 || work->streaming)
+		for (uint64_t i = 0; i < count; i++)
+			pthread_cond_signal(&cpu->more);
+}
+
+static enum sd_device_result begin(struct sd_device *device, const struct sd_job *job, uint64_t *ticket)
 {
 	struct cpu *cpu = (struct cpu *)device;
-	uint64_t units = 0;
+	struct work *work = &cpu->work[cpu->begun % QUEUE];
+	struct sd_transpose plan;
+	enum sd_device_result result = sd_transpose_plan(job, &plan, device->failure);
 
-	cpu->count = 0;
-	for (size_t i = 0; i < count; i++) {
-		struct work *work = &cpu->work[cpu->count];
-		enum sd_device_result result = sd_transpose_plan(&jobs[i], &work->plan, device->failure);
+	if (result != SD_DEVICE_OK)
+		return result;
+	if (cpu->begun >= QUEUE)
+		wait_until(cpu, cpu->begun - QUEUE + 1);
+	*work = (struct work){.job = *job, .plan = plan};
+	cut(work, cpu->helpers + 1);
+	pthread_mutex_lock(&cpu->lock);
+	*ticket = cpu->begun++;
+	cpu->left += work->units;
+	note_done(cpu);
+	wake(cpu, work);
+	pthread_mutex_unlock(&cpu->lock);
+	return SD_DEVICE_OK;
+}
 
-		if (result != SD_DEVICE_OK)
-			return result;
-		if (work->plan.loops == 0)
-			continue;
-		work->job = &jobs[i];
-		cut(work, units, cpu->helpers + 1);
-		units = work->end;
-		if (++cpu->count < BATCH)
-			continue;
-		run_batch(cpu);
-		cpu->count = 0;
-		units = 0;
-	}
-	run_batch(cpu);
+static enum sd_device_result wait_for(struct sd_device *device, uint64_t ticket)
+{
+	wait_until((struct cpu *)device, ticket + 1);
 	return SD_DEVICE_OK;
 }
 
@@ -251,12 +294,12 @@ static void close_cpu(struct sd_device *device)
 
 	pthread_mutex_lock(&cpu->lock);
 	cpu->closing = true;
-	pthread_cond_broadcast(&cpu->begin);
+	pthread_cond_broadcast(&cpu->more);
 	pthread_mutex_unlock(&cpu->lock);
 	for (unsigned i = 0; i < cpu->helpers; i++)
 		pthread_join(cpu->threads[i], NULL);
-	pthread_cond_destroy(&cpu->done);
-	pthread_cond_destroy(&cpu->begin);
+	pthread_cond_destroy(&cpu->less);
+	pthread_cond_destroy(&cpu->more);
 	pthread_mutex_destroy(&cpu->lock);
 	free(cpu->threads);
 	free(cpu);
@@ -290,7 +333,7 @@ static bool start_helpers(struct cpu *cpu, unsigned count)
 
 enum sd_device_result sd_device_open_cpu(unsigned threads, struct sd_device **device)
 {
-	static const struct sd_device_ops ops = {.run = run, .close = close_cpu};
+	static const struct sd_device_ops ops = {.begin = begin, .wait = wait_for, .close = close_cpu};
 	struct cpu *cpu = calloc(1, sizeof(*cpu));
 
 	*device = NULL;
@@ -301,11 +344,12 @@ enum sd_device_result sd_device_open_cpu(unsigned threads, struct sd_device **de
 	cpu->device.ops = &ops;
 	cpu->kernels = sd_kernels_pick(getenv("SD_KERNELS"));
 	pthread_mutex_init(&cpu->lock, NULL);
-	pthread_cond_init(&cpu->begin, NULL);
-	pthread_cond_init(&cpu->done, NULL);
+	pthread_cond_init(&cpu->more, NULL);
+	pthread_cond_init(&cpu->less, NULL);
 	snprintf(cpu->name, sizeof(cpu->name), "cpu, %u thread%s, %s", threads, threads == 1 ? "" : "s",
 		 cpu->kernels->name);
 	cpu->device.name = cpu->name;
+	cpu->device.ahead = threads == 1 ? 1 : (unsigned)least((uint64_t)threads * AHEAD_A_THREAD, AHEAD_MOST);
 	cpu->threads = calloc(threads, sizeof(*cpu->threads));
 	if (!cpu->threads || !start_helpers(cpu, threads - 1)) {
 		close_cpu(&cpu->device);

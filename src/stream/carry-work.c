@@ -12,7 +12,8 @@
 
 /* A part of a record's data that moves on: bytes begin to end are in memory, nothing before begin can be had again. */
 struct window {
-	struct sd_source *source; /* NULL: all of it is one chunk */
+	struct sd_source *source; /* NULL: all of it is one chunk, or there */
+	bool whole;               /* all of it is in memory, and stays there until its last unit is done */
 	uint32_t record;
 	const char *key;
 	struct sd_chunk chunk;
@@ -50,18 +51,22 @@ static enum sd_result skip(struct window *w, uint64_t length, struct sd_error *e
 	return SD_OK;
 }
 
-/* Makes bytes begin to end the window, whose memory is large enough; begin never goes back. */
-static enum sd_result slide(struct window *w, uint64_t begin, uint64_t end, struct sd_error *err)
+/*
+ * Makes bytes begin to end the window, in other memory that is large enough; begin never goes back. What is there
+ * already goes along: a unit that is being made may still look at the old memory, which nobody has written to since.
+ */
+static enum sd_result slide(struct window *w, unsigned char *memory, uint64_t begin, uint64_t end, struct sd_error *err)
 {
 	enum sd_result result = SD_OK;
 
 	if (begin >= w->end) {
 		result = skip(w, begin - w->end, err);
 		w->begin = w->end;
-	} else if (begin > w->begin) {
-		memmove(w->memory, w->memory + (begin - w->begin), w->end - begin);
+	} else {
+		memmove(memory, w->memory + (begin - w->begin), w->end - begin);
 		w->begin = begin;
 	}
+	w->memory = memory;
 	while (result == SD_OK && w->end < end) {
 		uint64_t length = end - w->end;
 
@@ -93,11 +98,11 @@ static enum sd_result leave(struct window *w, struct sd_error *err)
 	return result;
 }
 
-static enum sd_result run(struct sd_device *device, struct sd_job *job, const char *name, struct sd_error *err)
+/* Makes an error of what a device says. */
+static enum sd_result check(const struct sd_device *device, enum sd_device_result result, const char *name,
+			    struct sd_error *err)
 {
-	if (!job->scale.data)
-		sd_move_normalise(&job->move);
-	switch (device->ops->run(device, job, 1)) {
+	switch (result) {
 	case SD_DEVICE_OK:
 		return SD_OK;
 	case SD_DEVICE_NOMEM:
@@ -107,9 +112,17 @@ static enum sd_result run(struct sd_device *device, struct sd_job *job, const ch
 	}
 }
 
-static uint64_t aligned(uint64_t bytes)
+static enum sd_result begin(const struct sd_carry *c, struct sd_job *job, struct sd_flight *flight,
+			    struct sd_error *err)
 {
-	return (bytes + SD_BUFFER_ALIGN - 1) / SD_BUFFER_ALIGN * SD_BUFFER_ALIGN;
+	if (!job->scale.data)
+		sd_move_normalise(&job->move);
+	return check(c->device, c->device->ops->begin(c->device, job, &flight->ticket), flight->name, err);
+}
+
+static enum sd_result wait_for(const struct sd_carry *c, const struct sd_flight *flight, struct sd_error *err)
+{
+	return check(c->device, c->device->ops->wait(c->device, flight->ticket), flight->name, err);
 }
 
 static enum sd_result give(struct sd_sink *sink, uint32_t record, const void *data, uint64_t length,
@@ -120,22 +133,183 @@ static enum sd_result give(struct sd_sink *sink, uint32_t record, const void *da
 	return length ? sink->ops->data(sink, record, &chunk, err) : SD_OK;
 }
 
-/* Makes what a job reads the window, and the window its source; job->move.from is still the place in the record. */
-static enum sd_result load(const struct sd_carry *c, const struct sd_cut *cut, struct sd_job *job, struct window *w,
-			   struct sd_error *err)
+static void let_go(struct sd_carry *c, uint32_t record, uint64_t *count)
 {
-	const struct sd_record *r = &c->in->records[w->record];
+	if (!c->work[record].held)
+		return;
+	*count -= c->in->records[record].bytes;
+	free(c->work[record].held);
+	c->work[record].held = NULL;
+}
+
+/* Gives up what a record's steps needed, where nobody else does, and what waited for it. */
+static void release(struct sd_carry *c, uint32_t record)
+{
+	for (uint32_t i = c->targets_begin[record]; i < c->targets_begin[record + 1]; i++) {
+		const struct sd_target *t = &c->in->targets[c->targets[i]];
+
+		for (uint32_t k = 0; k < t->nsteps; k++) {
+			uint32_t operand = t->steps[k].operand;
+
+			if (operand != SD_NO_RECORD && --c->work[operand].left == 0)
+				let_go(c, operand, &c->holding);
+		}
+	}
+	if (c->work[record].uses == 0)
+		let_go(c, record, &c->waiting);
+}
+
+/* Waits for the oldest unit, and gives it to the sink. */
+static enum sd_result land(struct sd_carry *c, struct sd_sink *sink, struct sd_error *err)
+{
+	const struct sd_flight *flight = &c->flight[c->oldest];
+	enum sd_result result = wait_for(c, flight, err);
+
+	c->oldest = (c->oldest + 1) % SD_FLIGHTS;
+	c->flights--;
+	if (result == SD_OK && flight->result)
+		result = give(sink, flight->out, flight->result, flight->bytes, err);
+	if (flight->ends)
+		release(c, flight->record);
+	return result;
+}
+
+enum sd_result sd_carry_settle(struct sd_worker *worker, struct sd_sink *sink, struct sd_error *err)
+{
+	struct sd_carry *c = (struct sd_carry *)worker;
+	enum sd_result result = SD_OK;
+
+	while (c->flights > 0 && result == SD_OK)
+		result = land(c, sink, err);
+	return result;
+}
+
+/* A unit has begun. Others can be read while it is made, but not more than the device likes. */
+static enum sd_result depart(struct sd_carry *c, const struct sd_flight *flight, struct sd_sink *sink,
+			     struct sd_error *err)
+{
+	unsigned most = c->device->ahead < SD_FLIGHTS ? c->device->ahead : SD_FLIGHTS;
+	enum sd_result result = SD_OK;
+
+	c->flight[(c->oldest + c->flights++) % SD_FLIGHTS] = *flight;
+	while (c->flights >= most && result == SD_OK)
+		result = land(c, sink, err);
+	return result;
+}
+
+/* The buffer: as many of the largest units as the device likes, if there is the memory. Some is left for what is held,
+ * which stays longer where several units are on their way. */
+static enum sd_result open_buffer(struct sd_carry *c, struct sd_error *err)
+{
+	uint64_t least = sd_buffer_aligned(c->room > 0 ? c->room : 1), most = c->memory - c->held;
+	uint64_t spare = most > least ? (most - least) / 8 * (c->waits ? 4 : 7) : 0;
+
+	if (c->buffer)
+		return SD_OK;
+	c->size = least;
+	for (unsigned i = 1; i < c->device->ahead && spare > 0; i++) {
+		uint64_t more = least < spare ? least : spare;
+
+		c->size += more;
+		spare -= more;
+	}
+	c->size = sd_buffer_aligned(c->size);
+	c->buffer = sd_device_allocate(c->device, c->size);
+	return c->buffer ? SD_OK : sd_fail_memory(err);
+}
+
+static bool is_free(const struct sd_span *used, size_t count, uint64_t begin, uint64_t end)
+{
+	for (size_t i = 0; i < count; i++)
+		if (begin < used[i].end && used[i].begin < end)
+			return false;
+	return true;
+}
+
+/* The lowest place in the buffer for so many bytes; a box, which stays while units come and go, is at one of its ends.
+ */
+static bool find(const struct sd_carry *c, uint64_t bytes, bool box, struct sd_span *place)
+{
+	struct sd_span used[2 * SD_FLIGHTS + 2] = {c->box};
+	size_t count = 1;
+
+	for (unsigned i = 0; i < c->flights; i++) {
+		const struct sd_flight *flight = &c->flight[(c->oldest + i) % SD_FLIGHTS];
+
+		used[count++] = flight->used[0];
+		used[count++] = flight->used[1];
+	}
+	*place = (struct sd_span){UINT64_MAX, UINT64_MAX};
+	for (size_t i = 0; i <= count; i++) {
+		uint64_t at = i == count ? 0 : box ? c->size - bytes : used[i].end;
+
+		if (at < place->begin && bytes <= c->size - at && is_free(used, count, at, at + bytes))
+			*place = (struct sd_span){at, at + bytes};
+	}
+	return place->begin < UINT64_MAX;
+}
+
+/* The same, where units that are being made may have to be done first. There is room for any one alone. */
+static enum sd_result make_room(struct sd_carry *c, struct sd_sink *sink, uint64_t bytes, bool box,
+				struct sd_span *place, struct sd_error *err)
+{
+	enum sd_result result = open_buffer(c, err);
+
+	while (result == SD_OK && !find(c, bytes, box, place))
+		result = c->flights > 0 ? land(c, sink, err) : sd_fail_memory(err);
+	return result;
+}
+
+/* Where the sink would have bytes that are made for it, or NULL. */
+static enum sd_result choose(struct sd_carry *c, struct sd_sink *sink, uint64_t bytes, unsigned char **place,
+			     struct sd_error *err)
+{
+	void *memory, *region;
+	enum sd_result result;
+	size_t length;
+	bool later;
+
+	do
+		result = sd_sink_room(sink, bytes, &memory, &later, err);
+	while (result == SD_OK && later && c->flights > 0 && (result = land(c, sink, err)) == SD_OK);
+	*place = memory;
+	if (result == SD_OK && memory) {
+		sink->ops->region(sink, &region, &length);
+		sd_device_adopt(c->device, region, length);
+	}
+	return result;
+}
+
+/* What of the record a job reads, whose move is still the one from the record: bytes. */
+static struct sd_span needs(const struct sd_carry *c, const struct sd_cut *cut, const struct sd_job *job,
+			    const struct window *w)
+{
+	uint64_t size = sd_dtype_size(c->in->records[w->record].dtype);
 	uint64_t first = job->move.from / cut->codes, last = job->move.from + sd_unit_span(&job->move) - 1;
-	uint64_t count = last / cut->codes - first + 1, size = sd_dtype_size(r->dtype);
+
+	return (struct sd_span){first * size, (last / cut->codes + 1) * size};
+}
+
+/* Bytes of memory for a window with this span; what comes later in the record and is there already must stay. */
+static uint64_t window_bytes(const struct window *w, const struct sd_span *span)
+{
+	return sd_buffer_aligned((w->end > span->end ? w->end : span->end) - span->begin);
+}
+
+/* Makes memory the window, if not all is there already, and what a job reads in it the job's source. */
+static enum sd_result load(const struct sd_carry *c, const struct sd_cut *cut, struct sd_job *job, struct window *w,
+			   unsigned char *memory, struct sd_error *err)
+{
+	struct sd_span span = needs(c, cut, job, w);
 
 	if (cut->links.scale) {
 		sd_unit_scale(c->in, cut, &job->move, &job->scale);
 		job->scale.data = c->work[cut->links.scale->operand].held;
 	}
-	job->source = w->memory;
-	job->source_count = count * cut->codes;
+	job->source = w->whole ? w->memory + span.begin : memory;
+	job->source_count = (span.end - span.begin) / sd_dtype_size(c->in->records[w->record].dtype) * cut->codes;
 	job->move.from %= cut->codes;
-	return slide(w, first * size, (first + count) * size, err);
+	return w->whole ? SD_OK : slide(w, memory, span.begin, span.end, err);
 }
 
 /* All elements come from one. */
@@ -148,56 +322,95 @@ static void load_constant(const uint32_t *constant, uint64_t count, struct sd_jo
 		job->move.dim[0].from = 0;
 }
 
-/* Where to make bytes for the sink: where it would have them, or else here. */
-static enum sd_result choose(const struct sd_carry *c, struct sd_sink *sink, uint64_t bytes, unsigned char *here,
-			     unsigned char **place, struct sd_error *err)
+/* Begins what the links make, one after the other: the last into place, or NULL, all others below at. */
+static enum sd_result carry_links(const struct sd_carry *c, const struct sd_links *links, struct sd_job *job,
+				  unsigned char *place, unsigned char *at, struct sd_flight *flight,
+				  struct sd_error *err)
 {
-	void *memory, *region;
-	enum sd_result result = sd_sink_room(sink, bytes, &memory, err);
-	size_t length;
+	uint64_t count = sd_move_count(&job->move);
+	enum sd_result result = SD_OK;
 
-	*place = memory ? memory : here;
-	if (memory) {
-		sink->ops->region(sink, &region, &length);
-		sd_device_adopt(c->device, region, length);
+	for (uint32_t k = 1; k <= links->count && result == SD_OK; k++) {
+		if (k > 1) {
+			result = wait_for(c, flight, err);
+			job->source = job->target;
+			job->source_count = count;
+			job->move = sd_move_identity(count);
+			job->scale = (struct sd_scale){0};
+		}
+		if (k < links->count || !place)
+			at -= sd_buffer_aligned(count * sd_dtype_size(links->dtype[k]));
+		job->target = k == links->count && place ? place : at;
+		job->target_count = count;
+		job->source_dtype = links->dtype[k - 1];
+		job->target_dtype = links->dtype[k];
+		if (result == SD_OK)
+			result = begin(c, job, flight, err);
 	}
+	flight->result = job->target;
 	return result;
 }
 
-/* Makes one unit and gives it to the sink. */
+/* Makes one unit: in the buffer, the window lies behind what becomes of it. */
 static enum sd_result carry_unit(struct sd_carry *c, const struct sd_cut *cut, uint64_t unit, struct window *w,
 				 uint32_t out, struct sd_sink *sink, struct sd_error *err)
 {
-	const uint8_t *dtype = cut->links.dtype;
-	unsigned char *at = w->memory;
+	const struct sd_links *links = &cut->links;
+	struct sd_flight flight = {.name = c->in->targets[cut->target].name, .record = w->record, .out = out};
 	struct sd_job job = {0};
-	uint64_t count, bytes = 0;
-	enum sd_result result = SD_OK;
+	uint64_t count, made = 0, window = 0;
+	struct sd_span span;
+	unsigned char *place, *at;
+	enum sd_result result;
 
 	sd_unit_move(cut, unit, &job.move);
 	count = sd_move_count(&job.move);
-	if (cut->links.fill)
-		load_constant(&cut->links.fill->param, count, &job);
-	else
-		result = load(c, cut, &job, w, err);
-	for (uint32_t k = 1; k <= cut->links.count && result == SD_OK; k++) {
-		bytes = count * sd_dtype_size(dtype[k]);
-		at -= aligned(bytes);
-		if (k == cut->links.count)
-			result = choose(c, sink, bytes, at, &at, err);
-		if (result != SD_OK)
-			break;
-		job.target = at;
-		job.target_count = count;
-		job.source_dtype = dtype[k - 1];
-		job.target_dtype = dtype[k];
-		result = run(c->device, &job, c->in->targets[cut->target].name, err);
-		job.source = at;
-		job.source_count = count;
-		job.move = sd_move_identity(count);
-		job.scale = (struct sd_scale){0};
+	flight.bytes = count * sd_dtype_size(links->dtype[links->count]);
+	result = choose(c, sink, flight.bytes, &place, err);
+	for (uint32_t k = 1; k <= links->count - (place != NULL); k++)
+		made += sd_buffer_aligned(count * sd_dtype_size(links->dtype[k]));
+	if (!links->fill && !w->whole) {
+		span = needs(c, cut, &job, w);
+		window = window_bytes(w, &span);
 	}
-	return result == SD_OK ? give(sink, out, at, bytes, err) : result;
+	if (result == SD_OK)
+		result = make_room(c, sink, made + window, false, &flight.used[0], err);
+	if (result != SD_OK)
+		return result;
+	at = c->buffer + flight.used[0].begin + made;
+	if (links->fill)
+		load_constant(&links->fill->param, count, &job);
+	else
+		result = load(c, cut, &job, w, at, err);
+	if (result == SD_OK)
+		result = carry_links(c, links, &job, place, at, &flight, err);
+	return result == SD_OK ? depart(c, &flight, sink, err) : result;
+}
+
+/* Finds the joint box a place, if that has not been done for a record before this one. */
+static enum sd_result open_joint(struct sd_carry *c, uint64_t bytes, struct sd_sink *sink, struct sd_error *err)
+{
+	enum sd_result result;
+
+	if (c->joint)
+		return SD_OK;
+	result = choose(c, sink, bytes, &c->joint, err);
+	if (result != SD_OK || c->joint)
+		return result;
+	result = make_room(c, sink, sd_buffer_aligned(bytes), true, &c->box, err);
+	if (result == SD_OK)
+		c->joint = c->buffer + c->box.begin;
+	return result;
+}
+
+/* The joint box is whole with this unit. */
+static void close_joint(struct sd_carry *c, uint64_t bytes, struct sd_flight *flight)
+{
+	flight->result = c->joint;
+	flight->bytes = bytes;
+	flight->used[1] = c->box;
+	c->joint = NULL;
+	c->box = (struct sd_span){0};
 }
 
 /* Puts a record into the joint box, which goes to the sink when it is full. */
@@ -206,26 +419,28 @@ static enum sd_result carry_joined(struct sd_carry *c, const struct sd_cut *cut,
 {
 	const struct sd_move *joint = work->joint;
 	uint64_t count = sd_move_count(joint), bytes = count * sd_dtype_size(cut->links.dtype[1]);
+	struct sd_flight flight = {.name = c->in->targets[cut->target].name, .record = w->record, .out = work->out};
 	struct sd_job job = {.target_count = count,
 			     .move = cut->move,
 			     .source_dtype = cut->links.dtype[0],
 			     .target_dtype = cut->links.dtype[1]};
-	enum sd_result result = c->joint ? SD_OK : choose(c, sink, bytes, c->buffer, &c->joint, err);
+	struct sd_span span = needs(c, cut, &job, w);
+	enum sd_result result = open_joint(c, bytes, sink, err);
 
+	if (result == SD_OK)
+		result = make_room(c, sink, window_bytes(w, &span), false, &flight.used[0], err);
 	if (result != SD_OK)
 		return result;
 	job.target = c->joint;
 	for (uint32_t k = 0; k < joint->rank; k++)
 		job.move.dim[k].to = joint->dim[k].from;
 	job.move.to = (cut->move.to - joint->to) / joint->dim[joint->rank - 1].to;
-	result = load(c, cut, &job, w, err);
+	result = load(c, cut, &job, w, c->buffer + flight.used[0].begin, err);
 	if (result == SD_OK)
-		result = run(c->device, &job, c->in->targets[cut->target].name, err);
-	if (result == SD_OK && work->ends) {
-		result = give(sink, work->out, c->joint, bytes, err);
-		c->joint = NULL;
-	}
-	return result;
+		result = begin(c, &job, &flight, err);
+	if (result == SD_OK && work->ends)
+		close_joint(c, bytes, &flight);
+	return result == SD_OK ? depart(c, &flight, sink, err) : result;
 }
 
 static enum sd_result carry_pieces(struct sd_carry *c, const struct sd_pieces *pieces, uint32_t out, struct window *w,
@@ -242,49 +457,27 @@ static enum sd_result carry_pieces(struct sd_carry *c, const struct sd_pieces *p
 	return result;
 }
 
-/* Gives up what a record's steps needed, where nobody else does. */
-static void release(struct sd_carry *c, uint32_t record)
+/* What a record's steps needed is given up when its last unit is done. */
+static void release_later(struct sd_carry *c, uint32_t record)
 {
-	const struct sd_step *steps;
+	struct sd_flight *last = &c->flight[(c->oldest + c->flights + SD_FLIGHTS - 1) % SD_FLIGHTS];
 
-	for (uint32_t i = c->targets_begin[record]; i < c->targets_begin[record + 1]; i++) {
-		const struct sd_target *t = &c->in->targets[c->targets[i]];
-
-		steps = t->steps;
-		for (uint32_t k = 0; k < t->nsteps; k++) {
-			struct sd_carry_work *operand;
-
-			if (steps[k].operand == SD_NO_RECORD)
-				continue;
-			operand = &c->work[steps[k].operand];
-			if (--operand->left > 0)
-				continue;
-			free(operand->held);
-			operand->held = NULL;
-		}
-	}
+	if (c->flights > 0 && last->record == record)
+		last->ends = true;
+	else
+		release(c, record);
 }
 
 /* Makes all that becomes of a record whose data is in the window's source. */
 static enum sd_result carry_window(struct sd_carry *c, struct window *w, struct sd_sink *sink, struct sd_error *err)
 {
 	const struct sd_carry_work *work = &c->work[w->record];
-	const struct sd_record *r = &c->in->records[w->record];
 	struct sd_pieces pieces;
-	enum sd_result result;
-	uint64_t window;
+	enum sd_result result = sd_carry_cut(c, w->record, &pieces, err);
 
-	if (!c->buffer)
-		c->buffer = sd_device_allocate(c->device, aligned(c->room));
-	if (!c->buffer)
-		return sd_fail_memory(err);
-	result = sd_carry_cut(c, w->record, &pieces, err);
 	if (result != SD_OK)
 		return result;
-	/* The window lies at the end, what is made of it in front. */
-	window = pieces.window * sd_dtype_size(r->dtype);
-	w->memory = c->buffer + aligned(c->room) - aligned(window < r->bytes ? window : r->bytes);
-	w->key = r->key;
+	w->key = c->in->records[w->record].key;
 	if (work->joint)
 		result = carry_joined(c, pieces.cuts, work, w, sink, err);
 	else
@@ -292,7 +485,8 @@ static enum sd_result carry_window(struct sd_carry *c, struct window *w, struct 
 	sd_pieces_free(&pieces);
 	if (result == SD_OK)
 		result = leave(w, err);
-	release(c, w->record);
+	if (result == SD_OK)
+		release_later(c, w->record);
 	return result;
 }
 
@@ -314,8 +508,43 @@ static enum sd_result open_spool(struct sd_carry *c, struct sd_error *err)
 	return SD_OK;
 }
 
-/* Keeps a record for later. */
-static enum sd_result put_aside(struct sd_carry *c, uint32_t record, struct sd_source *source, struct sd_error *err)
+/* Makes sure of memory for a record that is held, beside the buffer and what the plan wants to hold; *there: whether it
+ * is there. Units that are being made may have to be done first. */
+static enum sd_result find_memory(struct sd_carry *c, uint64_t bytes, uint64_t beside, bool *there,
+				  struct sd_sink *sink, struct sd_error *err)
+{
+	enum sd_result result = open_buffer(c, err);
+
+	for (;;) {
+		uint64_t used = c->waiting + (beside > c->holding ? beside : c->holding);
+		uint64_t room = c->memory > c->size ? c->memory - c->size : 0;
+
+		*there = used <= room && bytes <= room - used;
+		if (result != SD_OK || *there || c->flights == 0)
+			return result;
+		result = land(c, sink, err);
+	}
+}
+
+/* Reads all of a record into memory. */
+static enum sd_result hold(struct sd_carry *c, uint32_t record, struct sd_source *source, uint64_t *count,
+			   struct sd_error *err)
+{
+	struct window w = {.source = source, .record = record, .key = c->in->records[record].key};
+	uint64_t bytes = c->in->records[record].bytes;
+	unsigned char *memory = malloc(bytes + 1);
+	enum sd_result result;
+
+	if (!memory)
+		return sd_fail_memory(err);
+	c->work[record].held = memory;
+	*count += bytes;
+	result = slide(&w, memory, 0, bytes, err);
+	return result == SD_OK ? leave(&w, err) : result;
+}
+
+/* Writes a record into the spool. */
+static enum sd_result spool(struct sd_carry *c, uint32_t record, struct sd_source *source, struct sd_error *err)
 {
 	off_t end = (off_t)c->spooled;
 	enum sd_result result = open_spool(c, err);
@@ -336,30 +565,48 @@ static enum sd_result put_aside(struct sd_carry *c, uint32_t record, struct sd_s
 	return result;
 }
 
+/* Keeps a record for later. */
+static enum sd_result put_aside(struct sd_carry *c, uint32_t record, struct sd_source *source, struct sd_sink *sink,
+				struct sd_error *err)
+{
+	bool there;
+	enum sd_result result = find_memory(c, c->in->records[record].bytes, c->held, &there, sink, err);
+
+	if (result != SD_OK)
+		return result;
+	return there ? hold(c, record, source, &c->waiting, err) : spool(c, record, source, err);
+}
+
 static enum sd_result carry_aside(struct sd_carry *c, uint32_t record, struct sd_sink *sink, struct sd_error *err)
 {
 	uint64_t bytes = c->in->records[record].bytes;
 	off_t begin = (off_t)c->work[record].aside;
-	struct window w = {.record = record, .chunk = {.length = bytes, .fd = c->spool, .offset = begin}};
-	enum sd_result result = carry_window(c, &w, sink, err);
+	struct window w = {.record = record, .memory = c->work[record].held, .whole = c->work[record].held != NULL};
+	enum sd_result result;
 
+	if (!w.whole)
+		w.chunk = (struct sd_chunk){.length = bytes, .fd = c->spool, .offset = begin};
+	result = carry_window(c, &w, sink, err);
 	/* What has been read needs no room on the disk any more, if the file system can do that. */
-	(void)!fallocate(c->spool, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, begin, (off_t)bytes);
+	if (!w.whole)
+		(void)!fallocate(c->spool, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, begin, (off_t)bytes);
 	return result;
 }
 
-/* Reads all of a record that steps need. */
-static enum sd_result hold(struct sd_carry *c, uint32_t record, struct sd_source *source, struct sd_error *err)
+/* Keeps what steps need. There is memory for it, by the plan. */
+static enum sd_result keep(struct sd_carry *c, uint32_t record, struct sd_source *source, struct sd_sink *sink,
+			   struct sd_error *err)
 {
-	struct window w = {.source = source, .record = record, .key = c->in->records[record].key};
+	const struct sd_carry_work *work = &c->work[record];
 	uint64_t bytes = c->in->records[record].bytes;
-	enum sd_result result;
+	bool there;
+	enum sd_result result = find_memory(c, bytes, 0, &there, sink, err);
 
-	w.memory = c->work[record].held = malloc(bytes + 1);
-	if (!w.memory)
-		return sd_fail_memory(err);
-	result = slide(&w, 0, bytes, err);
-	return result == SD_OK ? leave(&w, err) : result;
+	if (result == SD_OK)
+		result = hold(c, record, source, &c->holding, err);
+	if (result == SD_OK && work->passes)
+		result = sd_carry_settle(&c->worker, sink, err);
+	return result == SD_OK && work->passes ? give(sink, work->out, work->held, bytes, err) : result;
 }
 
 enum sd_result sd_carry_record(struct sd_worker *worker, uint32_t record, struct sd_source *source,
@@ -371,11 +618,9 @@ enum sd_result sd_carry_record(struct sd_worker *worker, uint32_t record, struct
 	enum sd_result result;
 
 	if (work->uses > 0) {
-		result = hold(c, record, source, err);
-		if (result == SD_OK && work->passes)
-			result = give(sink, work->out, work->held, c->in->records[record].bytes, err);
+		result = keep(c, record, source, sink, err);
 	} else if (work->at > record) {
-		result = put_aside(c, record, source, err);
+		result = put_aside(c, record, source, sink, err);
 	} else {
 		result = carry_window(c, &w, sink, err);
 	}

@@ -163,17 +163,28 @@ static void need_room(struct sd_carry *c, uint64_t bytes)
 		c->room = bytes;
 }
 
+/* For any unit: where several targets take turns, one's may have to keep what was there for another. */
+static uint64_t room_of(const struct sd_carry *c, const struct sd_pieces *pieces)
+{
+	uint64_t most_window = 0, most_made = 0;
+
+	for (size_t i = 0; i < pieces->ncuts; i++) {
+		uint64_t window, made;
+
+		sd_cut_room(c->in, &pieces->cuts[i], &window, &made);
+		most_window = window > most_window ? window : most_window;
+		most_made = made > most_made ? made : most_made;
+	}
+	return most_window + most_made;
+}
+
 static enum sd_result carry_out(struct planner *p, size_t record, const struct sd_pieces *pieces)
 {
 	struct sd_carry *c = p->carry;
-	uint64_t bytes = pieces->window * pieces->each;
 	const struct sd_record *r = &c->in->records[record];
 	enum sd_result result = SD_OK;
 
-	/* A small record needs less than the window that it could have. */
-	if (r->bytes / sd_dtype_size(r->dtype) < pieces->window)
-		bytes = r->bytes / sd_dtype_size(r->dtype) * pieces->each;
-	need_room(c, bytes + SD_BUFFER_ALIGN * (SD_LINKS_MAX + 2));
+	need_room(c, room_of(c, pieces));
 	if (pieces->npieces > pieces->ncuts)
 		p->pieces += pieces->npieces - pieces->ncuts;
 	if (p->pieces > SD_PIECES_MAX)
@@ -438,6 +449,7 @@ static void measure_held(struct sd_carry *c)
 	}
 	for (uint32_t i = 0; i < in->nrecords; i++)
 		c->work[i].left = c->work[i].uses;
+	c->holding = 0;
 }
 
 /* Finds out what waits for what. */
@@ -464,6 +476,7 @@ static enum sd_result plan_operands(struct sd_carry *c, struct sd_error *err)
 
 		if (at == i)
 			continue;
+		c->waits = true;
 		c->work[i].next = c->work[at].waiting;
 		c->work[at].waiting = i;
 	}
@@ -482,7 +495,7 @@ enum sd_result sd_carry_plan(const struct sd_manifest *in, uint64_t memory, stru
 	struct planner p = {.carry = c, .err = err};
 	enum sd_result result;
 
-	*c = (struct sd_carry){.worker = {sd_carry_record}, .in = in, .memory = memory, .spool = -1};
+	*c = (struct sd_carry){.worker = {sd_carry_record, sd_carry_settle}, .in = in, .memory = memory, .spool = -1};
 	c->plan.manifest = p.out = sd_manifest_new();
 	c->plan.becomes = malloc((in->nrecords + 1) * sizeof(*c->plan.becomes));
 	c->work = calloc(in->nrecords + 1, sizeof(*c->work));
@@ -499,6 +512,9 @@ enum sd_result sd_carry_plan(const struct sd_manifest *in, uint64_t memory, stru
 
 void sd_carry_free(struct sd_carry *c)
 {
+	/* Where it went wrong, units may still be on their way. */
+	if (c->flights > 0)
+		(void)c->device->ops->wait(c->device, c->flight[(c->oldest + c->flights - 1) % SD_FLIGHTS].ticket);
 	for (size_t i = 0; c->work && i < c->in->nrecords; i++)
 		free(c->work[i].held);
 	if (c->in && c->spool >= 0)

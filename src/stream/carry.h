@@ -16,25 +16,51 @@ struct sd_carry_work {
 	uint8_t state;          /* enum sd_state, of all that is made of it */
 	bool passes;            /* besides being needed, it comes out as it is */
 	bool ends;              /* the last one of those that fill the joint box */
-	void *held;             /* its data, while steps need it */
-	uint64_t aside;         /* where in the spool it waits */
+	void *held;             /* its data, while steps need it or it waits; or else, where it waits in the spool: */
+	uint64_t aside;
 	/* From a box that several records fill to the tensor, dimension by dimension; NULL: it fills its own. */
 	const struct sd_move *joint;
 };
 
+/* A part of the buffer, in bytes from its beginning. */
+struct sd_span {
+	uint64_t begin, end;
+};
+
+/* A unit that is being made. */
+struct sd_flight {
+	uint64_t ticket;             /* of the device */
+	const char *name;            /* of the target */
+	uint32_t record, out;        /* which it is made of, and becomes a part of */
+	const unsigned char *result; /* for the sink, or NULL: nothing yet */
+	uint64_t bytes;              /* of it */
+	struct sd_span used[2];      /* what it takes of the buffer */
+	bool ends;                   /* the record needs nothing any more when this is done */
+};
+
+/* At most so many at one time, whatever the device would like. */
+#define SD_FLIGHTS 16
+
 struct sd_carry {
-	struct sd_worker worker;  /* for sd_pump */
-	struct sd_plan plan;      /* likewise */
-	struct sd_device *device; /* set by the caller before the worker runs; stays the caller's, until sd_carry_free */
+	struct sd_worker worker; /* for sd_pump */
+	struct sd_plan plan;     /* likewise */
+	struct sd_device
+		*device; /* set by the caller before the worker runs; stays the caller's, until sd_carry_free */
 	/* The rest is its own. */
 	const struct sd_manifest *in;
 	uint64_t memory;
-	uint64_t held, holding;            /* bytes of operands: the most at one time, and while planning */
+	uint64_t held, holding;            /* bytes of operands: the most at one time by the plan, and just now */
+	bool waits;                        /* some records come before what their steps need */
+	uint64_t waiting;                  /* bytes of these that are in memory just now */
 	struct sd_carry_work *work;        /* for each record */
 	uint32_t *targets_begin, *targets; /* for each record, its targets */
+	uint64_t room;                     /* bytes that the largest unit takes */
 	unsigned char *buffer;
-	uint64_t room;        /* bytes of it */
+	uint64_t size;                       /* bytes of it */
+	struct sd_flight flight[SD_FLIGHTS]; /* the oldest is at oldest % SD_FLIGHTS */
+	unsigned oldest, flights;
 	unsigned char *joint; /* where the joint box is that is being filled, or NULL */
+	struct sd_span box;   /* what it takes of the buffer */
 	int spool;            /* an unnamed file, or -1 */
 	uint64_t spooled;
 };
@@ -42,20 +68,21 @@ struct sd_carry {
 /*
  * Plans: targets with steps or in another order come out in records of their own, in the order of the tensor and with
  * nothing left to do; all others pass, and what nobody wants is dropped. Neighbours that fill one box together come out
- * as one record. A record whose steps need a later one waits for it in a temporary file. At most memory bytes are in
- * use when it runs. in must outlive it. Needs no data and no device. SD_INPUT where steps cannot be carried out or
- * memory is too small for them; the line says what would mend it. sd_carry_free in any case.
+ * as one record. A record whose steps need a later one waits for it, in memory or in a temporary file. At most memory
+ * bytes are in use when it runs. in must outlive it. Needs no data and no device. SD_INPUT where steps cannot be
+ * carried out or memory is too small for them; the line says what would mend it. sd_carry_free in any case.
  */
 SD_UNUSED_RESULT enum sd_result sd_carry_plan(const struct sd_manifest *in, uint64_t memory, struct sd_carry *carry,
 					      struct sd_error *err);
 
 void sd_carry_free(struct sd_carry *carry);
 
-/* The parts of it: how a record is cut, and the worker's only function. */
+/* The parts of it: how a record is cut, and the worker's functions. */
 SD_UNUSED_RESULT enum sd_result sd_carry_cut(const struct sd_carry *c, uint32_t record, struct sd_pieces *pieces,
 					     struct sd_error *err);
 enum sd_result sd_carry_record(struct sd_worker *worker, uint32_t record, struct sd_source *source,
 			       struct sd_sink *sink, struct sd_error *err);
+enum sd_result sd_carry_settle(struct sd_worker *worker, struct sd_sink *sink, struct sd_error *err);
 
 /*
  * The same manifest, in which dimensions a and b (negative ones count from the end) of all tensors are exchanged whose

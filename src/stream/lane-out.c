@@ -18,6 +18,8 @@
 #define RING_BYTES (32u << 20)
 /* Frames begin at cache lines. */
 #define RING_ALIGN 64
+/* Results that are being made at one time, at most. */
+#define GIVEN 32
 /* How long a producer looks out for its consumer, in all. */
 #define MOMENT_MS 20
 #define WAIT_MS 10000
@@ -33,8 +35,12 @@ struct sd_lane_out {
 	struct sd_lane_taken taken;
 	bool ringless; /* a ring cannot be had */
 	unsigned char *ring;
-	uint64_t head;              /* bytes of the ring used since it is there: all before is the consumer's */
-	uint64_t reserved, promise; /* where the memory given out begins, and how long it is; 0: none */
+	uint64_t head; /* bytes of the ring used since it is there: all before is the consumer's */
+	/* Memory that is the caller's just now, the oldest at oldest % GIVEN. */
+	struct {
+		uint64_t begin, length;
+	} given[GIVEN];
+	unsigned oldest, ngiven;
 };
 
 struct sd_lane_out *sd_lane_out_open(int pipe)
@@ -198,34 +204,52 @@ static void open_ring(struct sd_lane_out *lane)
 	close(fd);
 }
 
+static uint64_t aligned(uint64_t length)
+{
+	return (length + RING_ALIGN - 1) / RING_ALIGN * RING_ALIGN;
+}
+
 /* Where the next length bytes would begin: what does not fit before the ring's end begins at its start. */
 static uint64_t next_place(const struct sd_lane_out *lane, uint64_t length)
 {
-	uint64_t left = RING_BYTES - lane->head % RING_BYTES;
+	unsigned last = (lane->oldest + lane->ngiven - 1) % GIVEN;
+	uint64_t end = lane->ngiven ? lane->given[last].begin + aligned(lane->given[last].length) : lane->head;
+	uint64_t left = RING_BYTES - end % RING_BYTES;
 
-	return length <= left ? lane->head : lane->head + left;
+	return length <= left ? end : end + left;
 }
 
-enum sd_result sd_lane_out_room(struct sd_lane_out *lane, uint64_t length, void **memory, struct sd_error *err)
+/* An empty ring has room wherever it begins. */
+static bool is_free(const struct sd_lane_out *lane, uint64_t begin, uint64_t length)
+{
+	return (lane->ngiven == 0 && lane->taken.ring == lane->head) || begin + length - lane->taken.ring <= RING_BYTES;
+}
+
+enum sd_result sd_lane_out_room(struct sd_lane_out *lane, uint64_t length, void **memory, bool *later,
+				struct sd_error *err)
 {
 	uint64_t begin;
 
 	*memory = NULL;
-	lane->promise = 0;
+	*later = false;
 	hear(lane);
 	if (lane->socket >= 0 && !lane->ring && !lane->ringless)
 		open_ring(lane);
 	if (!lane->ring || length == 0 || length > RING_BYTES)
 		return SD_OK;
 	begin = next_place(lane, length);
-	/* An empty ring has room for it wherever it begins. */
-	while (lane->socket >= 0 && lane->taken.ring < lane->head && begin + length - lane->taken.ring > RING_BYTES)
+	while (lane->socket >= 0 && (lane->ngiven == GIVEN || !is_free(lane, begin, length))) {
+		/* The consumer may wait for what has not been made yet. */
+		*later = lane->ngiven > 0;
+		if (*later)
+			return SD_OK;
 		if (wait_for_consumer(lane, err) != SD_OK)
 			return SD_IO;
+	}
 	if (lane->socket < 0)
 		return SD_OK;
-	lane->reserved = begin;
-	lane->promise = length;
+	lane->given[(lane->oldest + lane->ngiven) % GIVEN].begin = begin;
+	lane->given[(lane->oldest + lane->ngiven++) % GIVEN].length = length;
 	*memory = lane->ring + begin % RING_BYTES;
 	return SD_OK;
 }
@@ -236,15 +260,28 @@ void sd_lane_out_region(const struct sd_lane_out *lane, void **begin, size_t *le
 	*length = RING_BYTES;
 }
 
+static bool is_oldest(const struct sd_lane_out *lane, const void *memory)
+{
+	return lane->ngiven > 0 && memory == lane->ring + lane->given[lane->oldest].begin % RING_BYTES;
+}
+
+void sd_lane_out_forget(struct sd_lane_out *lane, const void *memory)
+{
+	if (!lane || !is_oldest(lane, memory))
+		return;
+	lane->oldest = (lane->oldest + 1) % GIVEN;
+	lane->ngiven--;
+}
+
 bool sd_lane_out_take(struct sd_lane_out *lane, const void *memory, uint64_t length, struct sd_lane_place *place)
 {
-	uint64_t offset = lane->reserved % RING_BYTES;
+	uint64_t begin = lane->given[lane->oldest].begin;
 
-	if (length == 0 || length > lane->promise || memory != lane->ring + offset)
+	if (length == 0 || !is_oldest(lane, memory) || length > lane->given[lane->oldest].length)
 		return false;
-	lane->promise = 0;
-	lane->head = lane->reserved + (length + RING_ALIGN - 1) / RING_ALIGN * RING_ALIGN;
-	*place = (struct sd_lane_place){lane->head, offset, length};
+	lane->head = begin + aligned(length);
+	*place = (struct sd_lane_place){lane->head, begin % RING_BYTES, length};
+	sd_lane_out_forget(lane, memory);
 	return true;
 }
 

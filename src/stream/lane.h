@@ -61,18 +61,23 @@ SD_UNUSED_RESULT enum sd_result sd_lane_out_file(struct sd_lane_out *lane, int f
 						 struct sd_error *err);
 
 /*
- * Memory of the ring for the next length bytes. NULL if the ring has not that much, or none can be had. Waits until the
- * consumer has taken enough: what has been written so far must have gone into the pipe. It is the caller's until the
- * next call.
+ * Memory of the ring for length bytes, which is the caller's until it is taken or forgotten; that goes in the order in
+ * which it was given. NULL if the ring has not that much, or none can be had; *later if it can be had once the oldest
+ * that was given has been taken. Waits, where nothing is given, until the consumer has taken enough: what has been
+ * written so far must have gone into the pipe.
  */
-SD_UNUSED_RESULT enum sd_result sd_lane_out_room(struct sd_lane_out *lane, uint64_t length, void **memory,
+SD_UNUSED_RESULT enum sd_result sd_lane_out_room(struct sd_lane_out *lane, uint64_t length, void **memory, bool *later,
 						 struct sd_error *err);
 
 /* All of the ring's memory, once sd_lane_out_room has given some; it is there until the lane is closed. */
 void sd_lane_out_region(const struct sd_lane_out *lane, void **begin, size_t *length);
 
-/* Whether this is memory that sd_lane_out_room gave last; its place then, and it is the consumer's from now on. */
+/* Whether this is the oldest memory that sd_lane_out_room gave; its place then, and it is the consumer's from now on.
+ */
 bool sd_lane_out_take(struct sd_lane_out *lane, const void *memory, uint64_t length, struct sd_lane_place *place);
+
+/* If it is, then it is not needed any more. Does nothing for NULL. */
+void sd_lane_out_forget(struct sd_lane_out *lane, const void *memory);
 
 /* Does nothing for NULL. What the consumer has not yet taken stays there for it. */
 void sd_lane_out_close(struct sd_lane_out *lane);

@@ -14,6 +14,9 @@
 /* Elements of the record that a run of codes touches beyond its length. */
 #define ASTRIDE 2
 
+/* Units are the smaller for being on their way together; but so many at most go into what one could have. */
+#define PARTS 4
+
 /* Whether every value of one dtype, or code, is a value of the other. */
 static bool widens(uint8_t from, uint8_t to)
 {
@@ -292,22 +295,20 @@ static enum sd_result too_little(const struct sd_manifest *m, const struct sd_cu
 		       t->name, row, r->key, sd_shape_text(r->shape, r->rank, shape, sizeof(shape)), memory, need);
 }
 
-/* How far a unit may reach. A run of codes may begin and end within elements of the record. */
-static uint64_t reach_of(const struct sd_pieces *p, const struct sd_cut *c)
+/* How far a unit may reach in a window of so many of the record's elements. Codes may begin and end within them. */
+static uint64_t reach_of(const struct sd_cut *c, uint64_t window)
 {
 	uint64_t reach;
 
 	if (c->codes == 1)
-		return p->window;
-	return p->window > ASTRIDE && sd_mul(p->window - ASTRIDE, c->codes, &reach) ? reach : 0;
+		return window;
+	return window > ASTRIDE && sd_mul(window - ASTRIDE, c->codes, &reach) ? reach : 0;
 }
 
-/* Decides on the units: as large as the window allows, and cut as far outside as can be. */
-static enum sd_result choose(const struct sd_manifest *m, const struct sd_pieces *p, struct sd_cut *c, uint64_t memory,
-			     uint64_t held, struct sd_error *err)
+/* The units, as large as their reach allows, and cut as far outside as can be. False where it is too little. */
+static bool divide(struct sd_cut *c, uint64_t reach)
 {
 	uint32_t leading = 0, rank = c->move.rank;
-	uint64_t window = reach_of(p, c);
 	const struct sd_dim *d = c->move.dim;
 
 	c->units = rank && d[0].size == 0 ? 0 : 1;
@@ -315,22 +316,22 @@ static enum sd_result choose(const struct sd_manifest *m, const struct sd_pieces
 	c->in_order = true;
 	while (leading < rank && c->order[leading] == leading)
 		leading++;
-	if (window == 0)
-		return too_little(m, c, p, memory, held, err);
+	if (reach == 0)
+		return false;
 	if (c->units == 0)
-		return SD_OK;
+		return true;
 	for (c->depth = 0; c->depth < rank; c->depth++) {
 		uint64_t below = span_below(c, c->depth + 1);
 
 		d = &c->move.dim[c->order[c->depth]];
-		if (below <= window) {
-			c->step = (window - below) / d->from + 1;
+		if (below <= reach) {
+			c->step = (reach - below) / d->from + 1;
 			break;
 		}
 		c->units *= d->size;
 	}
 	if (c->depth == rank)
-		return SD_OK;
+		return true;
 	c->depth++;
 	c->in_order = c->depth <= leading;
 	if (c->step >= d->size)
@@ -339,9 +340,21 @@ static enum sd_result choose(const struct sd_manifest *m, const struct sd_pieces
 		c->step -= c->step % 64;
 	c->units *= (d->size - 1) / c->step + 1;
 	/* Parts of a row would come out as single elements here and there. */
-	if (c->depth == rank && rank > 1 && !c->in_order)
-		return too_little(m, c, p, memory, held, err);
-	return SD_OK;
+	return c->depth < rank || rank <= 1 || c->in_order;
+}
+
+/* Smaller units, of which several can be on their way in the same memory, where that does not show in what comes out.
+ */
+static void divide_more(const struct sd_pieces *p, struct sd_cut *c)
+{
+	for (uint64_t parts = PARTS; parts > 1; parts /= 2) {
+		struct sd_cut smaller = *c;
+
+		if (divide(&smaller, reach_of(c, p->window / parts)) && smaller.in_order) {
+			*c = smaller;
+			return;
+		}
+	}
 }
 
 void sd_move_pack_source(struct sd_move *move)
@@ -472,6 +485,8 @@ static enum sd_result arrange(const struct sd_manifest *m, struct sd_pieces *p, 
 
 			end = e > end ? e : end;
 		}
+		if (first == i + 1 && p->cuts[i].in_order && (p->cuts[i].units > 1 || p->cuts[i].move.rank < 2))
+			divide_more(p, &p->cuts[i]);
 		for (size_t k = i; k < first && result == SD_OK; k++)
 			result = add_pieces(m, p, &room, &p->cuts[k], first == i + 1, err);
 		if (result != SD_OK)
@@ -496,7 +511,8 @@ enum sd_result sd_pieces_cut(const struct sd_manifest *m, uint32_t record, const
 	if (result == SD_OK)
 		share_memory(p, m->records[record].dtype, memory - held);
 	for (size_t i = 0; i < count && result == SD_OK; i++)
-		result = choose(m, p, &p->cuts[i], memory, held, err);
+		if (!divide(&p->cuts[i], reach_of(&p->cuts[i], p->window)))
+			result = too_little(m, &p->cuts[i], p, memory, held, err);
 	if (result == SD_OK) {
 		qsort(p->cuts, count, sizeof(*p->cuts), by_first);
 		result = arrange(m, p, err);
@@ -552,6 +568,28 @@ uint64_t sd_unit_span(const struct sd_move *unit)
 	for (uint32_t k = 0; k < unit->rank; k++)
 		span += (unit->dim[k].size - 1) * unit->dim[k].from;
 	return span;
+}
+
+uint64_t sd_buffer_aligned(uint64_t bytes)
+{
+	return (bytes + SD_BUFFER_ALIGN - 1) / SD_BUFFER_ALIGN * SD_BUFFER_ALIGN;
+}
+
+void sd_cut_room(const struct sd_manifest *m, const struct sd_cut *cut, uint64_t *window, uint64_t *made)
+{
+	const struct sd_record *r = &m->records[m->targets[cut->target].record];
+	uint64_t astride = cut->codes > 1 ? ASTRIDE : 0;
+	struct sd_move unit;
+
+	*window = *made = 0;
+	if (cut->units == 0)
+		return;
+	/* All others are as large or smaller. */
+	sd_unit_move(cut, 0, &unit);
+	if (!cut->links.fill)
+		*window = sd_buffer_aligned((sd_unit_span(&unit) / cut->codes + astride) * sd_dtype_size(r->dtype));
+	for (uint32_t k = 1; k <= cut->links.count; k++)
+		*made += sd_buffer_aligned(sd_move_count(&unit) * sd_dtype_size(cut->links.dtype[k]));
 }
 
 void sd_piece_place(const struct sd_piece *piece, struct sd_move *place)

@@ -83,6 +83,12 @@ void sd_unit_move(const struct sd_cut *cut, uint64_t unit, struct sd_move *move)
 void sd_unit_scale(const struct sd_manifest *m, const struct sd_cut *cut, const struct sd_move *unit,
 		   struct sd_scale *scale);
 
+/* The most bytes that a unit takes of a buffer: of the record, and of what all links make of it. */
+void sd_cut_room(const struct sd_manifest *m, const struct sd_cut *cut, uint64_t *window, uint64_t *made);
+
+/* What so many bytes take of a buffer. */
+uint64_t sd_buffer_aligned(uint64_t bytes);
+
 /* Gives the source side of a move the strides of its own box, in the order of the target. */
 void sd_move_pack_source(struct sd_move *move);
 

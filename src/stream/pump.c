@@ -74,6 +74,25 @@ static enum sd_result pass(struct sd_source *source, uint32_t record, struct sd_
 	}
 }
 
+static enum sd_result settle(struct sd_worker *worker, struct sd_sink *sink, struct sd_error *err)
+{
+	return worker && worker->settle ? worker->settle(worker, sink, err) : SD_OK;
+}
+
+/* What becomes of one record whose data is here. */
+static enum sd_result take(struct sd_source *source, uint32_t record, uint32_t as, struct sd_worker *worker,
+			   struct sd_sink *sink, struct sd_error *err)
+{
+	enum sd_result result = SD_OK;
+
+	if (as == SD_WORK)
+		return worker->record(worker, record, source, sink, err);
+	if (as == SD_DROP)
+		return pass(source, record, NULL, as, err);
+	result = settle(worker, sink, err);
+	return result == SD_OK ? pass(source, record, sink, as, err) : result;
+}
+
 static enum sd_result run(struct sd_source *source, const struct sd_manifest *out, const uint32_t *becomes,
 			  struct sd_worker *worker, struct sd_sink *sink, struct sd_error *err)
 {
@@ -91,15 +110,14 @@ static enum sd_result run(struct sd_source *source, const struct sd_manifest *ou
 
 		if (in->records[i].state != SD_HERE)
 			continue;
-		if (as == SD_WORK)
-			result = worker->record(worker, record, from, sink, err);
-		else
-			result = pass(from, record, as == SD_DROP ? NULL : sink, as, err);
+		result = take(from, record, as, worker, sink, err);
 		if (result == SD_INPUT) {
 			sd_source_explain(source, err);
 			sd_error_about(err, in->records[i].key);
 		}
 	}
+	if (result == SD_OK)
+		result = settle(worker, sink, err);
 	if (result == SD_OK) {
 		result = sd_source_finish(source, err);
 		if (result == SD_INPUT)

@@ -34,12 +34,15 @@ struct sd_worker {
 	 * outgoing manifest. */
 	enum sd_result (*record)(struct sd_worker *worker, uint32_t record, struct sd_source *source,
 				 struct sd_sink *sink, struct sd_error *err);
+	/* Gives the sink all that is still being made: before data that passes goes there, and before its end. May be
+	 * NULL: nothing ever is. */
+	enum sd_result (*settle)(struct sd_worker *worker, struct sd_sink *sink, struct sd_error *err);
 };
 
 /*
  * Runs it all: begin, each record in order, the source's finish, the sink's end. On any failure the sink's abort has
- * been called with err. worker may be NULL where no record is SD_WORK. Where the source has sums, the sink has them too:
- * what passes keeps its own, and the worker's data is checked against them as it is taken.
+ * been called with err. worker may be NULL where no record is SD_WORK. Where the source has sums, the sink has them
+ * too: what passes keeps its own, and the worker's data is checked against them as it is taken.
  */
 SD_UNUSED_RESULT enum sd_result sd_pump(struct sd_source *source, const struct sd_plan *plan, struct sd_worker *worker,
 					struct sd_sink *sink, struct sd_error *err);

@@ -23,11 +23,12 @@ struct sd_sink_ops {
 	/* Frees; without end before it, as abort. */
 	void (*close)(struct sd_sink *sink);
 	/*
-	 * Memory in which the sink would like the next length bytes of data, so that they need not be copied: a chunk
-	 * that begins there. *memory is NULL where any other is as good; it is the caller's until the next call. May be
-	 * NULL itself: any memory is.
+	 * Memory in which the sink would like length bytes of data to come, so that they need not be copied: a chunk
+	 * that begins there. It is the caller's until it comes back so, each in its turn. *memory is NULL where any
+	 * other is as good; but with *later, what the caller has must come before it can be given more. May be NULL
+	 * itself: any memory is.
 	 */
-	enum sd_result (*room)(struct sd_sink *sink, uint64_t length, void **memory, struct sd_error *err);
+	enum sd_result (*room)(struct sd_sink *sink, uint64_t length, void **memory, bool *later, struct sd_error *err);
 	/*
 	 * Once room has given memory: what all memory lies in that it ever gives, and that is there until the sink is
 	 * closed, for a device that wants to know it beforehand. NULL where room is.
@@ -55,10 +56,11 @@ struct sd_sink {
 };
 
 SD_UNUSED_RESULT static inline enum sd_result sd_sink_room(struct sd_sink *sink, uint64_t length, void **memory,
-							   struct sd_error *err)
+							   bool *later, struct sd_error *err)
 {
 	*memory = NULL;
-	return sink->ops->room ? sink->ops->room(sink, length, memory, err) : SD_OK;
+	*later = false;
+	return sink->ops->room ? sink->ops->room(sink, length, memory, later, err) : SD_OK;
 }
 
 #endif

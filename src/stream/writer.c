@@ -335,12 +335,13 @@ static enum sd_result share(struct writer *w, struct sd_chunk *chunk, uint64_t *
 	struct sd_lane_place place;
 	enum sd_result result;
 	void *memory;
+	bool later;
 
 	*length = 0;
 	if (!sd_lane_out_take(w->lane, chunk->memory, chunk->length, &place)) {
 		result = flush(w, err);
 		if (result == SD_OK)
-			result = sd_lane_out_room(w->lane, n, &memory, err);
+			result = sd_lane_out_room(w->lane, n, &memory, &later, err);
 		if (result != SD_OK || !memory)
 			return result;
 		memcpy(memory, chunk->memory, n);
@@ -458,6 +459,7 @@ static enum sd_result writer_data(struct sd_sink *sink, uint32_t record, struct 
 {
 	struct writer *w = (struct writer *)sink;
 	const struct sd_record *r = &w->manifest->records[record];
+	const void *memory = chunk->memory;
 	enum sd_result result;
 
 	if (record != w->record) {
@@ -470,6 +472,8 @@ static enum sd_result writer_data(struct sd_sink *sink, uint32_t record, struct 
 	result = check_expected(w, chunk->length, err);
 	while (chunk->length && result == SD_OK)
 		result = w->summing ? put_summed(w, chunk, err) : put_data(w, chunk, err);
+	/* Where it had to go as bytes, the ring's memory is free again. */
+	sd_lane_out_forget(w->lane, memory);
 	if (result != SD_OK || !w->summing || w->position < r->bytes)
 		return result;
 	w->summing = false;
@@ -490,16 +494,18 @@ static enum sd_result writer_sum(struct sd_sink *sink, uint32_t record, uint64_t
 	return put_sum(w, record, sum, err);
 }
 
-static enum sd_result writer_room(struct sd_sink *sink, uint64_t length, void **memory, struct sd_error *err)
+static enum sd_result writer_room(struct sd_sink *sink, uint64_t length, void **memory, bool *later,
+				  struct sd_error *err)
 {
 	struct writer *w = (struct writer *)sink;
 	enum sd_result result;
 
 	*memory = NULL;
+	*later = false;
 	if (!w->lane || w->left || !sd_lane_out_worth(w->lane, length) || !sd_lane_out_attached(w->lane))
 		return SD_OK;
 	result = flush(w, err);
-	return result == SD_OK ? sd_lane_out_room(w->lane, length, memory, err) : result;
+	return result == SD_OK ? sd_lane_out_room(w->lane, length, memory, later, err) : result;
 }
 
 static enum sd_result writer_end(struct sd_sink *sink, struct sd_error *err)

@@ -25,7 +25,7 @@ static void check(struct sd_device *device, uint64_t seed, uint64_t elements)
 	struct case_ c;
 
 	case_make(&c, seed, elements);
-	cr_assert_eq(device->ops->run(device, &c.job, 1), SD_DEVICE_OK, "%s: %s", c.text, device->failure);
+	cr_assert_eq(sd_device_run(device, &c.job, 1), SD_DEVICE_OK, "%s: %s", c.text, device->failure);
 	cr_assert(case_holds(&c), "%s: %s", device->name, c.text);
 	case_free(&c);
 }
@@ -89,7 +89,7 @@ static void check_matrix(struct sd_device *device, uint8_t dtype, uint64_t rows,
 		source[i] = (uint8_t)exact_random(&seed);
 	memset(target, POISON, off + bytes + 64);
 	naive(&job, want);
-	cr_assert_eq(device->ops->run(device, &job, 1), SD_DEVICE_OK);
+	cr_assert_eq(sd_device_run(device, &job, 1), SD_DEVICE_OK);
 	cr_assert(memcmp(target + off, want, bytes) == 0, "%s: %zu by %zu of %s, off by %zu", device->name,
 		  (size_t)rows, (size_t)columns, sd_dtype_name((enum sd_dtype)dtype), off);
 	for (size_t i = 0; i < 64; i++)
@@ -173,7 +173,7 @@ static void check_blocks(struct sd_device *device, uint8_t from, uint8_t to, uin
 	}
 	memset(target + bytes, POISON, 64);
 	naive(&job, want);
-	cr_assert_eq(device->ops->run(device, &job, 1), SD_DEVICE_OK);
+	cr_assert_eq(sd_device_run(device, &job, 1), SD_DEVICE_OK);
 	cr_assert(memcmp(target, want, bytes) == 0, "%s: %zu by %zu of %s to %s in blocks of %zu", device->name,
 		  (size_t)rows, (size_t)columns, sd_dtype_name((enum sd_dtype)from), sd_dtype_name((enum sd_dtype)to),
 		  (size_t)block);
@@ -240,13 +240,80 @@ Test(device, many_jobs_at_once)
 		case_make(&cases[i], 5000 + i, i % 7 == 0 ? 100000 : 500);
 		jobs[i] = cases[i].job;
 	}
-	cr_assert_eq(device->ops->run(device, jobs, count), SD_DEVICE_OK);
+	cr_assert_eq(sd_device_run(device, jobs, count), SD_DEVICE_OK);
 	for (size_t i = 0; i < count; i++) {
 		cr_assert(case_holds(&cases[i]), "%s", cases[i].text);
 		case_free(&cases[i]);
 	}
-	cr_assert_eq(device->ops->run(device, NULL, 0), SD_DEVICE_OK);
+	cr_assert_eq(sd_device_run(device, NULL, 0), SD_DEVICE_OK);
 	device->ops->close(device);
+}
+
+/* Any of the jobs that have been begun are awaited while others come, one of which is refused. */
+static void in_flight(struct sd_device *device, uint64_t *seed)
+{
+	enum { count = 100 };
+	static struct case_ cases[count];
+	struct sd_job wrong = {.move = {.rank = 1, .dim = {{1, 1, 1}}}, .source_dtype = SD_U8, .target_dtype = SD_U8};
+	uint64_t ticket, first = 0, done = 0, begun = 0;
+	uint64_t far = 1 + pick(seed, count);
+
+	for (size_t i = 0; i < count; i++)
+		case_make(&cases[i], exact_random(seed), pick(seed, 6) == 0 ? 200000 : 500);
+	while (done < count) {
+		if (begun < count && begun - done < far) {
+			cr_assert_eq(device->ops->begin(device, &cases[begun].job, &ticket), SD_DEVICE_OK);
+			first = begun == 0 ? ticket : first;
+			cr_assert_eq(ticket, first + begun);
+			begun++;
+			if (begun == count / 2)
+				cr_assert_eq(device->ops->begin(device, &wrong, &ticket), SD_DEVICE_FAILED);
+		} else {
+			uint64_t until = done + pick(seed, begun - done);
+
+			cr_assert_eq(device->ops->wait(device, first + until), SD_DEVICE_OK);
+			while (done <= until) {
+				cr_assert(case_holds(&cases[done]), "%s: %s", device->name, cases[done].text);
+				case_free(&cases[done++]);
+			}
+		}
+	}
+}
+
+Test(device, jobs_in_flight)
+{
+	uint64_t seed = 17;
+
+	for (unsigned threads = 1; threads <= 8; threads++) {
+		struct sd_device *device = open_cpu("", threads);
+
+		cr_assert_geq(device->ahead, 1);
+		for (unsigned round = 0; round < 4; round++)
+			in_flight(device, &seed);
+		device->ops->close(device);
+	}
+}
+
+/* Nobody waits for what is on its way, and nobody touches it once the device is closed. */
+Test(device, closed_in_flight)
+{
+	enum { count = 30 };
+	struct case_ cases[count];
+	uint64_t ticket;
+
+	for (uint64_t round = 0; round < 24; round++) {
+		struct sd_device *device = open_cpu("", 1 + (unsigned)round % 8);
+
+		for (size_t i = 0; i < count; i++) {
+			case_make(&cases[i], 7000 + round * count + i, i % 5 == 0 ? 200000 : 500);
+			cr_assert_eq(device->ops->begin(device, &cases[i].job, &ticket), SD_DEVICE_OK);
+		}
+		if (round % 3 == 0)
+			cr_assert_eq(device->ops->wait(device, ticket - pick(&(uint64_t){round}, count)), SD_DEVICE_OK);
+		device->ops->close(device);
+		for (size_t i = 0; i < count; i++)
+			case_free(&cases[i]);
+	}
 }
 
 Test(device, nothing_to_move)
@@ -258,7 +325,7 @@ Test(device, nothing_to_move)
 		.target_dtype = SD_F32,
 	};
 
-	cr_assert_eq(device->ops->run(device, &job, 1), SD_DEVICE_OK);
+	cr_assert_eq(sd_device_run(device, &job, 1), SD_DEVICE_OK);
 	device->ops->close(device);
 }
 
@@ -266,7 +333,7 @@ static void refused(struct sd_job job, const char *why)
 {
 	struct sd_device *device = open_cpu("", 1);
 
-	cr_assert_eq(device->ops->run(device, &job, 1), SD_DEVICE_FAILED, "%s", why);
+	cr_assert_eq(sd_device_run(device, &job, 1), SD_DEVICE_FAILED, "%s", why);
 	cr_assert_not_null(strstr(device->failure, why), "%s, not %s", device->failure, why);
 	device->ops->close(device);
 }

@@ -10,7 +10,7 @@
 #define JOBS_MAX 12
 /* Lists of jobs that each of three tests does. */
 #ifndef LISTS
-#define LISTS 1000
+#define LISTS 700
 #endif
 
 /* Slices so small that jobs are many of them, or large enough that many jobs are one. */
@@ -72,7 +72,41 @@ static void check_and_release(struct placed *p, struct sd_device *device)
 	sd_device_release(device, p->target);
 }
 
-/* A list of jobs, twice, of any shapes and in any memory. */
+static void refused(struct sd_device *device)
+{
+	struct sd_job job = {.move = {.rank = 1, .dim = {{1, 1, 1}}}, .source_dtype = SD_U8, .target_dtype = SD_U8};
+	uint64_t ticket;
+
+	cr_assert_eq(device->ops->begin(device, &job, &ticket), SD_DEVICE_FAILED);
+	cr_assert_not_null(strstr(device->failure, "leaves its buffers"), "%s", device->failure);
+}
+
+/* Any of the jobs that have been begun are awaited while others come, and what is done is looked at, and released, at
+ * once; a job between them is refused. */
+static void in_flight(struct sd_device *device, struct placed *placed, unsigned count, uint64_t *seed)
+{
+	uint64_t first = 0, ticket = 0;
+	unsigned done = 0;
+
+	for (unsigned begun = 0; done < count;) {
+		if (begun < count && pick(seed, 3) > 0) {
+			cr_assert_eq(device->ops->begin(device, &placed[begun].job, &ticket), SD_DEVICE_OK);
+			first = begun == 0 ? ticket : first;
+			cr_assert_eq(ticket, first + begun);
+			begun++;
+		} else if (begun > 0 && pick(seed, 10) == 0) {
+			refused(device);
+		} else if (begun > 0) {
+			uint64_t until = pick(seed, begun);
+
+			cr_assert_eq(device->ops->wait(device, first + until), SD_DEVICE_OK, "%s", device->failure);
+			while (done <= until)
+				check_and_release(&placed[done++], device);
+		}
+	}
+}
+
+/* A list of jobs, some times, of any shapes and in any memory. */
 static void check_list(uint64_t seed, uint8_t *ring)
 {
 	uint64_t s = seed * 7919 + 1;
@@ -84,7 +118,7 @@ static void check_list(uint64_t seed, uint8_t *ring)
 
 	mock->pins = pick(&s, 4) > 0;
 	sd_device_adopt(device, ring, RING);
-	for (unsigned round = 0; round < 2; round++) {
+	for (unsigned round = 0; round < 4; round++) {
 		unsigned count = 1 + (unsigned)pick(&s, JOBS_MAX);
 		size_t used = 0;
 
@@ -93,7 +127,11 @@ static void check_list(uint64_t seed, uint8_t *ring)
 			place_job(&placed[i], device, ring, &used, &s);
 			jobs[i] = placed[i].job;
 		}
-		cr_assert_eq(device->ops->run(device, jobs, count), SD_DEVICE_OK, "list %llu: %s",
+		if (pick(&s, 2) == 0) {
+			in_flight(device, placed, count, &s);
+			continue;
+		}
+		cr_assert_eq(sd_device_run(device, jobs, count), SD_DEVICE_OK, "list %llu: %s",
 			     (unsigned long long)seed, device->failure);
 		cr_assert(mock_idle(mock));
 		for (unsigned i = 0; i < count; i++)
@@ -156,7 +194,7 @@ Test(engine, copies_overlap)
 	for (size_t i = 0; i < rows * columns; i++)
 		source[i] = (uint16_t)exact_random(&seed);
 	naive(&job, want);
-	cr_assert_eq(device->ops->run(device, &job, 1), SD_DEVICE_OK, "%s", device->failure);
+	cr_assert_eq(sd_device_run(device, &job, 1), SD_DEVICE_OK, "%s", device->failure);
 	cr_assert_eq(memcmp(target, want, bytes), 0);
 	cr_assert_geq(mock->launches, 20);
 	cr_assert_gt(mock->direct, mock->launches - 2, "one side of each slice is rows of a matrix");
@@ -183,7 +221,7 @@ Test(engine, small_jobs_are_one_batch)
 			source[i][k] = (uint16_t)(i * 1000 + k);
 		jobs[i] = transpose(source[i], target[i], rows, columns);
 	}
-	cr_assert_eq(device->ops->run(device, jobs, count), SD_DEVICE_OK, "%s", device->failure);
+	cr_assert_eq(sd_device_run(device, jobs, count), SD_DEVICE_OK, "%s", device->failure);
 	cr_assert_eq(mock->launches, 1);
 	cr_assert_eq(mock->copies, 2);
 	for (unsigned i = 0; i < count; i++)
@@ -197,8 +235,8 @@ Test(engine, nothing_to_do)
 	struct sd_device *device = open_engine(mock_open(7, SIZE_MAX), &small);
 	struct sd_job job = transpose(NULL, NULL, 0, 5);
 
-	cr_assert_eq(device->ops->run(device, NULL, 0), SD_DEVICE_OK);
-	cr_assert_eq(device->ops->run(device, &job, 1), SD_DEVICE_OK);
+	cr_assert_eq(sd_device_run(device, NULL, 0), SD_DEVICE_OK);
+	cr_assert_eq(sd_device_run(device, &job, 1), SD_DEVICE_OK);
 	device->ops->close(device);
 }
 
@@ -213,7 +251,7 @@ Test(engine, little_memory)
 	device = open_engine(mock, &small);
 	cr_assert_leq(mock->memory, 8 * 40000 - 8 * 32768);
 	case_make(&c, 11, 100000);
-	cr_assert_eq(device->ops->run(device, &c.job, 1), SD_DEVICE_OK);
+	cr_assert_eq(sd_device_run(device, &c.job, 1), SD_DEVICE_OK);
 	cr_assert(case_holds(&c), "%s", c.text);
 	case_free(&c);
 	device->ops->close(device);
@@ -239,7 +277,7 @@ Test(engine, failures)
 
 		case_make(&c, 20, 100000);
 		mock->failing = calls;
-		result = device->ops->run(device, &c.job, 1);
+		result = sd_device_run(device, &c.job, 1);
 		cr_assert(mock_idle(mock));
 		if (result == SD_DEVICE_OK) {
 			cr_assert(case_holds(&c));
@@ -255,6 +293,59 @@ Test(engine, failures)
 	cr_assert(failed > 20 && failed < 200, "%u", failed);
 }
 
+/* The same where several jobs are on their way: those that were done stay done, all others are told to have failed. */
+Test(engine, failures_in_flight)
+{
+	enum { count = 6 };
+	unsigned broken = 0;
+
+	for (long calls = 0; calls < 150; calls++) {
+		struct mock *mock = mock_open((uint64_t)calls, SIZE_MAX);
+		struct sd_device *device = open_engine(mock, &small);
+		struct case_ c[count];
+		uint64_t ticket[count];
+		unsigned begun = 0, done = 0;
+
+		for (unsigned i = 0; i < count; i++)
+			case_make(&c[i], 30 + i, 30000);
+		mock->failing = calls;
+		while (begun < count && device->ops->begin(device, &c[begun].job, &ticket[begun]) == SD_DEVICE_OK)
+			begun++;
+		while (done < begun && device->ops->wait(device, ticket[done]) == SD_DEVICE_OK)
+			cr_assert(case_holds(&c[done++]));
+		for (unsigned i = 0; i < begun; i++)
+			cr_assert_eq(device->ops->wait(device, ticket[i]), i < done ? SD_DEVICE_OK : SD_DEVICE_FAILED);
+		if (done < count) {
+			cr_assert(mock_idle(mock));
+			cr_assert_not_null(strstr(device->failure, "a failure that was asked for"));
+			cr_assert_eq(device->ops->begin(device, &c[0].job, &ticket[0]), SD_DEVICE_FAILED);
+			broken++;
+		}
+		for (unsigned i = 0; i < count; i++)
+			case_free(&c[i]);
+		device->ops->close(device);
+	}
+	cr_assert(broken > 20 && broken < 150, "%u", broken);
+}
+
+/* Nobody waits for what is on its way. */
+Test(engine, closed_in_flight)
+{
+	for (uint64_t seed = 0; seed < 50; seed++) {
+		struct sd_device *device = open_engine(mock_open(seed, SIZE_MAX), &small);
+		struct case_ c[5];
+		uint64_t ticket;
+
+		for (unsigned i = 0; i < 5; i++) {
+			case_make(&c[i], seed * 5 + i, 30000);
+			cr_assert_eq(device->ops->begin(device, &c[i].job, &ticket), SD_DEVICE_OK);
+		}
+		device->ops->close(device);
+		for (unsigned i = 0; i < 5; i++)
+			case_free(&c[i]);
+	}
+}
+
 /* A job that cannot be is refused like by any device, also behind others that are on their way. */
 Test(engine, a_bad_job_behind_good_ones)
 {
@@ -266,7 +357,7 @@ Test(engine, a_bad_job_behind_good_ones)
 	case_make(&c, 21, 200000);
 	jobs[0] = jobs[1] = c.job;
 	jobs[1].source_count = 0;
-	cr_assert_eq(device->ops->run(device, jobs, 2), SD_DEVICE_FAILED);
+	cr_assert_eq(sd_device_run(device, jobs, 2), SD_DEVICE_FAILED);
 	cr_assert_not_null(strstr(device->failure, "leaves its buffers"), "%s", device->failure);
 	cr_assert(mock_idle(mock));
 	case_free(&c);

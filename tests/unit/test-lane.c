@@ -96,7 +96,7 @@ Test(lane, ring)
 		unsigned char *data;
 		void *memory;
 
-		cr_assert_eq(sd_lane_out_room(p.out, length, &memory, NULL), SD_OK);
+		cr_assert_eq(sd_lane_out_room(p.out, length, &memory, &(bool){0}, NULL), SD_OK);
 		cr_assert_not_null(memory);
 		data = memory;
 		data[0] = data[length / 2] = data[length - 1] = mark_of(frame);
@@ -116,9 +116,9 @@ Test(lane, taking)
 	unsigned char *memory;
 	void *room;
 
-	cr_assert_eq(sd_lane_out_room(p.out, (uint64_t)RING + 1, &room, NULL), SD_OK);
+	cr_assert_eq(sd_lane_out_room(p.out, (uint64_t)RING + 1, &room, &(bool){0}, NULL), SD_OK);
 	cr_assert_null(room);
-	cr_assert_eq(sd_lane_out_room(p.out, 100, &room, NULL), SD_OK);
+	cr_assert_eq(sd_lane_out_room(p.out, 100, &room, &(bool){0}, NULL), SD_OK);
 	memory = room;
 	cr_assert(!sd_lane_out_take(p.out, memory + 1, 10, &place));
 	cr_assert(!sd_lane_out_take(p.out, memory, 101, &place));
@@ -127,6 +127,79 @@ Test(lane, taking)
 	cr_assert_eq(place.offset, 0);
 	cr_assert_eq(place.number, 128);
 	cr_assert(!sd_lane_out_take(p.out, memory, 10, &place));
+	part(&p);
+}
+
+static void *room_of(struct pair *p, uint64_t length, bool *later)
+{
+	void *room;
+
+	cr_assert_eq(sd_lane_out_room(p->out, length, &room, later, NULL), SD_OK);
+	cr_assert(!room || !*later);
+	return room;
+}
+
+static uint64_t taken(struct pair *p, const void *room, uint64_t length)
+{
+	struct sd_lane_place place;
+
+	cr_assert(sd_lane_out_take(p->out, room, length, &place));
+	return place.number;
+}
+
+/* Several results are in the ring before the first is taken; only their order counts. */
+Test(lane, several_at_a_time)
+{
+	struct pair p = join();
+	struct sd_lane_place place;
+	bool later;
+	unsigned char *a = room_of(&p, 100, &later), *b = room_of(&p, 200, &later), *c = room_of(&p, 300, &later);
+
+	cr_assert(a && b == a + 128 && c == b + 256);
+	cr_assert(!sd_lane_out_take(p.out, b, 200, &place), "it is not its turn");
+	cr_assert_eq(taken(&p, a, 100), 128);
+	sd_lane_out_forget(p.out, c);
+	sd_lane_out_forget(p.out, b);
+	cr_assert(!sd_lane_out_take(p.out, b, 200, &place));
+	cr_assert_eq(taken(&p, c, 300), 128 + 256 + 320);
+	sd_lane_out_forget(p.out, NULL);
+	part(&p);
+}
+
+/* Nobody waits for a consumer that waits itself for what is not taken yet. */
+Test(lane, later)
+{
+	struct pair p = join();
+	unsigned char *a, *b;
+	const void *memory;
+	bool later;
+	unsigned n = 0;
+
+	a = room_of(&p, RING / 4 * 3, &later);
+	cr_assert_not_null(a);
+	cr_assert_null(room_of(&p, RING / 2, &later));
+	cr_assert(later);
+	b = room_of(&p, RING / 8, &later);
+	cr_assert_not_null(b);
+	cr_assert_null(room_of(&p, RING + 1ul, &later));
+	cr_assert(!later, "that is never");
+	cr_assert_eq(taken(&p, a, RING / 4 * 3), RING / 4 * 3);
+	cr_assert_null(room_of(&p, RING / 2, &later));
+	cr_assert(later);
+	taken(&p, b, RING / 8);
+	/* What is forgotten leaves the ring as it was. */
+	a = room_of(&p, RING / 8, &later);
+	sd_lane_out_forget(p.out, a);
+	cr_assert_eq(room_of(&p, RING / 8, &later), a);
+	sd_lane_out_forget(p.out, a);
+	cr_assert_eq(
+		sd_lane_in_ring(p.in, &(struct sd_lane_place){RING / 8 * 7, RING / 4 * 3, RING / 8}, &memory, NULL),
+		SD_OK);
+	sd_lane_in_give_back(p.in);
+	/* More at a time than anybody needs. */
+	while (room_of(&p, 1, &later))
+		n++;
+	cr_assert(later && n >= 16, "%u", n);
 	part(&p);
 }
 
@@ -145,7 +218,7 @@ Test(lane, wrong_places)
 	const void *memory;
 	void *room;
 
-	cr_assert_eq(sd_lane_out_room(p.out, 100, &room, NULL), SD_OK);
+	cr_assert_eq(sd_lane_out_room(p.out, 100, &room, &(bool){0}, NULL), SD_OK);
 	cr_assert(sd_lane_out_take(p.out, room, 100, &place));
 	cr_assert_eq(sd_lane_in_ring(p.in, &place, &memory, NULL), SD_OK);
 	refused(&p, 200, RING, 1);
@@ -221,11 +294,11 @@ Test(lane, consumer_gone)
 	uint64_t number;
 	void *room;
 
-	cr_assert_eq(sd_lane_out_room(p.out, RING, &room, NULL), SD_OK);
+	cr_assert_eq(sd_lane_out_room(p.out, RING, &room, &(bool){0}, NULL), SD_OK);
 	cr_assert(sd_lane_out_take(p.out, room, RING, &place));
 	sd_lane_in_close(p.in);
 	p.in = NULL;
-	cr_assert_eq(sd_lane_out_room(p.out, RING, &room, NULL), SD_OK);
+	cr_assert_eq(sd_lane_out_room(p.out, RING, &room, &(bool){0}, NULL), SD_OK);
 	cr_assert_null(room);
 	cr_assert(!sd_lane_out_attached(p.out));
 	cr_assert_eq(sd_lane_out_file(p.out, STDIN_FILENO, &number, NULL), SD_OK);
@@ -241,7 +314,7 @@ Test(lane, producer_done)
 	const void *memory;
 	void *room;
 
-	cr_assert_eq(sd_lane_out_room(p.out, 5, &room, NULL), SD_OK);
+	cr_assert_eq(sd_lane_out_room(p.out, 5, &room, &(bool){0}, NULL), SD_OK);
 	memcpy(room, "hello", 5);
 	cr_assert(sd_lane_out_take(p.out, room, 5, &place));
 	sd_lane_out_close(p.out);

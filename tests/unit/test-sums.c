@@ -474,7 +474,7 @@ static enum sd_result increase(struct sd_worker *worker, uint32_t record, struct
 
 static enum sd_result work(int fd, int out, struct sd_sum_count *checked, struct sd_error *err)
 {
-	struct sd_worker worker = {increase};
+	struct sd_worker worker = {.record = increase};
 	uint32_t becomes[] = {SD_WORK, 1, 2, SD_DROP};
 	struct sd_sink *sink = sd_stream_sink(out, "sd-test");
 	struct sd_source *source;
