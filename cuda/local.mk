@@ -1,5 +1,5 @@
 # The CUDA device is part of libsd.a. nvcc makes its objects, which need no C++ runtime, so that cc links them.
-libsd_a_SOURCES += \
+sources += \
 	%D%/engine.c %D%/engine.h \
 	%D%/gpu.h \
 	%D%/grid.c %D%/grid.h \

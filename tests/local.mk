@@ -47,6 +47,8 @@ check_PROGRAMS += %D%/sd-transpose-grid
 tests_sd_transpose_grid_SOURCES = %D%/unit/device-grid.c src/tools/sd-transpose.c src/tools/carrying.c src/tools/tool.c
 tests_sd_transpose_grid_LDADD = libsd.a $(PCRE2_LIBS) $(YAJL_LIBS) $(XXHASH_LIBS) $(ZSTD_LIBS) $(CUDA_LIBS) -lm
 
+include %D%/fuzz/local.mk
+
 # A library for LD_PRELOAD that makes system calls fail, for faults, kills and changes.
 check_DATA = %D%/fault.so
 %D%/fault.so: %D%/fault.c
@@ -75,6 +77,8 @@ test_scripts = \
 	%D%/reference-fp8 \
 	%D%/scales \
 	%D%/bad-input \
+	%D%/limits \
+	%D%/names \
 	%D%/sources \
 	%D%/maps \
 	%D%/like \

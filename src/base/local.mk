@@ -1,9 +1,10 @@
-libsd_a_SOURCES += \
+sources += \
 	%D%/arena.c %D%/arena.h \
 	%D%/checked.h \
 	%D%/dtype.c %D%/dtype.h \
 	%D%/error.c %D%/error.h \
 	%D%/json.c %D%/json.h \
+	%D%/limits.c %D%/limits.h \
 	%D%/names.c %D%/names.h \
 	%D%/progress.c %D%/progress.h \
 	%D%/regex.c %D%/regex.h \

@@ -21,9 +21,9 @@ static struct sd_names_slot *look(const struct sd_names *names, const char *name
 	return &names->slots[i];
 }
 
-static uint32_t hash_of(const char *name)
+static uint32_t hash_of(const struct sd_names *names, const char *name)
 {
-	return (uint32_t)XXH3_64bits(name, strlen(name));
+	return (uint32_t)XXH3_64bits_withSeed(name, strlen(name), names->seed);
 }
 
 uint32_t sd_names_find(const struct sd_names *names, const char *name)
@@ -32,17 +32,20 @@ uint32_t sd_names_find(const struct sd_names *names, const char *name)
 
 	if (!names->room)
 		return SD_NO_NAME;
-	slot = look(names, name, hash_of(name));
+	slot = look(names, name, hash_of(names, name));
 	return slot->name ? slot->number : SD_NO_NAME;
 }
 
 static bool grow(struct sd_names *names)
 {
-	struct sd_names larger = {.used = names->used, .room = names->room ? names->room * 2 : 64};
+	struct sd_names larger = {.used = names->used, .room = names->room ? names->room * 2 : 64, .seed = names->seed};
 
 	larger.slots = calloc(larger.room, sizeof(*larger.slots));
 	if (!larger.slots)
 		return false;
+	/* Where memory lies nobody knows beforehand: else one could make names that all collide. */
+	if (!names->room)
+		larger.seed = (uintptr_t)larger.slots;
 	for (size_t i = 0; i < names->room; i++)
 		if (names->slots[i].name)
 			*look(&larger, names->slots[i].name, names->slots[i].hash) = names->slots[i];
@@ -54,10 +57,11 @@ static bool grow(struct sd_names *names)
 uint32_t sd_names_add(struct sd_names *names, const char *name, uint32_t number)
 {
 	struct sd_names_slot *slot;
-	uint32_t hash = hash_of(name);
+	uint32_t hash;
 
 	if (names->used >= names->room / 2 && !grow(names))
 		return SD_NO_NAME;
+	hash = hash_of(names, name);
 	slot = look(names, name, hash);
 	if (!slot->name) {
 		*slot = (struct sd_names_slot){name, hash, number};

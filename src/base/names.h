@@ -13,6 +13,7 @@
 struct sd_names {
 	struct sd_names_slot *slots;
 	size_t used, room;
+	uint64_t seed;
 };
 
 /* The number of a name, or SD_NO_NAME. */

@@ -130,38 +130,91 @@ static bool harmful(const unsigned char *p, size_t n)
 	return false;
 }
 
+/* How many of the bytes at p are shown as they are, and none of them could be a part of something else. */
+static size_t plain_run(const unsigned char *p, size_t left)
+{
+	size_t run = 0;
+
+	while (run < left && p[run] >= 0x20 && p[run] < 0x7F && p[run] != '\\')
+		run++;
+	return run;
+}
+
+#define PIECE 20
+
+/* What stands for the character at p, of which *n bytes are taken: its length. */
+static size_t escape_one(const unsigned char *p, size_t left, size_t *n, char piece[PIECE])
+{
+	size_t length = 0;
+
+	*n = sequence(p, left);
+	if (*n == 1 && (*p == '\t' || *p == '\n' || *p == '\\'))
+		return (size_t)snprintf(piece, PIECE, "\\%c", *p == '\t' ? 't' : *p == '\n' ? 'n' : '\\');
+	if (*n > 0 && *p >= 0x20 && *p != 0x7F && !harmful(p, *n)) {
+		memcpy(piece, p, *n);
+		return *n;
+	}
+	if (*n == 0)
+		*n = 1;
+	for (size_t i = 0; i < *n; i++)
+		length += (size_t)snprintf(piece + length, PIECE - length, "\\x%02x", p[i]);
+	return length;
+}
+
+void sd_text_print(FILE *out, const char *text)
+{
+	const unsigned char *p = (const unsigned char *)text;
+	size_t left = strlen(text);
+
+	while (left) {
+		size_t n = plain_run(p, left), length;
+		char piece[PIECE];
+
+		fwrite(p, 1, n, out);
+		p += n;
+		left -= n;
+		if (!left)
+			break;
+		length = escape_one(p, left, &n, piece);
+		fwrite(piece, 1, length, out);
+		p += n;
+		left -= n;
+	}
+}
+
+const char *sd_text_harm(const char *text, size_t length)
+{
+	const unsigned char *p = (const unsigned char *)text;
+
+	while (length) {
+		size_t n = sequence(p, length);
+
+		if (n == 0 || (*p < 0x20 && *p != '\t') || *p == 0x7F || harmful(p, n))
+			return (const char *)p;
+		p += n;
+		length -= n;
+	}
+	return NULL;
+}
+
 char *sd_text_escape(const char *text, char *out, size_t size)
 {
 	const unsigned char *p = (const unsigned char *)text;
 	size_t left = strlen(text), used = 0;
 
 	while (left) {
-		size_t run = 0, length = 0, n;
-		char piece[20];
+		size_t run = plain_run(p, left), length, n;
+		char piece[PIECE];
 
-		while (run < left && run + used + 1 < size && p[run] >= 0x20 && p[run] < 0x7F && p[run] != '\\')
-			run++;
+		if (run > size - used - 1)
+			run = size - used - 1;
 		memcpy(out + used, p, run);
 		used += run;
 		p += run;
 		left -= run;
 		if (!left)
 			break;
-		n = sequence(p, left);
-		if (n == 1 && (*p == '\t' || *p == '\n' || *p == '\\')) {
-			length = (size_t)snprintf(piece, sizeof(piece), "\\%c",
-						  *p == '\t'   ? 't'
-						  : *p == '\n' ? 'n'
-							       : '\\');
-		} else if (n == 0 || *p < 0x20 || *p == 0x7F || harmful(p, n)) {
-			if (n == 0)
-				n = 1;
-			for (size_t i = 0; i < n; i++)
-				length += (size_t)snprintf(piece + length, sizeof(piece) - length, "\\x%02x", p[i]);
-		} else {
-			memcpy(piece, p, n);
-			length = n;
-		}
+		length = escape_one(p, left, &n, piece);
 		if (used + length + 1 > size)
 			break;
 		memcpy(out + used, piece, length);

@@ -6,6 +6,7 @@
 #include "base/error.h"
 
 #include <stdint.h>
+#include <stdio.h>
 
 /* Natural order: runs of digits compare as numbers ("layers.9" before "layers.10"), all else bytewise. A total order.
  */
@@ -22,6 +23,12 @@ void sd_text_mend(char *text);
  * TSV escaped: \t \n \\ as such, other control characters and bidirectional marks as \xHH bytes. Returns out.
  */
 char *sd_text_escape(const char *text, char *out, size_t size);
+
+/* Writes a text, whole and so escaped. */
+void sd_text_print(FILE *out, const char *text);
+
+/* The first of length bytes that would be escaped, tabs and backslashes apart, or NULL. */
+const char *sd_text_harm(const char *text, size_t length);
 
 /* "4096", "32MiB", "5GB", "1.5GB": bytes; K M G T with B are decimal, with iB binary. False for anything else. */
 SD_UNUSED_RESULT bool sd_text_size(const char *text, uint64_t *bytes);

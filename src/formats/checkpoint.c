@@ -16,9 +16,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* An index of some millions of keys; a larger one is none. */
-#define INDEX_MAX (1u << 30)
-
 struct listing {
 	struct sd_arena arena;
 	const char **names[SD_ROLE_OTHER]; /* of each role that matters, in natural order */
@@ -225,17 +222,21 @@ struct indexed {
 	struct sd_index index;
 };
 
-static enum sd_result read_index(const char *path, struct indexed *in, struct sd_error *err)
+static enum sd_result read_index(const char *path, const struct sd_limits *limits, struct indexed *in,
+				 struct sd_error *err)
 {
 	enum sd_result result;
 
 	in->path = path;
-	result = read_whole(path, INDEX_MAX, &in->json, &in->size, err);
-	if (result == SD_OK && !in->json)
-		return sd_fail(err, SD_INPUT, "%s is no file, or too large for an index (%zu bytes)", path, in->size);
+	result = read_whole(path, (limits ? limits : &sd_limits_default)->most[SD_LIMIT_MANIFEST], &in->json, &in->size,
+			    err);
+	if (result == SD_OK && !in->json) {
+		result = sd_limits_check(limits, SD_LIMIT_MANIFEST, in->size, "the index has", err);
+		return result == SD_OK ? sd_fail(err, SD_INPUT, "%s is no file", path) : sd_error_at(err, "%s", path);
+	}
 	if (result != SD_OK)
 		return result;
-	result = sd_index_parse(in->json, in->size, &in->index, err);
+	result = sd_index_parse(in->json, in->size, limits, &in->index, err);
 	if (result != SD_OK)
 		return sd_error_at(err, "%s", path);
 	if (in->index.nfiles)
@@ -308,14 +309,15 @@ static enum sd_result add_indexed_files(struct sd_source *source, const char *di
 	return check_all_there(in, m, err);
 }
 
-static enum sd_result add_indexed(struct sd_source *source, const char *dir, const char *name, struct sd_error *err)
+static enum sd_result add_indexed(struct sd_source *source, const char *dir, const char *name,
+				  const struct sd_limits *limits, struct sd_error *err)
 {
 	struct indexed in = {0};
 	const char *path;
 	enum sd_result result = path_of(source->manifest, dir, name, &path, err);
 
 	if (result == SD_OK)
-		result = read_index(path, &in, err);
+		result = read_index(path, limits, &in, err);
 	/* Of a million keys it is 100 MB. */
 	free(in.json);
 	in.json = NULL;
@@ -382,7 +384,8 @@ static enum sd_result check_numbers(const struct listing *list, struct sd_error 
 	return SD_OK;
 }
 
-static enum sd_result fill(struct sd_source *source, const char *path, const struct listing *list, struct sd_error *err)
+static enum sd_result fill(struct sd_source *source, const char *path, const struct listing *list,
+			   const struct sd_limits *limits, struct sd_error *err)
 {
 	const char *index;
 	enum sd_result result = choose_index(list, &index, err);
@@ -397,7 +400,7 @@ static enum sd_result fill(struct sd_source *source, const char *path, const str
 	if (result != SD_OK)
 		return sd_error_at(err, "%s", path);
 	if (index)
-		result = add_indexed(source, path, index, err);
+		result = add_indexed(source, path, index, limits, err);
 	for (size_t i = 0; i < list->count[SD_ROLE_WEIGHTS] && !index && result == SD_OK; i++)
 		result = add_weights(source, path, list->names[SD_ROLE_WEIGHTS][i], err);
 	for (size_t i = 0; i < list->count[SD_ROLE_SIDE] && result == SD_OK; i++)
@@ -405,16 +408,17 @@ static enum sd_result fill(struct sd_source *source, const char *path, const str
 	return result;
 }
 
-enum sd_result sd_checkpoint_open(const char *path, struct sd_source **source, struct sd_error *err)
+enum sd_result sd_checkpoint_open(const char *path, const struct sd_limits *limits, struct sd_source **source,
+				  struct sd_error *err)
 {
 	struct listing list = {0};
 	enum sd_result result = list_directory(path, &list, err);
 
-	*source = sd_files_new();
+	*source = sd_files_new(limits);
 	if (!*source && result == SD_OK)
 		result = sd_fail_memory(err);
 	if (result == SD_OK)
-		result = fill(*source, path, &list, err);
+		result = fill(*source, path, &list, limits, err);
 	free_listing(&list);
 	if (result != SD_OK) {
 		sd_source_close(*source);
@@ -440,11 +444,11 @@ static enum sd_result copy_names(struct sd_checkpoint_files *files, const char *
 }
 
 static enum sd_result list_indexed(struct sd_checkpoint_files *files, const char *dir, const char *name,
-				   struct sd_error *err)
+				   const struct sd_limits *limits, struct sd_error *err)
 {
 	struct indexed in = {0};
 	const char *path = sd_arena_printf(&files->arena, "%s/%s", dir, name);
-	enum sd_result result = path ? read_index(path, &in, err) : sd_fail_memory(err);
+	enum sd_result result = path ? read_index(path, limits, &in, err) : sd_fail_memory(err);
 
 	files->index_name = sd_arena_text(&files->arena, name, strlen(name));
 	if (result == SD_OK && !files->index_name)
@@ -460,7 +464,8 @@ static enum sd_result list_indexed(struct sd_checkpoint_files *files, const char
 	return result;
 }
 
-enum sd_result sd_checkpoint_list(const char *path, struct sd_checkpoint_files *files, struct sd_error *err)
+enum sd_result sd_checkpoint_list(const char *path, const struct sd_limits *limits, struct sd_checkpoint_files *files,
+				  struct sd_error *err)
 {
 	struct sd_checkpoint_files made = {0};
 	struct listing list = {0};
@@ -470,7 +475,7 @@ enum sd_result sd_checkpoint_list(const char *path, struct sd_checkpoint_files *
 	if (result == SD_OK)
 		result = choose_index(&list, &index, err);
 	if (result == SD_OK)
-		result = index ? list_indexed(&made, path, index, err)
+		result = index ? list_indexed(&made, path, index, limits, err)
 			       : copy_names(&made, list.names[SD_ROLE_WEIGHTS], list.count[SD_ROLE_WEIGHTS], err);
 	free_listing(&list);
 	if (result == SD_OK)

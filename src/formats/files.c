@@ -31,6 +31,7 @@ struct place {
 
 struct files {
 	struct sd_source source;
+	struct sd_limits limits;
 	struct file *files;
 	size_t nfiles, files_room;
 	struct place *places; /* of each record */
@@ -158,13 +159,14 @@ static void files_close(struct sd_source *source)
 
 static const struct sd_source_ops files_ops = {files_next, files_finish, files_close, NULL, NULL};
 
-struct sd_source *sd_files_new(void)
+struct sd_source *sd_files_new(const struct sd_limits *limits)
 {
 	struct files *f = calloc(1, sizeof(*f));
 
 	if (!f)
 		return NULL;
 	f->source.ops = &files_ops;
+	f->limits = limits ? *limits : sd_limits_default;
 	f->given = SD_NO_RECORD;
 	f->source.manifest = sd_manifest_new();
 	if (!f->source.manifest) {
@@ -209,14 +211,14 @@ static enum sd_result read_header(int fd, uint64_t length, char **header, struct
 }
 
 /* Everything that can be said of the length field alone; *after: bytes that follow it, or SD_UNKNOWN_SIZE. */
-static enum sd_result check_length(const struct file *file, uint64_t length, uint64_t *after, struct sd_error *err)
+static enum sd_result check_length(const struct file *file, uint64_t length, const struct sd_limits *limits,
+				   uint64_t *after, struct sd_error *err)
 {
 	off_t at;
 
 	*after = SD_UNKNOWN_SIZE;
-	if (length > SD_SAFETENSORS_HEADER_MAX)
-		return sd_fail(err, SD_INPUT, "a header of %" PRIu64 " bytes is announced; safetensors allows %u",
-			       length, SD_SAFETENSORS_HEADER_MAX);
+	if (sd_limits_check(limits, SD_LIMIT_HEADER, length, "the header is said to have", err) != SD_OK)
+		return err->result;
 	if (!file->seekable)
 		return SD_OK;
 	at = lseek(file->fd, 0, SEEK_CUR);
@@ -231,12 +233,12 @@ static enum sd_result check_length(const struct file *file, uint64_t length, uin
 	return SD_OK;
 }
 
-static enum sd_result read_file(struct file *file, const unsigned char first[8], struct sd_safetensors *st,
-				struct sd_error *err)
+static enum sd_result read_file(struct file *file, const unsigned char first[8], const struct sd_limits *limits,
+				struct sd_safetensors *st, struct sd_error *err)
 {
 	uint64_t length = sd_safetensors_length(first), after;
 	char *header = NULL;
-	enum sd_result result = check_length(file, length, &after, err);
+	enum sd_result result = check_length(file, length, limits, &after, err);
 
 	if (result == SD_OK)
 		result = read_header(file->fd, length, &header, err);
@@ -244,8 +246,8 @@ static enum sd_result read_file(struct file *file, const unsigned char first[8],
 		return result;
 	if (file->seekable)
 		file->data = (uint64_t)file->stat.st_size - (after - length);
-	result = sd_safetensors_parse(header, (size_t)length, after == SD_UNKNOWN_SIZE ? after : after - length, st,
-				      err);
+	result = sd_safetensors_parse(header, (size_t)length, after == SD_UNKNOWN_SIZE ? after : after - length, limits,
+				      st, err);
 	free(header);
 	return result;
 }
@@ -317,7 +319,10 @@ static enum sd_result add_file(struct files *f, struct file *file, const unsigne
 	if (fstat(file->fd, &file->stat) != 0)
 		return sd_fail_errno(err, errno, "cannot be looked at");
 	file->seekable = S_ISREG(file->stat.st_mode);
-	result = read_file(file, first, &st, err);
+	result = read_file(file, first, &f->limits, &st, err);
+	if (result == SD_OK)
+		result = sd_limits_check(&f->limits, SD_LIMIT_TENSORS, f->nplaces + st.ntensors,
+					 "all files up to this one have", err);
 	if (result == SD_OK)
 		result = merge_metadata(f, &st, err);
 	for (size_t i = 0; i < st.ntensors && result == SD_OK; i++)

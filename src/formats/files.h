@@ -3,10 +3,12 @@
 #ifndef SD_FORMATS_FILES_H
 #define SD_FORMATS_FILES_H
 
+#include "base/limits.h"
 #include "stream/source.h"
 
-/* A source of no files; NULL when memory is out. Its manifest may be given side files. */
-struct sd_source *sd_files_new(void);
+/* A source of no files, which takes no more of each than limits (may be NULL). NULL when memory is out. Its manifest
+ * may be given side files. */
+struct sd_source *sd_files_new(const struct sd_limits *limits);
 
 /*
  * Adds a file or pipe, whose first 8 bytes have been read: reads and checks its header, adds its tensors to the

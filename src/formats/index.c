@@ -8,6 +8,7 @@
 #include <string.h>
 
 struct reader {
+	const struct sd_limits *limits;
 	struct sd_index *index;
 	struct sd_names files; /* to index->files */
 	struct sd_index_entry entry;
@@ -18,6 +19,10 @@ static enum sd_result take_key(struct reader *r, const struct sd_json_token *tok
 {
 	uint32_t number = (uint32_t)r->index->nentries, known;
 
+	if (sd_limits_check_name(r->limits, token->text, token->length, err) != SD_OK ||
+	    sd_limits_check(r->limits, SD_LIMIT_TENSORS, r->index->nentries + 1, "the index has at least", err) !=
+		    SD_OK)
+		return err->result;
 	if (memchr(token->text, '\0', token->length))
 		return sd_fail(err, SD_INPUT, "a NUL character in \"%.*s\"", (int)token->length, token->text);
 	r->entry.key = sd_arena_text(&r->index->arena, token->text, token->length);
@@ -35,6 +40,8 @@ static enum sd_result take_file(struct reader *r, const struct sd_json_token *to
 	uint32_t number;
 	char *file;
 
+	if (sd_limits_check_name(r->limits, token->text, token->length, err) != SD_OK)
+		return err->result;
 	if (token->length == 0 || memchr(token->text, '\0', token->length) || memchr(token->text, '/', token->length))
 		return sd_fail(err, SD_INPUT, "%s: \"%.*s\" is not the name of a file beside the index", r->entry.key,
 			       (int)token->length, token->text);
@@ -80,9 +87,10 @@ static enum sd_result take(void *user, const struct sd_json_token *token, struct
 		       r->entry.key ? ", but not so " : "", r->entry.key ? r->entry.key : "");
 }
 
-enum sd_result sd_index_parse(const char *json, size_t length, struct sd_index *out, struct sd_error *err)
+enum sd_result sd_index_parse(const char *json, size_t length, const struct sd_limits *limits, struct sd_index *out,
+			      struct sd_error *err)
 {
-	struct reader r = {.index = out};
+	struct reader r = {.limits = limits, .index = out};
 	enum sd_result result = sd_json_parse(json, length, take, &r, err);
 
 	sd_names_free(&r.files);
@@ -117,7 +125,8 @@ enum sd_result sd_index_write(struct sd_index_entry *entries, size_t nentries, u
 	out = open_memstream(json, length);
 	if (!out)
 		return sd_fail_memory(err);
-	qsort(entries, nentries, sizeof(*entries), by_key);
+	if (nentries)
+		qsort(entries, nentries, sizeof(*entries), by_key);
 	fprintf(out,
 		"{\n  \"metadata\": {\n    \"total_parameters\": %" PRIu64 ",\n    \"total_size\": %" PRIu64
 		"\n  },\n  \"weight_map\": {",

@@ -4,6 +4,7 @@
 #define SD_FORMATS_INDEX_H
 
 #include "base/arena.h"
+#include "base/limits.h"
 #include "base/names.h"
 
 #include <stdint.h>
@@ -23,9 +24,10 @@ struct sd_index {
 	size_t nfiles, files_room;
 };
 
-/* Reads an index. SD_INPUT, with a line that does not name it, for whatever is not as it must be. */
-SD_UNUSED_RESULT enum sd_result sd_index_parse(const char *json, size_t length, struct sd_index *out,
-					       struct sd_error *err);
+/* Reads an index. limits may be NULL. SD_INPUT, with a line that does not name it, for whatever is not as it must be.
+ */
+SD_UNUSED_RESULT enum sd_result sd_index_parse(const char *json, size_t length, const struct sd_limits *limits,
+					       struct sd_index *out, struct sd_error *err);
 
 void sd_index_free(struct sd_index *index);
 

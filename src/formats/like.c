@@ -11,7 +11,8 @@
 #include <unistd.h>
 
 /* The checkpoint has been opened by then: the length is what it was found to be, or the file has changed. */
-static enum sd_result read_header(int fd, struct sd_like_file *file, struct sd_error *err)
+static enum sd_result read_header(int fd, const struct sd_limits *limits, struct sd_like_file *file,
+				  struct sd_error *err)
 {
 	unsigned char first[SD_SAFETENSORS_LENGTH];
 	uint64_t length;
@@ -21,7 +22,7 @@ static enum sd_result read_header(int fd, struct sd_like_file *file, struct sd_e
 	if (result != SD_OK)
 		return result;
 	length = got == sizeof(first) ? sd_safetensors_length(first) : 0;
-	if (length > SD_SAFETENSORS_HEADER_MAX)
+	if (sd_limits_check(limits, SD_LIMIT_HEADER, length, "", NULL) != SD_OK)
 		return sd_fail(err, SD_INPUT, "changed while it was being read");
 	file->header_length = sizeof(first) + (size_t)length;
 	file->header = malloc(file->header_length);
@@ -32,12 +33,13 @@ static enum sd_result read_header(int fd, struct sd_like_file *file, struct sd_e
 	if (result == SD_OK && got < length)
 		result = sd_fail(err, SD_INPUT, "changed while it was being read");
 	if (result == SD_OK)
-		result = sd_safetensors_parse(file->header + sizeof(first), (size_t)length, SD_UNKNOWN_SIZE,
+		result = sd_safetensors_parse(file->header + sizeof(first), (size_t)length, SD_UNKNOWN_SIZE, limits,
 					      &file->content, err);
 	return result;
 }
 
-static enum sd_result add_file(struct sd_like *like, const char *name, struct sd_error *err)
+static enum sd_result add_file(struct sd_like *like, const char *name, const struct sd_limits *limits,
+			       struct sd_error *err)
 {
 	struct sd_like_file *file = &like->files[like->nfiles];
 	const char *path = sd_arena_printf(&like->arena, "%s/%s", like->path, name);
@@ -51,7 +53,7 @@ static enum sd_result add_file(struct sd_like *like, const char *name, struct sd
 	if (fd < 0)
 		return sd_fail_errno(err, errno, "%s", path);
 	like->nfiles++;
-	result = read_header(fd, file, err);
+	result = read_header(fd, limits, file, err);
 	close(fd);
 	if (result != SD_OK)
 		return err->said ? result : sd_error_at(err, "%s", path);
@@ -62,14 +64,15 @@ static enum sd_result add_file(struct sd_like *like, const char *name, struct sd
 	return SD_OK;
 }
 
-enum sd_result sd_like_open(const char *path, struct sd_like *like, struct sd_error *err)
+enum sd_result sd_like_open(const char *path, const struct sd_limits *limits, struct sd_like *like,
+			    struct sd_error *err)
 {
 	struct sd_checkpoint_files list = {0};
-	enum sd_result result = sd_checkpoint_open(path, &like->source, err);
+	enum sd_result result = sd_checkpoint_open(path, limits, &like->source, err);
 
 	like->path = path;
 	if (result == SD_OK)
-		result = sd_checkpoint_list(path, &list, err);
+		result = sd_checkpoint_list(path, limits, &list, err);
 	if (result != SD_OK)
 		return result;
 	like->arena = list.arena;
@@ -80,7 +83,7 @@ enum sd_result sd_like_open(const char *path, struct sd_like *like, struct sd_er
 	if (!like->files)
 		result = sd_fail_memory(err);
 	for (size_t i = 0; i < list.nweights && result == SD_OK; i++)
-		result = add_file(like, list.weights[i], err);
+		result = add_file(like, list.weights[i], limits, err);
 	return result;
 }
 

@@ -3,6 +3,7 @@
 #ifndef SD_FORMATS_LIKE_H
 #define SD_FORMATS_LIKE_H
 
+#include "base/limits.h"
 #include "base/names.h"
 #include "formats/safetensors.h"
 #include "stream/source.h"
@@ -27,8 +28,9 @@ struct sd_like {
 	struct sd_arena arena;
 };
 
-/* Reads all but the data. path is borrowed. Errors name the files. sd_like_close in any case. */
-SD_UNUSED_RESULT enum sd_result sd_like_open(const char *path, struct sd_like *like, struct sd_error *err);
+/* Reads all but the data. path is borrowed, limits may be NULL. Errors name the files. sd_like_close in any case. */
+SD_UNUSED_RESULT enum sd_result sd_like_open(const char *path, const struct sd_limits *limits, struct sd_like *like,
+					     struct sd_error *err);
 
 void sd_like_close(struct sd_like *like);
 

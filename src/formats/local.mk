@@ -1,4 +1,4 @@
-libsd_a_SOURCES += \
+sources += \
 	%D%/checkpoint.c %D%/checkpoint.h \
 	%D%/files.c %D%/files.h \
 	%D%/index.c %D%/index.h \

@@ -60,12 +60,12 @@ static enum sd_result fail_neither(const char *name, const char *what, struct sd
 	return sd_fail(err, SD_INPUT, "%s is neither a stream nor a safetensors file, but %s", name, what);
 }
 
-static enum sd_result open_file(int fd, const char *name, const unsigned char first[FIRST], struct sd_source **source,
-				struct sd_error *err)
+static enum sd_result open_file(int fd, const char *name, const unsigned char first[FIRST],
+				const struct sd_limits *limits, struct sd_source **source, struct sd_error *err)
 {
 	enum sd_result result;
 
-	*source = sd_files_new();
+	*source = sd_files_new(limits);
 	if (!*source) {
 		close(fd);
 		return sd_fail_memory(err);
@@ -82,9 +82,10 @@ static enum sd_result open_file(int fd, const char *name, const unsigned char fi
 	return result;
 }
 
-static enum sd_result open_stream(int fd, const char *name, struct sd_source **source, struct sd_error *err)
+static enum sd_result open_stream(int fd, const char *name, const struct sd_limits *limits, struct sd_source **source,
+				  struct sd_error *err)
 {
-	enum sd_result result = sd_stream_open(fd, source, err);
+	enum sd_result result = sd_stream_open(fd, limits, source, err);
 
 	/* What another stage says is told in its own words. */
 	if (result != SD_OK && !err->said && !err->tool[0])
@@ -92,11 +93,12 @@ static enum sd_result open_stream(int fd, const char *name, struct sd_source **s
 	return result;
 }
 
-static enum sd_result open_any(int fd, const char *name, bool expand, struct sd_source **source, struct sd_error *err);
+static enum sd_result open_any(int fd, const char *name, bool expand, const struct sd_limits *limits,
+			       struct sd_source **source, struct sd_error *err);
 
 /* The source in compressed data. */
-static enum sd_result open_zstd(int fd, const char *name, const unsigned char first[FIRST], struct sd_source **source,
-				struct sd_error *err)
+static enum sd_result open_zstd(int fd, const char *name, const unsigned char first[FIRST],
+				const struct sd_limits *limits, struct sd_source **source, struct sd_error *err)
 {
 	struct sd_source *inner, *outer;
 	struct sd_zstd *zstd;
@@ -105,7 +107,7 @@ static enum sd_result open_zstd(int fd, const char *name, const unsigned char fi
 
 	if (result != SD_OK)
 		return sd_error_at(err, "%s", name);
-	result = open_any(plain, name, false, &inner, err);
+	result = open_any(plain, name, false, limits, &inner, err);
 	if (result != SD_OK) {
 		sd_zstd_explain(zstd, err);
 		sd_zstd_close(zstd);
@@ -116,12 +118,14 @@ static enum sd_result open_zstd(int fd, const char *name, const unsigned char fi
 	return outer ? SD_OK : sd_fail_memory(err);
 }
 
-enum sd_result sd_open_fd(int fd, const char *name, struct sd_source **source, struct sd_error *err)
+enum sd_result sd_open_fd(int fd, const char *name, const struct sd_limits *limits, struct sd_source **source,
+			  struct sd_error *err)
 {
-	return open_any(fd, name, true, source, err);
+	return open_any(fd, name, true, limits, source, err);
 }
 
-static enum sd_result open_any(int fd, const char *name, bool expand, struct sd_source **source, struct sd_error *err)
+static enum sd_result open_any(int fd, const char *name, bool expand, const struct sd_limits *limits,
+			       struct sd_source **source, struct sd_error *err)
 {
 	unsigned char first[FIRST];
 	size_t got = 0;
@@ -133,16 +137,17 @@ static enum sd_result open_any(int fd, const char *name, bool expand, struct sd_
 		return err->said ? result : sd_error_at(err, "%s", name);
 	}
 	if (got == sizeof(first) && memcmp(first, SD_STREAM_MAGIC, sizeof(first)) == 0)
-		return open_stream(fd, name, source, err);
+		return open_stream(fd, name, limits, source, err);
 	if (got == sizeof(first) && expand && memcmp(first, SD_ZSTD_MAGIC, SD_ZSTD_MAGIC_LENGTH) == 0)
-		return open_zstd(fd, name, first, source, err);
+		return open_zstd(fd, name, first, limits, source, err);
 	if (got == sizeof(first))
-		return open_file(fd, name, first, source, err);
+		return open_file(fd, name, first, limits, source, err);
 	close(fd);
 	return fail_neither(name, got ? "shorter than 8 bytes" : "empty", err);
 }
 
-enum sd_result sd_open(const char *path, struct sd_source **source, struct sd_error *err)
+enum sd_result sd_open(const char *path, const struct sd_limits *limits, struct sd_source **source,
+		       struct sd_error *err)
 {
 	enum sd_result result;
 	struct stat st;
@@ -153,7 +158,7 @@ enum sd_result sd_open(const char *path, struct sd_source **source, struct sd_er
 		fd = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3);
 		if (fd < 0)
 			return sd_fail_errno(err, errno, "standard input");
-		return sd_open_fd(fd, "standard input", source, err);
+		return sd_open_fd(fd, "standard input", limits, source, err);
 	}
 	fd = sd_openat(AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0); /* a FIFO waits for its writer */
 	if (fd < 0 && errno == EINTR)
@@ -167,9 +172,9 @@ enum sd_result sd_open(const char *path, struct sd_source **source, struct sd_er
 	}
 	if (S_ISDIR(st.st_mode)) {
 		close(fd);
-		return sd_checkpoint_open(path, source, err);
+		return sd_checkpoint_open(path, limits, source, err);
 	}
-	result = sd_open_fd(fd, path, source, err);
+	result = sd_open_fd(fd, path, limits, source, err);
 	if (result == SD_OK)
 		(*source)->name = path;
 	return result;

@@ -3,15 +3,18 @@
 #ifndef SD_FORMATS_OPEN_H
 #define SD_FORMATS_OPEN_H
 
+#include "base/limits.h"
 #include "stream/source.h"
 
 /*
  * path: a safetensors file, a checkpoint directory (with or without an index), a stream, or "-" for fd 0. Errors name
- * the path, also those that its data has later: it must outlive the source.
+ * the path, also those that its data has later: it must outlive the source. limits may be NULL.
  */
-SD_UNUSED_RESULT enum sd_result sd_open(const char *path, struct sd_source **source, struct sd_error *err);
+SD_UNUSED_RESULT enum sd_result sd_open(const char *path, const struct sd_limits *limits, struct sd_source **source,
+					struct sd_error *err);
 
 /* The same for an open file or pipe, which is taken over; name is for errors, e.g. "standard input". */
-SD_UNUSED_RESULT enum sd_result sd_open_fd(int fd, const char *name, struct sd_source **source, struct sd_error *err);
+SD_UNUSED_RESULT enum sd_result sd_open_fd(int fd, const char *name, const struct sd_limits *limits,
+					   struct sd_source **source, struct sd_error *err);
 
 #endif

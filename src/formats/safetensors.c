@@ -10,8 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Entries of __metadata__: files have one or two, and they are looked up one by one. */
-
 enum field {
 	NO_FIELD,
 	DTYPE = 1,
@@ -21,6 +19,7 @@ enum field {
 };
 
 struct reader {
+	const struct sd_limits *limits;
 	struct sd_safetensors *st;
 	struct sd_names names, metadata_names;
 	bool in_metadata, had_metadata;
@@ -66,10 +65,11 @@ static enum sd_result begin_tensor(struct reader *r, const struct sd_json_token 
 	r->tensor = (struct sd_tensor){0};
 	r->fields = 0;
 	r->field = NO_FIELD;
-	if (take_text(r, token, &r->tensor.name, err) != SD_OK)
+	if (sd_limits_check_name(r->limits, token->text, token->length, err) != SD_OK ||
+	    sd_limits_check(r->limits, SD_LIMIT_TENSORS, r->st->ntensors + 1, "the header has at least", err) !=
+		    SD_OK ||
+	    take_text(r, token, &r->tensor.name, err) != SD_OK)
 		return err->result;
-	if (r->st->ntensors >= SD_NO_RECORD)
-		return sd_fail(err, SD_INPUT, "too many tensors");
 	known = sd_names_add(&r->names, r->tensor.name, number);
 	if (known == SD_NO_NAME)
 		return sd_fail_memory(err);
@@ -134,8 +134,8 @@ static enum sd_result take_number(struct reader *r, const struct sd_json_token *
 		return sd_fail(err, SD_INPUT, "%s has %.*s where its %s must have whole numbers from 0 to 2^64-1",
 			       t->name, (int)token->length, token->text, r->field == SHAPE ? "shape" : "data_offsets");
 	if (r->field == SHAPE) {
-		if (t->rank == SD_RANK_MAX)
-			return sd_fail(err, SD_INPUT, "%s has more than %d dimensions", t->name, SD_RANK_MAX);
+		if (sd_limits_check(r->limits, SD_LIMIT_RANK, t->rank + 1, "it has at least", err) != SD_OK)
+			return sd_error_at(err, "%s", t->name);
 		r->shape[t->rank++] = number;
 	} else {
 		if (r->noffsets == 2)
@@ -313,10 +313,10 @@ static enum sd_result check_places(struct sd_safetensors *st, uint64_t data_byte
 		       data_bytes - position, position, data_bytes);
 }
 
-enum sd_result sd_safetensors_parse(const char *header, size_t length, uint64_t data_bytes, struct sd_safetensors *out,
-				    struct sd_error *err)
+enum sd_result sd_safetensors_parse(const char *header, size_t length, uint64_t data_bytes,
+				    const struct sd_limits *limits, struct sd_safetensors *out, struct sd_error *err)
 {
-	struct reader r = {.st = out};
+	struct reader r = {.limits = limits, .st = out};
 	enum sd_result result;
 
 	if (length == 0 || header[0] != '{')

@@ -6,9 +6,10 @@
 #ifndef SD_FORMATS_SAFETENSORS_H
 #define SD_FORMATS_SAFETENSORS_H
 
+#include "base/limits.h"
 #include "stream/manifest.h"
 
-/* The library's own limit on headers. */
+/* The library's own limit on headers: none that we write is longer. */
 #define SD_SAFETENSORS_HEADER_MAX 100000000u
 
 /* The length field in front of a header. */
@@ -39,11 +40,12 @@ struct sd_safetensors {
 uint64_t sd_safetensors_length(const unsigned char bytes[SD_SAFETENSORS_LENGTH]);
 
 /*
- * Reads a header of length bytes (without the length field) that data_bytes of data follow. SD_INPUT and one line,
- * which does not name the file, for whatever is not as it must be.
+ * Reads a header of length bytes (without the length field) that data_bytes of data follow. limits may be NULL.
+ * SD_INPUT and one line, which does not name the file, for whatever is not as it must be.
  */
 SD_UNUSED_RESULT enum sd_result sd_safetensors_parse(const char *header, size_t length, uint64_t data_bytes,
-						     struct sd_safetensors *out, struct sd_error *err);
+						     const struct sd_limits *limits, struct sd_safetensors *out,
+						     struct sd_error *err);
 
 void sd_safetensors_free(struct sd_safetensors *st);
 

@@ -89,12 +89,16 @@ static enum sd_result check_holes(const struct rule *rule, struct sd_error *err)
 				return fail(rule, "hole {%s} is written on the %s, and the %s does not have it",
 					    rule->holes.hole[h].name, side ? "right" : "left", side ? "left" : "right");
 	}
-	for (uint32_t h = 0; h < rule->holes.n && rule->direction == COPY_RIGHTWARDS; h++)
-		if (sd_pattern_has(&rule->side[LEFT].key, h) && !sd_rule_knows(rule, RIGHT, h))
+	for (uint32_t h = 0; h < rule->holes.n && (rule->direction == COPY || rule->direction == COPY_RIGHTWARDS);
+	     h++) {
+		int copy = rule->direction == COPY ? LEFT : RIGHT;
+
+		if (sd_pattern_has(&rule->side[!copy].key, h) && !sd_rule_knows(rule, copy, h))
 			return fail(rule,
 				    "hole {%s} is not in the name of the copy: what it is a copy of cannot be "
 				    "told from it",
 				    rule->holes.hole[h].name);
+	}
 	for (uint32_t i = 0; i < rule->nconditions; i++)
 		for (uint32_t h = 0; h < rule->holes.n; h++)
 			if (sd_pattern_has(&rule->conditions[i].key, h) &&

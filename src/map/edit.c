@@ -88,7 +88,7 @@ static enum sd_result parse(struct sd_edit *edit, struct sd_error *err)
 {
 	const char *at = edit->text + 1;
 	char delimiter = *at, *regex, *replacement;
-	uint32_t options = PCRE2_UTF;
+	uint32_t options = PCRE2_UTF | PCRE2_NEVER_BACKSLASH_C; /* \C would leave parts of characters */
 
 	if (*edit->text != 's' || !delimiter || delimiter == '\\' || isspace((unsigned char)delimiter))
 		return sd_fail(err, SD_USAGE, "-e '%s': an edit is s/RE/REPLACEMENT/", edit->text);

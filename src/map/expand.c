@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A compiled map as text again: flat, with every pattern written out, and a map itself. */
+#include "base/text.h"
 #include "map/internal.h"
 #include "map/rename.h"
 
@@ -71,7 +72,9 @@ static void put_rule(FILE *out, const struct sd_map *map, const struct rule *rul
 		fputs(" if complete", out);
 	if (rule->note)
 		fprintf(out, " note \"%s\"", rule->note);
-	fprintf(out, "\t# %s:%u\n", rule->file, rule->line);
+	fputs("\t# ", out);
+	sd_text_print(out, rule->file);
+	fprintf(out, ":%u\n", rule->line);
 }
 
 static void put_words(FILE *out, const char *word, const char *const *words, uint32_t n)
@@ -139,6 +142,14 @@ static void put_sample(FILE *out, const struct sample *sample)
 	putc('\n', out);
 }
 
+static void put_one_way(FILE *out, const struct rule *rule, const char *layout)
+{
+	sd_text_print(out, rule->file);
+	fprintf(out, ":%u\tto %s only\t", rule->line, layout);
+	sd_text_print(out, rule->text);
+	putc('\n', out);
+}
+
 void sd_map_one_way(const struct sd_map *map, FILE *out)
 {
 	for (uint32_t s = 0; s < map->nstages; s++)
@@ -148,19 +159,20 @@ void sd_map_one_way(const struct sd_map *map, FILE *out)
 
 			if ((rule->direction == RIGHTWARDS || rule->direction == LEFTWARDS) &&
 			    (rule->outcome[from] == MOVE || rule->outcome[from] == DROP))
-				fprintf(out, "%s:%u\tto %s only\t%s\n", rule->file, rule->line, map->layout[!from],
-					rule->text);
+				put_one_way(out, rule, map->layout[!from]);
 		}
 }
 
 void sd_map_expand(const struct sd_map *map, FILE *out)
 {
 	fprintf(out, "map %s %s %s\n", map->name, map->layout[LEFT], map->layout[RIGHT]);
-	if (map->nmodels) {
-		fputs("model", out);
-		for (uint32_t i = 0; i < map->nmodels; i++)
-			fprintf(out, " %s", map->models[i]);
-		fputs(map->if_alone ? " if alone\n" : "\n", out);
+	/* A line has room for so many words and no more. */
+	for (uint32_t i = 0; i < map->nmodels; i++) {
+		bool ends = i + 1 == map->nmodels || i % 64 == 63;
+
+		fprintf(out, "%s %s", i % 64 ? "" : "model", map->models[i]);
+		if (ends)
+			fputs(map->if_alone ? " if alone\n" : "\n", out);
 	}
 	for (uint32_t i = 0; i < map->noptions; i++)
 		put_option(out, &map->options[i]);

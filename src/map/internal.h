@@ -225,6 +225,7 @@ struct sd_map {
 	uint32_t nsamples;
 	size_t samples_room;
 	struct axis_names axes;
+	uint32_t nuses; /* how often maps were used while it was read */
 };
 
 /* check.c: what can be known to be wrong with a rule alone, and links the rules of a stage that share a tensor. */

@@ -329,6 +329,8 @@ static enum sd_result move_piece(struct planner *p, const struct piece *piece, c
 	if (!move || !piece->move)
 		return sd_planner_add_piece(p, made, &moved);
 	result = sd_move_compose(piece->move, move, &moves, p->err);
+	if (result == SD_OK)
+		result = sd_compose_count(&p->out->composed, moves.count, p->err);
 	if (result == SD_INPUT)
 		sd_error_at(p->err, "%s", made->name);
 	for (size_t i = 0; i < moves.count && result == SD_OK; i++) {

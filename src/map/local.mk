@@ -1,4 +1,4 @@
-libsd_a_SOURCES += \
+sources += \
 	%D%/arithmetic.c %D%/arithmetic.h \
 	%D%/axes.c %D%/axes.h \
 	%D%/check.c \

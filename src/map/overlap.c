@@ -2,7 +2,8 @@
 /*
  * Finds keys that two rules of a stage match, by running all patterns of the stage at once: small automata, made
  * deterministic as far as they are reached. Patterns are regular languages, so this is exact; a stage that needs more
- * nodes or states than there is time for when a map is loaded is let through.
+ * nodes or states than there is time for when a map is loaded is let through, and so is what comes behind it when the
+ * time for the whole map is used up.
  */
 #include "map/internal.h"
 
@@ -13,6 +14,8 @@
 #define RULES_MAX 64
 #define STATES_MAX 4096 /* real maps need a few hundred */
 #define NODES_MAX 16384 /* and about a thousand; closures take 32 MiB then */
+/* Words of sets, for a whole map: a tenth of a second. Real maps need two million at most. */
+#define WORK_MAX (UINT64_C(1) << 26)
 #define SLOTS (4 * STATES_MAX)
 #define COMBINATIONS_MAX 64
 #define NO_RANK (SD_RANK_MAX + 1)
@@ -44,6 +47,7 @@ struct automaton {
 	uint64_t *sets; /* of each state */
 	size_t sets_room;
 	uint32_t *slots; /* hash table of states, NONE: free */
+	uint64_t *work;  /* words of sets that may still be looked at, for all automata of a map */
 	bool memory;     /* ran out */
 };
 
@@ -55,6 +59,8 @@ struct pair {
 
 static uint32_t add_node(struct automaton *a, enum node_kind kind, unsigned char byte, uint32_t to, uint32_t other)
 {
+	if (a->nnodes > NODES_MAX)
+		return 0; /* more are not looked at */
 	if (a->memory || !sd_array_grow(&a->nodes, a->nnodes, &a->nodes_room, sizeof(*a->nodes))) {
 		a->memory = true;
 		return 0;
@@ -71,7 +77,7 @@ static void know_byte(struct automaton *a, unsigned char byte)
 
 static uint32_t add_text(struct automaton *a, const char *text, uint32_t next)
 {
-	for (size_t i = strlen(text); i-- > 0;) {
+	for (size_t i = strlen(text); i-- > 0 && a->nnodes <= NODES_MAX;) {
 		know_byte(a, (unsigned char)text[i]);
 		next = add_node(a, BYTE, (unsigned char)text[i], next, 0);
 	}
@@ -84,7 +90,7 @@ static uint32_t add_run(struct automaton *a, enum hole_kind kind, uint32_t next)
 	uint32_t one = add_node(a, kind == HOLE_NUMBER ? DIGIT : kind == HOLE_WORD ? NO_DOT : ANY_BYTE, 0, 0, 0);
 	uint32_t again = add_node(a, SPLIT, 0, one, next);
 
-	if (a->memory)
+	if (a->memory || a->nnodes > NODES_MAX)
 		return 0;
 	a->nodes[one].to = again;
 	return kind == HOLE_ANY ? again : one;
@@ -133,11 +139,21 @@ static void close_over(const struct automaton *a, uint32_t node, uint64_t *set, 
 	}
 }
 
+/* Whether there is time to look at so many sets. */
+static bool may_work(struct automaton *a, uint64_t sets)
+{
+	uint64_t words = sets * a->words;
+
+	if (words > *a->work)
+		return false;
+	*a->work -= words;
+	return true;
+}
+
 static bool make_closures(struct automaton *a)
 {
 	uint64_t *seen;
 
-	a->words = a->nnodes / 64 + 1;
 	a->closures = calloc((size_t)a->nnodes * a->words, sizeof(*a->closures));
 	seen = calloc(a->words, sizeof(*seen));
 	for (uint32_t i = 0; a->closures && seen && i < a->nnodes; i++) {
@@ -221,12 +237,13 @@ static bool explore(struct automaton *a, const uint64_t *start)
 		for (uint32_t c = 0; done && c < a->nalphabet; c++) {
 			uint64_t any = 0;
 
+			done = may_work(a, 2);
 			memset(set, 0, a->words * sizeof(*set));
 			for (uint32_t n = next_of(a, s, 0); n < a->nnodes; n = next_of(a, s, n + 1))
-				if (consumes(&a->nodes[n], a->alphabet[c]))
+				if (consumes(&a->nodes[n], a->alphabet[c]) && (done = done && may_work(a, 1)))
 					for (size_t w = 0; w < a->words; w++)
 						any |= set[w] |= a->closures[a->nodes[n].to * a->words + w];
-			if (any)
+			if (done && any)
 				done = add_state(a, set, (uint32_t)s, a->alphabet[c]);
 		}
 	free(set);
@@ -364,9 +381,9 @@ static enum sd_result judge(const struct automaton *a, const struct rule **rules
 }
 
 static enum sd_result check_rules(const struct sd_map *map, const struct rule **rules, uint32_t n, int side,
-				  uint32_t rank, struct sd_error *err)
+				  uint32_t rank, uint64_t *work, struct sd_error *err)
 {
-	struct automaton a = {0};
+	struct automaton a = {.work = work};
 	struct pair *pairs = malloc((size_t)n * n * sizeof(*pairs));
 	uint32_t first[RULES_MAX], starts[RULES_MAX];
 	uint64_t *start = NULL;
@@ -375,7 +392,8 @@ static enum sd_result check_rules(const struct sd_map *map, const struct rule **
 	for (uint32_t i = 0; i < n; i++)
 		starts[i] = add_pattern(&a, map, &rules[i]->side[side].key, &rules[i]->holes, i);
 	a.slots = malloc(SLOTS * sizeof(*a.slots));
-	if (a.nnodes > NODES_MAX) {
+	a.words = a.nnodes / 64 + 1;
+	if (a.nnodes > NODES_MAX || !may_work(&a, a.nnodes)) {
 		result = SD_OK; /* let through */
 	} else if (!pairs || !a.slots || a.memory || !make_closures(&a) || !(start = calloc(a.words, sizeof(*start)))) {
 		result = sd_fail_memory(err);
@@ -423,21 +441,21 @@ static bool has_rank(const struct stage *stage, int side, uint32_t rank)
 }
 
 static enum sd_result check_side(const struct sd_map *map, const struct stage *stage, int side, const uint32_t *values,
-				 struct sd_error *err)
+				 uint64_t *work, struct sd_error *err)
 {
 	const struct rule *rules[RULES_MAX];
 
 	for (uint32_t rank = 0; rank <= NO_RANK; rank++) {
 		uint32_t n = has_rank(stage, side, rank) ? choose(map, stage, side, rank, values, rules) : 0;
 
-		if (n > 1 && check_rules(map, rules, n, side, rank, err) != SD_OK)
+		if (n > 1 && check_rules(map, rules, n, side, rank, work, err) != SD_OK)
 			return err->result;
 	}
 	return SD_OK;
 }
 
 static enum sd_result check_stage(const struct sd_map *map, const struct stage *stage, bool *guarded, uint32_t *values,
-				  struct sd_error *err)
+				  uint64_t *work, struct sd_error *err)
 {
 	uint32_t combinations = 0;
 
@@ -448,7 +466,7 @@ static enum sd_result check_stage(const struct sd_map *map, const struct stage *
 			guarded[stage->rules[i].guards[g].option] = true;
 	do {
 		for (int side = LEFT; side <= RIGHT; side++)
-			if (check_side(map, stage, side, values, err) != SD_OK)
+			if (check_side(map, stage, side, values, work, err) != SD_OK)
 				return err->result;
 	} while (++combinations < COMBINATIONS_MAX && next_values(map, guarded, values));
 	return SD_OK;
@@ -458,10 +476,11 @@ enum sd_result sd_map_check_overlap(const struct sd_map *map, struct sd_error *e
 {
 	bool *guarded = calloc(map->noptions + 1, sizeof(*guarded));
 	uint32_t *values = calloc(map->noptions + 1, sizeof(*values));
+	uint64_t work = WORK_MAX;
 	enum sd_result result = guarded && values ? SD_OK : sd_fail_memory(err);
 
 	for (uint32_t i = 0; i < map->nstages && result == SD_OK; i++)
-		result = check_stage(map, &map->stages[i], guarded, values, err);
+		result = check_stage(map, &map->stages[i], guarded, values, &work, err);
 	free(guarded);
 	free(values);
 	return result;

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A map statement by statement. */
+#include "base/text.h"
 #include "map/parser.h"
 
 #include <ctype.h>
 #include <stdlib.h>
 
 #define USE_DEPTH 8
+#define USES_MAX 256 /* a map that uses itself is soon at their end; real maps use a dozen */
 
 static enum sd_result parse_map(struct parser *p)
 {
@@ -44,7 +46,8 @@ static enum sd_result parse_model(struct parser *p)
 		memcpy(models, map->models, map->nmodels * sizeof(*models));
 	map->models = models;
 	while (p->at < p->ntokens && !sd_token_accept(p, "if"))
-		models[map->nmodels++] = p->tokens[p->at++].text;
+		if (sd_token_want(p, WORD, "a model's name", &models[map->nmodels++]) != SD_OK)
+			return p->err->result;
 	if (p->at == p->ntokens)
 		return SD_OK;
 	if (!sd_token_accept(p, "alone"))
@@ -62,7 +65,7 @@ static enum sd_result parse_stamp(struct parser *p, struct option *option)
 	if (sd_token_want(p, WORD, "the field's name", &option->stamp_field) != SD_OK)
 		return p->err->result;
 	while (p->at < p->ntokens) {
-		char *text = p->tokens[p->at++].text, *value = sd_token_cut(text);
+		char *text, *value = sd_token_pair(p, &text);
 		uint32_t v = 0;
 
 		while (value && v < option->nvalues && strcmp(option->values[v], value) != 0)
@@ -176,7 +179,7 @@ static enum sd_result parse_table(struct parser *p)
 	if (!table.words[LEFT] || !table.words[RIGHT])
 		return sd_fail_memory(p->err);
 	while (p->at < p->ntokens) {
-		char *left = p->tokens[p->at++].text, *right = sd_token_cut(left);
+		char *left, *right = sd_token_pair(p, &left);
 
 		if (!right)
 			return sd_parse_fail(p, "an entry of a table is LEFT=RIGHT");
@@ -255,7 +258,8 @@ static enum sd_result parse_size(struct parser *p)
 		return p->err->result;
 	if (sd_token_accept(p, "config"))
 		while (p->at < p->ntokens && strcmp(sd_token_peek(p), "in") != 0 && strcmp(sd_token_peek(p), "or") != 0)
-			size.config[size.nconfig++] = p->tokens[p->at++].text;
+			if (sd_token_want(p, WORD, "a field of config.json", &size.config[size.nconfig++]) != SD_OK)
+				return p->err->result;
 	if (sd_token_accept(p, "or")) {
 		if (!sd_token_accept(p, "none"))
 			return sd_parse_fail(p, "behind \"or\" comes \"none\"");
@@ -263,7 +267,8 @@ static enum sd_result parse_size(struct parser *p)
 	}
 	if (sd_token_accept(p, "in"))
 		while (p->at < p->ntokens)
-			size.stages[size.nstages++] = p->tokens[p->at++].text;
+			if (sd_token_want(p, WORD, "a stage's name", &size.stages[size.nstages++]) != SD_OK)
+				return p->err->result;
 	if (sd_token_end(p) != SD_OK)
 		return p->err->result;
 	added = SD_PARSE_ADD(p->map->sizes, p->map->nsizes, p->map->sizes_room);
@@ -404,6 +409,8 @@ static enum sd_result parse_use(struct parser *p)
 		return sd_parse_fail(p, "map %s cannot be found from here", name);
 	if (p->depth == USE_DEPTH)
 		return sd_parse_fail(p, "maps use each other %d deep", USE_DEPTH);
+	if (++p->map->nuses > USES_MAX)
+		return sd_parse_fail(p, "maps use each other more than %d times", USES_MAX);
 	used = calloc(1, sizeof(*used));
 	if (!used)
 		return sd_fail_memory(p->err);
@@ -451,7 +458,14 @@ static enum sd_result read_file(struct parser *p, const char *text)
 {
 	for (p->line = 1; *text; p->line++) {
 		size_t length = strcspn(text, "\n"), from = strspn(text, " \t"), to = length;
+		bool dos = length && text[length - 1] == '\r';
+		const char *harm = sd_text_harm(text, length - dos);
 
+		/* What a map says is shown, as it is, and ends up in names. */
+		if (harm)
+			return sd_parse_fail(
+				p, "byte %zu is a control character, a mark that hides what is written, or no UTF-8",
+				(size_t)(harm - text) + 1);
 		while (to > from && isspace((unsigned char)text[to - 1]))
 			to--;
 		p->line_text = from < to ? sd_arena_text(&p->map->arena, text + from, to - from) : "";

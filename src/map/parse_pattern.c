@@ -140,6 +140,8 @@ enum sd_result sd_parse_pattern(struct parser *p, const char *text, int side, st
 	const char *at = text;
 
 	*pattern = (struct pattern){.text = text, .side = side};
+	if (strlen(text) > TOKEN_MAX)
+		return sd_parse_fail(p, "a pattern of %zu bytes; at most %d are allowed", strlen(text), TOKEN_MAX);
 	pattern->elements = sd_arena_array(&p->map->arena, strlen(text), sizeof(*pattern->elements));
 	if (!pattern->elements)
 		return sd_fail_memory(p->err);
@@ -193,6 +195,8 @@ enum sd_result sd_parse_full_pattern(struct parser *p, const char *text, int sid
 		*full = sd_arena_printf(&p->map->arena, "%s%s", p->prefix[side], *full);
 	if (!*full)
 		return sd_fail_memory(p->err);
+	if (*full != text && !sd_token_is_plain(*full))
+		return sd_parse_fail(p, "with what it stands under, this is \"%s\": no pattern", *full);
 	if (**full == '.')
 		p->map->part = true;
 	return SD_OK;

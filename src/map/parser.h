@@ -8,6 +8,8 @@
 #include <string.h>
 
 #define TOKENS_MAX 256
+/* Bytes, also of a pattern with all that it stands under. What matching takes grows with the square of it. */
+#define TOKEN_MAX 4096
 
 enum token_kind { WORD, LIST, STRING };
 
@@ -55,6 +57,9 @@ struct parser {
 /* token.c: a line in words, lists in [] and texts in "". */
 SD_UNUSED_RESULT enum sd_result sd_token_split(struct parser *p, const char *text, size_t length);
 
+/* Takes the word at hand, which is LEFT=RIGHT: cuts it in two and returns RIGHT. NULL where it is no such word. */
+char *sd_token_pair(struct parser *p, char **left);
+
 /* The word at hand, "" if it is none; and whether it is this one, which is then taken. */
 const char *sd_token_peek(const struct parser *p);
 bool sd_token_accept(struct parser *p, const char *word);
@@ -69,6 +74,10 @@ SD_UNUSED_RESULT enum sd_result sd_token_words(struct parser *p, const char *tex
 
 /* Whether it may be the name of something: letters, digits and _. */
 bool sd_token_is_name(const char *text);
+
+/* Whether it can stand where patterns and what is none stand, and is a pattern: what is put together is written so by
+ * --expand. */
+bool sd_token_is_plain(const char *text);
 
 /* Cuts "NAME=REST" in two and returns REST, or NULL. */
 char *sd_token_cut(char *text);

@@ -73,6 +73,12 @@ static enum sd_result parse_key(struct parser *p, const char *text, int side, st
 	return SD_OK;
 }
 
+/* Whether a key, choices filled in, can stand in a sample again, as --expand writes it. */
+static bool is_plain(const char *key)
+{
+	return sd_token_is_plain(key) && !strpbrk(key, "{}");
+}
+
 /* One sample for each choice that the key leaves. */
 static enum sd_result add_samples(struct parser *p, struct sample *sample)
 {
@@ -91,6 +97,9 @@ static enum sd_result add_samples(struct parser *p, struct sample *sample)
 			sample->right.key = sd_pattern_fill(&right, &holes, NULL, &values, &p->map->arena);
 		if (!added || !sample->left.key || (right.text && !sample->right.key))
 			return sd_fail_memory(p->err);
+		if (!is_plain(sample->left.key) || (right.text && !is_plain(sample->right.key)))
+			return sd_parse_fail(p, "\"%s\" cannot be the key of a sample",
+					     is_plain(sample->left.key) ? sample->right.key : sample->left.key);
 		*added = *sample;
 		if (p->map->nsamples > SAMPLES_MAX)
 			return sd_parse_fail(p, "more than %d samples", SAMPLES_MAX);

@@ -37,6 +37,9 @@ enum sd_result sd_token_split(struct parser *p, const char *text, size_t length)
 		}
 		if (!token->text)
 			return sd_fail_memory(p->err);
+		if (text - start > TOKEN_MAX)
+			return sd_parse_fail(p, "a word of %zu bytes; at most %d are allowed", (size_t)(text - start),
+					     TOKEN_MAX);
 		p->ntokens++;
 	}
 }
@@ -94,6 +97,18 @@ bool sd_token_is_name(const char *text)
 	while (isalnum((unsigned char)*text) || *text == '_')
 		text++;
 	return !*text;
+}
+
+char *sd_token_pair(struct parser *p, char **left)
+{
+	*left = p->tokens[p->at].text;
+	return p->tokens[p->at++].kind == WORD ? sd_token_cut(*left) : NULL;
+}
+
+bool sd_token_is_plain(const char *text)
+{
+	return *text && !strchr("@#\"[", *text) && strcmp(text, "drop") != 0 && strcmp(text, "keep") != 0 &&
+	       strcmp(text, "refuse") != 0;
 }
 
 /* "NAME=REST": cuts the text in two. */

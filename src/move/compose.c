@@ -80,6 +80,16 @@ static enum sd_result too_many(struct composer *c)
 		       SD_COMPOSE_MAX);
 }
 
+enum sd_result sd_compose_count(struct sd_compose_sum *sum, size_t made, struct sd_error *err)
+{
+	sum->asked++;
+	sum->made += made;
+	if (sum->made <= SD_COMPOSE_MAX + SD_COMPOSE_EACH * sum->asked)
+		return SD_OK;
+	return sd_fail(err, SD_INPUT, "the reorderings up to this one are more than %d strided copies each, and %d",
+		       SD_COMPOSE_EACH, SD_COMPOSE_MAX);
+}
+
 /* Side w begins at its index start. */
 static void begin_at(struct frame *f, int w, int64_t start)
 {

@@ -5,6 +5,8 @@
 
 #include "move/move.h"
 
+#define SD_COMPOSE_EACH 16
+
 /* More moves than this are refused: nobody needs them, and hostile input could ask for any number. */
 #define SD_COMPOSE_MAX 65536
 
@@ -23,5 +25,14 @@ struct sd_moves {
  */
 SD_UNUSED_RESULT enum sd_result sd_move_compose(const struct sd_move *first, const struct sd_move *then,
 						struct sd_moves *moves, struct sd_error *err);
+
+/*
+ * What many compositions come to together; {0} at first. One may make many moves, and all of them a few each, but not
+ * all of them many: what is made stays in proportion to what came. SD_INPUT when it does not.
+ */
+struct sd_compose_sum {
+	uint64_t asked, made;
+};
+SD_UNUSED_RESULT enum sd_result sd_compose_count(struct sd_compose_sum *sum, size_t made, struct sd_error *err);
 
 #endif

@@ -1,4 +1,4 @@
-libsd_a_SOURCES += \
+sources += \
 	%D%/compose.c %D%/compose.h \
 	%D%/convert.c %D%/convert.h %D%/convert_simd.h \
 	%D%/cover.c %D%/cover.h \

@@ -2,6 +2,10 @@
 /* Kernels in plain C, for any machine and for what is left at the edges of the others; and the choice among all. */
 #include "move/kernels.h"
 
+#ifdef __x86_64__
+#include <cpuid.h>
+#endif
+
 /* As many source rows at a time as fill a few lines of the target: what is read of them stays in the cache until it is
  * used. */
 #define BAND (4 * SD_LINE)
@@ -32,6 +36,16 @@ static void end(void)
 const struct sd_kernels sd_kernels_plain = {
 	"plain", {turn1, turn2, turn4, turn8}, {sd_decode_plain, sd_encode_plain, NULL}, end};
 
+#ifdef __x86_64__
+/* Not every compiler's __builtin_cpu_supports knows the name. */
+static bool has_f16c(void)
+{
+	unsigned a, b, c, d;
+
+	return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+}
+#endif
+
 const struct sd_kernels *sd_kernels_pick(const char *name)
 {
 #ifdef __x86_64__
@@ -39,7 +53,7 @@ const struct sd_kernels *sd_kernels_pick(const char *name)
 						       &sd_kernels_plain};
 	bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
 		      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-	bool can[] = {avx512, __builtin_cpu_supports("avx2") && __builtin_cpu_supports("f16c"), true, true};
+	bool can[] = {avx512, __builtin_cpu_supports("avx2") && has_f16c(), true, true};
 #else
 	static const struct sd_kernels *const all[] = {&sd_kernels_v128, &sd_kernels_plain};
 	bool can[] = {true, true};

@@ -23,9 +23,12 @@ struct casting {
 static enum sd_result add_step(struct casting *c, struct sd_target *t, const struct sd_step *step)
 {
 	struct sd_step *steps = sd_arena_array(&c->out->arena, t->nsteps + 1, sizeof(*steps));
+	uint64_t count, bytes;
 
 	if (!steps)
 		return sd_fail_memory(c->err);
+	if (!sd_shape_count(t->shape, t->rank, &count) || !sd_dtype_bytes(step->dtype, count, &bytes))
+		return sd_fail(c->err, SD_INPUT, "%s is too large for %s", t->name, sd_dtype_name(step->dtype));
 	if (t->nsteps)
 		memcpy(steps, t->steps, t->nsteps * sizeof(*steps));
 	steps[t->nsteps++] = *step;

@@ -1,4 +1,4 @@
-libsd_a_SOURCES += \
+sources += \
 	%D%/carry.c %D%/carry.h %D%/carry-work.c \
 	%D%/cast.c %D%/cast.h \
 	%D%/chunk.c %D%/chunk.h \

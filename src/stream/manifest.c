@@ -3,7 +3,6 @@
 #include "stream/manifest.h"
 #include "base/checked.h"
 #include "base/names.h"
-#include "move/compose.h"
 #include "move/convert.h"
 
 #include <inttypes.h>
@@ -180,6 +179,8 @@ enum sd_result sd_manifest_add_moved(struct sd_manifest *m, const struct sd_targ
 	struct sd_target part = *t;
 	enum sd_result result = sd_move_compose(first, then, &moves, err);
 
+	if (result == SD_OK)
+		result = sd_compose_count(&m->composed, moves.count, err);
 	if (result != SD_OK)
 		sd_error_at(err, "%s", t->name);
 	for (size_t i = 0; i < moves.count && result == SD_OK; i++) {

@@ -5,7 +5,7 @@
 
 #include "base/arena.h"
 #include "base/dtype.h"
-#include "move/move.h"
+#include "move/compose.h"
 
 #define SD_NO_RECORD UINT32_MAX
 
@@ -129,6 +129,7 @@ struct sd_manifest {
 	const char *labels[SD_LABELS_MAX];
 	uint32_t nlabels;
 	struct sd_extra extra;
+	struct sd_compose_sum composed; /* while it is made */
 };
 
 /* An empty manifest, or NULL when memory is out. */

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Reading a stream: a source. */
+#include "base/checked.h"
+#include "base/text.h"
 #include "stream/frame.h"
 #include "stream/lane.h"
 #include "stream/stream.h"
@@ -23,6 +25,7 @@ struct part {
 
 struct reader {
 	struct sd_source source;
+	struct sd_limits limits;
 	int fd;
 	struct sd_bytes manifest; /* the decoded manifest points into it */
 	uint64_t records, bytes;  /* that came */
@@ -138,7 +141,7 @@ static enum sd_result take_abort(struct reader *r, const struct sd_frame *f, str
 		free(payload.data);
 		return result;
 	}
-	view = (struct sd_view){payload.data, payload.data + payload.length};
+	view = sd_bytes_view(&payload);
 	if (!payload.data || !sd_view_u32(&view, &code) || !sd_view_u32(&view, &told) || !sd_view_text(&view, &tool) ||
 	    !sd_view_text(&view, &text) || code < SD_DIFFERENT || code > SD_IO) {
 		result = sd_fail(err, SD_INPUT, "the stream has a malformed abort");
@@ -147,6 +150,7 @@ static enum sd_result take_abort(struct reader *r, const struct sd_frame *f, str
 		if (err) {
 			strncpy(err->tool, tool, sizeof(err->tool) - 1);
 			err->tool[sizeof(err->tool) - 1] = '\0';
+			sd_text_mend(err->tool); /* it may be cut inside of a character */
 			err->said = told;
 		}
 	}
@@ -221,8 +225,10 @@ static enum sd_result take_meta(struct reader *r, const struct sd_frame *f, stru
 	struct sd_manifest *m = r->source.manifest;
 	struct sd_view view;
 	uint32_t count = 0, zero;
-	enum sd_result result = take_kept(r, f, SD_HEAD_MAX, &view, err);
+	enum sd_result result = sd_limits_check(&r->limits, SD_LIMIT_MANIFEST, f->length, "the metadata has", err);
 
+	if (result == SD_OK)
+		result = take_kept(r, f, SD_HEAD_MAX, &view, err);
 	if (result != SD_OK)
 		return result;
 	if (!sd_view_u32(&view, &count) || !sd_view_u32(&view, &zero))
@@ -270,15 +276,29 @@ static enum sd_result take_unknown(struct reader *r, const struct sd_frame *f, s
 				   struct sd_error *err)
 {
 	unsigned char head[SD_FRAME_ALIGN];
+	uint64_t sum;
 
 	if (!(f->flags & SD_FRAME_OPTIONAL))
 		return unexpected(f, "that this version does not know", err);
 	sd_frame_pack(f, head);
+	if (!sd_add(unknown->length, f->length, &sum))
+		sum = UINT64_MAX;
+	if (sd_limits_check(&r->limits, SD_LIMIT_MANIFEST, sum, "what is unknown here in front of the manifest has",
+			    err) != SD_OK)
+		return SD_INPUT;
 	if (!sd_bytes_add(unknown, head, sizeof(head)))
 		return sd_fail_memory(err);
 	if (take_payload(r, f, SD_HEAD_MAX, unknown, err) != SD_OK)
 		return err ? err->result : SD_INPUT;
 	return sd_bytes_pad(unknown, SD_FRAME_ALIGN) ? SD_OK : sd_fail_memory(err);
+}
+
+static enum sd_result take_manifest(struct reader *r, const struct sd_frame *f, struct sd_error *err)
+{
+	enum sd_result result =
+		sd_limits_check(&r->limits, SD_LIMIT_MANIFEST, f->length, "the manifest is said to have", err);
+
+	return result == SD_OK ? take_payload(r, f, SD_HEAD_MAX, &r->manifest, err) : result;
 }
 
 /* Keeps the sum of a frame of the head. */
@@ -333,7 +353,7 @@ static enum sd_result take_head_sums(struct reader *r, struct sd_error *err)
 				 r->nparts);
 	if (result == SD_OK)
 		result = take_payload(r, &f, SD_HEAD_MAX, &payload, err);
-	view = (struct sd_view){payload.data, payload.data + payload.length};
+	view = sd_bytes_view(&payload);
 	for (size_t i = 0; i < r->nparts && result == SD_OK; i++)
 		result = sd_view_u64(&view, &sum) ? compare_part(&r->parts[i], sum, err) : truncated(err);
 	free(payload.data);
@@ -360,7 +380,7 @@ static enum sd_result take_head(struct reader *r, struct sd_error *err)
 		else if (f.kind == SD_KIND_SIDE)
 			result = take_side(r, &f, err);
 		else if (f.kind == SD_KIND_MANIFEST)
-			result = take_payload(r, &f, SD_HEAD_MAX, &r->manifest, err);
+			result = take_manifest(r, &f, err);
 		else if (f.kind == SD_KIND_DATA || f.kind == SD_KIND_END)
 			result = unexpected(&f, "before the manifest", err);
 		else
@@ -380,7 +400,7 @@ static enum sd_result take_head(struct reader *r, struct sd_error *err)
 	r->head = NULL;
 	if (result == SD_OK && r->source.sums)
 		result = take_head_sums(r, err);
-	return result == SD_OK ? sd_wire_decode(r->manifest.data, r->manifest.length, m, err) : result;
+	return result == SD_OK ? sd_wire_decode(r->manifest.data, r->manifest.length, &r->limits, m, err) : result;
 }
 
 /* Data frames stand one after another: the right record, the right place, nothing beyond it. */
@@ -439,7 +459,7 @@ static enum sd_result take_sum(struct reader *r, uint32_t record, struct sd_erro
 				 expected->key, f.length, f.record, record);
 	if (result == SD_OK)
 		result = take_payload(r, &f, sizeof(r->sum), &payload, err);
-	view = (struct sd_view){payload.data, payload.data + payload.length};
+	view = sd_bytes_view(&payload);
 	if (result == SD_OK && !sd_view_u64(&view, &r->sum))
 		result = truncated(err);
 	free(payload.data);
@@ -460,7 +480,7 @@ static enum sd_result take_place(struct reader *r, const struct sd_frame *f, str
 				       ? "only means something to the program that it was written for"
 				       : "this version does not know");
 	result = take_payload(r, f, SD_FRAME_ALIGN, &payload, err);
-	view = (struct sd_view){payload.data, payload.data + payload.length};
+	view = sd_bytes_view(&payload);
 	if (result == SD_OK &&
 	    (!payload.data || !sd_view_u64(&view, &place->number) || !sd_view_u64(&view, &place->offset) ||
 	     !sd_view_u64(&view, &place->length) || (r->strict && view.at != view.end)))
@@ -579,7 +599,7 @@ static enum sd_result reader_finish(struct sd_source *source, struct sd_error *e
 		free(payload.data);
 		return result;
 	}
-	view = (struct sd_view){payload.data, payload.data + payload.length};
+	view = sd_bytes_view(&payload);
 	if (!payload.data || !sd_view_u64(&view, &records) || !sd_view_u64(&view, &bytes) || records != r->records ||
 	    bytes != r->bytes)
 		result = sd_fail(err, SD_INPUT,
@@ -641,7 +661,7 @@ static enum sd_result take_prelude(struct reader *r, struct sd_error *err)
 	return SD_OK;
 }
 
-enum sd_result sd_stream_open(int fd, struct sd_source **source, struct sd_error *err)
+enum sd_result sd_stream_open(int fd, const struct sd_limits *limits, struct sd_source **source, struct sd_error *err)
 {
 	struct reader *r = calloc(1, sizeof(*r));
 	enum sd_result result;
@@ -653,6 +673,7 @@ enum sd_result sd_stream_open(int fd, struct sd_source **source, struct sd_error
 		return sd_fail_memory(err);
 	}
 	r->fd = fd;
+	r->limits = limits ? *limits : sd_limits_default;
 	r->source.ops = &reader_ops;
 	r->source.manifest = sd_manifest_new();
 	sd_pipe_enlarge(fd);

@@ -37,7 +37,7 @@ struct box {
 	bool cut, empty;
 };
 
-static enum sd_result applies(const struct sd_cut *cut, const struct sd_manifest *m, const struct sd_target *t,
+static enum sd_result applies(const struct sd_shard_cut *cut, const struct sd_manifest *m, const struct sd_target *t,
 			      bool *yes, struct sd_error *err)
 {
 	if (!cut->label)
@@ -49,7 +49,7 @@ static enum sd_result applies(const struct sd_cut *cut, const struct sd_manifest
 	return SD_OK;
 }
 
-static enum sd_result cut_box(const struct sd_cut *cut, const struct sd_target *t, struct box *box,
+static enum sd_result cut_box(const struct sd_shard_cut *cut, const struct sd_target *t, struct box *box,
 			      struct sd_error *err)
 {
 	uint32_t dim = (uint32_t)(cut->dim < 0 ? cut->dim + (int)t->rank : cut->dim);
@@ -121,7 +121,7 @@ static bool has_label(const struct sd_manifest *m, const struct sd_target *t, co
 /* A manifest while it is cut. */
 struct cutting {
 	const struct sd_manifest *in;
-	const struct sd_cut *cuts;
+	const struct sd_shard_cut *cuts;
 	size_t ncuts;
 	bool *used; /* of each cut: whether a tensor was found */
 	bool keep_global;
@@ -358,8 +358,8 @@ static enum sd_result plan_targets(struct cutting *c, struct sd_manifest *out, s
 	return result;
 }
 
-enum sd_result sd_shard_plan(const struct sd_manifest *in, const struct sd_cut *cuts, size_t ncuts, bool keep_global,
-			     struct sd_shard *shard, struct sd_error *err)
+enum sd_result sd_shard_plan(const struct sd_manifest *in, const struct sd_shard_cut *cuts, size_t ncuts,
+			     bool keep_global, struct sd_shard *shard, struct sd_error *err)
 {
 	struct sd_manifest *out = sd_manifest_new();
 	struct cutting cutting = {.in = in, .cuts = cuts, .ncuts = ncuts, .keep_global = keep_global};

@@ -19,7 +19,7 @@ enum sd_cut_how {
 };
 
 /* One dimension of some tensors, cut. */
-struct sd_cut {
+struct sd_shard_cut {
 	const char *label;                /* tensors that a map has marked so; or NULL: */
 	const struct sd_regex_list *name; /* tensors whose name matches; an empty list is all */
 	int dim;                          /* from 0; negative ones count from the last */
@@ -48,7 +48,7 @@ void sd_shard_free(struct sd_shard *shard);
  * their weight is, whether a cut names them or not. SD_INPUT where a cut finds no tensor at all, a tensor has too few
  * dimensions, a size cannot be divided, or a weight would be cut inside a block of its scales (but for keep_global).
  */
-SD_UNUSED_RESULT enum sd_result sd_shard_plan(const struct sd_manifest *in, const struct sd_cut *cuts, size_t ncuts,
+SD_UNUSED_RESULT enum sd_result sd_shard_plan(const struct sd_manifest *in, const struct sd_shard_cut *cuts, size_t ncuts,
 					      bool keep_global, struct sd_shard *shard, struct sd_error *err);
 
 /*

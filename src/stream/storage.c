@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* config.json follows how the weights are stored. */
 #include "stream/storage.h"
+#include "base/checked.h"
 #include "base/json.h"
 #include "base/names.h"
 #include "base/text.h"
@@ -54,8 +55,10 @@ static enum sd_dtype main_dtype(const struct sd_manifest *m)
 	for (size_t i = 0; i < m->ntargets; i++) {
 		const struct sd_target *t = &m->targets[i];
 
-		if (sd_dtype_is_float(t->dtype) && sd_dtype_bits(t->dtype) > 8 && !is_scale(t))
-			elements[t->dtype] += sd_move_count(sd_target_move(m, t, &room));
+		if (!sd_dtype_is_float(t->dtype) || sd_dtype_bits(t->dtype) <= 8 || is_scale(t))
+			continue;
+		if (!sd_add(elements[t->dtype], sd_move_count(sd_target_move(m, t, &room)), &elements[t->dtype]))
+			elements[t->dtype] = UINT64_MAX;
 	}
 	for (int dtype = 0; dtype < SD_DTYPES; dtype++)
 		if (elements[dtype] > elements[most])

@@ -3,6 +3,7 @@
 #ifndef SD_STREAM_STREAM_H
 #define SD_STREAM_STREAM_H
 
+#include "base/limits.h"
 #include "stream/sink.h"
 #include "stream/source.h"
 
@@ -12,9 +13,11 @@
 
 /*
  * Reads a stream from fd, whose first SD_STREAM_MAGIC_LENGTH bytes have been read already (that is how its reader knew
- * that it is one). Takes fd over. An abort in the stream is a failure with the tool, code and text of who sent it.
+ * that it is one). Takes fd over; limits may be NULL. An abort in the stream is a failure with the tool, code and text
+ * of who sent it.
  */
-SD_UNUSED_RESULT enum sd_result sd_stream_open(int fd, struct sd_source **source, struct sd_error *err);
+SD_UNUSED_RESULT enum sd_result sd_stream_open(int fd, const struct sd_limits *limits, struct sd_source **source,
+					       struct sd_error *err);
 
 /*
  * Writes a stream to fd, which stays the caller's. tool is the name that an abort carries. Never fails but for memory

@@ -373,9 +373,20 @@ static enum sd_result malformed(struct sd_error *err, const char *what, uint64_t
 	return sd_fail(err, SD_INPUT, "the manifest is malformed at %s %llu", what, (unsigned long long)number);
 }
 
-enum sd_result sd_wire_decode(void *data, size_t length, struct sd_manifest *m, struct sd_error *err)
+/* What a record or a target is called, and its rank. */
+static enum sd_result check_entry(const struct sd_limits *limits, const char *name, uint32_t rank, struct sd_error *err)
 {
-	struct sd_view view = {data, (unsigned char *)data + length}, entry;
+	enum sd_result result = sd_limits_check_name(limits, name, strlen(name), err);
+
+	if (result == SD_OK && sd_limits_check(limits, SD_LIMIT_RANK, rank, "it has", err) != SD_OK)
+		result = sd_error_at(err, "%s", name);
+	return result;
+}
+
+enum sd_result sd_wire_decode(void *data, size_t length, const struct sd_limits *limits, struct sd_manifest *m,
+			      struct sd_error *err)
+{
+	struct sd_view view = sd_bytes_view(&(struct sd_bytes){.data = data, .length = length}), entry;
 	uint64_t nrecords, ntargets;
 	uint32_t zero;
 
@@ -385,12 +396,21 @@ enum sd_result sd_wire_decode(void *data, size_t length, struct sd_manifest *m, 
 	for (uint32_t i = 0; i < m->nlabels; i++)
 		if (!sd_view_text(&view, &m->labels[i]))
 			return malformed(err, "label", i);
-	for (uint64_t i = 0; i < nrecords; i++)
+	if (sd_limits_check(limits, SD_LIMIT_TENSORS, nrecords, "the manifest has records of", err) != SD_OK ||
+	    sd_limits_check(limits, SD_LIMIT_TENSORS, ntargets, "the manifest has targets for", err) != SD_OK)
+		return SD_INPUT;
+	for (uint64_t i = 0; i < nrecords; i++) {
 		if (!next_entry(&view, &entry) || !decode_record(entry, m))
 			return malformed(err, "record", i);
-	for (uint64_t i = 0; i < ntargets; i++)
+		if (check_entry(limits, m->records[i].key, m->records[i].rank, err) != SD_OK)
+			return SD_INPUT;
+	}
+	for (uint64_t i = 0; i < ntargets; i++) {
 		if (!next_entry(&view, &entry) || !decode_target(entry, m))
 			return malformed(err, "target", i);
+		if (check_entry(limits, m->targets[i].name, m->targets[i].rank, err) != SD_OK)
+			return SD_INPUT;
+	}
 	if (view.at != view.end)
 		return malformed(err, "its end, byte", (uint64_t)(view.at - (unsigned char *)data));
 	return sd_manifest_check(m, err);

@@ -3,6 +3,7 @@
 #ifndef SD_STREAM_WIRE_H
 #define SD_STREAM_WIRE_H
 
+#include "base/limits.h"
 #include "stream/manifest.h"
 
 /* Bytes that grow. {0} is empty; free(data) ends it. */
@@ -25,6 +26,11 @@ struct sd_view {
 	unsigned char *at, *end;
 };
 
+static inline struct sd_view sd_bytes_view(const struct sd_bytes *bytes)
+{
+	return (struct sd_view){bytes->data, bytes->length ? bytes->data + bytes->length : bytes->data};
+}
+
 SD_UNUSED_RESULT bool sd_view_u32(struct sd_view *view, uint32_t *value);
 SD_UNUSED_RESULT bool sd_view_u64(struct sd_view *view, uint64_t *value);
 SD_UNUSED_RESULT bool sd_view_text(struct sd_view *view, const char **text);
@@ -42,8 +48,9 @@ SD_UNUSED_RESULT enum sd_result sd_wire_encode(const struct sd_manifest *m, sd_w
 /*
  * Reads the payload of a manifest frame into m (records, targets, labels). data must be aligned to 8, is changed on
  * machines that are not little-endian, and must live as long as m, which points into it. Everything is checked,
- * sd_manifest_check included.
+ * sd_manifest_check included. limits may be NULL.
  */
-SD_UNUSED_RESULT enum sd_result sd_wire_decode(void *data, size_t length, struct sd_manifest *m, struct sd_error *err);
+SD_UNUSED_RESULT enum sd_result sd_wire_decode(void *data, size_t length, const struct sd_limits *limits,
+					       struct sd_manifest *m, struct sd_error *err);
 
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Carrying out pending steps on a device. */
 #include "tools/carrying.h"
+#include "base/checked.h"
 #include "stream/carry.h"
 #include "tools/tool.h"
 
@@ -85,16 +86,20 @@ static enum sd_result open_device(const struct carrying *c, uint64_t work, struc
 	return SD_OK;
 }
 
-/* Bytes that are to be worked on, and a few that are only kept for others. */
-static uint64_t work_of(const struct sd_carry *carry)
+/* Whether there is work, on an empty tensor too; and the bytes of it, and of a few that are only kept for others. */
+static bool work_of(const struct sd_carry *carry, uint64_t *bytes)
 {
-	uint64_t bytes = 0;
+	bool any = false;
 
-	for (size_t i = 0; i < carry->in->nrecords; i++)
-		if (carry->plan.becomes[i] == SD_WORK && carry->in->records[i].state == SD_HERE &&
-		    __builtin_add_overflow(bytes, carry->in->records[i].bytes, &bytes))
-			return UINT64_MAX;
-	return bytes;
+	*bytes = 0;
+	for (size_t i = 0; i < carry->in->nrecords; i++) {
+		if (carry->plan.becomes[i] != SD_WORK || carry->in->records[i].state != SD_HERE)
+			continue;
+		any = true;
+		if (!sd_add(*bytes, carry->in->records[i].bytes, bytes))
+			*bytes = UINT64_MAX;
+	}
+	return any;
 }
 
 /* The plan, and a device if there is work or somebody asked for one. */
@@ -102,9 +107,10 @@ static enum sd_result prepare(const struct carrying *c, const struct sd_manifest
 			      struct sd_error *err)
 {
 	enum sd_result result = sd_carry_plan(in, c->memory, carry, err);
+	uint64_t bytes;
 
-	if (result == SD_OK && (work_of(carry) > 0 || !c->cpu))
-		result = open_device(c, work_of(carry), &carry->device, err);
+	if (result == SD_OK && (work_of(carry, &bytes) || !c->cpu))
+		result = open_device(c, bytes, &carry->device, err);
 	if (result == SD_OK && carry->device && c->stats)
 		sd_note("works on %s", carry->device->name);
 	return result;

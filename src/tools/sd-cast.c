@@ -8,27 +8,30 @@
 #include <stdio.h>
 #include <string.h>
 
-static const char usage[] =
-	"Usage: sd-cast --to=DTYPE|--dequant=DTYPE|--quant=fp8-block [OPTION]...\n"
-	"Change the dtypes of a stream's tensors, from standard input to standard output.\n"
-	"\n"
-	"      --to=DTYPE       cast floating-point tensors to BF16, F16, F32 or F64\n"
-	"      --dequant=DTYPE  multiply tensors with their block scales (NAME_scale_inv, one\n"
-	"                       for each 128 x 128), to DTYPE; the scales go\n"
-	"      --quant=fp8-block\n"
-	"                       make F8_E4M3 with such scales; needs --include\n"
-	"      --scale=DTYPE    with --quant: the dtype of the scales, F32 (the default) or BF16\n"
-	"      --include=RE     only tensors whose name matches RE (PCRE2, found anywhere); may\n"
-	"                       be given several times: one is enough\n"
-	"      --keep-config    leave config.json as it is\n" CARRYING_USAGE "      --help           print this text\n"
-	"      --version        print the version\n"
-	"\n"
-	"Other pending steps are carried out on the way, as sd-transpose does; --quant takes\n"
-	"only tensors that have none.\n";
+static const char usage[] = "Usage: sd-cast --to=DTYPE|--dequant=DTYPE|--quant=fp8-block [OPTION]...\n"
+			    "Change the dtypes of a stream's tensors, from standard input to standard output.\n"
+			    "\n"
+			    "      --to=DTYPE       cast floating-point tensors to BF16, F16, F32 or F64\n"
+			    "      --dequant=DTYPE  multiply tensors with their block scales (NAME_scale_inv, one\n"
+			    "                       for each 128 x 128), to DTYPE; the scales go\n"
+			    "      --quant=fp8-block\n"
+			    "                       make F8_E4M3 with such scales; needs --include\n"
+			    "      --scale=DTYPE    with --quant: the dtype of the scales, F32 (the default) or BF16\n"
+			    "      --include=RE     only tensors whose name matches RE (PCRE2, found anywhere); may\n"
+			    "                       be given several times: one is enough\n"
+			    "      --keep-config    leave config.json as it is\n" CARRYING_USAGE
+			    "      --limit=NAME=N   take more of NAME than usual, or less: header, manifest,\n"
+			    "                       name, tensors or rank; see sd-tools(7)\n"
+			    "      --help           print this text\n"
+			    "      --version        print the version\n"
+			    "\n"
+			    "Other pending steps are carried out on the way, as sd-transpose does; --quant takes\n"
+			    "only tensors that have none.\n";
 
 enum action { NOTHING, TO, DEQUANT, QUANT };
 
 struct options {
+	struct sd_limits limits;
 	enum action action;
 	enum sd_dtype dtype, scale;
 	struct sd_regex_list include;
@@ -64,14 +67,15 @@ static struct options parse(int argc, char **argv)
 		{"scale", required_argument, NULL, 's'},
 		{"include", required_argument, NULL, 'i'},
 		{"keep-config", no_argument, NULL, 'k'},
+		{"limit", required_argument, NULL, 'L'},
 		{"help", no_argument, NULL, 'h'},
 		{"version", no_argument, NULL, 'v'},
 		{NULL, 0, NULL, 0},
 	};
-	struct options opt = {.carrying = CARRYING_DEFAULTS};
+	struct options opt = {.limits = sd_limits_default, .carrying = CARRYING_DEFAULTS};
 	int c;
 
-	while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, ":", longs, NULL)) != -1) {
 		switch (c) {
 		case 'T':
 			set_action(&opt, TO);
@@ -95,13 +99,16 @@ static struct options parse(int argc, char **argv)
 		case 'k':
 			opt.keep_config = true;
 			break;
+		case 'L':
+			sd_option_limit(&opt.limits, optarg);
+			break;
 		case 'h':
 			sd_help(usage);
 		case 'v':
 			sd_version();
 		default:
 			if (!carrying_option(&opt.carrying, c, optarg))
-				sd_misuse(NULL);
+				sd_bad_option(c, argv, longs);
 		}
 	}
 	if (optind < argc)
@@ -150,7 +157,7 @@ static enum sd_result run(const struct options *opt, struct sd_error *err)
 {
 	struct sd_sink *sink = sd_stdout_stream();
 	struct sd_source *source = NULL;
-	enum sd_result result = sd_open_stdin(&source, err);
+	enum sd_result result = sd_open_stdin(&opt->limits, &source, err);
 
 	sink->sums = opt->carrying.checksum;
 	if (result == SD_OK)

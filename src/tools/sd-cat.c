@@ -28,6 +28,8 @@ static const char usage[] = "Usage: sd-cat [OPTION]... [SOURCE]...\n"
 			    "      --zstd[=LEVEL]  compress the stream, which every tool reads as well;\n"
 			    "                      LEVEL is 1 to 19 (3)\n"
 			    "      --stats         tell on standard error which way the data went\n"
+			    "      --limit=NAME=N  take more of NAME than usual, or less: header, manifest,\n"
+			    "                      name, tensors or rank; see sd-tools(7)\n"
 			    "      --help          print this text\n"
 			    "      --version       print the version\n"
 			    "\n"
@@ -35,6 +37,7 @@ static const char usage[] = "Usage: sd-cat [OPTION]... [SOURCE]...\n"
 			    "of the whole.\n";
 
 struct options {
+	struct sd_limits limits;
 	struct sd_regex_list include, exclude;
 	bool manifest_only, checksum, stats;
 	uint64_t level; /* of --zstd; 0: not compressed */
@@ -45,21 +48,17 @@ struct options {
 static struct options parse(int argc, char **argv)
 {
 	static const struct option longs[] = {
-		{"include", required_argument, NULL, 'i'},
-		{"exclude", required_argument, NULL, 'e'},
-		{"manifest", no_argument, NULL, 'm'},
-		{"stats", no_argument, NULL, 's'},
-		{"zstd", optional_argument, NULL, 'z'},
-		{"checksum", no_argument, NULL, 'c'},
-		{"help", no_argument, NULL, 'h'},
-		{"version", no_argument, NULL, 'v'},
-		{NULL, 0, NULL, 0},
+		{"include", required_argument, NULL, 'i'}, {"exclude", required_argument, NULL, 'e'},
+		{"manifest", no_argument, NULL, 'm'},      {"stats", no_argument, NULL, 's'},
+		{"zstd", optional_argument, NULL, 'z'},    {"checksum", no_argument, NULL, 'c'},
+		{"limit", required_argument, NULL, 'L'},   {"help", no_argument, NULL, 'h'},
+		{"version", no_argument, NULL, 'v'},       {NULL, 0, NULL, 0},
 	};
 	static char *only_stdin[] = {"-"};
-	struct options opt = {0};
+	struct options opt = {.limits = sd_limits_default};
 	int c;
 
-	while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, ":", longs, NULL)) != -1) {
 		switch (c) {
 		case 'i':
 			sd_option_regex(&opt.include, optarg);
@@ -81,12 +80,15 @@ static struct options parse(int argc, char **argv)
 			if (opt.level < 1 || opt.level > SD_ZSTD_LEVEL_MOST)
 				sd_misuse("--zstd: the level is 1 to %d", SD_ZSTD_LEVEL_MOST);
 			break;
+		case 'L':
+			sd_option_limit(&opt.limits, optarg);
+			break;
 		case 'h':
 			sd_help(usage);
 		case 'v':
 			sd_version();
 		default:
-			sd_misuse(NULL);
+			sd_bad_option(c, argv, longs);
 		}
 	}
 	opt.names = optind < argc ? argv + optind : only_stdin;
@@ -103,9 +105,9 @@ static enum sd_result open_all(const struct options *opt, struct sd_source **joi
 
 	for (; n < opt->count && result == SD_OK; n++) {
 		if (strcmp(opt->names[n], "-") == 0)
-			result = sd_open_stdin(&sources[n], err);
+			result = sd_open_stdin(&opt->limits, &sources[n], err);
 		else
-			result = sd_open(opt->names[n], &sources[n], err);
+			result = sd_open(opt->names[n], &opt->limits, &sources[n], err);
 	}
 	if (result == SD_OK) {
 		result = sd_join(sources, (const char *const *)opt->names, (size_t)n, joined, &differs, err);

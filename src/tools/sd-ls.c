@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* sd-ls: lists the tensors of a checkpoint or a stream, without reading data. */
+#include "base/json.h"
 #include "base/names.h"
+#include "base/text.h"
 #include "formats/open.h"
 #include "stream/join.h"
 #include "tools/tool.h"
@@ -10,8 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/text.h"
-
 static const char usage[] = "Usage: sd-ls [OPTION]... [SOURCE]\n"
 			    "List the tensors of a checkpoint, or of what flows in a pipeline, one a line:\n"
 			    "name, dtype, shape, bytes and pending steps, separated by tabs. No data is read.\n"
@@ -19,35 +19,54 @@ static const char usage[] = "Usage: sd-ls [OPTION]... [SOURCE]\n"
 			    "SOURCE is a safetensors file, a checkpoint directory, a stream, or - for standard\n"
 			    "input, which is also what is read when there is no SOURCE.\n"
 			    "\n"
-			    "      --help         print this text\n"
-			    "      --version      print the version\n"
+			    "      --json           print each as a JSON object on a line of its own\n"
+			    "      --limit=NAME=N   take more of NAME than usual, or less: header, manifest,\n"
+			    "                       name, tensors or rank; see sd-tools(7)\n"
+			    "      --help           print this text\n"
+			    "      --version        print the version\n"
 			    "\n"
 			    "Pending steps are what is still to be done to the data: reorder (sd-transpose),\n"
 			    "cast:FROM>TO (sd-transpose). - is none. A tensor whose data does not come along\n"
 			    "is \"elsewhere\"; one that no source has is \"missing\".\n";
 
-static const char *parse(int argc, char **argv)
+struct options {
+	struct sd_limits limits;
+	bool json;
+	const char *name;
+};
+
+static struct options parse(int argc, char **argv)
 {
 	static const struct option longs[] = {
+		{"json", no_argument, NULL, 'j'},
+		{"limit", required_argument, NULL, 'L'},
 		{"help", no_argument, NULL, 'h'},
 		{"version", no_argument, NULL, 'v'},
 		{NULL, 0, NULL, 0},
 	};
+	struct options opt = {.limits = sd_limits_default};
 	int c;
 
-	while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, ":", longs, NULL)) != -1) {
 		switch (c) {
+		case 'j':
+			opt.json = true;
+			break;
+		case 'L':
+			sd_option_limit(&opt.limits, optarg);
+			break;
 		case 'h':
 			sd_help(usage);
 		case 'v':
 			sd_version();
 		default:
-			sd_misuse(NULL);
+			sd_bad_option(c, argv, longs);
 		}
 	}
 	if (argc - optind > 1)
 		sd_misuse("only one SOURCE; to list several: sd-cat --manifest A B | sd-ls");
-	return optind < argc ? argv[optind] : "-";
+	opt.name = optind < argc ? argv[optind] : "-";
+	return opt;
 }
 
 /* One word behind another, with a comma between. */
@@ -85,27 +104,59 @@ static void describe(const struct sd_manifest *m, const struct sd_target *t, cha
 		append(text, size, "reorder");
 }
 
+static void print_shape(const struct sd_target *t)
+{
+	putchar('[');
+	for (uint32_t i = 0; i < t->rank; i++)
+		printf("%s%" PRIu64, i ? "," : "", t->shape[i]);
+	putchar(']');
+}
+
+/* The words of a list with commas as an array of JSON. */
+static void print_array(const char *words)
+{
+	for (const char *open = "["; *words; open = ",") {
+		size_t length = strcspn(words, ",");
+
+		printf("%s\"%.*s\"", open, (int)length, words);
+		words += length + (words[length] == ',');
+	}
+}
+
+static void print_json(const struct sd_target *t, uint64_t bytes, const char *steps)
+{
+	printf("{\"name\":");
+	sd_json_write(stdout, t->name, SD_JSON_ASCII);
+	printf(",\"dtype\":\"%s\",\"shape\":", sd_dtype_name(t->dtype));
+	print_shape(t);
+	printf(",\"bytes\":%" PRIu64 ",\"steps\":", bytes);
+	print_array(steps);
+	puts(*steps ? "]}" : "[]}");
+}
+
 /* One line: the tensor of this target, with the steps of all targets of that name (a list through next). */
-static void print(const struct sd_manifest *m, uint32_t first, const uint32_t *next)
+static void print(const struct sd_manifest *m, uint32_t first, const uint32_t *next, bool json)
 {
 	const struct sd_target *t = &m->targets[first];
 	uint64_t count = 0, bytes = 0;
-	char steps[512] = "", *name = malloc(4 * strlen(t->name) + 1);
+	char steps[512] = "";
 
 	for (uint32_t i = first; i != SD_NO_NAME; i = next[i])
 		describe(m, &m->targets[i], steps, sizeof(steps));
 	if (!sd_shape_count(t->shape, t->rank, &count) || !sd_dtype_bytes(t->dtype, count, &bytes))
 		bytes = 0; /* sd_manifest_check has refused such a manifest */
-	printf("%s\t%s\t[", name ? sd_text_escape(t->name, name, 4 * strlen(t->name) + 1) : t->name,
-	       sd_dtype_name(t->dtype));
-	for (uint32_t i = 0; i < t->rank; i++)
-		printf("%s%" PRIu64, i ? "," : "", t->shape[i]);
-	printf("]\t%" PRIu64 "\t%s\n", bytes, *steps ? steps : "-");
-	free(name);
+	if (json) {
+		print_json(t, bytes, steps);
+		return;
+	}
+	sd_text_print(stdout, t->name);
+	printf("\t%s\t", sd_dtype_name(t->dtype));
+	print_shape(t);
+	printf("\t%" PRIu64 "\t%s\n", bytes, *steps ? steps : "-");
 }
 
 /* Tensors in the order of their first piece. */
-static enum sd_result list(const struct sd_manifest *m, struct sd_error *err)
+static enum sd_result list(const struct sd_manifest *m, bool json, struct sd_error *err)
 {
 	struct sd_names seen = {0};
 	uint32_t *next = malloc((m->ntargets + 1) * sizeof(*next));
@@ -126,20 +177,21 @@ static enum sd_result list(const struct sd_manifest *m, struct sd_error *err)
 	}
 	for (size_t i = 0; i < m->ntargets && result == SD_OK; i++)
 		if (last[i] != SD_NO_NAME)
-			print(m, (uint32_t)i, next);
+			print(m, (uint32_t)i, next, json);
 	sd_names_free(&seen);
 	free(next);
 	free(last);
 	return result;
 }
 
-static enum sd_result run(const char *name, struct sd_error *err)
+static enum sd_result run(const struct options *opt, struct sd_error *err)
 {
 	struct sd_source *source = NULL;
-	enum sd_result result = strcmp(name, "-") == 0 ? sd_open_stdin(&source, err) : sd_open(name, &source, err);
+	enum sd_result result = strcmp(opt->name, "-") == 0 ? sd_open_stdin(&opt->limits, &source, err)
+							    : sd_open(opt->name, &opt->limits, &source, err);
 
 	if (result == SD_OK)
-		result = list(source->manifest, err);
+		result = list(source->manifest, opt->json, err);
 	sd_source_close(source);
 	return result;
 }
@@ -147,9 +199,9 @@ static enum sd_result run(const char *name, struct sd_error *err)
 int main(int argc, char **argv)
 {
 	struct sd_error err;
-	const char *name;
+	struct options opt;
 
 	sd_start("sd-ls", false);
-	name = parse(argc, argv);
-	return sd_finish(run(name, &err), &err);
+	opt = parse(argc, argv);
+	return sd_finish(run(&opt, &err), &err);
 }

@@ -39,10 +39,13 @@ static const char usage[] = "Usage: sd-pack [OPTION]... [-]\n"
 			    "      --progress         show progress, also where standard error is no terminal\n"
 			    "      --no-progress      show none; SIGUSR1 asks for one line all the same\n"
 			    "      --stats            tell on standard error how many bytes came and went\n"
+			    "      --limit=NAME=N     take more of NAME than usual, or less: header, manifest,\n"
+			    "                         name, tensors or rank; see sd-tools(7)\n"
 			    "      --help             print this text\n"
 			    "      --version          print the version\n";
 
 struct options {
+	struct sd_limits limits;
 	struct sd_pack_options pack;
 	struct sd_entry *metadata;
 	const char *like_path;
@@ -105,18 +108,20 @@ static struct options parse(int argc, char **argv)
 		{"progress", no_argument, NULL, 'p'},
 		{"no-progress", no_argument, NULL, 'q'},
 		{"stats", no_argument, NULL, 't'},
+		{"limit", required_argument, NULL, 'L'},
 		{"help", no_argument, NULL, 'h'},
 		{"version", no_argument, NULL, 'v'},
 		{NULL, 0, NULL, 0},
 	};
-	struct options opt = {.pack = {.fd = STDOUT_FILENO,
+	struct options opt = {.limits = sd_limits_default,
+			      .pack = {.fd = STDOUT_FILENO,
 				       .layout.shard_size = SHARD_SIZE,
 				       .sync = true,
 				       .note = sd_note,
 				       .progress = progress_tell}};
 	int c;
 
-	while ((c = getopt_long(argc, argv, "o:f", longs, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, ":o:f", longs, NULL)) != -1) {
 		switch (c) {
 		case 'o':
 			if (!*optarg)
@@ -156,12 +161,15 @@ static struct options parse(int argc, char **argv)
 		case 't':
 			opt.stats = true;
 			break;
+		case 'L':
+			sd_option_limit(&opt.limits, optarg);
+			break;
 		case 'h':
 			sd_help(usage);
 		case 'v':
 			sd_version();
 		default:
-			sd_misuse(NULL);
+			sd_bad_option(c, argv, longs);
 		}
 	}
 	if (optind < argc && (argc - optind > 1 || strcmp(argv[optind], "-") != 0))
@@ -239,11 +247,8 @@ static enum sd_result open_special(struct options *opt, struct sd_error *err)
 
 static void print_file(const char *name, size_t tensors, uint64_t bytes)
 {
-	char *text = malloc(4 * strlen(name) + 1);
-
-	printf("%s\t%zu\t%" PRIu64 "\n", text ? sd_text_escape(name, text, 4 * strlen(name) + 1) : name, tensors,
-	       bytes);
-	free(text);
+	sd_text_print(stdout, name);
+	printf("\t%zu\t%" PRIu64 "\n", tensors, bytes);
 }
 
 /* A manifest that came without any data (sd-cat --manifest) stands for the checkpoint that it tells of. */
@@ -302,7 +307,7 @@ static enum sd_result pack(struct options *opt, struct sd_source *source, struct
 
 static enum sd_result open_like(struct options *opt, struct sd_manifest *manifest, struct sd_error *err)
 {
-	enum sd_result result = sd_like_open(opt->like_path, &opt->like, err);
+	enum sd_result result = sd_like_open(opt->like_path, &opt->limits, &opt->like, err);
 
 	opt->pack.layout.like = &opt->like;
 	return result == SD_OK ? sd_like_take_side(&opt->like, manifest, opt->keep_config, err) : result;
@@ -314,7 +319,7 @@ static enum sd_result run(struct options *opt, struct sd_error *err)
 	enum sd_result result = opt->dry_run ? SD_OK : check_input(opt, err);
 
 	if (result == SD_OK)
-		result = sd_open_stdin(&source, err);
+		result = sd_open_stdin(&opt->limits, &source, err);
 	if (result == SD_OK && opt->like_path)
 		result = open_like(opt, source->manifest, err);
 	if (result == SD_OK)

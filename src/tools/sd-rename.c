@@ -35,12 +35,15 @@ static const char usage[] = "Usage: sd-rename [OPTION]...\n"
 			    "      --expand=MAP      print a map flat: with what it uses, all patterns written out\n"
 			    "      --checksum        make checksums of data that comes without\n"
 			    "      --stats           tell on standard error which way the data went\n"
+			    "      --limit=NAME=N    take more of NAME than usual, or less: header, manifest,\n"
+			    "                        name, tensors or rank; see sd-tools(7)\n"
 			    "      --help            print this text\n"
 			    "      --version         print the version\n";
 
 enum what { RENAME, DRY_RUN, EXPLAIN, LIST_MAPS, CHECK_MAP, EXPAND };
 
 struct options {
+	struct sd_limits limits;
 	enum what what;
 	const char *map, *to, *key, *check;
 	struct sd_define *defines;
@@ -94,26 +97,19 @@ static void check_use(const struct options *opt)
 static struct options parse(int argc, char **argv)
 {
 	static const struct option longs[] = {
-		{"map", required_argument, NULL, 'm'},
-		{"to", required_argument, NULL, 't'},
-		{"strict", no_argument, NULL, 's'},
-		{"exclude", required_argument, NULL, 'x'},
-		{"dry-run", no_argument, NULL, 'd'},
-		{"explain", optional_argument, NULL, 'E'},
-		{"list-maps", no_argument, NULL, 'l'},
-		{"check-map", required_argument, NULL, 'c'},
-		{"expand", required_argument, NULL, 'f'},
-		{"help", no_argument, NULL, 'h'},
-		{"version", no_argument, NULL, 'v'},
-		{"checksum", no_argument, NULL, 'C'},
-		{"stats", no_argument, NULL, 'S'},
-		{"keep-config", no_argument, NULL, 'k'},
-		{NULL, 0, NULL, 0},
+		{"map", required_argument, NULL, 'm'},    {"to", required_argument, NULL, 't'},
+		{"strict", no_argument, NULL, 's'},       {"exclude", required_argument, NULL, 'x'},
+		{"dry-run", no_argument, NULL, 'd'},      {"explain", optional_argument, NULL, 'E'},
+		{"list-maps", no_argument, NULL, 'l'},    {"check-map", required_argument, NULL, 'c'},
+		{"expand", required_argument, NULL, 'f'}, {"limit", required_argument, NULL, 'L'},
+		{"help", no_argument, NULL, 'h'},         {"version", no_argument, NULL, 'v'},
+		{"checksum", no_argument, NULL, 'C'},     {"stats", no_argument, NULL, 'S'},
+		{"keep-config", no_argument, NULL, 'k'},  {NULL, 0, NULL, 0},
 	};
-	struct options opt = {0};
+	struct options opt = {.limits = sd_limits_default};
 	int c;
 
-	while ((c = getopt_long(argc, argv, "e:D:", longs, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, ":e:D:", longs, NULL)) != -1) {
 		switch (c) {
 		case 'm':
 			opt.map = optarg;
@@ -160,12 +156,15 @@ static struct options parse(int argc, char **argv)
 		case 'S':
 			opt.stats = true;
 			break;
+		case 'L':
+			sd_option_limit(&opt.limits, optarg);
+			break;
 		case 'h':
 			sd_help(usage);
 		case 'v':
 			sd_version();
 		default:
-			sd_misuse(NULL);
+			sd_bad_option(c, argv, longs);
 		}
 	}
 	if (opt.what == EXPLAIN && !opt.key && optind < argc)
@@ -210,9 +209,7 @@ static enum sd_result choose_side(const struct options *opt, const struct sd_map
 
 static void print(const char *text)
 {
-	char escaped[4096];
-
-	fputs(sd_text_escape(text, escaped, sizeof(escaped)), stdout);
+	sd_text_print(stdout, text);
 }
 
 /* As sd-ls has them: name, dtype, shape. */
@@ -328,8 +325,10 @@ static void note_step(struct explanation *e, const struct sd_rename_event *event
 
 static void print_step(const struct step *step)
 {
-	if (step->file)
-		printf("%s:%u\t", step->file, step->line);
+	if (step->file) {
+		print(step->file);
+		printf(":%u\t", step->line);
+	}
 	print(step->text);
 	if (*step->holes) {
 		printf("\n\twhere ");
@@ -497,7 +496,11 @@ static enum sd_result explain(struct sd_rename *rename, const struct sd_manifest
 	if (result == SD_OK && e.key)
 		print_result(in, out, e.key, key);
 	for (size_t i = 0; result == SD_OK && i < e.ncounts; i++) {
-		printf("%zu\t%s\t%s:%u\t", e.counts[i].taken, e.counts[i].stage, e.counts[i].file, e.counts[i].line);
+		printf("%zu\t", e.counts[i].taken);
+		print(e.counts[i].stage);
+		putchar('\t');
+		print(e.counts[i].file);
+		printf(":%u\t", e.counts[i].line);
 		print(e.counts[i].text);
 		putchar('\n');
 	}
@@ -584,7 +587,7 @@ static enum sd_result run(const struct options *opt, struct sd_error *err)
 		sink = sd_stdout_stream();
 		sink->sums = opt->checksum;
 	}
-	result = sd_open_stdin(&source, err);
+	result = sd_open_stdin(&opt->limits, &source, err);
 	if (result == SD_OK)
 		result = rename_source(opt, source, sink, err);
 	else if (sink)

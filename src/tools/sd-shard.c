@@ -35,12 +35,15 @@ static const char usage[] = "Usage: sd-shard [OPTION]...\n"
 			    "                        standard input and its number in $SD_RANK\n"
 			    "      --checksum        make checksums of data that comes without\n"
 			    "      --stats           tell on standard error which way the data went\n"
+			    "      --limit=NAME=N    take more of NAME than usual, or less: header, manifest,\n"
+			    "                        name, tensors or rank; see sd-tools(7)\n"
 			    "      --help            print this text\n"
 			    "      --version         print the version\n"
 			    "\n"
 			    "A rank that has no part of a tensor gets an empty one.\n";
 
 struct options {
+	struct sd_limits limits;
 	struct sd_part ep, ep_shard, part; /* of 0: not given */
 	struct sd_regex_list include;
 	int dim;
@@ -91,24 +94,18 @@ static void check(const struct options *opt)
 static struct options parse(int argc, char **argv)
 {
 	static const struct option longs[] = {
-		{"ep", required_argument, NULL, 'e'},
-		{"ep-shard", required_argument, NULL, 's'},
-		{"dim", required_argument, NULL, 'd'},
-		{"part", required_argument, NULL, 'p'},
-		{"include", required_argument, NULL, 'i'},
-		{"keep-global", no_argument, NULL, 'k'},
-		{"all", required_argument, NULL, 'a'},
-		{"filter", required_argument, NULL, 'f'},
-		{"checksum", no_argument, NULL, 'c'},
-		{"stats", no_argument, NULL, 'S'},
-		{"help", no_argument, NULL, 'h'},
-		{"version", no_argument, NULL, 'v'},
-		{NULL, 0, NULL, 0},
+		{"ep", required_argument, NULL, 'e'},      {"ep-shard", required_argument, NULL, 's'},
+		{"dim", required_argument, NULL, 'd'},     {"part", required_argument, NULL, 'p'},
+		{"include", required_argument, NULL, 'i'}, {"keep-global", no_argument, NULL, 'k'},
+		{"all", required_argument, NULL, 'a'},     {"filter", required_argument, NULL, 'f'},
+		{"checksum", no_argument, NULL, 'c'},      {"stats", no_argument, NULL, 'S'},
+		{"limit", required_argument, NULL, 'L'},   {"help", no_argument, NULL, 'h'},
+		{"version", no_argument, NULL, 'v'},       {NULL, 0, NULL, 0},
 	};
-	struct options opt = {0};
+	struct options opt = {.limits = sd_limits_default};
 	int c;
 
-	while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, ":", longs, NULL)) != -1) {
 		switch (c) {
 		case 'e':
 			opt.ep = parse_part("--ep", optarg);
@@ -143,12 +140,15 @@ static struct options parse(int argc, char **argv)
 		case 'S':
 			opt.stats = true;
 			break;
+		case 'L':
+			sd_option_limit(&opt.limits, optarg);
+			break;
 		case 'h':
 			sd_help(usage);
 		case 'v':
 			sd_version();
 		default:
-			sd_misuse(NULL);
+			sd_bad_option(c, argv, longs);
 		}
 	}
 	if (optind < argc)
@@ -158,18 +158,18 @@ static struct options parse(int argc, char **argv)
 }
 
 /* The cuts of one rank, at most three; rank only counts with --all. */
-static size_t cuts_of(const struct options *opt, uint64_t rank, struct sd_cut cuts[3])
+static size_t cuts_of(const struct options *opt, uint64_t rank, struct sd_shard_cut cuts[3])
 {
 	struct sd_part all = {rank, opt->all};
 	size_t n = 0;
 
 	if (opt->ep.of || (opt->all && !opt->has_dim))
-		cuts[n++] = (struct sd_cut){SD_LABEL_EXPERT, NULL, 0, SD_CUT_UNEVEN, opt->ep.of ? opt->ep : all};
+		cuts[n++] = (struct sd_shard_cut){SD_LABEL_EXPERT, NULL, 0, SD_CUT_UNEVEN, opt->ep.of ? opt->ep : all};
 	if (opt->ep_shard.of)
-		cuts[n++] = (struct sd_cut){SD_LABEL_EXPERT, NULL, 1, SD_CUT_EQUAL, opt->ep_shard};
+		cuts[n++] = (struct sd_shard_cut){SD_LABEL_EXPERT, NULL, 1, SD_CUT_EQUAL, opt->ep_shard};
 	if (opt->has_dim)
-		cuts[n++] =
-			(struct sd_cut){NULL, &opt->include, opt->dim, SD_CUT_UNEVEN, opt->part.of ? opt->part : all};
+		cuts[n++] = (struct sd_shard_cut){NULL, &opt->include, opt->dim, SD_CUT_UNEVEN,
+						  opt->part.of ? opt->part : all};
 	return n;
 }
 
@@ -193,7 +193,7 @@ static enum sd_result ranks_plan(const struct options *opt, const struct sd_mani
 	if (!ranks->shards || !ranks->sinks || !ranks->fds || !ranks->pids)
 		return sd_fail_memory(err);
 	for (size_t i = 0; i < ranks->count; i++) {
-		struct sd_cut cuts[3];
+		struct sd_shard_cut cuts[3];
 		size_t n = cuts_of(opt, i, cuts);
 		enum sd_result result = sd_shard_plan(in, cuts, n, opt->keep_global, &ranks->shards[i], err);
 
@@ -305,7 +305,7 @@ static enum sd_result run(const struct options *opt, struct sd_error *err)
 {
 	struct sd_sink *sink = opt->all ? NULL : sd_stdout_stream();
 	struct sd_source *source = NULL;
-	enum sd_result result = sd_open_stdin(&source, err);
+	enum sd_result result = sd_open_stdin(&opt->limits, &source, err);
 
 	if (result == SD_OK)
 		result = opt->all ? run_all(opt, source, err) : run_one(opt, source, sink, err);

@@ -16,10 +16,13 @@ static const char usage[] =
 	"                       end if negative\n"
 	"      --include=RE     with --dims: only of tensors whose name matches RE (PCRE2,\n"
 	"                       found anywhere); may be given several times: one is enough\n"
+	"      --limit=NAME=N   take more of NAME than usual, or less: header, manifest,\n"
+	"                       name, tensors or rank; see sd-tools(7)\n"
 	"      --help           print this text\n"
 	"      --version        print the version\n";
 
 struct options {
+	struct sd_limits limits;
 	struct sd_regex_list include;
 	int64_t a, b;
 	bool dims;
@@ -57,14 +60,15 @@ static struct options parse(int argc, char **argv)
 		CARRYING_OPTIONS,
 		{"dims", required_argument, NULL, 'D'},
 		{"include", required_argument, NULL, 'i'},
+		{"limit", required_argument, NULL, 'L'},
 		{"help", no_argument, NULL, 'h'},
 		{"version", no_argument, NULL, 'v'},
 		{NULL, 0, NULL, 0},
 	};
-	struct options opt = {.carrying = CARRYING_DEFAULTS};
+	struct options opt = {.limits = sd_limits_default, .carrying = CARRYING_DEFAULTS};
 	int c;
 
-	while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, ":", longs, NULL)) != -1) {
 		switch (c) {
 		case 'D':
 			parse_dims(&opt, optarg);
@@ -72,13 +76,16 @@ static struct options parse(int argc, char **argv)
 		case 'i':
 			sd_option_regex(&opt.include, optarg);
 			break;
+		case 'L':
+			sd_option_limit(&opt.limits, optarg);
+			break;
 		case 'h':
 			sd_help(usage);
 		case 'v':
 			sd_version();
 		default:
 			if (!carrying_option(&opt.carrying, c, optarg))
-				sd_misuse(NULL);
+				sd_bad_option(c, argv, longs);
 		}
 	}
 	if (optind < argc)
@@ -93,7 +100,7 @@ static enum sd_result run(const struct options *opt, struct sd_error *err)
 	struct sd_sink *sink = sd_stdout_stream();
 	struct sd_manifest *exchanged = NULL;
 	struct sd_source *source = NULL;
-	enum sd_result result = sd_open_stdin(&source, err);
+	enum sd_result result = sd_open_stdin(&opt->limits, &source, err);
 
 	sink->sums = opt->carrying.checksum;
 	if (result == SD_OK && opt->dims)

@@ -39,6 +39,7 @@ void sd_start(const char *name, bool streams)
 {
 	program = name;
 	writes_stream = streams;
+	opterr = 0; /* sd_bad_option tells */
 	fill_closed();
 	sd_signals_take();
 }
@@ -50,11 +51,11 @@ void sd_before_saying(void (*function)(void))
 
 static void say(const char *who, const char *text)
 {
-	char line[4 * sizeof(((struct sd_error *)0)->text)];
+	char line[4 * sizeof(((struct sd_error *)0)->text)], name[4 * sizeof(((struct sd_error *)0)->tool)];
 
 	if (clear)
 		clear();
-	fprintf(stderr, "%s: %s\n", who, sd_text_escape(text, line, sizeof(line)));
+	fprintf(stderr, "%s: %s\n", sd_text_escape(who, name, sizeof(name)), sd_text_escape(text, line, sizeof(line)));
 }
 
 /*
@@ -118,19 +119,38 @@ static void send_misuse(void)
 
 void sd_misuse(const char *format, ...)
 {
-	if (format) {
-		char text[2048];
-		va_list args;
+	char text[2048];
+	va_list args;
 
-		va_start(args, format);
-		vsnprintf(text, sizeof(text), format, args);
-		va_end(args);
-		say(program, text);
-	}
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	say(program, text);
 	fprintf(stderr, "Try '%s --help' for more information.\n", program);
 	if (writes_stream)
 		send_misuse();
 	exit(SD_USAGE);
+}
+
+void sd_bad_option(int c, char **argv, const struct option *longs)
+{
+	const char *option = argv[optind - 1];
+	size_t length = strcspn(option, "=");
+	unsigned begins = 0;
+
+	for (; longs->name; longs++)
+		begins += strncmp(option, "--", 2) == 0 && strncmp(longs->name, option + 2, length - 2) == 0;
+	if (c == ':' && strncmp(option, "--", 2) != 0)
+		sd_misuse("option '-%c' requires an argument", optopt);
+	if (c == ':')
+		sd_misuse("option '%s' requires an argument", option);
+	if (begins > 1 && !optopt)
+		sd_misuse("option '%s' is ambiguous", option);
+	if (optopt && begins)
+		sd_misuse("option '%.*s' takes no argument", (int)length, option);
+	if (optopt)
+		sd_misuse("invalid option -- '%c'", optopt);
+	sd_misuse("unrecognized option '%s'", option);
 }
 
 void sd_note(const char *format, ...)
@@ -162,6 +182,14 @@ uint64_t sd_option_number(const char *option, const char *text)
 	return number;
 }
 
+void sd_option_limit(struct sd_limits *limits, const char *text)
+{
+	struct sd_error err;
+
+	if (sd_limits_set(limits, text, &err) != SD_OK)
+		sd_misuse("%s", err.text);
+}
+
 void sd_option_regex(struct sd_regex_list *list, const char *pattern)
 {
 	struct sd_error err;
@@ -178,7 +206,7 @@ enum sd_result sd_check_lanes(struct sd_error *err)
 		       getenv("SD_LANES"));
 }
 
-enum sd_result sd_open_stdin(struct sd_source **source, struct sd_error *err)
+enum sd_result sd_open_stdin(const struct sd_limits *limits, struct sd_source **source, struct sd_error *err)
 {
 	struct stat st;
 	enum sd_result result;
@@ -191,7 +219,7 @@ enum sd_result sd_open_stdin(struct sd_source **source, struct sd_error *err)
 	fd = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3);
 	if (fd < 0)
 		return sd_fail_errno(err, errno, "standard input");
-	result = sd_open_fd(fd, "standard input", source, err);
+	result = sd_open_fd(fd, "standard input", limits, source, err);
 	/* Behind what a program before this one has to say, which is the same. */
 	return result == SD_OK ? sd_check_lanes(err) : result;
 }

@@ -3,6 +3,7 @@
 #ifndef SD_TOOLS_TOOL_H
 #define SD_TOOLS_TOOL_H
 
+#include "base/limits.h"
 #include "base/regex.h"
 #include "stream/sink.h"
 #include "stream/source.h"
@@ -27,8 +28,12 @@ int sd_finish(enum sd_result result, const struct sd_error *err);
 _Noreturn void sd_help(const char *text);
 _Noreturn void sd_version(void);
 
-/* Misuse: one line and "Try 'sd-x --help' for more information.", exit 2. NULL format: getopt has said it already. */
+/* Misuse: one line and "Try 'sd-x --help' for more information.", exit 2. */
 _Noreturn void sd_misuse(const char *format, ...) SD_PRINTF(1, 2);
+
+/* Misuse that getopt_long has found (c is ? or :), with short options that begin with ":". It would tell itself, but
+ * not escape what is harmful in the names of files that a shell gives it. */
+_Noreturn void sd_bad_option(int c, char **argv, const struct option *longs);
 
 /* One line on stderr, for what is worth knowing and no failure: "sd-x: text". */
 void sd_note(const char *format, ...) SD_PRINTF(1, 2);
@@ -41,6 +46,9 @@ void sd_before_saying(void (*clear)(void));
 uint64_t sd_option_size(const char *option, const char *text);
 uint64_t sd_option_number(const char *option, const char *text);
 
+/* What --limit says, or misuse. */
+void sd_option_limit(struct sd_limits *limits, const char *text);
+
 /* One more regex of an option that may be given several times, or misuse that shows what is wrong with it. */
 void sd_option_regex(struct sd_regex_list *list, const char *pattern);
 
@@ -48,7 +56,8 @@ void sd_option_regex(struct sd_regex_list *list, const char *pattern);
 SD_UNUSED_RESULT enum sd_result sd_check_lanes(struct sd_error *err);
 
 /* Stdin as a source, whatever it is by its first bytes (a stream or a safetensors file). A terminal is misuse. */
-SD_UNUSED_RESULT enum sd_result sd_open_stdin(struct sd_source **source, struct sd_error *err);
+SD_UNUSED_RESULT enum sd_result sd_open_stdin(const struct sd_limits *limits, struct sd_source **source,
+					      struct sd_error *err);
 
 /* Stdout as a stream. A terminal is misuse that names the fix. */
 struct sd_sink *sd_stdout_stream(void);

@@ -25,7 +25,7 @@ static struct sd_error read_back(const struct sd_manifest *m)
 	sink->ops->close(sink);
 	cr_assert_eq(lseek(fd, SD_STREAM_MAGIC_LENGTH, SEEK_SET), SD_STREAM_MAGIC_LENGTH);
 	err.text[0] = '\0';
-	err.result = sd_stream_open(fd, &source, &err);
+	err.result = sd_stream_open(fd, NULL, &source, &err);
 	sd_source_close(source);
 	return err;
 }

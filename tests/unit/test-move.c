@@ -510,3 +510,16 @@ Test(cover, nothing)
 	cr_assert_eq(sd_cover_check(list, 2, 1, &fault), SD_COVERED);
 	cr_assert_eq(sd_cover_check(list, 1, 1, &fault), SD_HOLE);
 }
+
+/* One composition may make many moves, but not each of many. */
+Test(compose, all_together_stay_in_proportion)
+{
+	struct sd_compose_sum sum = {0};
+	struct sd_error err;
+
+	for (int i = 0; i < 1000; i++)
+		cr_assert(sd_compose_count(&sum, i ? SD_COMPOSE_EACH : SD_COMPOSE_MAX, &err) == SD_OK, "%d", i);
+	cr_assert(sd_compose_count(&sum, 2 * SD_COMPOSE_EACH, &err) == SD_OK);
+	cr_assert(sd_compose_count(&sum, SD_COMPOSE_EACH + 1, &err) == SD_INPUT);
+	cr_assert(strstr(err.text, "up to this one"), "%s", err.text);
+}

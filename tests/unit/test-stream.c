@@ -169,7 +169,7 @@ Test(stream, round_trip)
 	struct sd_error err;
 	struct sd_bytes a = {0}, b = {0};
 
-	cr_assert(sd_stream_open(fd, &read, &err) == SD_OK, "%s", err.text);
+	cr_assert(sd_stream_open(fd, NULL, &read, &err) == SD_OK, "%s", err.text);
 	cr_assert(sd_wire_encode(original->manifest, append, &a, &err) == SD_OK &&
 		  sd_wire_encode(read->manifest, append, &b, &err) == SD_OK);
 	cr_expect(a.length == b.length && memcmp(a.data, b.data, a.length) == 0);
@@ -210,7 +210,7 @@ Test(stream, round_trip)
 static enum sd_result drain(int fd, struct sd_error *err)
 {
 	struct sd_source *source;
-	enum sd_result result = sd_stream_open(fd, &source, err);
+	enum sd_result result = sd_stream_open(fd, NULL, &source, err);
 	int null = open("/dev/null", O_WRONLY);
 	struct sd_sink *sink = sd_stream_sink(null, "sd-test");
 
@@ -307,7 +307,7 @@ Test(stream, unknown_optional_things_are_passed_on)
 	source->manifest->targets[1].extra = (struct sd_extra){field, sizeof(field)};
 	source->manifest->extra = (struct sd_extra){frame, sizeof(frame)};
 	fd = write_stream(source);
-	cr_assert(sd_stream_open(fd, &read, &err) == SD_OK, "%s", err.text);
+	cr_assert(sd_stream_open(fd, NULL, &read, &err) == SD_OK, "%s", err.text);
 	cr_expect(read->manifest->records[0].extra.length == sizeof(field) &&
 		  memcmp(read->manifest->records[0].extra.data, field, sizeof(field)) == 0);
 	cr_expect(read->manifest->targets[1].extra.length == sizeof(field) && read->manifest->targets[1].nsteps == 2);
@@ -521,7 +521,7 @@ Test(stream, steps_of_codes_travel)
 	struct sd_bytes a = {0}, b = {0};
 	struct sd_error err;
 
-	cr_assert(sd_stream_open(write_stream(packed_source()), &read, &err) == SD_OK, "%s", err.text);
+	cr_assert(sd_stream_open(write_stream(packed_source()), NULL, &read, &err) == SD_OK, "%s", err.text);
 	cr_assert(sd_wire_encode(original->manifest, append, &a, &err) == SD_OK &&
 		  sd_wire_encode(read->manifest, append, &b, &err) == SD_OK);
 	cr_expect(a.length == b.length && memcmp(a.data, b.data, a.length) == 0);

@@ -215,7 +215,7 @@ static enum sd_result drain(int fd, bool checks, int out, struct sd_sum_count *c
 	struct sd_source *source;
 	int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
 	struct sd_sink *sink = sd_stream_sink(out < 0 ? null : out, "sd-test");
-	enum sd_result result = sd_stream_open(again(fd), &source, err);
+	enum sd_result result = sd_stream_open(again(fd), NULL, &source, err);
 
 	sink->checks = checks;
 	if (result == SD_OK) {
@@ -437,8 +437,8 @@ Test(sums, are_made_for_sources_that_have_none)
 	    second = stream_of(memory_source("b", 4, small), true);
 	int fd;
 
-	cr_assert(sd_stream_open(again(first), &sources[0], &err) == SD_OK);
-	cr_assert(sd_stream_open(again(second), &sources[1], &err) == SD_OK);
+	cr_assert(sd_stream_open(again(first), NULL, &sources[0], &err) == SD_OK);
+	cr_assert(sd_stream_open(again(second), NULL, &sources[1], &err) == SD_OK);
 	cr_assert(sd_join(sources, names, 2, &joined, NULL, &err) == SD_OK, "%s", err.text);
 	cr_expect(joined->sums);
 	fd = stream_of(joined, false);
@@ -481,7 +481,7 @@ static enum sd_result work(int fd, int out, struct sd_sum_count *checked, struct
 	struct sd_plan plan = {.becomes = becomes};
 	enum sd_result result;
 
-	cr_assert(sd_stream_open(again(fd), &source, err) == SD_OK);
+	cr_assert(sd_stream_open(again(fd), NULL, &source, err) == SD_OK);
 	plan.manifest = source->manifest;
 	source->manifest->records[3].state = SD_HERE;
 	result = sd_pump(source, &plan, &worker, sink, err);
