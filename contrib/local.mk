@@ -35,12 +35,13 @@ uninstall-local:
 	for tool in $(bin_PROGRAMS); do rm -f '$(DESTDIR)$(bashdir)'/$$tool '$(DESTDIR)$(fishdir)'/$$tool.fish; done
 
 # Never part of a test: measures whole pipelines, with 3.4 GB of input and of output in BENCH_DIR (/var/tmp/sd-bench).
-EXTRA_PROGRAMS += contrib/bench/kernel-bench contrib/bench/make-checkpoint contrib/bench/peak
+benchers = contrib/bench/kernel-bench contrib/bench/make-checkpoint contrib/bench/peak
+EXTRA_PROGRAMS += $(benchers)
 contrib_bench_kernel_bench_LDADD = libsd.a -lm
 contrib_bench_make_checkpoint_LDADD =
 contrib_bench_peak_LDADD =
 CLEANFILES += $(EXTRA_PROGRAMS)
 
-bench: all $(EXTRA_PROGRAMS)
+bench: all $(benchers)
 	SD_TOOLS='$(abs_top_builddir)' $(top_srcdir)/contrib/bench/run
 .PHONY: bench

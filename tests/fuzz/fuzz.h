@@ -18,8 +18,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 #define SURE(condition, ...)                                                                                           \
 	do {                                                                                                           \
 		if (!(condition)) {                                                                                    \
-			fprintf(stderr, "%s:%d: not so: %s: ", __FILE__, __LINE__, #condition);                        \
-			fprintf(stderr, "" __VA_ARGS__);                                                               \
+			fprintf(stderr, "%s:%d: not so: %s:", __FILE__, __LINE__, #condition);                         \
+			fprintf(stderr, " " __VA_ARGS__);                                                              \
 			putc('\n', stderr);                                                                            \
 			abort();                                                                                       \
 		}                                                                                                      \
