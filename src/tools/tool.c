@@ -117,15 +117,21 @@ static void send_misuse(void)
 	sink->ops->close(sink);
 }
 
-void sd_misuse(const char *format, ...)
+static void say_formatted(const char *format, va_list args)
 {
 	char text[2048];
+
+	vsnprintf(text, sizeof(text), format, args);
+	say(program, text);
+}
+
+void sd_misuse(const char *format, ...)
+{
 	va_list args;
 
 	va_start(args, format);
-	vsnprintf(text, sizeof(text), format, args);
+	say_formatted(format, args);
 	va_end(args);
-	say(program, text);
 	fprintf(stderr, "Try '%s --help' for more information.\n", program);
 	if (writes_stream)
 		send_misuse();
@@ -155,13 +161,11 @@ void sd_bad_option(int c, char **argv, const struct option *longs)
 
 void sd_note(const char *format, ...)
 {
-	char text[2048];
 	va_list args;
 
 	va_start(args, format);
-	vsnprintf(text, sizeof(text), format, args);
+	say_formatted(format, args);
 	va_end(args);
-	say(program, text);
 }
 
 uint64_t sd_option_size(const char *option, const char *text)
