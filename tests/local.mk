@@ -33,7 +33,7 @@ unit_tests = \
 	%D%/unit/test-stream \
 	%D%/unit/test-sums
 
-EXTRA_DIST += %D%/unit/exact.h %D%/unit/gpu-mock.h %D%/unit/grid-host.h %D%/unit/kernel-host.cc %D%/unit/jobs.h %D%/unit/map.h
+EXTRA_DIST += %D%/unit/exact.h %D%/unit/gpu-mock.h %D%/unit/grid-host.h %D%/unit/kernel-host.cc %D%/unit/jobs.h %D%/unit/map.h %D%/unit/memory-source.h
 
 if HAVE_CRITERION
 AM_CPPFLAGS += $(CRITERION_CFLAGS)

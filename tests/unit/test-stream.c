@@ -4,6 +4,7 @@
 #include "stream/pump.h"
 #include "stream/stream.h"
 #include "stream/wire.h"
+#include "memory-source.h"
 
 #include <criterion/criterion.h>
 #include <fcntl.h>
@@ -13,62 +14,16 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* A source in memory: record i is filled with the byte 'a' + i. */
-struct memory_source {
-	struct sd_source source;
-	unsigned char *data;
-	uint64_t given;
-	uint32_t fail_at; /* a record whose data cannot be read */
-};
-
-static enum sd_result memory_next(struct sd_source *source, uint32_t record, struct sd_chunk *chunk,
-				  struct sd_error *err)
+/* Record i is filled with the byte 'a' + i. */
+static void fill(unsigned char *data, uint32_t record, size_t bytes)
 {
-	struct memory_source *s = (struct memory_source *)source;
-	uint64_t bytes = source->manifest->records[record].bytes;
-
-	if (record == s->fail_at)
-		return sd_fail(err, SD_IO, "disk on fire");
-	free(s->data);
-	s->data = malloc(bytes + 1);
-	memset(s->data, 'a' + (int)record, bytes);
-	*chunk = (struct sd_chunk){.memory = s->data, .length = s->given == record + 1 ? 0 : bytes};
-	s->given = record + 1;
-	return SD_OK;
-}
-
-static enum sd_result memory_finish(struct sd_source *source, struct sd_error *err)
-{
-	(void)source;
-	(void)err;
-	return SD_OK;
-}
-
-static void memory_close(struct sd_source *source)
-{
-	struct memory_source *s = (struct memory_source *)source;
-
-	sd_manifest_free(source->manifest);
-	free(s->data);
-	free(s);
-}
-
-static const struct sd_source_ops memory_ops = {.next = memory_next, .finish = memory_finish, .close = memory_close};
-
-static struct sd_source *memory_source(void)
-{
-	struct memory_source *s = calloc(1, sizeof(*s));
-
-	s->source.ops = &memory_ops;
-	s->source.manifest = sd_manifest_new();
-	s->fail_at = SD_NO_RECORD;
-	return &s->source;
+	memset(data, 'a' + (int)record, bytes);
 }
 
 /* Everything that a manifest can hold. */
 static struct sd_source *full_source(void)
 {
-	struct sd_source *source = memory_source();
+	struct sd_source *source = memory_source(fill);
 	struct sd_manifest *m = source->manifest;
 	const uint64_t shape[] = {3, 4}, scale_shape[] = {1, 2}, large[] = {300, 1024};
 	static const struct sd_move turn = {.rank = 2, .dim = {{4, 1, 3}, {3, 4, 1}}};
@@ -100,7 +55,7 @@ static struct sd_source *full_source(void)
 /* Codes with their scales, and a constant made beside them: the last two targets, of the last record. */
 static struct sd_source *packed_source(void)
 {
-	struct sd_source *source = memory_source();
+	struct sd_source *source = memory_source(fill);
 	struct sd_manifest *m = source->manifest;
 	static const uint64_t packed[] = {3, 8}, unpacked[] = {3, 16}, exponents[] = {3, 1};
 	static const struct sd_block blocks[] = {{1, 1}, {16, 1}};
@@ -368,7 +323,7 @@ Test(manifest, what_does_not_fit_is_refused)
 
 Test(join, two_sources)
 {
-	struct sd_source *parts[2] = {full_source(), memory_source()}, *joined;
+	struct sd_source *parts[2] = {full_source(), memory_source(fill)}, *joined;
 	static const char *const names[] = {"a", "b"};
 	struct sd_side_file side = {"config.json", "{ }", 3};
 	const char *differs;
@@ -387,7 +342,7 @@ Test(join, two_sources)
 
 Test(join, operands_move_with_their_records)
 {
-	struct sd_source *parts[2] = {memory_source(), full_source()}, *joined;
+	struct sd_source *parts[2] = {memory_source(fill), full_source()}, *joined;
 	static const char *const names[] = {"a", "b"};
 	struct sd_error err;
 

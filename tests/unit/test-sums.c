@@ -5,6 +5,7 @@
 #include "stream/join.h"
 #include "stream/pump.h"
 #include "stream/stream.h"
+#include "memory-source.h"
 
 #include <criterion/criterion.h>
 #include <endian.h>
@@ -114,58 +115,20 @@ Test(sums, of_chunks_wherever_they_lie)
 
 /* ---- streams ---- */
 
-/* A source in memory; record r has the bytes from r on. */
-struct memory_source {
-	struct sd_source source;
-	unsigned char *data;
-	uint32_t given; /* a record, and one more */
-};
-
-static enum sd_result memory_next(struct sd_source *source, uint32_t record, struct sd_chunk *chunk,
-				  struct sd_error *err)
+static void fill_record(unsigned char *data, uint32_t record, size_t bytes)
 {
-	struct memory_source *s = (struct memory_source *)source;
-	uint64_t bytes = source->manifest->records[record].bytes;
-
-	(void)err;
-	free(s->data);
-	s->data = malloc(bytes + 1);
-	fill(s->data, record, bytes);
-	*chunk = (struct sd_chunk){.memory = s->data, .length = s->given == record + 1 ? 0 : bytes};
-	s->given = record + 1;
-	return SD_OK;
+	fill(data, record, bytes);
 }
-
-static enum sd_result memory_finish(struct sd_source *source, struct sd_error *err)
-{
-	(void)source;
-	(void)err;
-	return SD_OK;
-}
-
-static void memory_close(struct sd_source *source)
-{
-	struct memory_source *s = (struct memory_source *)source;
-
-	sd_manifest_free(source->manifest);
-	free(s->data);
-	free(s);
-}
-
-static const struct sd_source_ops memory_ops = {.next = memory_next, .finish = memory_finish, .close = memory_close};
 
 /* Records w0, w1, ... of so many bytes, with metadata and side files. */
-static struct sd_source *memory_source(const char *prefix, size_t count, const uint64_t *sizes)
+static struct sd_source *source_of(const char *prefix, size_t count, const uint64_t *sizes)
 {
-	struct memory_source *s = calloc(1, sizeof(*s));
-	struct sd_manifest *m = sd_manifest_new();
+	struct sd_source *source = memory_source(fill_record);
+	struct sd_manifest *m = source->manifest;
 	const struct sd_side_file files[] = {{"config.json", "{}\n", 3}, {"notes.txt", "hello\n", 6}};
 	static const unsigned char frame[128] = {'N', 'E', 'W', 'S', 1, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0};
 	char name[32];
 
-	cr_assert(s && m);
-	s->source.ops = &memory_ops;
-	s->source.manifest = m;
 	for (size_t i = 0; i < count; i++) {
 		snprintf(name, sizeof(name), "%s%zu", prefix, i);
 		cr_assert(sd_manifest_add_tensor(m, name, SD_U8, &sizes[i], 1));
@@ -173,7 +136,7 @@ static struct sd_source *memory_source(const char *prefix, size_t count, const u
 	cr_assert(sd_manifest_add_metadata(m, "format", "pt"));
 	cr_assert(sd_manifest_add_side(m, &files[0]) && sd_manifest_add_side(m, &files[1]));
 	m->extra = (struct sd_extra){frame, sizeof(frame)};
-	return &s->source;
+	return source;
 }
 
 /* Pumps the source, which is closed, into a stream in memory, which stands at its beginning. */
@@ -195,7 +158,7 @@ static const uint64_t small[] = {3, 0, 17, 64};
 
 static int small_stream(bool sums)
 {
-	return stream_of(memory_source("w", 4, small), sums);
+	return stream_of(source_of("w", 4, small), sums);
 }
 
 static int again(int fd)
@@ -261,7 +224,7 @@ static off_t find(int fd, uint32_t kind, int n)
 Test(sums, go_with_the_data)
 {
 	const uint64_t sizes[] = {1024, 1, 20 << 20};
-	int fd = stream_of(memory_source("w", 3, sizes), true);
+	int fd = stream_of(source_of("w", 3, sizes), true);
 	int passed = memfd_create("passed", MFD_CLOEXEC);
 	struct sd_sum *sum = sd_sum_new();
 	struct sd_sum_count checked;
@@ -433,8 +396,7 @@ Test(sums, are_made_for_sources_that_have_none)
 	struct sd_source *sources[2], *joined;
 	struct sd_sum_count checked;
 	struct sd_error err;
-	int first = stream_of(memory_source("a", 4, small), false),
-	    second = stream_of(memory_source("b", 4, small), true);
+	int first = stream_of(source_of("a", 4, small), false), second = stream_of(source_of("b", 4, small), true);
 	int fd;
 
 	cr_assert(sd_stream_open(again(first), NULL, &sources[0], &err) == SD_OK);
