@@ -10,6 +10,7 @@ PATH=$SD_TOOLS:$PATH
 work=$(mktemp -d "${TMPDIR:-/tmp}/sd-test.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 count=0 failed=0
+numbers=$(seq 5000)
 
 # ok NAME, not_ok NAME [WHY]: one result. WHY may have several lines.
 ok() {
@@ -48,13 +49,14 @@ finish() {
 	exit
 }
 
-# safetensors FILE NAME DTYPE SHAPE BYTES: a file with one tensor of zeros, made without any of the tools. SHAPE is as in "2,3".
+# safetensors FILE NAME DTYPE SHAPE BYTES: a file with one tensor, made without any of the tools. SHAPE is as in "2,3". The data
+# are numbers in text, again and again: 23893 bytes, so that no two pieces of a tensor are the same that might be mistaken.
 safetensors() {
 	local header="{\"$2\":{\"dtype\":\"$3\",\"shape\":[$4],\"data_offsets\":[0,$5]}}"
 	while [ $((${#header} % 8)) != 0 ]; do header+=' '; done
 	{
 		printf "\\x$(printf %02x $((${#header} % 256)))\\x$(printf %02x $((${#header} / 256)))\0\0\0\0\0\0%s" "$header"
-		head -c "$5" /dev/zero
+		head -c "$5" < <(yes "$numbers" 2>/dev/null)
 	} >"$1"
 }
 

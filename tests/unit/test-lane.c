@@ -203,6 +203,37 @@ Test(lane, later)
 	part(&p);
 }
 
+static void *tell(void *arg)
+{
+	struct pair *p = arg;
+
+	return sd_lane_in_before_read(p->in, p->pipe[0], NULL) == SD_OK ? NULL : arg;
+}
+
+/* A consumer that has taken more than a socket holds the news of, and then waits, has still told it all. */
+Test(lane, more_news_than_the_socket_holds, .timeout = 60)
+{
+	enum { frames = 4096 };
+	static struct sd_lane_place places[frames];
+	struct pair p = join();
+	const void *memory;
+	pthread_t thread;
+	void *failed;
+	bool later;
+
+	for (unsigned i = 0; i < frames; i++)
+		cr_assert(sd_lane_out_take(p.out, room_of(&p, RING / frames, &later), RING / frames, &places[i]));
+	for (unsigned i = 0; i < frames; i++) {
+		cr_assert_eq(sd_lane_in_ring(p.in, &places[i], &memory, NULL), SD_OK);
+		sd_lane_in_give_back(p.in);
+	}
+	cr_assert_eq(pthread_create(&thread, NULL, tell, &p), 0);
+	cr_assert_not_null(room_of(&p, RING, &later));
+	pthread_join(thread, &failed);
+	cr_assert_null(failed);
+	part(&p);
+}
+
 static void refused(struct pair *p, uint64_t number, uint64_t offset, uint64_t length)
 {
 	struct sd_lane_place place = {number, offset, length};
