@@ -101,6 +101,10 @@ static bool launch(struct sd_gpu *gpu, const struct sd_batch *batch)
 	uint64_t blocks;
 	int resident;
 
+	/* Tiles are in shared memory, and nothing is worth a cache. */
+	if (!good(gpu, cudaFuncSetAttribute(turn, cudaFuncAttributePreferredSharedMemoryCarveout,
+					    cudaSharedmemCarveoutMaxShared)))
+		return false;
 	if (!good(gpu, cudaOccupancyMaxActiveBlocksPerMultiprocessor(&resident, turn, SD_GRID_THREADS, 0)))
 		return false;
 	blocks = (uint64_t)cuda->processors * (resident > 0 ? (unsigned)resident : 1);

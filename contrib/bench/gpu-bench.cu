@@ -288,17 +288,18 @@ int main(void)
 	if (sd_device_open_cuda(0, &device) != SD_DEVICE_OK)
 		return 4;
 	start = now() - begin;
-	must(sd_device_open_cpu(0, &cpu) == SD_DEVICE_OK, "the CPU", "no memory or threads");
+	must(sd_device_open_cpu(1, &cpu) == SD_DEVICE_OK, "the CPU", "no memory or threads");
 	printf("%s\n", device->name);
 	bench_kernels();
 	by_gpu = bench_engine(device, cpu, &by_cpu);
-	printf("\nFor --device=auto (src/tools/carrying.c): GPU_START_MS %.0f, GPU_MIB_PER_S %.0f, CPU_MIB_PER_S "
+	printf("\nFor --device=auto (src/tools/carrying.c): GPU_START_MS %.0f, GPU_MIB_PER_S %.0f, THREAD_MIB_PER_S "
 	       "%.0f\n",
 	       start * 1e3, by_gpu / (double)MIB, by_cpu / (double)MIB);
 	if (by_gpu > by_cpu)
-		printf("a GPU is worth its start from %.0f MiB on\n", start / (1 / by_cpu - 1 / by_gpu) / (double)MIB);
+		printf("a GPU is worth its start from %.0f MiB on, beside one thread\n",
+		       start / (1 / by_cpu - 1 / by_gpu) / (double)MIB);
 	else
-		printf("the CPU is as fast as the bus: a GPU is never worth its start here\n");
+		printf("one thread is as fast as the bus: a GPU is never worth its start here\n");
 	device->ops->close(device);
 	cpu->ops->close(cpu);
 	return 0;
