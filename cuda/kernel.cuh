@@ -143,6 +143,48 @@ __device__ __forceinline__ uint64_t make(cast<From, To>, const struct sd_grid &g
 	return sd_grid_element(&grid.plan, From, To, tile.scale.bits, value);
 }
 
+/*
+ * F8_E4M3 to BF16 has three bytes to move for each element, and so few instructions to spend. Where no NaN is about and
+ * the scale is not large, which is nearly always, these are enough: an F8's bits, put where float32 has its own, are a
+ * float32 that is 2^-120 times as large, subnormal where the F8 is; the scale makes up for that, and its multiplication
+ * still rounds once. (GPUs have subnormal numbers at full speed.)
+ */
+struct f8_scale {
+	float by;
+	bool small;
+};
+
+__device__ __forceinline__ struct f8_scale f8_scale_of(const struct sd_grid &grid, const struct sd_tile &tile)
+{
+	float scale = grid.plan.scale_dtype == SD_NO_DTYPE ? 1 : sd_float_of_bits(tile.scale.bits);
+
+	return {scale * 0x1p120f, scale > -128 && scale < 128};
+}
+
+/* The highest bit of each byte: whether that code is a NaN; others are whatever they are. */
+__device__ __forceinline__ uint32_t f8_nans(uint32_t codes)
+{
+	return (codes & 0x7f7f7f7f) + 0x01010101;
+}
+
+__device__ __forceinline__ float f8_times(uint32_t codes, uint32_t k, float by)
+{
+	return sd_float_of_bits((uint32_t)((int32_t)(codes << (24 - 8 * k)) >> 4) & 0x87f00000) * by;
+}
+
+/* Two numbers that are no NaNs as BF16, the first in the low half. */
+__device__ __forceinline__ uint32_t bf16_pair(float first, float second)
+{
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+	uint32_t pair;
+
+	asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(second), "f"(first));
+	return pair;
+#else
+	return sd_bf16_of_f32(sd_bits_of_float(first)) | (uint32_t)sd_bf16_of_f32(sd_bits_of_float(second)) << 16;
+#endif
+}
+
 /* Turns the elements of a lot without looking at them: vectors of Deep elements to Deep vectors. */
 template <typename Element, unsigned Deep, unsigned Wide> struct shuffle;
 
@@ -219,6 +261,28 @@ __device__ __forceinline__ void make_lot(bytes, const struct sd_grid &, const st
 	shuffle<From, Deep, Wide>::go(read, made);
 }
 
+/* False where it takes the longer way. */
+template <unsigned From, unsigned To, unsigned Deep, unsigned Wide>
+__device__ __forceinline__ bool make_f8_lot(const struct sd_grid &grid, const struct sd_tile &tile,
+					    const vector<From> (&read)[Wide], vector<To> (&made)[Deep])
+{
+	struct f8_scale scale = f8_scale_of(grid, tile);
+	uint32_t nans = 0;
+
+#pragma unroll
+	for (uint32_t j = 0; j < Wide; j++)
+		nans |= f8_nans(read[j].word[0]);
+	if (!scale.small || nans & 0x80808080)
+		return false;
+#pragma unroll
+	for (uint32_t k = 0; k < Deep; k++)
+#pragma unroll
+		for (uint32_t j = 0; j < Wide / 2; j++)
+			made[k].word[j] = bf16_pair(f8_times(read[2 * j].word[0], k, scale.by),
+						    f8_times(read[2 * j + 1].word[0], k, scale.by));
+	return true;
+}
+
 template <typename From, typename To, unsigned Deep, unsigned Wide, uint8_t FromDtype, uint8_t ToDtype>
 __device__ __forceinline__ void make_lot(cast<FromDtype, ToDtype> cast, const struct sd_grid &grid,
 					 const struct sd_tile &tile, const struct sd_lot &lot,
@@ -227,6 +291,8 @@ __device__ __forceinline__ void make_lot(cast<FromDtype, ToDtype> cast, const st
 {
 	uint64_t a = tile.a + lot.a, b = tile.b + lot.b;
 
+	if (FromDtype == SD_F8_E4M3 && ToDtype == SD_BF16 && make_f8_lot(grid, tile, read, made))
+		return;
 #pragma unroll
 	for (uint32_t k = 0; k < Deep; k++) {
 		made[k] = {};
@@ -273,6 +339,25 @@ __device__ __forceinline__ vector<Bytes> make_row(bytes, const struct sd_grid &,
 	return read;
 }
 
+template <unsigned From, unsigned To>
+__device__ __forceinline__ bool make_f8_row(const struct sd_grid &grid, const struct sd_tile &tile,
+					    const vector<From> &read, vector<To> &made)
+{
+	struct f8_scale scale = f8_scale_of(grid, tile);
+	uint32_t nans = 0;
+
+#pragma unroll
+	for (uint32_t i = 0; i < (From + 3) / 4; i++)
+		nans |= f8_nans(read.word[i]);
+	if (!scale.small || nans & 0x80808080)
+		return false;
+#pragma unroll
+	for (uint32_t j = 0; j < To / 4; j++)
+		made.word[j] = bf16_pair(f8_times(read.word[j / 2 % ((From + 3) / 4)], 2 * j % 4, scale.by),
+					 f8_times(read.word[j / 2 % ((From + 3) / 4)], 2 * j % 4 + 1, scale.by));
+	return true;
+}
+
 template <typename From, typename To, unsigned Bytes, uint8_t FromDtype, uint8_t ToDtype>
 __device__ __forceinline__ vector<Bytes / sizeof(From) * sizeof(To)>
 make_row(cast<FromDtype, ToDtype> cast, const struct sd_grid &grid, const struct sd_tile &tile,
@@ -281,6 +366,8 @@ make_row(cast<FromDtype, ToDtype> cast, const struct sd_grid &grid, const struct
 	constexpr uint32_t wide = Bytes / sizeof(From);
 	vector<wide * sizeof(To)> made = {};
 
+	if (FromDtype == SD_F8_E4M3 && ToDtype == SD_BF16 && make_f8_row(grid, tile, read, made))
+		return made;
 #pragma unroll
 	for (uint32_t j = 0; j < wide; j++)
 		if (FromDtype != SD_NO_DTYPE || j < v.count)

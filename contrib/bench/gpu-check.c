@@ -7,6 +7,9 @@
 #include "engine.h"
 #include "../../tests/unit/jobs.h"
 
+#include <sys/mman.h>
+#include <unistd.h>
+
 struct shape {
 	const char *name;
 	uint32_t rank;
@@ -84,7 +87,7 @@ static void add_scale(struct sd_job *job, uint8_t dtype, const void *data)
 struct check {
 	struct sd_device *cpu, *gpu;
 	uint8_t *scales, *by_cpu;
-	uint8_t *source[2], *by_gpu[2]; /* in any memory; in memory from the device */
+	uint8_t *source[2], *by_gpu[3]; /* in any memory; in memory from the device; in shared memory, as rings are */
 	size_t room;
 	uint64_t most; /* elements */
 	unsigned long done, wrong;
@@ -125,7 +128,7 @@ static void poison(const struct check *check)
 static void compare(struct check *check, struct sd_job *job, const char *name)
 {
 	size_t bytes = job->target_count * sd_dtype_size((enum sd_dtype)job->target_dtype);
-	uint8_t *by_gpu = check->by_gpu[check->done / 2 % 2];
+	uint8_t *by_gpu = check->by_gpu[check->done / 2 % 3];
 
 	poison(check);
 	memset(check->by_cpu, POISON, bytes);
@@ -189,6 +192,22 @@ static void check_random(struct check *check, uint64_t count)
 	printf("  %-26s %lu\n", "random", (unsigned long)count);
 }
 
+/* Memory as that of the ring between two tools, told to the device. */
+static uint8_t *make_shared(struct check *check)
+{
+	int fd = memfd_create("gpu-check", MFD_CLOEXEC);
+	void *memory = MAP_FAILED;
+
+	if (fd >= 0 && ftruncate(fd, (off_t)check->room) == 0)
+		memory = mmap(NULL, check->room, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (fd >= 0)
+		close(fd);
+	if (memory == MAP_FAILED)
+		return NULL;
+	sd_device_adopt(check->gpu, memory, check->room);
+	return memory;
+}
+
 static bool prepare(struct check *check)
 {
 	uint64_t seed = 1;
@@ -201,8 +220,9 @@ static bool prepare(struct check *check)
 	check->by_gpu[0] = malloc(check->room);
 	check->source[1] = sd_device_allocate(check->gpu, check->room);
 	check->by_gpu[1] = sd_device_allocate(check->gpu, check->room);
+	check->by_gpu[2] = make_shared(check);
 	if (!check->scales || !check->by_cpu || !check->source[0] || !check->by_gpu[0] || !check->source[1] ||
-	    !check->by_gpu[1] || sd_device_open_cpu(0, &check->cpu) != SD_DEVICE_OK)
+	    !check->by_gpu[1] || !check->by_gpu[2] || sd_device_open_cpu(0, &check->cpu) != SD_DEVICE_OK)
 		return false;
 	for (size_t i = 0; i < check->room; i++) {
 		check->source[0][i] = check->source[1][i] = (uint8_t)exact_random(&seed);
@@ -238,6 +258,7 @@ int main(int argc, char **argv)
 	sd_device_release(check.gpu, check.by_gpu[1]);
 	check.cpu->ops->close(check.cpu);
 	check.gpu->ops->close(check.gpu);
+	munmap(check.by_gpu[2], check.room);
 	free(check.source[0]);
 	free(check.by_gpu[0]);
 	free(check.scales);

@@ -67,15 +67,26 @@ SD_SCALAR uint32_t sd_bits_of_float(float value)
 	return bits;
 }
 
-/* yes ? a : b, without a branch, and so that the compiler sees none to make of it: casts are worked on as vectors. */
+/*
+ * yes ? a : b, without a branch, and so that the compiler sees none to make of it: casts are worked on as vectors. A GPU
+ * has an instruction for it.
+ */
 SD_SCALAR uint32_t sd_pick(bool yes, uint32_t a, uint32_t b)
 {
+#ifdef __CUDA_ARCH__
+	return yes ? a : b;
+#else
 	return b ^ ((a ^ b) & (0U - (uint32_t)yes));
+#endif
 }
 
 SD_SCALAR uint64_t sd_pick64(bool yes, uint64_t a, uint64_t b)
 {
+#ifdef __CUDA_ARCH__
+	return yes ? a : b;
+#else
 	return b ^ ((a ^ b) & ((uint64_t)0 - (uint64_t)yes));
+#endif
 }
 
 /* A sign, then exponent bits with their bias, then mantissa bits. All of these are exact in float32. */
