@@ -236,19 +236,47 @@ struct stage {
 	alignas(SD_GRID_ALIGN) uint8_t cells[SD_GRID_VECTORS * SD_GRID_VECTOR];
 };
 
-/* Queues the copies of a tile's source to its cells. */
+/* Where a vector that was read of a tile is in its cells. */
+template <typename From, typename To>
+__device__ __forceinline__ uint8_t *cell_of(struct stage &stage, uint32_t a, uint32_t b)
+{
+	return stage.cells + sd_grid_byte(a, b, sizeof(From), sizeof(To));
+}
+
+/*
+ * Queues the copies of a tile's source to its cells. A thread's vectors are in one column; mostly all of them are there
+ * and whole where the first one is, and then only that one has to be reckoned.
+ */
 template <typename From, typename To> __device__ __forceinline__ void fill(struct stage &stage)
 {
+	constexpr uint32_t rows = SD_GRID_THREADS * SD_GRID_ROWS(sizeof(To)) / SD_GRID_VECTORS;
+	constexpr uint32_t times = SD_GRID_VECTORS / SD_GRID_THREADS;
+	const struct sd_grid &grid = stage.grid;
+	const struct sd_tile &tile = stage.tile;
+	struct sd_vector first = sd_grid_read_vector(&grid, &tile, threadIdx.x, sizeof(From), sizeof(To));
+	uint32_t a = (uint32_t)(first.a - tile.a), b = (uint32_t)(first.b - tile.b);
+	uint64_t step = rows * grid.plan.b.from;
+
+	if (first.whole && first.b + (times - 1) * rows < grid.plan.b.size &&
+	    step * sizeof(From) % SD_GRID_VECTOR == 0) {
+		const From *from = (const From *)grid.source + first.at;
+
+#pragma unroll
+		for (uint32_t n = 0; n < times; n++)
+			__pipeline_memcpy_async(cell_of<From, To>(stage, a, b + n * rows), from + n * step,
+						SD_GRID_VECTOR);
+		return;
+	}
 #pragma unroll 1
-	for (uint32_t i = threadIdx.x; i < SD_GRID_VECTORS; i += SD_GRID_THREADS) {
-		struct sd_vector v = sd_grid_read_vector(&stage.grid, &stage.tile, i, sizeof(From), sizeof(To));
-		uint8_t *cell = stage.cells + sd_grid_byte((uint32_t)(v.a - stage.tile.a),
-							   (uint32_t)(v.b - stage.tile.b), sizeof(From), sizeof(To));
+	for (uint32_t n = 0; n < times; n++) {
+		struct sd_vector v =
+			sd_grid_read_vector(&grid, &tile, threadIdx.x + n * SD_GRID_THREADS, sizeof(From), sizeof(To));
+		uint8_t *cell = cell_of<From, To>(stage, a, b + n * rows);
 
 		if (v.whole)
-			__pipeline_memcpy_async(cell, (const From *)stage.grid.source + v.at, SD_GRID_VECTOR);
+			__pipeline_memcpy_async(cell, (const From *)grid.source + v.at, SD_GRID_VECTOR);
 		else if (v.count > 0)
-			*(vector<SD_GRID_VECTOR> *)cell = load<From, SD_GRID_VECTOR>(stage.grid, v);
+			*(vector<SD_GRID_VECTOR> *)cell = load<From, SD_GRID_VECTOR>(grid, v);
 	}
 }
 
