@@ -153,6 +153,8 @@ static void bench_kernel(struct bare *bare, uint64_t rows, uint64_t columns, con
 	part.grid.target = bare->target;
 	part.grid.scales = bare->scales;
 	must_cuda(cudaMemcpy(bare->grid, &part.grid, sizeof(part.grid), cudaMemcpyHostToDevice), "the grid");
+	/* What is pageable may still be on its way, and our streams wait for no other. */
+	must_cuda(cudaDeviceSynchronize(), "the grid");
 	batch = (struct sd_batch){(const struct sd_grid *)bare->grid, 1, part.grid.tiles, part.grid.plan.source_size,
 				  part.grid.plan.target_size};
 	turned = on_gpu(bare, &batch, 0);
