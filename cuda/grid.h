@@ -16,7 +16,20 @@
 
 #include "move/transpose.h"
 
+/* Choices: the threads of a block, the blocks of a multiprocessor, the lines of a target that are next to each other in
+ * a tile, and whether what is written goes past the caches. contrib/gpu-check --variants measures others. */
+#ifndef SD_GRID_THREADS
 #define SD_GRID_THREADS 256
+#endif
+#ifndef SD_GRID_BLOCKS
+#define SD_GRID_BLOCKS 4
+#endif
+#ifndef SD_GRID_LINES
+#define SD_GRID_LINES 2
+#endif
+#ifndef SD_GRID_PAST
+#define SD_GRID_PAST 1
+#endif
 /* Bytes of the widest access of one thread, and of a cell. What lies on the device begins at a multiple of
  * SD_GRID_ALIGN. */
 #define SD_GRID_VECTOR 16
@@ -59,8 +72,11 @@ SD_SCALAR uint32_t sd_grid_write_width(bool rows, unsigned source_size, unsigned
 	return rows ? sd_grid_read_width(rows, source_size, target_size) : SD_GRID_VECTOR / target_size;
 }
 
-/* Rows of a tile that is turned, and so its elements along b: two lines of the target, 128 at most. */
-#define SD_GRID_ROWS(target_size) ((target_size) == 1 ? 128U : 2U * SD_GRID_LINE * SD_GRID_VECTOR / (target_size))
+/* Rows of a tile that is turned, and so its elements along b: SD_GRID_LINES, but 128 at most. */
+#define SD_GRID_ROWS(target_size)                                                                                      \
+	(SD_GRID_LINES * SD_GRID_LINE * SD_GRID_VECTOR / (target_size) < 128U                                          \
+		 ? SD_GRID_LINES * SD_GRID_LINE * SD_GRID_VECTOR / (target_size)                                       \
+		 : 128U)
 /* Bytes of a word, elements in it, and words in a cell. */
 #define SD_GRID_WORD(source_size) ((source_size) == 8 ? 8U : 4U)
 #define SD_GRID_DEEP(source_size) (SD_GRID_WORD(source_size) / (source_size))

@@ -29,6 +29,12 @@ template <unsigned Bytes> struct vector {
 	}
 };
 
+#if SD_GRID_PAST
+#define STORE(at, value) __stcs(at, value)
+#else
+#define STORE(at, value) (*(at) = (value))
+#endif
+
 /* A whole vector in one access. Neither what is read nor what is written is looked at again. */
 __device__ __forceinline__ void load_whole(const void *at, vector<16> &read)
 {
@@ -56,17 +62,17 @@ __device__ __forceinline__ void load_whole(const void *at, vector<2> &read)
 
 __device__ __forceinline__ void store_whole(void *at, const vector<16> &made)
 {
-	__stcs((uint4 *)at, make_uint4(made.word[0], made.word[1], made.word[2], made.word[3]));
+	STORE((uint4 *)at, make_uint4(made.word[0], made.word[1], made.word[2], made.word[3]));
 }
 
 __device__ __forceinline__ void store_whole(void *at, const vector<8> &made)
 {
-	__stcs((uint2 *)at, make_uint2(made.word[0], made.word[1]));
+	STORE((uint2 *)at, make_uint2(made.word[0], made.word[1]));
 }
 
 __device__ __forceinline__ void store_whole(void *at, const vector<4> &made)
 {
-	__stcs((unsigned *)at, made.word[0]);
+	STORE((unsigned *)at, made.word[0]);
 }
 
 /* Element by element, at the edges of a tensor and where rows begin anywhere. */
@@ -500,7 +506,7 @@ __device__ __forceinline__ const struct sd_grid *begin_tile(struct stage &stage,
 
 /* Each block begins a tile before it does the one that it has begun last. */
 template <typename From, typename To>
-__global__ void __launch_bounds__(SD_GRID_THREADS, 4) turn(const struct sd_grid *grids, uint64_t tiles)
+__global__ void __launch_bounds__(SD_GRID_THREADS, SD_GRID_BLOCKS) turn(const struct sd_grid *grids, uint64_t tiles)
 {
 	__shared__ struct stage stages[2];
 	uint64_t number = blockIdx.x;

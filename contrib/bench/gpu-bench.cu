@@ -2,6 +2,7 @@
 /*
  * How fast a GPU is: its kernels, as fractions of a copy on the GPU; the engine, as a fraction of what the bus carries
  * in both directions at one time; and from what size on it is worth its start. Built and run by contrib/gpu-check.
+ *     gpu-bench [kernels]    the kernels alone
  */
 #include "../../cuda/device_cuda.cu"
 
@@ -286,12 +287,16 @@ static double bench_engine(struct sd_device *device, struct sd_device *cpu, doub
 	return usual;
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	struct sd_device *device, *cpu;
 	double begin = now(), start, by_gpu, by_cpu;
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
+	if (argc > 1 && strcmp(argv[1], "kernels") == 0) {
+		bench_kernels();
+		return 0;
+	}
 	if (sd_device_open_cuda(0, &device) != SD_DEVICE_OK)
 		return 4;
 	start = now() - begin;
