@@ -10,8 +10,14 @@
 #include <string.h>
 #include <unistd.h>
 
-/* So much that passes is sooner read into memory than all is given that is to come before it. */
-#define PASSING_MOST (256u << 10)
+/*
+ * A record that passes and has at most so many bytes is sooner read into memory than all is given that comes before it.
+ * Measured on two cores, from a pipe, behind each 1 MiB that is turned: with 10 of 8 KiB it all takes 0.91 to 0.96 of
+ * the time, with 6 of 48 KiB 0.97 to 1.06, with 2 of 200 KiB 1.11.
+ */
+#define PASSING_MOST (16u << 10)
+/* What the buffer has for them beyond its units. */
+#define PASSING_ROOM (4 * PASSING_MOST)
 
 /* A part of a record's data that moves on: bytes begin to end are in memory, nothing before begin can be had again. */
 struct window {
@@ -238,7 +244,7 @@ static enum sd_result open_buffer(struct sd_carry *c, struct sd_error *err)
 		spare -= more;
 	}
 	if (c->device->ahead > 1)
-		c->size += PASSING_MOST < spare ? PASSING_MOST : spare;
+		c->size += PASSING_ROOM < spare ? PASSING_ROOM : spare;
 	c->size = sd_buffer_aligned(c->size);
 	c->buffer = sd_device_allocate(c->device, c->size);
 	return c->buffer ? SD_OK : sd_fail_memory(err);
@@ -626,8 +632,8 @@ static enum sd_result carry_aside(struct sd_carry *c, uint32_t record, struct sd
 	return result;
 }
 
-/* Reads what passes into the buffer: little, and if units that are being made leave room for it. Else all is given that
- * comes before it. */
+/* Reads what passes into the buffer: of a small record, if units that are being made leave room for it. Else all is
+ * given that comes before it. */
 static enum sd_result keep_passing(struct sd_carry *c, struct sd_flight *flight, struct sd_sink *sink,
 				   struct sd_error *err)
 {
@@ -635,7 +641,8 @@ static enum sd_result keep_passing(struct sd_carry *c, struct sd_flight *flight,
 	uint64_t length = chunk->length, bytes = sd_buffer_aligned(length);
 	enum sd_result result = SD_OK;
 
-	while (c->flights > 0 && result == SD_OK && (length > PASSING_MOST || !find(c, bytes, false, &flight->used[0])))
+	while (c->flights > 0 && result == SD_OK &&
+	       (c->in->records[flight->record].bytes > PASSING_MOST || !find(c, bytes, false, &flight->used[0])))
 		result = land(c, sink, err);
 	if (c->flights == 0 || result != SD_OK)
 		return result;
