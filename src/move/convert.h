@@ -253,18 +253,34 @@ struct sd_cast {
 	enum sd_dtype from, to;
 	bool scaled; /* multiplied by a number on the way: */
 	float by;
-	bool often; /* that number stays the same for thousands of elements */
+	bool often;  /* that number stays the same for thousands of elements */
+	bool powers; /* numbers are sd_power's, one for each element: see each */
+	bool pairs;  /* codes: those of a row of bytes become two rows, the first halves and then the second ones; count
+			and each are those of bytes */
 	/* Made of these by sd_cast_ready, and what it goes by: */
 	void (*go)(const struct sd_cast *cast, const uint8_t *source, uint8_t *target);
 	uint8_t table[4][16];
 	/* Free to change after: */
-	const float *each;               /* NULL, or the factors of a row's elements, instead of by, if not often */
+	const void *each; /* NULL, or the factors of a row's elements, instead of by, if not often: floats, or if powers
+			     uint16_t */
 	size_t source_step, target_step; /* bytes from one row to the next */
 	size_t count, rows;
 	bool streaming; /* past the caches; then rows of the target begin at a line: see sd_turn */
 };
-/* Again after another by, if often. False if there is no such cast of rows: from codes, for one. */
+/* Again after another by, if often. False if there is no such cast of rows: of powers, for one. */
 typedef bool sd_cast_ready(struct sd_cast *cast);
+
+/*
+ * Whether a scale is a power of two by which every F8 and every code but zeros, infinities and NaNs gives a normal
+ * number: then what is to be added to its bits as BF16 is all that the product takes.
+ */
+static inline bool sd_power(float scale, uint16_t *add)
+{
+	uint32_t bits = sd_bits_of_float(scale);
+
+	*add = (uint16_t)((bits >> 16) - 0x3f80);
+	return (bits & 0x807fffffU) == 0 && bits >= (127 - 100) << 23 && bits <= (127 + 100) << 23;
+}
 
 struct sd_converter {
 	sd_decode *decode;

@@ -5,7 +5,8 @@
  *     VECTOR, LO_n, HI_n, put  as in transpose_simd.h, which stands before
  *     bytes, words, floats     whole vectors of numbers of 8, 16 and 32 bits
  *     spread                   a vector in the order from which LO_n and HI_n give the first and the second half
- *     load_table, look_up      bytes by their last 4 bits in a table of 16
+ *     widen                    half a vector of bytes, as words
+ *     load_table, look_up      bytes by their last 4 bits in a table of 16; the first bit is zero
  *     mask, below, choose      where bytes, with signs, are below others; and of two vectors, the first one there
  *     any_above                whether one of the words, with signs, is above a number
  *     quiet                    floats, with every NaN made the one quiet NaN
@@ -16,8 +17,8 @@
  * flush subnormals nor look at the rounding mode.
  */
 
-/* How a cast is done: F8 always looks up BF16 in tables, which may be multiplied already. */
-enum way { AS_IT_IS, SCALED, BY_TABLE };
+/* How a cast is done: F8 and codes are always looked up as BF16 in tables, which may be multiplied already. */
+enum way { AS_IT_IS, SCALED, BY_TABLE, BY_POWER };
 
 ALWAYS void floats_of_bf16(words all, floats value[2])
 {
@@ -51,13 +52,13 @@ ALWAYS void store(enum sd_dtype to, const floats value[2], uint8_t *at, bool str
 	}
 }
 
-ALWAYS void finish(enum sd_dtype to, enum way way, const float *by, floats value[2], uint8_t *target, bool streaming)
+ALWAYS void finish(enum sd_dtype to, enum way way, const uint8_t *by, floats value[2], uint8_t *target, bool streaming)
 {
 	floats factor[2];
 
 	if (way == SCALED) {
 		memcpy(&factor[0], by, sizeof(floats));
-		memcpy(&factor[1], (const uint8_t *)by + sizeof(floats), sizeof(floats));
+		memcpy(&factor[1], by + sizeof(floats), sizeof(floats));
 		value[0] *= factor[0];
 		value[1] *= factor[1];
 	}
@@ -78,7 +79,7 @@ ALWAYS bool f16_to_bf16(words all, VECTOR *out)
 }
 
 /* As many elements as words has. */
-ALWAYS void step(enum sd_dtype from, enum sd_dtype to, enum way way, const float *by, const uint8_t *source,
+ALWAYS void step(enum sd_dtype from, enum sd_dtype to, enum way way, const uint8_t *by, const uint8_t *source,
 		 uint8_t *target, bool streaming)
 {
 	floats value[2];
@@ -127,12 +128,50 @@ ALWAYS void f8_to_bf16(enum sd_dtype from, const bytes table[4], const uint8_t *
 	out[1] = (words)HI_8((VECTOR)low, (VECTOR)high);
 }
 
-ALWAYS void f8_step(enum sd_dtype from, enum sd_dtype to, enum way way, const bytes table[4], const float *by,
-		    const uint8_t *source, uint8_t *target, bool streaming)
+/* Which codes a step takes: all of a row of bytes, or the one half of each. */
+enum part { BOTH, FIRST, SECOND };
+
+/* Codes, each of them in the two tables, as BF16, twice as many as words has. */
+ALWAYS void codes_to_bf16(enum part part, const bytes table[4], const uint8_t *source, words out[2])
+{
+	bytes low, high, code;
+	words all;
+
+	if (part == BOTH) {
+		all = widen(source);
+		code = (bytes)((all | all << 4) & 0x0f0f);
+	} else {
+		memcpy(&all, source, sizeof(all));
+		code = (bytes)((part == FIRST ? all : all >> 4) & 0x0f0f);
+	}
+	code = (bytes)spread((VECTOR)code);
+	low = look_up(table[0], code);
+	high = look_up(table[1], code);
+	out[0] = (words)LO_8((VECTOR)low, (VECTOR)high);
+	out[1] = (words)HI_8((VECTOR)low, (VECTOR)high);
+}
+
+/* BF16 times powers of two; zeros, infinities and NaNs stay what they are. */
+ALWAYS words multiply(words all, const uint8_t *powers)
+{
+	typedef int16_t numbers __attribute__((vector_size(sizeof(words))));
+	numbers size = (numbers)((all & 0x7fff) + 0x80);
+	words power;
+
+	memcpy(&power, powers, sizeof(power));
+	return all + (power & (words)(size > 0x80));
+}
+
+/* by: floats or, BY_POWER, of 16 bits. */
+ALWAYS void small_step(enum sd_dtype from, enum part part, enum sd_dtype to, enum way way, const bytes table[4],
+		       const uint8_t *by, const uint8_t *source, uint8_t *target, bool streaming)
 {
 	words all[2];
 
-	f8_to_bf16(from, table, source, all);
+	if (sd_is_code(from))
+		codes_to_bf16(part, table, source, all);
+	else
+		f8_to_bf16(from, table, source, all);
 	_Pragma("GCC unroll 2") for (int i = 0; i < 2; i++)
 	{
 		uint8_t *at = target + (size_t)i * sizeof(words) / 2 * (to == SD_F32 ? 4 : 2);
@@ -140,9 +179,11 @@ ALWAYS void f8_step(enum sd_dtype from, enum sd_dtype to, enum way way, const by
 
 		if (way == BY_TABLE) {
 			put(at, (VECTOR)all[i], streaming);
+		} else if (way == BY_POWER) {
+			put(at, (VECTOR)multiply(all[i], by + (size_t)i * sizeof(words)), streaming);
 		} else {
 			floats_of_bf16(all[i], value);
-			finish(to, way, by + (size_t)i * sizeof(words) / 2, value, at, streaming);
+			finish(to, way, by + (size_t)i * sizeof(floats) * 2, value, at, streaming);
 		}
 	}
 }
@@ -151,62 +192,78 @@ ALWAYS void f8_step(enum sd_dtype from, enum sd_dtype to, enum way way, const by
 #define FACTORS sizeof(bytes)
 
 /* by: FACTORS that are all the same, or one for each element. */
-ALWAYS void cast_row(enum sd_dtype from, enum sd_dtype to, enum way way, const bytes table[4], const float *by,
-		     bool each, const uint8_t *source, uint8_t *target, size_t count, bool streaming)
+ALWAYS void cast_row(enum sd_dtype from, enum part part, enum sd_dtype to, enum way way, const bytes table[4],
+		     const uint8_t *by, bool each, const uint8_t *source, uint8_t *target, size_t count, bool streaming)
 {
 	const size_t from_size = from == SD_F32 ? 4 : from == SD_BF16 || from == SD_F16 ? 2 : 1;
 	const size_t to_size = to == SD_F32 ? 4 : 2, most = from_size == 1 ? sizeof(bytes) : sizeof(words) / 2;
-	uint8_t in[sizeof(floats) * 2], out[sizeof(floats) * 4];
-	float left[FACTORS];
+	const size_t by_size = way == BY_POWER ? sizeof(uint16_t) : sizeof(float);
+	const size_t halved = sd_is_code(from) && part == BOTH; /* log2 of the elements of a byte */
+	uint8_t in[sizeof(floats) * 2], out[sizeof(floats) * 4], left[FACTORS * sizeof(float)];
 
 #define DO(by, source, target, streaming)                                                                              \
-	from_size == 1 ? f8_step(from, to, way, table, by, source, target, streaming)                                  \
+	from_size == 1 ? small_step(from, part, to, way, table, by, source, target, streaming)                         \
 		       : step(from, to, way, by, source, target, streaming)
-	for (; count >= most; count -= most, source += most * from_size, target += most * to_size) {
+	for (; count >= most; count -= most, source += most * from_size >> halved, target += most * to_size) {
 		DO(by, source, target, streaming);
-		by += each ? most : 0;
+		by += each ? most * by_size : 0;
 	}
 	if (count == 0)
 		return;
 	memset(in, 0, sizeof(in));
-	memcpy(in, source, count * from_size);
-	if (way == SCALED && each) {
+	memcpy(in, source, (count * from_size + halved) >> halved);
+	if (each) {
 		memset(left, 0, sizeof(left));
-		memcpy(left, by, count * sizeof(*by));
+		memcpy(left, by, count * by_size);
 		by = left;
 	}
 	DO(by, in, out, false);
 	memcpy(target, out, count * to_size);
 }
 
+/* With its tables in registers, and by as cast_row has it. */
+ALWAYS void cast_all(enum sd_dtype from, enum sd_dtype to, enum way way, const struct sd_cast *cast,
+		     const uint8_t *source, uint8_t *target, const uint8_t *by, bool each, bool streaming)
+{
+	const size_t source_step = cast->source_step, target_step = cast->target_step, count = cast->count;
+	const bytes table[4] = {load_table(cast->table[0]), load_table(cast->table[1]), load_table(cast->table[2]),
+				load_table(cast->table[3])};
+	const bool pairs = sd_is_code(from) && cast->pairs;
+
+	for (size_t left = cast->rows; left > 0; left--, source += source_step, target += target_step) {
+		if (!pairs) {
+			cast_row(from, BOTH, to, way, table, by, each, source, target, count, streaming);
+			continue;
+		}
+		cast_row(from, FIRST, to, way, table, by, each, source, target, count, streaming);
+		target += target_step;
+		cast_row(from, SECOND, to, way, table, by, each, source, target, count, streaming);
+	}
+}
+
 ALWAYS void cast_rows(enum sd_dtype from, enum sd_dtype to, enum way way, const struct sd_cast *cast,
 		      const uint8_t *source, uint8_t *target)
 {
-	const size_t source_step = cast->source_step, target_step = cast->target_step, count = cast->count;
-	const bool each = way == SCALED && cast->each;
-	const float *by = cast->each;
+	const bool each = way == BY_POWER || (way == SCALED && cast->each);
+	const void *by = cast->each;
 	float same[FACTORS];
-	bytes table[4];
 
 	if (way == SCALED && !each) {
 		for (size_t i = 0; i < FACTORS; i++)
 			same[i] = cast->by;
 		by = same;
 	}
-	for (int i = 0; i < 4; i++)
-		table[i] = load_table(cast->table[i]);
-	for (size_t left = cast->rows; left > 0; left--, source += source_step, target += target_step)
-		if (cast->streaming)
-			cast_row(from, to, way, table, by, each, source, target, count, true);
-		else
-			cast_row(from, to, way, table, by, each, source, target, count, false);
+	if (cast->streaming)
+		cast_all(from, to, way, cast, source, target, by, each, true);
+	else
+		cast_all(from, to, way, cast, source, target, by, each, false);
 }
 
 /* A function for each. */
 #define CAST(from, to, way)                                                                                            \
 	ISA static void cast_##from##_##to##_##way(const struct sd_cast *cast, const uint8_t *source, uint8_t *target) \
 	{                                                                                                              \
-		cast_rows(SD_##from, SD_##to, way, cast, source, target);                                              \
+		cast_rows((enum sd_dtype)SD_##from, SD_##to, way, cast, source, target);                               \
 	}
 #define CASTS_TO(from, to)                                                                                             \
 	CAST(from, to, AS_IT_IS)                                                                                       \
@@ -215,6 +272,7 @@ ALWAYS void cast_rows(enum sd_dtype from, enum sd_dtype to, enum way way, const 
 	CASTS_TO(from, F16)                                                                                            \
 	CASTS_TO(from, F32)                                                                                            \
 	CASTS_TO(from, BF16)
+CASTS(E2M1) /* and all other codes */
 CASTS(F8_E4M3)
 CASTS(F8_E5M2)
 CASTS(BF16)
@@ -222,18 +280,22 @@ CASTS(F16)
 CASTS(F32)
 CAST(F8_E4M3, BF16, BY_TABLE)
 CAST(F8_E5M2, BF16, BY_TABLE)
+CAST(F8_E4M3, BF16, BY_POWER)
+CAST(F8_E5M2, BF16, BY_POWER)
+CAST(E2M1, BF16, BY_POWER)
 
 typedef void cast_go(const struct sd_cast *cast, const uint8_t *source, uint8_t *target);
 
 static cast_go *pick_cast(enum sd_dtype from, enum sd_dtype to, bool scaled)
 {
 #define IF_TO(f, t)                                                                                                    \
-	if (from == SD_##f && to == SD_##t)                                                                            \
+	if (from == (enum sd_dtype)SD_##f && to == SD_##t)                                                             \
 	return scaled ? cast_##f##_##t##_SCALED : cast_##f##_##t##_AS_IT_IS
 #define IF(f)                                                                                                          \
 	IF_TO(f, BF16);                                                                                                \
 	IF_TO(f, F16);                                                                                                 \
 	IF_TO(f, F32)
+	IF(E2M1);
 	IF(F8_E4M3);
 	IF(F8_E5M2);
 	IF(BF16);
@@ -263,7 +325,8 @@ ISA static void make_tables(struct sd_cast *cast, float by)
 	for (int i = 0; i < 32; i++)
 		factor[i] = by;
 	for (size_t i = 0; i < 32; i += sizeof(words) / 2)
-		step(SD_BF16, SD_BF16, SCALED, factor, (const uint8_t *)&number[i], (uint8_t *)&entry[i], false);
+		step(SD_BF16, SD_BF16, SCALED, (const uint8_t *)factor, (const uint8_t *)&number[i],
+		     (uint8_t *)&entry[i], false);
 	for (int i = 0; i < 16; i++) {
 		cast->table[0][i] = (uint8_t)entry[i];
 		cast->table[1][i] = (uint8_t)((entry[i] >> 8) - exponent);
@@ -280,16 +343,35 @@ static bool rounds_alike(float by)
 	return size > 0x1p-100F && size < 0x1p100F;
 }
 
+static void make_code_tables(struct sd_cast *cast)
+{
+	for (uint32_t i = 0; i < 16; i++) {
+		uint32_t bits = sd_f32_of_code((uint8_t)cast->from, i);
+
+		cast->table[0][i] = (uint8_t)(bits >> 16);
+		cast->table[1][i] = (uint8_t)(bits >> 24);
+	}
+}
+
 static bool ready(struct sd_cast *cast)
 {
 	const bool e4m3 = cast->from == SD_F8_E4M3, f8 = e4m3 || cast->from == SD_F8_E5M2;
+	const bool codes = sd_is_code((uint8_t)cast->from);
 	const bool multiplied = f8 && cast->to == SD_BF16 && cast->often && (!cast->scaled || rounds_alike(cast->by));
 
-	cast->go = pick_cast(cast->from, cast->to, cast->scaled);
+	cast->go = pick_cast(codes ? (enum sd_dtype)SD_E2M1 : cast->from, cast->to, cast->scaled);
 	if (!cast->go)
 		return READY(cast);
+	if (cast->powers && (!(f8 || codes) || cast->to != SD_BF16))
+		return false;
+	if (codes)
+		make_code_tables(cast);
 	if (f8)
 		make_tables(cast, multiplied && cast->scaled ? cast->by : 1);
+	if (cast->powers)
+		cast->go = codes  ? cast_E2M1_BF16_BY_POWER
+			   : e4m3 ? cast_F8_E4M3_BF16_BY_POWER
+				  : cast_F8_E5M2_BF16_BY_POWER;
 	if (multiplied)
 		cast->go = e4m3 ? cast_F8_E4M3_BF16_BY_TABLE : cast_F8_E5M2_BF16_BY_TABLE;
 	return true;

@@ -22,9 +22,30 @@ struct sd_turn_cast {
 	sd_cast_ready *ready; /* the kernels' */
 	struct sd_cast cast;  /* from, to, scaled and often */
 	/* One of these, where scaled: */
-	const float *by;   /* as many as a source row has lines or begins: of all elements there, in all rows; often */
-	const float *each; /* as many as there are rows; not often */
+	const float *by; /* as many as a source row has lines or begins: of all elements there, in all rows; often */
+	/* As many as there are rows (see each of sd_cast) for each block of elements of these, beginning at a whole
+	 * multiple of SD_SHARE; not often. */
+	const void *each;
+	size_t step;         /* from one block's to the next's */
+	size_t begin, block; /* the first element's number in its block, and a block's elements */
 };
+
+/* Source elements of this many bytes (codes: twice as many) are turned and cast together. */
+#define SD_SHARE(size) ((size) == 1 ? 8 : 16 / (size))
+
+/* A byte holds two codes; all else that is turned has elements of its own. */
+static inline size_t sd_turn_cast_share(const struct sd_turn_cast *casts)
+{
+	return casts && sd_is_code((uint8_t)casts->cast.from) ? 2 : 1;
+}
+
+/* The factors of element a of rows b and on. */
+static inline const void *sd_turn_cast_each(const struct sd_turn_cast *casts, size_t a, size_t b)
+{
+	size_t at = (casts->begin + a) / casts->block * casts->step + b;
+
+	return (const uint8_t *)casts->each + at * (casts->cast.powers ? sizeof(uint16_t) : sizeof(float));
+}
 
 /*
  * Rows (step bytes apart, length bytes of each) that come next, and how far they have been asked for. No machine

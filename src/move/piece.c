@@ -112,6 +112,18 @@ static void load_run(const struct sd_piece_how *how, const uint8_t *source, uint
 	cast_run(how, first, a, scale, count, out);
 }
 
+/* Where rows of a piece begin at bytes, and go on without gaps. */
+static bool has_rows(const struct sd_transpose *plan, const struct sd_piece *piece)
+{
+	return plan->a.from == 1 && (!sd_is_code(plan->source_dtype) || (piece->from | plan->b.from) % 2 == 0);
+}
+
+/* Source bytes of as many elements; of codes, an even number. */
+static size_t bytes_of(const struct sd_transpose *plan, uint64_t elements)
+{
+	return (size_t)(sd_is_code(plan->source_dtype) ? elements / 2 : elements * plan->source_size);
+}
+
 /* Makes a cast of rows ready, all but its scale; false if it cannot be done so. */
 static bool begin_cast(const struct sd_piece_how *how, struct sd_cast *cast)
 {
@@ -125,8 +137,141 @@ static bool begin_cast(const struct sd_piece_how *how, struct sd_cast *cast)
 	return !plan->bytes && how->kernels->convert.ready && how->kernels->convert.ready(cast);
 }
 
+/* Factors for cast.each: what they are, and as powers if all of them are such. */
+#define MOST_BLOCKS 65
+#define FACTORS (MOST_BLOCKS * 2 * SD_PIECE_ROWS)
+struct factors {
+	float by[FACTORS];
+	uint16_t power[FACTORS];
+};
+
+/* The first count of them for a cast that is ready; it may be another one after. */
+static const void *take_factors(const struct sd_piece_how *how, struct factors *factors, size_t count,
+				struct sd_cast *cast)
+{
+	bool all = true;
+
+	cast->powers = true;
+	if (how->kernels->convert.ready(cast)) {
+		for (size_t i = 0; i < count && all; i++)
+			all = sd_power(factors->by[i], &factors->power[i]);
+		if (all)
+			return factors->power;
+	}
+	cast->powers = false;
+	how->kernels->convert.ready(cast);
+	return factors->by;
+}
+
+/* The scales of count elements of row b, from a on, one for each block. Returns their number. */
+static size_t load_scales(const struct sd_piece_how *how, const struct sd_piece *piece, uint64_t a, uint64_t b,
+			  size_t count, float *by, size_t apart)
+{
+	const struct sd_lane *lane = &how->plan->a;
+	uint64_t index = piece->scale + sd_lane_scale(lane, piece->a + a) + sd_lane_scale(&how->plan->b, piece->b + b);
+	size_t blocks = 0;
+
+	for (size_t i = scaled_alike(lane, piece->a + a, count);; i += lane->block) {
+		by[blocks++ * apart] = sd_float_of_bits(scale_at(how, index));
+		index += lane->stride;
+		if (i >= count)
+			return blocks;
+	}
+}
+
 /* Multiplied in a table, this many elements make up for it. */
 #define OFTEN 2048
+/* Blocks that are cast side by side, and rows of them: rows one after another leave memory no time to see where it
+ * goes on. */
+#define SIDE_BLOCKS 16
+#define SIDE_ROWS 8
+
+/* Rows by blocks that have a scale each, and are large. */
+static bool cast_blocks(const struct sd_piece_how *how, const struct sd_piece *piece, const struct sd_cast *like,
+			const uint8_t *source, uint8_t *target)
+{
+	const struct sd_transpose *plan = how->plan;
+	struct sd_cast casts[SIDE_BLOCKS];
+	uint64_t rows, end;
+
+	for (uint64_t b = 0; b < piece->nb; b += rows) {
+		rows = scaled_alike(&plan->b, piece->b + b, piece->nb - b);
+		for (uint64_t a = 0; a < piece->na; a = end) {
+			size_t blocks = 0;
+
+			for (end = a; end < piece->na && blocks < SIDE_BLOCKS; blocks++) {
+				struct sd_cast *cast = &casts[blocks];
+
+				*cast = *like;
+				cast->count = scaled_alike(&plan->a, piece->a + end, piece->na - end);
+				cast->by = cast->scaled ? scale_of(how, piece, end, b) : 1;
+				if (!how->kernels->convert.ready(cast))
+					return false;
+				end += cast->count;
+			}
+			for (uint64_t r = b; r < b + rows; r += SIDE_ROWS) {
+				const uint8_t *from = source + r * like->source_step + bytes_of(plan, a);
+				uint8_t *to = target + r * like->target_step + a * plan->target_size;
+
+				for (size_t i = 0; i < blocks; i++) {
+					casts[i].rows = least(SIDE_ROWS, b + rows - r);
+					casts[i].go(&casts[i], from, to);
+					from += bytes_of(plan, casts[i].count);
+					to += casts[i].count * plan->target_size;
+				}
+			}
+		}
+	}
+	return true;
+}
+
+/* So many at a time that the compiler makes vectors of them. */
+#define REPEAT(name, type)                                                                                             \
+	static void name(type value, size_t count, type *at)                                                           \
+	{                                                                                                              \
+		for (; count >= 16; count -= 16, at += 16)                                                             \
+			for (size_t i = 0; i < 16; i++)                                                                \
+				at[i] = value;                                                                         \
+		while (count > 0)                                                                                      \
+			at[--count] = value;                                                                           \
+	}
+
+REPEAT(repeat_by, float)
+REPEAT(repeat_power, uint16_t)
+
+/* Elements of a row that get factors at a time. */
+#define EACH 2048
+
+/* Rows by blocks of few elements: with a factor for each. */
+static bool cast_each(const struct sd_piece_how *how, const struct sd_piece *piece, struct sd_cast *cast,
+		      const uint8_t *source, uint8_t *target)
+{
+	const struct sd_transpose *plan = how->plan;
+	struct factors factors;
+	union {
+		float by[EACH];
+		uint16_t power[EACH];
+	} each;
+
+	for (uint64_t b = 0; b < piece->nb; b += cast->rows) {
+		cast->rows = scaled_alike(&plan->b, piece->b + b, piece->nb - b);
+		for (uint64_t a = 0; a < piece->na; a += cast->count) {
+			size_t count = cast->count = (size_t)least(EACH, piece->na - a);
+			size_t n = scaled_alike(&plan->a, piece->a + a, count);
+
+			take_factors(how, &factors, load_scales(how, piece, a, b, count, factors.by, 1), cast);
+			for (size_t i = 0, k = 0; i < count; i += n, k++, n = least(plan->a.block, count - i))
+				if (cast->powers)
+					repeat_power(factors.power[k], n, &each.power[i]);
+				else
+					repeat_by(factors.by[k], n, &each.by[i]);
+			cast->each = &each;
+			cast->go(cast, source + b * cast->source_step + bytes_of(plan, a),
+				 target + b * cast->target_step + a * plan->target_size);
+		}
+	}
+	return true;
+}
 
 /* All of a piece to rows that are target_step bytes apart, in one go, if these dtypes can be. */
 static bool cast_at_once(const struct sd_piece_how *how, const struct sd_piece *piece, uint8_t *target,
@@ -134,27 +279,19 @@ static bool cast_at_once(const struct sd_piece_how *how, const struct sd_piece *
 {
 	const struct sd_transpose *plan = how->plan;
 	const uint8_t *source = sd_transpose_source(plan, piece->source, piece->from);
+	uint64_t across = plan->a.stride == 0 ? piece->na : least(piece->na, plan->a.block);
+	uint64_t down = plan->b.stride == 0 ? piece->nb : least(piece->nb, plan->b.block);
+	bool alike = scaled_alike(&plan->a, piece->a, piece->na) == piece->na;
 	struct sd_cast cast;
 
-	if (plan->a.from != 1 || !begin_cast(how, &cast))
+	if (!has_rows(plan, piece) || !begin_cast(how, &cast))
 		return false;
-	cast.often = (plan->a.stride == 0 ? piece->na : least(piece->na, plan->a.block)) *
-			     (plan->b.stride == 0 ? piece->nb : least(piece->nb, plan->b.block)) >=
-		     OFTEN;
-	cast.source_step = plan->b.from * plan->source_size;
+	cast.often = across * down >= OFTEN;
+	cast.source_step = bytes_of(plan, plan->b.from);
 	cast.target_step = target_step;
-	for (uint64_t b = 0; b < piece->nb; b += cast.rows) {
-		cast.rows = scaled_alike(&plan->b, piece->b + b, piece->nb - b);
-		for (uint64_t a = 0; a < piece->na; a += cast.count) {
-			cast.count = scaled_alike(&plan->a, piece->a + a, piece->na - a);
-			cast.by = cast.scaled ? scale_of(how, piece, a, b) : 1;
-			if (cast.often && !how->kernels->convert.ready(&cast))
-				return false;
-			cast.go(&cast, source + b * cast.source_step + a * plan->source_size,
-				target + b * target_step + a * plan->target_size);
-		}
-	}
-	return true;
+	if (alike || (cast.often && !sd_is_code(plan->source_dtype)))
+		return cast_blocks(how, piece, &cast, source, target);
+	return cast_each(how, piece, &cast, source, target);
 }
 
 /* Rows: nothing to turn. */
@@ -256,42 +393,88 @@ static bool scaled_alike_by(const struct sd_lane *lane, uint64_t a, uint64_t cou
 	return lane->stride == 0 || (lane->block % count == 0 && (lane->begin + a) % count == 0);
 }
 
-/* Lines of a source row, or rows, that are turned and cast at a time. */
+/* Lines of a source row that are turned and cast at a time by scales of whole tiles. */
 #define CAST_LINES 64
-#define CAST_ROWS 512
+static void turn_part(const struct sd_piece_how *how, const struct sd_piece *piece, const struct sd_turn_cast *casts,
+		      uint64_t a, uint64_t na, uint64_t b, uint64_t nb)
+{
+	const struct sd_transpose *plan = how->plan;
+	const size_t step = bytes_of(plan, plan->b.from), target_step = plan->a.to * plan->target_size;
+	const uint8_t *from = sd_transpose_source(plan, piece->source, piece->from) + b * step + bytes_of(plan, a);
+
+	how->kernels->turn[sd_kernels_size(plan->source_size)](
+		from, step, piece->target + a * target_step + b * plan->target_size, target_step,
+		bytes_of(plan, na) / plan->source_size, nb, how->streaming,
+		b + nb < piece->nb ? from + nb * step : piece->after, casts);
+}
+
+/* Turns by scales for whole tiles. */
+static void turn_by_tiles(const struct sd_piece_how *how, const struct sd_piece *piece, struct sd_turn_cast *casts,
+			  size_t line)
+{
+	const struct sd_transpose *plan = how->plan;
+	float by[CAST_LINES];
+	uint64_t na, nb;
+
+	casts->cast.often = true;
+	casts->by = casts->cast.scaled ? by : NULL;
+	for (uint64_t b = 0; b < piece->nb; b += nb) {
+		nb = scaled_alike(&plan->b, piece->b + b, piece->nb - b);
+		for (uint64_t a = 0; a < piece->na; a += na) {
+			na = least(CAST_LINES * line, piece->na - a);
+			for (uint64_t i = 0; casts->by && i < na; i += line)
+				by[i / line] = scale_of(how, piece, a + i, b);
+			turn_part(how, piece, casts, a, na, b, nb);
+		}
+	}
+}
+
+/* Turns by scales that each row has for itself. */
+static void turn_by_rows(const struct sd_piece_how *how, const struct sd_piece *piece, struct sd_turn_cast *casts,
+			 size_t line)
+{
+	const struct sd_lane *lane = &how->plan->a;
+	const uint64_t block = lane->stride == 0 ? piece->na : lane->block;
+	/* Blocks at a time, and elements of a row that surely have no more: blocks may be as small as a share. */
+	const uint64_t blocks = least((piece->na - 1) / block + 2, MOST_BLOCKS);
+	const uint64_t most = blocks < MOST_BLOCKS ? piece->na : (MOST_BLOCKS - 1) * block / line * line;
+	struct factors factors;
+	uint64_t na, nb;
+
+	casts->block = block;
+	for (uint64_t b = 0; b < piece->nb; b += nb) {
+		nb = least(FACTORS / blocks / SD_PIECE_ROWS * SD_PIECE_ROWS, piece->nb - b);
+		for (uint64_t a = 0; a < piece->na; a += na) {
+			size_t count = 0;
+
+			na = least(most, piece->na - a);
+			for (uint64_t i = 0; i < nb; i++)
+				count = load_scales(how, piece, a, b + i, na, &factors.by[i], nb);
+			casts->each = take_factors(how, &factors, count * nb, &casts->cast);
+			casts->step = nb;
+			casts->begin = lane->stride == 0 ? 0 : (lane->begin + piece->a + a) % block;
+			turn_part(how, piece, casts, a, na, b, nb);
+		}
+	}
+}
 
 /* Turns what lies close on both sides and casts it meanwhile, where there are scales for whole tiles, or for rows. */
 static bool turn_and_cast(const struct sd_piece_how *how, const struct sd_piece *piece)
 {
 	const struct sd_transpose *plan = how->plan;
-	sd_turn *turn = how->kernels->turn[sd_kernels_size(plan->source_size)];
-	size_t step = plan->b.from * plan->source_size, target_step = plan->a.to * plan->target_size;
-	const uint8_t *source = sd_transpose_source(plan, piece->source, piece->from);
-	const size_t line = SD_LINE / plan->source_size;
-	bool tiles = scaled_alike_by(&plan->a, piece->a, line) && scaled_alike_by(&plan->b, piece->b, SD_PIECE_ROWS);
+	const uint64_t halves = sd_is_code(plan->source_dtype) ? 2 : 1;
+	const size_t line = SD_LINE / plan->source_size * halves, share = SD_SHARE(plan->source_size) * halves;
 	struct sd_turn_cast casts = {.ready = how->kernels->convert.ready};
-	float by[CAST_ROWS];
-	uint64_t na, nb;
 
-	if (!begin_cast(how, &casts.cast) || (!tiles && plan->a.stride != 0))
+	if (!has_rows(plan, piece) || piece->na % halves != 0 || !begin_cast(how, &casts.cast))
 		return false;
-	casts.cast.often = tiles;
-	if (casts.cast.scaled)
-		*(tiles ? &casts.by : &casts.each) = by;
-	for (uint64_t b = 0; b < piece->nb; b += nb) {
-		nb = tiles ? scaled_alike(&plan->b, piece->b + b, piece->nb - b) : least(CAST_ROWS, piece->nb - b);
-		for (uint64_t a = 0; a < piece->na; a += na) {
-			const uint8_t *from = source + b * step + a * plan->source_size;
-
-			na = tiles ? least(CAST_LINES * line, piece->na - a) : piece->na;
-			for (uint64_t i = 0; casts.by && i < na; i += line)
-				by[i / line] = scale_of(how, piece, a + i, b);
-			for (uint64_t i = 0; casts.each && i < nb; i++)
-				by[i] = scale_of(how, piece, a, b + i);
-			turn(from, step, piece->target + a * target_step + b * plan->target_size, target_step, na, nb,
-			     how->streaming, b + nb < piece->nb ? from + nb * step : piece->after, &casts);
-		}
-	}
+	casts.cast.pairs = halves == 2;
+	if (scaled_alike_by(&plan->a, piece->a, line) && scaled_alike_by(&plan->b, piece->b, SD_PIECE_ROWS))
+		turn_by_tiles(how, piece, &casts, line);
+	else if (scaled_alike_by(&plan->a, piece->a, share))
+		turn_by_rows(how, piece, &casts, line);
+	else
+		return false;
 	return true;
 }
 
