@@ -75,8 +75,10 @@ INLINE void decode_run(enum sd_dtype from, const void *restrict source, float *r
 		CODES(SD_E2M1 + SD_E2M1_PLUS);
 		CODES(SD_E2M1 + SD_E2M1_PLUS + SD_E2M1_TWICE);
 		CODES(SD_INT4);
-	default: /* F32 */
+	case SD_F32:
 		LOOP(uint32_t, values, uint32_t, source, in);
+	default: /* SD_E8M0 and flags */
+		LOOP(uint32_t, values, uint8_t, source, sd_f32_of_e8m0((uint8_t)from, in));
 	}
 }
 

@@ -127,16 +127,16 @@ SD_SCALAR uint32_t sd_f32_of_code(uint8_t kind, uint32_t code)
 	return kind & SD_E2M1_PLUS ? sd_pick(bits == 0x80000000U, 0, bits) : bits;
 }
 
-/* kind: SD_E8M0 and flags. The two smallest halves are subnormal. */
+/* kind: SD_E8M0 and flags. The two smallest halves are subnormal. Casts of runs know these too. */
 SD_SCALAR uint32_t sd_f32_of_e8m0(uint8_t kind, uint8_t byte)
 {
-	if (byte == 0 && kind & SD_E8M0_ZERO)
-		return 0;
-	if (kind & SD_E8M0_HALF)
-		return byte < 2 ? 0x00200000U << byte : (uint32_t)(byte - 1) << 23;
-	if (byte == 255)
-		return kind & SD_E8M0_INFINITY ? SD_F32_INFINITY : SD_F32_NAN;
-	return byte == 0 ? 0x00400000U : (uint32_t)byte << 23;
+	uint32_t half = kind & SD_E8M0_HALF ? 1 : 0, exponent = byte - half;
+	uint32_t subnormal = sd_pick(exponent == 0, 0x00400000U, 0x00200000U);
+	uint32_t bits = sd_pick(exponent - 1 < 255, exponent << 23, subnormal);
+	uint32_t last = kind & SD_E8M0_INFINITY ? SD_F32_INFINITY : SD_F32_NAN;
+
+	bits = sd_pick(exponent == 255, last, bits);
+	return sd_pick((byte == 0) & ((kind & SD_E8M0_ZERO) != 0), 0, bits);
 }
 
 SD_SCALAR uint32_t sd_f32_of_f16(uint16_t half)
@@ -279,7 +279,7 @@ static inline bool sd_power(float scale, uint16_t *add)
 	uint32_t bits = sd_bits_of_float(scale);
 
 	*add = (uint16_t)((bits >> 16) - 0x3f80);
-	return (bits & 0x807fffffU) == 0 && bits >= (127 - 100) << 23 && bits <= (127 + 100) << 23;
+	return ((bits & 0x007fffffU) == 0) & (bits - ((127U - 100) << 23) <= 200U << 23);
 }
 
 struct sd_converter {
