@@ -133,7 +133,7 @@ INLINE void cast_rows(const struct sd_cast *cast, const uint8_t *source, uint8_t
 			for (size_t k = 0; cast->scaled && !each && k < SD_CONVERT_RUN; k++)
 				values[k] *= cast->by;
 			for (size_t k = 0; each && k < count; k++)
-				values[k] *= each[i + k];
+				values[k] *= each[(i + k) >> cast->shared];
 			encode(cast->to, values, target + i * to_size, count);
 		}
 }

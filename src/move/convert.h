@@ -262,7 +262,8 @@ struct sd_cast {
 	uint8_t table[4][16];
 	/* Free to change after: */
 	const void *each; /* NULL, or the factors of a row's elements, instead of by, if not often: floats, or if powers
-			     uint16_t */
+			     uint16_t; element number i has i >> shared, which is 0, or 5 or more */
+	unsigned shared;
 	size_t source_step, target_step; /* bytes from one row to the next */
 	size_t count, rows;
 	bool streaming; /* past the caches; then rows of the target begin at a line: see sd_turn */

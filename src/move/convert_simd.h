@@ -52,13 +52,50 @@ ALWAYS void store(enum sd_dtype to, const floats value[2], uint8_t *at, bool str
 	}
 }
 
-ALWAYS void finish(enum sd_dtype to, enum way way, const uint8_t *by, floats value[2], uint8_t *target, bool streaming)
+/* Numbers to multiply elements by; floats or, BY_POWER, of 16 bits. Element number i of a row has at[i >> shared]. */
+struct by {
+	const uint8_t *at;
+	size_t shared;
+};
+
+/* For as many elements as words has, from number i on. */
+ALWAYS void load_floats(struct by by, size_t i, floats factor[2])
+{
+	const uint8_t *at = by.at + (i >> by.shared) * sizeof(float);
+	float one;
+
+	if (by.shared == 0) {
+		memcpy(&factor[0], at, sizeof(floats));
+		memcpy(&factor[1], at + sizeof(floats), sizeof(floats));
+	} else {
+		memcpy(&one, at, sizeof(one));
+		factor[0] = factor[1] = one - (floats){0}; /* not +: of a zero, it would lose the sign */
+	}
+}
+
+ALWAYS words load_powers(struct by by, size_t i)
+{
+	const uint8_t *at = by.at + (i >> by.shared) * sizeof(uint16_t);
+	uint16_t one;
+	words all;
+
+	if (by.shared == 0) {
+		memcpy(&all, at, sizeof(all));
+	} else {
+		memcpy(&one, at, sizeof(one));
+		all = (words){0} + one;
+	}
+	return all;
+}
+
+/* Elements from number i on. */
+ALWAYS void finish(enum sd_dtype to, enum way way, struct by by, size_t i, floats value[2], uint8_t *target,
+		   bool streaming)
 {
 	floats factor[2];
 
 	if (way == SCALED) {
-		memcpy(&factor[0], by, sizeof(floats));
-		memcpy(&factor[1], by + sizeof(floats), sizeof(floats));
+		load_floats(by, i, factor);
 		value[0] *= factor[0];
 		value[1] *= factor[1];
 	}
@@ -79,7 +116,7 @@ ALWAYS bool f16_to_bf16(words all, VECTOR *out)
 }
 
 /* As many elements as words has. */
-ALWAYS void step(enum sd_dtype from, enum sd_dtype to, enum way way, const uint8_t *by, const uint8_t *source,
+ALWAYS void step(enum sd_dtype from, enum sd_dtype to, enum way way, struct by by, size_t i, const uint8_t *source,
 		 uint8_t *target, bool streaming)
 {
 	floats value[2];
@@ -99,7 +136,7 @@ ALWAYS void step(enum sd_dtype from, enum sd_dtype to, enum way way, const uint8
 	} else {
 		floats_of_bf16(all, value);
 	}
-	finish(to, way, by, value, target, streaming);
+	finish(to, way, by, i, value, target, streaming);
 }
 
 /*
@@ -152,19 +189,17 @@ ALWAYS void codes_to_bf16(enum part part, const bytes table[4], const uint8_t *s
 }
 
 /* BF16 times powers of two; zeros, infinities and NaNs stay what they are. */
-ALWAYS words multiply(words all, const uint8_t *powers)
+ALWAYS words multiply(words all, words power)
 {
 	typedef int16_t numbers __attribute__((vector_size(sizeof(words))));
 	numbers size = (numbers)((all & 0x7fff) + 0x80);
-	words power;
 
-	memcpy(&power, powers, sizeof(power));
 	return all + (power & (words)(size > 0x80));
 }
 
-/* by: floats or, BY_POWER, of 16 bits. */
+/* Elements from number i on. */
 ALWAYS void small_step(enum sd_dtype from, enum part part, enum sd_dtype to, enum way way, const bytes table[4],
-		       const uint8_t *by, const uint8_t *source, uint8_t *target, bool streaming)
+		       struct by by, size_t i, const uint8_t *source, uint8_t *target, bool streaming)
 {
 	words all[2];
 
@@ -172,58 +207,55 @@ ALWAYS void small_step(enum sd_dtype from, enum part part, enum sd_dtype to, enu
 		codes_to_bf16(part, table, source, all);
 	else
 		f8_to_bf16(from, table, source, all);
-	_Pragma("GCC unroll 2") for (int i = 0; i < 2; i++)
+	_Pragma("GCC unroll 2") for (size_t half = 0; half < 2; half++, i += sizeof(words) / 2)
 	{
-		uint8_t *at = target + (size_t)i * sizeof(words) / 2 * (to == SD_F32 ? 4 : 2);
+		uint8_t *at = target + half * (sizeof(words) / 2) * (to == SD_F32 ? 4 : 2);
 		floats value[2];
 
 		if (way == BY_TABLE) {
-			put(at, (VECTOR)all[i], streaming);
+			put(at, (VECTOR)all[half], streaming);
 		} else if (way == BY_POWER) {
-			put(at, (VECTOR)multiply(all[i], by + (size_t)i * sizeof(words)), streaming);
+			put(at, (VECTOR)multiply(all[half], load_powers(by, i)), streaming);
 		} else {
-			floats_of_bf16(all[i], value);
-			finish(to, way, by + (size_t)i * sizeof(floats) * 2, value, at, streaming);
+			floats_of_bf16(all[half], value);
+			finish(to, way, by, i, value, at, streaming);
 		}
 	}
 }
 
-/* As many elements as bytes has. */
-#define FACTORS sizeof(bytes)
-
-/* by: FACTORS that are all the same, or one for each element. */
 ALWAYS void cast_row(enum sd_dtype from, enum part part, enum sd_dtype to, enum way way, const bytes table[4],
-		     const uint8_t *by, bool each, const uint8_t *source, uint8_t *target, size_t count, bool streaming)
+		     struct by by, const uint8_t *source, uint8_t *target, size_t count, bool streaming)
 {
 	const size_t from_size = from == SD_F32 ? 4 : from == SD_BF16 || from == SD_F16 ? 2 : 1;
 	const size_t to_size = to == SD_F32 ? 4 : 2, most = from_size == 1 ? sizeof(bytes) : sizeof(words) / 2;
 	const size_t by_size = way == BY_POWER ? sizeof(uint16_t) : sizeof(float);
 	const size_t halved = sd_is_code(from) && part == BOTH; /* log2 of the elements of a byte */
-	uint8_t in[sizeof(floats) * 2], out[sizeof(floats) * 4], left[FACTORS * sizeof(float)];
+	uint8_t in[sizeof(floats) * 2], out[sizeof(floats) * 4], last[sizeof(bytes) * sizeof(float)];
+	size_t i = 0, left;
 
-#define DO(by, source, target, streaming)                                                                              \
-	from_size == 1 ? small_step(from, part, to, way, table, by, source, target, streaming)                         \
-		       : step(from, to, way, by, source, target, streaming)
-	for (; count >= most; count -= most, source += most * from_size >> halved, target += most * to_size) {
-		DO(by, source, target, streaming);
-		by += each ? most * by_size : 0;
-	}
-	if (count == 0)
+#define DO(i, source, target, streaming)                                                                               \
+	from_size == 1 ? small_step(from, part, to, way, table, by, i, source, target, streaming)                      \
+		       : step(from, to, way, by, i, source, target, streaming)
+	for (; i + most <= count; i += most)
+		DO(i, source + (i * from_size >> halved), target + i * to_size, streaming);
+	left = count - i;
+	if (left == 0)
 		return;
 	memset(in, 0, sizeof(in));
-	memcpy(in, source, (count * from_size + halved) >> halved);
-	if (each) {
-		memset(left, 0, sizeof(left));
-		memcpy(left, by, count * by_size);
-		by = left;
+	memcpy(in, source + (i * from_size >> halved), (left * from_size + halved) >> halved);
+	if ((way == SCALED || way == BY_POWER) && by.shared == 0) {
+		memset(last, 0, sizeof(last));
+		memcpy(last, by.at + i * by_size, left * by_size);
+		by.at = last;
 	}
-	DO(by, in, out, false);
-	memcpy(target, out, count * to_size);
+	target += i * to_size;
+	DO(by.at == last ? 0 : i, in, out, false);
+	memcpy(target, out, left * to_size);
 }
 
-/* With its tables in registers, and by as cast_row has it. */
+/* With its tables in registers. */
 ALWAYS void cast_all(enum sd_dtype from, enum sd_dtype to, enum way way, const struct sd_cast *cast,
-		     const uint8_t *source, uint8_t *target, const uint8_t *by, bool each, bool streaming)
+		     const uint8_t *source, uint8_t *target, struct by by, bool streaming)
 {
 	const size_t source_step = cast->source_step, target_step = cast->target_step, count = cast->count;
 	const bytes table[4] = {load_table(cast->table[0]), load_table(cast->table[1]), load_table(cast->table[2]),
@@ -232,31 +264,27 @@ ALWAYS void cast_all(enum sd_dtype from, enum sd_dtype to, enum way way, const s
 
 	for (size_t left = cast->rows; left > 0; left--, source += source_step, target += target_step) {
 		if (!pairs) {
-			cast_row(from, BOTH, to, way, table, by, each, source, target, count, streaming);
+			cast_row(from, BOTH, to, way, table, by, source, target, count, streaming);
 			continue;
 		}
-		cast_row(from, FIRST, to, way, table, by, each, source, target, count, streaming);
+		cast_row(from, FIRST, to, way, table, by, source, target, count, streaming);
 		target += target_step;
-		cast_row(from, SECOND, to, way, table, by, each, source, target, count, streaming);
+		cast_row(from, SECOND, to, way, table, by, source, target, count, streaming);
 	}
 }
 
 ALWAYS void cast_rows(enum sd_dtype from, enum sd_dtype to, enum way way, const struct sd_cast *cast,
 		      const uint8_t *source, uint8_t *target)
 {
-	const bool each = way == BY_POWER || (way == SCALED && cast->each);
-	const void *by = cast->each;
-	float same[FACTORS];
+	/* One for all is shared by more elements than there are. */
+	struct by by = {(const uint8_t *)&cast->by, 8 * sizeof(size_t) - 1};
 
-	if (way == SCALED && !each) {
-		for (size_t i = 0; i < FACTORS; i++)
-			same[i] = cast->by;
-		by = same;
-	}
+	if (way == BY_POWER || (way == SCALED && cast->each))
+		by = (struct by){cast->each, cast->shared};
 	if (cast->streaming)
-		cast_all(from, to, way, cast, source, target, by, each, true);
+		cast_all(from, to, way, cast, source, target, by, true);
 	else
-		cast_all(from, to, way, cast, source, target, by, each, false);
+		cast_all(from, to, way, cast, source, target, by, false);
 }
 
 /* A function for each. */
@@ -320,13 +348,10 @@ ISA static void make_tables(struct sd_cast *cast, float by)
 	const uint16_t *number = cast->from == SD_F8_E4M3 ? e4m3 : e5m2;
 	const uint8_t exponent = cast->from == SD_F8_E4M3 ? 4 : 8;
 	uint16_t entry[32];
-	float factor[32];
+	const struct by all = {(const uint8_t *)&by, 8 * sizeof(size_t) - 1};
 
-	for (int i = 0; i < 32; i++)
-		factor[i] = by;
 	for (size_t i = 0; i < 32; i += sizeof(words) / 2)
-		step(SD_BF16, SD_BF16, SCALED, (const uint8_t *)factor, (const uint8_t *)&number[i],
-		     (uint8_t *)&entry[i], false);
+		step(SD_BF16, SD_BF16, SCALED, all, i, (const uint8_t *)&number[i], (uint8_t *)&entry[i], false);
 	for (int i = 0; i < 16; i++) {
 		cast->table[0][i] = (uint8_t)entry[i];
 		cast->table[1][i] = (uint8_t)((entry[i] >> 8) - exponent);

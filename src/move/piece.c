@@ -235,49 +235,34 @@ static bool cast_blocks(const struct sd_piece_how *how, const struct sd_piece *p
 	return true;
 }
 
-/* So many at a time that the compiler makes vectors of them. */
-#define REPEAT(name, type)                                                                                             \
-	static void name(type value, size_t count, type *at)                                                           \
-	{                                                                                                              \
-		for (; count >= 16; count -= 16, at += 16)                                                             \
-			for (size_t i = 0; i < 16; i++)                                                                \
-				at[i] = value;                                                                         \
-		while (count > 0)                                                                                      \
-			at[--count] = value;                                                                           \
-	}
+/* log2 of the elements of a lane's blocks from number a on; 0 where they are no such blocks as sd_cast has. */
+static unsigned shared_by(const struct sd_lane *lane, uint64_t a)
+{
+	bool suits =
+		lane->block >= 32 && (lane->block & (lane->block - 1)) == 0 && (lane->begin + a) % lane->block == 0;
+	unsigned shared = 0;
 
-REPEAT(repeat_by, float)
-REPEAT(repeat_power, uint16_t)
+	while (suits && lane->block >> shared > 1)
+		shared++;
+	return shared;
+}
 
-/* Elements of a row that get factors at a time. */
-#define EACH 2048
-
-/* Rows by blocks of few elements: with a factor for each. */
+/* Rows by blocks of few elements. */
 static bool cast_each(const struct sd_piece_how *how, const struct sd_piece *piece, struct sd_cast *cast,
 		      const uint8_t *source, uint8_t *target)
 {
 	const struct sd_transpose *plan = how->plan;
 	struct factors factors;
-	union {
-		float by[EACH];
-		uint16_t power[EACH];
-	} each;
 
 	for (uint64_t b = 0; b < piece->nb; b += cast->rows) {
 		cast->rows = scaled_alike(&plan->b, piece->b + b, piece->nb - b);
 		for (uint64_t a = 0; a < piece->na; a += cast->count) {
-			size_t count = cast->count = (size_t)least(EACH, piece->na - a);
-			size_t blocks = blocks_of(&plan->a, piece->a + a, count);
-			size_t n = scaled_alike(&plan->a, piece->a + a, count);
+			size_t blocks;
 
+			cast->count = (size_t)least(FACTORS << cast->shared, piece->na - a);
+			blocks = blocks_of(&plan->a, piece->a + a, cast->count);
 			load_scales(how, piece, a, b, blocks, factors.by, 1);
-			take_factors(how, &factors, blocks, cast);
-			for (size_t i = 0, k = 0; i < count; i += n, k++, n = least(plan->a.block, count - i))
-				if (cast->powers)
-					repeat_power(factors.power[k], n, &each.power[i]);
-				else
-					repeat_by(factors.by[k], n, &each.by[i]);
-			cast->each = &each;
+			cast->each = take_factors(how, &factors, blocks, cast);
 			cast->go(cast, source + b * cast->source_step + bytes_of(plan, a),
 				 target + b * cast->target_step + a * plan->target_size);
 		}
@@ -301,9 +286,10 @@ static bool cast_at_once(const struct sd_piece_how *how, const struct sd_piece *
 	cast.often = across * down >= OFTEN;
 	cast.source_step = bytes_of(plan, plan->b.from);
 	cast.target_step = target_step;
-	if (alike || (cast.often && !sd_is_code(plan->source_dtype)))
-		return cast_blocks(how, piece, &cast, source, target);
-	return cast_each(how, piece, &cast, source, target);
+	cast.shared = shared_by(&plan->a, piece->a);
+	if (!alike && !cast.often && cast.shared > 0)
+		return cast_each(how, piece, &cast, source, target);
+	return (alike || !sd_is_code(plan->source_dtype)) && cast_blocks(how, piece, &cast, source, target);
 }
 
 /* Rows: nothing to turn. */
