@@ -164,30 +164,30 @@ static size_t blocks_of(const struct sd_lane *lane, uint64_t a, size_t count)
 	return first == count ? 1 : 1 + (size_t)((count - first - 1) / lane->block + 1);
 }
 
-/* The scales of row b of a piece for so many blocks, the first of which has element a; apart from one another. */
-static void load_scales(const struct sd_piece_how *how, const struct sd_piece *piece, uint64_t a, uint64_t b,
-			size_t blocks, float *by, size_t apart)
+/* The scales of nb rows of a piece, from b on, for so many blocks, the first of which has element a: all of a block one
+ * after another. */
+static void load_scales(const struct sd_piece_how *how, const struct sd_piece *piece, uint64_t a, size_t blocks,
+			uint64_t b, size_t nb, float by[FACTORS])
 {
 	const struct sd_transpose *plan = how->plan;
-	const unsigned size = sd_element_size(plan->scale_dtype);
-	const uint64_t index =
-		piece->scale + sd_lane_scale(&plan->a, piece->a + a) + sd_lane_scale(&plan->b, piece->b + b);
-	size_t count;
+	const uint64_t begin = piece->scale + sd_lane_scale(&plan->a, piece->a + a);
+	const size_t size = sd_element_size(plan->scale_dtype);
+	uint8_t raw[FACTORS * sizeof(float)];
 
-	for (size_t i = 0; i < blocks; i += count) {
-		uint8_t near[SD_CONVERT_RUN * sizeof(float)];
-		const uint8_t *at = (const uint8_t *)how->scales + (index + i * plan->a.stride) * size;
-		float values[SD_CONVERT_RUN];
+	if (plan->b.block == 1 && (plan->a.stride == 1 || blocks == 1))
+		how->kernels->turn[sd_kernels_size((unsigned)size)](
+			(const uint8_t *)how->scales + (begin + sd_lane_scale(&plan->b, piece->b + b)) * size,
+			plan->b.stride * size, raw, nb * size, blocks, nb, false, NULL, NULL);
+	else
+		for (size_t i = 0; i < blocks * nb; i++) {
+			uint64_t row = sd_lane_scale(&plan->b, piece->b + b + i % nb);
 
-		count = (size_t)least(SD_CONVERT_RUN, blocks - i);
-		if (plan->a.stride != 1 && count > 1) {
-			copy_strided(at, plan->a.stride, near, 1, size, count);
-			at = near;
+			memcpy(raw + i * size,
+			       (const uint8_t *)how->scales + (begin + i / nb * plan->a.stride + row) * size, size);
 		}
-		how->kernels->convert.decode((enum sd_dtype)plan->scale_dtype, at, count, values);
-		for (size_t k = 0; k < count; k++)
-			by[(i + k) * apart] = values[k];
-	}
+	for (size_t i = 0; i < blocks * nb; i += SD_CONVERT_RUN)
+		how->kernels->convert.decode((enum sd_dtype)plan->scale_dtype, raw + i * size,
+					     (size_t)least(SD_CONVERT_RUN, blocks * nb - i), &by[i]);
 }
 
 /* Multiplied in a table, this many elements make up for it. */
@@ -261,7 +261,7 @@ static bool cast_each(const struct sd_piece_how *how, const struct sd_piece *pie
 
 			cast->count = (size_t)least(FACTORS << cast->shared, piece->na - a);
 			blocks = blocks_of(&plan->a, piece->a + a, cast->count);
-			load_scales(how, piece, a, b, blocks, factors.by, 1);
+			load_scales(how, piece, a, blocks, b, 1, factors.by);
 			cast->each = take_factors(how, &factors, blocks, cast);
 			cast->go(cast, source + b * cast->source_step + bytes_of(plan, a),
 				 target + b * cast->target_step + a * plan->target_size);
@@ -434,22 +434,21 @@ static void turn_by_rows(const struct sd_piece_how *how, const struct sd_piece *
 	const struct sd_lane *lane = &how->plan->a;
 	const uint64_t block = lane->stride == 0 ? piece->na : lane->block;
 	/* Blocks at a time, and elements of a row that surely have no more: blocks may be as small as a share. */
-	const uint64_t blocks = least((piece->na - 1) / block + 2, MOST_BLOCKS);
-	const uint64_t most = blocks < MOST_BLOCKS ? piece->na : (MOST_BLOCKS - 1) * block / line * line;
+	const uint64_t most_blocks = least((piece->na - 1) / block + 2, MOST_BLOCKS);
+	const uint64_t most = most_blocks < MOST_BLOCKS ? piece->na : (MOST_BLOCKS - 1) * block / line * line;
 	struct factors factors;
 	uint64_t na, nb;
 
 	casts->block = block;
 	for (uint64_t b = 0; b < piece->nb; b += nb) {
-		nb = least(FACTORS / blocks / SD_PIECE_ROWS * SD_PIECE_ROWS, piece->nb - b);
+		nb = least(FACTORS / most_blocks / SD_PIECE_ROWS * SD_PIECE_ROWS, piece->nb - b);
 		for (uint64_t a = 0; a < piece->na; a += na) {
-			size_t count;
+			size_t blocks;
 
 			na = least(most, piece->na - a);
-			count = blocks_of(lane, piece->a + a, na);
-			for (uint64_t i = 0; i < nb; i++)
-				load_scales(how, piece, a, b + i, count, &factors.by[i], nb);
-			casts->each = take_factors(how, &factors, count * nb, &casts->cast);
+			blocks = blocks_of(lane, piece->a + a, na);
+			load_scales(how, piece, a, blocks, b, nb, factors.by);
+			casts->each = take_factors(how, &factors, blocks * nb, &casts->cast);
 			casts->step = nb;
 			casts->begin = lane->stride == 0 ? 0 : (lane->begin + piece->a + a) % block;
 			turn_part(how, piece, casts, a, na, b, nb);
