@@ -157,7 +157,7 @@ INLINE void cast_rows(const struct sd_cast *cast, const uint8_t *source, uint8_t
 	bool sd_cast_ready_##name(struct sd_cast *cast)                                                                \
 	{                                                                                                              \
 		cast->go = cast_rows_##name;                                                                           \
-		return !sd_is_code(cast->from) && !cast->powers && sd_convert_reads(cast->from) &&                     \
+		return !sd_is_code(cast->from) && cast->factors == SD_FLOATS && sd_convert_reads(cast->from) &&        \
 		       sd_convert_makes(cast->to);                                                                     \
 	}
 

@@ -248,40 +248,41 @@ static inline uint64_t sd_element_bytes(uint8_t element, uint64_t count)
 typedef void sd_decode(enum sd_dtype from, const void *source, size_t count, float values[SD_CONVERT_RUN]);
 typedef void sd_encode(enum sd_dtype to, const float values[SD_CONVERT_RUN], void *target, size_t count);
 
+/* What factors are, one for each element or a few of them. */
+enum sd_factors {
+	SD_FLOATS,
+	SD_BRAINS, /* BF16, none of them infinite or a NaN */
+	/* Powers of two by which every F8 and every code but zeros, infinities and NaNs gives a normal number: what is
+	   to be added to its bits as BF16 */
+	SD_POWERS,
+};
+#define SD_POWER_LEAST ((127U - 100) << 23) /* as the bits of a float */
+#define SD_POWER_MOST ((127U + 100) << 23)
+#define SD_POWER_ONE 0x3f80 /* as BF16: what is less by this is to be added */
+
 /* Both at once, of rows of any number of elements. The results are the same. */
 struct sd_cast {
 	enum sd_dtype from, to;
 	bool scaled; /* multiplied by a number on the way: */
 	float by;
-	bool often;  /* that number stays the same for thousands of elements */
-	bool powers; /* numbers are sd_power's, one for each element: see each */
-	bool pairs;  /* codes: those of a row of bytes become two rows, the first halves and then the second ones; count
-			and each are those of bytes */
+	bool often;      /* that number stays the same for thousands of elements */
+	uint8_t factors; /* if not often: what each of enum sd_factors points to */
+	bool pairs; /* codes: those of a row of bytes become two rows, the first halves and then the second ones; count
+		       and each are those of bytes */
 	/* Made of these by sd_cast_ready, and what it goes by: */
 	void (*go)(const struct sd_cast *cast, const uint8_t *source, uint8_t *target);
 	uint8_t table[4][16];
 	/* Free to change after: */
-	const void *each; /* NULL, or the factors of a row's elements, instead of by, if not often: floats, or if powers
-			     uint16_t; element number i has i >> shared, which is 0, or 5 or more */
+	const void *each; /* NULL, or factors for the elements of a row, instead of by, if not often: number i has the
+			     one at i >> shared, which is 0, or 5 or more */
 	unsigned shared;
 	size_t source_step, target_step; /* bytes from one row to the next */
 	size_t count, rows;
 	bool streaming; /* past the caches; then rows of the target begin at a line: see sd_turn */
 };
-/* Again after another by, if often. False if there is no such cast of rows: of powers, for one. */
+/* Again after another by, if often. False if there is no such cast of rows, or none with these
+ * factors; with floats there is if there is at all. */
 typedef bool sd_cast_ready(struct sd_cast *cast);
-
-/*
- * Whether a scale is a power of two by which every F8 and every code but zeros, infinities and NaNs gives a normal
- * number: then what is to be added to its bits as BF16 is all that the product takes.
- */
-static inline bool sd_power(float scale, uint16_t *add)
-{
-	uint32_t bits = sd_bits_of_float(scale);
-
-	*add = (uint16_t)((bits >> 16) - 0x3f80);
-	return ((bits & 0x007fffffU) == 0) & (bits - ((127U - 100) << 23) <= 200U << 23);
-}
 
 struct sd_converter {
 	sd_decode *decode;

@@ -18,7 +18,7 @@
  */
 
 /* How a cast is done: F8 and codes are always looked up as BF16 in tables, which may be multiplied already. */
-enum way { AS_IT_IS, SCALED, BY_TABLE, BY_POWER };
+enum way { AS_IT_IS, SCALED, BY_TABLE, BY_BRAIN, BY_POWER };
 
 ALWAYS void floats_of_bf16(words all, floats value[2])
 {
@@ -52,7 +52,8 @@ ALWAYS void store(enum sd_dtype to, const floats value[2], uint8_t *at, bool str
 	}
 }
 
-/* Numbers to multiply elements by; floats or, BY_POWER, of 16 bits. Element number i of a row has at[i >> shared]. */
+/* Numbers to multiply elements by; floats or, BY_BRAIN and BY_POWER, of 16 bits. Element number i of a row has at[i >>
+ * shared]. */
 struct by {
 	const uint8_t *at;
 	size_t shared;
@@ -73,7 +74,7 @@ ALWAYS void load_floats(struct by by, size_t i, floats factor[2])
 	}
 }
 
-ALWAYS words load_powers(struct by by, size_t i)
+ALWAYS words load_words(struct by by, size_t i)
 {
 	const uint8_t *at = by.at + (i >> by.shared) * sizeof(uint16_t);
 	uint16_t one;
@@ -188,8 +189,21 @@ ALWAYS void codes_to_bf16(enum part part, const bytes table[4], const uint8_t *s
 	out[1] = (words)HI_8((VECTOR)low, (VECTOR)high);
 }
 
+typedef uint32_t twos __attribute__((vector_size(sizeof(words))));
+
+/* BF16 times BF16, which cannot be a NaN but where the first one is; every other number at a time, so that nothing has
+ * to change its place. */
+ALWAYS words multiply(words all, words by)
+{
+	const twos upper = (twos){0} + 0xffff0000;
+	twos even = (twos)rounded((floats)((twos)all << 16) * (floats)((twos)by << 16));
+	twos odd = (twos)rounded((floats)((twos)all & upper) * (floats)((twos)by & upper));
+
+	return (words)(even >> 16 | (odd & upper));
+}
+
 /* BF16 times powers of two; zeros, infinities and NaNs stay what they are. */
-ALWAYS words multiply(words all, words power)
+ALWAYS words raise(words all, words power)
 {
 	typedef int16_t numbers __attribute__((vector_size(sizeof(words))));
 	numbers size = (numbers)((all & 0x7fff) + 0x80);
@@ -214,8 +228,10 @@ ALWAYS void small_step(enum sd_dtype from, enum part part, enum sd_dtype to, enu
 
 		if (way == BY_TABLE) {
 			put(at, (VECTOR)all[half], streaming);
+		} else if (way == BY_BRAIN) {
+			put(at, (VECTOR)multiply(all[half], load_words(by, i)), streaming);
 		} else if (way == BY_POWER) {
-			put(at, (VECTOR)multiply(all[half], load_powers(by, i)), streaming);
+			put(at, (VECTOR)raise(all[half], load_words(by, i)), streaming);
 		} else {
 			floats_of_bf16(all[half], value);
 			finish(to, way, by, i, value, at, streaming);
@@ -228,7 +244,7 @@ ALWAYS void cast_row(enum sd_dtype from, enum part part, enum sd_dtype to, enum 
 {
 	const size_t from_size = from == SD_F32 ? 4 : from == SD_BF16 || from == SD_F16 ? 2 : 1;
 	const size_t to_size = to == SD_F32 ? 4 : 2, most = from_size == 1 ? sizeof(bytes) : sizeof(words) / 2;
-	const size_t by_size = way == BY_POWER ? sizeof(uint16_t) : sizeof(float);
+	const size_t by_size = way == SCALED ? sizeof(float) : sizeof(uint16_t);
 	const size_t halved = sd_is_code(from) && part == BOTH; /* log2 of the elements of a byte */
 	uint8_t in[sizeof(floats) * 2], out[sizeof(floats) * 4], last[sizeof(bytes) * sizeof(float)];
 	size_t i = 0, left;
@@ -243,7 +259,7 @@ ALWAYS void cast_row(enum sd_dtype from, enum part part, enum sd_dtype to, enum 
 		return;
 	memset(in, 0, sizeof(in));
 	memcpy(in, source + (i * from_size >> halved), (left * from_size + halved) >> halved);
-	if ((way == SCALED || way == BY_POWER) && by.shared == 0) {
+	if ((way == SCALED || way == BY_BRAIN || way == BY_POWER) && by.shared == 0) {
 		memset(last, 0, sizeof(last));
 		memcpy(last, by.at + i * by_size, left * by_size);
 		by.at = last;
@@ -279,7 +295,7 @@ ALWAYS void cast_rows(enum sd_dtype from, enum sd_dtype to, enum way way, const 
 	/* One for all is shared by more elements than there are. */
 	struct by by = {(const uint8_t *)&cast->by, 8 * sizeof(size_t) - 1};
 
-	if (way == BY_POWER || (way == SCALED && cast->each))
+	if (way == BY_BRAIN || way == BY_POWER || (way == SCALED && cast->each))
 		by = (struct by){cast->each, cast->shared};
 	if (cast->streaming)
 		cast_all(from, to, way, cast, source, target, by, true);
@@ -311,6 +327,8 @@ CAST(F8_E5M2, BF16, BY_TABLE)
 CAST(F8_E4M3, BF16, BY_POWER)
 CAST(F8_E5M2, BF16, BY_POWER)
 CAST(E2M1, BF16, BY_POWER)
+CAST(F8_E4M3, BF16, BY_BRAIN)
+CAST(E2M1, BF16, BY_BRAIN)
 
 typedef void cast_go(const struct sd_cast *cast, const uint8_t *source, uint8_t *target);
 
@@ -378,25 +396,34 @@ static void make_code_tables(struct sd_cast *cast)
 	}
 }
 
+/* With factors of 16 bits; NULL: there is none. */
+static cast_go *pick_factors(const struct sd_cast *cast, bool codes)
+{
+	if (cast->to != SD_BF16)
+		return NULL;
+	if (cast->factors == SD_BRAINS) /* (infinity, which F8_E5M2 has, times zero were a NaN) */
+		return codes ? cast_E2M1_BF16_BY_BRAIN : cast->from == SD_F8_E4M3 ? cast_F8_E4M3_BF16_BY_BRAIN : NULL;
+	return codes                      ? cast_E2M1_BF16_BY_POWER
+	       : cast->from == SD_F8_E4M3 ? cast_F8_E4M3_BF16_BY_POWER
+	       : cast->from == SD_F8_E5M2 ? cast_F8_E5M2_BF16_BY_POWER
+					  : NULL;
+}
+
 static bool ready(struct sd_cast *cast)
 {
 	const bool e4m3 = cast->from == SD_F8_E4M3, f8 = e4m3 || cast->from == SD_F8_E5M2;
 	const bool codes = sd_is_code((uint8_t)cast->from);
 	const bool multiplied = f8 && cast->to == SD_BF16 && cast->often && (!cast->scaled || rounds_alike(cast->by));
 
-	cast->go = pick_cast(codes ? (enum sd_dtype)SD_E2M1 : cast->from, cast->to, cast->scaled);
+	cast->go = cast->factors != SD_FLOATS
+			   ? pick_factors(cast, codes)
+			   : pick_cast(codes ? (enum sd_dtype)SD_E2M1 : cast->from, cast->to, cast->scaled);
 	if (!cast->go)
 		return READY(cast);
-	if (cast->powers && (!(f8 || codes) || cast->to != SD_BF16))
-		return false;
 	if (codes)
 		make_code_tables(cast);
 	if (f8)
 		make_tables(cast, multiplied && cast->scaled ? cast->by : 1);
-	if (cast->powers)
-		cast->go = codes  ? cast_E2M1_BF16_BY_POWER
-			   : e4m3 ? cast_F8_E4M3_BF16_BY_POWER
-				  : cast_F8_E5M2_BF16_BY_POWER;
 	if (multiplied)
 		cast->go = e4m3 ? cast_F8_E4M3_BF16_BY_TABLE : cast_F8_E5M2_BF16_BY_TABLE;
 	return true;

@@ -130,30 +130,48 @@ static bool begin_cast(const struct sd_piece_how *how, struct sd_cast *cast)
 	return !plan->bytes && how->kernels->convert.ready && how->kernels->convert.ready(cast);
 }
 
-/* Factors for cast.each: what they are, and as powers if all of them are such. */
+/* Factors for cast.each: as they are, and the same of 16 bits, if they can be such. Runs of them are worked on whole.
+ */
 #define MOST_BLOCKS 65
 #define FACTORS (MOST_BLOCKS * 2 * SD_PIECE_ROWS)
 struct factors {
 	float by[FACTORS];
-	uint16_t power[FACTORS];
+	uint16_t brief[FACTORS];
 };
+_Static_assert(FACTORS % SD_CONVERT_RUN == 0, "a run has its room");
+
+/* What the first count of them are. The others of their last run are taken for the first one. */
+static enum sd_factors shorten(struct factors *factors, size_t count)
+{
+	uint32_t rest = 0, odd = 0;
+
+	for (size_t i = 0; i < count; i += SD_CONVERT_RUN) {
+		float *by = &factors->by[i];
+		uint16_t *brief = &factors->brief[i];
+
+		for (size_t k = count - i; k < SD_CONVERT_RUN; k++)
+			by[k] = factors->by[0];
+		for (size_t k = 0; k < SD_CONVERT_RUN; k++) {
+			uint32_t bits = sd_bits_of_float(by[k]);
+
+			brief[k] = (uint16_t)(bits >> 16);
+			rest |= (bits & 0xffff) | (uint32_t)((bits & SD_F32_INFINITY) == SD_F32_INFINITY);
+			odd |= (bits & 0x7fffff) | (uint32_t)(bits - SD_POWER_LEAST > SD_POWER_MOST - SD_POWER_LEAST);
+		}
+	}
+	return odd == 0 ? SD_POWERS : rest == 0 ? SD_BRAINS : SD_FLOATS;
+}
 
 /* The first count of them for a cast that is ready; it may be another one after. */
 static const void *take_factors(const struct sd_piece_how *how, struct factors *factors, size_t count,
 				struct sd_cast *cast)
 {
-	bool all = true;
-
-	cast->powers = true;
-	if (how->kernels->convert.ready(cast)) {
-		for (size_t i = 0; i < count; i++)
-			all &= sd_power(factors->by[i], &factors->power[i]);
-		if (all)
-			return factors->power;
-	}
-	cast->powers = false;
-	how->kernels->convert.ready(cast);
-	return factors->by;
+	cast->factors = (uint8_t)shorten(factors, count);
+	while (!how->kernels->convert.ready(cast))
+		cast->factors--;
+	for (size_t i = 0; cast->factors == SD_POWERS && i < count; i++)
+		factors->brief[i] = (uint16_t)(factors->brief[i] - SD_POWER_ONE);
+	return cast->factors == SD_FLOATS ? (const void *)factors->by : factors->brief;
 }
 
 /* Blocks that count elements, the first of which is number a of its lane, lie in. */
