@@ -208,6 +208,16 @@ static void load_scales(const struct sd_piece_how *how, const struct sd_piece *p
 					     (size_t)least(SD_CONVERT_RUN, blocks * nb - i), &by[i]);
 }
 
+/* Casts rows; past the caches, if that is wished for, where they begin at lines. */
+static void go(struct sd_cast *cast, const uint8_t *source, uint8_t *target)
+{
+	bool wish = cast->streaming;
+
+	cast->streaming = wish && ((uintptr_t)target | cast->target_step) % SD_LINE == 0;
+	cast->go(cast, source, target);
+	cast->streaming = wish;
+}
+
 /* Multiplied in a table, this many elements make up for it. */
 #define OFTEN 2048
 /* Blocks that are cast side by side, row by row: two rows at a time in short runs have half the speed, a block at a
@@ -243,7 +253,7 @@ static bool cast_blocks(const struct sd_piece_how *how, const struct sd_piece *p
 				uint8_t *to = target + r * like->target_step + a * plan->target_size;
 
 				for (size_t i = 0; i < blocks; i++) {
-					casts[i].go(&casts[i], from, to);
+					go(&casts[i], from, to);
 					from += bytes_of(plan, casts[i].count);
 					to += casts[i].count * plan->target_size;
 				}
@@ -281,8 +291,8 @@ static bool cast_each(const struct sd_piece_how *how, const struct sd_piece *pie
 			blocks = blocks_of(&plan->a, piece->a + a, cast->count);
 			load_scales(how, piece, a, blocks, b, 1, factors.by);
 			cast->each = take_factors(how, &factors, blocks, cast);
-			cast->go(cast, source + b * cast->source_step + bytes_of(plan, a),
-				 target + b * cast->target_step + a * plan->target_size);
+			go(cast, source + b * cast->source_step + bytes_of(plan, a),
+			   target + b * cast->target_step + a * plan->target_size);
 		}
 	}
 	return true;
@@ -290,7 +300,7 @@ static bool cast_each(const struct sd_piece_how *how, const struct sd_piece *pie
 
 /* All of a piece to rows that are target_step bytes apart, in one go, if these dtypes can be. */
 static bool cast_at_once(const struct sd_piece_how *how, const struct sd_piece *piece, uint8_t *target,
-			 size_t target_step)
+			 size_t target_step, bool streaming)
 {
 	const struct sd_transpose *plan = how->plan;
 	const uint8_t *source = sd_transpose_source(plan, piece->source, piece->from);
@@ -304,6 +314,7 @@ static bool cast_at_once(const struct sd_piece_how *how, const struct sd_piece *
 	cast.often = across * down >= OFTEN;
 	cast.source_step = bytes_of(plan, plan->b.from);
 	cast.target_step = target_step;
+	cast.streaming = streaming;
 	cast.shared = shared_by(&plan->a, piece->a);
 	if (!alike && !cast.often && cast.shared > 0)
 		return cast_each(how, piece, &cast, source, target);
@@ -315,7 +326,7 @@ static void do_rows(const struct sd_piece_how *how, const struct sd_piece *piece
 {
 	const struct sd_transpose *plan = how->plan;
 
-	if (plan->a.to == 1 && cast_at_once(how, piece, piece->target, plan->b.to * plan->target_size))
+	if (plan->a.to == 1 && cast_at_once(how, piece, piece->target, plan->b.to * plan->target_size, how->streaming))
 		return;
 	for (uint64_t b = 0; b < piece->nb; b++) {
 		uint64_t from = piece->from + b * plan->b.from;
@@ -356,7 +367,7 @@ static void do_tile(const struct sd_piece_how *how, const struct sd_piece *piece
 		rows.b = piece->b + b;
 		rows.nb = least(LOAD_BYTES / line, piece->nb - b);
 		sd_ahead_ask(ahead, (rows.nb * line + SD_LINE - 1) / SD_LINE);
-		if (cast_at_once(how, &rows, tile + b * row, row))
+		if (cast_at_once(how, &rows, tile + b * row, row, false))
 			continue;
 		for (uint64_t r = 0; r < rows.nb; r++)
 			load_run(how, piece->source, rows.from + r * plan->b.from, piece->a,
