@@ -280,6 +280,11 @@ struct sd_cast {
 	size_t count, rows;
 	bool streaming; /* past the caches; then rows of the target begin at a line: see sd_turn */
 };
+static inline size_t sd_factor_size(const struct sd_cast *cast)
+{
+	return cast->factors == SD_FLOATS ? sizeof(float) : sizeof(uint16_t);
+}
+
 /* Again after another by, if often. False if there is no such cast of rows, or none with these
  * factors; with floats there is if there is at all. */
 typedef bool sd_cast_ready(struct sd_cast *cast);

@@ -44,8 +44,7 @@ static inline const void *sd_turn_cast_each(const struct sd_turn_cast *casts, si
 {
 	size_t at = (casts->begin + a) / casts->block * casts->step + b;
 
-	return (const uint8_t *)casts->each +
-	       at * (casts->cast.factors == SD_FLOATS ? sizeof(float) : sizeof(uint16_t));
+	return (const uint8_t *)casts->each + at * sd_factor_size(&casts->cast);
 }
 
 /*

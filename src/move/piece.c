@@ -182,30 +182,25 @@ static size_t blocks_of(const struct sd_lane *lane, uint64_t a, size_t count)
 	return first == count ? 1 : 1 + (size_t)((count - first - 1) / lane->block + 1);
 }
 
-/* The scales of nb rows of a piece, from b on, for so many blocks, the first of which has element a: all of a block one
- * after another. */
+/* The scales of nb rows of a piece, from b on, for so many blocks, the first of which has element a: a row's one after
+ * another or, turned, a block's. */
 static void load_scales(const struct sd_piece_how *how, const struct sd_piece *piece, uint64_t a, size_t blocks,
-			uint64_t b, size_t nb, float by[FACTORS])
+			uint64_t b, size_t nb, bool turned, float by[FACTORS])
 {
 	const struct sd_transpose *plan = how->plan;
 	const uint64_t begin = piece->scale + sd_lane_scale(&plan->a, piece->a + a);
-	const size_t size = sd_element_size(plan->scale_dtype);
-	uint8_t raw[FACTORS * sizeof(float)];
+	const size_t size = sd_element_size(plan->scale_dtype), count = blocks * nb;
+	uint8_t rows[FACTORS * sizeof(float)], columns[FACTORS * sizeof(float)];
 
-	if (plan->b.block == 1 && (plan->a.stride == 1 || blocks == 1))
-		how->kernels->turn[sd_kernels_size((unsigned)size)](
-			(const uint8_t *)how->scales + (begin + sd_lane_scale(&plan->b, piece->b + b)) * size,
-			plan->b.stride * size, raw, nb * size, blocks, nb, false, NULL, NULL);
-	else
-		for (size_t i = 0; i < blocks * nb; i++) {
-			uint64_t row = sd_lane_scale(&plan->b, piece->b + b + i % nb);
-
-			memcpy(raw + i * size,
-			       (const uint8_t *)how->scales + (begin + i / nb * plan->a.stride + row) * size, size);
-		}
-	for (size_t i = 0; i < blocks * nb; i += SD_CONVERT_RUN)
-		how->kernels->convert.decode((enum sd_dtype)plan->scale_dtype, raw + i * size,
-					     (size_t)least(SD_CONVERT_RUN, blocks * nb - i), &by[i]);
+	for (size_t i = 0; i < nb; i++)
+		copy_strided((const uint8_t *)how->scales + (begin + sd_lane_scale(&plan->b, piece->b + b + i)) * size,
+			     plan->a.stride, rows + i * blocks * size, 1, size, blocks);
+	if (turned)
+		how->kernels->turn[sd_kernels_size((unsigned)size)](rows, blocks * size, columns, nb * size, blocks, nb,
+								    false, NULL, NULL);
+	for (size_t i = 0; i < count; i += SD_CONVERT_RUN)
+		how->kernels->convert.decode((enum sd_dtype)plan->scale_dtype, (turned ? columns : rows) + i * size,
+					     (size_t)least(SD_CONVERT_RUN, count - i), &by[i]);
 }
 
 /* Casts rows; past the caches, if that is wished for, where they begin at lines. */
@@ -241,7 +236,6 @@ static bool cast_blocks(const struct sd_piece_how *how, const struct sd_piece *p
 				struct sd_cast *cast = &casts[blocks];
 
 				*cast = *like;
-				cast->rows = 1;
 				cast->count = scaled_alike(&plan->a, piece->a + end, piece->na - end);
 				cast->by = cast->scaled ? scale_of(how, piece, end, b) : 1;
 				if (!how->kernels->convert.ready(cast))
@@ -280,19 +274,25 @@ static bool cast_each(const struct sd_piece_how *how, const struct sd_piece *pie
 		      const uint8_t *source, uint8_t *target)
 {
 	const struct sd_transpose *plan = how->plan;
+	const size_t most = (size_t)least(blocks_of(&plan->a, piece->a, piece->na), FACTORS);
 	struct factors factors;
+	size_t rows;
 
-	for (uint64_t b = 0; b < piece->nb; b += cast->rows) {
-		cast->rows = scaled_alike(&plan->b, piece->b + b, piece->nb - b);
+	for (uint64_t b = 0; b < piece->nb; b += rows) {
+		rows = (size_t)least(FACTORS / most, piece->nb - b);
 		for (uint64_t a = 0; a < piece->na; a += cast->count) {
+			const uint8_t *each;
 			size_t blocks;
 
-			cast->count = (size_t)least(FACTORS << cast->shared, piece->na - a);
+			cast->count = (size_t)least(most << cast->shared, piece->na - a);
 			blocks = blocks_of(&plan->a, piece->a + a, cast->count);
-			load_scales(how, piece, a, blocks, b, 1, factors.by);
-			cast->each = take_factors(how, &factors, blocks, cast);
-			go(cast, source + b * cast->source_step + bytes_of(plan, a),
-			   target + b * cast->target_step + a * plan->target_size);
+			load_scales(how, piece, a, blocks, b, rows, false, factors.by);
+			each = take_factors(how, &factors, blocks * rows, cast);
+			for (uint64_t i = b; i < b + rows; i++, each += blocks * sd_factor_size(cast)) {
+				cast->each = each;
+				go(cast, source + i * cast->source_step + bytes_of(plan, a),
+				   target + i * cast->target_step + a * plan->target_size);
+			}
 		}
 	}
 	return true;
@@ -315,6 +315,7 @@ static bool cast_at_once(const struct sd_piece_how *how, const struct sd_piece *
 	cast.source_step = bytes_of(plan, plan->b.from);
 	cast.target_step = target_step;
 	cast.streaming = streaming;
+	cast.rows = 1;
 	cast.shared = shared_by(&plan->a, piece->a);
 	if (!alike && !cast.often && cast.shared > 0)
 		return cast_each(how, piece, &cast, source, target);
@@ -476,7 +477,7 @@ static void turn_by_rows(const struct sd_piece_how *how, const struct sd_piece *
 
 			na = least(most, piece->na - a);
 			blocks = blocks_of(lane, piece->a + a, na);
-			load_scales(how, piece, a, blocks, b, nb, factors.by);
+			load_scales(how, piece, a, blocks, b, nb, true, factors.by);
 			casts->each = take_factors(how, &factors, blocks * nb, &casts->cast);
 			casts->step = nb;
 			casts->begin = lane->stride == 0 ? 0 : (lane->begin + piece->a + a) % block;
