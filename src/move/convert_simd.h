@@ -52,12 +52,12 @@ ALWAYS void store(enum sd_dtype to, const floats value[2], uint8_t *at, bool str
 	}
 }
 
-/* Numbers to multiply elements by; floats or, BY_BRAIN and BY_POWER, of 16 bits. Element number i of a row has at[i >>
- * shared]. */
+/* Factors, floats or, BY_BRAIN and BY_POWER, of 16 bits: element number i of a row has the one at i >> shared. */
 struct by {
 	const uint8_t *at;
 	size_t shared;
 };
+#define BY_ALL (8 * sizeof(size_t) - 1) /* shared: one for all */
 
 /* For as many elements as words has, from number i on. */
 ALWAYS void load_floats(struct by by, size_t i, floats factor[2])
@@ -292,8 +292,7 @@ ALWAYS void cast_all(enum sd_dtype from, enum sd_dtype to, enum way way, const s
 ALWAYS void cast_rows(enum sd_dtype from, enum sd_dtype to, enum way way, const struct sd_cast *cast,
 		      const uint8_t *source, uint8_t *target)
 {
-	/* One for all is shared by more elements than there are. */
-	struct by by = {(const uint8_t *)&cast->by, 8 * sizeof(size_t) - 1};
+	struct by by = {(const uint8_t *)&cast->by, BY_ALL};
 
 	if (way == BY_BRAIN || way == BY_POWER || (way == SCALED && cast->each))
 		by = (struct by){cast->each, cast->shared};
@@ -366,7 +365,7 @@ ISA static void make_tables(struct sd_cast *cast, float by)
 	const uint16_t *number = cast->from == SD_F8_E4M3 ? e4m3 : e5m2;
 	const uint8_t exponent = cast->from == SD_F8_E4M3 ? 4 : 8;
 	uint16_t entry[32];
-	const struct by all = {(const uint8_t *)&by, 8 * sizeof(size_t) - 1};
+	const struct by all = {(const uint8_t *)&by, BY_ALL};
 
 	for (size_t i = 0; i < 32; i += sizeof(words) / 2)
 		step(SD_BF16, SD_BF16, SCALED, all, i, (const uint8_t *)&number[i], (uint8_t *)&entry[i], false);

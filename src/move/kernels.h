@@ -20,21 +20,21 @@ typedef void sd_turn(const uint8_t *source, size_t source_step, uint8_t *target,
 
 struct sd_turn_cast {
 	sd_cast_ready *ready; /* the kernels' */
-	struct sd_cast cast;  /* from, to, scaled and often */
+	struct sd_cast cast;  /* from, to, scaled, often, factors; codes: and pairs, and a source element is a byte */
 	/* One of these, where scaled: */
 	const float *by; /* as many as a source row has lines or begins: of all elements there, in all rows; often */
-	/* As many as there are rows (see each of sd_cast) for each block of elements of these, beginning at a whole
+	/* As each of sd_cast, as many as there are rows for each block of their elements, which begins at a whole
 	 * multiple of SD_SHARE; not often. */
 	const void *each;
 	size_t step;         /* from one block's to the next's */
 	size_t begin, block; /* the first element's number in its block, and a block's elements */
 };
 
-/* Source elements of this many bytes (codes: twice as many) are turned and cast together. */
+/* How many source elements of so many bytes are turned and cast together; of codes, twice as many. */
 #define SD_SHARE(size) ((size) == 1 ? 8 : 16 / (size))
 
-/* A byte holds two codes; all else that is turned has elements of its own. */
-static inline size_t sd_turn_cast_share(const struct sd_turn_cast *casts)
+/* Target rows that a source element makes: a byte of codes two. */
+static inline size_t sd_turn_cast_rows(const struct sd_turn_cast *casts)
 {
 	return casts && sd_is_code((uint8_t)casts->cast.from) ? 2 : 1;
 }

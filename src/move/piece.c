@@ -130,13 +130,12 @@ static bool begin_cast(const struct sd_piece_how *how, struct sd_cast *cast)
 	return !plan->bytes && how->kernels->convert.ready && how->kernels->convert.ready(cast);
 }
 
-/* Factors for cast.each: as they are, and the same of 16 bits, if they can be such. Runs of them are worked on whole.
- */
+/* Factors for cast.each: as they are, and the same of 16 bits, if they can be such. They are worked on in whole runs. */
 #define MOST_BLOCKS 65
 #define FACTORS (MOST_BLOCKS * 2 * SD_PIECE_ROWS)
 struct factors {
-	float by[FACTORS];
-	uint16_t brief[FACTORS];
+	float by[FACTORS + 1];
+	uint16_t brief[FACTORS + 1];
 };
 _Static_assert(FACTORS % SD_CONVERT_RUN == 0, "a run has its room");
 
@@ -203,12 +202,12 @@ static void load_scales(const struct sd_piece_how *how, const struct sd_piece *p
 					     (size_t)least(SD_CONVERT_RUN, count - i), &by[i]);
 }
 
-/* Casts rows; past the caches, if that is wished for, where they begin at lines. */
+/* Casts a row; past the caches, if that is wished for, where it begins at a line. */
 static void go(struct sd_cast *cast, const uint8_t *source, uint8_t *target)
 {
 	bool wish = cast->streaming;
 
-	cast->streaming = wish && ((uintptr_t)target | cast->target_step) % SD_LINE == 0;
+	cast->streaming = wish && (uintptr_t)target % SD_LINE == 0;
 	cast->go(cast, source, target);
 	cast->streaming = wish;
 }
@@ -423,6 +422,8 @@ static bool scaled_alike_by(const struct sd_lane *lane, uint64_t a, uint64_t cou
 
 /* Lines of a source row that are turned and cast at a time by scales of whole tiles. */
 #define CAST_LINES 64
+
+/* na elements from a on of nb rows from b on; casts has what it takes for these. */
 static void turn_part(const struct sd_piece_how *how, const struct sd_piece *piece, const struct sd_turn_cast *casts,
 		      uint64_t a, uint64_t na, uint64_t b, uint64_t nb)
 {

@@ -132,7 +132,7 @@ ALWAYS void turn_whole(size_t size, const uint8_t *source, size_t step, uint8_t 
 {
 	/* Elements of a line; bytes of one in the tile, of its rows, and how many columns are turned together. */
 	const size_t line = SD_LINE / size, unit = size == 1 ? 2 : size;
-	const size_t tile_step = SD_LINE * unit / size, share = 16 / unit, per = sd_turn_cast_share(casts);
+	const size_t tile_step = SD_LINE * unit / size, share = 16 / unit, per = sd_turn_cast_rows(casts);
 	const size_t most = casts && CAST_ROWS / line > 2 ? CAST_ROWS / line : 2,
 		     to_size = casts ? sd_dtype_size(casts->cast.to) : size;
 	_Alignas(SD_LINE) uint8_t tiles[2][2 * SD_LINE * SD_LINE]; /* rows enough for single bytes */
@@ -192,7 +192,7 @@ static void turn_edge(size_t size, const uint8_t *source, size_t step, uint8_t *
 		      size_t na, size_t b, size_t nb, const struct sd_turn_cast *casts)
 {
 	sd_turn *plain = sd_kernels_plain.turn[sd_kernels_size((unsigned)size)];
-	const size_t line = SD_LINE / size, share = SD_SHARE(size), first = b, per = sd_turn_cast_share(casts);
+	const size_t line = SD_LINE / size, share = SD_SHARE(size), first = b, per = sd_turn_cast_rows(casts);
 	uint8_t turned[SD_LINE * SD_LINE];
 
 	if (!casts) {
