@@ -130,7 +130,7 @@ static bool begin_cast(const struct sd_piece_how *how, struct sd_cast *cast)
 	return !plan->bytes && how->kernels->convert.ready && how->kernels->convert.ready(cast);
 }
 
-/* Factors for cast.each: as they are, and the same of 16 bits, if they can be such. They are worked on in whole runs. */
+/* Factors for cast.each: as they are, and the same of 16 bits, if they can be such. Worked on in whole runs. */
 #define MOST_BLOCKS 65
 #define FACTORS (MOST_BLOCKS * 2 * SD_PIECE_ROWS)
 struct factors {
