@@ -11,10 +11,16 @@ extern "C" {
 
 static_assert(SD_GRID_ALIGN <= 256, "cudaMalloc gives multiples of 256");
 
+/* A check may want fewer multiprocessors than there are, so that a block does many tiles. */
+#ifndef SD_CUDA_PROCESSORS
+#define SD_CUDA_PROCESSORS ((unsigned)properties.multiProcessorCount)
+#endif
+
 struct cuda {
 	struct sd_gpu gpu; /* first */
 	int number;
 	unsigned processors;
+	unsigned blocks[4][4]; /* of each kernel that the GPU can hold at one time; 0: nobody has asked yet */
 	cudaStream_t stream[SD_GPU_STREAMS];
 	cudaEvent_t event[SD_GPU_EVENTS];
 	char name[320];
@@ -93,20 +99,32 @@ static bool copy(struct sd_gpu *gpu, enum sd_gpu_stream stream, const struct sd_
 	return good(gpu, cudaMemcpy2DAsync(c->to, c->to_step, c->from, c->from_step, c->width, c->rows, kind, queue));
 }
 
+/* Asked once for each kernel: it takes as long as a small launch. */
+static bool count_blocks(struct cuda *cuda, kernel *turn, unsigned *blocks)
+{
+	int resident;
+
+	/* Tiles are in shared memory, and nothing is worth a cache. */
+	if (!good(&cuda->gpu, cudaFuncSetAttribute(turn, cudaFuncAttributePreferredSharedMemoryCarveout,
+						   cudaSharedmemCarveoutMaxShared)) ||
+	    !good(&cuda->gpu, cudaOccupancyMaxActiveBlocksPerMultiprocessor(&resident, turn, SD_GRID_THREADS, 0)))
+		return false;
+	*blocks = cuda->processors * (resident > 0 ? (unsigned)resident : 1);
+	return true;
+}
+
 /* As many blocks as the GPU can hold at one time, each of which does many tiles. */
 static bool launch(struct sd_gpu *gpu, const struct sd_batch *batch)
 {
 	struct cuda *cuda = (struct cuda *)gpu;
 	kernel *turn = kernel_for(batch->source_size, batch->target_size);
-	uint64_t blocks;
-	int resident;
+	unsigned *most = &cuda->blocks[number_of(batch->source_size)][number_of(batch->target_size)];
+	unsigned blocks;
 
-	if (!good(gpu, cudaOccupancyMaxActiveBlocksPerMultiprocessor(&resident, turn, SD_GRID_THREADS, 0)))
+	if (*most == 0 && !count_blocks(cuda, turn, most))
 		return false;
-	blocks = (uint64_t)cuda->processors * (resident > 0 ? (unsigned)resident : 1);
-	if (blocks > batch->tiles)
-		blocks = batch->tiles;
-	turn<<<(unsigned)blocks, SD_GRID_THREADS, 0, cuda->stream[SD_GPU_COMPUTE]>>>(batch->grids, batch->tiles);
+	blocks = *most < batch->tiles ? *most : (unsigned)batch->tiles;
+	turn<<<blocks, SD_GRID_THREADS, 0, cuda->stream[SD_GPU_COMPUTE]>>>(batch->grids, batch->tiles);
 	return good(gpu, cudaGetLastError());
 }
 
@@ -186,7 +204,7 @@ extern "C" enum sd_device_result sd_device_open_cuda(unsigned number, struct sd_
 		return SD_DEVICE_NOMEM;
 	cuda->gpu.ops = &ops;
 	cuda->number = (int)number;
-	cuda->processors = (unsigned)properties.multiProcessorCount;
+	cuda->processors = SD_CUDA_PROCESSORS;
 	snprintf(cuda->name, sizeof(cuda->name), "cuda:%u %s", number, properties.name);
 	cuda->gpu.name = cuda->name;
 	if (!open_queues(cuda)) {

@@ -8,29 +8,31 @@ static uint64_t pieces_of(uint64_t size, uint64_t piece)
 	return size / piece + (size % piece != 0);
 }
 
-/* Rows are as wide as there are vectors along a, so that short ones leave few threads idle. */
-static uint32_t row_shift(uint64_t vectors)
+/*
+ * How many vectors a tile's row has. Where there is nothing to turn, as many as there are along a, so that short ones
+ * leave few threads idle; with scales only few, so that a tile mostly lies in one block.
+ */
+static uint64_t vectors_of(const struct sd_transpose *plan, uint32_t width)
 {
-	uint32_t shift = 0;
+	uint64_t most = plan->scale_dtype == SD_NO_DTYPE ? SD_GRID_VECTORS : 128 / width, vectors;
 
-	while ((1U << shift) < SD_GRID_ROW_VECTORS && (1U << shift) < vectors)
-		shift++;
-	return shift;
+	if (!plan->rows)
+		return SD_GRID_VECTORS / SD_GRID_ROWS(plan->target_size);
+	vectors = pieces_of(plan->a.size, width);
+	return vectors < most ? vectors : most;
 }
 
 bool sd_grid_plan(struct sd_grid *grid)
 {
 	const struct sd_transpose *plan = &grid->plan;
 	uint32_t width = sd_grid_read_width(plan->rows, plan->source_size, plan->target_size);
+	uint64_t vectors = vectors_of(plan, width);
 
-	if (plan->rows) {
-		grid->shift = row_shift(pieces_of(plan->a.size, width));
-		grid->tile_b = SD_GRID_ROW_VECTORS >> grid->shift;
-	} else {
-		grid->shift = 3; /* SD_GRID_LINE */
-		grid->tile_b = SD_GRID_LINE * sd_grid_write_width(false, plan->source_size, plan->target_size);
-	}
+	grid->shift = 0;
+	while ((1U << grid->shift) < vectors)
+		grid->shift++;
 	grid->tile_a = width << grid->shift;
+	grid->tile_b = SD_GRID_VECTORS >> grid->shift;
 	grid->tiles_a = pieces_of(plan->a.size, grid->tile_a);
 	grid->tiles_b = pieces_of(plan->b.size, grid->tile_b);
 	return sd_mul(grid->tiles_a, grid->tiles_b, &grid->tiles) && sd_mul(grid->tiles, plan->loops, &grid->tiles);

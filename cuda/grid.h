@@ -4,24 +4,40 @@
  * and every thread of a launch on a machine without a GPU.
  *
  * A launch turns a batch of grids, one for each job, whose tiles are numbered one grid after the other; a block does
- * one tile after another. In a step each of its threads handles a vector: elements that follow each other. A tile that
- * is turned is eight vectors wide on both sides, so that eight neighbouring threads read, and then write, a whole line
- * of 128 bytes: it has 128 by 128 elements of one byte, 16 by 16 of eight. In between, the elements, cast and scaled,
- * lie in slots of shared memory. Where there is nothing to turn, a thread writes what it has just read.
+ * one tile after another. A tile that is turned is 16 KiB of source, which lie in shared memory as they came: cells of
+ * 16 bytes, in rows (of equal b) of 128 bytes or more. They are copied there without passing through registers, a tile
+ * ahead, so that memory has always something to do. Then each thread takes a lot out of them at a time: one word of 4
+ * or 8 bytes, which has one to four elements along a, in as many rows as make a vector of 16 bytes of the target; it
+ * casts and scales, and writes a vector for each of the elements. Eight lots side by side make lines of 128 bytes.
+ * Where there is nothing to turn, a thread writes the vectors that it has just read.
  */
 #ifndef SD_CUDA_GRID_H
 #define SD_CUDA_GRID_H
 
 #include "move/transpose.h"
 
-#define SD_GRID_THREADS 128
-/* Vectors in a tile of rows. */
-#define SD_GRID_ROW_VECTORS 1024
-/* Neighbouring vectors that make a line, of a tile that is turned. */
-#define SD_GRID_LINE 8
-/* Bytes of the widest access of one thread. What lies on the device begins at a multiple of SD_GRID_ALIGN. */
+/* Choices: the threads of a block, the blocks of a multiprocessor, the lines of a target that are next to each other in
+ * a tile, and whether what is written goes past the caches. contrib/gpu-check --variants measures others. */
+#ifndef SD_GRID_THREADS
+#define SD_GRID_THREADS 256
+#endif
+#ifndef SD_GRID_BLOCKS
+#define SD_GRID_BLOCKS 4
+#endif
+#ifndef SD_GRID_LINES
+#define SD_GRID_LINES 2
+#endif
+#ifndef SD_GRID_PAST
+#define SD_GRID_PAST 1
+#endif
+/* Bytes of the widest access of one thread, and of a cell. What lies on the device begins at a multiple of
+ * SD_GRID_ALIGN. */
 #define SD_GRID_VECTOR 16
 #define SD_GRID_ALIGN 128
+/* Vectors that are read of a tile. */
+#define SD_GRID_VECTORS 1024
+/* Vectors that are neighbours in a row, or in a line of a target. */
+#define SD_GRID_LINE 8
 
 /* One job, or a part of one, as the device sees it: offsets and strides are those of its memory there. */
 struct sd_grid {
@@ -45,12 +61,10 @@ struct sd_batch {
 /* Fills in the tiles; plan and pointers are the caller's. False where a number does not fit. The plan has loops. */
 SD_UNUSED_RESULT bool sd_grid_plan(struct sd_grid *grid);
 
-/* Elements of a vector that is read, and of one that is written, for elements of these sizes. */
+/* Elements of a vector that is read, for elements of these sizes, and of one that is written. */
 SD_SCALAR uint32_t sd_grid_read_width(bool rows, unsigned source_size, unsigned target_size)
 {
-	bool narrow = source_size < target_size;
-
-	return SD_GRID_VECTOR / (narrow != rows ? source_size : target_size);
+	return SD_GRID_VECTOR / (rows && target_size > source_size ? target_size : source_size);
 }
 
 SD_SCALAR uint32_t sd_grid_write_width(bool rows, unsigned source_size, unsigned target_size)
@@ -58,28 +72,31 @@ SD_SCALAR uint32_t sd_grid_write_width(bool rows, unsigned source_size, unsigned
 	return rows ? sd_grid_read_width(rows, source_size, target_size) : SD_GRID_VECTOR / target_size;
 }
 
-/* Elements of a tile that is turned: what it needs slots for, each as wide as a target's element. */
-#define SD_GRID_SLOTS(source_size, target_size)                                                                        \
-	(SD_GRID_LINE * SD_GRID_VECTOR / ((source_size) < (target_size) ? (source_size) : (target_size)) *             \
-	 SD_GRID_LINE * SD_GRID_VECTOR / (target_size))
+/* Rows of a tile that is turned, and so its elements along b: SD_GRID_LINES, but 128 at most. */
+#define SD_GRID_ROWS(target_size)                                                                                      \
+	(SD_GRID_LINES * SD_GRID_LINE * SD_GRID_VECTOR / (target_size) < 128U                                          \
+		 ? SD_GRID_LINES * SD_GRID_LINE * SD_GRID_VECTOR / (target_size)                                       \
+		 : 128U)
+/* Bytes of a word, elements in it, and words in a cell. */
+#define SD_GRID_WORD(source_size) ((source_size) == 8 ? 8U : 4U)
+#define SD_GRID_DEEP(source_size) (SD_GRID_WORD(source_size) / (source_size))
+#define SD_GRID_WORDS(source_size) (SD_GRID_VECTOR / SD_GRID_WORD(source_size))
+/* Lots in a tile that is turned: its words, of as many rows each as a vector of the target has elements. */
+#define SD_GRID_LOTS(source_size, target_size)                                                                         \
+	(SD_GRID_VECTORS * SD_GRID_WORDS(source_size) / (SD_GRID_VECTOR / (target_size)))
+
+/* The scale of some elements: of all of them, if even, as the bits of a float32. */
+struct sd_grid_scale {
+	bool even;
+	uint32_t bits;
+};
 
 /* Where one tile begins. */
 struct sd_tile {
 	struct sd_place place;
 	uint64_t a, b;
+	struct sd_grid_scale scale;
 };
-
-/* number: among the grid's own. */
-SD_SCALAR struct sd_tile sd_grid_tile(const struct sd_grid *grid, uint64_t number)
-{
-	struct sd_tile tile;
-
-	tile.a = number % grid->tiles_a * grid->tile_a;
-	number /= grid->tiles_a;
-	tile.b = number % grid->tiles_b * grid->tile_b;
-	tile.place = sd_transpose_place(&grid->plan, number / grid->tiles_b);
-	return tile;
-}
 
 /* What a thread handles in a step. */
 struct sd_vector {
@@ -105,7 +122,7 @@ SD_SCALAR uint32_t sd_vector_count(uint64_t begin, uint64_t size, uint32_t width
 	return size - begin < width ? (uint32_t)(size - begin) : width;
 }
 
-/* Vector number i that is read of a tile: it runs along a. A tile has tile_b << shift of them. */
+/* Vector number i that is read of a tile: it runs along a. A tile has SD_GRID_VECTORS of them. */
 SD_SCALAR struct sd_vector sd_grid_read_vector(const struct sd_grid *grid, const struct sd_tile *tile, uint32_t i,
 					       unsigned source_size, unsigned target_size)
 {
@@ -135,16 +152,36 @@ SD_SCALAR struct sd_vector sd_grid_row_vector(const struct sd_grid *grid, const 
 	return v;
 }
 
-/* Vector number i that is written of a tile that is turned: it runs along b. A tile has tile_a * SD_GRID_LINE. */
-SD_SCALAR struct sd_vector sd_grid_write_vector(const struct sd_grid *grid, const struct sd_tile *tile, uint32_t i,
-						unsigned source_size, unsigned target_size)
+/* A lot: its first element, in those of the tile. */
+struct sd_lot {
+	uint32_t a, b;
+};
+
+/*
+ * Lot number i of SD_GRID_LOTS. A warp has all words of a cell (two cells with words of 8 bytes), eight lots side by
+ * side along b; the next one goes on there.
+ */
+SD_SCALAR struct sd_lot sd_grid_lot(uint32_t i, unsigned source_size, unsigned target_size)
+{
+	uint32_t words = SD_GRID_WORDS(source_size), width = SD_GRID_VECTOR / target_size;
+	uint32_t lines = SD_GRID_ROWS(target_size) / (SD_GRID_LINE * width);
+	uint32_t word = i % words, beside = i / words % SD_GRID_LINE, line = i / words / SD_GRID_LINE % lines;
+	uint32_t cell = i / words / SD_GRID_LINE / lines;
+	struct sd_lot lot = {(cell * words + word) * SD_GRID_DEEP(source_size), (line * SD_GRID_LINE + beside) * width};
+
+	return lot;
+}
+
+/* What is written of a lot's element number k along a: a vector along b. */
+SD_SCALAR struct sd_vector sd_grid_lot_vector(const struct sd_grid *grid, const struct sd_tile *tile,
+					      const struct sd_lot *lot, uint32_t k, unsigned target_size)
 {
 	const struct sd_transpose *plan = &grid->plan;
-	uint32_t width = sd_grid_write_width(false, source_size, target_size);
+	uint32_t width = SD_GRID_VECTOR / target_size;
 	struct sd_vector v;
 
-	v.a = tile->a + i / SD_GRID_LINE;
-	v.b = tile->b + i % SD_GRID_LINE * width;
+	v.a = tile->a + lot->a + k;
+	v.b = tile->b + lot->b;
 	v.at = tile->place.to + v.a * plan->a.to + v.b * plan->b.to;
 	v.step = plan->b.to;
 	v.count = v.a < plan->a.size ? sd_vector_count(v.b, plan->b.size, width) : 0;
@@ -153,20 +190,17 @@ SD_SCALAR struct sd_vector sd_grid_write_vector(const struct sd_grid *grid, cons
 }
 
 /*
- * The slot of element a, b of a tile. Shared memory has 32 banks of 4 bytes; what a warp asks for at one time should
- * lie in different ones, or be the same word. A warp handles element j of 8 vectors in each of 4 rows: when it fills
- * slots, 8 values of a, a vector apart, times 4 neighbours in b; when it empties them, the other way round. So eight
- * cells of 16 bytes are a line over all banks, the number of the vector on either side picks the cell, and the
- * neighbour on either side picks the word in it, each by exclusive or. (Words of 8 bytes go by half warps.)
+ * The byte of shared memory where element a, b of a tile is. Shared memory has 32 banks of 4 bytes, and eight cells are
+ * a line over all of them. The lots of a warp (of half a warp, with words of 8 bytes) want the words of one cell, of
+ * eight rows, each a vector of the target further: so the number of that vector says by how many, by exclusive or, a
+ * row's cells have changed their places among eight neighbours, and the eight are in eight places.
  */
-SD_SCALAR uint32_t sd_grid_slot(uint32_t a, uint32_t b, unsigned source_size, unsigned target_size)
+SD_SCALAR uint32_t sd_grid_byte(uint32_t a, uint32_t b, unsigned source_size, unsigned target_size)
 {
-	uint32_t width = sd_grid_read_width(false, source_size, target_size), cell = SD_GRID_VECTOR / target_size;
-	uint32_t line = b * (width / cell) + a % width / cell;
-	uint32_t column = (a / width) ^ (b / cell);
-	uint32_t neighbour = target_size == 8 ? b % 2 : b % 4 * (4 / target_size);
+	uint32_t row = SD_GRID_VECTORS * SD_GRID_VECTOR / SD_GRID_ROWS(target_size), at = a * source_size;
+	uint32_t turn = b / (SD_GRID_VECTOR / target_size) % SD_GRID_LINE;
 
-	return (line * SD_GRID_LINE + column) * cell + ((a % cell) ^ neighbour);
+	return b * row + (at ^ turn * SD_GRID_VECTOR);
 }
 
 /* An element of a buffer, aligned to its size; a compiler that knows size makes one load of it. */
@@ -198,41 +232,63 @@ SD_SCALAR unsigned sd_grid_scale_size(uint8_t element)
 	return element == SD_F32 ? 4 : element == SD_BF16 || element == SD_F16 ? 2 : 1;
 }
 
-/* A scale, and the first element of its vector that it is not for. Begin with end 0. */
-struct sd_grid_scale {
-	uint32_t bits;
-	uint64_t end;
-};
-
-/* Divisions are dear: one for each block that a vector touches, not for each element. */
-SD_SCALAR void sd_grid_find_scale(const struct sd_grid *grid, const struct sd_tile *tile,
-				  const struct sd_vector *vector, uint32_t j, struct sd_grid_scale *by)
+/* The scale of element a, b of a 2-D piece, as the bits of a float32. */
+SD_SCALAR uint32_t sd_grid_scale_at(const struct sd_grid *grid, const struct sd_place *place, uint64_t a, uint64_t b)
 {
 	const struct sd_transpose *plan = &grid->plan;
-	const struct sd_lane *a = &plan->a;
-	uint64_t at = tile->place.scale + sd_lane_scale(a, vector->a + j) + sd_lane_scale(&plan->b, vector->b);
-	uint64_t scale = sd_grid_get(grid->scales, at, sd_grid_scale_size(plan->scale_dtype));
+	uint64_t at = place->scale + sd_lane_scale(&plan->a, a) + sd_lane_scale(&plan->b, b);
 
-	by->bits = sd_element_decode(plan->scale_dtype, scale);
-	by->end = a->stride == 0 ? UINT64_MAX : j + a->block - (a->begin + vector->a + j) % a->block;
+	return sd_element_decode(plan->scale_dtype,
+				 sd_grid_get(grid->scales, at, sd_grid_scale_size(plan->scale_dtype)));
 }
 
-/* Element j of a vector that was read, as it is to be in the target. */
-SD_SCALAR uint64_t sd_grid_element(const struct sd_grid *grid, const struct sd_tile *tile,
-				   const struct sd_vector *vector, uint32_t j, uint64_t value, struct sd_grid_scale *by)
+/* Whether count indices from begin on, as far as they are there, look at the same scales. */
+SD_SCALAR bool sd_lane_even(const struct sd_lane *lane, uint64_t begin, uint32_t count)
+{
+	uint64_t last = lane->size - begin < count ? lane->size - 1 : begin + count - 1;
+
+	return sd_lane_scale(lane, begin) == sd_lane_scale(lane, last);
+}
+
+/* The scale of a tile, whose place is known. */
+SD_SCALAR struct sd_grid_scale sd_grid_scale(const struct sd_grid *grid, const struct sd_tile *tile)
 {
 	const struct sd_transpose *plan = &grid->plan;
-	uint32_t bits;
+	struct sd_grid_scale scale = {true, 0};
 
-	if (plan->bytes)
-		return value;
-	bits = sd_element_decode(plan->source_dtype, value);
-	if (plan->scale_dtype != SD_NO_DTYPE) {
-		if (j >= by->end)
-			sd_grid_find_scale(grid, tile, vector, j, by);
-		bits = sd_element_scale(bits, by->bits);
-	}
-	return sd_element_encode(plan->target_dtype, bits);
+	if (plan->scale_dtype == SD_NO_DTYPE)
+		return scale;
+	scale.even = sd_lane_even(&plan->a, tile->a, grid->tile_a) && sd_lane_even(&plan->b, tile->b, grid->tile_b);
+	if (scale.even)
+		scale.bits = sd_grid_scale_at(grid, &tile->place, tile->a, tile->b);
+	return scale;
+}
+
+/* number: among the grid's own. */
+SD_SCALAR struct sd_tile sd_grid_tile(const struct sd_grid *grid, uint64_t number)
+{
+	struct sd_tile tile;
+
+	tile.a = number % grid->tiles_a * grid->tile_a;
+	number /= grid->tiles_a;
+	tile.b = number % grid->tiles_b * grid->tile_b;
+	tile.place = sd_transpose_place(&grid->plan, number / grid->tiles_b);
+	tile.scale = sd_grid_scale(grid, &tile);
+	return tile;
+}
+
+/*
+ * An element as it is to be in the target; not for bytes. from and to are the plan's dtypes, which a compiler may know;
+ * scale counts where the plan has one.
+ */
+SD_SCALAR uint64_t sd_grid_element(const struct sd_transpose *plan, uint8_t from, uint8_t to, uint32_t scale,
+				   uint64_t value)
+{
+	uint32_t bits = sd_element_decode(from, value);
+
+	if (plan->scale_dtype != SD_NO_DTYPE)
+		bits = sd_element_scale(bits, scale);
+	return sd_element_encode(to, bits);
 }
 
 #endif

@@ -7,6 +7,7 @@
  * their way at a time as with sd-transpose.
  * Medians of rounds, in each of which all three take their turn.
  */
+#include "move/convert.h"
 #include "move/device.h"
 
 #include <pthread.h>
@@ -20,15 +21,17 @@
 
 #define COUNT 256 /* matrices in the array; what does not fit memory is gone over again */
 #define ROOM (1ULL << 28)
+#define SCALES (2U << 17) /* bytes: of two, for 32 elements each of 4 Mi */
 
 struct shape {
 	uint64_t rows, columns;
+	bool kept; /* not turned: what remains is the cast */
 };
 
 struct kind {
 	const char *name;
-	uint8_t from, to;
-	bool scaled;
+	uint8_t from, to, scale; /* scale SD_NO_DTYPE: none */
+	uint64_t down, across;   /* a scale's block; across 0: a whole row */
 };
 
 static double now(void)
@@ -119,21 +122,26 @@ static double time_turn(struct sd_device *device, uint8_t *target, const uint8_t
 
 	for (size_t i = 0; i < count; i++) {
 		struct sd_job job = {
-			.source = source + i * elements * sd_dtype_size(kind->from),
+			.source = source + i * sd_element_bytes(kind->from, elements),
 			.target = target + i * elements * sd_dtype_size(kind->to),
 			.source_count = elements,
 			.target_count = elements,
-			.move = {.rank = 2, .dim = {{shape.columns, 1, shape.rows}, {shape.rows, shape.columns, 1}}},
+			.move = {.rank = 2,
+				 .dim = {{shape.columns, 1, shape.kept ? 1 : shape.rows},
+					 {shape.rows, shape.columns, shape.kept ? shape.columns : 1}}},
 			.source_dtype = kind->from,
 			.target_dtype = kind->to,
 		};
 
-		if (kind->scaled) {
+		if (kind->scale != SD_NO_DTYPE) {
+			uint64_t across = kind->across ? kind->across : shape.columns;
+
 			job.scale.data = scales;
-			job.scale.dtype = SD_F32;
-			job.scale.dim[0].block = job.scale.dim[1].block = 128;
+			job.scale.dtype = kind->scale;
+			job.scale.dim[0].block = across;
 			job.scale.dim[0].stride = 1;
-			job.scale.dim[1].stride = (shape.columns + 127) / 128;
+			job.scale.dim[1].block = kind->down;
+			job.scale.dim[1].stride = (shape.columns + across - 1) / across;
 		}
 		must(device, device->ops->begin(device, &job, &ticket));
 		if (ticket + 1 >= device->ahead)
@@ -145,21 +153,33 @@ static double time_turn(struct sd_device *device, uint8_t *target, const uint8_t
 
 int main(int argc, char **argv)
 {
-	static const struct shape shapes[] = {{1024, 2048}, {2048, 512}};
+	static const struct shape shapes[] = {{1024, 2048, false}, {2048, 512, false}, {1024, 2048, true}};
 	static const struct kind kinds[] = {
-		{"1 byte", SD_U8, SD_U8, false},         {"2 bytes", SD_BF16, SD_BF16, false},
-		{"4 bytes", SD_F32, SD_F32, false},      {"8 bytes", SD_F64, SD_F64, false},
-		{"F32 to BF16", SD_F32, SD_BF16, false}, {"BF16 to F32", SD_BF16, SD_F32, false},
-		{"F16 to BF16", SD_F16, SD_BF16, false}, {"F8_E4M3 * F32 to BF16", SD_F8_E4M3, SD_BF16, true},
+		{"1 byte", SD_U8, SD_U8, SD_NO_DTYPE, 0, 0},
+		{"2 bytes", SD_BF16, SD_BF16, SD_NO_DTYPE, 0, 0},
+		{"4 bytes", SD_F32, SD_F32, SD_NO_DTYPE, 0, 0},
+		{"8 bytes", SD_F64, SD_F64, SD_NO_DTYPE, 0, 0},
+		{"F32 to BF16", SD_F32, SD_BF16, SD_NO_DTYPE, 0, 0},
+		{"BF16 to F32", SD_BF16, SD_F32, SD_NO_DTYPE, 0, 0},
+		{"F16 to BF16", SD_F16, SD_BF16, SD_NO_DTYPE, 0, 0},
+		/* F8 with a scale for a block, a row, and 32 in a row. */
+		{"F8, blocks, to BF16", SD_F8_E4M3, SD_BF16, SD_F32, 128, 128},
+		{"F8, rows, to BF16", SD_F8_E4M3, SD_BF16, SD_F32, 1, 0},
+		{"F8, 32s, to BF16", SD_F8_E4M3, SD_BF16, SD_E8M0, 1, 32},
+		{"F8, blocks, to F16", SD_F8_E4M3, SD_F16, SD_F32, 128, 128},
+		{"F8, blocks, to F32", SD_F8_E4M3, SD_F32, SD_F32, 128, 128},
+		/* Codes of 4 bits with a scale for 32 in a row. */
+		{"E2M1, 32s, to BF16", SD_E2M1, SD_BF16, SD_E8M0, 1, 32},
+		{"INT4, 32s, to BF16", SD_INT4, SD_BF16, SD_BF16, 1, 32},
 	};
 	unsigned threads = argc > 1 ? (unsigned)atoi(argv[1]) : 1;
 	int repeats = argc > 2 ? atoi(argv[2]) : 9;
 	uint8_t *source = aligned_alloc(4096, ROOM), *target = aligned_alloc(4096, ROOM);
-	float scales[4096];
+	uint8_t *scales = malloc(SCALES);
 	const char *only = argc > 3 ? argv[3] : "";
 	struct sd_device *device;
 
-	if (threads < 1 || threads > 64 || repeats < 1 || repeats > 99 || !source || !target ||
+	if (threads < 1 || threads > 64 || repeats < 1 || repeats > 99 || !source || !target || !scales ||
 	    sd_device_open_cpu(threads, &device) != SD_DEVICE_OK) {
 		fprintf(stderr, "usage: kernel-bench [THREADS [REPEATS [ELEMENTS]]]\n");
 		return 2;
@@ -168,36 +188,34 @@ int main(int argc, char **argv)
 	for (size_t i = 0; i < ROOM; i++)
 		source[i] = (uint8_t)(0x30 + (i * 2654435761U >> 24) % 16);
 	memset(target, 1, ROOM);
-	for (size_t i = 0; i < 4096; i++)
-		scales[i] = 0.5F;
+	memset(scales, 0x3d, SCALES); /* numbers of an ordinary size in every dtype, but for E8M0 */
 	printf("%s; GB/s is bytes read and written; median of %d rounds\n", device->name, repeats);
-	printf("%-22s %-12s %12s %12s %12s %10s %10s\n", "elements", "matrix", "memcpy GB/s", "stream GB/s",
+	printf("%-22s %-16s %12s %12s %12s %10s %10s\n", "elements", "matrix", "memcpy GB/s", "stream GB/s",
 	       "turned GB/s", ": memcpy", ": stream");
 	for (size_t s = 0; s < sizeof(shapes) / sizeof(*shapes); s++)
 		for (size_t k = 0; k < sizeof(kinds) / sizeof(*kinds); k++) {
 			uint64_t elements = shapes[s].rows * shapes[s].columns;
-			size_t in = sd_dtype_size(kinds[k].from), out = sd_dtype_size(kinds[k].to);
-			size_t count = ROOM / (elements * (in > out ? in : out));
+			size_t in = sd_element_bytes(kinds[k].from, elements),
+			       out = elements * sd_dtype_size(kinds[k].to), count = ROOM / (in > out ? in : out);
 			double copies[99], streams[99], turns[99], moved;
 			char name[32];
 
 			if (strncmp(kinds[k].name, only, strlen(only)) != 0)
 				continue;
 			count = count < COUNT ? count : COUNT;
-			moved = (double)(elements * count * (in + out));
+			moved = (double)(count * (in + out));
 			/* memcpy of as many bytes in all: the mean of what is read and what is written. */
 			for (int r = 0; r < repeats; r++) {
-				copies[r] = time_copy(copy_whole, target, source, elements * (in + out) / 2, count,
-						      threads);
-				streams[r] =
-					time_copy(stream, target, source, elements * (in + out) / 2, count, threads);
+				copies[r] = time_copy(copy_whole, target, source, (in + out) / 2, count, threads);
+				streams[r] = time_copy(stream, target, source, (in + out) / 2, count, threads);
 				turns[r] = time_turn(device, target, source, shapes[s], &kinds[k], scales, count);
 			}
 			qsort(copies, (size_t)repeats, sizeof(*copies), by_value);
 			qsort(streams, (size_t)repeats, sizeof(*streams), by_value);
 			qsort(turns, (size_t)repeats, sizeof(*turns), by_value);
-			snprintf(name, sizeof(name), "%u x %u", (unsigned)shapes[s].rows, (unsigned)shapes[s].columns);
-			printf("%-22s %-12s %12.2f %12.2f %12.2f %10.2f %10.2f\n", kinds[k].name, name,
+			snprintf(name, sizeof(name), "%u x %u%s", (unsigned)shapes[s].rows, (unsigned)shapes[s].columns,
+				 shapes[s].kept ? " kept" : "");
+			printf("%-22s %-16s %12.2f %12.2f %12.2f %10.2f %10.2f\n", kinds[k].name, name,
 			       moved / copies[repeats / 2] * 1e-9, moved / streams[repeats / 2] * 1e-9,
 			       moved / turns[repeats / 2] * 1e-9, copies[repeats / 2] / turns[repeats / 2],
 			       streams[repeats / 2] / turns[repeats / 2]);
@@ -205,5 +223,6 @@ int main(int argc, char **argv)
 	device->ops->close(device);
 	free(source);
 	free(target);
+	free(scales);
 	return 0;
 }

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -17,6 +18,9 @@
 
 /* What comes from the pipe or the file at a time, and what is made of it. */
 #define STEP (256u << 10)
+/* How far, and how long, to look on for the cause of what came out wrong. */
+#define LOOK_BYTES (64u << 20)
+#define LOOK_SECONDS 2
 
 struct sd_zstd {
 	pthread_t thread;
@@ -25,6 +29,7 @@ struct sd_zstd {
 	int in, out;       /* what the thread reads and writes */
 	int own;           /* which of these two it closes: its end of the pipe */
 	int file;          /* that is taken over, or -1 */
+	int plain;         /* what comes out, to look on, or -1: the caller's alone */
 	ZSTD_DCtx *d;      /* one of the two */
 	ZSTD_CCtx *c;
 	size_t filled; /* of input, at the start */
@@ -140,8 +145,10 @@ static enum sd_result start(struct sd_zstd *z, bool expands, int *plain, struct 
 	failed = pthread_create(&z->thread, NULL, work, z);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	z->running = !failed;
-	if (!failed)
+	if (!failed) {
+		z->plain = expands ? fcntl(*plain, F_DUPFD_CLOEXEC, 0) : -1;
 		return SD_OK;
+	}
 	atomic_store(&z->owners, 1);
 	close(*plain);
 	return sd_fail_errno(err, failed, "cannot start a thread");
@@ -159,7 +166,7 @@ enum sd_result sd_zstd_expand(int fd, const void *first, size_t length, struct s
 		return sd_fail_memory(err);
 	}
 	z->in = z->file = fd;
-	z->own = -1;
+	z->own = z->plain = -1;
 	atomic_init(&z->owners, 1);
 	memcpy(z->input, first, length);
 	z->filled = length;
@@ -185,7 +192,7 @@ enum sd_result sd_zstd_compress(int fd, int level, struct sd_zstd **zstd, int *p
 	if (!z)
 		return sd_fail_memory(err);
 	z->out = fd;
-	z->file = z->own = -1;
+	z->file = z->own = z->plain = -1;
 	atomic_init(&z->owners, 1);
 	z->c = ZSTD_createCCtx();
 	if (!z->c || ZSTD_isError(ZSTD_CCtx_setParameter(z->c, ZSTD_c_compressionLevel, level)) ||
@@ -222,9 +229,24 @@ enum sd_result sd_zstd_wait(struct sd_zstd *z, struct sd_error *err)
 	return z->result;
 }
 
-void sd_zstd_explain(const struct sd_zstd *z, struct sd_error *err)
+/* Until the thread is done: it is before the pipe comes to its end. */
+static void look_on(struct sd_zstd *z)
 {
-	/* It was done before the pipe came to its end. */
+	struct pollfd plain = {.fd = z->plain, .events = POLLIN};
+	time_t end = time(NULL) + LOOK_SECONDS;
+	char *buffer = malloc(STEP);
+	ssize_t got = buffer && z->plain >= 0 ? 1 : 0;
+
+	for (size_t seen = 0; got > 0 && seen < LOOK_BYTES && !atomic_load(&z->done) && time(NULL) <= end;
+	     seen += (size_t)got)
+		got = poll(&plain, 1, LOOK_SECONDS * 1000) > 0 ? read(z->plain, buffer, STEP) : 0;
+	free(buffer);
+}
+
+void sd_zstd_explain(struct sd_zstd *z, struct sd_error *err)
+{
+	if (err->result == SD_INPUT && !err->said)
+		look_on(z);
 	if (atomic_load(&z->done) && z->result != SD_OK && !z->err.said)
 		*err = z->err;
 }
@@ -234,6 +256,8 @@ void sd_zstd_close(struct sd_zstd *z)
 	if (!z)
 		return;
 	/* It may wait for data that never comes: it ends when its pipe is closed, or with the process. */
+	if (z->plain >= 0)
+		close(z->plain);
 	if (z->running)
 		pthread_detach(z->thread);
 	leave(z);

@@ -31,8 +31,11 @@ SD_UNUSED_RESULT enum sd_result sd_zstd_compress(int fd, int level, struct sd_zs
 /* Waits for the thread to have done all, and says how that went. Once. */
 SD_UNUSED_RESULT enum sd_result sd_zstd_wait(struct sd_zstd *zstd, struct sd_error *err);
 
-/* What came out ended early: puts the cause into err, if it was the thread's failure. */
-void sd_zstd_explain(const struct sd_zstd *zstd, struct sd_error *err);
+/*
+ * What came out ended early, or was not what it should be: puts the cause into err, if it was the thread's failure.
+ * What is damaged may come out wrong before zstd sees that it is: looks on for a while.
+ */
+void sd_zstd_explain(struct sd_zstd *zstd, struct sd_error *err);
 
 /* The thread is left to itself if it has not ended: it does when its pipe is closed. Does nothing for NULL. */
 void sd_zstd_close(struct sd_zstd *zstd);

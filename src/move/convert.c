@@ -75,8 +75,10 @@ INLINE void decode_run(enum sd_dtype from, const void *restrict source, float *r
 		CODES(SD_E2M1 + SD_E2M1_PLUS);
 		CODES(SD_E2M1 + SD_E2M1_PLUS + SD_E2M1_TWICE);
 		CODES(SD_INT4);
-	default: /* F32 */
+	case SD_F32:
 		LOOP(uint32_t, values, uint32_t, source, in);
+	default: /* SD_E8M0 and flags */
+		LOOP(uint32_t, values, uint8_t, source, sd_f32_of_e8m0((uint8_t)from, in));
 	}
 }
 
@@ -119,6 +121,7 @@ INLINE void encode(enum sd_dtype to, const float values[SD_CONVERT_RUN], void *t
 INLINE void cast_rows(const struct sd_cast *cast, const uint8_t *source, uint8_t *target)
 {
 	const size_t from_size = sd_dtype_size(cast->from), to_size = sd_dtype_size(cast->to);
+	const float *each = cast->each;
 	size_t count;
 
 	for (size_t row = 0; row < cast->rows; row++, source += cast->source_step, target += cast->target_step)
@@ -127,10 +130,10 @@ INLINE void cast_rows(const struct sd_cast *cast, const uint8_t *source, uint8_t
 
 			count = cast->count - i < SD_CONVERT_RUN ? cast->count - i : SD_CONVERT_RUN;
 			decode(cast->from, source + i * from_size, count, values);
-			for (size_t k = 0; cast->scaled && !cast->each && k < SD_CONVERT_RUN; k++)
+			for (size_t k = 0; cast->scaled && !each && k < SD_CONVERT_RUN; k++)
 				values[k] *= cast->by;
-			for (size_t k = 0; cast->each && k < count; k++)
-				values[k] *= cast->each[i + k];
+			for (size_t k = 0; each && k < count; k++)
+				values[k] *= each[(i + k) >> cast->shared];
 			encode(cast->to, values, target + i * to_size, count);
 		}
 }
@@ -154,7 +157,8 @@ INLINE void cast_rows(const struct sd_cast *cast, const uint8_t *source, uint8_t
 	bool sd_cast_ready_##name(struct sd_cast *cast)                                                                \
 	{                                                                                                              \
 		cast->go = cast_rows_##name;                                                                           \
-		return !sd_is_code(cast->from) && sd_convert_reads(cast->from) && sd_convert_makes(cast->to);          \
+		return !sd_is_code(cast->from) && cast->factors == SD_FLOATS && sd_convert_reads(cast->from) &&        \
+		       sd_convert_makes(cast->to);                                                                     \
 	}
 
 CONVERTER(plain, )

@@ -67,15 +67,26 @@ SD_SCALAR uint32_t sd_bits_of_float(float value)
 	return bits;
 }
 
-/* yes ? a : b, without a branch, and so that the compiler sees none to make of it: casts are worked on as vectors. */
+/*
+ * yes ? a : b, without a branch, and so that the compiler sees none to make of it: casts are worked on as vectors. A GPU
+ * has an instruction for it.
+ */
 SD_SCALAR uint32_t sd_pick(bool yes, uint32_t a, uint32_t b)
 {
+#ifdef __CUDA_ARCH__
+	return yes ? a : b;
+#else
 	return b ^ ((a ^ b) & (0U - (uint32_t)yes));
+#endif
 }
 
 SD_SCALAR uint64_t sd_pick64(bool yes, uint64_t a, uint64_t b)
 {
+#ifdef __CUDA_ARCH__
+	return yes ? a : b;
+#else
 	return b ^ ((a ^ b) & ((uint64_t)0 - (uint64_t)yes));
+#endif
 }
 
 /* A sign, then exponent bits with their bias, then mantissa bits. All of these are exact in float32. */
@@ -130,13 +141,13 @@ SD_SCALAR uint32_t sd_f32_of_code(uint8_t kind, uint32_t code)
 /* kind: SD_E8M0 and flags. The two smallest halves are subnormal. */
 SD_SCALAR uint32_t sd_f32_of_e8m0(uint8_t kind, uint8_t byte)
 {
-	if (byte == 0 && kind & SD_E8M0_ZERO)
-		return 0;
-	if (kind & SD_E8M0_HALF)
-		return byte < 2 ? 0x00200000U << byte : (uint32_t)(byte - 1) << 23;
-	if (byte == 255)
-		return kind & SD_E8M0_INFINITY ? SD_F32_INFINITY : SD_F32_NAN;
-	return byte == 0 ? 0x00400000U : (uint32_t)byte << 23;
+	uint32_t half = kind & SD_E8M0_HALF ? 1 : 0, exponent = byte - half;
+	uint32_t subnormal = sd_pick(exponent == 0, 0x00400000U, 0x00200000U);
+	uint32_t bits = sd_pick(exponent - 1 < 255, exponent << 23, subnormal);
+	uint32_t last = kind & SD_E8M0_INFINITY ? SD_F32_INFINITY : SD_F32_NAN;
+
+	bits = sd_pick(exponent == 255, last, bits);
+	return sd_pick((byte == 0) & ((kind & SD_E8M0_ZERO) != 0), 0, bits);
 }
 
 SD_SCALAR uint32_t sd_f32_of_f16(uint16_t half)
@@ -243,28 +254,51 @@ static inline uint64_t sd_element_bytes(uint8_t element, uint64_t count)
 /* Runs are worked on in pieces of this many elements at most. */
 #define SD_CONVERT_RUN 128
 
-/* The two halves of a cast: 1 to SD_CONVERT_RUN elements to float32 and back. Every NaN is made the quiet one on the
- * way back. */
+/* The two halves of a cast: 1 to SD_CONVERT_RUN elements, or scales, to float32 and back. Every NaN is made the quiet
+ * one on the way back. */
 typedef void sd_decode(enum sd_dtype from, const void *source, size_t count, float values[SD_CONVERT_RUN]);
 typedef void sd_encode(enum sd_dtype to, const float values[SD_CONVERT_RUN], void *target, size_t count);
+
+/* What factors are, where each element or a few together have one. */
+enum sd_factors {
+	SD_FLOATS,
+	SD_BRAINS, /* BF16, none of them infinite or a NaN */
+	SD_POWERS, /* of two: what is to be added to the bits of a BF16 */
+};
+/* Those powers by which every F8 and every code, but for zeros, infinities and NaNs, gives a normal number. */
+#define SD_POWER_LEAST ((127U - 100) << 23) /* as the bits of a float */
+#define SD_POWER_MOST ((127U + 100) << 23)
+#define SD_POWER_ONE 0x3f80 /* as BF16: what is less by this is to be added */
 
 /* Both at once, of rows of any number of elements. The results are the same. */
 struct sd_cast {
 	enum sd_dtype from, to;
 	bool scaled; /* multiplied by a number on the way: */
 	float by;
-	bool often; /* that number stays the same for thousands of elements */
+	bool often;      /* that number stays the same for thousands of elements */
+	uint8_t factors; /* what each points to: enum sd_factors */
+	bool pairs; /* codes: a row of bytes becomes two rows, of the first halves and of the second; count and each
+		       are those of bytes */
 	/* Made of these by sd_cast_ready, and what it goes by: */
 	void (*go)(const struct sd_cast *cast, const uint8_t *source, uint8_t *target);
 	uint8_t table[4][16];
 	/* Free to change after: */
-	const float *each;               /* NULL, or the factors of a row's elements, instead of by, if not often */
+	/* NULL, or factors for a row's elements, instead of by, if not often: number i has the one at i >> shared,
+	   which is 0, or 5 or more; then one behind the last may be read */
+	const void *each;
+	unsigned shared;
 	size_t source_step, target_step; /* bytes from one row to the next */
 	size_t count, rows;
 	bool streaming; /* past the caches; then rows of the target begin at a line: see sd_turn */
 };
-/* Again after another by, if often. False if there is no such cast of rows: from codes, for one. */
+/* Again after another by, if often. False if there is no such cast of rows, or not by these factors; by floats there is
+ * if there is any. */
 typedef bool sd_cast_ready(struct sd_cast *cast);
+
+static inline size_t sd_factor_size(const struct sd_cast *cast)
+{
+	return cast->factors == SD_FLOATS ? sizeof(float) : sizeof(uint16_t);
+}
 
 struct sd_converter {
 	sd_decode *decode;

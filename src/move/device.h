@@ -116,8 +116,11 @@ static inline void sd_device_adopt(struct sd_device *device, void *memory, size_
 		device->ops->adopt(device, memory, bytes);
 }
 
+/* How many threads the process may run on at one time. */
+unsigned sd_device_threads(void);
+
 /*
- * threads 0: as many as the process may run on. NOMEM when threads or memory cannot be had. SD_KERNELS in the
+ * threads 0: sd_device_threads. NOMEM when threads or memory cannot be had. SD_KERNELS in the
  * environment (plain, v128, avx2, avx512) picks the instruction set, for tests. Results are the same with any of them.
  */
 enum sd_device_result sd_device_open_cpu(unsigned threads, struct sd_device **device);

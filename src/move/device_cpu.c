@@ -305,8 +305,7 @@ static void close_cpu(struct sd_device *device)
 	free(cpu);
 }
 
-/* As many as may run; no more than anybody has. */
-static unsigned threads_allowed(void)
+unsigned sd_device_threads(void)
 {
 	cpu_set_t set;
 
@@ -340,7 +339,7 @@ enum sd_device_result sd_device_open_cpu(unsigned threads, struct sd_device **de
 	if (!cpu)
 		return SD_DEVICE_NOMEM;
 	if (threads == 0)
-		threads = threads_allowed();
+		threads = sd_device_threads();
 	cpu->device.ops = &ops;
 	cpu->kernels = sd_kernels_pick(getenv("SD_KERNELS"));
 	pthread_mutex_init(&cpu->lock, NULL);

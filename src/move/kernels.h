@@ -20,11 +20,32 @@ typedef void sd_turn(const uint8_t *source, size_t source_step, uint8_t *target,
 
 struct sd_turn_cast {
 	sd_cast_ready *ready; /* the kernels' */
-	struct sd_cast cast;  /* from, to, scaled and often */
+	struct sd_cast cast;  /* from, to, scaled, often, factors; codes: and pairs, and a source element is a byte */
 	/* One of these, where scaled: */
-	const float *by;   /* as many as a source row has lines or begins: of all elements there, in all rows; often */
-	const float *each; /* as many as there are rows; not often */
+	const float *by; /* as many as a source row has lines or begins: of all elements there, in all rows; often */
+	/* As each of sd_cast, as many as there are rows for each block of their elements, which begins at a whole
+	 * multiple of SD_SHARE; not often. */
+	const void *each;
+	size_t step;         /* from one block's to the next's */
+	size_t begin, block; /* the first element's number in its block, and a block's elements */
 };
+
+/* How many source elements of so many bytes are turned and cast together; of codes, twice as many. */
+#define SD_SHARE(size) ((size) == 1 ? 8 : 16 / (size))
+
+/* Target rows that a source element makes: a byte of codes two. */
+static inline size_t sd_turn_cast_rows(const struct sd_turn_cast *casts)
+{
+	return casts && sd_is_code((uint8_t)casts->cast.from) ? 2 : 1;
+}
+
+/* The factors of element a of rows b and on. */
+static inline const void *sd_turn_cast_each(const struct sd_turn_cast *casts, size_t a, size_t b)
+{
+	size_t at = (casts->begin + a) / casts->block * casts->step + b;
+
+	return (const uint8_t *)casts->each + at * sd_factor_size(&casts->cast);
+}
 
 /*
  * Rows (step bytes apart, length bytes of each) that come next, and how far they have been asked for. No machine

@@ -9,18 +9,11 @@ static uint64_t least(uint64_t a, uint64_t b)
 
 static uint32_t scale_at(const struct sd_piece_how *how, uint64_t index)
 {
-	const uint8_t *data = how->scales;
-	uint16_t half;
-	uint32_t word;
+	const unsigned size = sd_element_size(how->plan->scale_dtype);
+	uint64_t bits = 0;
 
-	if (sd_element_size(how->plan->scale_dtype) == 1)
-		return sd_element_decode(how->plan->scale_dtype, data[index]);
-	if (how->plan->scale_dtype == SD_F32) {
-		memcpy(&word, data + index * sizeof(word), sizeof(word));
-		return word;
-	}
-	memcpy(&half, data + index * sizeof(half), sizeof(half));
-	return sd_element_decode(how->plan->scale_dtype, half);
+	memcpy(&bits, (const uint8_t *)how->scales + index * size, size);
+	return sd_element_decode(how->plan->scale_dtype, bits);
 }
 
 /* Of element a of row b of a piece. */
@@ -112,6 +105,18 @@ static void load_run(const struct sd_piece_how *how, const uint8_t *source, uint
 	cast_run(how, first, a, scale, count, out);
 }
 
+/* Where rows of a piece begin at bytes, and go on without gaps. */
+static bool has_rows(const struct sd_transpose *plan, const struct sd_piece *piece)
+{
+	return plan->a.from == 1 && (!sd_is_code(plan->source_dtype) || (piece->from | plan->b.from) % 2 == 0);
+}
+
+/* Source bytes of as many elements; of codes, an even number. */
+static size_t bytes_of(const struct sd_transpose *plan, uint64_t elements)
+{
+	return (size_t)(sd_is_code(plan->source_dtype) ? elements / 2 : elements * plan->source_size);
+}
+
 /* Makes a cast of rows ready, all but its scale; false if it cannot be done so. */
 static bool begin_cast(const struct sd_piece_how *how, struct sd_cast *cast)
 {
@@ -125,36 +130,195 @@ static bool begin_cast(const struct sd_piece_how *how, struct sd_cast *cast)
 	return !plan->bytes && how->kernels->convert.ready && how->kernels->convert.ready(cast);
 }
 
-/* Multiplied in a table, this many elements make up for it. */
-#define OFTEN 2048
+/* Factors for cast.each: as they are, and the same of 16 bits, if they can be such. Worked on in whole runs. */
+#define MOST_BLOCKS 65
+#define FACTORS (MOST_BLOCKS * 2 * SD_PIECE_ROWS)
+struct factors {
+	float by[FACTORS + 1];
+	uint16_t brief[FACTORS + 1];
+};
+_Static_assert(FACTORS % SD_CONVERT_RUN == 0, "a run has its room");
 
-/* All of a piece to rows that are target_step bytes apart, in one go, if these dtypes can be. */
-static bool cast_at_once(const struct sd_piece_how *how, const struct sd_piece *piece, uint8_t *target,
-			 size_t target_step)
+/* What the first count of them are. The others of their last run are taken for the first one. */
+static enum sd_factors shorten(struct factors *factors, size_t count)
+{
+	uint32_t rest = 0, odd = 0;
+
+	for (size_t i = 0; i < count; i += SD_CONVERT_RUN) {
+		float *by = &factors->by[i];
+		uint16_t *brief = &factors->brief[i];
+
+		for (size_t k = count - i; k < SD_CONVERT_RUN; k++)
+			by[k] = factors->by[0];
+		for (size_t k = 0; k < SD_CONVERT_RUN; k++) {
+			uint32_t bits = sd_bits_of_float(by[k]);
+
+			brief[k] = (uint16_t)(bits >> 16);
+			rest |= (bits & 0xffff) | (uint32_t)((bits & SD_F32_INFINITY) == SD_F32_INFINITY);
+			odd |= (bits & 0x7fffff) | (uint32_t)(bits - SD_POWER_LEAST > SD_POWER_MOST - SD_POWER_LEAST);
+		}
+	}
+	return odd == 0 ? SD_POWERS : rest == 0 ? SD_BRAINS : SD_FLOATS;
+}
+
+/* The first count of them for a cast that is ready; it may be another one after. */
+static const void *take_factors(const struct sd_piece_how *how, struct factors *factors, size_t count,
+				struct sd_cast *cast)
+{
+	cast->factors = (uint8_t)shorten(factors, count);
+	while (!how->kernels->convert.ready(cast))
+		cast->factors--;
+	for (size_t i = 0; cast->factors == SD_POWERS && i < count; i++)
+		factors->brief[i] = (uint16_t)(factors->brief[i] - SD_POWER_ONE);
+	return cast->factors == SD_FLOATS ? (const void *)factors->by : factors->brief;
+}
+
+/* Blocks that count elements, the first of which is number a of its lane, lie in. */
+static size_t blocks_of(const struct sd_lane *lane, uint64_t a, size_t count)
+{
+	size_t first = scaled_alike(lane, a, count);
+
+	return first == count ? 1 : 1 + (size_t)((count - first - 1) / lane->block + 1);
+}
+
+/* The scales of nb rows of a piece, from b on, for so many blocks, the first of which has element a: a row's one after
+ * another or, turned, a block's. */
+static void load_scales(const struct sd_piece_how *how, const struct sd_piece *piece, uint64_t a, size_t blocks,
+			uint64_t b, size_t nb, bool turned, float by[FACTORS])
 {
 	const struct sd_transpose *plan = how->plan;
-	const uint8_t *source = sd_transpose_source(plan, piece->source, piece->from);
-	struct sd_cast cast;
+	const uint64_t begin = piece->scale + sd_lane_scale(&plan->a, piece->a + a);
+	const size_t size = sd_element_size(plan->scale_dtype), count = blocks * nb;
+	uint8_t rows[FACTORS * sizeof(float)], columns[FACTORS * sizeof(float)];
 
-	if (plan->a.from != 1 || !begin_cast(how, &cast))
-		return false;
-	cast.often = (plan->a.stride == 0 ? piece->na : least(piece->na, plan->a.block)) *
-			     (plan->b.stride == 0 ? piece->nb : least(piece->nb, plan->b.block)) >=
-		     OFTEN;
-	cast.source_step = plan->b.from * plan->source_size;
-	cast.target_step = target_step;
-	for (uint64_t b = 0; b < piece->nb; b += cast.rows) {
-		cast.rows = scaled_alike(&plan->b, piece->b + b, piece->nb - b);
-		for (uint64_t a = 0; a < piece->na; a += cast.count) {
-			cast.count = scaled_alike(&plan->a, piece->a + a, piece->na - a);
-			cast.by = cast.scaled ? scale_of(how, piece, a, b) : 1;
-			if (cast.often && !how->kernels->convert.ready(&cast))
-				return false;
-			cast.go(&cast, source + b * cast.source_step + a * plan->source_size,
-				target + b * target_step + a * plan->target_size);
+	for (size_t i = 0; i < nb; i++)
+		copy_strided((const uint8_t *)how->scales + (begin + sd_lane_scale(&plan->b, piece->b + b + i)) * size,
+			     plan->a.stride, rows + i * blocks * size, 1, size, blocks);
+	if (turned)
+		how->kernels->turn[sd_kernels_size((unsigned)size)](rows, blocks * size, columns, nb * size, blocks, nb,
+								    false, NULL, NULL);
+	for (size_t i = 0; i < count; i += SD_CONVERT_RUN)
+		how->kernels->convert.decode((enum sd_dtype)plan->scale_dtype, (turned ? columns : rows) + i * size,
+					     (size_t)least(SD_CONVERT_RUN, count - i), &by[i]);
+}
+
+/* Casts a row; past the caches, if that is wished for, where it begins at a line. */
+static void go(struct sd_cast *cast, const uint8_t *source, uint8_t *target)
+{
+	bool wish = cast->streaming;
+
+	cast->streaming = wish && (uintptr_t)target % SD_LINE == 0;
+	cast->go(cast, source, target);
+	cast->streaming = wish;
+}
+
+/* Multiplied in a table, this many elements make up for it. */
+#define OFTEN 2048
+/* Blocks that are cast side by side, row by row: two rows at a time in short runs have half the speed, a block at a
+ * time a fifth. */
+#define SIDE_BLOCKS 16
+
+/* Rows by blocks that have a scale each, and are large. */
+static bool cast_blocks(const struct sd_piece_how *how, const struct sd_piece *piece, const struct sd_cast *like,
+			const uint8_t *source, uint8_t *target)
+{
+	const struct sd_transpose *plan = how->plan;
+	struct sd_cast casts[SIDE_BLOCKS];
+	uint64_t rows, end;
+
+	for (uint64_t b = 0; b < piece->nb; b += rows) {
+		rows = scaled_alike(&plan->b, piece->b + b, piece->nb - b);
+		for (uint64_t a = 0; a < piece->na; a = end) {
+			size_t blocks = 0;
+
+			for (end = a; end < piece->na && blocks < SIDE_BLOCKS; blocks++) {
+				struct sd_cast *cast = &casts[blocks];
+
+				*cast = *like;
+				cast->count = scaled_alike(&plan->a, piece->a + end, piece->na - end);
+				cast->by = cast->scaled ? scale_of(how, piece, end, b) : 1;
+				if (!how->kernels->convert.ready(cast))
+					return false;
+				end += cast->count;
+			}
+			for (uint64_t r = b; r < b + rows; r++) {
+				const uint8_t *from = source + r * like->source_step + bytes_of(plan, a);
+				uint8_t *to = target + r * like->target_step + a * plan->target_size;
+
+				for (size_t i = 0; i < blocks; i++) {
+					go(&casts[i], from, to);
+					from += bytes_of(plan, casts[i].count);
+					to += casts[i].count * plan->target_size;
+				}
+			}
 		}
 	}
 	return true;
+}
+
+/* log2 of the elements of a lane's blocks from number a on; 0 where they are no such blocks as sd_cast has. */
+static unsigned shared_by(const struct sd_lane *lane, uint64_t a)
+{
+	bool suits =
+		lane->block >= 32 && (lane->block & (lane->block - 1)) == 0 && (lane->begin + a) % lane->block == 0;
+	unsigned shared = 0;
+
+	while (suits && lane->block >> shared > 1)
+		shared++;
+	return shared;
+}
+
+/* Rows by blocks of few elements. */
+static bool cast_each(const struct sd_piece_how *how, const struct sd_piece *piece, struct sd_cast *cast,
+		      const uint8_t *source, uint8_t *target)
+{
+	const struct sd_transpose *plan = how->plan;
+	const size_t most = (size_t)least(blocks_of(&plan->a, piece->a, piece->na), FACTORS);
+	struct factors factors;
+	size_t rows;
+
+	for (uint64_t b = 0; b < piece->nb; b += rows) {
+		rows = (size_t)least(FACTORS / most, piece->nb - b);
+		for (uint64_t a = 0; a < piece->na; a += cast->count) {
+			const uint8_t *each;
+			size_t blocks;
+
+			cast->count = (size_t)least(most << cast->shared, piece->na - a);
+			blocks = blocks_of(&plan->a, piece->a + a, cast->count);
+			load_scales(how, piece, a, blocks, b, rows, false, factors.by);
+			each = take_factors(how, &factors, blocks * rows, cast);
+			for (uint64_t i = b; i < b + rows; i++, each += blocks * sd_factor_size(cast)) {
+				cast->each = each;
+				go(cast, source + i * cast->source_step + bytes_of(plan, a),
+				   target + i * cast->target_step + a * plan->target_size);
+			}
+		}
+	}
+	return true;
+}
+
+/* All of a piece to rows that are target_step bytes apart, in one go, if these dtypes can be. */
+static bool cast_at_once(const struct sd_piece_how *how, const struct sd_piece *piece, uint8_t *target,
+			 size_t target_step, bool streaming)
+{
+	const struct sd_transpose *plan = how->plan;
+	const uint8_t *source = sd_transpose_source(plan, piece->source, piece->from);
+	uint64_t across = plan->a.stride == 0 ? piece->na : least(piece->na, plan->a.block);
+	uint64_t down = plan->b.stride == 0 ? piece->nb : least(piece->nb, plan->b.block);
+	bool alike = scaled_alike(&plan->a, piece->a, piece->na) == piece->na;
+	struct sd_cast cast;
+
+	if (!has_rows(plan, piece) || !begin_cast(how, &cast))
+		return false;
+	cast.often = across * down >= OFTEN;
+	cast.source_step = bytes_of(plan, plan->b.from);
+	cast.target_step = target_step;
+	cast.streaming = streaming;
+	cast.rows = 1;
+	cast.shared = shared_by(&plan->a, piece->a);
+	if (!alike && !cast.often && cast.shared > 0)
+		return cast_each(how, piece, &cast, source, target);
+	return (alike || !sd_is_code(plan->source_dtype)) && cast_blocks(how, piece, &cast, source, target);
 }
 
 /* Rows: nothing to turn. */
@@ -162,7 +326,7 @@ static void do_rows(const struct sd_piece_how *how, const struct sd_piece *piece
 {
 	const struct sd_transpose *plan = how->plan;
 
-	if (plan->a.to == 1 && cast_at_once(how, piece, piece->target, plan->b.to * plan->target_size))
+	if (plan->a.to == 1 && cast_at_once(how, piece, piece->target, plan->b.to * plan->target_size, how->streaming))
 		return;
 	for (uint64_t b = 0; b < piece->nb; b++) {
 		uint64_t from = piece->from + b * plan->b.from;
@@ -203,7 +367,7 @@ static void do_tile(const struct sd_piece_how *how, const struct sd_piece *piece
 		rows.b = piece->b + b;
 		rows.nb = least(LOAD_BYTES / line, piece->nb - b);
 		sd_ahead_ask(ahead, (rows.nb * line + SD_LINE - 1) / SD_LINE);
-		if (cast_at_once(how, &rows, tile + b * row, row))
+		if (cast_at_once(how, &rows, tile + b * row, row, false))
 			continue;
 		for (uint64_t r = 0; r < rows.nb; r++)
 			load_run(how, piece->source, rows.from + r * plan->b.from, piece->a,
@@ -256,42 +420,90 @@ static bool scaled_alike_by(const struct sd_lane *lane, uint64_t a, uint64_t cou
 	return lane->stride == 0 || (lane->block % count == 0 && (lane->begin + a) % count == 0);
 }
 
-/* Lines of a source row, or rows, that are turned and cast at a time. */
+/* Lines of a source row that are turned and cast at a time by scales of whole tiles. */
 #define CAST_LINES 64
-#define CAST_ROWS 512
+
+/* na elements from a on of nb rows from b on; casts has what it takes for these. */
+static void turn_part(const struct sd_piece_how *how, const struct sd_piece *piece, const struct sd_turn_cast *casts,
+		      uint64_t a, uint64_t na, uint64_t b, uint64_t nb)
+{
+	const struct sd_transpose *plan = how->plan;
+	const size_t step = bytes_of(plan, plan->b.from), target_step = plan->a.to * plan->target_size;
+	const uint8_t *from = sd_transpose_source(plan, piece->source, piece->from) + b * step + bytes_of(plan, a);
+
+	how->kernels->turn[sd_kernels_size(plan->source_size)](
+		from, step, piece->target + a * target_step + b * plan->target_size, target_step,
+		bytes_of(plan, na) / plan->source_size, nb, how->streaming,
+		b + nb < piece->nb ? from + nb * step : piece->after, casts);
+}
+
+/* Turns by scales for whole tiles. */
+static void turn_by_tiles(const struct sd_piece_how *how, const struct sd_piece *piece, struct sd_turn_cast *casts,
+			  size_t line)
+{
+	const struct sd_transpose *plan = how->plan;
+	float by[CAST_LINES];
+	uint64_t na, nb;
+
+	casts->cast.often = true;
+	casts->by = casts->cast.scaled ? by : NULL;
+	for (uint64_t b = 0; b < piece->nb; b += nb) {
+		nb = scaled_alike(&plan->b, piece->b + b, piece->nb - b);
+		for (uint64_t a = 0; a < piece->na; a += na) {
+			na = least(CAST_LINES * line, piece->na - a);
+			for (uint64_t i = 0; casts->by && i < na; i += line)
+				by[i / line] = scale_of(how, piece, a + i, b);
+			turn_part(how, piece, casts, a, na, b, nb);
+		}
+	}
+}
+
+/* Turns by scales that each row has for itself. */
+static void turn_by_rows(const struct sd_piece_how *how, const struct sd_piece *piece, struct sd_turn_cast *casts,
+			 size_t line)
+{
+	const struct sd_lane *lane = &how->plan->a;
+	const uint64_t block = lane->stride == 0 ? piece->na : lane->block;
+	/* Blocks at a time, and elements of a row that surely have no more: blocks may be as small as a share. */
+	const uint64_t most_blocks = least((piece->na - 1) / block + 2, MOST_BLOCKS);
+	const uint64_t most = most_blocks < MOST_BLOCKS ? piece->na : (MOST_BLOCKS - 1) * block / line * line;
+	struct factors factors;
+	uint64_t na, nb;
+
+	casts->block = block;
+	for (uint64_t b = 0; b < piece->nb; b += nb) {
+		nb = least(FACTORS / most_blocks / SD_PIECE_ROWS * SD_PIECE_ROWS, piece->nb - b);
+		for (uint64_t a = 0; a < piece->na; a += na) {
+			size_t blocks;
+
+			na = least(most, piece->na - a);
+			blocks = blocks_of(lane, piece->a + a, na);
+			load_scales(how, piece, a, blocks, b, nb, true, factors.by);
+			casts->each = take_factors(how, &factors, blocks * nb, &casts->cast);
+			casts->step = nb;
+			casts->begin = lane->stride == 0 ? 0 : (lane->begin + piece->a + a) % block;
+			turn_part(how, piece, casts, a, na, b, nb);
+		}
+	}
+}
 
 /* Turns what lies close on both sides and casts it meanwhile, where there are scales for whole tiles, or for rows. */
 static bool turn_and_cast(const struct sd_piece_how *how, const struct sd_piece *piece)
 {
 	const struct sd_transpose *plan = how->plan;
-	sd_turn *turn = how->kernels->turn[sd_kernels_size(plan->source_size)];
-	size_t step = plan->b.from * plan->source_size, target_step = plan->a.to * plan->target_size;
-	const uint8_t *source = sd_transpose_source(plan, piece->source, piece->from);
-	const size_t line = SD_LINE / plan->source_size;
-	bool tiles = scaled_alike_by(&plan->a, piece->a, line) && scaled_alike_by(&plan->b, piece->b, SD_PIECE_ROWS);
+	const uint64_t halves = sd_is_code(plan->source_dtype) ? 2 : 1;
+	const size_t line = SD_LINE / plan->source_size * halves, share = SD_SHARE(plan->source_size) * halves;
 	struct sd_turn_cast casts = {.ready = how->kernels->convert.ready};
-	float by[CAST_ROWS];
-	uint64_t na, nb;
 
-	if (!begin_cast(how, &casts.cast) || (!tiles && plan->a.stride != 0))
+	if (!has_rows(plan, piece) || piece->na % halves != 0 || !begin_cast(how, &casts.cast))
 		return false;
-	casts.cast.often = tiles;
-	if (casts.cast.scaled)
-		*(tiles ? &casts.by : &casts.each) = by;
-	for (uint64_t b = 0; b < piece->nb; b += nb) {
-		nb = tiles ? scaled_alike(&plan->b, piece->b + b, piece->nb - b) : least(CAST_ROWS, piece->nb - b);
-		for (uint64_t a = 0; a < piece->na; a += na) {
-			const uint8_t *from = source + b * step + a * plan->source_size;
-
-			na = tiles ? least(CAST_LINES * line, piece->na - a) : piece->na;
-			for (uint64_t i = 0; casts.by && i < na; i += line)
-				by[i / line] = scale_of(how, piece, a + i, b);
-			for (uint64_t i = 0; casts.each && i < nb; i++)
-				by[i] = scale_of(how, piece, a, b + i);
-			turn(from, step, piece->target + a * target_step + b * plan->target_size, target_step, na, nb,
-			     how->streaming, b + nb < piece->nb ? from + nb * step : piece->after, &casts);
-		}
-	}
+	casts.cast.pairs = halves == 2;
+	if (scaled_alike_by(&plan->a, piece->a, line) && scaled_alike_by(&plan->b, piece->b, SD_PIECE_ROWS))
+		turn_by_tiles(how, piece, &casts, line);
+	else if (scaled_alike_by(&plan->a, piece->a, share))
+		turn_by_rows(how, piece, &casts, line);
+	else
+		return false;
 	return true;
 }
 

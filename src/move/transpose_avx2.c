@@ -39,6 +39,11 @@ ISA static inline __m256i spread(__m256i all)
 	return _mm256_permute4x64_epi64(all, 0xd8);
 }
 
+ISA static inline words widen(const uint8_t *at)
+{
+	return (words)_mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)(const void *)at));
+}
+
 ISA static inline bytes load_table(const uint8_t at[16])
 {
 	return (bytes)_mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)at));

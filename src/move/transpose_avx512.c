@@ -46,6 +46,11 @@ ISA static inline __m512i spread(__m512i all)
 	return _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 4, 1, 5, 2, 6, 3, 7), all);
 }
 
+ISA static inline words widen(const uint8_t *at)
+{
+	return (words)_mm512_cvtepu8_epi16(_mm256_loadu_si256((const __m256i *)(const void *)at));
+}
+
 ISA static inline bytes load_table(const uint8_t at[16])
 {
 	return (bytes)_mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)(const void *)at));

@@ -132,7 +132,7 @@ ALWAYS void turn_whole(size_t size, const uint8_t *source, size_t step, uint8_t 
 {
 	/* Elements of a line; bytes of one in the tile, of its rows, and how many columns are turned together. */
 	const size_t line = SD_LINE / size, unit = size == 1 ? 2 : size;
-	const size_t tile_step = SD_LINE * unit / size, share = 16 / unit;
+	const size_t tile_step = SD_LINE * unit / size, share = 16 / unit, per = sd_turn_cast_rows(casts);
 	const size_t most = casts && CAST_ROWS / line > 2 ? CAST_ROWS / line : 2,
 		     to_size = casts ? sd_dtype_size(casts->cast.to) : size;
 	_Alignas(SD_LINE) uint8_t tiles[2][2 * SD_LINE * SD_LINE]; /* rows enough for single bytes */
@@ -165,9 +165,8 @@ ALWAYS void turn_whole(size_t size, const uint8_t *source, size_t step, uint8_t 
 				casts->ready(&cast);
 			}
 			cast.count = lines * line;
-			cast.each = casts && casts->each ? casts->each + b : NULL;
 			for (size_t column = 0; column < tile_step; column += 16) {
-				uint8_t *to = target + (a + column / unit) * target_step + b * to_size;
+				uint8_t *to = target + (a + column / unit) * per * target_step + b * to_size;
 
 				for (size_t at = 0; at < lines; at++) {
 					sd_ahead_ask(&ahead, share);
@@ -179,6 +178,8 @@ ALWAYS void turn_whole(size_t size, const uint8_t *source, size_t step, uint8_t 
 						    (casts ? turned : to) + at * SD_LINE,
 						    casts ? most * SD_LINE : target_step, !casts && streaming);
 				}
+				if (casts && casts->each)
+					cast.each = sd_turn_cast_each(casts, (a + column / unit) * per, b);
 				if (casts)
 					cast.go(&cast, turned, to);
 			}
@@ -191,7 +192,7 @@ static void turn_edge(size_t size, const uint8_t *source, size_t step, uint8_t *
 		      size_t na, size_t b, size_t nb, const struct sd_turn_cast *casts)
 {
 	sd_turn *plain = sd_kernels_plain.turn[sd_kernels_size((unsigned)size)];
-	const size_t line = SD_LINE / size, first = b;
+	const size_t line = SD_LINE / size, share = SD_SHARE(size), first = b, per = sd_turn_cast_rows(casts);
 	uint8_t turned[SD_LINE * SD_LINE];
 
 	if (!casts) {
@@ -204,15 +205,20 @@ static void turn_edge(size_t size, const uint8_t *source, size_t step, uint8_t *
 
 		cast.source_step = SD_LINE;
 		cast.target_step = target_step;
-		cast.rows = na - a < line ? na - a : line;
 		cast.by = casts->by ? casts->by[a / line] : 1;
 		casts->ready(&cast);
 		for (b = first; b < nb; b += line) {
+			size_t rows = na - a < line ? na - a : line;
+
 			cast.count = nb - b < line ? nb - b : line;
-			cast.each = casts->each ? casts->each + b : NULL;
-			plain(source + b * step + a * size, step, turned, SD_LINE, cast.rows, cast.count, false, NULL,
-			      NULL);
-			cast.go(&cast, turned, target + a * target_step + b * sd_dtype_size(cast.to));
+			plain(source + b * step + a * size, step, turned, SD_LINE, rows, cast.count, false, NULL, NULL);
+			for (size_t row = 0; row < rows; row += share) {
+				cast.rows = rows - row < share ? rows - row : share;
+				if (casts->each)
+					cast.each = sd_turn_cast_each(casts, (a + row) * per, b);
+				cast.go(&cast, turned + row * SD_LINE,
+					target + (a + row) * per * target_step + b * sd_dtype_size(cast.to));
+			}
 		}
 	}
 }

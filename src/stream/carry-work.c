@@ -10,6 +10,15 @@
 #include <string.h>
 #include <unistd.h>
 
+/*
+ * A record that passes and has at most so many bytes is sooner read into memory than all is given that comes before it.
+ * Measured on two cores, from a pipe, behind each 1 MiB that is turned: with 10 of 8 KiB it all takes 0.91 to 0.96 of
+ * the time, with 6 of 48 KiB 0.97 to 1.06, with 2 of 200 KiB 1.11.
+ */
+#define PASSING_MOST (16u << 10)
+/* What the buffer has for them beyond its units. */
+#define PASSING_ROOM (4 * PASSING_MOST)
+
 /* A part of a record's data that moves on: bytes begin to end are in memory, nothing before begin can be had again. */
 struct window {
 	struct sd_source *source; /* NULL: all of it is one chunk, or there */
@@ -125,12 +134,9 @@ static enum sd_result wait_for(const struct sd_carry *c, const struct sd_flight 
 	return check(c->device, c->device->ops->wait(c->device, flight->ticket), flight->name, err);
 }
 
-static enum sd_result give(struct sd_sink *sink, uint32_t record, const void *data, uint64_t length,
-			   struct sd_error *err)
+static struct sd_chunk in_memory(const void *memory, uint64_t length)
 {
-	struct sd_chunk chunk = {.length = length, .memory = data, .fd = -1, .offset = -1};
-
-	return length ? sink->ops->data(sink, record, &chunk, err) : SD_OK;
+	return (struct sd_chunk){.length = length, .memory = memory, .fd = -1, .offset = -1};
 }
 
 static void let_go(struct sd_carry *c, uint32_t record, uint64_t *count)
@@ -159,18 +165,34 @@ static void release(struct sd_carry *c, uint32_t record)
 		let_go(c, record, &c->waiting);
 }
 
-/* Waits for the oldest unit, and gives it to the sink. */
-static enum sd_result land(struct sd_carry *c, struct sd_sink *sink, struct sd_error *err)
+/* Waits for the oldest flight, and gives it to the sink. */
+static enum sd_result land_one(struct sd_carry *c, struct sd_sink *sink, struct sd_error *err)
 {
-	const struct sd_flight *flight = &c->flight[c->oldest];
+	struct sd_flight *flight = &c->flight[c->oldest];
 	enum sd_result result = wait_for(c, flight, err);
 
 	c->oldest = (c->oldest + 1) % SD_FLIGHTS;
 	c->flights--;
-	if (result == SD_OK && flight->result)
-		result = give(sink, flight->out, flight->result, flight->bytes, err);
+	c->units -= flight->made;
+	if (result == SD_OK)
+		result = sd_parcel_give(&flight->parcel, sink, err);
+	if (result != SD_OK)
+		c->worker.blamed = c->in->records[flight->record].key;
+	if (flight->file)
+		close(flight->parcel.chunk.fd);
 	if (flight->ends)
 		release(c, flight->record);
+	return result;
+}
+
+/* The oldest unit, and what passes behind it. */
+static enum sd_result land(struct sd_carry *c, struct sd_sink *sink, struct sd_error *err)
+{
+	enum sd_result result;
+
+	do
+		result = land_one(c, sink, err);
+	while (result == SD_OK && c->flights > 0 && !c->flight[c->oldest].made);
 	return result;
 }
 
@@ -184,21 +206,29 @@ enum sd_result sd_carry_settle(struct sd_worker *worker, struct sd_sink *sink, s
 	return result;
 }
 
-/* A unit has begun. Others can be read while it is made, but not more than the device likes. */
+static struct sd_flight *last_flight(struct sd_carry *c)
+{
+	return &c->flight[(c->oldest + c->flights + SD_FLIGHTS - 1) % SD_FLIGHTS];
+}
+
+/* A unit has begun, or something that passes is behind one. Others can be read meanwhile, but not more units than the
+ * device likes. */
 static enum sd_result depart(struct sd_carry *c, const struct sd_flight *flight, struct sd_sink *sink,
 			     struct sd_error *err)
 {
-	unsigned most = c->device->ahead < SD_FLIGHTS ? c->device->ahead : SD_FLIGHTS;
+	unsigned most = c->device->ahead < SD_UNITS ? c->device->ahead : SD_UNITS;
 	enum sd_result result = SD_OK;
 
-	c->flight[(c->oldest + c->flights++) % SD_FLIGHTS] = *flight;
-	while (c->flights >= most && result == SD_OK)
+	c->flights++;
+	c->units += flight->made;
+	*last_flight(c) = *flight;
+	while ((c->units >= most || c->flights == SD_FLIGHTS) && result == SD_OK)
 		result = land(c, sink, err);
 	return result;
 }
 
-/* The buffer: as many of the largest units as the device likes, if there is the memory. Some is left for what is held,
- * which stays longer where several units are on their way. */
+/* The buffer: as many of the largest units as the device likes, and something for what passes behind them, if there is
+ * the memory. Some is left for what is held, which stays longer where several units are on their way. */
 static enum sd_result open_buffer(struct sd_carry *c, struct sd_error *err)
 {
 	uint64_t least = sd_buffer_aligned(c->room > 0 ? c->room : 1), most = c->memory - c->held;
@@ -213,6 +243,8 @@ static enum sd_result open_buffer(struct sd_carry *c, struct sd_error *err)
 		c->size += more;
 		spare -= more;
 	}
+	if (c->device->ahead > 1)
+		c->size += PASSING_ROOM < spare ? PASSING_ROOM : spare;
 	c->size = sd_buffer_aligned(c->size);
 	c->buffer = sd_device_allocate(c->device, c->size);
 	return c->buffer ? SD_OK : sd_fail_memory(err);
@@ -236,8 +268,9 @@ static bool find(const struct sd_carry *c, uint64_t bytes, bool box, struct sd_s
 	for (unsigned i = 0; i < c->flights; i++) {
 		const struct sd_flight *flight = &c->flight[(c->oldest + i) % SD_FLIGHTS];
 
-		used[count++] = flight->used[0];
-		used[count++] = flight->used[1];
+		for (unsigned k = 0; k < 2; k++)
+			if (flight->used[k].end > 0)
+				used[count++] = flight->used[k];
 	}
 	*place = (struct sd_span){UINT64_MAX, UINT64_MAX};
 	for (size_t i = 0; i <= count; i++) {
@@ -347,8 +380,16 @@ static enum sd_result carry_links(const struct sd_carry *c, const struct sd_link
 		if (result == SD_OK)
 			result = begin(c, job, flight, err);
 	}
-	flight->result = job->target;
+	flight->parcel.chunk.memory = job->target;
 	return result;
+}
+
+static struct sd_flight unit_of(const struct sd_carry *c, const struct sd_cut *cut, uint32_t record, uint32_t out)
+{
+	return (struct sd_flight){.name = c->in->targets[cut->target].name,
+				  .record = record,
+				  .parcel = {.record = out, .chunk = in_memory(NULL, 0)},
+				  .made = true};
 }
 
 /* Makes one unit: in the buffer, the window lies behind what becomes of it. */
@@ -356,7 +397,7 @@ static enum sd_result carry_unit(struct sd_carry *c, const struct sd_cut *cut, u
 				 uint32_t out, struct sd_sink *sink, struct sd_error *err)
 {
 	const struct sd_links *links = &cut->links;
-	struct sd_flight flight = {.name = c->in->targets[cut->target].name, .record = w->record, .out = out};
+	struct sd_flight flight = unit_of(c, cut, w->record, out);
 	struct sd_job job = {0};
 	uint64_t count, made = 0, window = 0;
 	struct sd_span span;
@@ -365,8 +406,8 @@ static enum sd_result carry_unit(struct sd_carry *c, const struct sd_cut *cut, u
 
 	sd_unit_move(cut, unit, &job.move);
 	count = sd_move_count(&job.move);
-	flight.bytes = count * sd_dtype_size(links->dtype[links->count]);
-	result = choose(c, sink, flight.bytes, &place, err);
+	flight.parcel.chunk.length = count * sd_dtype_size(links->dtype[links->count]);
+	result = choose(c, sink, flight.parcel.chunk.length, &place, err);
 	for (uint32_t k = 1; k <= links->count - (place != NULL); k++)
 		made += sd_buffer_aligned(count * sd_dtype_size(links->dtype[k]));
 	if (!links->fill && !w->whole) {
@@ -406,8 +447,8 @@ static enum sd_result open_joint(struct sd_carry *c, uint64_t bytes, struct sd_s
 /* The joint box is whole with this unit. */
 static void close_joint(struct sd_carry *c, uint64_t bytes, struct sd_flight *flight)
 {
-	flight->result = c->joint;
-	flight->bytes = bytes;
+	flight->parcel.chunk.memory = c->joint;
+	flight->parcel.chunk.length = bytes;
 	flight->used[1] = c->box;
 	c->joint = NULL;
 	c->box = (struct sd_span){0};
@@ -419,7 +460,7 @@ static enum sd_result carry_joined(struct sd_carry *c, const struct sd_cut *cut,
 {
 	const struct sd_move *joint = work->joint;
 	uint64_t count = sd_move_count(joint), bytes = count * sd_dtype_size(cut->links.dtype[1]);
-	struct sd_flight flight = {.name = c->in->targets[cut->target].name, .record = w->record, .out = work->out};
+	struct sd_flight flight = unit_of(c, cut, w->record, work->out);
 	struct sd_job job = {.target_count = count,
 			     .move = cut->move,
 			     .source_dtype = cut->links.dtype[0],
@@ -460,10 +501,8 @@ static enum sd_result carry_pieces(struct sd_carry *c, const struct sd_pieces *p
 /* What a record's steps needed is given up when its last unit is done. */
 static void release_later(struct sd_carry *c, uint32_t record)
 {
-	struct sd_flight *last = &c->flight[(c->oldest + c->flights + SD_FLIGHTS - 1) % SD_FLIGHTS];
-
-	if (c->flights > 0 && last->record == record)
-		last->ends = true;
+	if (c->flights > 0 && last_flight(c)->record == record)
+		last_flight(c)->ends = true;
 	else
 		release(c, record);
 }
@@ -593,20 +632,69 @@ static enum sd_result carry_aside(struct sd_carry *c, uint32_t record, struct sd
 	return result;
 }
 
+/* Reads what passes into the buffer: of a small record, if units that are being made leave room for it. Else all is
+ * given that comes before it. */
+static enum sd_result keep_passing(struct sd_carry *c, struct sd_flight *flight, struct sd_sink *sink,
+				   struct sd_error *err)
+{
+	struct sd_chunk *chunk = &flight->parcel.chunk;
+	uint64_t length = chunk->length, bytes = sd_buffer_aligned(length);
+	enum sd_result result = SD_OK;
+
+	while (c->flights > 0 && result == SD_OK &&
+	       (c->in->records[flight->record].bytes > PASSING_MOST || !find(c, bytes, false, &flight->used[0])))
+		result = land(c, sink, err);
+	if (c->flights == 0 || result != SD_OK)
+		return result;
+	result = sd_chunk_read(chunk, c->buffer + flight->used[0].begin, length, err);
+	*chunk = in_memory(c->buffer + flight->used[0].begin, length);
+	return result;
+}
+
+/* What is in a file is left there, if that can be kept open. */
+static enum sd_result keep_file(struct sd_carry *c, struct sd_flight *flight, struct sd_sink *sink,
+				struct sd_error *err)
+{
+	int fd = fcntl(flight->parcel.chunk.fd, F_DUPFD_CLOEXEC, 0);
+
+	if (fd < 0)
+		return sd_carry_settle(&c->worker, sink, err);
+	flight->parcel.chunk.fd = fd;
+	flight->file = true;
+	return SD_OK;
+}
+
+enum sd_result sd_carry_pass(struct sd_worker *worker, uint32_t record, struct sd_parcel *parcel, struct sd_sink *sink,
+			     struct sd_error *err)
+{
+	struct sd_carry *c = (struct sd_carry *)worker;
+	struct sd_flight flight = {.name = c->in->records[record].key, .record = record, .parcel = *parcel};
+	enum sd_result result = SD_OK;
+
+	if (c->flights > 0 && parcel->chunk.length > 0)
+		result = !parcel->chunk.memory && parcel->chunk.offset >= 0 ? keep_file(c, &flight, sink, err)
+									    : keep_passing(c, &flight, sink, err);
+	if (result != SD_OK)
+		return result;
+	if (c->flights == 0)
+		return sd_parcel_give(parcel, sink, err);
+	flight.ticket = last_flight(c)->ticket;
+	return depart(c, &flight, sink, err);
+}
+
 /* Keeps what steps need. There is memory for it, by the plan. */
 static enum sd_result keep(struct sd_carry *c, uint32_t record, struct sd_source *source, struct sd_sink *sink,
 			   struct sd_error *err)
 {
 	const struct sd_carry_work *work = &c->work[record];
-	uint64_t bytes = c->in->records[record].bytes;
+	struct sd_parcel parcel = {.record = work->out, .chunk = in_memory(NULL, c->in->records[record].bytes)};
 	bool there;
-	enum sd_result result = find_memory(c, bytes, 0, &there, sink, err);
+	enum sd_result result = find_memory(c, parcel.chunk.length, 0, &there, sink, err);
 
 	if (result == SD_OK)
 		result = hold(c, record, source, &c->holding, err);
-	if (result == SD_OK && work->passes)
-		result = sd_carry_settle(&c->worker, sink, err);
-	return result == SD_OK && work->passes ? give(sink, work->out, work->held, bytes, err) : result;
+	parcel.chunk.memory = work->held;
+	return result == SD_OK && work->passes ? sd_carry_pass(&c->worker, record, &parcel, sink, err) : result;
 }
 
 enum sd_result sd_carry_record(struct sd_worker *worker, uint32_t record, struct sd_source *source,

@@ -495,7 +495,8 @@ enum sd_result sd_carry_plan(const struct sd_manifest *in, uint64_t memory, stru
 	struct planner p = {.carry = c, .err = err};
 	enum sd_result result;
 
-	*c = (struct sd_carry){.worker = {sd_carry_record, sd_carry_settle}, .in = in, .memory = memory, .spool = -1};
+	*c = (struct sd_carry){
+		.worker = {sd_carry_record, sd_carry_pass, sd_carry_settle}, .in = in, .memory = memory, .spool = -1};
 	c->plan.manifest = p.out = sd_manifest_new();
 	c->plan.becomes = malloc((in->nrecords + 1) * sizeof(*c->plan.becomes));
 	c->work = calloc(in->nrecords + 1, sizeof(*c->work));
@@ -515,6 +516,9 @@ void sd_carry_free(struct sd_carry *c)
 	/* Where it went wrong, units may still be on their way. */
 	if (c->flights > 0)
 		(void)c->device->ops->wait(c->device, c->flight[(c->oldest + c->flights - 1) % SD_FLIGHTS].ticket);
+	for (unsigned i = 0; i < c->flights; i++)
+		if (c->flight[(c->oldest + i) % SD_FLIGHTS].file)
+			close(c->flight[(c->oldest + i) % SD_FLIGHTS].parcel.chunk.fd);
 	for (size_t i = 0; c->work && i < c->in->nrecords; i++)
 		free(c->work[i].held);
 	if (c->in && c->spool >= 0)

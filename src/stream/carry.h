@@ -27,19 +27,21 @@ struct sd_span {
 	uint64_t begin, end;
 };
 
-/* A unit that is being made. */
+/* A unit that is being made, or something that passes behind one. */
 struct sd_flight {
-	uint64_t ticket;             /* of the device */
-	const char *name;            /* of the target */
-	uint32_t record, out;        /* which it is made of, and becomes a part of */
-	const unsigned char *result; /* for the sink, or NULL: nothing yet */
-	uint64_t bytes;              /* of it */
-	struct sd_span used[2];      /* what it takes of the buffer */
-	bool ends;                   /* the record needs nothing any more when this is done */
+	uint64_t ticket;         /* of the device: the unit's, or that of the unit before */
+	const char *name;        /* of the target */
+	uint32_t record;         /* the incoming one */
+	struct sd_parcel parcel; /* for the sink; empty: nothing yet */
+	struct sd_span used[2];  /* what it takes of the buffer */
+	bool file;               /* what passes is in a file, whose descriptor is the flight's own */
+	bool made;               /* it is a unit */
+	bool ends;               /* the record needs nothing any more when this is done */
 };
 
-/* At most so many at one time, whatever the device would like. */
-#define SD_FLIGHTS 16
+/* At most so many units at one time, whatever the device would like, and so many flights. */
+#define SD_UNITS 16
+#define SD_FLIGHTS 64
 
 struct sd_carry {
 	struct sd_worker worker; /* for sd_pump */
@@ -58,10 +60,10 @@ struct sd_carry {
 	unsigned char *buffer;
 	uint64_t size;                       /* bytes of it */
 	struct sd_flight flight[SD_FLIGHTS]; /* the oldest is at oldest % SD_FLIGHTS */
-	unsigned oldest, flights;
-	unsigned char *joint; /* where the joint box is that is being filled, or NULL */
-	struct sd_span box;   /* what it takes of the buffer */
-	int spool;            /* an unnamed file, or -1 */
+	unsigned oldest, flights, units;     /* the oldest one is a unit */
+	unsigned char *joint;                /* where the joint box is that is being filled, or NULL */
+	struct sd_span box;                  /* what it takes of the buffer */
+	int spool;                           /* an unnamed file, or -1 */
 	uint64_t spooled;
 };
 
@@ -82,6 +84,8 @@ SD_UNUSED_RESULT enum sd_result sd_carry_cut(const struct sd_carry *c, uint32_t 
 					     struct sd_error *err);
 enum sd_result sd_carry_record(struct sd_worker *worker, uint32_t record, struct sd_source *source,
 			       struct sd_sink *sink, struct sd_error *err);
+enum sd_result sd_carry_pass(struct sd_worker *worker, uint32_t record, struct sd_parcel *parcel, struct sd_sink *sink,
+			     struct sd_error *err);
 enum sd_result sd_carry_settle(struct sd_worker *worker, struct sd_sink *sink, struct sd_error *err);
 
 /*

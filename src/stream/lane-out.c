@@ -260,6 +260,11 @@ void sd_lane_out_region(const struct sd_lane_out *lane, void **begin, size_t *le
 	*length = RING_BYTES;
 }
 
+bool sd_lane_out_owed(const struct sd_lane_out *lane)
+{
+	return lane->ngiven > 0;
+}
+
 static bool is_oldest(const struct sd_lane_out *lane, const void *memory)
 {
 	return lane->ngiven > 0 && memory == lane->ring + lane->given[lane->oldest].begin % RING_BYTES;

@@ -72,6 +72,9 @@ SD_UNUSED_RESULT enum sd_result sd_lane_out_room(struct sd_lane_out *lane, uint6
 /* All of the ring's memory, once sd_lane_out_room has given some; it is there until the lane is closed. */
 void sd_lane_out_region(const struct sd_lane_out *lane, void **begin, size_t *length);
 
+/* Whether memory that sd_lane_out_room gave is still the caller's: what is given now comes behind it in the ring. */
+bool sd_lane_out_owed(const struct sd_lane_out *lane);
+
 /* Whether this is the oldest memory that sd_lane_out_room gave; its place then, and it is the consumer's from now on.
  */
 bool sd_lane_out_take(struct sd_lane_out *lane, const void *memory, uint64_t length, struct sd_lane_place *place);

@@ -47,50 +47,71 @@ enum sd_result sd_plan_records(struct sd_plan *plan, const struct sd_manifest *i
 	return SD_OK;
 }
 
-/* One record's data, untouched, to the sink, or (sink NULL) nowhere. */
-static enum sd_result pass(struct sd_source *source, uint32_t record, struct sd_sink *sink, uint32_t as,
-			   struct sd_error *err)
+enum sd_result sd_parcel_give(struct sd_parcel *parcel, struct sd_sink *sink, struct sd_error *err)
 {
-	uint64_t sum;
-	bool summed = sink && sink->sums && sink->ops->sum && sd_source_sum(source, record, &sum);
-	struct sd_chunk chunk;
-	enum sd_result result;
+	enum sd_result result = SD_OK;
 
-	if (summed)
-		sink->ops->await_sum(sink, as);
-	for (;;) {
-		result = sd_source_next(source, record, &chunk, err);
+	if (parcel->awaits)
+		sink->ops->await_sum(sink, parcel->record);
+	if (parcel->chunk.length > 0)
+		result = sink->ops->data(sink, parcel->record, &parcel->chunk, err);
+	return result == SD_OK && parcel->summed ? sink->ops->sum(sink, parcel->record, parcel->sum, err) : result;
+}
+
+/* One record's data, untouched. */
+static enum sd_result pass(struct sd_source *source, uint32_t record, uint32_t as, struct sd_worker *worker,
+			   struct sd_sink *sink, struct sd_error *err)
+{
+	struct sd_parcel parcel = {.record = as};
+	bool summed = sink->sums && sink->ops->sum && sd_source_sum(source, record, &parcel.sum), more;
+
+	parcel.awaits = summed;
+	do {
+		enum sd_result result = sd_source_next(source, record, &parcel.chunk, err);
+
+		more = parcel.chunk.length > 0;
+		parcel.summed = !more && summed && sd_source_sum(source, record, &parcel.sum);
+		if (result == SD_OK && (more || parcel.summed))
+			result = worker && worker->pass ? worker->pass(worker, record, &parcel, sink, err)
+							: sd_parcel_give(&parcel, sink, err);
 		if (result != SD_OK)
 			return result;
-		if (chunk.length == 0)
-			return summed && sd_source_sum(source, record, &sum) ? sink->ops->sum(sink, as, sum, err)
-									     : SD_OK;
-		if (sink)
-			result = sink->ops->data(sink, as, &chunk, err);
-		else
-			result = sd_chunk_skip(&chunk, err);
+		parcel.awaits = false;
+	} while (more);
+	return SD_OK;
+}
+
+static enum sd_result drop(struct sd_source *source, uint32_t record, struct sd_error *err)
+{
+	for (;;) {
+		struct sd_chunk chunk;
+		enum sd_result result = sd_source_next(source, record, &chunk, err);
+
+		if (result != SD_OK || chunk.length == 0)
+			return result;
+		result = sd_chunk_skip(&chunk, err);
 		if (result != SD_OK)
 			return result;
 	}
-}
-
-static enum sd_result settle(struct sd_worker *worker, struct sd_sink *sink, struct sd_error *err)
-{
-	return worker && worker->settle ? worker->settle(worker, sink, err) : SD_OK;
 }
 
 /* What becomes of one record whose data is here. */
 static enum sd_result take(struct sd_source *source, uint32_t record, uint32_t as, struct sd_worker *worker,
 			   struct sd_sink *sink, struct sd_error *err)
 {
-	enum sd_result result = SD_OK;
-
 	if (as == SD_WORK)
 		return worker->record(worker, record, source, sink, err);
-	if (as == SD_DROP)
-		return pass(source, record, NULL, as, err);
-	result = settle(worker, sink, err);
-	return result == SD_OK ? pass(source, record, sink, as, err) : result;
+	return as == SD_DROP ? drop(source, record, err) : pass(source, record, as, worker, sink, err);
+}
+
+/* Says where bad input comes from, and what it is about, as far as that is known. */
+static void blame(struct sd_source *source, const struct sd_worker *worker, const char *key, struct sd_error *err)
+{
+	if (worker && worker->blamed)
+		key = worker->blamed;
+	sd_source_explain(source, err);
+	if (key)
+		sd_error_about(err, key);
 }
 
 static enum sd_result run(struct sd_source *source, const struct sd_manifest *out, const uint32_t *becomes,
@@ -111,17 +132,18 @@ static enum sd_result run(struct sd_source *source, const struct sd_manifest *ou
 		if (in->records[i].state != SD_HERE)
 			continue;
 		result = take(from, record, as, worker, sink, err);
-		if (result == SD_INPUT) {
-			sd_source_explain(source, err);
-			sd_error_about(err, in->records[i].key);
-		}
+		if (result == SD_INPUT)
+			blame(source, worker, in->records[i].key, err);
 	}
-	if (result == SD_OK)
-		result = settle(worker, sink, err);
+	if (result == SD_OK && worker && worker->settle) {
+		result = worker->settle(worker, sink, err);
+		if (result == SD_INPUT)
+			blame(source, worker, NULL, err);
+	}
 	if (result == SD_OK) {
 		result = sd_source_finish(source, err);
 		if (result == SD_INPUT)
-			sd_source_explain(source, err);
+			blame(source, NULL, NULL, err);
 	}
 	if (result == SD_OK)
 		result = sink->ops->end(sink, err);

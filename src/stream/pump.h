@@ -28,15 +28,32 @@ void sd_plan_free(struct sd_plan *plan);
 SD_UNUSED_RESULT enum sd_result sd_plan_records(struct sd_plan *plan, const struct sd_manifest *in,
 						struct sd_error *err);
 
+/* What the sink is to get next of a record: some of its data, or its sum, or both. */
+struct sd_parcel {
+	uint32_t record;       /* of the outgoing manifest */
+	struct sd_chunk chunk; /* may be empty */
+	bool awaits;           /* the first one, and the sum will be told */
+	bool summed;           /* the last one, and this is the sum */
+	uint64_t sum;
+};
+
+/* Gives it to the sink, by await_sum, data and sum. */
+SD_UNUSED_RESULT enum sd_result sd_parcel_give(struct sd_parcel *parcel, struct sd_sink *sink, struct sd_error *err);
+
 /* The data step of a filter that changes bytes. */
 struct sd_worker {
 	/* Takes the whole data of the record from the source, and gives the sink what is ready, in the order of the
 	 * outgoing manifest. */
 	enum sd_result (*record)(struct sd_worker *worker, uint32_t record, struct sd_source *source,
 				 struct sd_sink *sink, struct sd_error *err);
-	/* Gives the sink all that is still being made: before data that passes goes there, and before its end. May be
-	 * NULL: nothing ever is. */
+	/* Takes what passes of an incoming record, for the sink, which gets it behind all that is still being made. The
+	 * chunk is the source's: what is not given at once has to be kept. May be NULL: nothing ever is being made. */
+	enum sd_result (*pass)(struct sd_worker *worker, uint32_t record, struct sd_parcel *parcel,
+			       struct sd_sink *sink, struct sd_error *err);
+	/* Gives the sink all that is still to come before its end. May be NULL: nothing ever is. */
 	enum sd_result (*settle)(struct sd_worker *worker, struct sd_sink *sink, struct sd_error *err);
+	/* Set by one that fails: the key of the record that it is about, or NULL: the one that it was given. */
+	const char *blamed;
 };
 
 /*

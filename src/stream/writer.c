@@ -328,7 +328,8 @@ static enum sd_result put_place(struct writer *w, enum sd_lane_kind kind, const 
 	return result == SD_OK ? flush(w, err) : result;
 }
 
-/* As much of the chunk as can lie in the ring at one time: it lies there already, or is copied. */
+/* As much of the chunk as can lie in the ring at one time: it lies there already, or is copied, if all that lies there
+ * came before it. */
 static enum sd_result share(struct writer *w, struct sd_chunk *chunk, uint64_t *length, struct sd_error *err)
 {
 	uint64_t n = chunk->length < SD_FRAME_DATA_MAX ? chunk->length : SD_FRAME_DATA_MAX;
@@ -339,6 +340,8 @@ static enum sd_result share(struct writer *w, struct sd_chunk *chunk, uint64_t *
 
 	*length = 0;
 	if (!sd_lane_out_take(w->lane, chunk->memory, chunk->length, &place)) {
+		if (sd_lane_out_owed(w->lane))
+			return SD_OK;
 		result = flush(w, err);
 		if (result == SD_OK)
 			result = sd_lane_out_room(w->lane, n, &memory, &later, err);

@@ -56,19 +56,30 @@ bool carrying_option(struct carrying *c, int letter, const char *value)
 }
 
 /*
- * What --device=auto goes by: a GPU is worth it where it saves more time than its start takes. Estimates, until they
- * are measured where it matters: contrib/gpu-check prints all three, and the size that follows from them.
- * sd-transpose(1) says what it is.
+ * What --device=auto goes by, and sd-transpose(1) tells: a GPU is worth it where it saves more time than its start
+ * takes. It turns what the bus carries, and a few threads do as much. What a thread turns is measured, with
+ * sd-transpose and files in the page cache; what a GPU does is estimated from the width of the bus (16 lanes of PCIe
+ * 4), until it is measured: contrib/gpu-check prints all three.
  */
 #define GPU_START_MS 400u
 #define GPU_MIB_PER_S 20000u
-#define CPU_MIB_PER_S 8000u
-#define GPU_WORTH_MIB ((uint64_t)GPU_START_MS * CPU_MIB_PER_S / 1000 * GPU_MIB_PER_S / (GPU_MIB_PER_S - CPU_MIB_PER_S))
+#define THREAD_MIB_PER_S 8000u
+
+static bool gpu_is_worth(uint64_t bytes, unsigned threads)
+{
+	uint64_t cpu_mib_per_s = (uint64_t)threads * THREAD_MIB_PER_S;
+
+	if (cpu_mib_per_s >= GPU_MIB_PER_S)
+		return false;
+	return bytes >> 20 >= GPU_START_MS * cpu_mib_per_s / 1000 * GPU_MIB_PER_S / (GPU_MIB_PER_S - cpu_mib_per_s);
+}
 
 static enum sd_result open_device(const struct carrying *c, uint64_t work, struct sd_device **device,
 				  struct sd_error *err)
 {
-	if (c->cuda && (!c->cpu || work >> 20 >= GPU_WORTH_MIB)) {
+	unsigned threads = c->threads > 0 ? c->threads : sd_device_threads();
+
+	if (c->cuda && (!c->cpu || gpu_is_worth(work, threads))) {
 		enum sd_device_result r = sd_device_open_cuda(c->gpu, device);
 
 		if (r == SD_DEVICE_OK)

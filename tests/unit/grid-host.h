@@ -14,8 +14,8 @@ struct turning {
 	unsigned from, to;       /* sizes of elements */
 	uint64_t sources, count; /* elements that are there */
 	uint8_t *written;        /* how often, for each element of the target */
-	uint64_t slots[SD_GRID_SLOTS(1, 1)];
-	bool full[SD_GRID_SLOTS(1, 1)];
+	uint8_t cells[SD_GRID_VECTORS * SD_GRID_VECTOR];
+	bool full[SD_GRID_VECTORS * SD_GRID_VECTOR];
 };
 
 /* A whole vector is read or written at one time, which the device only does where it is aligned. */
@@ -39,64 +39,95 @@ static inline void grid_put(struct turning *t, uint64_t at, uint64_t value)
 	t->written[at] += t->written[at] < 2;
 }
 
-static inline const char *grid_read(struct turning *t, uint32_t i)
+/* An element as it is to be. */
+static inline uint64_t grid_make(const struct turning *t, uint64_t a, uint64_t b, uint64_t value)
 {
-	bool rows = t->grid->plan.rows;
-	struct sd_vector v = sd_grid_read_vector(t->grid, &t->tile, i, t->from, t->to);
-	struct sd_vector out = sd_grid_row_vector(t->grid, &t->tile, &v, t->from, t->to);
-	struct sd_grid_scale scale = {0, 0};
-	const char *wrong =
-		grid_reach(&v, sd_grid_read_width(rows, t->from, t->to), t->grid->source, t->from, t->sources);
+	const struct sd_transpose *plan = &t->grid->plan;
+	const struct sd_grid_scale *scale = &t->tile.scale;
 
-	if (rows && !wrong)
-		wrong = grid_reach(&out, sd_grid_write_width(rows, t->from, t->to), t->grid->target, t->to, t->count);
+	if (plan->bytes)
+		return value;
+	return sd_grid_element(plan, plan->source_dtype, plan->target_dtype,
+			       scale->even ? scale->bits : sd_grid_scale_at(t->grid, &t->tile.place, a, b), value);
+}
+
+/* A vector of a tile that is turned goes into its cell. */
+static inline const char *grid_fill(struct turning *t, uint32_t i)
+{
+	struct sd_vector v = sd_grid_read_vector(t->grid, &t->tile, i, t->from, t->to);
+	const char *wrong =
+		grid_reach(&v, sd_grid_read_width(false, t->from, t->to), t->grid->source, t->from, t->sources);
+	uint32_t byte = sd_grid_byte((uint32_t)(v.a - t->tile.a), (uint32_t)(v.b - t->tile.b), t->from, t->to);
+
+	if (byte % SD_GRID_VECTOR != 0 || byte >= sizeof(t->cells))
+		return "a cell that is none";
 	for (uint32_t j = 0; j < v.count && !wrong; j++) {
 		uint64_t value = sd_grid_get_source(t->grid, v.at + j * v.step, t->from);
-		uint32_t slot;
 
-		value = sd_grid_element(t->grid, &t->tile, &v, j, value, &scale);
-		if (rows) {
-			grid_put(t, out.at + j * out.step, value);
-			continue;
-		}
-		slot = sd_grid_slot((uint32_t)(v.a - t->tile.a) + j, (uint32_t)(v.b - t->tile.b), t->from, t->to);
-		if (slot >= SD_GRID_SLOTS(t->from, t->to))
-			return "a slot outside of shared memory";
-		if (t->full[slot])
-			return "two threads fill one slot";
-		t->full[slot] = true;
-		t->slots[slot] = value;
+		if (t->full[byte + j * t->from])
+			return "two threads fill one cell";
+		t->full[byte + j * t->from] = true;
+		memcpy(t->cells + byte + j * t->from, &value, t->from);
 	}
 	return wrong;
 }
 
-static inline const char *grid_write(struct turning *t, uint32_t i)
+/* The vectors that a lot becomes. */
+static inline const char *grid_empty(struct turning *t, uint32_t i)
 {
-	struct sd_vector v = sd_grid_write_vector(t->grid, &t->tile, i, t->from, t->to);
-	const char *wrong =
-		grid_reach(&v, sd_grid_write_width(false, t->from, t->to), t->grid->target, t->to, t->count);
+	struct sd_lot lot = sd_grid_lot(i, t->from, t->to);
+	uint32_t deep = SD_GRID_DEEP(t->from), wide = sd_grid_write_width(false, t->from, t->to);
+	const char *wrong = NULL;
 
+	if (t->tile.a + lot.a >= t->grid->plan.a.size || t->tile.b + lot.b >= t->grid->plan.b.size)
+		return NULL;
+	for (uint32_t k = 0; k < deep; k++) {
+		struct sd_vector v = sd_grid_lot_vector(t->grid, &t->tile, &lot, k, t->to);
+
+		wrong = grid_reach(&v, wide, t->grid->target, t->to, t->count);
+		for (uint32_t j = 0; j < v.count && !wrong; j++) {
+			uint32_t byte = sd_grid_byte(lot.a, lot.b + j, t->from, t->to);
+			uint64_t value = 0;
+
+			if (byte % SD_GRID_WORD(t->from) != 0 || byte >= sizeof(t->cells))
+				return "a word that is none";
+			byte += k * t->from;
+			if (!t->full[byte])
+				return "a word is read that nobody filled";
+			memcpy(&value, t->cells + byte, t->from);
+			grid_put(t, v.at + j * v.step, grid_make(t, v.a, v.b + j, value));
+		}
+	}
+	return wrong;
+}
+
+/* A vector where there is nothing to turn. */
+static inline const char *grid_copy(struct turning *t, uint32_t i)
+{
+	uint32_t wide = sd_grid_read_width(true, t->from, t->to);
+	struct sd_vector v = sd_grid_read_vector(t->grid, &t->tile, i, t->from, t->to);
+	struct sd_vector out = sd_grid_row_vector(t->grid, &t->tile, &v, t->from, t->to);
+	const char *wrong = grid_reach(&v, wide, t->grid->source, t->from, t->sources);
+
+	if (!wrong)
+		wrong = grid_reach(&out, wide, t->grid->target, t->to, t->count);
 	for (uint32_t j = 0; j < v.count && !wrong; j++) {
-		uint32_t slot =
-			sd_grid_slot((uint32_t)(v.a - t->tile.a), (uint32_t)(v.b - t->tile.b) + j, t->from, t->to);
+		uint64_t value = sd_grid_get_source(t->grid, v.at + j * v.step, t->from);
 
-		if (slot >= SD_GRID_SLOTS(t->from, t->to) || !t->full[slot])
-			return "a slot is read that nobody filled";
-		grid_put(t, v.at + j * v.step, t->slots[slot]);
+		grid_put(t, out.at + j * out.step, grid_make(t, v.a + j, v.b, value));
 	}
 	return wrong;
 }
 
 static inline const char *grid_tile(struct turning *t)
 {
-	const struct sd_grid *grid = t->grid;
 	const char *wrong = NULL;
 
 	memset(t->full, 0, sizeof(t->full));
-	for (uint32_t i = 0; i < grid->tile_b << grid->shift && !wrong; i++)
-		wrong = grid_read(t, i);
-	for (uint32_t i = 0; !grid->plan.rows && i < grid->tile_a * SD_GRID_LINE && !wrong; i++)
-		wrong = grid_write(t, i);
+	for (uint32_t i = 0; i < SD_GRID_VECTORS && !wrong; i++)
+		wrong = t->grid->plan.rows ? grid_copy(t, i) : grid_fill(t, i);
+	for (uint32_t i = 0; !t->grid->plan.rows && i < SD_GRID_LOTS(t->from, t->to) && !wrong; i++)
+		wrong = grid_empty(t, i);
 	return wrong;
 }
 

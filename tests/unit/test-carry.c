@@ -5,14 +5,18 @@
 #include "stream/carry.h"
 #include "move/convert.h"
 #include "stream/pieces.h"
+#include "stream/sums.h"
 #include "exact.h"
 
 #include <criterion/criterion.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #define CASES 3000
+#define MOST 128 /* records, tensors */
 
 static uint64_t state;
 
@@ -41,7 +45,7 @@ static void seeded(uint64_t seed)
 struct plain_device {
 	struct sd_device device;
 	bool fails, starves, breaks; /* breaks: while somebody waits */
-	size_t jobs, done;
+	size_t jobs, done, most;     /* most: at one time */
 	struct sd_job job[AHEAD];
 };
 
@@ -168,6 +172,8 @@ static enum sd_device_result plain_begin(struct sd_device *device, const struct 
 	cr_assert_lt(plain->jobs - plain->done, device->ahead, "more than it likes");
 	plain->job[plain->jobs % AHEAD] = *job;
 	*ticket = plain->jobs++;
+	if (plain->jobs - plain->done > plain->most)
+		plain->most = plain->jobs - plain->done;
 	return SD_DEVICE_OK;
 }
 
@@ -192,16 +198,49 @@ static struct plain_device plain_device(void)
 	return (struct plain_device){.device = {.ops = &plain_ops, .name = "plain", .ahead = 1}};
 }
 
-/* A source in memory, which gives its data in chunks of any size, and a sink that keeps what comes. */
+/* A source that gives its data in chunks of any size, which are there until it is asked for more, and a sink that keeps
+ * what comes. */
+
+enum where { IN_MEMORY, IN_FILES, ANYWHERE };
 
 struct memory_source {
 	struct sd_source source;
 	unsigned char **data;
+	enum where where;
 	uint32_t record;
 	uint64_t given;
 	uint64_t cut_short; /* bytes that are missing at the end of each record */
+	uint64_t torn;      /* and of each file that has U8 */
 	bool over;
+	int file;            /* of the last chunk, or -1 */
+	unsigned char *copy; /* likewise */
 };
+
+static void take_back(struct memory_source *s)
+{
+	if (s->file >= 0)
+		close(s->file);
+	s->file = -1;
+	free(s->copy);
+	s->copy = NULL;
+}
+
+/* Bytes to be given that nobody can have any more once they are taken back. */
+static void lend(struct memory_source *s, const unsigned char *data, uint64_t length, struct sd_chunk *chunk)
+{
+	uint64_t there = length - (s->source.manifest->records[s->record].dtype == SD_U8 ? s->torn : 0);
+	off_t offset = (off_t)any(9);
+
+	*chunk = (struct sd_chunk){.length = length, .fd = -1, .offset = -1};
+	if (length > 0 && (s->where == IN_FILES || (s->where == ANYWHERE && any(2)))) {
+		chunk->fd = s->file = memfd_create("data", MFD_CLOEXEC);
+		chunk->offset = offset;
+		cr_assert_eq(pwrite(s->file, data, there, offset), (ssize_t)there);
+	} else {
+		chunk->memory = s->copy = malloc(length + 1);
+		memcpy(s->copy, data, length);
+	}
+}
 
 static enum sd_result source_next(struct sd_source *source, uint32_t record, struct sd_chunk *chunk,
 				  struct sd_error *err)
@@ -219,7 +258,8 @@ static enum sd_result source_next(struct sd_source *source, uint32_t record, str
 	left -= s->cut_short < left ? s->cut_short : left;
 	if (left > 1 && any(2))
 		left = 1 + any(left);
-	*chunk = (struct sd_chunk){.length = left, .memory = s->data[record] + s->given, .fd = -1, .offset = -1};
+	take_back(s);
+	lend(s, s->data[record] + s->given, left, chunk);
 	s->given += left;
 	s->over = left == 0;
 	return SD_OK;
@@ -232,7 +272,29 @@ static enum sd_result source_finish(struct sd_source *source, struct sd_error *e
 	return SD_OK;
 }
 
-static const struct sd_source_ops source_ops = {.next = source_next, .finish = source_finish};
+static uint64_t sum_of(const unsigned char *data, uint64_t length)
+{
+	struct sd_sum *sum = sd_sum_new();
+	uint64_t value;
+
+	sd_sum_add(sum, data, length);
+	value = sd_sum_value(sum);
+	sd_sum_free(sum);
+	return value;
+}
+
+static bool source_sum(const struct sd_source *source, uint32_t record, uint64_t *sum)
+{
+	const struct memory_source *s = (const struct memory_source *)source;
+	uint64_t bytes = source->manifest->records[record].bytes;
+
+	if (!source->sums || bytes == 0)
+		return false;
+	*sum = s->over && s->record == record ? sum_of(s->data[record], bytes) : 0;
+	return true;
+}
+
+static const struct sd_source_ops source_ops = {.next = source_next, .finish = source_finish, .sum = source_sum};
 
 struct memory_sink {
 	struct sd_sink sink;
@@ -244,6 +306,8 @@ struct memory_sink {
 	uint64_t *length;
 	uint32_t record;
 	bool ended, aborted;
+	uint32_t awaited; /* the record whose sum will be told, and 1 more */
+	unsigned told;    /* sums */
 };
 
 static enum sd_result sink_begin(struct sd_sink *sink, const struct sd_manifest *manifest, struct sd_error *err)
@@ -272,10 +336,33 @@ static enum sd_result sink_data(struct sd_sink *sink, uint32_t record, struct sd
 	for (unsigned i = s->came; i < s->given; i++)
 		cr_assert(i == s->came || chunk->memory != s->room[i % 8], "memory came back before its turn");
 	oldest = s->came < s->given && chunk->memory == s->room[s->came % 8];
-	cr_assert_eq(sd_chunk_read(chunk, s->data[record] + s->length[record], length, err), SD_OK);
+	cr_assert(s->awaited == 0 || s->awaited == record + 1, "the sum of record %u has not come", s->awaited - 1);
+	if (sd_chunk_read(chunk, s->data[record] + s->length[record], length, err) != SD_OK)
+		return err->result;
 	if (oldest)
 		free(s->room[s->came++ % 8]);
 	s->length[record] += length;
+	return SD_OK;
+}
+
+static void sink_await_sum(struct sd_sink *sink, uint32_t record)
+{
+	struct memory_sink *s = (struct memory_sink *)sink;
+
+	cr_assert(sink->sums && s->awaited == 0 && s->length[record] == 0);
+	s->awaited = record + 1;
+}
+
+static enum sd_result sink_sum(struct sd_sink *sink, uint32_t record, uint64_t sum, struct sd_error *err)
+{
+	struct memory_sink *s = (struct memory_sink *)sink;
+
+	(void)err;
+	cr_assert_eq(s->awaited, record + 1);
+	cr_assert_eq(s->length[record], s->manifest->records[record].bytes);
+	cr_assert_eq(sum, sum_of(s->data[record], s->length[record]));
+	s->awaited = 0;
+	s->told++;
 	return SD_OK;
 }
 
@@ -317,7 +404,9 @@ static const struct sd_sink_ops sink_ops = {.begin = sink_begin,
 					    .end = sink_end,
 					    .abort = sink_abort,
 					    .room = sink_room,
-					    .region = sink_region};
+					    .region = sink_region,
+					    .await_sum = sink_await_sum,
+					    .sum = sink_sum};
 
 static void sink_free(struct memory_sink *s)
 {
@@ -339,7 +428,7 @@ struct tensor {
 };
 
 struct tensors {
-	struct tensor at[64];
+	struct tensor at[MOST];
 	size_t count;
 };
 
@@ -404,7 +493,7 @@ static struct tensor *tensor_of(struct tensors *all, const struct sd_target *t)
 			cr_assert_eq(x->target->dtype, t->dtype);
 			return x;
 		}
-	cr_assert_lt(all->count++, 64);
+	cr_assert_lt(all->count++, MOST);
 	x->name = t->name;
 	x->target = t;
 	cr_assert(sd_shape_count(t->shape, t->rank, &x->count));
@@ -452,7 +541,7 @@ static void free_tensors(struct tensors *all)
 
 struct input {
 	struct sd_manifest *m;
-	unsigned char *data[64];
+	unsigned char *data[MOST];
 };
 
 static void input_free(struct input *in)
@@ -545,17 +634,28 @@ static struct sd_move place3(const uint64_t *shape, uint64_t b0, uint64_t b1, ui
 	return sd_move_inverse(&m);
 }
 
+static struct memory_source source_of(const struct input *in, enum where where)
+{
+	return (struct memory_source){.source = {&source_ops, in->m},
+				      .data = (unsigned char **)(uintptr_t)in->data,
+				      .where = where,
+				      .over = true,
+				      .file = -1};
+}
+
 /* Runs it all, with so many units on their way at a time, and compares the tensors that come out with those that the
  * targets of in say; the number of outgoing records. */
-static size_t carried_ahead(struct input *in, uint64_t memory, struct plain_device *device, unsigned ahead, bool rooms)
+static size_t carried_ahead(struct input *in, uint64_t memory, struct plain_device *device, unsigned ahead, bool rooms,
+			    enum where where)
 {
-	struct memory_source source = {.source = {&source_ops, in->m}, .data = in->data, .over = true};
+	struct memory_source source = source_of(in, where);
 	struct memory_sink sink = {.sink = {&sink_ops}, .rooms = rooms};
 	struct tensors expected, got;
 	struct sd_carry carry;
 	struct sd_error err = {0};
 	size_t records;
 
+	source.source.sums = any(2);
 	cr_assert_eq(sd_manifest_check(in->m, &err), SD_OK, "%s", err.text);
 	if (sd_carry_plan(in->m, memory, &carry, &err) != SD_OK) {
 		cr_assert_eq(err.result, SD_INPUT);
@@ -570,7 +670,8 @@ static size_t carried_ahead(struct input *in, uint64_t memory, struct plain_devi
 	carry.device = &device->device;
 	cr_assert_eq(sd_manifest_check(carry.plan.manifest, &err), SD_OK, "%s", err.text);
 	cr_assert_eq(sd_pump(&source.source, &carry.plan, &carry.worker, &sink.sink, &err), SD_OK, "%s", err.text);
-	cr_assert(sink.ended && !sink.aborted);
+	take_back(&source);
+	cr_assert(sink.ended && !sink.aborted && sink.awaited == 0);
 	cr_assert_eq(sink.came, sink.given);
 	cr_assert_eq(carry.holding + carry.waiting, 0);
 	cr_assert_leq(carry.size + carry.held, memory + 2 * SD_BUFFER_ALIGN);
@@ -607,7 +708,7 @@ static size_t carried(struct input *in, uint64_t memory, struct plain_device *de
 	size_t records = 0;
 
 	for (unsigned i = 0; i < 6; i++) {
-		size_t n = carried_ahead(in, memory, device, aheads[i % 3], i >= 3);
+		size_t n = carried_ahead(in, memory, device, aheads[i % 3], i >= 3, ANYWHERE);
 
 		cr_assert(i == 0 || n == records);
 		records = n;
@@ -1173,7 +1274,7 @@ Test(carry, says_what_failed)
 						    "the data of record0 ends early", "t: plain failed: it is broken"};
 		struct plain_device device = plain_device();
 		struct input in = input();
-		struct memory_source source = {.source = {&source_ops, in.m}, .data = in.data, .over = true};
+		struct memory_source source = source_of(&in, IN_MEMORY);
 		struct memory_sink sink = {.sink = {&sink_ops}};
 		struct sd_carry carry;
 		struct sd_error err;
@@ -1191,6 +1292,81 @@ Test(carry, says_what_failed)
 			     way == 2 ? SD_INPUT : SD_IO);
 		cr_assert_str_eq(err.text, texts[way]);
 		cr_assert(sink.aborted && !sink.ended);
+		take_back(&source);
+		sink_free(&sink);
+		sd_carry_free(&carry);
+		input_free(&in);
+	}
+}
+
+/* Matrices that are turned, each with tensors behind it that pass, of so many bytes. */
+static struct input with_passing(unsigned matrices, unsigned passing, uint64_t bytes)
+{
+	const uint64_t shape[] = {8, 6}, turned[] = {6, 8};
+	struct sd_move turn = permuted(shape, 2, (uint32_t[]){1, 0});
+	struct input in = input();
+
+	seeded(1);
+	for (unsigned k = 0; k < matrices; k++) {
+		const char *name = sd_arena_printf(&in.m->arena, "matrix%u", k);
+
+		add_target(&in, name, turned, 2, add_record(&in, SD_F32, shape, 2), &turn);
+		for (unsigned i = 0; i < passing; i++) {
+			name = sd_arena_printf(&in.m->arena, "norm%u.%u", k, i);
+			add_target(&in, name, &bytes, 1, add_record(&in, SD_U8, &bytes, 1), NULL);
+		}
+	}
+	return in;
+}
+
+/* What passes waits for its turn, not for everything, whether it is little data or much that is in a file; only what
+ * fits nowhere, or is too many pieces, has to go at once. */
+Test(carry, does_not_wait_for_what_passes)
+{
+	static const struct {
+		unsigned matrices, passing;
+		uint64_t bytes;
+		enum where where;
+		size_t most; /* units at one time */
+	} cases[] = {{10, 2, 5, IN_MEMORY, AHEAD},
+		     {10, 2, 5, IN_FILES, AHEAD},
+		     {10, 2, 300000, IN_FILES, AHEAD},
+		     {10, 2, 600000, IN_MEMORY, 1},
+		     {2, 63, 1, IN_FILES, 1}};
+
+	for (unsigned i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		struct plain_device device = plain_device();
+		struct input in = with_passing(cases[i].matrices, cases[i].passing, cases[i].bytes);
+
+		for (unsigned rooms = 0; rooms < 2; rooms++) {
+			cr_assert_eq(carried_ahead(&in, 32768, &device, AHEAD, rooms, cases[i].where), in.m->nrecords);
+			/* A sink with little memory may want some back before. */
+			cr_assert(rooms ? device.most > 1 || cases[i].most == 1 : device.most == cases[i].most,
+				  "case %u: %zu at one time", i, device.most);
+		}
+		input_free(&in);
+	}
+}
+
+/* What passes may fail when its turn comes. */
+Test(carry, says_what_it_was_that_failed_later)
+{
+	/* Its turn may come with another record, or at the end. */
+	for (unsigned matrices = 1; matrices <= 10; matrices += 9) {
+		struct input in = with_passing(matrices, 2, 50);
+		struct plain_device device = plain_device();
+		struct memory_source source = source_of(&in, IN_FILES);
+		struct memory_sink sink = {.sink = {&sink_ops}};
+		struct sd_carry carry = planned(&in, 1 << 20);
+		struct sd_error err;
+
+		carry.device = &device.device;
+		device.device.ahead = AHEAD;
+		source.torn = 1;
+		cr_assert_eq(sd_pump(&source.source, &carry.plan, &carry.worker, &sink.sink, &err), SD_INPUT);
+		cr_assert_str_eq(err.text, "record1: the data ends early: truncated, or its writer was stopped");
+		cr_assert(sink.aborted && !sink.ended);
+		take_back(&source);
 		sink_free(&sink);
 		sd_carry_free(&carry);
 		input_free(&in);

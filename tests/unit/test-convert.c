@@ -220,6 +220,100 @@ Test(convert, rows_of_any_length)
 			}
 }
 
+/* Random factors of a kind, as floats and as a cast has them. */
+static void make_factors(uint64_t *seed, enum sd_factors kind, size_t count, float *by, uint16_t *brief)
+{
+	for (size_t i = 0; i < count; i++) {
+		uint32_t bits = scale_number((unsigned)exact_random(seed) % 100);
+
+		if (kind == SD_BRAINS)
+			bits = (uint32_t)(exact_random(seed) % 0x7f80) << 16 | (bits & 0x80000000U);
+		if (kind == SD_POWERS)
+			bits = SD_POWER_LEAST + ((uint32_t)(exact_random(seed) % 201) << 23);
+		by[i] = sd_float_of_bits(bits);
+		brief[i] = (uint16_t)((bits >> 16) - (kind == SD_POWERS ? SD_POWER_ONE : 0));
+	}
+}
+
+/* Rows of count elements, of codes too, by factors of a kind, each for 1 << shared elements. */
+static void check_factors(const struct sd_kernels *kernels, struct sd_cast cast, uint64_t *seed)
+{
+	enum { most = 150, rows = 3 };
+	const bool codes = sd_is_code((uint8_t)cast.from), halves = codes && !cast.pairs;
+	const unsigned size = codes ? 1 : sd_dtype_size(cast.from), to_size = sd_dtype_size(cast.to);
+	const size_t count = cast.count;
+	uint8_t source[rows * (most * 4 + 3)], target[2 * rows * (most * 8 + 5)];
+	uint16_t brief[most];
+	float by[most];
+
+	cast.scaled = true;
+	cast.rows = rows;
+	cast.source_step = (halves ? (count + 1) / 2 : count * size) + 3;
+	cast.target_step = count * to_size + 5;
+	make_factors(seed, (enum sd_factors)cast.factors, most, by, brief);
+	cast.each = cast.factors == SD_FLOATS ? (const void *)by : brief;
+	for (size_t i = 0; i < sizeof(source); i++)
+		source[i] = (uint8_t)exact_random(seed);
+	memset(target, 0xa5, sizeof(target));
+	if (!kernels->convert.ready || !kernels->convert.ready(&cast))
+		return;
+	cast.go(&cast, source, target);
+	for (size_t r = 0; r < (cast.pairs ? 2 * rows : rows); r++) {
+		const uint8_t *in = source + (cast.pairs ? r / 2 : r) * cast.source_step;
+		const uint8_t *out = target + r * cast.target_step;
+
+		for (size_t i = 0; i < count; i++) {
+			uint64_t bits = element(in, size, halves ? i / 2 : i);
+			uint32_t value, scale = sd_bits_of_float(by[i >> cast.shared]);
+
+			if (codes && (halves ? i : r) % 2 == 1)
+				bits >>= 4;
+			value = sd_element_scale(sd_element_decode((uint8_t)cast.from, bits), scale);
+			cr_assert_eq(element(out, to_size, i), sd_element_encode((uint8_t)cast.to, value),
+				     "%s: number %zu of %zu of %u, factors %u for %u", kernels->name, i, count,
+				     cast.from, cast.factors, 1U << cast.shared);
+		}
+		for (size_t i = 0; i < 5; i++)
+			cr_assert_eq(out[count * to_size + i], 0xa5);
+	}
+}
+
+Test(convert, factors_of_every_kind)
+{
+	static const uint8_t reads[] = {SD_F8_E4M3, SD_F8_E5M2, SD_F16, SD_F32, SD_E2M1, SD_E2M1 + SD_E2M1_PLUS,
+					SD_INT4};
+	uint64_t seed = 5;
+
+	for (size_t n = 0; n < NAMES; n++)
+		for (size_t count = 1; count < 150; count++)
+			for (size_t d = 0; d < sizeof(reads) * MAKES * 3; d++) {
+				struct sd_cast cast = {
+					.from = (enum sd_dtype)reads[d / MAKES / 3],
+					.to = makes[d / 3 % MAKES],
+					.factors = (uint8_t)(d % 3),
+					.pairs = sd_is_code(reads[d / MAKES / 3]) && exact_random(&seed) % 2,
+					.count = count,
+					.shared = exact_random(&seed) % 2 ? 5 + exact_random(&seed) % 3 : 0,
+				};
+
+				if (can_run(names[n]))
+					check_factors(sd_kernels_pick(names[n]), cast, &seed);
+			}
+}
+
+/* Those who have vectors to work with know more than floats. */
+Test(convert, which_factors_there_are)
+{
+	for (size_t n = 2; n < NAMES; n++)
+		for (uint8_t factors = SD_FLOATS; factors <= SD_POWERS; factors++) {
+			struct sd_cast cast = {.from = (enum sd_dtype)SD_E2M1, .to = SD_BF16, .scaled = true};
+
+			cast.factors = factors;
+			cr_assert(!can_run(names[n]) || sd_kernels_pick(names[n])->convert.ready(&cast), "%s: %u",
+				  names[n], factors);
+		}
+}
+
 static void all_of(enum sd_dtype from)
 {
 	struct run run = {from, 0, {0}};

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The CUDA kernel's arithmetic, on the host: slots without bank conflicts, whole lines, and every thread of the grid.
+/* The CUDA kernel's arithmetic, on the host: words without bank conflicts, whole lines, and every thread of the grid.
  */
 #include "../../cuda/part.h"
 #include "grid-host.h"
@@ -82,19 +82,22 @@ Test(cuda_index, cut_into_parts)
 static const unsigned sizes[][2] = {{1, 1}, {1, 2}, {1, 4}, {1, 8}, {2, 2}, {2, 4}, {2, 8},
 				    {4, 2}, {4, 4}, {4, 8}, {8, 2}, {8, 4}, {8, 8}};
 
-/* How many words the busiest bank has to give, when a warp asks for these slots; 8 bytes go by half warps. */
-static unsigned busiest(const uint32_t slots[32], unsigned size)
+/*
+ * How many words of 4 bytes the busiest bank has to give, when a warp asks for size bytes at each of these places: 8
+ * bytes go by half warps, 16 by quarters.
+ */
+static unsigned busiest(const uint32_t bytes[32], unsigned size)
 {
-	unsigned most = 0, together = size == 8 ? 16 : 32;
+	unsigned most = 0, together = size == 16 ? 8 : size == 8 ? 16 : 32;
 
-	for (unsigned half = 0; half < 32; half += together) {
+	for (unsigned first = 0; first < 32; first += together) {
 		for (unsigned bank = 0; bank < 32; bank++) {
-			uint32_t words[64];
+			uint32_t words[128];
 			unsigned count = 0;
 
-			for (unsigned lane = half; lane < half + together; lane++)
-				for (unsigned k = 0; k < (size + 3) / 4; k++) {
-					uint32_t word = slots[lane] * size / 4 + k;
+			for (unsigned lane = first; lane < first + together; lane++)
+				for (unsigned k = 0; k < size / 4; k++) {
+					uint32_t word = bytes[lane] / 4 + k;
 					unsigned i = 0;
 
 					while (i < count && words[i] != word)
@@ -127,61 +130,98 @@ Test(cuda_index, no_bank_conflicts)
 		unsigned from = sizes[s][0], to = sizes[s][1];
 		struct sd_grid grid = square(from, to, false, 1024);
 		struct sd_tile tile = sd_grid_tile(&grid, 0);
-		uint32_t slots[32];
+		uint32_t bytes[32];
 
-		cr_assert_eq(grid.tile_b << grid.shift, grid.tile_b * SD_GRID_LINE);
-		for (uint32_t i = 0; i < grid.tile_b * SD_GRID_LINE; i += 32)
-			for (uint32_t j = 0; j < sd_grid_read_width(false, from, to); j++) {
-				for (uint32_t lane = 0; lane < 32; lane++) {
-					struct sd_vector v = sd_grid_read_vector(&grid, &tile, i + lane, from, to);
+		for (uint32_t i = 0; i < SD_GRID_VECTORS; i += 32) {
+			for (uint32_t lane = 0; lane < 32; lane++) {
+				struct sd_vector v = sd_grid_read_vector(&grid, &tile, i + lane, from, to);
 
-					slots[lane] = sd_grid_slot((uint32_t)v.a + j, (uint32_t)v.b, from, to);
-				}
-				cr_assert_eq(busiest(slots, to), 1, "filled, %u to %u bytes", from, to);
+				bytes[lane] = sd_grid_byte((uint32_t)v.a, (uint32_t)v.b, from, to);
 			}
-		for (uint32_t i = 0; i < grid.tile_a * SD_GRID_LINE; i += 32)
+			cr_assert_eq(busiest(bytes, SD_GRID_VECTOR), 1, "filled, %u to %u bytes", from, to);
+		}
+		for (uint32_t i = 0; i < SD_GRID_LOTS(from, to); i += 32)
 			for (uint32_t j = 0; j < sd_grid_write_width(false, from, to); j++) {
 				for (uint32_t lane = 0; lane < 32; lane++) {
-					struct sd_vector v = sd_grid_write_vector(&grid, &tile, i + lane, from, to);
+					struct sd_lot lot = sd_grid_lot(i + lane, from, to);
 
-					slots[lane] = sd_grid_slot((uint32_t)v.a, (uint32_t)v.b + j, from, to);
+					bytes[lane] = sd_grid_byte(lot.a, lot.b + j, from, to);
 				}
-				cr_assert_eq(busiest(slots, to), 1, "emptied, %u to %u bytes", from, to);
+				cr_assert_eq(busiest(bytes, SD_GRID_WORD(from)), 1, "emptied, %u to %u bytes", from,
+					     to);
 			}
 	}
 }
 
-/* The test of the test: rows of slots without any arrangement have conflicts. */
+/* The test of the test: rows of cells without any arrangement have conflicts. */
 Test(cuda_index, conflicts_are_seen)
 {
-	uint32_t column[32], row[32];
+	uint32_t column[32], row[32], cells[32];
 
 	for (uint32_t lane = 0; lane < 32; lane++) {
-		column[lane] = lane * 32;
-		row[lane] = lane;
+		column[lane] = lane * 128;
+		row[lane] = lane * 4;
+		cells[lane] = lane * 16;
 	}
 	cr_assert_eq(busiest(column, 4), 32);
+	cr_assert_eq(busiest(column, 8), 16);
+	cr_assert_eq(busiest(column, 16), 8);
 	cr_assert_eq(busiest(row, 4), 1);
-	cr_assert_eq(busiest(row, 8), 1);
-	cr_assert_eq(busiest(row, 2), 1);
+	cr_assert_eq(busiest(cells, 16), 1);
 }
 
-/* Eight neighbouring threads that have whole vectors are on one line of 128 bytes or more, on both sides. */
-static void whole_lines(const struct sd_grid *grid, bool read, uint32_t i)
+/* What eight threads read or write at one time is a whole line of 128 bytes, or what there is of it. */
+static void one_line(const struct sd_vector vectors[SD_GRID_LINE], unsigned size)
 {
-	const struct sd_transpose *plan = &grid->plan;
-	unsigned from = plan->source_size, to = plan->target_size, size = read ? from : to;
+	uint64_t next = vectors[0].at;
+
+	for (uint32_t i = 0; i < SD_GRID_LINE; i++) {
+		cr_assert(vectors[i].whole);
+		cr_assert_eq(vectors[i].at, next);
+		next += vectors[i].count;
+	}
+	cr_assert_eq(vectors[0].at % (next - vectors[0].at), 0, "%u bytes", size);
+}
+
+static void lines_that_are_read(const struct sd_grid *grid)
+{
+	unsigned from = grid->plan.source_size, to = grid->plan.target_size;
 	struct sd_tile tile = sd_grid_tile(grid, grid->tiles - 1);
-	uint64_t next = 0;
 
-	for (uint32_t lane = 0; lane < SD_GRID_LINE; lane++) {
-		struct sd_vector v = read ? sd_grid_read_vector(grid, &tile, i + lane, from, to)
-					  : sd_grid_write_vector(grid, &tile, i + lane, from, to);
+	for (uint32_t i = 0; i < SD_GRID_VECTORS; i += SD_GRID_LINE) {
+		struct sd_vector read[SD_GRID_LINE], written[SD_GRID_LINE];
 
-		cr_assert(v.whole, "%u to %u bytes", from, to);
-		cr_assert(lane == 0 ? v.at % (SD_GRID_LINE * v.count) == 0 : v.at == next, "%u to %u bytes", from, to);
-		cr_assert(plan->rows || v.count * size >= SD_GRID_VECTOR);
-		next = v.at + v.count;
+		for (uint32_t lane = 0; lane < SD_GRID_LINE; lane++) {
+			read[lane] = sd_grid_read_vector(grid, &tile, i + lane, from, to);
+			written[lane] = sd_grid_row_vector(grid, &tile, &read[lane], from, to);
+		}
+		one_line(read, from);
+		if (grid->plan.rows)
+			one_line(written, to);
+	}
+}
+
+/* The lots of a warp that are side by side. */
+static void lines_that_are_written(const struct sd_grid *grid)
+{
+	unsigned from = grid->plan.source_size, to = grid->plan.target_size;
+	struct sd_tile tile = sd_grid_tile(grid, grid->tiles - 1);
+	uint32_t words = SD_GRID_WORDS(from);
+
+	for (uint32_t i = 0; i < SD_GRID_LOTS(from, to); i++) {
+		struct sd_vector written[SD_GRID_LINE];
+
+		if (i / words % SD_GRID_LINE != 0)
+			continue;
+		for (uint32_t k = 0; k < SD_GRID_DEEP(from); k++) {
+			for (uint32_t lane = 0; lane < SD_GRID_LINE; lane++) {
+				struct sd_lot lot = sd_grid_lot(i + lane * words, from, to);
+
+				written[lane] = sd_grid_lot_vector(grid, &tile, &lot, k, to);
+			}
+			one_line(written, to);
+			cr_assert_eq(written[0].count * to * SD_GRID_LINE, 128);
+		}
 	}
 }
 
@@ -191,12 +231,9 @@ Test(cuda_index, lines_are_whole)
 		struct sd_grid turned = square(sizes[s][0], sizes[s][1], false, 1024);
 		struct sd_grid rows = square(sizes[s][0], sizes[s][1], true, 1024);
 
-		for (uint32_t i = 0; i < turned.tile_b * SD_GRID_LINE; i += SD_GRID_LINE)
-			whole_lines(&turned, true, i);
-		for (uint32_t i = 0; i < turned.tile_a * SD_GRID_LINE; i += SD_GRID_LINE)
-			whole_lines(&turned, false, i);
-		for (uint32_t i = 0; i < SD_GRID_ROW_VECTORS; i += SD_GRID_LINE)
-			whole_lines(&rows, true, i);
+		lines_that_are_read(&turned);
+		lines_that_are_read(&rows);
+		lines_that_are_written(&turned);
 	}
 }
 

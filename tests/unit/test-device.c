@@ -137,46 +137,72 @@ static void past_the_caches(const char *kernels)
 	device->ops->close(device);
 }
 
-/*
- * A matrix by scales for blocks, or for rows (block 0), of sizes on and off tiles and blocks; turned, and as it is.
- * Some scales are zeros of either sign, and NaNs.
- */
-static void check_blocks(struct sd_device *device, uint8_t from, uint8_t to, uint64_t rows, uint64_t columns,
-			 uint64_t block, bool turned, uint64_t seed)
+/* A matrix, and the blocks that have a scale each; across 0: whole rows. */
+struct blocks {
+	uint8_t from, to, scale;
+	uint64_t rows, columns, down, across;
+	bool turned;
+};
+
+static float any_factor(uint64_t *seed)
 {
-	uint64_t across = block == 0 ? 1 : (columns + block - 1) / block, down = block == 0 ? 1 : block;
-	uint64_t count = rows * columns, wide = block == 0 ? columns : block;
-	size_t bytes = count * sd_dtype_size((enum sd_dtype)to), scales = across * ((rows + down - 1) / down);
+	static const float special[] = {0.0F, -0.0F, NAN, -1e-38F};
+	uint64_t choice = pick(seed, 16);
+
+	if (choice < 4)
+		return special[choice];
+	return ldexpf((float)(exact_random(seed) >> 40), (int)pick(seed, 40) - 44);
+}
+
+/* Scales of any kind; tame: such as are in a model, which have ways of their own. */
+static void make_scales(uint64_t *seed, uint8_t dtype, uint8_t *scales, size_t count, bool tame)
+{
+	const unsigned size = sd_element_size(dtype);
+
+	for (size_t i = 0; i < count; i++) {
+		float factor = any_factor(seed);
+		uint32_t bits = sd_bits_of_float(factor);
+
+		if (size == 1)
+			bits = (uint32_t)(tame ? 27 + pick(seed, 201) : pick(seed, 256));
+		else if (dtype == SD_BF16)
+			bits = tame ? (uint32_t)(pick(seed, 0x7f80) | pick(seed, 2) << 15) : bits >> 16;
+		memcpy(scales + i * size, &bits, size);
+	}
+}
+
+/* The matrix turned, or as it is. */
+static void check_blocks(struct sd_device *device, const struct blocks *is, uint64_t seed)
+{
+	uint64_t wide = is->across ? is->across : is->columns, across = (is->columns + wide - 1) / wide;
+	uint64_t count = is->rows * is->columns;
+	size_t bytes = count * sd_dtype_size((enum sd_dtype)is->to);
+	size_t scales = across * ((is->rows + is->down - 1) / is->down);
 	uint8_t *source = malloc(count * 4), *target = aligned_alloc(64, (bytes + 127) / 64 * 64),
-		*want = malloc(bytes);
-	float *by = malloc(scales * sizeof(*by));
+		*want = malloc(bytes), *by = malloc(scales * 4);
 	struct sd_job job = {
 		.source = source,
 		.target = target,
 		.source_count = count,
 		.target_count = count,
-		.move = {.rank = 2, .dim = {{rows, columns, turned ? 1 : columns}, {columns, 1, turned ? rows : 1}}},
-		.source_dtype = from,
-		.target_dtype = to,
-		.scale = {.data = by, .dtype = SD_F32, .dim = {{0, down, across}, {0, wide, 1}}},
+		.move = {.rank = 2,
+			 .dim = {{is->rows, is->columns, is->turned ? 1 : is->columns},
+				 {is->columns, 1, is->turned ? is->rows : 1}}},
+		.source_dtype = is->from,
+		.target_dtype = is->to,
+		.scale = {.data = by, .dtype = is->scale, .dim = {{0, is->down, across}, {0, wide, 1}}},
 	};
 
 	cr_assert(source && target && want && by);
 	for (size_t i = 0; i < count * 4; i++)
 		source[i] = (uint8_t)exact_random(&seed);
-	for (size_t i = 0; i < scales; i++) {
-		static const float special[] = {0.0F, -0.0F, NAN, -1e-38F};
-		uint64_t choice = exact_random(&seed) % 16;
-
-		by[i] = ldexpf((float)(exact_random(&seed) >> 40), (int)(exact_random(&seed) % 40) - 44);
-		by[i] = choice < 4 ? special[choice] : by[i];
-	}
+	make_scales(&seed, is->scale, by, scales, pick(&seed, 3) > 0);
 	memset(target + bytes, POISON, 64);
 	naive(&job, want);
 	cr_assert_eq(sd_device_run(device, &job, 1), SD_DEVICE_OK);
-	cr_assert(memcmp(target, want, bytes) == 0, "%s: %zu by %zu of %s to %s in blocks of %zu", device->name,
-		  (size_t)rows, (size_t)columns, sd_dtype_name((enum sd_dtype)from), sd_dtype_name((enum sd_dtype)to),
-		  (size_t)block);
+	cr_assert(memcmp(target, want, bytes) == 0, "%s: %zu by %zu of %u to %u in blocks of %zu by %zu of %u%s",
+		  device->name, (size_t)is->rows, (size_t)is->columns, is->from, is->to, (size_t)is->down, (size_t)wide,
+		  is->scale, is->turned ? ", turned" : "");
 	for (size_t i = 0; i < 64; i++)
 		cr_assert_eq(target[bytes + i], POISON);
 	free(source);
@@ -185,22 +211,67 @@ static void check_blocks(struct sd_device *device, uint8_t from, uint8_t to, uin
 	free(by);
 }
 
-static void scaled_blocks(const char *kernels)
+/* Sizes on and off tiles and blocks. */
+static void large_blocks(struct sd_device *device)
 {
 	static const uint64_t sizes[] = {1, 31, 64, 65, 127, 128, 129, 300, 520, 1030};
 	static const uint8_t from[] = {SD_F8_E4M3, SD_F8_E5M2, SD_F16, SD_BF16, SD_F32};
 	static const uint8_t to[] = {SD_BF16, SD_F16, SD_F32};
 	enum { count = sizeof(sizes) / sizeof(*sizes) };
-	struct sd_device *device;
 	uint64_t seed = 11;
+
+	for (size_t n = 0; n < count * count * 2; n++) {
+		uint64_t block = pick(&seed, 3) == 0 ? pick(&seed, 140) * pick(&seed, 2) : 128;
+		struct blocks blocks = {
+			.from = from[pick(&seed, 5)],
+			.to = to[pick(&seed, 3)],
+			.scale = SD_F32,
+			.rows = sizes[n / 2 % count],
+			.columns = sizes[n / 2 / count],
+			.down = block == 0 ? 1 : block,
+			.across = block,
+			.turned = n % 2 == 0,
+		};
+
+		check_blocks(device, &blocks, n);
+	}
+}
+
+/* Blocks of a few elements of a row, of codes above all, in matrices small and too large for one step. */
+static void small_blocks(struct sd_device *device)
+{
+	static const uint8_t from[] = {SD_F8_E4M3, SD_F8_E5M2, SD_BF16, SD_E2M1, SD_E2M1 + SD_E2M1_PLUS, SD_INT4};
+	static const uint8_t to[] = {SD_BF16, SD_BF16, SD_BF16, SD_F16, SD_F32, SD_F64};
+	static const uint8_t scale[] = {SD_E8M0, SD_E8M0 + SD_E8M0_ZERO, SD_BF16, SD_BF16, SD_F32};
+	static const uint64_t across[] = {32, 32, 32, 64, 16, 8, 100, 33, 1};
+	uint64_t seed = 13;
+
+	for (size_t n = 0; n < 160; n++) {
+		uint64_t round = pick(&seed, 3) == 0 ? 1 : 64;
+		struct blocks blocks = {
+			.from = from[pick(&seed, 6)],
+			.to = to[pick(&seed, 6)],
+			.scale = scale[pick(&seed, 5)],
+			.rows = 1 + pick(&seed, 300),
+			.columns = round * (1 + pick(&seed, (n % 8 == 0 ? 4800 : 900) / round)),
+			.down = pick(&seed, 3) == 0 ? 32 : 1,
+			.across = across[pick(&seed, 9)],
+			.turned = n % 2 == 0,
+		};
+
+		check_blocks(device, &blocks, n);
+	}
+}
+
+static void scaled_blocks(const char *kernels)
+{
+	struct sd_device *device;
 
 	if (!can_run(kernels))
 		return;
 	device = open_cpu(kernels, 2);
-	for (size_t n = 0; n < count * count * 2; n++)
-		check_blocks(device, from[pick(&seed, 5)], to[pick(&seed, 3)], sizes[n / 2 % count],
-			     sizes[n / 2 / count], pick(&seed, 3) == 0 ? pick(&seed, 140) * pick(&seed, 2) : 128,
-			     n % 2 == 0, n);
+	large_blocks(device);
+	small_blocks(device);
 	device->ops->close(device);
 }
 
