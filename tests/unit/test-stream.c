@@ -487,3 +487,52 @@ Test(stream, steps_of_codes_travel)
 	free(a.data);
 	free(b.data);
 }
+
+static ssize_t read_first(int fd)
+{
+	char magic[SD_STREAM_MAGIC_LENGTH];
+
+	return read(fd, magic, sizeof(magic));
+}
+
+/* What a reader has given of the ring stays as it is until it is asked for more. */
+Test(stream, shared_data_stays, .timeout = 60)
+{
+	enum { half = 16 << 20 };
+	struct sd_source *source = memory_source(fill), *read;
+	struct sd_chunk chunk;
+	unsigned char *memory[2];
+	struct sd_sink *sink;
+	void *more;
+	int ends[2];
+	bool later;
+
+	cr_assert_eq(setenv("SD_LANES", "wait", 1), 0);
+	cr_assert_eq(pipe2(ends, O_CLOEXEC), 0);
+	for (int i = 0; i < 2; i++)
+		cr_assert(sd_manifest_add_tensor(source->manifest, i ? "b" : "a", SD_U8, (const uint64_t[]){half}, 1));
+	sink = sd_stream_sink(ends[1], "sd-test");
+	cr_assert_eq(sink->ops->begin(sink, source->manifest, NULL), SD_OK);
+	cr_assert_eq(read_first(ends[0]), SD_STREAM_MAGIC_LENGTH);
+	cr_assert_eq(sd_stream_open(ends[0], NULL, &read, NULL), SD_OK);
+	for (int i = 0; i < 2; i++) {
+		cr_assert_eq(sd_sink_room(sink, half, (void **)&memory[i], &later, NULL), SD_OK);
+		cr_assert_not_null(memory[i]);
+		memset(memory[i], 'a' + i, half);
+	}
+	chunk = (struct sd_chunk){.memory = memory[0], .length = half};
+	cr_assert_eq(sink->ops->data(sink, 0, &chunk, NULL), SD_OK);
+	cr_assert_eq(sd_source_next(read, 0, &chunk, NULL), SD_OK);
+	cr_assert(chunk.length == half && *(const unsigned char *)chunk.memory == 'a');
+	cr_assert_eq(sd_sink_room(sink, half, &more, &later, NULL), SD_OK);
+	cr_assert(!more && later, "it is read just now");
+	cr_assert_eq(sd_source_next(read, 0, &chunk, NULL), SD_OK);
+	cr_assert_eq(chunk.length, 0);
+	cr_assert_eq(sd_sink_room(sink, half, &more, &later, NULL), SD_OK);
+	cr_assert_not_null(more);
+	sink->ops->close(sink);
+	sd_source_close(read);
+	sd_source_close(source);
+	close(ends[1]);
+	cr_assert_eq(unsetenv("SD_LANES"), 0);
+}
