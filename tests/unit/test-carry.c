@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define CASES 3000
@@ -211,6 +212,7 @@ struct memory_source {
 	uint64_t given;
 	uint64_t cut_short; /* bytes that are missing at the end of each record */
 	uint64_t torn;      /* and of each file that has U8 */
+	bool changes;       /* files do when they are taken back */
 	bool over;
 	int file;            /* of the last chunk, or -1 */
 	unsigned char *copy; /* likewise */
@@ -218,6 +220,8 @@ struct memory_source {
 
 static void take_back(struct memory_source *s)
 {
+	if (s->file >= 0 && s->changes)
+		cr_assert_eq(futimens(s->file, (struct timespec[2]){{1, 0}, {1, 0}}), 0);
 	if (s->file >= 0)
 		close(s->file);
 	s->file = -1;
@@ -1366,6 +1370,33 @@ Test(carry, says_what_it_was_that_failed_later)
 		cr_assert_eq(sd_pump(&source.source, &carry.plan, &carry.worker, &sink.sink, &err), SD_INPUT);
 		cr_assert_str_eq(err.text, "record1: the data ends early: truncated, or its writer was stopped");
 		cr_assert(sink.aborted && !sink.ended);
+		take_back(&source);
+		sink_free(&sink);
+		sd_carry_free(&carry);
+		input_free(&in);
+	}
+}
+
+/* The source may have left a file, and looked at it for the last time, before its turn comes. */
+Test(carry, sees_a_file_change_that_waits)
+{
+	for (unsigned matrices = 0; matrices <= 2; matrices++) {
+		struct input in = with_passing(matrices, 2, 50);
+		struct plain_device device = plain_device();
+		struct memory_source source = source_of(&in, IN_FILES);
+		struct memory_sink sink = {.sink = {&sink_ops}};
+		struct sd_carry carry = planned(&in, 1 << 20);
+		struct sd_error err = {0};
+
+		carry.device = &device.device;
+		device.device.ahead = AHEAD;
+		source.changes = true;
+		cr_assert_eq(sd_pump(&source.source, &carry.plan, &carry.worker, &sink.sink, &err),
+			     matrices > 0 ? SD_INPUT : SD_OK);
+		cr_assert(matrices == 0 || strstr(err.text, "record1: ") == err.text, "%s", err.text);
+		cr_assert(matrices == 0 || strstr(err.text, "data (deleted) changed while it was being read"), "%s",
+			  err.text);
+		cr_assert_eq(sink.aborted, matrices > 0);
 		take_back(&source);
 		sink_free(&sink);
 		sd_carry_free(&carry);
