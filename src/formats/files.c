@@ -51,24 +51,10 @@ static void close_file(struct files *f, struct file *file)
 	}
 }
 
-static bool same_time(const struct timespec *a, const struct timespec *b)
-{
-	return a->tv_sec == b->tv_sec && a->tv_nsec == b->tv_nsec;
-}
-
 /* That an open file is what it was when its header was read. */
 static enum sd_result check_unchanged(const struct file *file, struct sd_error *err)
 {
-	struct stat now;
-
-	if (!file->seekable)
-		return SD_OK;
-	if (fstat(file->fd, &now) != 0)
-		return sd_fail_errno(err, errno, "%s", file->path);
-	if (now.st_dev != file->stat.st_dev || now.st_ino != file->stat.st_ino || now.st_size != file->stat.st_size ||
-	    !same_time(&now.st_mtim, &file->stat.st_mtim))
-		return sd_fail(err, SD_INPUT, "%s changed while it was being read", file->path);
-	return SD_OK;
+	return file->seekable ? sd_fd_unchanged(file->fd, file->path, &file->stat, err) : SD_OK;
 }
 
 /* Leaves the files before this one, and opens it. */

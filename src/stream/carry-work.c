@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 /*
@@ -166,18 +165,6 @@ static void release(struct sd_carry *c, uint32_t record)
 		let_go(c, record, &c->waiting);
 }
 
-/* That what has been given is what the source had looked at: it may have left the file since. */
-static enum sd_result check_unchanged(const struct sd_flight *flight, int fd, struct sd_error *err)
-{
-	char name[1024];
-	struct stat now;
-
-	if (fstat(fd, &now) == 0 && now.st_mtim.tv_sec == flight->then.tv_sec &&
-	    now.st_mtim.tv_nsec == flight->then.tv_nsec)
-		return SD_OK;
-	return sd_fail(err, SD_INPUT, "%s changed while it was being read", sd_fd_name(fd, name, sizeof(name)));
-}
-
 /* Waits for the oldest flight, and gives it to the sink. */
 static enum sd_result land_one(struct sd_carry *c, struct sd_sink *sink, struct sd_error *err)
 {
@@ -190,8 +177,9 @@ static enum sd_result land_one(struct sd_carry *c, struct sd_sink *sink, struct 
 	c->units -= flight->made;
 	if (result == SD_OK)
 		result = sd_parcel_give(&flight->parcel, sink, err);
+	/* The source may have looked at it for the last time before it was given. */
 	if (result == SD_OK && flight->file)
-		result = check_unchanged(flight, fd, err);
+		result = sd_fd_unchanged(fd, NULL, &flight->then, err);
 	if (result != SD_OK)
 		c->worker.blamed = c->in->records[flight->record].key;
 	if (flight->file)
@@ -672,17 +660,15 @@ static enum sd_result keep_file(struct sd_carry *c, struct sd_flight *flight, st
 				struct sd_error *err)
 {
 	int fd = fcntl(flight->parcel.chunk.fd, F_DUPFD_CLOEXEC, 0);
-	struct stat now;
 
 	if (fd < 0)
 		return sd_carry_settle(&c->worker, sink, err);
-	if (fstat(fd, &now) != 0) {
+	if (fstat(fd, &flight->then) != 0) {
 		close(fd);
 		return sd_carry_settle(&c->worker, sink, err);
 	}
 	flight->parcel.chunk.fd = fd;
 	flight->file = true;
-	flight->then = now.st_mtim;
 	return SD_OK;
 }
 

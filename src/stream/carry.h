@@ -7,8 +7,6 @@
 #include "stream/pieces.h"
 #include "stream/pump.h"
 
-#include <time.h>
-
 /* What is to be done with a record; the carrying-out's own. */
 struct sd_carry_work {
 	uint32_t out;           /* the first outgoing record */
@@ -37,7 +35,7 @@ struct sd_flight {
 	struct sd_parcel parcel; /* for the sink; empty: nothing yet */
 	struct sd_span used[2];  /* what it takes of the buffer */
 	bool file;               /* what passes is in a file, whose descriptor is the flight's own, */
-	struct timespec then;    /* and when that had been changed last */
+	struct stat then;        /* and what that was */
 	bool made;               /* it is a unit */
 	bool ends;               /* the record needs nothing any more when this is done */
 };

@@ -341,3 +341,18 @@ enum sd_result sd_chunk_skip(struct sd_chunk *chunk, struct sd_error *err)
 	}
 	return SD_OK;
 }
+
+enum sd_result sd_fd_unchanged(int fd, const char *name, const struct stat *then, struct sd_error *err)
+{
+	char text[1024];
+	struct stat now;
+
+	if (!name)
+		name = sd_fd_name(fd, text, sizeof(text));
+	if (fstat(fd, &now) != 0)
+		return sd_fail_errno(err, errno, "%s", name);
+	if (now.st_dev != then->st_dev || now.st_ino != then->st_ino || now.st_size != then->st_size ||
+	    now.st_mtim.tv_sec != then->st_mtim.tv_sec || now.st_mtim.tv_nsec != then->st_mtim.tv_nsec)
+		return sd_fail(err, SD_INPUT, "%s changed while it was being read", name);
+	return SD_OK;
+}

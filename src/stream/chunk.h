@@ -6,6 +6,7 @@
 #include "base/error.h"
 
 #include <stdint.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 
 /*
@@ -54,6 +55,10 @@ SD_UNUSED_RESULT enum sd_result sd_pwrite_all(int fd, const void *buffer, size_t
 
 /* openat(2), through interruptions: -1 with EINTR only if a signal ends the program. */
 int sd_openat(int dir, const char *path, int flags, mode_t mode);
+
+/* SD_INPUT if what is open as fd, and called name (NULL: as sd_fd_name has it), is no longer what it was then. */
+SD_UNUSED_RESULT enum sd_result sd_fd_unchanged(int fd, const char *name, const struct stat *then,
+						struct sd_error *err);
 
 /* What is open as fd, for an error: its path, or "a pipe", "a socket". */
 const char *sd_fd_name(int fd, char *text, size_t size);
