@@ -64,8 +64,12 @@ uint8_t sd_arithmetic_dtype(const struct planner *p, const struct rule *rule, ui
 static const struct piece *only_record(const struct planner *p, const struct tensor *t)
 {
 	const struct piece *piece = t->first == NONE ? NULL : &p->pieces[t->first];
+	const struct sd_record *r = piece ? &p->in->records[piece->record] : NULL;
 
-	return piece && piece->next == NONE && !piece->move && !piece->nsteps ? piece : NULL;
+	return piece && piece->next == NONE && !piece->move && !piece->nsteps &&
+			       sd_shape_equal(t->shape, t->rank, r->shape, r->rank)
+		       ? piece
+		       : NULL;
 }
 
 /* The factor of this axis in the list, or NULL. */

@@ -2,7 +2,6 @@ sources += \
 	%D%/arithmetic.c %D%/arithmetic.h \
 	%D%/axes.c %D%/axes.h \
 	%D%/check.c \
-	%D%/config.c \
 	%D%/edit.c %D%/edit.h \
 	%D%/expand.c \
 	%D%/family.c %D%/family.h \
@@ -19,6 +18,7 @@ sources += \
 	%D%/parser.h \
 	%D%/pattern.c %D%/pattern.h \
 	%D%/planner.h \
+	%D%/quantised.c %D%/quantised.h \
 	%D%/rename.c %D%/rename.h \
 	%D%/sample.c \
 	%D%/spans.c %D%/spans.h \

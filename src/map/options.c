@@ -2,6 +2,7 @@
 /* What the options of a map are: said by -D, told by the keys, by a stamp, or the first value. */
 #include "map/planner.h"
 #include "base/text.h"
+#include "stream/config.h"
 
 #include <stdio.h>
 #include <stdlib.h>

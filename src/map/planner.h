@@ -6,6 +6,7 @@
 #include "base/names.h"
 #include "map/internal.h"
 #include "map/rename.h"
+#include "stream/companions.h"
 
 /* A record's (or a part's) way into a tensor. */
 struct piece {
@@ -60,6 +61,7 @@ struct planner {
 	struct piece *pieces;
 	size_t npieces, pieces_room;
 	struct scratch scratch;
+	struct sd_companions companions; /* of the records */
 	struct sd_error *err;
 };
 

@@ -3,6 +3,7 @@
  * again. */
 #include "map/rename.h"
 #include "map/planner.h"
+#include "map/quantised.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -190,11 +191,11 @@ uint32_t sd_planner_other(struct planner *p, const struct pattern *key, const st
 }
 
 /* What config.json decided, and what the rules that were taken have to say: "KEY and 3 more: TEXT (FILE:LINE)". */
-static enum sd_result write_notes(struct planner *p)
+static enum sd_result write_notes(struct planner *p, const char *orphans)
 {
 	struct sd_rename *rename = p->rename;
 	size_t n = 0;
-	const char **texts = sd_arena_array(&p->out->arena, p->map->noptions + p->nnotes, sizeof(*texts));
+	const char **texts = sd_arena_array(&p->out->arena, p->map->noptions + p->nnotes + 1, sizeof(*texts));
 
 	if (!texts)
 		return sd_fail_memory(p->err);
@@ -224,6 +225,8 @@ static enum sd_result write_notes(struct planner *p)
 		if (!texts[n - 1])
 			return sd_fail_memory(p->err);
 	}
+	if (orphans)
+		texts[n++] = orphans;
 	rename->notes = texts;
 	rename->nnotes = n;
 	return SD_OK;
@@ -232,6 +235,7 @@ static enum sd_result write_notes(struct planner *p)
 static enum sd_result run_map(struct planner *p)
 {
 	uint32_t n = p->map->nstages;
+	const char *orphans = NULL;
 	enum sd_result result = sd_planner_options(p);
 
 	if (result == SD_OK && p->dtype && p->from == RIGHT)
@@ -258,7 +262,9 @@ static enum sd_result run_map(struct planner *p)
 	p->rename->idle = !p->changes;
 	if (result == SD_OK && p->scratch.size == SIZE_MAX)
 		result = sd_fail_memory(p->err);
-	return result == SD_OK ? write_notes(p) : result;
+	if (result == SD_OK)
+		result = sd_planner_quantised(p, &orphans);
+	return result == SD_OK ? write_notes(p, orphans) : result;
 }
 
 static void tell(const struct planner *p, const char *text, const char *from, const char *to)
@@ -487,6 +493,8 @@ enum sd_result sd_rename_plan(struct sd_rename *rename, const struct sd_manifest
 		result = find_direction(rename, in, p.err);
 	p.from = rename->to == LEFT ? RIGHT : LEFT;
 	if (result == SD_OK)
+		result = sd_companions_find(in, &p.companions, p.err);
+	if (result == SD_OK)
 		result = read_manifest(&p);
 	if (result == SD_OK && rename->map)
 		result = run_map(&p);
@@ -500,11 +508,14 @@ enum sd_result sd_rename_plan(struct sd_rename *rename, const struct sd_manifest
 		result = write_targets(&p);
 	if (result == SD_OK)
 		result = sd_plan_records(plan, in, p.err);
+	if (result == SD_OK)
+		result = sd_companions_check(in, plan->manifest, plan->becomes, p.err);
 	if (result != SD_OK)
 		sd_plan_free(plan);
 	free(p.tensors);
 	free(p.pieces);
 	free(p.notes);
+	sd_companions_free(&p.companions);
 	sd_names_free(&p.names);
 	sd_scratch_free(&p.scratch);
 	return result;

@@ -59,11 +59,4 @@ struct sd_evidence {
 SD_UNUSED_RESULT enum sd_result sd_rename_evidence(const struct sd_rename *rename, const struct sd_manifest *in,
 						   struct sd_evidence *evidence, struct sd_error *err);
 
-/*
- * Calls take for every text or number at this path of a JSON file ("text_config.model_type"; all elements of an array).
- * A file that is no JSON has none.
- */
-void sd_config_find(const struct sd_side_file *file, const char *path, void (*take)(void *user, const char *value),
-		    void *user);
-
 #endif

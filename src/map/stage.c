@@ -219,9 +219,9 @@ static enum sd_result write_numbers(struct work *w, const struct rule *rule, str
 	return SD_OK;
 }
 
-/* "a: shape [6] does not fit [(n r)], where n is 4" */
+/* "a: shape [6] does not fit [(n r)], where n is 4"; of a weight with scales: "a, with its scales b: ..." */
 static enum sd_result fail_shape(struct work *w, const struct rule *rule, const struct tensor *t,
-				 const struct values *values)
+				 const struct values *values, uint32_t scale)
 {
 	struct planner *p = w->p;
 	const struct axes *axes = &rule->side[p->from].axes;
@@ -234,7 +234,8 @@ static enum sd_result fail_shape(struct work *w, const struct rule *rule, const 
 		if (sizes[a] != SIZE_OPEN && p->map->axes.fixed[a] == SIZE_OPEN && sd_axes_have(axes, a))
 			used += (size_t)snprintf(known + used, sizeof(known) - used, "%s%s is %" PRIu64,
 						 used ? ", " : ", where ", p->map->axes.name[a], sizes[a]);
-	return sd_fail(p->err, SD_INPUT, "%s: shape %s does not fit %s%s (%s:%u)", t->name,
+	return sd_fail(p->err, SD_INPUT, "%s%s%s: shape %s does not fit %s%s (%s:%u)", t->name,
+		       scale == NONE ? "" : ", with its scales ", scale == NONE ? "" : w->before[scale].name,
 		       sd_shape_text(t->shape, t->rank, shape, sizeof(shape)), axes->text, known, rule->file,
 		       rule->line);
 }
@@ -274,7 +275,7 @@ static enum sd_result apply(struct work *w, const struct rule *rule, uint32_t nu
 	if (side->axes.text) {
 		sd_planner_sizes(p, w->stage, rule, values, sizes);
 		if (!sd_axes_bind(&side->axes, t->shape, t->rank, sizes))
-			return fail_shape(w, rule, t, values);
+			return fail_shape(w, rule, t, values, NONE);
 		for (uint32_t i = 0; i < rule->stacks; i++)
 			if (rule->stack[i].key_side != p->from && sizes[rule->stack[i].axis] == SIZE_OPEN)
 				return sd_fail(p->err, SD_INPUT, "%s: the shape does not tell %s (%s:%u)", t->name,
@@ -311,6 +312,7 @@ static enum sd_result find_rule(struct work *w, const struct tensor *t, uint32_t
 	struct planner *p = w->p;
 	const struct rule *misfit = NULL;
 	uint32_t misfit_scale = NONE;
+	enum fit misfit_fit = NO_MATCH;
 	struct values misfit_values;
 
 	for (uint32_t i = 0; i < w->nheads; i++) {
@@ -328,13 +330,14 @@ static enum sd_result find_rule(struct work *w, const struct tensor *t, uint32_t
 			continue;
 		misfit = rule;
 		misfit_values = *values;
-		misfit_scale = fit == MATCH ? *scale : NONE;
+		misfit_scale = *scale;
+		misfit_fit = fit;
 	}
 	*number = NONE;
-	if (misfit_scale != NONE)
+	if (misfit_fit == MATCH)
 		return sd_arithmetic_misfit(p, misfit, t, &w->before[misfit_scale],
 					    misfit->side[p->from].scale->axes.text);
-	return misfit ? fail_shape(w, misfit, t, &misfit_values) : check_wrong_way(w, t);
+	return misfit ? fail_shape(w, misfit, t, &misfit_values, misfit_scale) : check_wrong_way(w, t);
 }
 
 /* The rule and all others that have a part of the same tensor. */
@@ -388,6 +391,12 @@ static enum sd_result make_beside(struct work *w, uint32_t tensor)
 	return SD_OK;
 }
 
+/* The companion of the weight that a tensor comes from, or SD_NO_RECORD. */
+static uint32_t companion_of(const struct planner *p, const struct tensor *t)
+{
+	return t->first == NONE ? SD_NO_RECORD : sd_companion_of(&p->companions, p->pieces[t->first].record);
+}
+
 static enum sd_result take(struct work *w, uint32_t tensor)
 {
 	struct planner *p = w->p;
@@ -410,6 +419,9 @@ static enum sd_result take(struct work *w, uint32_t tensor)
 		return p->err->result;
 	switch (rule->outcome[p->from]) {
 	case REFUSE:
+		if (companion_of(p, t) != SD_NO_RECORD)
+			return sd_companions_fail(p->in, &p->companions, p->pieces[t->first].record, companion_of(p, t),
+						  "the map has no rule for weights with this beside them", p->err);
 		return sd_fail(p->err, SD_INPUT, "%s: %s (%s:%u)", t->name, rule->why, rule->file, rule->line);
 	case KEEP:
 		tell(w, rule, t, t->name, &values);

@@ -1,4 +1,5 @@
 sources += \
+	%D%/box.c %D%/box.h \
 	%D%/compose.c %D%/compose.h \
 	%D%/convert.c %D%/convert.h %D%/convert_simd.h \
 	%D%/cover.c %D%/cover.h \

@@ -2,6 +2,7 @@
 /* Casts and dequantisation by hand, as pending steps. */
 #include "stream/cast.h"
 #include "move/device.h"
+#include "stream/companions.h"
 #include "stream/include.h"
 #include "stream/scales.h"
 
@@ -15,7 +16,8 @@ struct casting {
 	const struct sd_regex_list *include;
 	enum sd_dtype dtype;
 	const struct sd_target *scale; /* of the target that is looked at, or NULL */
-	bool *scales;                  /* records that are nothing but scales, from now on */
+	struct sd_companions companions;
+	bool *spent; /* records that are of no use any more: scales that have gone into their weights */
 	size_t changed;
 	struct sd_error *err;
 };
@@ -71,6 +73,22 @@ static enum sd_result scale_blocks(struct casting *c, const struct sd_target *t,
 	return result;
 }
 
+/* Whether the name of a target says that it is a packed weight. */
+static bool is_packed(const struct casting *c, const struct sd_target *t)
+{
+	return c->companions.role && c->companions.role[t->record] == SD_ROLE_CODES;
+}
+
+/* The scales of a weight that is dequantised, and those of its activations, are of no use any more. */
+static void spend(struct casting *c, uint32_t weight, uint32_t scale)
+{
+	c->spent[scale] = true;
+	for (uint32_t i = c->companions.role ? c->companions.first[weight] : SD_NO_RECORD; i != SD_NO_RECORD;
+	     i = c->companions.next[i])
+		if (c->companions.role[i] == SD_ROLE_ACTIVATION)
+			c->spent[i] = true;
+}
+
 static enum sd_result dequant_one(struct casting *c, struct sd_target *t)
 {
 	struct sd_step step = {.kind = SD_STEP_BLOCK_SCALE, .dtype = (uint16_t)c->dtype};
@@ -78,9 +96,15 @@ static enum sd_result dequant_one(struct casting *c, struct sd_target *t)
 	bool yes;
 	enum sd_result result = sd_include_takes(c->include, t->name, &yes, c->err);
 
-	if (result != SD_OK || !yes)
+	/* Of a companion its weight decides. */
+	if (result != SD_OK || !yes || (c->companions.role && c->companions.weight[t->record] != SD_NO_RECORD))
 		return result;
 	if (!scale) {
+		uint32_t companion = sd_companion_of(&c->companions, t->record);
+
+		if (companion != SD_NO_RECORD || is_packed(c, t))
+			return sd_companions_fail(c->in, &c->companions, t->record, companion,
+						  "only block scales (" SD_SCALE_SUFFIX ") are multiplied", c->err);
 		if (t->dtype != SD_F8_E4M3)
 			return SD_OK;
 		return sd_fail(c->err, SD_INPUT,
@@ -88,7 +112,7 @@ static enum sd_result dequant_one(struct casting *c, struct sd_target *t)
 			       "); to take the codes as they are: --to=%s",
 			       t->name, t->name, sd_dtype_name(c->dtype));
 	}
-	if (t->move || t->nsteps || scale->move || scale->nsteps)
+	if (!sd_target_is_record(c->in, t) || !sd_target_is_record(c->in, scale))
 		return sd_fail(c->err, SD_INPUT,
 			       "%s or its scales have pending steps: put sd-cast --dequant before what makes them, or "
 			       "behind sd-transpose",
@@ -98,7 +122,7 @@ static enum sd_result dequant_one(struct casting *c, struct sd_target *t)
 		return result;
 	step.rank = t->rank;
 	step.operand = scale->record;
-	c->scales[scale->record] = true;
+	spend(c, t->record, scale->record);
 	return add_step(c, t, &step);
 }
 
@@ -111,9 +135,11 @@ static enum sd_result each_target(const struct sd_manifest *in, enum sd_dtype dt
 	struct sd_scales scales;
 	enum sd_result result = sd_scales_find(in, &scales, err);
 
+	if (result == SD_OK)
+		result = sd_companions_find(in, &c.companions, err);
 	c.out = *out = sd_manifest_new();
-	c.scales = calloc(in->nrecords + 1, sizeof(*c.scales));
-	if (!c.out || !c.scales || !sd_manifest_copy_head(c.out, in))
+	c.spent = calloc(in->nrecords + 1, sizeof(*c.spent));
+	if (!c.out || !c.spent || !sd_manifest_copy_head(c.out, in))
 		result = sd_fail_memory(err);
 	if (result == SD_OK)
 		result = sd_include_check(include, in, err);
@@ -134,12 +160,14 @@ static enum sd_result each_target(const struct sd_manifest *in, enum sd_dtype dt
 		size_t kept = 0;
 
 		for (size_t i = 0; i < c.out->ntargets; i++)
-			if (!c.scales[c.out->targets[i].record])
+			if (!c.spent[c.out->targets[i].record])
 				c.out->targets[kept++] = c.out->targets[i];
 		c.out->ntargets = kept;
+		result = sd_companions_check(in, c.out, NULL, err);
 	}
 	sd_scales_free(&scales);
-	free(c.scales);
+	sd_companions_free(&c.companions);
+	free(c.spent);
 	return result;
 }
 

@@ -2,6 +2,7 @@
 /* Dimensions exchanged by hand: a manifest with more to carry out. */
 #include "move/compose.h"
 #include "stream/carry.h"
+#include "stream/companions.h"
 #include "stream/include.h"
 #include "stream/scales.h"
 
@@ -105,6 +106,8 @@ enum sd_result sd_carry_exchange(const struct sd_manifest *in, int64_t a, int64_
 			result = exchange_if(m, &in->targets[i], a, b, yes, err);
 	}
 	sd_scales_free(&scales);
+	if (result == SD_OK)
+		result = sd_companions_check(in, m, NULL, err);
 	if (result != SD_OK) {
 		sd_manifest_free(m);
 		m = NULL;

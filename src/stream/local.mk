@@ -2,6 +2,8 @@ sources += \
 	%D%/carry.c %D%/carry.h %D%/carry-work.c \
 	%D%/cast.c %D%/cast.h \
 	%D%/chunk.c %D%/chunk.h \
+	%D%/companions.c %D%/companions.h %D%/companions_check.c \
+	%D%/config.c %D%/config.h \
 	%D%/exchange.c \
 	%D%/frame.c %D%/frame.h \
 	%D%/include.c %D%/include.h \

@@ -142,6 +142,13 @@ const char *sd_step_word(uint32_t kind)
 	return kind > 0 && kind < sizeof(words) / sizeof(*words) ? words[kind] : "unknown";
 }
 
+bool sd_target_is_record(const struct sd_manifest *m, const struct sd_target *t)
+{
+	const struct sd_record *r = &m->records[t->record];
+
+	return !t->nsteps && !t->move && sd_shape_equal(t->shape, t->rank, r->shape, r->rank);
+}
+
 bool sd_target_is_reordered(const struct sd_target *t)
 {
 	struct sd_move normal;

@@ -168,6 +168,9 @@ uint64_t sd_target_codes(const struct sd_manifest *m, const struct sd_target *t)
 /* A word for what a step does ("cast", "dequant", "unpack", "fill"), "unknown" for a kind of another version. */
 const char *sd_step_word(uint32_t kind);
 
+/* Whether the target is its record as it came, but for its name: no steps, no move, and the same shape. */
+bool sd_target_is_record(const struct sd_manifest *m, const struct sd_target *t);
+
 /* Whether the target's elements lie in another order than its record's. */
 bool sd_target_is_reordered(const struct sd_target *t);
 

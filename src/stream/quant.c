@@ -3,6 +3,7 @@
 #include "base/checked.h"
 #include "move/quantise.h"
 #include "stream/cast.h"
+#include "stream/companions.h"
 #include "stream/include.h"
 #include "stream/scales.h"
 
@@ -31,7 +32,7 @@ static enum sd_result check(const struct sd_manifest *in, const struct sd_target
 {
 	char shape[SD_SHAPE_TEXT];
 
-	if (sd_target_is_pending(t) || t->move)
+	if (!sd_target_is_record(in, t))
 		return sd_fail(err, SD_INPUT, "%s has pending steps: put sd-transpose before sd-cast --quant", t->name);
 	if (t->rank < 2 || (t->dtype != SD_BF16 && t->dtype != SD_F16 && t->dtype != SD_F32))
 		return sd_fail(err, SD_INPUT,
@@ -229,6 +230,8 @@ enum sd_result sd_quant_plan(const struct sd_manifest *in, const struct sd_regex
 		result = choose(in, include, their, err);
 	if (result == SD_OK)
 		result = plan_records(q, their, err);
+	if (result == SD_OK)
+		result = sd_companions_check(in, q->plan.manifest, q->first, err);
 	if (result == SD_OK)
 		result = make_room(q, their, err);
 	free(their);

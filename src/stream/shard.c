@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Cutting tensors into the shards of ranks. */
 #include "stream/shard.h"
+#include "stream/companions.h"
 #include "stream/include.h"
 #include "stream/scales.h"
 #include "stream/sums.h"
@@ -358,6 +359,24 @@ static enum sd_result plan_targets(struct cutting *c, struct sd_manifest *out, s
 	return result;
 }
 
+/* That weights are cut with their companions. Slices that keep their places are a tensor again together, as it was. */
+static enum sd_result check_companions(const struct sd_manifest *in, const struct sd_shard *shard, bool keep_global,
+				       struct sd_error *err)
+{
+	uint32_t *becomes = keep_global ? NULL : malloc((in->nrecords + 1) * sizeof(*becomes));
+	enum sd_result result;
+
+	if (keep_global)
+		return SD_OK;
+	if (!becomes)
+		return sd_fail_memory(err);
+	for (size_t i = 0; i < in->nrecords; i++)
+		becomes[i] = shard->ranges[i].record;
+	result = sd_companions_check(in, shard->manifest, becomes, err);
+	free(becomes);
+	return result;
+}
+
 enum sd_result sd_shard_plan(const struct sd_manifest *in, const struct sd_shard_cut *cuts, size_t ncuts,
 			     bool keep_global, struct sd_shard *shard, struct sd_error *err)
 {
@@ -378,7 +397,8 @@ enum sd_result sd_shard_plan(const struct sd_manifest *in, const struct sd_shard
 	for (size_t i = 0; i < out->ntargets; i++)
 		if (!shift(in, shard->ranges, &out->targets[i], out))
 			return sd_fail_memory(err);
-	return sd_manifest_check(out, err);
+	result = sd_manifest_check(out, err);
+	return result == SD_OK ? check_companions(in, shard, keep_global, err) : result;
 }
 
 /* ---- the data ---- */

@@ -4,6 +4,7 @@
 #include "base/json.h"
 #include "base/text.h"
 #include "map/rename.h"
+#include "stream/config.h"
 #include "tools/tool.h"
 
 #include <ctype.h>

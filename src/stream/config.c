@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Looks a value up in config.json or a file like it. */
+#include "stream/config.h"
 #include "base/json.h"
-#include "map/rename.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Quantised weights behind a map: what it dequantises takes the scales of activations along, and what it cannot read is
+ * told. */
+#include "map/quantised.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* What has become of the records. */
+struct quantised {
+	struct planner *p;
+	const char **name; /* by record: of the last tensor that it is in, or NULL */
+	bool *dequantised; /* by record: of a weight, in all tensors that it is in */
+	bool *changed;     /* by record: more than renamed */
+};
+
+static bool is_changed(const struct planner *p, const struct tensor *t, const struct piece *piece)
+{
+	const struct sd_target *was = &p->in->targets[piece->target];
+
+	return piece->move != was->move || piece->nsteps != was->nsteps ||
+	       !sd_shape_equal(t->shape, t->rank, was->shape, was->rank);
+}
+
+static bool look(struct quantised *q)
+{
+	struct planner *p = q->p;
+	size_t n = p->in->nrecords + 1;
+
+	q->name = calloc(n, sizeof(*q->name));
+	q->dequantised = malloc(n * sizeof(*q->dequantised));
+	q->changed = calloc(n, sizeof(*q->changed));
+	if (!q->name || !q->dequantised || !q->changed)
+		return false;
+	memset(q->dequantised, true, n * sizeof(*q->dequantised));
+	for (size_t i = 0; i < p->ntensors; i++)
+		for (uint32_t k = p->tensors[i].first; k != NONE; k = p->pieces[k].next) {
+			const struct piece *piece = &p->pieces[k];
+			struct sd_target target = {.steps = piece->steps, .nsteps = piece->nsteps};
+
+			q->changed[piece->record] = q->name[piece->record] || is_changed(p, &p->tensors[i], piece);
+			q->name[piece->record] = p->tensors[i].name;
+			q->dequantised[piece->record] =
+				q->dequantised[piece->record] &&
+				sd_is_dequantised(&q->p->companions, &target, piece->record);
+		}
+	return true;
+}
+
+static bool is_dequantised(const struct quantised *q, uint32_t record)
+{
+	return q->name[record] && q->dequantised[record];
+}
+
+/* Leaves out what says how activations are scaled for weights that are codes no more. */
+static void drop_activations(const struct quantised *q)
+{
+	struct planner *p = q->p;
+	size_t kept = 0;
+
+	for (size_t i = 0; i < p->ntensors; i++) {
+		const struct tensor *t = &p->tensors[i];
+		uint32_t record = t->first == NONE ? SD_NO_RECORD : p->pieces[t->first].record, weight = SD_NO_RECORD;
+
+		if (record != SD_NO_RECORD && q->p->companions.role[record] == SD_ROLE_ACTIVATION)
+			weight = q->p->companions.weight[record];
+		if (weight == SD_NO_RECORD || !is_dequantised(q, weight))
+			p->tensors[kept++] = *t;
+		else if (p->rename->event)
+			p->rename->event(p->rename->user,
+					 &(struct sd_rename_event){.text = "its weight is dequantised",
+								   .from = t->name,
+								   .holes = ""});
+	}
+	p->ntensors = kept;
+}
+
+/* The name that a packed weight would have as it is: M.weight of M.qweight, X of X_blocks. */
+static char *plain_name(struct planner *p, const char *name)
+{
+	struct sd_name_role role = sd_name_role(name);
+	bool module = name[role.stem] == '.';
+
+	return sd_arena_printf(&p->out->arena, "%.*s%s", (int)role.stem, name, module ? ".weight" : "");
+}
+
+/* The first rule of a stage that is for tensors of this name, whatever their shape; NULL: none is. */
+static const struct rule *rule_for(struct planner *p, const struct stage *stage, const struct tensor *t,
+				   struct values *values)
+{
+	for (uint32_t i = 0; i < stage->nrules; i++) {
+		const struct rule *rule = &stage->rules[i];
+
+		if (rule->outcome[p->from] != NOT_READ && !rule->side[p->from].scale && !rule->nconditions &&
+		    !sd_rule_is_beside(rule, p->from) && sd_planner_fit(p, stage, rule, t, values) != NO_MATCH)
+			return rule;
+	}
+	return NULL;
+}
+
+/* Whether the map makes more of a tensor of this name than to give it a name that belongs to became. */
+static bool map_changes(struct planner *p, char *name, const char *became)
+{
+	uint32_t n = p->map->nstages;
+	struct tensor t = {.first = NONE, .last = NONE, .dtype = SD_BF16};
+
+	sd_planner_name(&t, name);
+	for (uint32_t i = 0; i < n; i++) {
+		const struct stage *stage = &p->map->stages[p->from == LEFT ? i : n - 1 - i];
+		struct values values;
+		const struct rule *rule = rule_for(p, stage, &t, &values);
+
+		if (!rule || rule->outcome[p->from] == KEEP)
+			continue;
+		if (rule->outcome[p->from] != MOVE)
+			return rule->outcome[p->from] == COPIED;
+		if (rule->side[p->from].axes.text || sd_rule_stacks(rule, p->from) || sd_rule_stacks(rule, !p->from))
+			return true;
+		name = sd_pattern_fill(&rule->side[!p->from].key, &rule->holes, p->texts, &values, &p->out->arena);
+		if (!name) {
+			p->scratch.size = SIZE_MAX;
+			return false;
+		}
+		sd_planner_name(&t, name);
+	}
+	return !sd_names_belong(t.name, became);
+}
+
+/* Packed weights that the map knows under their plain names alone. */
+static enum sd_result check_packed(const struct quantised *q)
+{
+	struct planner *p = q->p;
+
+	for (size_t i = 0; i < p->in->ntargets; i++) {
+		uint32_t record = p->in->targets[i].record;
+		const char *name = p->in->targets[i].name, *became = q->name[record];
+		char *plain, problem[512];
+
+		if (!became || sd_name_role(name).role != SD_ROLE_CODES || q->changed[record])
+			continue;
+		plain = plain_name(p, name);
+		if (!plain)
+			return sd_fail_memory(p->err);
+		if (!map_changes(p, plain, became))
+			continue;
+		snprintf(problem, sizeof(problem), "map %s changes %.400s, and has no rule for this form of it",
+			 p->map->name, plain);
+		return sd_companions_fail(p->in, &q->p->companions, record, sd_companion_of(&q->p->companions, record),
+					  problem, p->err);
+	}
+	return SD_OK;
+}
+
+/* Scales of no weight that is here. */
+static enum sd_result tell_orphans(const struct quantised *q, const char **note)
+{
+	struct planner *p = q->p;
+	const struct sd_companions *c = &q->p->companions;
+	const char *first = NULL;
+	size_t n = 0;
+
+	for (size_t i = 0; i < p->in->nrecords; i++) {
+		if ((c->role[i] != SD_ROLE_BLOCK_SCALE && c->role[i] != SD_ROLE_FACTOR) ||
+		    c->weight[i] != SD_NO_RECORD)
+			continue;
+		first = first ? first : p->in->records[i].key;
+		n++;
+	}
+	if (!n)
+		return SD_OK;
+	*note = n > 1 ? sd_arena_printf(&p->out->arena, "%s and %zu more: scales of weights that are not here", first,
+					n - 1)
+		      : sd_arena_printf(&p->out->arena, "%s: scales of a weight that is not here", first);
+	if (!*note)
+		return sd_fail_memory(p->err);
+	return p->rename->strict ? sd_fail(p->err, SD_INPUT, "%s", *note) : SD_OK;
+}
+
+enum sd_result sd_planner_quantised(struct planner *p, const char **note)
+{
+	struct quantised q = {.p = p};
+	enum sd_result result = SD_OK;
+
+	*note = NULL;
+	/* No stage is there any more to look for other tensors in. */
+	sd_names_free(&p->names);
+	p->before = NULL;
+	p->nbefore = 0;
+	p->named = false;
+	if (p->companions.role) {
+		result = look(&q) ? tell_orphans(&q, note) : sd_fail_memory(p->err);
+		if (result == SD_OK)
+			drop_activations(&q);
+		if (result == SD_OK)
+			result = check_packed(&q);
+	}
+	free(q.name);
+	free(q.dequantised);
+	free(q.changed);
+	return result;
+}

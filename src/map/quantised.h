@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a map is told about quantised weights: what goes with them, and what it cannot read. */
+#ifndef SD_MAP_QUANTISED_H
+#define SD_MAP_QUANTISED_H
+
+#include "map/planner.h"
+
+/*
+ * Behind the last stage of a map. Scales of the activations of weights that are dequantised now are left out. SD_INPUT
+ * where a weight is packed under a name for which the map has no rule, though it would change the weight under its own;
+ * and, with strict, where there are scales of no weight.
+ *
+ * *note: "KEY and 3 more: scales of weights that are not here", in the plan's arena, or NULL.
+ */
+SD_UNUSED_RESULT enum sd_result sd_planner_quantised(struct planner *p, const char **note);
+
+#endif

@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Looks a value up in config.json or a file like it. */
+#ifndef SD_STREAM_CONFIG_H
+#define SD_STREAM_CONFIG_H
+
+#include "stream/manifest.h"
+
+/*
+ * Calls take for every text or number at this path of a JSON file ("text_config.model_type"; all elements of an array).
+ * A file that is no JSON has none.
+ */
+void sd_config_find(const struct sd_side_file *file, const char *path, void (*take)(void *user, const char *value),
+		    void *user);
+
+#endif
