@@ -11,6 +11,7 @@ AM_TESTS_ENVIRONMENT = \
 unit_tests = \
 	%D%/unit/test-base \
 	%D%/unit/test-carry \
+	%D%/unit/test-companions \
 	%D%/unit/test-convert \
 	%D%/unit/test-cuda-index \
 	%D%/unit/test-device \
@@ -61,6 +62,7 @@ EXTRA_DIST += %D%/fault.c
 test_scripts = \
 	%D%/rooms \
 	%D%/run-cases \
+	%D%/run-wanted \
 	%D%/golden-ways \
 	%D%/golden-grid \
 	%D%/gpu \
@@ -97,7 +99,7 @@ test_scripts = \
 	%D%/run-examples
 TESTS += $(test_scripts)
 EXTRA_DIST += $(test_scripts) %D%/tap.sh %D%/reference.py %D%/reference-codes.py %D%/reference-fp8.py %D%/stages.py \
-	%D%/lsan.supp %D%/golden
+	%D%/lsan.supp %D%/golden %D%/wanted
 
 # All of it again, built with AddressSanitizer and UndefinedBehaviorSanitizer.
 check-sanitize:

@@ -76,13 +76,37 @@ static void drop_activations(const struct quantised *q)
 	p->ntensors = kept;
 }
 
-/* The name that a packed weight would have as it is: M.weight of M.qweight, X of X_blocks. */
+/* The name that a weight would have if it were not packed: M.weight of M.qweight, X of X_blocks. */
 static char *plain_name(struct planner *p, const char *name)
 {
 	struct sd_name_role role = sd_name_role(name);
-	bool module = name[role.stem] == '.';
+	size_t length = strlen(name);
 
-	return sd_arena_printf(&p->out->arena, "%.*s%s", (int)role.stem, name, module ? ".weight" : "");
+	if (role.role == SD_ROLE_CODES && name[role.stem] == '.')
+		return sd_arena_printf(&p->out->arena, "%.*s.weight", (int)role.stem, name);
+	if (role.role == SD_ROLE_CODES)
+		length = (size_t)(strrchr(name, '_') - name);
+	return sd_arena_text(&p->out->arena, name, length);
+}
+
+/* Whether a rule of a stage makes something beside what becomes of a tensor of this name. */
+static bool makes_beside(struct planner *p, const struct stage *stage, const struct tensor *t)
+{
+	struct values values;
+
+	for (uint32_t i = 0; stage->beside && i < stage->nrules; i++)
+		if (sd_rule_is_beside(&stage->rules[i], p->from) &&
+		    sd_planner_fit(p, stage, &stage->rules[i], t, &values) != NO_MATCH)
+			return true;
+	return false;
+}
+
+/* Whether a rule does more to a tensor than to look at its shape. */
+static bool moves_elements(const struct rule *rule)
+{
+	const char *left = rule->side[LEFT].axes.text, *right = rule->side[RIGHT].axes.text;
+
+	return rule->stacks || (left && right && strcmp(left, right) != 0);
 }
 
 /* The first rule of a stage that is for tensors of this name, whatever their shape; NULL: none is. */
@@ -111,11 +135,13 @@ static bool map_changes(struct planner *p, char *name, const char *became)
 		struct values values;
 		const struct rule *rule = rule_for(p, stage, &t, &values);
 
+		if (makes_beside(p, stage, &t))
+			return true;
 		if (!rule || rule->outcome[p->from] == KEEP)
 			continue;
 		if (rule->outcome[p->from] != MOVE)
 			return rule->outcome[p->from] == COPIED;
-		if (rule->side[p->from].axes.text || sd_rule_stacks(rule, p->from) || sd_rule_stacks(rule, !p->from))
+		if (moves_elements(rule))
 			return true;
 		name = sd_pattern_fill(&rule->side[!p->from].key, &rule->holes, p->texts, &values, &p->out->arena);
 		if (!name) {
@@ -127,27 +153,28 @@ static bool map_changes(struct planner *p, char *name, const char *became)
 	return !sd_names_belong(t.name, became);
 }
 
-/* Packed weights that the map knows under their plain names alone. */
-static enum sd_result check_packed(const struct quantised *q)
+/* Weights that are stored in a form which the map has no rule for, though it has one for the weight. */
+static enum sd_result check_forms(const struct quantised *q)
 {
 	struct planner *p = q->p;
 
 	for (size_t i = 0; i < p->in->ntargets; i++) {
 		uint32_t record = p->in->targets[i].record;
+		uint32_t companion = sd_companion_of(&p->companions, record);
 		const char *name = p->in->targets[i].name, *became = q->name[record];
 		char *plain, problem[512];
 
-		if (!became || sd_name_role(name).role != SD_ROLE_CODES || q->changed[record])
+		if (!became || q->changed[record] ||
+		    (companion == SD_NO_RECORD && sd_name_role(name).role != SD_ROLE_CODES))
 			continue;
 		plain = plain_name(p, name);
 		if (!plain)
 			return sd_fail_memory(p->err);
 		if (!map_changes(p, plain, became))
 			continue;
-		snprintf(problem, sizeof(problem), "map %s changes %.400s, and has no rule for this form of it",
+		snprintf(problem, sizeof(problem), "map %s changes %.400s, and has no rule for it in this form",
 			 p->map->name, plain);
-		return sd_companions_fail(p->in, &q->p->companions, record, sd_companion_of(&q->p->companions, record),
-					  problem, p->err);
+		return sd_companions_fail(p->in, &p->companions, record, companion, problem, p->err);
 	}
 	return SD_OK;
 }
@@ -193,7 +220,7 @@ enum sd_result sd_planner_quantised(struct planner *p, const char **note)
 		if (result == SD_OK)
 			drop_activations(&q);
 		if (result == SD_OK)
-			result = check_packed(&q);
+			result = check_forms(&q);
 	}
 	free(q.name);
 	free(q.dequantised);

@@ -135,7 +135,7 @@ struct sd_name_role sd_name_role(const char *name)
 	word = find_end(last, strlen(last), PARAMETER_ENDS, COUNT(PARAMETER_ENDS));
 	length -= word ? strlen(word->text) : 0;
 	/* w2_weight_scale_inv is beside w2_weight, and gate_up_proj_weight_scale beside gate_up_proj. */
-	if (ends_in(name, length, "_weight"))
+	while (ends_in(name, length, "_weight"))
 		length -= strlen("_weight");
 	return (struct sd_name_role){word ? word->role : SD_ROLE_PLAIN, length, word && word->weak};
 }
