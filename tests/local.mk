@@ -76,9 +76,11 @@ test_scripts = \
 	%D%/compose \
 	%D%/config \
 	%D%/reference \
+	%D%/reshapes \
 	%D%/reference-codes \
 	%D%/reference-fp8 \
 	%D%/scales \
+	%D%/block-fp8 \
 	%D%/bad-input \
 	%D%/limits \
 	%D%/names \
