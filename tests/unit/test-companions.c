@@ -4,6 +4,7 @@
 #include "map/internal.h"
 #include "map/rename.h"
 #include "move/box.h"
+#include "stream/cast.h"
 #include "stream/companions.h"
 
 #include <criterion/criterion.h>
@@ -70,6 +71,47 @@ Test(names, of_other_things_are_no_companions)
 		cr_expect(c.weight[i] == SD_NO_RECORD && c.first[i] == SD_NO_RECORD, "%s", keys[i]);
 	sd_companions_free(&c);
 	sd_manifest_free(m);
+}
+
+/* ---- targets that are only reshaped ---- */
+
+/* A manifest of one record of 65,536 elements whose target is [256,256], and scales [2,2] of it, as a stream may have. */
+static struct sd_manifest *reshaped(enum sd_dtype dtype, uint32_t rank, const uint64_t *shape)
+{
+	static const uint64_t square[] = {256, 256}, scales[] = {2, 2};
+	struct sd_manifest *m = sd_manifest_new();
+
+	add(m, "w", dtype, rank, shape);
+	m->targets[0].shape = square;
+	m->targets[0].rank = 2;
+	if (dtype == SD_F8_E4M3)
+		add(m, "w_scale_inv", SD_F32, 2, scales);
+	return m;
+}
+
+Test(reshaped, is_not_measured_as_its_record)
+{
+	static const uint64_t shapes[][2] = {{65536}, {1, 65536}, {512, 128}};
+	static const char *const names[] = {"^w$"};
+
+	for (uint32_t i = 0; i < 3; i++) {
+		struct sd_manifest *m = reshaped(SD_BF16, i ? 2 : 1, shapes[i]), *out = NULL;
+		struct sd_regex_list include = {0};
+		struct sd_quant quant;
+		struct sd_error err = {0};
+
+		cr_assert(sd_regex_list_add(&include, names[0], &err) == SD_OK);
+		cr_expect_eq(sd_quant_plan(m, &include, SD_F32, &quant, &err), SD_INPUT);
+		cr_expect(strstr(err.text, "sd-transpose"), "%s", err.text);
+		sd_quant_free(&quant);
+		sd_regex_list_free(&include);
+		sd_manifest_free(m);
+		m = reshaped(SD_F8_E4M3, i ? 2 : 1, shapes[i]);
+		cr_expect_eq(sd_cast_dequant(m, SD_BF16, &(struct sd_regex_list){0}, &out, &err), SD_INPUT);
+		cr_expect(strstr(err.text, "sd-transpose"), "%s", err.text);
+		sd_manifest_free(out);
+		sd_manifest_free(m);
+	}
 }
 
 /* ---- boxes ---- */
