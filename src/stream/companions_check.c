@@ -215,18 +215,30 @@ static bool is_single(const struct sd_record *r)
 	return sd_shape_count(r->shape, r->rank, &count) && count == 1;
 }
 
+/*
+ * One number for all of a weight is right for any part of it, as long as the part stands alone and its elements are
+ * numbers.
+ */
+static bool is_right_for_parts(const struct check *c, uint32_t weight, uint32_t companion)
+{
+	const struct sd_record *w = &c->in.m->records[weight];
+	const struct sd_target *t = first_of(&c->out, number_of(c, weight));
+
+	return t && !next_of(&c->out, t) && !t->nsteps && sd_dtype_bits(w->dtype) == 8 && sd_dtype_is_float(w->dtype) &&
+	       is_single(&c->in.m->records[companion]) && fate_of(c, companion) == KEPT &&
+	       first_of(&c->out, number_of(c, companion)) && is_alone(c, number_of(c, weight)) &&
+	       names_belong(c, weight, companion);
+}
+
 static bool move_together(const struct check *c, uint32_t weight, uint32_t companion)
 {
-	uint32_t number = number_of(c, weight);
-	const struct sd_target *w = first_of(&c->out, number), *s = first_of(&c->out, number_of(c, companion));
+	const struct sd_target *w = first_of(&c->out, number_of(c, weight)),
+			       *s = first_of(&c->out, number_of(c, companion));
 
 	if (c->companions.role[companion] == SD_ROLE_SHAPE)
 		return false;
-	/* One number for all of the weight is right for any part of it, as long as nothing else gets in. */
-	if (s && is_single(&c->in.m->records[companion]) && fate_of(c, companion) == KEPT && is_alone(c, number) &&
-	    names_belong(c, weight, companion) && sd_dtype_bits(c->in.m->records[weight].dtype) == 8 &&
-	    sd_dtype_is_float(c->in.m->records[weight].dtype))
-		return !next_of(&c->out, w);
+	if (is_right_for_parts(c, weight, companion))
+		return true;
 	while (w && s && lie_together(c, w, s, companion)) {
 		w = next_of(&c->out, w);
 		s = next_of(&c->out, s);

@@ -332,6 +332,57 @@ static bool store(struct sd_manifest *m, const struct way *way, const struct sd_
 	return true;
 }
 
+/* Every form through every plan by hand: refused, or the weight is what it was, or the scales are cut and turned too. */
+Test(by_hand, nothing_is_parted)
+{
+	static const uint64_t shape[] = {256, 512};
+	const struct sd_record module = {.key = "a.weight", .shape = shape, .rank = 2},
+			       parameter = {.key = "a.x", .shape = shape, .rank = 2};
+	size_t changed = 0, refused = 0;
+
+	for (size_t i = 0; i < sizeof(ways) / sizeof(*ways); i++) {
+		struct sd_manifest *m = sd_manifest_new(), *out = NULL;
+		struct sd_regex_list all = {0}, weight = {0};
+		const struct sd_regex_list *include[] = {&all, &weight};
+		struct sd_error err = {0};
+		char name[64];
+		bool numbers;
+
+		cr_assert(store(m, &ways[i], ways[i].parameter ? &parameter : &module));
+		numbers = sd_dtype_is_float(m->records[0].dtype);
+		snprintf(name, sizeof(name), "^%s$", m->records[0].key);
+		cr_assert(sd_regex_list_add(&weight, name, &err) == SD_OK);
+		for (size_t k = 0; k < 2; k++) {
+			static const enum sd_dtype dtypes[] = {SD_F32, SD_BF16, SD_F16};
+
+			for (size_t d = 0; d < 3; d++) {
+				enum sd_result result = sd_cast_to(m, dtypes[d], include[k], &out, &err);
+				bool cast = result == SD_OK && out->targets[0].dtype != m->records[0].dtype;
+
+				cr_expect(!cast || (out->targets[0].nsteps == 0), "%s: cast", ways[i].what);
+				cr_expect(result == SD_INPUT || !numbers || dtypes[d] == m->records[0].dtype,
+					  "%s: %s is not refused", ways[i].what, sd_dtype_name(dtypes[d]));
+				refused += result == SD_INPUT;
+				sd_manifest_free(out);
+				out = NULL;
+			}
+			if (ways[i].members[1].form) {
+				enum sd_result result = sd_cast_dequant(m, SD_BF16, include[k], &out, &err);
+
+				cr_expect(result == SD_INPUT || out->ntargets == 1, "%s: --dequant leaves %zu",
+					  ways[i].what, out->ntargets);
+				cr_expect(result == SD_OK || !strstr(err.text, "--to"), "%s", err.text);
+				changed += result == SD_OK;
+				sd_manifest_free(out);
+				out = NULL;
+			}
+		}
+		sd_regex_list_free(&weight);
+		sd_manifest_free(m);
+	}
+	cr_expect(changed > 3 && refused > 30, "%zu dequantised, %zu refused", changed, refused);
+}
+
 /* The maps in src/maps. */
 struct folder {
 	struct sd_map_library base;
