@@ -509,7 +509,7 @@ enum sd_result sd_rename_plan(struct sd_rename *rename, const struct sd_manifest
 	if (result == SD_OK)
 		result = sd_plan_records(plan, in, p.err);
 	if (result == SD_OK)
-		result = sd_companions_check(in, plan->manifest, plan->becomes, p.err);
+		result = sd_companions_check(in, &p.companions, plan->manifest, plan->becomes, p.err);
 	if (result != SD_OK)
 		sd_plan_free(plan);
 	free(p.tensors);

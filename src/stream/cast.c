@@ -163,7 +163,7 @@ static enum sd_result each_target(const struct sd_manifest *in, enum sd_dtype dt
 			if (!c.spent[c.out->targets[i].record])
 				c.out->targets[kept++] = c.out->targets[i];
 		c.out->ntargets = kept;
-		result = sd_companions_check(in, c.out, NULL, err);
+		result = sd_companions_check(in, &c.companions, c.out, NULL, err);
 	}
 	sd_scales_free(&scales);
 	sd_companions_free(&c.companions);

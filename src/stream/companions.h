@@ -65,8 +65,9 @@ enum sd_result sd_companions_fail(const struct sd_manifest *m, const struct sd_c
 				  uint32_t companion, const char *problem, struct sd_error *err);
 
 /*
- * Whether out, a plan for in, keeps each weight and its companions together. becomes: for each record of in its number
- * in out, or any number that out does not have; NULL: the same. They are
+ * Whether out, a plan for in, keeps each weight and its companions together. companions: those of in; NULL: they are
+ * found here. becomes: for each record of in its number in out, or any number that out does not have; NULL: the same.
+ * They are
  *
  * - as they were, under names that belong together, or all left out; or
  * - dequantised: the weight is multiplied with all of its companions that have a part in its values; or
@@ -76,7 +77,8 @@ enum sd_result sd_companions_fail(const struct sd_manifest *m, const struct sd_c
  * renamed, where the key of their record ends in ".weight": packed codes are no elements. F8 is excepted, as its codes
  * are numbers too.
  */
-SD_UNUSED_RESULT enum sd_result sd_companions_check(const struct sd_manifest *in, const struct sd_manifest *out,
-						    const uint32_t *becomes, struct sd_error *err);
+SD_UNUSED_RESULT enum sd_result sd_companions_check(const struct sd_manifest *in, const struct sd_companions *companions,
+						    const struct sd_manifest *out, const uint32_t *becomes,
+						    struct sd_error *err);
 
 #endif

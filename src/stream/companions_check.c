@@ -394,12 +394,14 @@ static enum sd_result check_all(const struct check *c)
 	return result;
 }
 
-enum sd_result sd_companions_check(const struct sd_manifest *in, const struct sd_manifest *out,
-				   const uint32_t *becomes, struct sd_error *err)
+enum sd_result sd_companions_check(const struct sd_manifest *in, const struct sd_companions *companions,
+				   const struct sd_manifest *out, const uint32_t *becomes, struct sd_error *err)
 {
 	struct check c = {.becomes = becomes, .err = err};
-	enum sd_result result = sd_companions_find(in, &c.companions, err);
+	struct sd_companions own = {0};
+	enum sd_result result = companions ? SD_OK : sd_companions_find(in, &own, err);
 
+	c.companions = companions ? *companions : own;
 	if (result == SD_OK && (c.companions.role || any_codes(in))) {
 		result = look(&c.in, in) && look(&c.out, out) ? SD_OK : sd_fail_memory(err);
 		if (result == SD_OK)
@@ -409,6 +411,6 @@ enum sd_result sd_companions_check(const struct sd_manifest *in, const struct sd
 		free(c.out.first);
 		free(c.out.next);
 	}
-	sd_companions_free(&c.companions);
+	sd_companions_free(&own);
 	return result;
 }

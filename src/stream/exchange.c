@@ -107,7 +107,7 @@ enum sd_result sd_carry_exchange(const struct sd_manifest *in, int64_t a, int64_
 	}
 	sd_scales_free(&scales);
 	if (result == SD_OK)
-		result = sd_companions_check(in, m, NULL, err);
+		result = sd_companions_check(in, NULL, m, NULL, err);
 	if (result != SD_OK) {
 		sd_manifest_free(m);
 		m = NULL;

@@ -231,7 +231,7 @@ enum sd_result sd_quant_plan(const struct sd_manifest *in, const struct sd_regex
 	if (result == SD_OK)
 		result = plan_records(q, their, err);
 	if (result == SD_OK)
-		result = sd_companions_check(in, q->plan.manifest, q->first, err);
+		result = sd_companions_check(in, NULL, q->plan.manifest, q->first, err);
 	if (result == SD_OK)
 		result = make_room(q, their, err);
 	free(their);

@@ -372,7 +372,7 @@ static enum sd_result check_companions(const struct sd_manifest *in, const struc
 		return sd_fail_memory(err);
 	for (size_t i = 0; i < in->nrecords; i++)
 		becomes[i] = shard->ranges[i].record;
-	result = sd_companions_check(in, shard->manifest, becomes, err);
+	result = sd_companions_check(in, NULL, shard->manifest, becomes, err);
 	free(becomes);
 	return result;
 }
