@@ -109,7 +109,10 @@ static bool moves_elements(const struct rule *rule)
 	return rule->stacks || (left && right && strcmp(left, right) != 0);
 }
 
-/* The first rule of a stage that is for tensors of this name, whatever their shape; NULL: none is. */
+/*
+ * The first rule of a stage that is for tensors of this name, whatever their shape; NULL: none is. Of rules that move
+ * elements guards are not asked: with packed weights, the keys do not tell the options.
+ */
 static const struct rule *rule_for(struct planner *p, const struct stage *stage, const struct tensor *t,
 				   struct values *values)
 {
@@ -117,7 +120,8 @@ static const struct rule *rule_for(struct planner *p, const struct stage *stage,
 		const struct rule *rule = &stage->rules[i];
 
 		if (rule->outcome[p->from] != NOT_READ && !rule->side[p->from].scale && !rule->nconditions &&
-		    !sd_rule_is_beside(rule, p->from) && sd_planner_fit(p, stage, rule, t, values) != NO_MATCH)
+		    !sd_rule_is_beside(rule, p->from) &&
+		    (moves_elements(rule) || sd_planner_guards(p, rule)) && sd_planner_fit(p, stage, rule, t, values) != NO_MATCH)
 			return rule;
 	}
 	return NULL;

@@ -451,6 +451,45 @@ static const char *model_type_of(const struct sd_manifest *in, struct model_type
 	return type->text;
 }
 
+/* Takes the first text of a field. */
+static void take_first(void *user, const char *value)
+{
+	struct model_type *type = user;
+
+	if (!type->text)
+		take_text(user, value);
+}
+
+/* Fails where config.json says what the model is, and no map is for that: the keys of other families look alike. */
+static enum sd_result check_known(const struct sd_manifest *in, struct sd_error *err)
+{
+	const struct sd_side_file *config = sd_manifest_side(in, "config.json");
+	static const char *const fields[] = {"model_type", "architectures"};
+	enum sd_result result = SD_OK;
+
+	for (size_t i = 0; config && result == SD_OK && i < 2; i++) {
+		struct model_type said = {.text = NULL};
+
+		sd_config_find(config, fields[i], take_first, &said);
+		if (said.text)
+			result = sd_fail(err, SD_INPUT,
+					 "%s %s of config.json has no map; where the map of another family fits, say "
+					 "--map NAME",
+					 i ? "architecture" : "model_type", said.text);
+		sd_arena_free(&said.arena);
+	}
+	return result;
+}
+
+/* Whether all tensors are those of a LoRA adapter, and none is of experts. */
+static bool is_plain_adapter(const struct sd_manifest *in)
+{
+	for (size_t i = 0; i < in->ntargets; i++)
+		if (!strstr(in->targets[i].name, ".lora_") || strstr(in->targets[i].name, ".experts."))
+			return false;
+	return in->ntargets;
+}
+
 /* The one map that is left, or why there is none. file: what told of it, NULL if the keys did. */
 static enum sd_result take_one(struct finding *f, const char *file, struct sd_map **map, struct sd_error *err)
 {
@@ -464,17 +503,12 @@ static enum sd_result take_one(struct finding *f, const char *file, struct sd_ma
 	if (!f->n)
 		return sd_fail(err, SD_INPUT, "no map%s%s fits, neither by config.json nor by the keys: say --map NAME",
 			       f->to ? " with a layout " : "", f->to ? f->to : "");
-	model_type_of(f->in, &type);
+	type = (struct model_type){.text = NULL};
 	names = name_fits(f, &type.arena);
 	if (!names)
 		sd_fail_memory(err);
 	else if (file)
 		sd_fail(err, SD_INPUT, "by %s these maps fit: %s; say which: --map NAME", file, names);
-	else if (type.text)
-		sd_fail(err, SD_INPUT,
-			"no map%s%s is for model_type %s of config.json, and by the keys these maps fit: %s; say "
-			"which: --map NAME",
-			f->to ? " with a layout " : "", f->to ? f->to : "", type.text, names);
 	else
 		sd_fail(err, SD_INPUT,
 			"no config.json tells the model_type, and by the keys these maps fit: %s; say which: --map "
@@ -502,6 +536,14 @@ enum sd_result sd_maps_find(const struct sd_manifest *in, const char *to, struct
 	/* Another family's map may know the keys as well, and give them other names. */
 	if (result == SD_OK && !f.n && f.other)
 		result = sd_fail(err, SD_INPUT, "no map with a layout %s is for %s: say --map NAME", to, f.other);
+	if (result == SD_OK && !f.n)
+		result = check_known(in, err);
+	if (result == SD_OK && !f.n && is_plain_adapter(in)) {
+		*map = NULL;
+		free(f.fits);
+		sd_arena_free(&f.arena);
+		return SD_OK;
+	}
 	if (result == SD_OK && !f.n) {
 		file = NULL;
 		result = each_map(by_keys, &f, err);

@@ -189,8 +189,10 @@ static enum sd_result open_map(const struct options *opt, const struct sd_manife
 		return result == SD_OK ? sd_maps_note_other(in, *map, err) : result;
 	}
 	result = sd_maps_find(in, opt->to, map, err);
-	if (result == SD_OK)
+	if (result == SD_OK && *map)
 		sd_note("map %s", sd_map_name(*map));
+	else if (result == SD_OK)
+		sd_note("an adapter without experts: its names are the same in all layouts, and pass");
 	return result;
 }
 
