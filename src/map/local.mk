@@ -4,7 +4,9 @@ sources += \
 	%D%/check.c \
 	%D%/edit.c %D%/edit.h \
 	%D%/expand.c \
+	%D%/experts.c %D%/experts.h \
 	%D%/family.c %D%/family.h \
+	%D%/follow.c %D%/follow.h \
 	%D%/internal.h \
 	%D%/join.c \
 	%D%/map.c %D%/map.h \

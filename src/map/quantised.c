@@ -2,6 +2,7 @@
 /* Quantised weights behind a map: what it dequantises takes the scales of activations along, and what it cannot read is
  * told. */
 #include "map/quantised.h"
+#include "map/follow.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -89,74 +90,6 @@ static char *plain_name(struct planner *p, const char *name)
 	return sd_arena_text(&p->out->arena, name, length);
 }
 
-/* Whether a rule of a stage makes something beside what becomes of a tensor of this name. */
-static bool makes_beside(struct planner *p, const struct stage *stage, const struct tensor *t)
-{
-	struct values values;
-
-	for (uint32_t i = 0; stage->beside && i < stage->nrules; i++)
-		if (sd_rule_is_beside(&stage->rules[i], p->from) &&
-		    sd_planner_fit(p, stage, &stage->rules[i], t, &values) != NO_MATCH)
-			return true;
-	return false;
-}
-
-/* Whether a rule does more to a tensor than to look at its shape. */
-static bool moves_elements(const struct rule *rule)
-{
-	const char *left = rule->side[LEFT].axes.text, *right = rule->side[RIGHT].axes.text;
-
-	return rule->stacks || (left && right && strcmp(left, right) != 0);
-}
-
-/*
- * The first rule of a stage that is for tensors of this name, whatever their shape; NULL: none is. Of rules that move
- * elements guards are not asked: with packed weights, the keys do not tell the options.
- */
-static const struct rule *rule_for(struct planner *p, const struct stage *stage, const struct tensor *t,
-				   struct values *values)
-{
-	for (uint32_t i = 0; i < stage->nrules; i++) {
-		const struct rule *rule = &stage->rules[i];
-
-		if (rule->outcome[p->from] != NOT_READ && !rule->side[p->from].scale && !rule->nconditions &&
-		    !sd_rule_is_beside(rule, p->from) &&
-		    (moves_elements(rule) || sd_planner_guards(p, rule)) && sd_planner_fit(p, stage, rule, t, values) != NO_MATCH)
-			return rule;
-	}
-	return NULL;
-}
-
-/* Whether the map makes more of a tensor of this name than to give it a name that belongs to became. */
-static bool map_changes(struct planner *p, char *name, const char *became)
-{
-	uint32_t n = p->map->nstages;
-	struct tensor t = {.first = NONE, .last = NONE, .dtype = SD_BF16};
-
-	sd_planner_name(&t, name);
-	for (uint32_t i = 0; i < n; i++) {
-		const struct stage *stage = &p->map->stages[p->from == LEFT ? i : n - 1 - i];
-		struct values values;
-		const struct rule *rule = rule_for(p, stage, &t, &values);
-
-		if (makes_beside(p, stage, &t))
-			return true;
-		if (!rule || rule->outcome[p->from] == KEEP)
-			continue;
-		if (rule->outcome[p->from] != MOVE)
-			return rule->outcome[p->from] == COPIED;
-		if (moves_elements(rule))
-			return true;
-		name = sd_pattern_fill(&rule->side[!p->from].key, &rule->holes, p->texts, &values, &p->out->arena);
-		if (!name) {
-			p->scratch.size = SIZE_MAX;
-			return false;
-		}
-		sd_planner_name(&t, name);
-	}
-	return !sd_names_belong(t.name, became);
-}
-
 /* Weights that are stored in a form which the map has no rule for, though it has one for the weight. */
 static enum sd_result check_forms(const struct quantised *q)
 {
@@ -167,6 +100,7 @@ static enum sd_result check_forms(const struct quantised *q)
 		uint32_t companion = sd_companion_of(&p->companions, record);
 		const char *name = p->in->targets[i].name, *became = q->name[record];
 		char *plain, problem[512];
+		struct sd_followed end;
 
 		if (!became || q->changed[record] ||
 		    (companion == SD_NO_RECORD && sd_name_role(name).role != SD_ROLE_CODES))
@@ -174,7 +108,10 @@ static enum sd_result check_forms(const struct quantised *q)
 		plain = plain_name(p, name);
 		if (!plain)
 			return sd_fail_memory(p->err);
-		if (!map_changes(p, plain, became))
+		end = sd_follow(p, plain);
+		if (!end.moved && !end.name)
+			return sd_fail_memory(p->err);
+		if (!end.moved && (end.dropped || sd_names_belong(end.name, became)))
 			continue;
 		snprintf(problem, sizeof(problem), "map %s changes %.400s, and has no rule for it in this form",
 			 p->map->name, plain);

@@ -2,6 +2,7 @@
 /* The plan of sd-rename: the manifest's tensors through the stages of a map, then edits, exclusion, and a manifest
  * again. */
 #include "map/rename.h"
+#include "map/experts.h"
 #include "map/planner.h"
 #include "map/quantised.h"
 
@@ -264,6 +265,8 @@ static enum sd_result run_map(struct planner *p)
 		result = sd_fail_memory(p->err);
 	if (result == SD_OK)
 		result = sd_planner_quantised(p, &orphans);
+	if (result == SD_OK)
+		result = sd_planner_experts(p);
 	return result == SD_OK ? write_notes(p, orphans) : result;
 }
 

@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Follows a name through the stages of a map. */
+#include "map/follow.h"
+
+#include <string.h>
+
+/* Whether a rule of a stage makes something beside what becomes of a tensor of this name. */
+static bool makes_beside(struct planner *p, const struct stage *stage, const struct tensor *t)
+{
+	struct values values;
+
+	for (uint32_t i = 0; stage->beside && i < stage->nrules; i++)
+		if (sd_rule_is_beside(&stage->rules[i], p->from) &&
+		    sd_planner_fit(p, stage, &stage->rules[i], t, &values) != NO_MATCH)
+			return true;
+	return false;
+}
+
+/* Whether a rule does more to a tensor than to look at its shape. */
+static bool moves_elements(const struct rule *rule)
+{
+	const char *left = rule->side[LEFT].axes.text, *right = rule->side[RIGHT].axes.text;
+
+	return rule->stacks || (left && right && strcmp(left, right) != 0);
+}
+
+/*
+ * The first rule of a stage that is for tensors of this name, whatever their shape; NULL: none is. Of rules that move
+ * elements guards are not asked: with packed weights, the keys do not tell the options.
+ */
+static const struct rule *rule_for(struct planner *p, const struct stage *stage, const struct tensor *t,
+				   struct values *values)
+{
+	for (uint32_t i = 0; i < stage->nrules; i++) {
+		const struct rule *rule = &stage->rules[i];
+
+		if (rule->outcome[p->from] != NOT_READ && !rule->side[p->from].scale && !rule->nconditions &&
+		    !sd_rule_is_beside(rule, p->from) &&
+		    (moves_elements(rule) || sd_planner_guards(p, rule)) && sd_planner_fit(p, stage, rule, t, values) != NO_MATCH)
+			return rule;
+	}
+	return NULL;
+}
+
+struct sd_followed sd_follow(struct planner *p, const char *name)
+{
+	uint32_t n = p->map->nstages;
+	struct tensor t = {.first = NONE, .last = NONE, .dtype = SD_BF16};
+
+	sd_planner_name(&t, name);
+	for (uint32_t i = 0; i < n; i++) {
+		const struct stage *stage = &p->map->stages[p->from == LEFT ? i : n - 1 - i];
+		struct values values;
+		const struct rule *rule = rule_for(p, stage, &t, &values);
+
+		if (makes_beside(p, stage, &t))
+			return (struct sd_followed){.name = t.name, .moved = true, .rule = rule};
+		if (!rule || rule->outcome[p->from] == KEEP)
+			continue;
+		if (rule->outcome[p->from] == COPIED || (rule->outcome[p->from] == MOVE && moves_elements(rule)))
+			return (struct sd_followed){.name = t.name, .moved = true, .rule = rule};
+		if (rule->outcome[p->from] != MOVE)
+			return (struct sd_followed){.name = t.name, .dropped = true};
+		name = sd_pattern_fill(&rule->side[!p->from].key, &rule->holes, p->texts, &values, &p->out->arena);
+		if (!name)
+			return (struct sd_followed){.name = NULL};
+		sd_planner_name(&t, name);
+	}
+	return (struct sd_followed){.name = t.name};
+}
