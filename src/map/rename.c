@@ -278,7 +278,7 @@ static enum sd_result edit_names(struct planner *p)
 
 			if (sd_edit_apply(p->rename->edits[e], t->name, &p->out->arena, &name, p->err) != SD_OK)
 				return p->err->result;
-			if (!*name)
+			if (!*name && name != t->name)
 				return sd_fail(p->err, SD_INPUT, "-e '%s' leaves nothing of the name %s",
 					       sd_edit_text(p->rename->edits[e]), t->name);
 			if (name != t->name)
