@@ -468,6 +468,36 @@ static bool is_renamed(const struct planner *p, const struct stage *stage, const
 	       rule->arithmetic != CONSTANT && sd_arithmetic_dtype(p, rule, t->dtype) == t->dtype;
 }
 
+/* The dtype of a whole group. Where its members have several, that of -D dtype, if it is for this tensor: that is known
+ * by its last name. */
+static enum sd_result make_dtype(const struct join *j, struct tensor *made)
+{
+	struct planner *p = j->p;
+	uint8_t one = SD_NO_DTYPE;
+
+	for (const struct member *m = first_of(j); m; m = next_of(j, m)) {
+		const struct tensor *t = &j->before[m->tensor];
+		uint8_t dtype = sd_arithmetic_dtype(p, rule_of(j, m), t->dtype);
+
+		if (is_copy(j, m))
+			continue;
+		if (one == SD_NO_DTYPE)
+			one = dtype;
+		if (!made->mixed)
+			made->mixed = t->mixed;
+		if (dtype == one || made->mixed)
+			continue;
+		made->mixed = sd_arena_printf(&p->out->arena, "%s would be both %s and %s, from %s", j->group->name,
+					      sd_dtype_name(one), sd_dtype_name(dtype), t->name);
+		if (!made->mixed)
+			return sd_fail_memory(p->err);
+		if (!sd_planner_castable(one) || !sd_planner_castable(dtype))
+			return sd_fail(p->err, SD_INPUT, "%s", made->mixed);
+	}
+	made->dtype = made->mixed && p->dtype ? p->dtype : one;
+	return SD_OK;
+}
+
 /* Of a whole group, one tensor: what the first member says, and the pieces of all. */
 static enum sd_result make_whole(struct join *j, struct tensor *made)
 {
@@ -476,22 +506,17 @@ static enum sd_result make_whole(struct join *j, struct tensor *made)
 
 	for (const struct member *m = first_of(j); m; m = next_of(j, m)) {
 		const struct tensor *t = &j->before[m->tensor];
-		uint8_t dtype;
 
 		if (is_copy(j, m))
 			continue;
-		dtype = sd_arithmetic_dtype(p, rule_of(j, m), t->dtype);
 		if (first) {
 			*made = *t;
 			sd_planner_name(made, j->group->name);
 			made->first = made->last = NONE;
 			made->spans = NULL;
-			made->dtype = dtype;
-			if (j->lead->side[p->from].axes.text && make_shape(j, made) != SD_OK)
+			if (make_dtype(j, made) != SD_OK ||
+			    (j->lead->side[p->from].axes.text && make_shape(j, made) != SD_OK))
 				return p->err->result;
-		} else if (dtype != made->dtype) {
-			return sd_fail(p->err, SD_INPUT, "%s would be both %s and %s, from %s", j->group->name,
-				       sd_dtype_name(made->dtype), sd_dtype_name(dtype), t->name);
 		}
 		first = false;
 		made->labels |= t->labels;

@@ -25,6 +25,7 @@ struct tensor {
 	uint32_t first, last; /* pieces */
 	uint8_t dtype;
 	bool taken;               /* by some rule, so far */
+	const char *mixed;        /* that it would have several dtypes; only -D dtype can make them one. NULL: it has one */
 	struct fingerprint print; /* of the name */
 	struct spans *spans;      /* its pieces by place; NULL until somebody asks (spans.h) */
 };
@@ -87,6 +88,9 @@ SD_UNUSED_RESULT enum sd_result sd_planner_step(struct planner *p, struct piece 
 
 /* Puts a cast behind a piece's steps. */
 SD_UNUSED_RESULT enum sd_result sd_planner_cast(struct planner *p, struct piece *piece, enum sd_dtype dtype);
+
+/* Whether -D dtype casts it: numbers with a fraction, but for exponents, which are scales. */
+bool sd_planner_castable(uint8_t dtype);
 
 /* options.c: what -D says, what the keys tell. */
 SD_UNUSED_RESULT enum sd_result sd_planner_options(struct planner *p);
