@@ -6,6 +6,7 @@ sources += \
 	%D%/edit.c %D%/edit.h \
 	%D%/expand.c \
 	%D%/family.c %D%/family.h \
+	%D%/idle.c \
 	%D%/internal.h \
 	%D%/join.c \
 	%D%/map.c %D%/map.h \

@@ -240,11 +240,11 @@ static enum sd_result fail_shape(struct work *w, const struct rule *rule, const 
 }
 
 /* Whether a rule leaves the tensor as it is: one that stands there as an exception to others. */
-static bool lets_pass(const struct rule *rule, const struct tensor *t)
+static bool lets_pass(const struct planner *p, const struct rule *rule, const struct tensor *t)
 {
-	return sd_rule_same_names(rule) && !rule->side[LEFT].axes.text && !rule->side[LEFT].dtype &&
-	       !rule->side[RIGHT].dtype &&
-	       (rule->arithmetic == NO_ARITHMETIC || (rule->arithmetic == CAST && rule->cast == t->dtype));
+	return sd_rule_same_names(rule) && !rule->side[LEFT].axes.text &&
+	       (rule->arithmetic == NO_ARITHMETIC || rule->arithmetic == CAST || rule->arithmetic == TO_DTYPE) &&
+	       sd_arithmetic_dtype(p, rule, t->dtype) == t->dtype;
 }
 
 /* What one rule makes of its part of the tensor. values: the holes of the key, where they are known already. */
@@ -265,7 +265,7 @@ static enum sd_result apply(struct work *w, const struct rule *rule, uint32_t nu
 		    sd_planner_count(p, w->stage, rule, p->from, values) != MATCH)
 			return sd_fail_memory(p->err); /* it has matched before */
 	}
-	p->changes = p->changes || !lets_pass(rule, t);
+	p->changes = p->changes || !lets_pass(p, rule, t);
 	if (read_numbers(w, rule, values, &member) != SD_OK)
 		return p->err->result;
 	if (sd_rule_stacks(rule, p->from) &&

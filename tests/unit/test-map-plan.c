@@ -179,7 +179,7 @@ Test(map_options, defines_choose_rules_and_texts)
 	expect_error((struct try){map, .in = "a F32\n", .to = "nemo", .defines = {{"o", "three"}}}, SD_USAGE,
 		     "-D o=three: o is one|two");
 	expect_error((struct try){map, .in = "a F32\n", .to = "nemo", .defines = {{"p", "one"}}}, SD_USAGE,
-		     "-D p: map t has no such option; it has dtype, o");
+		     "-D p: map t has no such option; it has o");
 }
 
 Test(map_options, found_from_keys)
