@@ -258,7 +258,7 @@ static enum sd_result check_members(const struct join *j, bool *whole)
 		if (placed[i].place == placed[i - 1].place)
 			result = fail_two(j, placed[i - 1].member, placed[i].member);
 	*whole = n == j->due && (copies == 0 || copies % (j->due / j->slots) == 0);
-	if (result == SD_OK && !*whole && !j->lead->if_complete)
+	if (result == SD_OK && !*whole && (!j->lead->if_complete || j->p->rename->strict))
 		result = n < j->due ? fail_missing(j, placed, n)
 				    : sd_fail(j->p->err, SD_INPUT,
 					      "%s has %" PRIu64 " parts and %" PRIu64 " copies (%s:%u)", j->group->name,
@@ -405,9 +405,14 @@ static enum sd_result make_shape(const struct join *j, struct tensor *made)
 /* A group that lacks a member, and may: all pass as they were. */
 static enum sd_result pass_all(const struct join *j)
 {
-	for (const struct member *m = first_of(j); m; m = next_of(j, m))
-		if (sd_planner_add(j->p, &j->before[m->tensor]) != SD_OK)
+	static const char text[] = "it passes as it is, for others that would go into the same tensor are missing";
+
+	for (const struct member *m = first_of(j); m; m = next_of(j, m)) {
+		const struct tensor *t = &j->before[m->tensor];
+
+		if (sd_planner_note(j->p, rule_of(j, first_of(j)), text, t) != SD_OK || sd_planner_add(j->p, t) != SD_OK)
 			return j->p->err->result;
+	}
 	return SD_OK;
 }
 
@@ -430,7 +435,7 @@ static enum sd_result prepare(struct join *j, bool *whole)
 	if (!first) {
 		const struct member *copy = &j->members[j->group->first];
 
-		if (rule_of(j, copy)->if_complete)
+		if (rule_of(j, copy)->if_complete && !j->p->rename->strict)
 			return SD_OK;
 		return sd_fail(j->p->err, SD_INPUT, "%s is a copy of what is not there (%s:%u)",
 			       j->before[copy->tensor].name, rule_of(j, copy)->file, rule_of(j, copy)->line);

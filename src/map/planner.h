@@ -30,9 +30,10 @@ struct tensor {
 	struct spans *spans;      /* its pieces by place; NULL until somebody asks (spans.h) */
 };
 
-/* A rule's note: the first key that it took, and how many there were. */
+/* What is to be said of a rule: of the first key that it took, and how many there were. */
 struct note {
 	const struct rule *rule;
+	const char *text;
 	const char *key;
 	size_t taken;
 };
@@ -76,6 +77,10 @@ void sd_planner_name(struct tensor *t, const char *name);
  */
 uint32_t sd_planner_other(struct planner *p, const struct pattern *key, const struct holes *holes,
 			  const struct values *values);
+
+/* Counts a key for what a rule has to say: one line for each rule and text. */
+SD_UNUSED_RESULT enum sd_result sd_planner_note(struct planner *p, const struct rule *rule, const char *text,
+						const struct tensor *t);
 
 /* Appends a tensor with all pieces of another. */
 SD_UNUSED_RESULT enum sd_result sd_planner_add(struct planner *p, const struct tensor *t);

@@ -22,6 +22,19 @@ void sd_planner_name(struct tensor *t, const char *name)
 	t->print = sd_pattern_print(name, strlen(name));
 }
 
+enum sd_result sd_planner_note(struct planner *p, const struct rule *rule, const char *text, const struct tensor *t)
+{
+	for (size_t i = 0; i < p->nnotes; i++)
+		if (p->notes[i].rule == rule && p->notes[i].text == text) {
+			p->notes[i].taken++;
+			return SD_OK;
+		}
+	if (!sd_array_grow(&p->notes, p->nnotes, &p->notes_room, sizeof(*p->notes)))
+		return sd_fail_memory(p->err);
+	p->notes[p->nnotes++] = (struct note){rule, text, sd_planner_source(p, t), 1};
+	return SD_OK;
+}
+
 enum sd_result sd_planner_add(struct planner *p, const struct tensor *t)
 {
 	if (p->ntensors == NONE || !sd_array_grow(&p->tensors, p->ntensors, &p->tensors_room, sizeof(*p->tensors)))
@@ -273,7 +286,7 @@ static enum sd_result write_notes(struct planner *p)
 
 		if (note->taken > 1)
 			snprintf(more, sizeof(more), " and %zu more", note->taken - 1);
-		texts[n++] = sd_arena_printf(&p->out->arena, "%s%s: %s (%s:%u)", note->key, more, note->rule->note,
+		texts[n++] = sd_arena_printf(&p->out->arena, "%s%s: %s (%s:%u)", note->key, more, note->text,
 					     note->rule->file, note->rule->line);
 		if (!texts[n - 1])
 			return sd_fail_memory(p->err);
