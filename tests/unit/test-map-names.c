@@ -282,3 +282,162 @@ Test(shipped_maps, what_hangs_under_a_module_is_renamed_alike)
 {
 	with_each(look_at_names);
 }
+
+static bool has_option(const struct sd_map *map, const char *name)
+{
+	for (uint32_t i = 0; i < map->noptions; i++)
+		if (strcmp(map->options[i].name, name) == 0)
+			return !map->options[i].idle;
+	return false;
+}
+
+/* An adapter of two experts, which maps know without a sample of it. Those under mixer have no gate. */
+static struct sd_manifest *adapter(void)
+{
+	static const struct {
+		const char *name;
+		uint64_t shape[2];
+	} tensors[] = {{"model.layers.0.mlp.experts.lora_A", {10, 4}},
+		       {"model.layers.0.mlp.experts.lora_B", {3, 10}},
+		       {"model.layers.0.mlp.experts.base_layer.lora_A", {10, 3}},
+		       {"model.layers.0.mlp.experts.base_layer.lora_B", {8, 10}},
+		       {"backbone.layers.0.mixer.experts.base_layer.lora_B", {4, 10}},
+		       {"language_model.backbone.layers.0.mixer.experts.base_layer.lora_B", {4, 10}}};
+	static char name[sizeof(tensors) / sizeof(*tensors)][256];
+	struct sd_manifest *m = sd_manifest_new();
+
+	for (size_t i = 0; i < sizeof(tensors) / sizeof(*tensors); i++) {
+		snprintf(name[i], sizeof(*name), "%s%s.weight", peft, tensors[i].name);
+		cr_assert(m && sd_manifest_add_tensor(m, name[i], SD_BF16, tensors[i].shape, 2));
+	}
+	return m;
+}
+
+/* The samples of one checkpoint, or what came of them. */
+static struct sd_manifest *manifest_of(const struct sd_map *map, const char *group)
+{
+	struct sd_manifest *m = sd_manifest_new();
+
+	for (uint32_t i = 0; i < map->nsamples; i++) {
+		const struct sample_tensor *t = &map->samples[i].left;
+
+		if (strcmp(map->samples[i].group, group) == 0)
+			cr_assert(m && sd_manifest_add_tensor(m, t->key, t->dtype, t->shape, t->rank));
+	}
+	return m;
+}
+
+static struct sd_manifest *next_manifest(const struct sd_manifest *from)
+{
+	struct sd_manifest *m = sd_manifest_new();
+
+	for (size_t i = 0; i < from->ntargets; i++) {
+		const struct sd_target *t = &from->targets[i];
+		bool there = false;
+
+		for (size_t k = 0; k < i; k++)
+			there |= strcmp(from->targets[k].name, t->name) == 0;
+		cr_assert(m && (there || sd_manifest_add_tensor(m, t->name, t->dtype, t->shape, t->rank)));
+	}
+	return m;
+}
+
+/* All that a plan says, as a text; or the error. *next: the manifest that comes out, or NULL. */
+static void plan_text(const struct sd_rename *asked, const struct sd_manifest *in, char *text, struct sd_manifest **next)
+{
+	struct sd_rename rename = *asked;
+	struct sd_error err = {0};
+	struct sd_plan plan;
+	size_t used = 0;
+
+	*text = '\0';
+	*next = NULL;
+	if (sd_rename_plan(&rename, in, &plan, &err) != SD_OK) {
+		snprintf(text, 16 * TEXT, "%s", err.text);
+		return;
+	}
+	for (size_t i = 0; i < plan.manifest->ntargets && used < 15 * TEXT; i++) {
+		const struct sd_target *t = &plan.manifest->targets[i];
+
+		used += (size_t)snprintf(text + used, 16 * TEXT - used, "%s %s %u %u\n", t->name,
+					 sd_dtype_name(t->dtype), t->rank, t->nsteps);
+		for (uint32_t d = 0; d < t->rank; d++)
+			used += (size_t)snprintf(text + used, 16 * TEXT - used, " %u", (unsigned)t->shape[d]);
+	}
+	for (size_t i = 0; i < rename.nnotes && used < 15 * TEXT; i++)
+		used += (size_t)snprintf(text + used, 16 * TEXT - used, "%s\n", rename.notes[i]);
+	*next = next_manifest(plan.manifest);
+	sd_plan_free(&plan);
+}
+
+/* What comes of a checkpoint on the way to the right, and back. value: of the option, or NULL. */
+static void there_and_back(const struct sd_map *map, const struct sd_manifest *in, const struct sd_define *defines,
+			   size_t ndefines, struct sd_define asked, char *text)
+{
+	struct sd_define all[16];
+	struct sd_rename rename = {.map = map, .to = RIGHT, .defines = all};
+	struct sd_manifest *out, *end;
+
+	for (size_t d = 0; d < ndefines; d++)
+		if (strcmp(defines[d].name, asked.name) != 0)
+			all[rename.ndefines++] = defines[d];
+	if (asked.value)
+		all[rename.ndefines++] = asked;
+	plan_text(&rename, in, text, &out);
+	if (!out)
+		return;
+	rename.to = LEFT;
+	plan_text(&rename, out, text + strlen(text), &end);
+	sd_manifest_free(end);
+	sd_manifest_free(out);
+}
+
+static bool differs_for(const struct sd_map *map, struct sd_manifest *in, const struct sd_define *defines,
+			size_t ndefines, const char *name, const char *a, const char *b)
+{
+	static char text[2][32 * TEXT];
+
+	there_and_back(map, in, defines, ndefines, (struct sd_define){name, a}, text[0]);
+	there_and_back(map, in, defines, ndefines, (struct sd_define){name, b}, text[1]);
+	sd_manifest_free(in);
+	return strcmp(text[0], text[1]) != 0;
+}
+
+/* Whether it makes a difference for any sample, one way or the other, which of two values an option has; NULL: it is not
+ * said. */
+static bool differs(const struct sd_map *map, const char *name, const char *a, const char *b)
+{
+	static const struct sd_define lora[] = {{"experts", "2"}, {"expert_inter", "4"}, {"lora", "paramwrapper"}};
+
+	for (uint32_t i = 0; i < map->nsamples; i++) {
+		const struct sample *sample = &map->samples[i];
+
+		if ((!i || strcmp(sample->group, map->samples[i - 1].group) != 0) &&
+		    differs_for(map, manifest_of(map, sample->group), sample->defines, sample->ndefines, name, a, b))
+			return true;
+	}
+	return has_option(map, "lora") && differs_for(map, adapter(), lora, 3, name, a, b);
+}
+
+static void look_at_options(const struct sd_map *map)
+{
+	for (uint32_t i = 0; i < map->noptions; i++)
+		for (uint32_t v = 1; v < map->options[i].nvalues && !map->options[i].idle; v++)
+			cr_expect(differs(map, map->options[i].name, map->options[i].values[0],
+					  map->options[i].values[v]),
+				  "%s: -D %s=%s does nothing to any sample", map->name, map->options[i].name,
+				  map->options[i].values[v]);
+	for (uint32_t i = 0; i < map->nsizes; i++)
+		if (!map->sizes[i].idle)
+			cr_expect(differs(map, map->sizes[i].option, "0", "1") ||
+					  differs(map, map->sizes[i].option, NULL, "8") ||
+					  differs(map, map->sizes[i].option, NULL, "1000003"),
+				  "%s: -D %s does nothing to any sample", map->name, map->sizes[i].option);
+	if (sd_map_has_dtype(map))
+		cr_expect(differs(map, "dtype", "f32", "f64"), "%s: -D dtype does nothing to any sample", map->name);
+}
+
+Test(shipped_maps, every_option_does_something)
+{
+	with_each(look_at_options);
+}
