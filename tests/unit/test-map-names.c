@@ -441,3 +441,121 @@ Test(shipped_maps, every_option_does_something)
 {
 	with_each(look_at_options);
 }
+
+static bool is_expert(const struct sd_manifest *m, const struct sd_target *t)
+{
+	for (uint32_t i = 0; i < m->nlabels; i++)
+		if (strcmp(m->labels[i], "expert") == 0)
+			return t->labels & 1u << i;
+	return false;
+}
+
+/* The manifest of a group, in which every second expert that is BF16 is F32; *changed: whether there is any. */
+static struct sd_manifest *mixed_manifest(const struct sd_map *map, const char *group, bool *changed)
+{
+	struct sd_manifest *m = sd_manifest_new();
+	bool second = false;
+
+	*changed = false;
+	for (uint32_t i = 0; i < map->nsamples; i++) {
+		const struct sample_tensor *t = &map->samples[i].left;
+		bool expert = t->dtype == SD_BF16 && strstr(t->key, "experts.") && !strstr(t->key, "lora");
+
+		if (strcmp(map->samples[i].group, group) != 0)
+			continue;
+		second = expert && !second;
+		*changed |= second;
+		cr_assert(m && sd_manifest_add_tensor(m, t->key, second ? SD_F32 : t->dtype, t->shape, t->rank));
+	}
+	return m;
+}
+
+static void mix_dtypes(const struct sd_map *map)
+{
+	for (uint32_t i = 0; i < map->nsamples; i++) {
+		const struct sample *sample = &map->samples[i];
+		struct sd_define defines[16] = {{"dtype", "bf16"}};
+		struct sd_rename rename = {.map = map, .to = RIGHT, .defines = defines, .ndefines = 1};
+		struct sd_manifest *in;
+		struct sd_error err = {0};
+		struct sd_plan plan;
+		bool changed;
+
+		if (i && strcmp(sample->group, map->samples[i - 1].group) == 0)
+			continue;
+		for (size_t d = 0; d < sample->ndefines; d++)
+			defines[rename.ndefines++] = sample->defines[d];
+		in = mixed_manifest(map, sample->group, &changed);
+		if (changed && sd_map_has_dtype(map)) {
+			cr_expect(sd_rename_plan(&rename, in, &plan, &err) == SD_OK, "%s: %s", map->name, err.text);
+			for (size_t t = 0; err.result == SD_OK && t < plan.manifest->ntargets; t++)
+				cr_expect(!is_expert(plan.manifest, &plan.manifest->targets[t]) ||
+						  plan.manifest->targets[t].dtype == SD_BF16,
+					  "%s: %s", map->name, plan.manifest->targets[t].name);
+			if (err.result == SD_OK)
+				sd_plan_free(&plan);
+		}
+		sd_manifest_free(in);
+	}
+}
+
+Test(shipped_maps, experts_of_several_dtypes_become_one)
+{
+	with_each(mix_dtypes);
+}
+
+/* With one expert more in one tensor than in the others of its module, nothing goes to the left. */
+static void disagree(const struct sd_map *map, const struct sd_plan *plan, const struct sample *sample)
+{
+	struct sd_rename rename = {.map = map, .to = LEFT, .defines = sample->defines, .ndefines = sample->ndefines};
+	const struct sd_manifest *out = plan->manifest;
+	struct sd_manifest *in = next_manifest(out);
+	const struct sd_target *last = NULL, *other = NULL;
+	struct sd_error err = {0};
+	struct sd_plan back;
+
+	for (size_t i = 0; i < out->ntargets; i++) {
+		const struct sd_target *t = &out->targets[i];
+		const char *dot = strrchr(t->name, '.');
+
+		if (!is_expert(out, t))
+			continue;
+		if (last && strcmp(last->name, t->name) != 0 && strncmp(last->name, t->name, (size_t)(dot - t->name) + 1) == 0)
+			other = t;
+		last = t;
+	}
+	for (size_t i = 0; other && i < in->nrecords; i++)
+		if (strcmp(in->records[i].key, other->name) == 0) {
+			uint64_t *shape = (uint64_t *)in->targets[i].shape;
+
+			shape[0]++;
+			cr_expect(sd_rename_plan(&rename, in, &back, &err) == SD_INPUT, "%s: %s", map->name, other->name);
+			cr_expect(strstr(err.text, other->name), "%s: %s", map->name, err.text);
+		}
+	sd_manifest_free(in);
+}
+
+static void with_more_experts(const struct sd_map *map)
+{
+	for (uint32_t i = 0; i < map->nsamples; i++) {
+		const struct sample *sample = &map->samples[i];
+		struct sd_rename rename = {
+			.map = map, .to = RIGHT, .defines = sample->defines, .ndefines = sample->ndefines};
+		struct sd_manifest *in;
+		struct sd_error err = {0};
+		struct sd_plan plan;
+
+		if (i && strcmp(sample->group, map->samples[i - 1].group) == 0)
+			continue;
+		in = manifest_of(map, sample->group);
+		cr_assert(sd_rename_plan(&rename, in, &plan, &err) == SD_OK, "%s: %s", map->name, err.text);
+		disagree(map, &plan, sample);
+		sd_plan_free(&plan);
+		sd_manifest_free(in);
+	}
+}
+
+Test(shipped_maps, experts_that_disagree_on_their_number)
+{
+	with_each(with_more_experts);
+}
