@@ -23,6 +23,7 @@ unit_tests = \
 	%D%/unit/test-lane \
 	%D%/unit/test-many \
 	%D%/unit/test-map-edit \
+	%D%/unit/test-map-names \
 	%D%/unit/test-map-parse \
 	%D%/unit/test-map-pattern \
 	%D%/unit/test-map-plan \
@@ -36,6 +37,8 @@ unit_tests = \
 	%D%/unit/test-sums
 
 EXTRA_DIST += %D%/unit/exact.h %D%/unit/gpu-mock.h %D%/unit/grid-host.h %D%/unit/kernel-host.cc %D%/unit/jobs.h %D%/unit/map.h %D%/unit/memory-source.h
+
+tests_unit_test_map_names_CPPFLAGS = $(AM_CPPFLAGS) -DMAPS='"$(abs_top_srcdir)/src/maps"'
 
 if HAVE_CRITERION
 AM_CPPFLAGS += $(CRITERION_CFLAGS)

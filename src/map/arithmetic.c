@@ -57,6 +57,8 @@ uint8_t sd_arithmetic_dtype(const struct planner *p, const struct rule *rule, ui
 		return written ? written : dtype;
 	if (!sd_dtype_is_float(dtype))
 		return dtype;
+	if (rule->arithmetic == TO_DTYPE && p->dtype && sd_planner_castable(dtype))
+		return p->dtype;
 	return written ? written : rule->arithmetic == CAST ? rule->cast : dtype;
 }
 

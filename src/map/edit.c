@@ -13,6 +13,7 @@ struct sd_edit {
 	struct sd_arena arena;
 	const char *text;
 	char *replacement; /* in the syntax of pcre2_substitute */
+	char group;        /* the highest one in it */
 	pcre2_code *code;
 	pcre2_match_data *match;
 	uint32_t options;
@@ -37,12 +38,13 @@ static char *cut_part(struct sd_arena *arena, const char **at, char delimiter)
 	return *p == delimiter ? part : NULL;
 }
 
-/* & and \1 to PCRE2's ${0} and ${1}; a $ is a $. */
-static char *translate(struct sd_arena *arena, const char *text)
+/* & and \1 to PCRE2's ${0} and ${1}; a $ is a $. *highest: the group with the highest number. */
+static char *translate(struct sd_arena *arena, const char *text, char *highest)
 {
 	char *out = sd_arena_alloc(arena, 4 * strlen(text) + 1);
 	size_t n = 0;
 
+	*highest = '0';
 	for (; out && *text; text++) {
 		char group = *text == '&' ? '0' : '\0';
 
@@ -54,6 +56,8 @@ static char *translate(struct sd_arena *arena, const char *text)
 		if (group) {
 			memcpy(out + n, (char[]){'$', '{', group, '}'}, 4);
 			n += 4;
+			if (group > *highest)
+				*highest = group;
 		} else {
 			if (*text == '$')
 				out[n++] = '$';
@@ -77,9 +81,8 @@ static enum sd_result compile(struct sd_edit *edit, const char *regex, uint32_t 
 			       (char *)reason);
 	}
 	pcre2_pattern_info(edit->code, PCRE2_INFO_CAPTURECOUNT, &groups);
-	for (const char *p = edit->replacement; (p = strstr(p, "${")); p++)
-		if ((p == edit->replacement || p[-1] != '$') && (uint32_t)(p[2] - '0') > groups)
-			return sd_fail(err, SD_USAGE, "-e '%s': there is no group \\%c", edit->text, p[2]);
+	if ((uint32_t)(edit->group - '0') > groups)
+		return sd_fail(err, SD_USAGE, "-e '%s': there is no group \\%c", edit->text, edit->group);
 	edit->match = pcre2_match_data_create_from_pattern(edit->code, NULL);
 	return edit->match ? SD_OK : sd_fail_memory(err);
 }
@@ -107,7 +110,7 @@ static enum sd_result parse(struct sd_edit *edit, struct sd_error *err)
 		else
 			options |= PCRE2_CASELESS;
 	}
-	edit->replacement = translate(&edit->arena, replacement);
+	edit->replacement = translate(&edit->arena, replacement, &edit->group);
 	return edit->replacement ? compile(edit, regex, options, err) : sd_fail_memory(err);
 }
 

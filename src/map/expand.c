@@ -175,7 +175,8 @@ void sd_map_expand(const struct sd_map *map, FILE *out)
 			fputs(map->if_alone ? " if alone\n" : "\n", out);
 	}
 	for (uint32_t i = 0; i < map->noptions; i++)
-		put_option(out, &map->options[i]);
+		if (!map->options[i].idle)
+			put_option(out, &map->options[i]);
 	for (uint32_t i = 0; i < map->ntables; i++) {
 		fprintf(out, "table %s", map->tables[i].name);
 		for (uint32_t w = 0; w < map->tables[i].nwords; w++)
@@ -183,11 +184,13 @@ void sd_map_expand(const struct sd_map *map, FILE *out)
 		putc('\n', out);
 	}
 	for (uint32_t i = 0; i < map->ntexts; i++)
-		put_text(out, map, &map->texts[i]);
+		if (map->texts[i].any_side != NO_SIDE || !map->options[map->texts[i].guard.option].idle)
+			put_text(out, map, &map->texts[i]);
 	for (uint32_t i = 0; i < map->nlabels; i++)
 		fprintf(out, "label %s %s\n", map->labels[i].name, map->labels[i].pattern.text);
 	for (uint32_t i = 0; i < map->nsizes; i++)
-		put_size(out, map, &map->sizes[i]);
+		if (!map->sizes[i].idle)
+			put_size(out, map, &map->sizes[i]);
 	for (uint32_t s = 0; s < map->nstages; s++) {
 		fprintf(out, "\nstage %s\n", map->stages[s].name);
 		for (uint32_t i = 0; i < map->stages[s].nrules; i++)

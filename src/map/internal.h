@@ -25,6 +25,8 @@ struct option {
 	/* A field of a side file that tells the value where the keys do not, and what it says for each value. */
 	const char *stamp_file, *stamp_field;
 	const char **stamps; /* nvalues, NULL where there is none */
+	uint32_t line;       /* of the map itself; 0: it came along */
+	bool idle;           /* it came along with stages of another map, none of which asks for it: it is not there */
 };
 
 struct guard {
@@ -62,6 +64,8 @@ struct size {
 	const char **config; /* paths in config.json */
 	uint32_t nconfig;
 	bool optional; /* where it is not known, rules that count with it are left out */
+	uint32_t line; /* as of an option */
+	bool idle;
 	/* `of LAYOUT KEY [axes]`: the shape of another tensor of the stage tells it; NO_SIDE: none does. */
 	int of_side;
 	struct pattern of;
@@ -72,6 +76,7 @@ struct size {
 enum arithmetic {
 	NO_ARITHMETIC,
 	CAST,        /* to rule.cast, both ways */
+	TO_DTYPE,    /* `dtype`: to what -D dtype says */
 	BLOCK_SCALE, /* `fp8`, `fp4`, `int4`: multiplied by the blocks of SCALE, as float32 */
 	TIMES,       /* `times`: multiplied by SCALE, in the wider of both dtypes */
 	CONSTANT,    /* `zeros`, `ones` */
@@ -227,6 +232,15 @@ struct sd_map {
 	struct axis_names axes;
 	uint32_t nuses; /* how often maps were used while it was read */
 };
+
+/*
+ * idle.c: an option or a size that no rule asks for is an error where the map says it itself, and is marked idle where
+ * it came along.
+ */
+SD_UNUSED_RESULT enum sd_result sd_map_check_idle(struct sd_map *map, struct sd_error *err);
+
+/* Whether -D dtype changes anything: the map marks experts, or dequantises. */
+bool sd_map_has_dtype(const struct sd_map *map);
 
 /* check.c: what can be known to be wrong with a rule alone, and links the rules of a stage that share a tensor. */
 SD_UNUSED_RESULT enum sd_result sd_map_check_rule(struct sd_map *map, struct rule *rule, struct sd_error *err);

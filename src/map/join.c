@@ -258,7 +258,7 @@ static enum sd_result check_members(const struct join *j, bool *whole)
 		if (placed[i].place == placed[i - 1].place)
 			result = fail_two(j, placed[i - 1].member, placed[i].member);
 	*whole = n == j->due && (copies == 0 || copies % (j->due / j->slots) == 0);
-	if (result == SD_OK && !*whole && !j->lead->if_complete)
+	if (result == SD_OK && !*whole && (!j->lead->if_complete || j->p->rename->strict))
 		result = n < j->due ? fail_missing(j, placed, n)
 				    : sd_fail(j->p->err, SD_INPUT,
 					      "%s has %" PRIu64 " parts and %" PRIu64 " copies (%s:%u)", j->group->name,
@@ -405,9 +405,14 @@ static enum sd_result make_shape(const struct join *j, struct tensor *made)
 /* A group that lacks a member, and may: all pass as they were. */
 static enum sd_result pass_all(const struct join *j)
 {
-	for (const struct member *m = first_of(j); m; m = next_of(j, m))
-		if (sd_planner_add(j->p, &j->before[m->tensor]) != SD_OK)
+	static const char text[] = "it passes as it is, for others that would go into the same tensor are missing";
+
+	for (const struct member *m = first_of(j); m; m = next_of(j, m)) {
+		const struct tensor *t = &j->before[m->tensor];
+
+		if (sd_planner_note(j->p, rule_of(j, first_of(j)), text, t) != SD_OK || sd_planner_add(j->p, t) != SD_OK)
 			return j->p->err->result;
+	}
 	return SD_OK;
 }
 
@@ -430,7 +435,7 @@ static enum sd_result prepare(struct join *j, bool *whole)
 	if (!first) {
 		const struct member *copy = &j->members[j->group->first];
 
-		if (rule_of(j, copy)->if_complete)
+		if (rule_of(j, copy)->if_complete && !j->p->rename->strict)
 			return SD_OK;
 		return sd_fail(j->p->err, SD_INPUT, "%s is a copy of what is not there (%s:%u)",
 			       j->before[copy->tensor].name, rule_of(j, copy)->file, rule_of(j, copy)->line);
@@ -468,6 +473,36 @@ static bool is_renamed(const struct planner *p, const struct stage *stage, const
 	       rule->arithmetic != CONSTANT && sd_arithmetic_dtype(p, rule, t->dtype) == t->dtype;
 }
 
+/* The dtype of a whole group. Where its members have several, that of -D dtype, if it is for this tensor: that is known
+ * by its last name. */
+static enum sd_result make_dtype(const struct join *j, struct tensor *made)
+{
+	struct planner *p = j->p;
+	uint8_t one = SD_NO_DTYPE;
+
+	for (const struct member *m = first_of(j); m; m = next_of(j, m)) {
+		const struct tensor *t = &j->before[m->tensor];
+		uint8_t dtype = sd_arithmetic_dtype(p, rule_of(j, m), t->dtype);
+
+		if (is_copy(j, m))
+			continue;
+		if (one == SD_NO_DTYPE)
+			one = dtype;
+		if (!made->mixed)
+			made->mixed = t->mixed;
+		if (dtype == one || made->mixed)
+			continue;
+		made->mixed = sd_arena_printf(&p->out->arena, "%s would be both %s and %s, from %s", j->group->name,
+					      sd_dtype_name(one), sd_dtype_name(dtype), t->name);
+		if (!made->mixed)
+			return sd_fail_memory(p->err);
+		if (!sd_planner_castable(one) || !sd_planner_castable(dtype))
+			return sd_fail(p->err, SD_INPUT, "%s", made->mixed);
+	}
+	made->dtype = made->mixed && p->dtype ? p->dtype : one;
+	return SD_OK;
+}
+
 /* Of a whole group, one tensor: what the first member says, and the pieces of all. */
 static enum sd_result make_whole(struct join *j, struct tensor *made)
 {
@@ -476,22 +511,17 @@ static enum sd_result make_whole(struct join *j, struct tensor *made)
 
 	for (const struct member *m = first_of(j); m; m = next_of(j, m)) {
 		const struct tensor *t = &j->before[m->tensor];
-		uint8_t dtype;
 
 		if (is_copy(j, m))
 			continue;
-		dtype = sd_arithmetic_dtype(p, rule_of(j, m), t->dtype);
 		if (first) {
 			*made = *t;
 			sd_planner_name(made, j->group->name);
 			made->first = made->last = NONE;
 			made->spans = NULL;
-			made->dtype = dtype;
-			if (j->lead->side[p->from].axes.text && make_shape(j, made) != SD_OK)
+			if (make_dtype(j, made) != SD_OK ||
+			    (j->lead->side[p->from].axes.text && make_shape(j, made) != SD_OK))
 				return p->err->result;
-		} else if (dtype != made->dtype) {
-			return sd_fail(p->err, SD_INPUT, "%s would be both %s and %s, from %s", j->group->name,
-				       sd_dtype_name(made->dtype), sd_dtype_name(dtype), t->name);
 		}
 		first = false;
 		made->labels |= t->labels;

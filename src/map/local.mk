@@ -7,6 +7,7 @@ sources += \
 	%D%/experts.c %D%/experts.h \
 	%D%/family.c %D%/family.h \
 	%D%/follow.c %D%/follow.h \
+	%D%/idle.c \
 	%D%/internal.h \
 	%D%/join.c \
 	%D%/map.c %D%/map.h \

@@ -69,10 +69,15 @@ bool sd_map_is_for_if_alone(const struct sd_map *map)
 
 bool sd_map_option(const struct sd_map *map, size_t number, const char **name, const char **values, bool *from_keys)
 {
-	if (number >= map->noptions)
-		return false;
-	*name = map->options[number].name;
-	*values = map->options[number].text;
-	*from_keys = map->options[number].from_keys;
-	return true;
+	for (uint32_t i = 0; i < map->noptions; i++) {
+		const struct option *option = &map->options[i];
+
+		if (option->idle || number--)
+			continue;
+		*name = option->name;
+		*values = option->text;
+		*from_keys = option->from_keys;
+		return true;
+	}
+	return false;
 }

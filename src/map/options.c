@@ -26,25 +26,35 @@ static uint64_t config_size(const struct planner *p, const struct size *size)
 	return number;
 }
 
+/* Puts a name behind others, unless it is there. */
+static void list_name(char *text, size_t *used, size_t size, const char *name)
+{
+	if (*used < size && !(*used && strstr(text, name)))
+		*used += (size_t)snprintf(text + *used, size - *used, "%s%s", *used ? ", " : "", name);
+}
+
 static enum sd_result unknown_define(const struct planner *p, const struct sd_define *define)
 {
-	char text[1024] = "dtype";
-	size_t used = strlen(text);
+	char text[1024] = "";
+	size_t used = 0;
 
-	for (uint32_t i = 0; i < p->map->noptions && used < sizeof(text); i++)
-		used += (size_t)snprintf(text + used, sizeof(text) - used, ", %s", p->map->options[i].name);
-	for (uint32_t i = 0; i < p->map->nsizes && used < sizeof(text); i++)
-		if (!strstr(text, p->map->sizes[i].option))
-			used += (size_t)snprintf(text + used, sizeof(text) - used, ", %s", p->map->sizes[i].option);
+	if (sd_map_has_dtype(p->map))
+		list_name(text, &used, sizeof(text), "dtype");
+	for (uint32_t i = 0; i < p->map->noptions; i++)
+		if (!p->map->options[i].idle)
+			list_name(text, &used, sizeof(text), p->map->options[i].name);
+	for (uint32_t i = 0; i < p->map->nsizes; i++)
+		if (!p->map->sizes[i].idle)
+			list_name(text, &used, sizeof(text), p->map->sizes[i].option);
 	return sd_fail(p->err, SD_USAGE, "-D %s: map %s has no such option; it has %s", define->name, p->map->name,
-		       text);
+		       used ? text : "none");
 }
 
 static enum sd_result take_define(struct planner *p, const struct sd_define *define, uint32_t *defined)
 {
 	bool known = false;
 
-	if (strcmp(define->name, "dtype") == 0) {
+	if (strcmp(define->name, "dtype") == 0 && sd_map_has_dtype(p->map)) {
 		p->dtype = (uint8_t)sd_dtype_parse(define->value, strlen(define->value));
 		if (p->dtype != SD_BF16 && p->dtype != SD_F16 && p->dtype != SD_F32 && p->dtype != SD_F64)
 			return sd_fail(p->err, SD_USAGE, "-D dtype=%s: it can be bf16, f16, f32 or f64", define->value);
@@ -53,7 +63,7 @@ static enum sd_result take_define(struct planner *p, const struct sd_define *def
 	for (uint32_t i = 0; i < p->map->noptions; i++) {
 		const struct option *option = &p->map->options[i];
 
-		if (strcmp(option->name, define->name) != 0)
+		if (option->idle || strcmp(option->name, define->name) != 0)
 			continue;
 		for (uint32_t v = 0; v < option->nvalues; v++)
 			if (strcmp(option->values[v], define->value) == 0) {
@@ -64,7 +74,7 @@ static enum sd_result take_define(struct planner *p, const struct sd_define *def
 			       option->text);
 	}
 	for (uint32_t i = 0; i < p->map->nsizes; i++) {
-		if (strcmp(p->map->sizes[i].option, define->name) != 0)
+		if (p->map->sizes[i].idle || strcmp(p->map->sizes[i].option, define->name) != 0)
 			continue;
 		known = true;
 		if (!sd_text_number(define->value, &p->sizes[i]) || p->sizes[i] >= SIZE_OPEN)
@@ -286,12 +296,37 @@ static void vote(struct planner *p, const struct tensor *t, struct votes *votes)
 		votes->open = t->name;
 }
 
-/* A size that is not known and that shapes could be compared with, or NULL. */
-static const char *open_size(const struct planner *p)
+/* Whether a shape is compared with the size: in one dimension, nothing else is unknown. */
+static bool is_compared(const struct sd_map *map, const struct axes *axes, uint32_t axis)
 {
-	for (uint32_t i = p->map->nsizes; i-- > 0;)
-		if (p->sizes[i] == SIZE_OPEN)
-			return p->map->sizes[i].option;
+	for (uint32_t d = 0; d < axes->n; d++) {
+		uint32_t unknown = 0;
+		bool found = false;
+
+		for (uint32_t f = 0; f < axes->dims[d].n; f++) {
+			uint32_t a = axes->dims[d].factors[f].axis;
+
+			found |= a == axis;
+			unknown += a != NO_AXIS && map->axes.fixed[a] == SIZE_OPEN;
+		}
+		if (found && unknown == 1)
+			return true;
+	}
+	return false;
+}
+
+/* A size that is not known and that shapes would be compared with by the rules of an option, or NULL. */
+static const char *open_size(const struct planner *p, uint32_t option)
+{
+	for (uint32_t i = 0; i < p->map->nsizes; i++)
+		for (uint32_t s = 0; s < p->map->nstages && p->sizes[i] == SIZE_OPEN; s++)
+			for (uint32_t r = 0; r < p->map->stages[s].nrules; r++) {
+				const struct rule *rule = &p->map->stages[s].rules[r];
+
+				if (guard_of(rule, option) && rule->outcome[p->from] != NOT_READ &&
+				    is_compared(p->map, &rule->side[p->from].axes, p->map->sizes[i].axis))
+					return p->map->sizes[i].option;
+			}
 	return NULL;
 }
 
@@ -341,7 +376,7 @@ static enum sd_result decide(struct planner *p, const struct votes *votes)
 	if (voted == OPEN)
 		voted = defined != OPEN ? defined : stamp;
 	if (voted == OPEN && votes->open) {
-		const char *size = open_size(p);
+		const char *size = open_size(p, votes->option);
 
 		return sd_fail(p->err, SD_INPUT, "nothing tells which %s %s is of: say -D %s=%s%s%s", option->name,
 			       votes->open, option->name, option->text, size ? ", or what would tell: -D " : "",

@@ -113,6 +113,7 @@ static enum sd_result parse_option(struct parser *p)
 	if (!added)
 		return sd_fail_memory(p->err);
 	*added = option;
+	added->line = p->user ? 0 : p->line;
 	return SD_OK;
 }
 
@@ -275,6 +276,7 @@ static enum sd_result parse_size(struct parser *p)
 	if (!added)
 		return sd_fail_memory(p->err);
 	*added = size;
+	added->line = p->user ? 0 : p->line;
 	return SD_OK;
 }
 
@@ -502,6 +504,8 @@ enum sd_result sd_map_parse(const char *file, const char *text, struct sd_map_li
 		result = sd_map_check_stage(made, &made->stages[i], err);
 	if (result == SD_OK)
 		result = sd_map_check_overlap(made, err);
+	if (result == SD_OK)
+		result = sd_map_check_idle(made, err);
 	free(p);
 	if (result == SD_OK)
 		*map = made;

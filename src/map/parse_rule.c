@@ -123,6 +123,7 @@ static enum sd_result parse_arithmetic(struct parser *p, struct rule *rule)
 		     {"fp4", BLOCK_SCALE, SD_UNPACK_E2M1, 0},
 		     {"int4", BLOCK_SCALE, SD_UNPACK_INT4, 0},
 		     {"times", TIMES, 0, 0},
+		     {"dtype", TO_DTYPE, 0, 0},
 		     {"zeros", CONSTANT, 0, 0},
 		     {"ones", CONSTANT, 0, 0x3f800000}};
 	const char *word = NULL;

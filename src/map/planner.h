@@ -26,13 +26,15 @@ struct tensor {
 	uint32_t first, last; /* pieces */
 	uint8_t dtype;
 	bool taken;               /* by some rule, so far */
+	const char *mixed;        /* that it would have several dtypes; only -D dtype can make them one. NULL: it has one */
 	struct fingerprint print; /* of the name */
 	struct spans *spans;      /* its pieces by place; NULL until somebody asks (spans.h) */
 };
 
-/* A rule's note: the first key that it took, and how many there were. */
+/* What is to be said of a rule: of the first key that it took, and how many there were. */
 struct note {
 	const struct rule *rule;
+	const char *text;
 	const char *key;
 	size_t taken;
 };
@@ -78,6 +80,10 @@ void sd_planner_name(struct tensor *t, const char *name);
 uint32_t sd_planner_other(struct planner *p, const struct pattern *key, const struct holes *holes,
 			  const struct values *values);
 
+/* Counts a key for what a rule has to say: one line for each rule and text. */
+SD_UNUSED_RESULT enum sd_result sd_planner_note(struct planner *p, const struct rule *rule, const char *text,
+						const struct tensor *t);
+
 /* Appends a tensor with all pieces of another. */
 SD_UNUSED_RESULT enum sd_result sd_planner_add(struct planner *p, const struct tensor *t);
 
@@ -89,6 +95,9 @@ SD_UNUSED_RESULT enum sd_result sd_planner_step(struct planner *p, struct piece 
 
 /* Puts a cast behind a piece's steps. */
 SD_UNUSED_RESULT enum sd_result sd_planner_cast(struct planner *p, struct piece *piece, enum sd_dtype dtype);
+
+/* Whether -D dtype casts it: numbers with a fraction, but for exponents, which are scales. */
+bool sd_planner_castable(uint8_t dtype);
 
 /* options.c: what -D says, what the keys tell. */
 SD_UNUSED_RESULT enum sd_result sd_planner_options(struct planner *p);

@@ -6,6 +6,7 @@
 #include "map/planner.h"
 #include "map/quantised.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +22,19 @@ void sd_planner_name(struct tensor *t, const char *name)
 {
 	t->name = name;
 	t->print = sd_pattern_print(name, strlen(name));
+}
+
+enum sd_result sd_planner_note(struct planner *p, const struct rule *rule, const char *text, const struct tensor *t)
+{
+	for (size_t i = 0; i < p->nnotes; i++)
+		if (p->notes[i].rule == rule && p->notes[i].text == text) {
+			p->notes[i].taken++;
+			return SD_OK;
+		}
+	if (!sd_array_grow(&p->notes, p->nnotes, &p->notes_room, sizeof(*p->notes)))
+		return sd_fail_memory(p->err);
+	p->notes[p->nnotes++] = (struct note){rule, text, sd_planner_source(p, t), 1};
+	return SD_OK;
 }
 
 enum sd_result sd_planner_add(struct planner *p, const struct tensor *t)
@@ -133,20 +147,73 @@ static enum sd_result put_labels(struct planner *p)
 	return SD_OK;
 }
 
+bool sd_planner_castable(uint8_t dtype)
+{
+	return sd_dtype_is_float(dtype) && dtype != SD_F8_E8M0;
+}
+
+/* What marks experts, or 0. */
+static uint32_t expert_bit(const struct planner *p)
+{
+	for (uint32_t i = 0; i < p->out->nlabels; i++)
+		if (strcmp(p->out->labels[i], "expert") == 0)
+			return 1u << i;
+	return 0;
+}
+
+/* What several dtypes went into is of one by -D dtype, where that is for it. */
+static enum sd_result check_mixed(struct planner *p)
+{
+	for (size_t i = 0; i < p->ntensors; i++) {
+		const struct tensor *t = &p->tensors[i];
+		bool expert = t->labels & expert_bit(p), right = p->from == LEFT;
+
+		if (t->mixed && !(expert && p->dtype))
+			return sd_fail(p->err, SD_INPUT, expert && right ? "%s: say -D dtype=DTYPE" : "%s", t->mixed);
+	}
+	return SD_OK;
+}
+
+/* Experts of one layer, which are all in one module, are as many in each of its tensors. */
+static enum sd_result check_experts(struct planner *p)
+{
+	struct sd_names modules = {0};
+	struct tensor **first = calloc(p->ntensors + 1, sizeof(struct tensor *));
+	uint32_t bit = expert_bit(p);
+	enum sd_result result = first ? SD_OK : sd_fail_memory(p->err);
+
+	for (size_t i = 0, n = 0; result == SD_OK && i < p->ntensors; i++) {
+		struct tensor *t = &p->tensors[i];
+		const char *dot = strrchr(t->name, '.');
+		char *module;
+		uint32_t number;
+
+		if (!(t->labels & bit) || !dot || !t->rank)
+			continue;
+		module = sd_arena_text(&p->out->arena, t->name, (size_t)(dot - t->name));
+		number = module ? sd_names_add(&modules, module, (uint32_t)n) : SD_NO_NAME;
+		if (number == SD_NO_NAME)
+			result = sd_fail_memory(p->err);
+		else if (number == n)
+			first[n++] = t;
+		else if (first[number]->shape[0] != t->shape[0])
+			result = sd_fail(p->err, SD_INPUT, "%s has %" PRIu64 " experts, %s has %" PRIu64,
+					 first[number]->name, first[number]->shape[0], t->name, t->shape[0]);
+	}
+	free(first);
+	sd_names_free(&modules);
+	return result;
+}
+
 /* -D dtype: what has the label "expert" is cast. */
 static enum sd_result cast_labelled(struct planner *p)
 {
-	uint32_t bit = 0;
+	uint32_t bit = expert_bit(p);
 
-	for (uint32_t i = 0; i < p->out->nlabels; i++)
-		if (strcmp(p->out->labels[i], "expert") == 0)
-			bit = 1u << i;
 	for (size_t i = 0; i < p->ntensors; i++) {
 		struct tensor *t = &p->tensors[i];
 
-		/* An exponent is a scale, and no value. */
-		if (!(t->labels & bit) || t->dtype == p->dtype || !sd_dtype_is_float(t->dtype) ||
-		    t->dtype == SD_F8_E8M0)
+		if (!(t->labels & bit) || t->dtype == p->dtype || !sd_planner_castable(t->dtype))
 			continue;
 		for (uint32_t k = t->first; k != NONE; k = p->pieces[k].next)
 			if (sd_planner_cast(p, &p->pieces[k], p->dtype) != SD_OK)
@@ -204,7 +271,7 @@ static enum sd_result write_notes(struct planner *p, const char *orphans)
 		const struct option *option = &p->map->options[i];
 		uint32_t value = OPEN;
 
-		if (!option->from_config || p->defined[i] != OPEN)
+		if (!option->from_config || option->idle || p->defined[i] != OPEN)
 			continue;
 		if (sd_planner_stamp(p, option, &value) != SD_OK)
 			return p->err->result;
@@ -221,7 +288,7 @@ static enum sd_result write_notes(struct planner *p, const char *orphans)
 
 		if (note->taken > 1)
 			snprintf(more, sizeof(more), " and %zu more", note->taken - 1);
-		texts[n++] = sd_arena_printf(&p->out->arena, "%s%s: %s (%s:%u)", note->key, more, note->rule->note,
+		texts[n++] = sd_arena_printf(&p->out->arena, "%s%s: %s (%s:%u)", note->key, more, note->text,
 					     note->rule->file, note->rule->line);
 		if (!texts[n - 1])
 			return sd_fail_memory(p->err);
@@ -243,6 +310,8 @@ static enum sd_result run_map(struct planner *p)
 		result = sd_fail(p->err, SD_USAGE, "-D dtype is for the way to %s", p->map->layout[RIGHT]);
 	if (result == SD_OK && p->from == RIGHT)
 		result = put_labels(p);
+	if (result == SD_OK && p->from == RIGHT)
+		result = check_experts(p);
 	for (uint32_t i = 0; i < n && result == SD_OK; i++) {
 		const struct stage *stage = &p->map->stages[p->from == LEFT ? i : n - 1 - i];
 
@@ -256,6 +325,10 @@ static enum sd_result run_map(struct planner *p)
 	}
 	if (result == SD_OK && p->from == LEFT)
 		result = put_labels(p);
+	if (result == SD_OK)
+		result = check_mixed(p);
+	if (result == SD_OK && p->from == LEFT)
+		result = check_experts(p);
 	if (result == SD_OK && p->dtype)
 		result = cast_labelled(p);
 	if (result == SD_OK && p->rename->strict)
@@ -287,7 +360,7 @@ static enum sd_result edit_names(struct planner *p)
 
 			if (sd_edit_apply(p->rename->edits[e], t->name, &p->out->arena, &name, p->err) != SD_OK)
 				return p->err->result;
-			if (!*name)
+			if (!*name && name != t->name)
 				return sd_fail(p->err, SD_INPUT, "-e '%s' leaves nothing of the name %s",
 					       sd_edit_text(p->rename->edits[e]), t->name);
 			if (name != t->name)

@@ -241,11 +241,11 @@ static enum sd_result fail_shape(struct work *w, const struct rule *rule, const 
 }
 
 /* Whether a rule leaves the tensor as it is: one that stands there as an exception to others. */
-static bool lets_pass(const struct rule *rule, const struct tensor *t)
+static bool lets_pass(const struct planner *p, const struct rule *rule, const struct tensor *t)
 {
-	return sd_rule_same_names(rule) && !rule->side[LEFT].axes.text && !rule->side[LEFT].dtype &&
-	       !rule->side[RIGHT].dtype &&
-	       (rule->arithmetic == NO_ARITHMETIC || (rule->arithmetic == CAST && rule->cast == t->dtype));
+	return sd_rule_same_names(rule) && !rule->side[LEFT].axes.text &&
+	       (rule->arithmetic == NO_ARITHMETIC || rule->arithmetic == CAST || rule->arithmetic == TO_DTYPE) &&
+	       sd_arithmetic_dtype(p, rule, t->dtype) == t->dtype;
 }
 
 /* What one rule makes of its part of the tensor. values: the holes of the key, where they are known already. */
@@ -266,7 +266,7 @@ static enum sd_result apply(struct work *w, const struct rule *rule, uint32_t nu
 		    sd_planner_count(p, w->stage, rule, p->from, values) != MATCH)
 			return sd_fail_memory(p->err); /* it has matched before */
 	}
-	p->changes = p->changes || !lets_pass(rule, t);
+	p->changes = p->changes || !lets_pass(p, rule, t);
 	if (read_numbers(w, rule, values, &member) != SD_OK)
 		return p->err->result;
 	if (sd_rule_stacks(rule, p->from) &&
@@ -357,20 +357,6 @@ static enum sd_result apply_all(struct work *w, uint32_t number, uint32_t tensor
 	return SD_OK;
 }
 
-/* Counts the keys of a rule that has something to say. */
-static enum sd_result note(struct planner *p, const struct rule *rule, const struct tensor *t)
-{
-	for (size_t i = 0; i < p->nnotes; i++)
-		if (p->notes[i].rule == rule) {
-			p->notes[i].taken++;
-			return SD_OK;
-		}
-	if (!sd_array_grow(&p->notes, p->nnotes, &p->notes_room, sizeof(*p->notes)))
-		return sd_fail_memory(p->err);
-	p->notes[p->nnotes++] = (struct note){rule, sd_planner_source(p, t), 1};
-	return SD_OK;
-}
-
 /* What rules make beside what becomes of a tensor. */
 static enum sd_result make_beside(struct work *w, uint32_t tensor)
 {
@@ -385,7 +371,7 @@ static enum sd_result make_beside(struct work *w, uint32_t tensor)
 		if (!sd_rule_is_beside(rule, p->from) || !sd_planner_guards(p, rule) ||
 		    sd_planner_fit(p, w->stage, rule, t, &values) != MATCH || !siblings_fit(w, rule, &values, &scale))
 			continue;
-		if (apply(w, rule, i, tensor, NONE, &values) != SD_OK || (rule->note && note(p, rule, t) != SD_OK))
+		if (apply(w, rule, i, tensor, NONE, &values) != SD_OK || (rule->note && sd_planner_note(p, rule, rule->note, t) != SD_OK))
 			return p->err->result;
 	}
 	return SD_OK;
@@ -415,7 +401,9 @@ static enum sd_result take(struct work *w, uint32_t tensor)
 	}
 	rule = &w->stage->rules[number];
 	t->taken = true;
-	if (rule->note && note(p, rule, t) != SD_OK)
+	if (rule->note && p->rename->strict && rule->outcome[p->from] == KEEP)
+		return sd_fail(p->err, SD_INPUT, "%s: %s (%s:%u)", t->name, rule->note, rule->file, rule->line);
+	if (rule->note && sd_planner_note(p, rule, rule->note, t) != SD_OK)
 		return p->err->result;
 	switch (rule->outcome[p->from]) {
 	case REFUSE:

@@ -42,6 +42,18 @@ static const char usage[] = "Usage: sd-rename [OPTION]...\n"
 
 enum what { RENAME, DRY_RUN, EXPLAIN, LIST_MAPS, CHECK_MAP, EXPAND };
 
+#define SHORTS ":e:D:"
+static const struct option longs[] = {
+	{"map", required_argument, NULL, 'm'},    {"to", required_argument, NULL, 't'},
+	{"strict", no_argument, NULL, 's'},       {"exclude", required_argument, NULL, 'x'},
+	{"dry-run", no_argument, NULL, 'd'},      {"explain", optional_argument, NULL, 'E'},
+	{"list-maps", no_argument, NULL, 'l'},    {"check-map", required_argument, NULL, 'c'},
+	{"expand", required_argument, NULL, 'f'}, {"limit", required_argument, NULL, 'L'},
+	{"help", no_argument, NULL, 'h'},         {"version", no_argument, NULL, 'v'},
+	{"checksum", no_argument, NULL, 'C'},     {"stats", no_argument, NULL, 'S'},
+	{"keep-config", no_argument, NULL, 'k'},  {NULL, 0, NULL, 0},
+};
+
 struct options {
 	struct sd_limits limits;
 	enum what what;
@@ -96,20 +108,10 @@ static void check_use(const struct options *opt)
 
 static struct options parse(int argc, char **argv)
 {
-	static const struct option longs[] = {
-		{"map", required_argument, NULL, 'm'},    {"to", required_argument, NULL, 't'},
-		{"strict", no_argument, NULL, 's'},       {"exclude", required_argument, NULL, 'x'},
-		{"dry-run", no_argument, NULL, 'd'},      {"explain", optional_argument, NULL, 'E'},
-		{"list-maps", no_argument, NULL, 'l'},    {"check-map", required_argument, NULL, 'c'},
-		{"expand", required_argument, NULL, 'f'}, {"limit", required_argument, NULL, 'L'},
-		{"help", no_argument, NULL, 'h'},         {"version", no_argument, NULL, 'v'},
-		{"checksum", no_argument, NULL, 'C'},     {"stats", no_argument, NULL, 'S'},
-		{"keep-config", no_argument, NULL, 'k'},  {NULL, 0, NULL, 0},
-	};
 	struct options opt = {.limits = sd_limits_default};
 	int c;
 
-	while ((c = getopt_long(argc, argv, ":e:D:", longs, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, SHORTS, longs, NULL)) != -1) {
 		switch (c) {
 		case 'm':
 			opt.map = optarg;
@@ -605,13 +607,14 @@ static enum sd_result run(const struct options *opt, struct sd_error *err)
 /* Whether text is asked for, not a stream: known before the options are, for misuse. */
 static bool lists(int argc, char **argv)
 {
-	static const char *const listing[] = {"--dry-run", "--explain", "--list-maps", "--check-map", "--expand"};
+	bool found = false;
+	int c;
 
-	for (int i = 1; i < argc; i++)
-		for (size_t k = 0; k < sizeof(listing) / sizeof(*listing); k++)
-			if (strncmp(argv[i], listing[k], strlen(listing[k])) == 0)
-				return true;
-	return false;
+	opterr = 0;
+	while ((c = getopt_long(argc, argv, SHORTS, longs, NULL)) != -1)
+		found = found || strchr("dElcf", c);
+	optind = 0; /* once more from the start */
+	return found;
 }
 
 int main(int argc, char **argv)

@@ -4,6 +4,7 @@
 
 #include <criterion/criterion.h>
 
+#include <stdio.h>
 #include <string.h>
 
 static void edits(const char *text, const char *name, const char *want)
@@ -77,4 +78,22 @@ Test(edit, refuses)
 	refused("s/a/b/x", "-e 's/a/b/x': the flags are g and i, not 'x'");
 	refused("s/a(/b/", "-e 's/a(/b/': character 3 of 'a(': missing closing parenthesis");
 	refused("s/a/\\1/", "-e 's/a/\\1/': there is no group \\1");
+}
+
+/* A reference to a group that is not there is refused whatever stands in front of it. */
+Test(edit, refuses_groups_that_are_not_there)
+{
+	static const char *const before[] = {"", "$", "$$", "${", "\\$", "&", "\\\\", "\\1", "x$\\1"};
+
+	for (size_t i = 0; i < sizeof(before) / sizeof(*before); i++) {
+		char text[64], want[128];
+
+		snprintf(text, sizeof(text), "s/(z)/%s\\9/", before[i]);
+		snprintf(want, sizeof(want), "-e '%s': there is no group \\9", text);
+		refused(text, want);
+		snprintf(text, sizeof(text), "s/(z)/%s\\1\\2/", before[i]);
+		snprintf(want, sizeof(want), "-e '%s': there is no group \\2", text);
+		refused(text, want);
+	}
+	edits("s/(z)/$\\1/", "zzz", "$zzz");
 }

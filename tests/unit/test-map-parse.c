@@ -184,7 +184,32 @@ Test(map_parse, numbers)
 	refused("size N layers of hf a\n", "t.map:2: behind the key stand its axes, N among them");
 	refused("size N layers of hf a [N|]\n", "t.map:2: [N|]: bars and blocks stand in rules");
 	taken("size N layers config a b or none in s\nsize M more of hf {L}.a [M x] config c\n"
-	      "stage s\n a.{L-N} <-> b.{L} if L<9 note \"x\"\n c.{L} -> drop if L>=N\n");
+	      "stage s\n a.{L-N} <-> b.{L} if L<9 note \"x\"\n c.{L} -> drop if L>=N\n d.{L} [M] <-> e.{L} [M]\n");
+}
+
+/* Who says -D must not be told that all is well when nothing changes. */
+Test(map_parse, what_no_rule_asks_for)
+{
+	struct sd_map *map;
+	struct sd_error err = {0};
+	const char *name = NULL, *values;
+	bool from_keys;
+
+	refused("option o a|b\nstage s\n a <-> b\n", "t.map:2: no rule asks for the option o");
+	refused("option o a|b\nset P \"x\" if o=a else \"\"\nstage s\n a <-> b\n",
+		"t.map:2: no rule asks for the option o");
+	refused("size n number\nstage s\n a <-> b\n", "t.map:2: no rule asks for the size number");
+	refused("size n number in t\nstage s\n a [n] <-> b [n]\n", "t.map:2: no rule asks for the size number");
+	taken("option o a|b\nset P \"x\" if o=a else \"\"\nstage s\n a -> ${P}b\n");
+	cr_assert(compile("use used s\n",
+			  "map used hf nemo\noption o a|b\noption p a|b\nsize n rows\nsize m columns\nstage s\n @p=a a [n] <-> "
+			  "b [n]\n @p=b c <-> d\nstage t\n @o=a e [m] <-> f [m]\n @o=b e <-> f\n",
+			  &map, &err) == SD_OK,
+		  "%s", err.text);
+	cr_expect(sd_map_option(map, 0, &name, &values, &from_keys));
+	cr_expect_str_eq(name, "p");
+	cr_expect_not(sd_map_option(map, 1, &name, &values, &from_keys));
+	sd_map_free(map);
 }
 
 /* What is wrong with the samples of a map, or "". */
@@ -244,7 +269,7 @@ Test(map_parse, samples_go_there_and_back)
 	checked("stage s\n {E}.a [x] <-> b [E x]\nsample 1.a F32 [2]\n",
 		"t.map:4: samples: b: E 0 of 2 has no a, 1 key is missing: 0.a (t.map:3)");
 	checked("stage s\n a <-> b\nsample @p=1 a F32 [2]\n",
-		"t.map:4: samples: -D p: map t has no such option; it has dtype");
+		"t.map:4: samples: -D p: map t has no such option; it has none");
 }
 
 Test(map_parse, axes)

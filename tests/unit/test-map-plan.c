@@ -179,7 +179,7 @@ Test(map_options, defines_choose_rules_and_texts)
 	expect_error((struct try){map, .in = "a F32\n", .to = "nemo", .defines = {{"o", "three"}}}, SD_USAGE,
 		     "-D o=three: o is one|two");
 	expect_error((struct try){map, .in = "a F32\n", .to = "nemo", .defines = {{"p", "one"}}}, SD_USAGE,
-		     "-D p: map t has no such option; it has dtype, o");
+		     "-D p: map t has no such option; it has o");
 }
 
 Test(map_options, found_from_keys)
@@ -677,7 +677,82 @@ Test(map_axes, copies_and_groups_that_may_lack_something)
 	expect((struct try){map, .in = "A F32 2 2 1\n", .to = "hf"},
 	       "0.g F32 1 2 < A\n1.g F32 1 2 < A\n0.u F32 1 2 < A\n1.u F32 1 2 < A\n");
 	expect((struct try){map, .in = "0.g F32 1 2\n0.u F32 1 2\n2.g F32 1 2\n", .to = "nemo"},
-	       "0.g F32 1 2 < 0.g\n0.u F32 1 2 < 0.u\n2.g F32 1 2 < 2.g\n");
+	       "0.g F32 1 2 < 0.g\n0.u F32 1 2 < 0.u\n2.g F32 1 2 < 2.g\n"
+	       "note: 0.g and 2 more: it passes as it is, for others that would go into the same tensor are missing "
+	       "(t.map:3)\n");
+	expect((struct try){map, .in = "0.u F32 1 2\n", .to = "nemo"},
+	       "0.u F32 1 2 < 0.u\nnote: 0.u: it passes as it is, for others that would go into the same tensor are "
+	       "missing (t.map:4)\n");
+	expect_error((struct try){map, .in = "0.g F32 1 2\n0.u F32 1 2\n2.g F32 1 2\n", .to = "nemo", .strict = true},
+		     SD_INPUT, "A: E 1 of 3 has no g, 1 key is missing: 1.g (t.map:3)");
+	expect_error((struct try){map, .in = "0.u F32 1 2\n", .to = "nemo", .strict = true}, SD_INPUT,
+		     "0.u is a copy of what is not there (t.map:4)");
+}
+
+/* What passes with a word is refused where every key has to be known. */
+Test(map_axes, what_is_kept_with_a_note)
+{
+	static const char map[] = "stage s\n {x*}.scale -> keep note \"no weight\"\n a.w -> b.w\n";
+
+	expect((struct try){map, .in = "a.scale F32\na.w F32\n", .to = "nemo"},
+	       "a.scale F32 < a.scale\nb.w F32 < a.w\nnote: a.scale: no weight (t.map:3)\n");
+	expect_error((struct try){map, .in = "a.scale F32\na.w F32\n", .to = "nemo", .strict = true}, SD_INPUT,
+		     "a.scale: no weight (t.map:3)");
+	expect((struct try){map, .in = "a.w F32\n", .to = "nemo", .strict = true}, "b.w F32 < a.w\n");
+}
+
+static const char experts[] = "label expert m.{g=ud|d}\nstage s\n {E}.u [i h] <-> m.ud [E i| h]\n"
+			      " {E}.g [i h] <-> m.ud [E |i h]\n {E}.d [i h] <-> m.d [E i h]\nstage t\n x.{x*} <-> y.{x*}\n";
+
+/* Members of several dtypes are one tensor where -D dtype makes them one, in whatever order they come. */
+Test(map_axes, members_of_several_dtypes)
+{
+	static const struct sd_define to_bf16 = {"dtype", "bf16"};
+
+	expect((struct try){experts, .in = "0.u F32 1 2\n0.g BF16 1 2\n0.d F16 1 2\n", .to = "nemo", .defines = {to_bf16}},
+	       "m.ud BF16 1 2 2 < 0.u, cast BF16\nm.ud BF16 1 2 2 < 0.g\nm.d BF16 1 1 2 < 0.d, cast BF16\n");
+	expect((struct try){experts, .in = "0.u BF16 1 2\n0.g F32 1 2\n0.d F16 1 2\n", .to = "nemo", .defines = {to_bf16}},
+	       "m.ud BF16 1 2 2 < 0.u\nm.ud BF16 1 2 2 < 0.g, cast BF16\nm.d BF16 1 1 2 < 0.d, cast BF16\n");
+	expect_error((struct try){experts, .in = "0.u F32 1 2\n0.g BF16 1 2\n0.d F16 1 2\n", .to = "nemo"}, SD_INPUT,
+		     "m.ud would be both F32 and BF16, from 0.g: say -D dtype=DTYPE");
+	/* What has no fraction stays what it is, and exponents do. */
+	expect_error((struct try){experts, .in = "0.u I16 1 2\n0.g BF16 1 2\n0.d F16 1 2\n", .to = "nemo", .defines = {to_bf16}},
+		     SD_INPUT, "m.ud would be both I16 and BF16, from 0.g");
+	expect_error((struct try){experts, .in = "0.u F8_E8M0 1 2\n0.g BF16 1 2\n0.d F16 1 2\n", .to = "nemo", .defines = {to_bf16}},
+		     SD_INPUT, "m.ud would be both F8_E8M0 and BF16, from 0.g");
+	/* Only experts are cast. */
+	expect_error((struct try){"label expert e\nstage s\n {E}.u [i] <-> m [E i]\n", .in = "0.u F32 2\n1.u BF16 2\n",
+				  .to = "nemo", .defines = {to_bf16}},
+		     SD_INPUT, "m would be both F32 and BF16, from 1.u");
+}
+
+/* The tensors of one module that are marked as experts have as many of them, in both layouts. */
+Test(map_axes, experts_of_one_module_are_as_many)
+{
+	static const char grouped[] = "label expert {x*}.{g=u|d}\nstage s\n a.{g=u|d} [E x y] <-> b.{g} [E y x]\n";
+
+	expect_error((struct try){experts, .in = "m.ud F32 2 2 2\nm.d F32 3 1 2\n", .to = "hf"}, SD_INPUT,
+		     "m.ud has 2 experts, m.d has 3");
+	expect_error((struct try){grouped, .in = "b.u F32 2 2 2\nb.d F32 3 1 2\n", .to = "hf"}, SD_INPUT,
+		     "b.u has 2 experts, b.d has 3");
+	expect_error((struct try){grouped, .in = "a.u F32 2 2 2\na.d F32 3 1 2\n", .to = "nemo"}, SD_INPUT,
+		     "b.u has 2 experts, b.d has 3");
+	expect((struct try){grouped, .in = "a.u F32 2 1 1\n", .to = "nemo"}, "b.u F32 2 1 1 < a.u\n");
+}
+
+/* ": dtype" is for the way to the right. */
+Test(map_axes, what_minus_d_dtype_says)
+{
+	static const char map[] = "stage s\n a <-> b : dtype\n {x*} F32 -> {x*} BF16 : dtype\n keep <- {x*}\n";
+	static const struct sd_define to_f16 = {"dtype", "f16"};
+
+	expect((struct try){map, .in = "a F32 2\nc F32 2\nd I8 2\n", .to = "nemo"},
+	       "b F32 2 < a\nc BF16 2 < c, cast BF16\nd I8 2 < d\n");
+	expect((struct try){map, .in = "a F32 2\nc F32 2\nd I8 2\n", .to = "nemo", .defines = {to_f16}},
+	       "b F16 2 < a, cast F16\nc F16 2 < c, cast F16\nd I8 2 < d\n");
+	expect((struct try){map, .in = "b F16 2\nc F32 2\n", .to = "hf"}, "a F16 2 < b\nc F32 2 < c\n");
+	expect_error((struct try){"stage s\n a <-> b\n", .in = "a F32 2\n", .to = "nemo", .defines = {to_f16}}, SD_USAGE,
+		     "-D dtype: map t has no such option; it has none");
 }
 
 Test(map_axes, copies_that_are_missing)
