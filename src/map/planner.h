@@ -70,6 +70,9 @@ struct planner {
 /* The key of the record that a tensor comes from: what the user knows it by. */
 const char *sd_planner_source(const struct planner *p, const struct tensor *t);
 
+/* Notes a line that is about no rule; SD_INPUT, and the line, with strict. */
+SD_UNUSED_RESULT enum sd_result sd_planner_tell(struct planner *p, const char *line);
+
 /* Gives a tensor a name. */
 void sd_planner_name(struct tensor *t, const char *name);
 

@@ -121,11 +121,11 @@ static enum sd_result check_forms(const struct quantised *q)
 }
 
 /* Scales of no weight that is here. */
-static enum sd_result tell_orphans(const struct quantised *q, const char **note)
+static enum sd_result tell_orphans(const struct quantised *q)
 {
 	struct planner *p = q->p;
-	const struct sd_companions *c = &q->p->companions;
-	const char *first = NULL;
+	const struct sd_companions *c = &p->companions;
+	const char *first = NULL, *line;
 	size_t n = 0;
 
 	for (size_t i = 0; i < p->in->nrecords; i++) {
@@ -137,27 +137,24 @@ static enum sd_result tell_orphans(const struct quantised *q, const char **note)
 	}
 	if (!n)
 		return SD_OK;
-	*note = n > 1 ? sd_arena_printf(&p->out->arena, "%s and %zu more: scales of weights that are not here", first,
-					n - 1)
-		      : sd_arena_printf(&p->out->arena, "%s: scales of a weight that is not here", first);
-	if (!*note)
-		return sd_fail_memory(p->err);
-	return p->rename->strict ? sd_fail(p->err, SD_INPUT, "%s", *note) : SD_OK;
+	line = n > 1 ? sd_arena_printf(&p->out->arena, "%s and %zu more: scales of weights that are not here", first,
+				       n - 1)
+		     : sd_arena_printf(&p->out->arena, "%s: scales of a weight that is not here", first);
+	return line ? sd_planner_tell(p, line) : sd_fail_memory(p->err);
 }
 
-enum sd_result sd_planner_quantised(struct planner *p, const char **note)
+enum sd_result sd_planner_quantised(struct planner *p)
 {
 	struct quantised q = {.p = p};
 	enum sd_result result = SD_OK;
 
-	*note = NULL;
 	/* No stage is there any more to look for other tensors in. */
 	sd_names_free(&p->names);
 	p->before = NULL;
 	p->nbefore = 0;
 	p->named = false;
 	if (p->companions.role) {
-		result = look(&q) ? tell_orphans(&q, note) : sd_fail_memory(p->err);
+		result = look(&q) ? tell_orphans(&q) : sd_fail_memory(p->err);
 		if (result == SD_OK)
 			drop_activations(&q);
 		if (result == SD_OK)

@@ -8,10 +8,8 @@
 /*
  * Behind the last stage of a map. Scales of the activations of weights that are dequantised now are left out. SD_INPUT
  * where a weight is packed under a name for which the map has no rule, though it would change the weight under its own;
- * and, with strict, where there are scales of no weight.
- *
- * *note: "KEY and 3 more: scales of weights that are not here", in the plan's arena, or NULL.
+ * and, with strict, where there are scales of no weight, which are noted otherwise.
  */
-SD_UNUSED_RESULT enum sd_result sd_planner_quantised(struct planner *p, const char **note);
+SD_UNUSED_RESULT enum sd_result sd_planner_quantised(struct planner *p);
 
 #endif

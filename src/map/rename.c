@@ -5,6 +5,7 @@
 #include "map/experts.h"
 #include "map/planner.h"
 #include "map/quantised.h"
+#include "stream/layers.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -22,6 +23,16 @@ void sd_planner_name(struct tensor *t, const char *name)
 {
 	t->name = name;
 	t->print = sd_pattern_print(name, strlen(name));
+}
+
+enum sd_result sd_planner_tell(struct planner *p, const char *line)
+{
+	if (p->rename->strict)
+		return sd_fail(p->err, SD_INPUT, "%s", line);
+	if (!sd_array_grow(&p->notes, p->nnotes, &p->notes_room, sizeof(*p->notes)))
+		return sd_fail_memory(p->err);
+	p->notes[p->nnotes++] = (struct note){.text = line};
+	return SD_OK;
 }
 
 enum sd_result sd_planner_note(struct planner *p, const struct rule *rule, const char *text, const struct tensor *t)
@@ -258,12 +269,22 @@ uint32_t sd_planner_other(struct planner *p, const struct pattern *key, const st
 	return number;
 }
 
+/* Layers that are not there are worth a word: what is left converts as well without them. */
+static enum sd_result tell_layers(struct planner *p)
+{
+	const char *line;
+
+	if (sd_layers_missing(p->in, &p->out->arena, &line, p->err) != SD_OK)
+		return p->err->result;
+	return line ? sd_planner_tell(p, line) : SD_OK;
+}
+
 /* What config.json decided, and what the rules that were taken have to say: "KEY and 3 more: TEXT (FILE:LINE)". */
-static enum sd_result write_notes(struct planner *p, const char *orphans)
+static enum sd_result write_notes(struct planner *p)
 {
 	struct sd_rename *rename = p->rename;
 	size_t n = 0;
-	const char **texts = sd_arena_array(&p->out->arena, p->map->noptions + p->nnotes + 1, sizeof(*texts));
+	const char **texts = sd_arena_array(&p->out->arena, p->map->noptions + p->nnotes, sizeof(*texts));
 
 	if (!texts)
 		return sd_fail_memory(p->err);
@@ -288,13 +309,12 @@ static enum sd_result write_notes(struct planner *p, const char *orphans)
 
 		if (note->taken > 1)
 			snprintf(more, sizeof(more), " and %zu more", note->taken - 1);
-		texts[n++] = sd_arena_printf(&p->out->arena, "%s%s: %s (%s:%u)", note->key, more, note->text,
-					     note->rule->file, note->rule->line);
+		texts[n++] = note->rule ? sd_arena_printf(&p->out->arena, "%s%s: %s (%s:%u)", note->key, more,
+							  note->text, note->rule->file, note->rule->line)
+					: note->text;
 		if (!texts[n - 1])
 			return sd_fail_memory(p->err);
 	}
-	if (orphans)
-		texts[n++] = orphans;
 	rename->notes = texts;
 	rename->nnotes = n;
 	return SD_OK;
@@ -303,7 +323,6 @@ static enum sd_result write_notes(struct planner *p, const char *orphans)
 static enum sd_result run_map(struct planner *p)
 {
 	uint32_t n = p->map->nstages;
-	const char *orphans = NULL;
 	enum sd_result result = sd_planner_options(p);
 
 	if (result == SD_OK && p->dtype && p->from == RIGHT)
@@ -337,10 +356,12 @@ static enum sd_result run_map(struct planner *p)
 	if (result == SD_OK && p->scratch.size == SIZE_MAX)
 		result = sd_fail_memory(p->err);
 	if (result == SD_OK)
-		result = sd_planner_quantised(p, &orphans);
+		result = sd_planner_quantised(p);
 	if (result == SD_OK)
 		result = sd_planner_experts(p);
-	return result == SD_OK ? write_notes(p, orphans) : result;
+	if (result == SD_OK)
+		result = tell_layers(p);
+	return result == SD_OK ? write_notes(p) : result;
 }
 
 static void tell(const struct planner *p, const char *text, const char *from, const char *to)

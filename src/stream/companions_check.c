@@ -315,6 +315,9 @@ static enum sd_result check_companion(const struct check *c, uint32_t weight, en
 
 	if (fate == CHANGED && dequantised)
 		return check_used(c, weight, companion);
+	/* It has gone into the weight's values already, as a step that is pending. */
+	if (fate != CHANGED && !first_of(&c->in, companion) && !first_of(&c->out, number_of(c, companion)))
+		return SD_OK;
 	if (fate == CHANGED)
 		return move_together(c, weight, companion) ? SD_OK : fail_changed(c, weight, companion, true);
 	if (fate == KEPT && own == LEFT && is_stale(c, weight, companion))

@@ -2,7 +2,9 @@
 /* Looks a value up in config.json or a file like it. */
 #include "stream/config.h"
 #include "base/json.h"
+#include "base/text.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -67,4 +69,39 @@ void sd_config_find(const struct sd_side_file *file, const char *path, void (*ta
 
 	if (sd_json_parse(file->data, file->size, take_token, &search, NULL) != SD_OK)
 		return; /* what a tool cannot read there it does without */
+}
+
+/* The names of a number, and the objects of config.json that may have it. */
+static const char *const NAMES[][6] = {
+	[SD_CONFIG_LAYERS] = {"num_hidden_layers", "num_layers", "n_layer", "n_layers"},
+};
+static const char *const OBJECTS[] = {"", "text_config.", "llm_config.", "language_config.",
+				      "thinker_config.text_config."};
+
+struct count {
+	uint64_t number;
+	bool found;
+};
+
+static void take_count(void *user, const char *value)
+{
+	struct count *count = user;
+
+	if (!count->found)
+		count->found = sd_text_number(value, &count->number);
+}
+
+bool sd_config_count(const struct sd_manifest *m, enum sd_config_number which, uint64_t *count)
+{
+	const struct sd_side_file *config = sd_manifest_side(m, "config.json");
+	struct count found = {.found = false};
+	char path[128];
+
+	for (size_t o = 0; config && o < sizeof(OBJECTS) / sizeof(*OBJECTS); o++)
+		for (size_t n = 0; NAMES[which][n] && !found.found; n++) {
+			snprintf(path, sizeof(path), "%s%s", OBJECTS[o], NAMES[which][n]);
+			sd_config_find(config, path, take_count, &found);
+		}
+	*count = found.number;
+	return found.found;
 }

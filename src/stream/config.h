@@ -12,4 +12,12 @@
 void sd_config_find(const struct sd_side_file *file, const char *path, void (*take)(void *user, const char *value),
 		    void *user);
 
+/* Numbers of a model that config.json has under several names. */
+enum sd_config_number {
+	SD_CONFIG_LAYERS,
+};
+
+/* The first of its names that the manifest's config.json has; false where it has none. */
+SD_UNUSED_RESULT bool sd_config_count(const struct sd_manifest *m, enum sd_config_number which, uint64_t *count);
+
 #endif
