@@ -11,13 +11,14 @@ struct family {
 	const char *name;
 	const struct rule *rule; /* of the first member */
 	struct values values;    /* of the first member */
+	const char *owner;       /* the tensor that said the sizes, of those that are written one by one */
 	uint64_t size[STACKS_MAX];
 };
 
-static bool is_stacked(const struct rule *rule, uint32_t hole, int from)
+static bool is_stacked(const struct rule *rule, uint32_t hole, int side)
 {
 	for (uint32_t i = 0; i < rule->stacks; i++)
-		if (rule->stack[i].hole == hole && rule->stack[i].key_side == from)
+		if (rule->stack[i].hole == hole && rule->stack[i].key_side == side)
 			return true;
 	return false;
 }
@@ -29,17 +30,18 @@ static size_t put(char *at, const char *text, size_t length)
 	return length;
 }
 
-/* "E,;L=3;a=model.;": what the members of a family share. */
-static char *family_name(struct planner *p, const struct rule *rule, const struct values *values)
+/* "E,;L=3;a=model.;": what the members of a family share. side: where the numbers are in the key. */
+static char *family_name(struct planner *p, const struct rule *rule, const struct values *values, int side)
 {
 	size_t length = 1, used = 0;
 	char *name;
 
 	for (uint32_t h = 0; h < rule->holes.n; h++)
-		length += strlen(rule->holes.hole[h].name) + values->value[h].length + 2;
+		length += strlen(rule->holes.hole[h].name) + 2 +
+			  (is_stacked(rule, h, side) ? 0 : values->value[h].length);
 	name = sd_arena_alloc(&p->out->arena, length);
 	for (uint32_t h = 0; name && h < rule->holes.n; h++) {
-		bool stacked = is_stacked(rule, h, p->from);
+		bool stacked = is_stacked(rule, h, side);
 
 		used += put(name + used, rule->holes.hole[h].name, strlen(rule->holes.hole[h].name));
 		used += put(name + used, stacked ? "," : "=", 1);
@@ -50,28 +52,61 @@ static char *family_name(struct planner *p, const struct rule *rule, const struc
 	return name;
 }
 
-enum sd_result sd_family_note(struct families *families, struct planner *p, const struct rule *rule,
-			      const struct member *member, const struct values *values, uint32_t *family)
+/* The family, a new one if need be, and its number; NULL when memory is out. */
+static struct family *find_family(struct families *families, struct planner *p, const struct rule *rule,
+				  const struct values *values, int side, uint32_t *number)
 {
-	char *name = family_name(p, rule, values);
-	struct family *f;
+	char *name = family_name(p, rule, values, side);
 
-	if (!name)
-		return sd_fail_memory(p->err);
-	*family = sd_names_add(&families->names, name, (uint32_t)families->n);
-	if (*family == SD_NO_NAME)
-		return sd_fail_memory(p->err);
-	if (*family < families->n) {
+	*number = name ? sd_names_add(&families->names, name, (uint32_t)families->n) : SD_NO_NAME;
+	if (*number == SD_NO_NAME)
+		return NULL;
+	if (*number < families->n) {
 		sd_arena_undo(&p->out->arena, name);
 	} else {
 		if (!sd_array_grow(&families->at, families->n, &families->room, sizeof(*families->at)))
-			return sd_fail_memory(p->err);
+			return NULL;
 		families->at[families->n++] = (struct family){.name = name, .rule = rule, .values = *values};
 	}
-	f = &families->at[*family];
+	return &families->at[*number];
+}
+
+enum sd_result sd_family_note(struct families *families, struct planner *p, const struct rule *rule,
+			      const struct member *member, const struct values *values, uint32_t *family)
+{
+	struct family *f = find_family(families, p, rule, values, p->from, family);
+
+	if (!f)
+		return sd_fail_memory(p->err);
 	for (uint32_t i = 0; i < rule->stacks; i++)
 		if (member->index[i] >= f->size[i])
 			f->size[i] = member->index[i] + 1;
+	return SD_OK;
+}
+
+enum sd_result sd_family_agree(struct families *families, struct planner *p, const struct rule *rule,
+			       const struct tensor *t, const struct values *values, const axis_sizes sizes)
+{
+	uint32_t number;
+	struct family *f = find_family(families, p, rule, values, !p->from, &number);
+
+	if (!f)
+		return sd_fail_memory(p->err);
+	for (uint32_t i = 0; i < rule->stacks; i++) {
+		uint32_t axis = rule->stack[i].axis;
+
+		if (rule->stack[i].key_side == p->from)
+			continue;
+		if (!f->owner)
+			f->size[i] = sizes[axis];
+		else if (f->size[i] != sizes[axis])
+			return sd_fail(p->err, SD_INPUT,
+				       "%s is %" PRIu64 " in %s and %" PRIu64 " in %s, which number the same things (%s:%u)",
+				       p->map->axes.name[axis], f->size[i], f->owner, sizes[axis], t->name, rule->file,
+				       rule->line);
+	}
+	if (!f->owner)
+		f->owner = t->name;
 	return SD_OK;
 }
 

@@ -20,6 +20,14 @@ SD_UNUSED_RESULT enum sd_result sd_family_note(struct families *families, struct
 					       const struct member *member, const struct values *values,
 					       uint32_t *family);
 
+/*
+ * Takes over how many a tensor has that is written one by one; others whose numbers are of the same family have as many,
+ * or it fails.
+ */
+SD_UNUSED_RESULT enum sd_result sd_family_agree(struct families *families, struct planner *p, const struct rule *rule,
+						const struct tensor *t, const struct values *values,
+						const axis_sizes sizes);
+
 /* How many numbers the family has for the i-th stack of its rules. */
 uint64_t sd_family_size(const struct families *families, uint32_t family, uint32_t i);
 

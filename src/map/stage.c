@@ -28,7 +28,8 @@ struct work {
 	struct group *groups;
 	size_t ngroups, groups_room;
 	struct sd_names group_names;
-	struct families families;
+	struct families families; /* of what is read */
+	struct families written;  /* of what is written one by one */
 };
 
 static const char *left_name(struct planner *p, const struct rule *rule, const struct tensor *t,
@@ -280,6 +281,9 @@ static enum sd_result apply(struct work *w, const struct rule *rule, uint32_t nu
 			if (rule->stack[i].key_side != p->from && sizes[rule->stack[i].axis] == SIZE_OPEN)
 				return sd_fail(p->err, SD_INPUT, "%s: the shape does not tell %s (%s:%u)", t->name,
 					       p->map->axes.name[rule->stack[i].axis], rule->file, rule->line);
+		if (sd_rule_stacks(rule, !p->from) &&
+		    sd_family_agree(&w->written, p, rule, t, values, sizes) != SD_OK)
+			return p->err->result;
 	}
 	return write_numbers(w, rule, values, &member, sizes, 0);
 }
@@ -502,6 +506,7 @@ enum sd_result sd_planner_stage(struct planner *p, const struct stage *stage)
 		result = sd_fail_memory(p->err);
 	sd_names_free(&w.group_names);
 	sd_family_free(&w.families);
+	sd_family_free(&w.written);
 	free(w.consumed);
 	free(w.heads);
 	free(w.members);

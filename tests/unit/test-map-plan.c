@@ -740,6 +740,17 @@ Test(map_axes, experts_of_one_module_are_as_many)
 	expect((struct try){grouped, .in = "a.u F32 2 1 1\n", .to = "nemo"}, "b.u F32 2 1 1 < a.u\n");
 }
 
+/* So are those that are written one by one, whatever they are. */
+Test(map_axes, what_is_written_one_by_one_is_as_many)
+{
+	static const char map[] = "stage s\n {L}.{E}.a [r i] <-> {L}.A [E i r] if complete\n {L}.{E}.b [i r] <-> {L}.B [E i r]\n";
+
+	expect_error((struct try){map, .in = "0.A F32 2 1 1\n0.B F32 3 1 1\n", .to = "hf"}, SD_INPUT,
+		     "E is 2 in 0.A and 3 in 0.B, which number the same things (t.map:4)");
+	expect((struct try){map, .in = "0.A F32 1 1 1\n0.B F32 1 1 1\n1.B F32 2 1 1\n", .to = "hf"},
+	       "0.0.a F32 1 1 < 0.A\n0.0.b F32 1 1 < 0.B\n1.0.b F32 1 1 < 1.B\n1.1.b F32 1 1 < 1.B\n");
+}
+
 /* ": dtype" is for the way to the right. */
 Test(map_axes, what_minus_d_dtype_says)
 {
