@@ -50,6 +50,13 @@ const char *sd_fd_name(int fd, char *text, size_t size)
 	return memcpy(text, "a ", 2);
 }
 
+bool sd_fd_is_pipe(int fd)
+{
+	struct stat st;
+
+	return fstat(fd, &st) == 0 && (S_ISFIFO(st.st_mode) || S_ISSOCK(st.st_mode));
+}
+
 /* After a system call failed: whether to call again. what is not to be done to fd, or (-1) to something. */
 static enum sd_result again(int error, const char *what, int fd, struct sd_error *err)
 {

@@ -126,11 +126,12 @@ bool sd_lane_out_attached(struct sd_lane_out *lane)
 	look(lane);
 	until = lane->patience > 0 ? now_ms() + lane->patience : 0;
 	while (lane->socket < 0 && lane->patience > 0 && !sd_signals_came()) {
-		struct pollfd wait = {.fd = lane->caller >= 0 ? lane->caller : lane->listener, .events = POLLIN};
+		struct pollfd wait[2] = {{.fd = lane->caller >= 0 ? lane->caller : lane->listener, .events = POLLIN},
+					 {.fd = lane->pipe}};
 
-		(void)poll(&wait, 1, lane->patience);
+		(void)poll(wait, 2, lane->patience);
 		look(lane);
-		lane->patience = (int)(until - now_ms());
+		lane->patience = wait[1].revents ? 0 : (int)(until - now_ms());
 	}
 	lane->patience = 0;
 	return lane->socket >= 0;

@@ -101,40 +101,31 @@ void sd_version(void)
 }
 
 /* To whoever reads standard output, if that is a pipe. */
-static void send_misuse(void)
+static void send_misuse(const char *text)
 {
 	struct sd_error err;
-	struct stat st;
-	struct sd_sink *sink = NULL;
+	struct sd_sink *sink = sd_fd_is_pipe(STDOUT_FILENO) ? sd_stream_sink(STDOUT_FILENO, program) : NULL;
 
-	if (fstat(STDOUT_FILENO, &st) == 0 && S_ISFIFO(st.st_mode))
-		sink = sd_stream_sink(STDOUT_FILENO, program);
 	if (!sink)
 		return;
-	sd_fail(&err, SD_USAGE, "wrong use");
+	sd_fail(&err, SD_USAGE, "%s", text);
 	err.said = true;
 	sink->ops->abort(sink, &err);
 	sink->ops->close(sink);
 }
 
-static void say_formatted(const char *format, va_list args)
-{
-	char text[2048];
-
-	vsnprintf(text, sizeof(text), format, args);
-	say(program, text);
-}
-
 void sd_misuse(const char *format, ...)
 {
+	char text[2048];
 	va_list args;
 
 	va_start(args, format);
-	say_formatted(format, args);
+	vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
+	say(program, text);
 	fprintf(stderr, "Try '%s --help' for more information.\n", program);
 	if (writes_stream)
-		send_misuse();
+		send_misuse(text);
 	exit(SD_USAGE);
 }
 
@@ -161,11 +152,13 @@ void sd_bad_option(int c, char **argv, const struct option *longs)
 
 void sd_note(const char *format, ...)
 {
+	char text[2048];
 	va_list args;
 
 	va_start(args, format);
-	say_formatted(format, args);
+	vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
+	say(program, text);
 }
 
 uint64_t sd_option_size(const char *option, const char *text)
