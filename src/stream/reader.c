@@ -109,7 +109,7 @@ static enum sd_result take_padding(struct reader *r, size_t length, struct sd_er
 static enum sd_result take_payload(struct reader *r, const struct sd_frame *f, uint64_t limit, struct sd_bytes *out,
 				   struct sd_error *err)
 {
-	unsigned char piece[BUFFER];
+	unsigned char piece[4096];
 	uint64_t left = f->length;
 
 	if (left > limit)

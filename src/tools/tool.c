@@ -11,16 +11,29 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
+/* More than anything here or in zstd uses. */
+#define THREAD_STACK (1u << 20)
+
 static const char *program = "sd";
 static bool writes_stream;
 static void (*clear)(void);
+
+/* Something that can neither be read nor written, also where there is no /dev/null. */
+static int open_useless(void)
+{
+	int fd = open("/dev/null", O_PATH);
+
+	return fd >= 0 ? fd : epoll_create1(0);
+}
 
 /* A standard stream that is closed stays so: nothing else that is opened may get its number and what is written to it.
  */
@@ -29,10 +42,45 @@ static void fill_closed(void)
 	int fd;
 
 	do
-		fd = open("/dev/null", O_PATH);
+		fd = open_useless();
 	while (fd >= 0 && fd <= STDERR_FILENO);
 	if (fd >= 0)
 		close(fd);
+	for (fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+		if (fcntl(fd, F_GETFD) < 0)
+			exit(SD_IO);
+}
+
+static ssize_t write_stdout(void *nothing, const char *data, size_t length)
+{
+	(void)nothing;
+	return sd_write_all(STDOUT_FILENO, data, length, NULL) == SD_OK ? (ssize_t)length : 0;
+}
+
+/* What stdio itself writes gets lost where another program has made a pipe or a terminal non-blocking. */
+static void wait_for_stdout(void)
+{
+	FILE *waiting = fopencookie(NULL, "w", (cookie_io_functions_t){.write = write_stdout});
+
+	if (!waiting)
+		return;
+	if (isatty(STDOUT_FILENO))
+		setvbuf(waiting, NULL, _IOLBF, BUFSIZ);
+	stdout = waiting;
+}
+
+/* Threads, those of libraries too, have as much stack as the main thread may have; that may be little. */
+static void give_threads_stack(void)
+{
+	pthread_attr_t attr;
+	size_t size;
+
+	if (pthread_attr_init(&attr) != 0)
+		return;
+	if (pthread_attr_getstacksize(&attr, &size) == 0 && size < THREAD_STACK &&
+	    pthread_attr_setstacksize(&attr, THREAD_STACK) == 0)
+		(void)pthread_setattr_default_np(&attr);
+	pthread_attr_destroy(&attr);
 }
 
 void sd_start(const char *name, bool streams)
@@ -41,6 +89,8 @@ void sd_start(const char *name, bool streams)
 	writes_stream = streams;
 	opterr = 0; /* sd_bad_option tells */
 	fill_closed();
+	wait_for_stdout();
+	give_threads_stack();
 	sd_signals_take();
 }
 
