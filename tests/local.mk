@@ -94,6 +94,7 @@ test_scripts = \
 	%D%/publish \
 	%D%/stops \
 	%D%/stages \
+	%D%/told \
 	%D%/faults \
 	%D%/kills \
 	%D%/changes \

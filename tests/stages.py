@@ -215,6 +215,27 @@ def what_is_optional():
         expect(tool(["sd-rename", "-e", "s/zzz/y/"], stream)[:2] == (0, data), "sd-rename reads it otherwise")
 
 
+def known_kinds_have_their_place():
+    """Both sides agree on what a flag makes of a frame: none of a known kind is passed on or over where it has no place."""
+    plain = made(lambda w: w.write(w.head.add("w", "U8", (4,)), b"ABCD"))
+    for data in (plain, page_streams()[1]):
+        frames, at = [], 64
+        while at < len(data):
+            length, = struct.unpack_from("<Q", data, at + 8)
+            frames.append((at, data[at:at + 64 + length + -length % 64]))
+            at += len(frames[-1][1])
+        known = [f for _, f in frames] + [frame(b"SIDE", b"\1\0\0\0x\0\0\0y")]
+        known += [frame(kind, b"x" * 8) for kind in (b"SUM ", b"SUMS", b"DATA", b"MANI", b"END ")]
+        for place, due in frames:
+            for other in known:
+                other = other[:4] + b"\1" + other[5:]
+                stream = data[:place] + other + data[place:]
+                code, _, said = tool(["sd-rename", "-e", "s/zzz/y/"], stream)
+                where = f"{other[:4]} in front of {due[:4]}"
+                expect(code == status(stream), f"{where}: sd-rename exits with {code}: {said}")
+                expect(code == 3 or other[:4] == b"SIDE" and due[:4] in (b"SIDE", b"MANI"), f"{where}: exit status {code}")
+
+
 def checksums_passed_over():
     """Without xxhash a stream with checksums is read, and what should be zero is looked at; what is written has none."""
     sdstream.xxh3_64 = None

@@ -80,6 +80,7 @@ _CRITICAL = 0x8000
 _MAX_ENTRIES, _MAX_LABELS, _MAX_RANK, _MAX_MOVE, _MAX_STEPS = 4096, 32, 64, 16, 64
 _MAX_FILE, _MAX_FILES, _MAX_HEAD, _MAX_ABORT, _MAX_END = 64 << 20, 1 << 30, 1 << 32, 64 << 10, 64
 _KINDS = (b"META", b"SIDE", b"MANI", b"SUMS", b"DATA", b"SUM ", b"END ")
+_MAX_TEXT = 2000
 _SUMS = 1
 _FRAME = struct.Struct("<4sIQIIQ32x")
 
@@ -461,6 +462,8 @@ class Reader:
             if not 1 <= status <= 4:
                 raise cursor.error(f"exit status {status}")
             self._done = True
+            if _is_kept(self._file):
+                raise Error(f"this stream was given up when it was made: {tool}: {text}")
             raise Abort(status, told != 0, tool, text)
         return kind, flags & 1, length, record, encoding, offset
 
@@ -683,16 +686,14 @@ class Writer:
         self._flush()
 
     def abort(self, error):
-        """Tell the programs behind of a failure, in place of what was to come."""
-        status, told, tool, text = _failure(error)
+        """Tell the programs behind of a failure, in place of what was to come. The user is told by this one."""
+        status, _, tool, text = _failure(error)
         if self._broken or not status:
             return
-        to_pipe = self._is_pipe()
         with contextlib.suppress(OSError):
             self._prelude()
-            self._frame(b"ABRT", struct.pack("<II", status, told or not to_pipe) + _text(tool) + _text(_printable(text)[:2000]))
+            self._frame(b"ABRT", struct.pack("<II", status, 1) + _text(tool) + _text(_printable(text)[:_MAX_TEXT]))
             self._flush()
-            error.told = told or to_pipe
 
     def _send_head(self):
         if self.head.sent:
@@ -755,12 +756,6 @@ class Writer:
             self._broken = True
             raise
 
-    def _is_pipe(self):
-        try:
-            mode = os.fstat(self._file.fileno()).st_mode
-        except (OSError, AttributeError, ValueError):
-            return False
-        return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
 
 
 @contextlib.contextmanager
@@ -783,7 +778,7 @@ def program():
     except (Error, OSError) as why:
         status, told, tool, text = _failure(why)
         if not told and sys.stderr:
-            print(f"{tool}: {_printable(text)}", file=sys.stderr)
+            print(f"{tool}: {_printable(text)[:_MAX_TEXT]}", file=sys.stderr)
         # What could not be written must not be tried again when Python ends.
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -982,6 +977,15 @@ def _inside(start, dims, room):
             return False
         reach += (size - 1) * stride
     return start + reach < room
+
+
+def _is_kept(file):
+    """Whether nobody writes this just now: who has met an abort in it may be long gone, and whoever was told of it too."""
+    try:
+        mode = os.fstat(file.fileno()).st_mode
+    except (OSError, AttributeError, ValueError):
+        return False
+    return not stat.S_ISFIFO(mode) and not stat.S_ISSOCK(mode)
 
 
 def _is_buffer(data):

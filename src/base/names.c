@@ -4,6 +4,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <xxhash.h>
 
 struct sd_names_slot {
@@ -43,8 +44,8 @@ static bool grow(struct sd_names *names)
 	larger.slots = calloc(larger.room, sizeof(*larger.slots));
 	if (!larger.slots)
 		return false;
-	/* Where memory lies nobody knows beforehand: else one could make names that all collide. */
-	if (!names->room)
+	/* Nobody knows it beforehand: else one could make names that all collide. */
+	if (!names->room && getrandom(&larger.seed, sizeof(larger.seed), GRND_NONBLOCK) < 0)
 		larger.seed = (uintptr_t)larger.slots;
 	for (size_t i = 0; i < names->room; i++)
 		if (names->slots[i].name)

@@ -62,6 +62,12 @@ int sd_signals_came(void)
 	return came;
 }
 
+void sd_signals_forget(int number)
+{
+	if (came == number)
+		came = 0;
+}
+
 enum sd_result sd_signals_check(struct sd_error *err)
 {
 	if (asked) {

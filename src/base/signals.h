@@ -15,6 +15,9 @@ int sd_signals_came(void);
 /* Who answers USR1, from within sd_signals_check. NULL, as at first: nobody, and it does nothing. */
 void sd_signals_report(void (*report)(void));
 
+/* If it is this one, it was none. */
+void sd_signals_forget(int number);
+
 /* Fails (silently: err->said) if a signal has come. Lets a report be made that was asked for. */
 SD_UNUSED_RESULT enum sd_result sd_signals_check(struct sd_error *err);
 

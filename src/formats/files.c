@@ -73,7 +73,8 @@ static enum sd_result go_to(struct files *f, size_t number, struct sd_error *err
 	}
 	if (file->fd >= 0)
 		return SD_OK;
-	file->fd = sd_openat(AT_FDCWD, file->path, O_RDONLY | O_CLOEXEC, 0);
+	/* What it has become since may be a FIFO, which nobody writes to. */
+	file->fd = sd_openat(AT_FDCWD, file->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK, 0);
 	if (file->fd < 0)
 		return sd_fail_errno(err, errno, "%s", file->path);
 	f->open++;

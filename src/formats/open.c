@@ -82,32 +82,40 @@ static enum sd_result open_file(int fd, const char *name, const unsigned char fi
 	return result;
 }
 
-static enum sd_result open_stream(int fd, const char *name, const struct sd_limits *limits, struct sd_source **source,
+/* Bytes to be looked at, and where they are from. */
+struct bytes {
+	int fd;
+	const char *name;
+	bool expanded; /* from compressed data */
+	bool kept;     /* in a file, or made of one */
+};
+
+static enum sd_result open_stream(const struct bytes *in, const struct sd_limits *limits, struct sd_source **source,
 				  struct sd_error *err)
 {
-	enum sd_result result = sd_stream_open(fd, limits, source, err);
+	enum sd_result result = sd_stream_open_behind(in->fd, in->kept, limits, source, err);
 
 	/* What another stage says is told in its own words. */
 	if (result != SD_OK && !err->said && !err->tool[0])
-		sd_error_at(err, "%s", name);
+		sd_error_at(err, "%s", in->name);
 	return result;
 }
 
-static enum sd_result open_any(int fd, const char *name, bool expand, const struct sd_limits *limits,
-			       struct sd_source **source, struct sd_error *err);
+static enum sd_result open_any(const struct bytes *in, const struct sd_limits *limits, struct sd_source **source,
+			       struct sd_error *err);
 
 /* The source in compressed data. */
-static enum sd_result open_zstd(int fd, const char *name, const unsigned char first[FIRST],
+static enum sd_result open_zstd(const struct bytes *in, const unsigned char first[FIRST],
 				const struct sd_limits *limits, struct sd_source **source, struct sd_error *err)
 {
+	struct bytes plain = {-1, in->name, true, in->kept};
 	struct sd_source *inner, *outer;
 	struct sd_zstd *zstd;
-	int plain;
-	enum sd_result result = sd_zstd_expand(fd, first, FIRST, &zstd, &plain, err);
+	enum sd_result result = sd_zstd_expand(in->fd, first, FIRST, &zstd, &plain.fd, err);
 
 	if (result != SD_OK)
-		return sd_error_at(err, "%s", name);
-	result = open_any(plain, name, false, limits, &inner, err);
+		return sd_error_at(err, "%s", in->name);
+	result = open_any(&plain, limits, &inner, err);
 	if (result != SD_OK) {
 		sd_zstd_explain(zstd, err);
 		sd_zstd_close(zstd);
@@ -121,29 +129,29 @@ static enum sd_result open_zstd(int fd, const char *name, const unsigned char fi
 enum sd_result sd_open_fd(int fd, const char *name, const struct sd_limits *limits, struct sd_source **source,
 			  struct sd_error *err)
 {
-	return open_any(fd, name, true, limits, source, err);
+	return open_any(&(struct bytes){fd, name, false, !sd_fd_is_pipe(fd)}, limits, source, err);
 }
 
-static enum sd_result open_any(int fd, const char *name, bool expand, const struct sd_limits *limits,
-			       struct sd_source **source, struct sd_error *err)
+static enum sd_result open_any(const struct bytes *in, const struct sd_limits *limits, struct sd_source **source,
+			       struct sd_error *err)
 {
 	unsigned char first[FIRST];
 	size_t got = 0;
-	enum sd_result result = sd_read_upto(fd, first, sizeof(first), &got, err);
+	enum sd_result result = sd_read_upto(in->fd, first, sizeof(first), &got, err);
 
 	*source = NULL;
 	if (result != SD_OK) {
-		close(fd);
-		return err->said ? result : sd_error_at(err, "%s", name);
+		close(in->fd);
+		return err->said ? result : sd_error_at(err, "%s", in->name);
 	}
 	if (got == sizeof(first) && memcmp(first, SD_STREAM_MAGIC, sizeof(first)) == 0)
-		return open_stream(fd, name, limits, source, err);
-	if (got == sizeof(first) && expand && memcmp(first, SD_ZSTD_MAGIC, SD_ZSTD_MAGIC_LENGTH) == 0)
-		return open_zstd(fd, name, first, limits, source, err);
+		return open_stream(in, limits, source, err);
+	if (got == sizeof(first) && !in->expanded && memcmp(first, SD_ZSTD_MAGIC, SD_ZSTD_MAGIC_LENGTH) == 0)
+		return open_zstd(in, first, limits, source, err);
 	if (got == sizeof(first))
-		return open_file(fd, name, first, limits, source, err);
-	close(fd);
-	return fail_neither(name, got ? "shorter than 8 bytes" : "empty", err);
+		return open_file(in->fd, in->name, first, limits, source, err);
+	close(in->fd);
+	return fail_neither(in->name, got ? "shorter than 8 bytes" : "empty", err);
 }
 
 enum sd_result sd_open(const char *path, const struct sd_limits *limits, struct sd_source **source,

@@ -5,6 +5,7 @@
  */
 #include "move/piece.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -23,6 +24,8 @@
 #define UNIT_STRETCH 2048U
 /* Results of this size and more are written past the caches. */
 #define STREAM_BYTES (256U << 10)
+/* As many numbers of CPUs are looked at, at most. */
+#define CPUS_MOST (1U << 20)
 /* Jobs that are on their way at a time. */
 #define QUEUE 64
 /* Jobs that are best begun before the first is awaited: for each thread, and in all. */
@@ -48,9 +51,14 @@ struct work {
 struct cpu {
 	struct sd_device device; /* first */
 	const struct sd_kernels *kernels;
+	struct sd_piece_scratch *scratch; /* the caller's */
 	char name[64];
-	unsigned helpers; /* threads beside the caller's */
-	pthread_t *threads;
+	unsigned nhelpers; /* threads beside the caller's */
+	struct helper {
+		pthread_t thread;
+		struct cpu *cpu;
+		struct sd_piece_scratch *scratch;
+	} * helpers;
 	pthread_mutex_t lock;
 	pthread_cond_t more, less; /* work to do; done */
 	struct work work[QUEUE];   /* job number n at n % QUEUE */
@@ -124,9 +132,10 @@ static const uint8_t *source_of(const struct work *work, uint64_t unit, uint64_t
 	return sd_transpose_source(&work->plan, piece.source, piece.from);
 }
 
-static void do_unit(const struct sd_kernels *kernels, const struct work *work, uint64_t unit)
+static void do_unit(const struct sd_kernels *kernels, struct sd_piece_scratch *scratch, const struct work *work,
+		    uint64_t unit)
 {
-	struct sd_piece_how how = {kernels, &work->plan, work->job.scale.data, work->streaming};
+	struct sd_piece_how how = {kernels, &work->plan, work->job.scale.data, scratch, work->streaming};
 	uint64_t end, after, loop = loops_of(work, unit, &end);
 
 	for (; loop < end; loop++) {
@@ -176,14 +185,14 @@ static void note_done(struct cpu *cpu)
 }
 
 /* Does units, under the lock but for the work itself, until there are none or all jobs before end are done. */
-static void do_units(struct cpu *cpu, uint64_t end)
+static void do_units(struct cpu *cpu, struct sd_piece_scratch *scratch, uint64_t end)
 {
 	struct work *work;
 	uint64_t unit;
 
 	while (cpu->done < end && !cpu->closing && (work = take_unit(cpu, &unit))) {
 		pthread_mutex_unlock(&cpu->lock);
-		do_unit(cpu->kernels, work, unit);
+		do_unit(cpu->kernels, scratch, work, unit);
 		pthread_mutex_lock(&cpu->lock);
 		work->threads--;
 		work->done++;
@@ -193,11 +202,12 @@ static void do_units(struct cpu *cpu, uint64_t end)
 
 static void *help(void *arg)
 {
-	struct cpu *cpu = arg;
+	struct helper *helper = arg;
+	struct cpu *cpu = helper->cpu;
 
 	pthread_mutex_lock(&cpu->lock);
 	while (!cpu->closing) {
-		do_units(cpu, UINT64_MAX);
+		do_units(cpu, helper->scratch, UINT64_MAX);
 		pthread_mutex_unlock(&cpu->lock);
 		for (int i = 0; i < LOOKS && cpu->left == 0 && !cpu->closing; i++)
 			pause_a_moment();
@@ -216,7 +226,7 @@ static void wait_until(struct cpu *cpu, uint64_t end)
 {
 	pthread_mutex_lock(&cpu->lock);
 	while (cpu->done < end) {
-		do_units(cpu, end);
+		do_units(cpu, cpu->scratch, end);
 		pthread_mutex_unlock(&cpu->lock);
 		for (int i = 0; i < LOOKS && cpu->done < end; i++)
 			pause_a_moment();
@@ -272,7 +282,7 @@ static enum sd_device_result begin(struct sd_device *device, const struct sd_job
 	if (cpu->begun >= QUEUE)
 		wait_until(cpu, cpu->begun - QUEUE + 1);
 	*work = (struct work){.job = *job, .plan = plan};
-	cut(work, cpu->helpers + 1);
+	cut(work, cpu->nhelpers + 1);
 	pthread_mutex_lock(&cpu->lock);
 	*ticket = cpu->begun++;
 	cpu->left += work->units;
@@ -296,22 +306,59 @@ static void close_cpu(struct sd_device *device)
 	cpu->closing = true;
 	pthread_cond_broadcast(&cpu->more);
 	pthread_mutex_unlock(&cpu->lock);
-	for (unsigned i = 0; i < cpu->helpers; i++)
-		pthread_join(cpu->threads[i], NULL);
+	for (unsigned i = 0; i < cpu->nhelpers; i++) {
+		pthread_join(cpu->helpers[i].thread, NULL);
+		free(cpu->helpers[i].scratch);
+	}
 	pthread_cond_destroy(&cpu->less);
 	pthread_cond_destroy(&cpu->more);
 	pthread_mutex_destroy(&cpu->lock);
-	free(cpu->threads);
+	free(cpu->helpers);
+	free(cpu->scratch);
 	free(cpu);
+}
+
+/* 0: there are more than that many numbers of CPUs. */
+static unsigned threads_of(size_t cpus)
+{
+	cpu_set_t *set = CPU_ALLOC(cpus);
+	unsigned count = 0;
+
+	if (!set)
+		return 1;
+	if (sched_getaffinity(0, CPU_ALLOC_SIZE(cpus), set) == 0)
+		count = (unsigned)CPU_COUNT_S(CPU_ALLOC_SIZE(cpus), set);
+	else if (errno != EINVAL)
+		count = 1;
+	CPU_FREE(set);
+	return count;
 }
 
 unsigned sd_device_threads(void)
 {
-	cpu_set_t set;
+	unsigned count = 0;
 
-	if (sched_getaffinity(0, sizeof(set), &set) != 0)
-		return 1;
-	return (unsigned)CPU_COUNT(&set);
+	for (size_t cpus = CPU_SETSIZE; count == 0 && cpus <= CPUS_MOST; cpus *= 2)
+		count = threads_of(cpus);
+	return count ? count : 1;
+}
+
+static struct sd_piece_scratch *new_scratch(void)
+{
+	return aligned_alloc(SD_LINE, (sizeof(struct sd_piece_scratch) + SD_LINE - 1) / SD_LINE * SD_LINE);
+}
+
+static bool start_helper(struct cpu *cpu)
+{
+	struct helper *helper = &cpu->helpers[cpu->nhelpers];
+
+	*helper = (struct helper){.cpu = cpu, .scratch = new_scratch()};
+	if (helper->scratch && pthread_create(&helper->thread, NULL, help, helper) == 0) {
+		cpu->nhelpers++;
+		return true;
+	}
+	free(helper->scratch);
+	return false;
 }
 
 /* Signals are for the thread that runs the tool. */
@@ -322,10 +369,8 @@ static bool start_helpers(struct cpu *cpu, unsigned count)
 
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
-	for (unsigned i = 0; i < count && ok; i++) {
-		ok = pthread_create(&cpu->threads[i], NULL, help, cpu) == 0;
-		cpu->helpers += ok;
-	}
+	for (unsigned i = 0; i < count && ok; i++)
+		ok = start_helper(cpu);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	return ok;
 }
@@ -349,8 +394,9 @@ enum sd_device_result sd_device_open_cpu(unsigned threads, struct sd_device **de
 		 cpu->kernels->name);
 	cpu->device.name = cpu->name;
 	cpu->device.ahead = threads == 1 ? 1 : (unsigned)least((uint64_t)threads * AHEAD_A_THREAD, AHEAD_MOST);
-	cpu->threads = calloc(threads, sizeof(*cpu->threads));
-	if (!cpu->threads || !start_helpers(cpu, threads - 1)) {
+	cpu->helpers = calloc(threads, sizeof(*cpu->helpers));
+	cpu->scratch = new_scratch();
+	if (!cpu->helpers || !cpu->scratch || !start_helpers(cpu, threads - 1)) {
 		close_cpu(&cpu->device);
 		return SD_DEVICE_NOMEM;
 	}

@@ -130,17 +130,10 @@ static bool begin_cast(const struct sd_piece_how *how, struct sd_cast *cast)
 	return !plan->bytes && how->kernels->convert.ready && how->kernels->convert.ready(cast);
 }
 
-/* Factors for cast.each: as they are, and the same of 16 bits, if they can be such. Worked on in whole runs. */
-#define MOST_BLOCKS 65
-#define FACTORS (MOST_BLOCKS * 2 * SD_PIECE_ROWS)
-struct factors {
-	float by[FACTORS + 1];
-	uint16_t brief[FACTORS + 1];
-};
-_Static_assert(FACTORS % SD_CONVERT_RUN == 0, "a run has its room");
+_Static_assert(SD_PIECE_FACTORS % SD_CONVERT_RUN == 0, "a run has its room");
 
 /* What the first count of them are. The others of their last run are taken for the first one. */
-static enum sd_factors shorten(struct factors *factors, size_t count)
+static enum sd_factors shorten(struct sd_piece_factors *factors, size_t count)
 {
 	uint32_t rest = 0, odd = 0;
 
@@ -162,7 +155,7 @@ static enum sd_factors shorten(struct factors *factors, size_t count)
 }
 
 /* The first count of them for a cast that is ready; it may be another one after. */
-static const void *take_factors(const struct sd_piece_how *how, struct factors *factors, size_t count,
+static const void *take_factors(const struct sd_piece_how *how, struct sd_piece_factors *factors, size_t count,
 				struct sd_cast *cast)
 {
 	cast->factors = (uint8_t)shorten(factors, count);
@@ -184,12 +177,12 @@ static size_t blocks_of(const struct sd_lane *lane, uint64_t a, size_t count)
 /* The scales of nb rows of a piece, from b on, for so many blocks, the first of which has element a: a row's one after
  * another or, turned, a block's. */
 static void load_scales(const struct sd_piece_how *how, const struct sd_piece *piece, uint64_t a, size_t blocks,
-			uint64_t b, size_t nb, bool turned, float by[FACTORS])
+			uint64_t b, size_t nb, bool turned, float by[SD_PIECE_FACTORS])
 {
 	const struct sd_transpose *plan = how->plan;
 	const uint64_t begin = piece->scale + sd_lane_scale(&plan->a, piece->a + a);
 	const size_t size = sd_element_size(plan->scale_dtype), count = blocks * nb;
-	uint8_t rows[FACTORS * sizeof(float)], columns[FACTORS * sizeof(float)];
+	uint8_t *rows = how->scratch->rows, *columns = how->scratch->columns;
 
 	for (size_t i = 0; i < nb; i++)
 		copy_strided((const uint8_t *)how->scales + (begin + sd_lane_scale(&plan->b, piece->b + b + i)) * size,
@@ -273,20 +266,20 @@ static bool cast_each(const struct sd_piece_how *how, const struct sd_piece *pie
 		      const uint8_t *source, uint8_t *target)
 {
 	const struct sd_transpose *plan = how->plan;
-	const size_t most = (size_t)least(blocks_of(&plan->a, piece->a, piece->na), FACTORS);
-	struct factors factors;
+	const size_t most = (size_t)least(blocks_of(&plan->a, piece->a, piece->na), SD_PIECE_FACTORS);
+	struct sd_piece_factors *factors = &how->scratch->factors;
 	size_t rows;
 
 	for (uint64_t b = 0; b < piece->nb; b += rows) {
-		rows = (size_t)least(FACTORS / most, piece->nb - b);
+		rows = (size_t)least(SD_PIECE_FACTORS / most, piece->nb - b);
 		for (uint64_t a = 0; a < piece->na; a += cast->count) {
 			const uint8_t *each;
 			size_t blocks;
 
 			cast->count = (size_t)least(most << cast->shared, piece->na - a);
 			blocks = blocks_of(&plan->a, piece->a + a, cast->count);
-			load_scales(how, piece, a, blocks, b, rows, false, factors.by);
-			each = take_factors(how, &factors, blocks * rows, cast);
+			load_scales(how, piece, a, blocks, b, rows, false, factors->by);
+			each = take_factors(how, factors, blocks * rows, cast);
 			for (uint64_t i = b; i < b + rows; i++, each += blocks * sd_factor_size(cast)) {
 				cast->each = each;
 				go(cast, source + i * cast->source_step + bytes_of(plan, a),
@@ -358,7 +351,7 @@ static void do_rows(const struct sd_piece_how *how, const struct sd_piece *piece
 static void do_tile(const struct sd_piece_how *how, const struct sd_piece *piece, struct sd_ahead *ahead)
 {
 	const struct sd_transpose *plan = how->plan;
-	_Alignas(SD_LINE) uint8_t tile[SD_PIECE_ROWS * SD_CONVERT_RUN * 8];
+	uint8_t *tile = how->scratch->tile;
 	size_t size = plan->target_size, row = SD_CONVERT_RUN * size, line = SD_CONVERT_RUN * plan->source_size;
 	struct sd_piece rows = *piece;
 
@@ -465,21 +458,21 @@ static void turn_by_rows(const struct sd_piece_how *how, const struct sd_piece *
 	const struct sd_lane *lane = &how->plan->a;
 	const uint64_t block = lane->stride == 0 ? piece->na : lane->block;
 	/* Blocks at a time, and elements of a row that surely have no more: blocks may be as small as a share. */
-	const uint64_t most_blocks = least((piece->na - 1) / block + 2, MOST_BLOCKS);
-	const uint64_t most = most_blocks < MOST_BLOCKS ? piece->na : (MOST_BLOCKS - 1) * block / line * line;
-	struct factors factors;
+	const uint64_t most_blocks = least((piece->na - 1) / block + 2, SD_PIECE_BLOCKS);
+	const uint64_t most = most_blocks < SD_PIECE_BLOCKS ? piece->na : (SD_PIECE_BLOCKS - 1) * block / line * line;
+	struct sd_piece_factors *factors = &how->scratch->factors;
 	uint64_t na, nb;
 
 	casts->block = block;
 	for (uint64_t b = 0; b < piece->nb; b += nb) {
-		nb = least(FACTORS / most_blocks / SD_PIECE_ROWS * SD_PIECE_ROWS, piece->nb - b);
+		nb = least(SD_PIECE_FACTORS / most_blocks / SD_PIECE_ROWS * SD_PIECE_ROWS, piece->nb - b);
 		for (uint64_t a = 0; a < piece->na; a += na) {
 			size_t blocks;
 
 			na = least(most, piece->na - a);
 			blocks = blocks_of(lane, piece->a + a, na);
-			load_scales(how, piece, a, blocks, b, nb, true, factors.by);
-			casts->each = take_factors(how, &factors, blocks * nb, &casts->cast);
+			load_scales(how, piece, a, blocks, b, nb, true, factors->by);
+			casts->each = take_factors(how, factors, blocks * nb, &casts->cast);
 			casts->step = nb;
 			casts->begin = lane->stride == 0 ? 0 : (lane->begin + piece->a + a) % block;
 			turn_part(how, piece, casts, a, na, b, nb);

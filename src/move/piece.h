@@ -9,11 +9,27 @@
 /* Source rows that are turned together: pieces of whole multiples are the fastest. */
 #define SD_PIECE_ROWS 64
 
+/* Factors for cast.each: as they are, and the same of 16 bits, if they can be such. Worked on in whole runs. */
+#define SD_PIECE_BLOCKS 65
+#define SD_PIECE_FACTORS (SD_PIECE_BLOCKS * 2 * SD_PIECE_ROWS)
+struct sd_piece_factors {
+	float by[SD_PIECE_FACTORS + 1];
+	uint16_t brief[SD_PIECE_FACTORS + 1];
+};
+
+/* What a thread works with: too much for its stack, which may be small. */
+struct sd_piece_scratch {
+	_Alignas(SD_LINE) uint8_t tile[SD_PIECE_ROWS * SD_CONVERT_RUN * 8];
+	struct sd_piece_factors factors;
+	uint8_t rows[SD_PIECE_FACTORS * sizeof(float)], columns[SD_PIECE_FACTORS * sizeof(float)];
+};
+
 struct sd_piece_how {
 	const struct sd_kernels *kernels;
 	const struct sd_transpose *plan;
 	const void *scales; /* the job's */
-	bool streaming;     /* write past the caches: call kernels->end before anyone else reads it */
+	struct sd_piece_scratch *scratch;
+	bool streaming; /* write past the caches: call kernels->end before anyone else reads it */
 };
 
 struct sd_piece {

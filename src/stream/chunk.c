@@ -7,13 +7,14 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
 /* One system call moves at most this much, so that a signal is noticed soon. */
 #define AT_ONCE (16u << 20)
-#define BUFFER (64 * 1024)
+#define BUFFER (16 * 1024)
 /* Through a buffer of this size, files are copied twice as fast as by copy_file_range, which goes in steps of 64 KiB.
  */
 #define COPY_BUFFER (256 * 1024)
@@ -48,6 +49,13 @@ const char *sd_fd_name(int fd, char *text, size_t size)
 		return "a file";
 	*colon = '\0';
 	return memcpy(text, "a ", 2);
+}
+
+bool sd_fd_is_pipe(int fd)
+{
+	struct stat st;
+
+	return fstat(fd, &st) == 0 && (S_ISFIFO(st.st_mode) || S_ISSOCK(st.st_mode));
 }
 
 /* After a system call failed: whether to call again. what is not to be done to fd, or (-1) to something. */
@@ -207,21 +215,22 @@ static enum sd_result write_at(int out, off_t *position, const void *data, size_
 static enum sd_result copy_plainly(struct sd_chunk *chunk, int out, off_t *position, uint64_t length,
 				   struct sd_error *err)
 {
-	char buffer[COPY_BUFFER];
+	size_t size = length < COPY_BUFFER ? length : COPY_BUFFER;
+	char *buffer = malloc(size);
+	enum sd_result result = buffer ? SD_OK : sd_fail_memory(err);
 
-	while (length) {
-		size_t n = length < sizeof(buffer) ? length : sizeof(buffer);
-		enum sd_result result = sd_chunk_read(chunk, buffer, n, err);
+	while (length && result == SD_OK) {
+		size_t n = length < size ? length : size;
 
+		result = sd_chunk_read(chunk, buffer, n, err);
 		if (result == SD_OK)
 			result = sd_signals_check(err);
 		if (result == SD_OK)
 			result = write_at(out, position, buffer, n, err);
-		if (result != SD_OK)
-			return result;
 		length -= n;
 	}
-	return SD_OK;
+	free(buffer);
+	return result;
 }
 
 /* The kernel's answers that mean "not between these two": then it is done plainly. */

@@ -60,6 +60,9 @@ int sd_openat(int dir, const char *path, int flags, mode_t mode);
 SD_UNUSED_RESULT enum sd_result sd_fd_unchanged(int fd, const char *name, const struct stat *then,
 						struct sd_error *err);
 
+/* Whether what is open as fd is a pipe or a socket: another program is at its other end. */
+bool sd_fd_is_pipe(int fd);
+
 /* What is open as fd, for an error: its path, or "a pipe", "a socket". */
 const char *sd_fd_name(int fd, char *text, size_t size);
 

@@ -30,6 +30,7 @@ struct sd_lane_in {
 
 struct sd_lane_in *sd_lane_in_open(int pipe)
 {
+	const struct sd_lane_taken nothing = {0};
 	struct sockaddr_un address;
 	socklen_t length = sd_lane_address(pipe, &address);
 	struct sd_lane_in *lane = length ? calloc(1, sizeof(*lane)) : NULL;
@@ -38,10 +39,12 @@ struct sd_lane_in *sd_lane_in_open(int pipe)
 		return NULL;
 	for (int i = 0; i < SD_LANE_FILES; i++)
 		lane->file[i].fd = -1;
-	/* Not to wait where somebody else connects to the same name; once it is there, it does wait. */
+	/* Nothing here waits: whoever listens may be a stranger, and whoever connects too. */
 	lane->socket = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (lane->socket < 0 || connect(lane->socket, (struct sockaddr *)&address, length) != 0 ||
-	    !sd_lane_same_user(lane->socket) || fcntl(lane->socket, F_SETFL, 0) != 0) {
+	if (lane->socket < 0 || !sd_lane_show(pipe, F_RDLCK) ||
+	    connect(lane->socket, (struct sockaddr *)&address, length) != 0 ||
+	    !sd_lane_shown(lane->socket, pipe, F_WRLCK) ||
+	    send(lane->socket, &nothing, sizeof(nothing), MSG_NOSIGNAL) < 0) {
 		sd_lane_in_close(lane);
 		return NULL;
 	}
@@ -71,7 +74,7 @@ static enum sd_result nonsense(struct sd_error *err)
 	return sd_fail(err, SD_INPUT, "malformed stream: a reference to what the program before this one did not give");
 }
 
-/* The next offer and its descriptor. */
+/* The next offer and its descriptor, which are there: a producer sends them before it writes what refers to them. */
 static enum sd_result take_offer(struct sd_lane_in *lane, struct sd_lane_offer *offer, int *fd, struct sd_error *err)
 {
 	union {
@@ -89,8 +92,8 @@ static enum sd_result take_offer(struct sd_lane_in *lane, struct sd_lane_offer *
 		message = (struct msghdr){.msg_iov = &part,
 					  .msg_iovlen = 1,
 					  .msg_control = control.room,
-					  .msg_controllen = sizeof(control.room)};
-		n = recvmsg(lane->socket, &message, MSG_CMSG_CLOEXEC);
+					  .msg_controllen = CMSG_LEN(sizeof(int))}; /* there is room for two */
+		n = recvmsg(lane->socket, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
 		if (n >= 0)
 			break;
 		/* A producer that ends before it has heard all of us resets the socket; what it sent is still there. */
@@ -98,6 +101,8 @@ static enum sd_result take_offer(struct sd_lane_in *lane, struct sd_lane_offer *
 			reset = true;
 		else if (errno == ECONNRESET)
 			return gone(err);
+		else if (errno == EAGAIN)
+			return nonsense(err);
 		else if (errno != EINTR)
 			return sd_fail_errno(err, errno, "cannot receive what the program before this one hands over");
 		else if (sd_signals_check(err) != SD_OK)

@@ -7,9 +7,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 /* Less than this is as soon written into the pipe. */
@@ -20,6 +22,8 @@
 #define RING_ALIGN 64
 /* Results that are being made at one time, at most. */
 #define GIVEN 32
+/* Who has connected and is looked at in one go: anybody can come, again and again. */
+#define CALLERS 64
 /* How long a producer looks out for its consumer, in all. */
 #define MOMENT_MS 20
 #define WAIT_MS 10000
@@ -27,6 +31,7 @@
 struct sd_lane_out {
 	int pipe;     /* the caller's */
 	int listener; /* -1 when the consumer is there, or will not come any more */
+	int caller;   /* who holds the pipe's other end, and has not said yet that it sees this one; or -1 */
 	int socket;   /* -1: nobody there */
 	int patience; /* milliseconds left to wait for the consumer */
 	bool eager;   /* SD_LANES=wait: everything is worth it */
@@ -52,12 +57,12 @@ struct sd_lane_out *sd_lane_out_open(int pipe)
 	if (!lane)
 		return NULL;
 	lane->pipe = pipe;
-	lane->socket = -1;
+	lane->socket = lane->caller = -1;
 	lane->eager = sd_lane_mode("wait");
 	lane->patience = lane->eager ? WAIT_MS : MOMENT_MS;
 	lane->listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (lane->listener < 0 || bind(lane->listener, (struct sockaddr *)&address, length) != 0 ||
-	    listen(lane->listener, 1) != 0) {
+	    !sd_lane_show(pipe, F_WRLCK) || listen(lane->listener, SOMAXCONN) != 0) {
 		sd_lane_out_close(lane);
 		return NULL;
 	}
@@ -71,23 +76,65 @@ static void drop(int *fd)
 	*fd = -1;
 }
 
+/* The next one who has connected and holds the pipe's other end. False: nobody for now. */
+static bool take_caller(struct sd_lane_out *lane)
+{
+	for (int i = 0; i < CALLERS; i++) {
+		lane->caller = accept4(lane->listener, NULL, NULL, SOCK_CLOEXEC);
+		if (lane->caller < 0)
+			return false;
+		if (sd_lane_shown(lane->caller, lane->pipe, F_RDLCK))
+			return true;
+		drop(&lane->caller);
+	}
+	return false;
+}
+
+/* Whoever has connected is the consumer once it says that it has taken nothing: then it has seen this end as well. */
+static void look(struct sd_lane_out *lane)
+{
+	struct sd_lane_taken nothing;
+	ssize_t n;
+
+	if (lane->caller < 0 && !take_caller(lane))
+		return;
+	n = recv(lane->caller, &nothing, sizeof(nothing), MSG_DONTWAIT);
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	if (n == sizeof(nothing) && nothing.files == 0 && nothing.ring == 0) {
+		lane->socket = lane->caller;
+		lane->caller = -1;
+		drop(&lane->listener);
+	}
+	drop(&lane->caller);
+}
+
+static int64_t now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * (int64_t)1000 + now.tv_nsec / 1000000;
+}
+
 bool sd_lane_out_attached(struct sd_lane_out *lane)
 {
-	struct pollfd wait = {.fd = lane->listener, .events = POLLIN};
+	int64_t until;
 
 	if (lane->socket >= 0 || lane->listener < 0)
 		return lane->socket >= 0;
-	(void)poll(&wait, 1, lane->patience);
-	lane->patience = 0;
-	lane->socket = accept4(lane->listener, NULL, NULL, SOCK_CLOEXEC);
-	if (lane->socket < 0)
-		return false;
-	if (!sd_lane_same_user(lane->socket)) {
-		drop(&lane->socket);
-		return false;
+	look(lane);
+	until = lane->patience > 0 ? now_ms() + lane->patience : 0;
+	while (lane->socket < 0 && lane->patience > 0 && !sd_signals_came()) {
+		struct pollfd wait[2] = {{.fd = lane->caller >= 0 ? lane->caller : lane->listener, .events = POLLIN},
+					 {.fd = lane->pipe}};
+
+		(void)poll(wait, 2, lane->patience);
+		look(lane);
+		lane->patience = wait[1].revents ? 0 : (int)(until - now_ms());
 	}
-	drop(&lane->listener);
-	return true;
+	lane->patience = 0;
+	return lane->socket >= 0;
 }
 
 bool sd_lane_out_worth(const struct sd_lane_out *lane, uint64_t length)
@@ -182,6 +229,24 @@ enum sd_result sd_lane_out_file(struct sd_lane_out *lane, int fd, uint64_t *numb
 	return SD_OK;
 }
 
+/*
+ * Neither side can make the other one fall off the ring's end, and from now on nobody can write there who does not yet.
+ * Linux before 5.1 has no seal for that: then the consumer gets a descriptor for reading.
+ */
+static bool seal(int *fd)
+{
+	const int length = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
+	char path[64];
+	int writable = *fd;
+
+	if (fcntl(writable, F_ADD_SEALS, length | F_SEAL_FUTURE_WRITE) == 0)
+		return true;
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", writable);
+	*fd = fcntl(writable, F_ADD_SEALS, length) == 0 ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+	close(writable);
+	return *fd >= 0;
+}
+
 /* The ring's memory, here and at the consumer's. */
 static void open_ring(struct sd_lane_out *lane)
 {
@@ -192,16 +257,15 @@ static void open_ring(struct sd_lane_out *lane)
 	lane->ringless = true;
 	if (fd < 0)
 		return;
-	/* Sealed, so that neither side can make the other one fall off its end. */
-	if (ftruncate(fd, RING_BYTES) == 0 && fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == 0)
+	if (ftruncate(fd, RING_BYTES) == 0)
 		ring = mmap(NULL, RING_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	if (ring != MAP_FAILED && send_offer(lane, &offer, fd)) {
+	if (ring != MAP_FAILED && seal(&fd) && send_offer(lane, &offer, fd)) {
 		lane->ring = ring;
 		lane->ringless = false;
 	} else if (ring != MAP_FAILED) {
 		munmap(ring, RING_BYTES);
 	}
-	close(fd);
+	drop(&fd);
 }
 
 static uint64_t aligned(uint64_t length)
@@ -297,6 +361,7 @@ void sd_lane_out_close(struct sd_lane_out *lane)
 	if (lane->ring)
 		munmap(lane->ring, RING_BYTES);
 	drop(&lane->socket);
+	drop(&lane->caller);
 	drop(&lane->listener);
 	free(lane);
 }

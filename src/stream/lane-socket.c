@@ -3,6 +3,7 @@
 #include "stream/lane-socket.h"
 #include "stream/lane.h"
 
+#include <fcntl.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,17 +34,37 @@ socklen_t sd_lane_address(int fd, struct sockaddr_un *address)
 	memset(address, 0, sizeof(*address));
 	address->sun_family = AF_UNIX;
 	/* The number is the version of all that passes here: another release has another name. */
-	length = snprintf(address->sun_path + 1, sizeof(address->sun_path) - 1, "sd1/%lu/%llu-%llu",
+	length = snprintf(address->sun_path + 1, sizeof(address->sun_path) - 1, "sd2/%lu/%llu-%llu",
 			  (unsigned long)geteuid(), (unsigned long long)st.st_dev, (unsigned long long)st.st_ino);
 	return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)length);
 }
 
-bool sd_lane_same_user(int socket)
+/* A byte of its own for each process and each end: whoever else has the pipe open locks others. */
+static struct flock mark(pid_t pid, short type)
+{
+	return (struct flock){
+		.l_type = type, .l_whence = SEEK_SET, .l_start = 2 * (off_t)pid + (type == F_WRLCK), .l_len = 1};
+}
+
+bool sd_lane_show(int pipe, short type)
+{
+	struct flock mine = mark(getpid(), type);
+
+	return fcntl(pipe, F_SETLK, &mine) == 0;
+}
+
+bool sd_lane_shown(int socket, int pipe, short type)
 {
 	struct ucred peer;
 	socklen_t length = sizeof(peer);
+	struct flock theirs;
 
-	return getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &length) == 0 && peer.uid == geteuid();
+	if (getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &length) != 0 || peer.uid != geteuid() || peer.pid <= 0)
+		return false;
+	theirs = mark(peer.pid, type);
+	theirs.l_type = F_WRLCK; /* which no other lock allows */
+	/* F_GETLK passes over the locks of this process, which may have both ends. */
+	return fcntl(pipe, F_OFD_GETLK, &theirs) == 0 && theirs.l_type == type && theirs.l_pid == peer.pid;
 }
 
 bool sd_lane_offer_file(int fd, struct sd_lane_offer *offer)

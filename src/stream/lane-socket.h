@@ -25,7 +25,8 @@ struct sd_lane_offer {
 	int64_t modified, modified_ns;
 };
 
-/* From the consumer: all that it has taken so far. Each message replaces the one before. */
+/* From the consumer: all that it has taken so far. Each message replaces the one before; the first one, nothing, says
+ * that the consumer has seen who the producer is. */
 struct sd_lane_taken {
 	uint64_t files, ring;
 };
@@ -39,7 +40,17 @@ socklen_t sd_lane_address(int fd, struct sockaddr_un *address);
 /* Whether SD_LANES is this word. */
 bool sd_lane_mode(const char *word);
 
-/* Whether the other end is a process of the same user. */
-bool sd_lane_same_user(int socket);
+/*
+ * Each side shows the other one that it holds its end of the pipe, by a lock on the pipe's inode: the kernel gives it
+ * only to who has the pipe open, for writing (F_WRLCK) or for reading (F_RDLCK), and tells who that is to nobody but
+ * those who have it open too. A socket is known by the process that made it. So neither side has to send anything
+ * before it knows the other one, and a stranger is found out at once, whatever it says or does not say.
+ */
+
+/* Shows that this process holds the pipe's end of that type. False where it does not, or locks cannot be had. */
+bool sd_lane_show(int pipe, short type);
+
+/* Whether the other end of the socket is a process of the same user that has shown the pipe's end of that type. */
+bool sd_lane_shown(int socket, int pipe, short type);
 
 #endif

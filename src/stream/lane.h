@@ -9,9 +9,10 @@
  * A producer whose output is a pipe listens on an abstract socket named after that pipe, before its first byte; the
  * consumer that has read the first bytes from a pipe connects to the name of its input. Both ends of a pipe have one
  * name, so whoever stands between two programs (tee, ssh, a file) keeps them apart, and they use bytes. Files and the
- * ring's memory are handed over as open descriptors; both look that the other one is of the same user. What the
- * consumer has taken comes back on the socket, whose end says that the other side is gone. No lock lives in shared
- * memory, and every wait ends with the life of the other.
+ * ring's memory are handed over as open descriptors, once each side has seen that the other one is of the same user and
+ * holds the other end of this pipe. Abstract sockets are for everybody: who else connects is left, and who else listens
+ * too. What the consumer has taken comes back on the socket, whose end says that the other side is gone. No lock lives
+ * in shared memory, and every wait ends with the life of the other.
  *
  * SD_LANES in the environment: "inline" switches lanes off; with "wait" a producer waits up to 10 seconds for its
  * consumer and sends everything that can be by reference, however short, for tests. Another word is like none here;

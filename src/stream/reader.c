@@ -37,6 +37,7 @@ struct reader {
 	struct sd_lane_in *lane; /* NULL: all data is in the stream */
 	bool shared;             /* the last chunk given out lies in the ring */
 	bool seekable;           /* a regular file: its data can be copied or left out without being read */
+	bool kept;               /* nobody writes this just now: who has met an abort may be long gone */
 	struct sd_sum *head;     /* while the head of a stream with sums is read */
 	struct part *parts;      /* of it, up to the manifest */
 	size_t nparts, parts_room;
@@ -108,7 +109,7 @@ static enum sd_result take_padding(struct reader *r, size_t length, struct sd_er
 static enum sd_result take_payload(struct reader *r, const struct sd_frame *f, uint64_t limit, struct sd_bytes *out,
 				   struct sd_error *err)
 {
-	unsigned char piece[BUFFER];
+	unsigned char piece[4096];
 	uint64_t left = f->length;
 
 	if (left > limit)
@@ -145,6 +146,8 @@ static enum sd_result take_abort(struct reader *r, const struct sd_frame *f, str
 	if (!payload.data || !sd_view_u32(&view, &code) || !sd_view_u32(&view, &told) || !sd_view_text(&view, &tool) ||
 	    !sd_view_text(&view, &text) || code < SD_DIFFERENT || code > SD_IO) {
 		result = sd_fail(err, SD_INPUT, "the stream has a malformed abort");
+	} else if (r->kept) {
+		result = sd_fail(err, SD_INPUT, "this stream was given up when it was made: %s: %s", tool, text);
 	} else {
 		result = sd_fail(err, (enum sd_result)code, "%s", text);
 		if (err) {
@@ -199,6 +202,13 @@ static enum sd_result unexpected(const struct sd_frame *f, const char *where, st
 	}
 	kind[4] = '\0';
 	return sd_fail(err, SD_INPUT, "malformed stream: a frame \"%s\" %s", kind, where);
+}
+
+/* Kinds that have their place: no flag makes them something to pass on, or over, elsewhere. */
+static bool is_known(uint32_t kind)
+{
+	return kind == SD_KIND_META || kind == SD_KIND_SIDE || kind == SD_KIND_MANIFEST || kind == SD_KIND_SUMS ||
+	       kind == SD_KIND_DATA || kind == SD_KIND_SUM || kind == SD_KIND_END;
 }
 
 /* A payload that lives as long as the manifest. */
@@ -375,14 +385,12 @@ static enum sd_result take_head(struct reader *r, struct sd_error *err)
 			break;
 		if (f.kind == SD_KIND_META && !described)
 			result = take_meta(r, &f, err);
-		else if (f.kind == SD_KIND_META || (!described && !(f.flags & SD_FRAME_OPTIONAL)))
-			result = unexpected(&f, "out of its order", err);
-		else if (f.kind == SD_KIND_SIDE)
+		else if (f.kind == SD_KIND_SIDE && described)
 			result = take_side(r, &f, err);
-		else if (f.kind == SD_KIND_MANIFEST)
+		else if (f.kind == SD_KIND_MANIFEST && described)
 			result = take_manifest(r, &f, err);
-		else if (f.kind == SD_KIND_DATA || f.kind == SD_KIND_END)
-			result = unexpected(&f, "before the manifest", err);
+		else if (is_known(f.kind))
+			result = unexpected(&f, "out of its order, before the manifest", err);
 		else
 			result = take_unknown(r, &f, &unknown, err);
 		described = described || f.kind == SD_KIND_META;
@@ -423,8 +431,7 @@ static enum sd_result take_due_frame(struct reader *r, struct sd_frame *f, struc
 	for (;;) {
 		enum sd_result result = take_frame(r, f, err);
 
-		if (result != SD_OK || f->kind == SD_KIND_DATA || f->kind == SD_KIND_END || f->kind == SD_KIND_SUM ||
-		    f->kind == SD_KIND_SUMS || !(f->flags & SD_FRAME_OPTIONAL))
+		if (result != SD_OK || is_known(f->kind) || !(f->flags & SD_FRAME_OPTIONAL))
 			return result;
 		result = take_payload(r, f, UINT64_MAX, NULL, err);
 		if (result != SD_OK)
@@ -511,13 +518,15 @@ static enum sd_result follow(struct reader *r, const struct sd_frame *f, uint32_
 }
 
 /* In a regular file: where the current frame's data lies; the file stands behind it then. False if it is in the buffer
- * already. */
+ * already, or not all in the file. */
 static bool seek_over(struct reader *r, struct sd_chunk *chunk)
 {
 	size_t buffered = r->filled - r->at;
 	off_t here = r->seekable && r->left > buffered ? lseek(r->fd, 0, SEEK_CUR) : -1;
+	struct stat st;
 
-	if (here < 0 || r->left > (uint64_t)(INT64_MAX - here))
+	if (here < 0 || fstat(r->fd, &st) != 0 || here > st.st_size ||
+	    r->left - buffered > (uint64_t)(st.st_size - here))
 		return false;
 	chunk->offset = here - (off_t)buffered;
 	if (lseek(r->fd, chunk->offset + (off_t)r->left, SEEK_SET) < 0)
@@ -663,6 +672,12 @@ static enum sd_result take_prelude(struct reader *r, struct sd_error *err)
 
 enum sd_result sd_stream_open(int fd, const struct sd_limits *limits, struct sd_source **source, struct sd_error *err)
 {
+	return sd_stream_open_behind(fd, !sd_fd_is_pipe(fd), limits, source, err);
+}
+
+enum sd_result sd_stream_open_behind(int fd, bool kept, const struct sd_limits *limits, struct sd_source **source,
+				     struct sd_error *err)
+{
 	struct reader *r = calloc(1, sizeof(*r));
 	enum sd_result result;
 	struct stat st;
@@ -678,6 +693,7 @@ enum sd_result sd_stream_open(int fd, const struct sd_limits *limits, struct sd_
 	r->source.manifest = sd_manifest_new();
 	sd_pipe_enlarge(fd);
 	r->lane = sd_lane_in_open(fd);
+	r->kept = kept;
 	r->seekable = fstat(fd, &st) == 0 && S_ISREG(st.st_mode);
 	result = r->source.manifest ? take_prelude(r, err) : sd_fail_memory(err);
 	if (result == SD_OK)

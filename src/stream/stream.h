@@ -14,10 +14,15 @@
 /*
  * Reads a stream from fd, whose first SD_STREAM_MAGIC_LENGTH bytes have been read already (that is how its reader knew
  * that it is one). Takes fd over; limits may be NULL. An abort in the stream is a failure with the tool, code and text
- * of who sent it.
+ * of who sent it; in one that is kept in a file, it is SD_INPUT that nobody has told yet.
  */
 SD_UNUSED_RESULT enum sd_result sd_stream_open(int fd, const struct sd_limits *limits, struct sd_source **source,
 					       struct sd_error *err);
+
+/* The same where the bytes in fd, a pipe of this program, are made of what it reads from elsewhere: kept in a file, or
+ * not. */
+SD_UNUSED_RESULT enum sd_result sd_stream_open_behind(int fd, bool kept, const struct sd_limits *limits,
+						      struct sd_source **source, struct sd_error *err);
 
 /*
  * Writes a stream to fd, which stays the caller's. tool is the name that an abort carries. Never fails but for memory

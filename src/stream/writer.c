@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Writing a stream: a sink. */
+#include "base/signals.h"
 #include "base/text.h"
 #include "stream/frame.h"
 #include "stream/lane.h"
@@ -7,9 +8,9 @@
 #include "stream/sums.h"
 #include "stream/wire.h"
 
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #define BUFFER (64 * 1024)
@@ -529,35 +530,57 @@ static enum sd_result writer_end(struct sd_sink *sink, struct sd_error *err)
 	return result == SD_OK ? flush(w, err) : result;
 }
 
-/* Whether a program reads what goes to fd: only then can it say what the abort says. */
-static bool someone_reads(int fd)
+/* Brings the stream to where an abort may stand. */
+static enum sd_result complete_frame(struct writer *w)
 {
-	struct stat st;
+	enum sd_result result = w->begun ? SD_OK : put_prelude(w, NULL);
 
-	return fstat(fd, &st) == 0 && (S_ISFIFO(st.st_mode) || S_ISSOCK(st.st_mode));
+	return result == SD_OK ? put_zeros(w, w->owed, NULL) : result;
+}
+
+/* Whether one of our programs is known to read this, which then tells what an abort says: it connects after the first
+ * bytes. */
+static bool is_heard(struct writer *w)
+{
+	return w->lane && flush(w, NULL) == SD_OK && sd_lane_out_attached(w->lane);
+}
+
+static enum sd_result put_abort(struct writer *w, const struct sd_error *why, bool told)
+{
+	struct sd_bytes payload = {0};
+	enum sd_result result = w->ended ? SD_IO : SD_OK;
+
+	if (result == SD_OK && sd_bytes_u32(&payload, why->result) && sd_bytes_u32(&payload, told) &&
+	    sd_bytes_text(&payload, why->tool[0] ? why->tool : w->tool) && sd_bytes_text(&payload, why->text))
+		result = put_frame(w, SD_KIND_ABORT, &payload, NULL);
+	else
+		result = SD_IO;
+	if (result == SD_OK)
+		result = flush(w, NULL);
+	free(payload.data);
+	return result;
 }
 
 static void writer_abort(struct sd_sink *sink, struct sd_error *err)
 {
 	struct writer *w = (struct writer *)sink;
-	struct sd_bytes payload = {0};
-	enum sd_result result = SD_OK;
+	int signal = sd_signals_came();
+	bool heard = false;
 
 	if (w->ended || err->lost)
 		return;
-	w->ended = true;
 	/* The names of files are any bytes, and a long text may be cut inside of a character: a reader would refuse
 	 * these. */
 	sd_text_mend(err->text);
-	if (!w->begun)
-		result = put_prelude(w, NULL);
-	if (result == SD_OK)
-		result = put_zeros(w, w->owed, NULL);
-	if (result == SD_OK && sd_bytes_u32(&payload, err->result) && sd_bytes_u32(&payload, err->said) &&
-	    sd_bytes_text(&payload, err->tool[0] ? err->tool : w->tool) && sd_bytes_text(&payload, err->text) &&
-	    put_frame(w, SD_KIND_ABORT, &payload, NULL) == SD_OK && flush(w, NULL) == SD_OK)
-		err->said = err->said || someone_reads(w->leads_to);
-	free(payload.data);
+	if (complete_frame(w) == SD_OK) {
+		heard = !err->said && is_heard(w);
+		if (put_abort(w, err, !heard) == SD_OK && heard)
+			err->said = true;
+	}
+	w->ended = true;
+	/* That nobody reads is not why this program ends. */
+	if (!heard && !signal)
+		sd_signals_forget(SIGPIPE);
 }
 
 static void writer_close(struct sd_sink *sink)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* sd-cat: opens checkpoints and writes them as one stream. */
 #include "base/regex.h"
+#include "base/signals.h"
 #include "formats/open.h"
 #include "formats/zstd.h"
 #include "stream/join.h"
@@ -8,6 +9,7 @@
 #include "stream/stream.h"
 #include "tools/tool.h"
 
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -217,9 +219,13 @@ static enum sd_result cat_zstd(const struct options *opt, struct sd_sink *out, s
 	if (sink)
 		sink->ops->close(sink);
 	close(plain);
+	/* Of the pipe to the compressor: that nobody reads it only says that the compressor has failed. */
+	sd_signals_forget(SIGPIPE);
 	if (sd_zstd_wait(zstd, &told) != SD_OK && (result == SD_OK || err->lost)) {
 		*err = told;
 		result = told.result;
+		if (told.lost && !sd_signals_came())
+			raise(SIGPIPE);
 	}
 	sd_zstd_close(zstd);
 	return result;

@@ -11,16 +11,29 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
+/* More than anything here or in zstd uses. */
+#define THREAD_STACK (1u << 20)
+
 static const char *program = "sd";
 static bool writes_stream;
 static void (*clear)(void);
+
+/* Something that can neither be read nor written, also where there is no /dev/null. */
+static int open_useless(void)
+{
+	int fd = open("/dev/null", O_PATH);
+
+	return fd >= 0 ? fd : epoll_create1(0);
+}
 
 /* A standard stream that is closed stays so: nothing else that is opened may get its number and what is written to it.
  */
@@ -29,10 +42,45 @@ static void fill_closed(void)
 	int fd;
 
 	do
-		fd = open("/dev/null", O_PATH);
+		fd = open_useless();
 	while (fd >= 0 && fd <= STDERR_FILENO);
 	if (fd >= 0)
 		close(fd);
+	for (fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+		if (fcntl(fd, F_GETFD) < 0)
+			exit(SD_IO);
+}
+
+static ssize_t write_stdout(void *nothing, const char *data, size_t length)
+{
+	(void)nothing;
+	return sd_write_all(STDOUT_FILENO, data, length, NULL) == SD_OK ? (ssize_t)length : 0;
+}
+
+/* What stdio itself writes gets lost where another program has made a pipe or a terminal non-blocking. */
+static void wait_for_stdout(void)
+{
+	FILE *waiting = fopencookie(NULL, "w", (cookie_io_functions_t){.write = write_stdout});
+
+	if (!waiting)
+		return;
+	if (isatty(STDOUT_FILENO))
+		setvbuf(waiting, NULL, _IOLBF, BUFSIZ);
+	stdout = waiting;
+}
+
+/* Threads, those of libraries too, have as much stack as the main thread may have; that may be little. */
+static void give_threads_stack(void)
+{
+	pthread_attr_t attr;
+	size_t size;
+
+	if (pthread_attr_init(&attr) != 0)
+		return;
+	if (pthread_attr_getstacksize(&attr, &size) == 0 && size < THREAD_STACK &&
+	    pthread_attr_setstacksize(&attr, THREAD_STACK) == 0)
+		(void)pthread_setattr_default_np(&attr);
+	pthread_attr_destroy(&attr);
 }
 
 void sd_start(const char *name, bool streams)
@@ -41,6 +89,8 @@ void sd_start(const char *name, bool streams)
 	writes_stream = streams;
 	opterr = 0; /* sd_bad_option tells */
 	fill_closed();
+	wait_for_stdout();
+	give_threads_stack();
 	sd_signals_take();
 }
 
@@ -101,40 +151,31 @@ void sd_version(void)
 }
 
 /* To whoever reads standard output, if that is a pipe. */
-static void send_misuse(void)
+static void send_misuse(const char *text)
 {
 	struct sd_error err;
-	struct stat st;
-	struct sd_sink *sink = NULL;
+	struct sd_sink *sink = sd_fd_is_pipe(STDOUT_FILENO) ? sd_stream_sink(STDOUT_FILENO, program) : NULL;
 
-	if (fstat(STDOUT_FILENO, &st) == 0 && S_ISFIFO(st.st_mode))
-		sink = sd_stream_sink(STDOUT_FILENO, program);
 	if (!sink)
 		return;
-	sd_fail(&err, SD_USAGE, "wrong use");
+	sd_fail(&err, SD_USAGE, "%s", text);
 	err.said = true;
 	sink->ops->abort(sink, &err);
 	sink->ops->close(sink);
 }
 
-static void say_formatted(const char *format, va_list args)
-{
-	char text[2048];
-
-	vsnprintf(text, sizeof(text), format, args);
-	say(program, text);
-}
-
 void sd_misuse(const char *format, ...)
 {
+	char text[2048];
 	va_list args;
 
 	va_start(args, format);
-	say_formatted(format, args);
+	vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
+	say(program, text);
 	fprintf(stderr, "Try '%s --help' for more information.\n", program);
 	if (writes_stream)
-		send_misuse();
+		send_misuse(text);
 	exit(SD_USAGE);
 }
 
@@ -161,11 +202,13 @@ void sd_bad_option(int c, char **argv, const struct option *longs)
 
 void sd_note(const char *format, ...)
 {
+	char text[2048];
 	va_list args;
 
 	va_start(args, format);
-	say_formatted(format, args);
+	vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
+	say(program, text);
 }
 
 uint64_t sd_option_size(const char *option, const char *text)

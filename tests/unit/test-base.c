@@ -241,3 +241,14 @@ Test(regex, bad_ones_say_where)
 		  "endless backtracking is given up");
 	sd_regex_free(regex);
 }
+
+/* What could be guessed would make names possible that all collide. */
+Test(names, seed)
+{
+	struct sd_names a = {0}, b = {0};
+
+	cr_assert(sd_names_add(&a, "x", 0) == 0 && sd_names_add(&b, "x", 0) == 0);
+	cr_expect(a.seed != b.seed && a.seed != (uintptr_t)a.slots);
+	sd_names_free(&a);
+	sd_names_free(&b);
+}

@@ -4,6 +4,10 @@
 #include "jobs.h"
 
 #include <criterion/criterion.h>
+#include <errno.h>
+#include <sched.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 static struct sd_device *open_cpu(const char *kernels, unsigned threads)
 {
@@ -443,4 +447,30 @@ Test(device, what_cannot_be_is_refused)
 	job.scale.data = source;
 	job.scale.dtype = SD_F32;
 	refused(job, "no such scale");
+}
+
+/* A machine with more CPUs than a cpu_set_t has, where the kernel takes no smaller set. */
+#define NUMBERS 4096
+static unsigned cpus;
+
+int sched_getaffinity(pid_t pid, size_t size, cpu_set_t *set)
+{
+	if (cpus == 0)
+		return (int)syscall(SYS_sched_getaffinity, pid, size, set) < 0 ? -1 : 0;
+	if (size < NUMBERS / 8) {
+		errno = EINVAL;
+		return -1;
+	}
+	CPU_ZERO_S(size, set);
+	for (unsigned i = 0; i < cpus; i++)
+		CPU_SET_S(NUMBERS - 1 - i, size, set);
+	return 0;
+}
+
+Test(device, many_cpus)
+{
+	for (cpus = 1; cpus <= NUMBERS; cpus = cpus * 3 + 1)
+		cr_expect_eq(sd_device_threads(), cpus);
+	cpus = 0;
+	cr_expect_geq(sd_device_threads(), 1u);
 }

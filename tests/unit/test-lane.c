@@ -4,12 +4,15 @@
 #include "stream/lane.h"
 
 #include <criterion/criterion.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define RING (32u << 20)
@@ -357,6 +360,325 @@ Test(lane, producer_done)
 	place.number++;
 	place.offset = 0;
 	cr_assert_eq(sd_lane_in_file(p.in, &place, &(int){0}, NULL), SD_INPUT, "it gave no file");
+	part(&p);
+}
+
+/* ---- strangers: processes of the same user that see the socket's name and do not hold the pipe ---- */
+
+#define CALLS 100
+
+static struct sockaddr_un address;
+
+static socklen_t name_of(const int ends[2])
+{
+	socklen_t length = sd_lane_address(ends[0], &address);
+
+	cr_assert_neq(length, 0);
+	return length;
+}
+
+static int call(socklen_t length)
+{
+	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+
+	return connect(fd, (struct sockaddr *)&address, length) == 0 ? fd : -1;
+}
+
+static int listen_there(socklen_t length)
+{
+	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+
+	return bind(fd, (struct sockaddr *)&address, length) == 0 && listen(fd, 8) == 0 ? fd : -1;
+}
+
+static const struct sd_lane_taken hello;
+static const char rubbish[4096] = {1};
+
+/* What a stranger sends once it has connected, or length 0; how often it connects; which end of the pipe it has. */
+struct stranger {
+	const char *does;
+	const void *message;
+	size_t length;
+	int calls;
+	int end;    /* -1: none */
+	short lock; /* what it shows then */
+};
+
+static const struct stranger strangers[] = {
+	{"is silent", NULL, 0, 1, -1, 0},
+	{"greets", &hello, sizeof(hello), 1, -1, 0},
+	{"sends rubbish", rubbish, sizeof(rubbish), 1, -1, 0},
+	{"connects again and again", &hello, sizeof(hello), CALLS, -1, 0},
+	{"holds the wrong end", &hello, sizeof(hello), 1, 1, F_WRLCK},
+	{"holds an end and does not show it", &hello, sizeof(hello), 1, 0, 0},
+};
+
+/* What is sent to a stranger: nothing, until it is left. */
+static bool is_left(int fd)
+{
+	char byte[64];
+	ssize_t n = recv(fd, byte, sizeof(byte), 0);
+
+	return n == 0 || (n < 0 && errno == ECONNRESET);
+}
+
+/* Closes all that a stranger has not. */
+static void keep(int a, int b)
+{
+	for (int fd = STDERR_FILENO + 1; fd < 64; fd++)
+		if (fd != a && fd != b)
+			close(fd);
+}
+
+/* A stranger's whole life; its exit status is whether it was left with nothing. */
+static int live(const struct stranger *s, const int ends[2], socklen_t length, int ready)
+{
+	int fd[CALLS];
+	bool left = true;
+
+	keep(ready, s->end < 0 ? ready : ends[s->end]);
+	if (s->lock && !sd_lane_show(ends[s->end], s->lock))
+		return 2;
+	for (int i = 0; i < s->calls; i++) {
+		fd[i] = call(length);
+		if (fd[i] < 0)
+			return 3;
+		if (s->length && send(fd[i], s->message, s->length, MSG_NOSIGNAL) < 0)
+			return 4;
+	}
+	if (write(ready, "", 1) != 1)
+		return 5;
+	for (int i = 0; i < s->calls; i++)
+		left = is_left(fd[i]) && left;
+	return !left;
+}
+
+/* Starts a stranger, and returns when it has connected. */
+static pid_t begin(const struct stranger *s, const int ends[2])
+{
+	socklen_t length = name_of(ends);
+	int ready[2];
+	pid_t pid;
+	char byte;
+
+	cr_assert_eq(pipe2(ready, O_CLOEXEC), 0);
+	pid = fork();
+	cr_assert_geq(pid, 0);
+	if (pid == 0)
+		_exit(live(s, ends, length, ready[1]));
+	close(ready[1]);
+	cr_assert_eq(read(ready[0], &byte, 1), 1, "%s: it cannot connect", s->does);
+	close(ready[0]);
+	return pid;
+}
+
+static void end(const struct stranger *s, pid_t pid)
+{
+	int status;
+
+	cr_assert_eq(waitpid(pid, &status, 0), pid);
+	cr_expect(WIFEXITED(status) && WEXITSTATUS(status) == 0, "a stranger that %s: status %#x", s->does, status);
+}
+
+/* Strangers that come first keep nobody from anything, and get nothing. */
+Test(lane, strangers_connect, .timeout = 60)
+{
+	for (size_t i = 0; i < sizeof(strangers) / sizeof(*strangers); i++) {
+		struct pair p;
+		pid_t pid;
+
+		cr_assert_eq(setenv("SD_LANES", "wait", 1), 0);
+		cr_assert_eq(pipe2(p.pipe, O_CLOEXEC), 0);
+		p.out = sd_lane_out_open(p.pipe[1]);
+		cr_assert_not_null(p.out);
+		pid = begin(&strangers[i], p.pipe);
+		p.in = sd_lane_in_open(p.pipe[0]);
+		cr_assert_not_null(p.in);
+		cr_expect(sd_lane_out_attached(p.out), "a stranger that %s", strangers[i].does);
+		end(&strangers[i], pid);
+		part(&p);
+	}
+}
+
+/* Nor do those that come and nobody else does. */
+Test(lane, strangers_alone, .timeout = 60)
+{
+	for (size_t i = 0; i < sizeof(strangers) / sizeof(*strangers); i++) {
+		struct pair p = {0};
+		pid_t pid;
+
+		cr_assert_eq(unsetenv("SD_LANES"), 0);
+		cr_assert_eq(pipe2(p.pipe, O_CLOEXEC), 0);
+		p.out = sd_lane_out_open(p.pipe[1]);
+		cr_assert_not_null(p.out);
+		pid = begin(&strangers[i], p.pipe);
+		for (int look = 0; look < CALLS; look++)
+			cr_assert(!sd_lane_out_attached(p.out), "a stranger that %s", strangers[i].does);
+		sd_lane_out_close(p.out);
+		p.out = NULL;
+		end(&strangers[i], pid);
+		part(&p);
+	}
+}
+
+enum listener { HOLDS_NOTHING, HOLDS_WRONG_END, IS_GONE, LISTENERS };
+
+/* Somebody listens under the pipe's name, and is left by whoever connects; the exit status is whether it was. */
+static int listen_first(enum listener kind, const int ends[2], socklen_t length, int ready)
+{
+	int fd;
+
+	keep(ready, kind == HOLDS_WRONG_END ? ends[0] : ready);
+	fd = listen_there(length);
+	if (fd < 0 || (kind == HOLDS_WRONG_END && !sd_lane_show(ends[0], F_RDLCK)) || write(ready, "", 1) != 1)
+		return 2;
+	return kind != IS_GONE && !is_left(accept(fd, NULL, NULL));
+}
+
+/* Who listens under the name and does not hold the pipe's other end is left, and nobody waits for it. */
+Test(lane, strangers_listen, .timeout = 60)
+{
+	for (enum listener kind = HOLDS_NOTHING; kind < LISTENERS; kind++) {
+		int ends[2], ready[2], status;
+		socklen_t length;
+		pid_t pid;
+		char byte;
+
+		cr_assert_eq(setenv("SD_LANES", "wait", 1), 0);
+		cr_assert_eq(pipe2(ends, O_CLOEXEC), 0);
+		cr_assert_eq(pipe2(ready, O_CLOEXEC), 0);
+		length = name_of(ends);
+		pid = fork();
+		if (pid == 0)
+			_exit(listen_first(kind, ends, length, ready[1]));
+		close(ready[1]);
+		cr_assert_eq(read(ready[0], &byte, 1), 1);
+		close(ready[0]);
+		if (kind == IS_GONE)
+			cr_assert_eq(waitpid(pid, &status, 0), pid);
+		else
+			cr_expect_null(sd_lane_out_open(ends[1]), "the name is taken");
+		cr_expect_null(sd_lane_in_open(ends[0]));
+		if (kind != IS_GONE)
+			cr_assert_eq(waitpid(pid, &status, 0), pid);
+		cr_expect(WIFEXITED(status) && WEXITSTATUS(status) == 0, "%d: status %#x", kind, status);
+		close(ends[0]);
+		close(ends[1]);
+	}
+}
+
+/* A consumer that the producer's end is shown to, without any of ours behind it. */
+static int greet(const int ends[2], const struct sd_lane_taken *first)
+{
+	int fd;
+
+	cr_assert(sd_lane_show(ends[0], F_RDLCK));
+	fd = call(name_of(ends));
+	cr_assert_geq(fd, 0);
+	cr_assert_eq(send(fd, first, sizeof(*first), 0), (ssize_t)sizeof(*first));
+	return fd;
+}
+
+/* The descriptor that comes with the next message. */
+static int descriptor(int fd)
+{
+	union {
+		struct cmsghdr head;
+		char room[CMSG_SPACE(sizeof(int))];
+	} control;
+	struct sd_lane_offer offer;
+	struct iovec part = {&offer, sizeof(offer)};
+	struct msghdr message = {
+		.msg_iov = &part, .msg_iovlen = 1, .msg_control = control.room, .msg_controllen = sizeof(control.room)};
+	int got = -1;
+
+	cr_assert_eq(recvmsg(fd, &message, MSG_CMSG_CLOEXEC), (ssize_t)sizeof(offer));
+	cr_assert_not_null(CMSG_FIRSTHDR(&message));
+	memcpy(&got, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof(int));
+	return got;
+}
+
+static bool can_be_written(int fd)
+{
+	void *memory = mmap(NULL, RING, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+
+	if (memory != MAP_FAILED)
+		munmap(memory, RING);
+	return memory != MAP_FAILED || pwrite(fd, "x", 1, 0) == 1;
+}
+
+static bool has_seal_for_writing(void)
+{
+	int fd = memfd_create("test", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	bool has = fcntl(fd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE) == 0;
+
+	close(fd);
+	return has;
+}
+
+/* Who gets the ring reads it, and cannot write there. */
+Test(lane, ring_is_for_reading)
+{
+	struct pair p = {0};
+	void *room;
+	int fd, ring;
+
+	cr_assert_eq(setenv("SD_LANES", "wait", 1), 0);
+	cr_assert_eq(pipe2(p.pipe, O_CLOEXEC), 0);
+	p.out = sd_lane_out_open(p.pipe[1]);
+	fd = greet(p.pipe, &hello);
+	cr_assert(sd_lane_out_attached(p.out));
+	cr_assert_eq(sd_lane_out_room(p.out, 100, &room, &(bool){0}, NULL), SD_OK);
+	cr_assert_not_null(room);
+	ring = descriptor(fd);
+	cr_expect(!can_be_written(ring));
+	if (has_seal_for_writing()) {
+		char path[64];
+		int again;
+
+		snprintf(path, sizeof(path), "/proc/self/fd/%d", ring);
+		again = open(path, O_RDWR | O_CLOEXEC);
+		cr_expect(again < 0 || !can_be_written(again));
+		close(again);
+	}
+	close(ring);
+	close(fd);
+	part(&p);
+}
+
+/* Who begins with anything else than having taken nothing is no consumer. */
+Test(lane, wrong_greeting)
+{
+	struct pair p = {0};
+	int fd;
+
+	cr_assert_eq(unsetenv("SD_LANES"), 0);
+	cr_assert_eq(pipe2(p.pipe, O_CLOEXEC), 0);
+	p.out = sd_lane_out_open(p.pipe[1]);
+	fd = greet(p.pipe, &(struct sd_lane_taken){1, 0});
+	cr_expect(!sd_lane_out_attached(p.out));
+	cr_expect(is_left(fd));
+	close(fd);
+	part(&p);
+}
+
+/* A producer that shows its end, refers to what it does not give, and stays: nobody waits for it. */
+Test(lane, nothing_given, .timeout = 60)
+{
+	struct sd_lane_place place = {.length = 1};
+	struct pair p = {0};
+	const void *memory;
+	int fd;
+
+	cr_assert_eq(setenv("SD_LANES", "wait", 1), 0);
+	cr_assert_eq(pipe2(p.pipe, O_CLOEXEC), 0);
+	fd = listen_there(name_of(p.pipe));
+	cr_assert(sd_lane_show(p.pipe[1], F_WRLCK));
+	p.in = sd_lane_in_open(p.pipe[0]);
+	cr_assert_not_null(p.in);
+	cr_expect_eq(sd_lane_in_file(p.in, &place, &(int){0}, NULL), SD_INPUT);
+	cr_expect_eq(sd_lane_in_ring(p.in, &place, &memory, NULL), SD_INPUT);
+	close(fd);
 	part(&p);
 }
 

@@ -283,14 +283,14 @@ Test(stream, abort_reaches_the_reader_even_inside_a_record)
 	cr_assert(pipe(pipes) == 0);
 	sink = sd_stream_sink(pipes[1], "sd-test");
 	result = sd_pump_all(source, sink, &err);
-	cr_expect(result == SD_IO && err.said, "someone reads the pipe: silent");
+	cr_expect(result == SD_IO && !err.said, "who reads the pipe is not known: it is to be told here");
 	sink->ops->close(sink);
 	close(pipes[1]);
 	cr_assert(read(pipes[0], (char[8]){0}, 8) == 8);
 	cr_expect(drain(pipes[0], &read_err) == SD_IO);
 	cr_expect_str_eq(read_err.tool, "sd-test");
 	cr_expect_str_eq(read_err.text, "disk on fire");
-	cr_expect(!read_err.said, "what goes to /dev/null is not heard");
+	cr_expect(read_err.said, "and nowhere else");
 	sd_source_close(source);
 }
 
@@ -535,4 +535,49 @@ Test(stream, shared_data_stays, .timeout = 60)
 	sd_source_close(source);
 	close(ends[1]);
 	cr_assert_eq(unsetenv("SD_LANES"), 0);
+}
+
+/* A program of ours that is known to read tells what an abort says, and the one that fails does not. */
+Test(stream, abort_is_told_by_who_is_known_to_read, .timeout = 60)
+{
+	struct sd_source *source = full_source(), *read;
+	struct sd_error err, read_err = {0};
+	struct sd_sink *sink;
+	int ends[2];
+
+	cr_assert_eq(setenv("SD_LANES", "wait", 1), 0);
+	cr_assert_eq(pipe2(ends, O_CLOEXEC), 0);
+	sink = sd_stream_sink(ends[1], "sd-test");
+	cr_assert_eq(sink->ops->begin(sink, source->manifest, NULL), SD_OK);
+	cr_assert_eq(read_first(ends[0]), SD_STREAM_MAGIC_LENGTH);
+	cr_assert_eq(sd_stream_open(ends[0], NULL, &read, NULL), SD_OK);
+	sd_fail(&err, SD_IO, "disk on fire");
+	sink->ops->abort(sink, &err);
+	cr_expect(err.said);
+	sink->ops->close(sink);
+	close(ends[1]);
+	cr_expect_eq(sd_source_next(read, 0, &(struct sd_chunk){0}, &read_err), SD_IO);
+	cr_expect(!read_err.said && strcmp(read_err.tool, "sd-test") == 0);
+	sd_source_close(read);
+	sd_source_close(source);
+	cr_assert_eq(unsetenv("SD_LANES"), 0);
+}
+
+/* Whoever was told of what is kept in a file is no longer there. */
+Test(stream, abort_in_a_file_is_bad_input)
+{
+	for (unsigned told = 0; told < 2; told++) {
+		int fd = memfd_create("stream", 0);
+		struct sd_sink *sink = sd_stream_sink(fd, "sd-test");
+		struct sd_error err, read_err;
+
+		sd_fail(&err, SD_USAGE, "no such option");
+		err.said = told;
+		sink->ops->abort(sink, &err);
+		cr_expect_eq(err.said, told);
+		sink->ops->close(sink);
+		cr_assert_eq(lseek(fd, SD_STREAM_MAGIC_LENGTH, SEEK_SET), SD_STREAM_MAGIC_LENGTH);
+		cr_expect_eq(drain(fd, &read_err), SD_INPUT);
+		cr_expect(!read_err.said && !read_err.tool[0] && strstr(read_err.text, "sd-test: no such option"));
+	}
 }
