@@ -222,6 +222,25 @@ struct indexed {
 	struct sd_index index;
 };
 
+/* Under another name, a file would be taken for something else too: a side file, the index itself. */
+static enum sd_result check_file_names(const struct sd_index *index, struct sd_error *err)
+{
+	const char *bad = NULL;
+	size_t i = 0;
+
+	for (size_t k = 0; k < index->nfiles && !bad; k++)
+		if (sd_checkpoint_role(index->files[k]) != SD_ROLE_WEIGHTS)
+			bad = index->files[k];
+	if (!bad)
+		return SD_OK;
+	while (index->entries[i].file != bad)
+		i++;
+	return sd_fail(err, SD_INPUT,
+		       "the key %s is in %s, but a file of tensors has a name that ends in .safetensors and begins "
+		       "with no dot",
+		       index->entries[i].key, bad);
+}
+
 static enum sd_result read_index(const char *path, const struct sd_limits *limits, struct indexed *in,
 				 struct sd_error *err)
 {
@@ -237,6 +256,8 @@ static enum sd_result read_index(const char *path, const struct sd_limits *limit
 	if (result != SD_OK)
 		return result;
 	result = sd_index_parse(in->json, in->size, limits, &in->index, err);
+	if (result == SD_OK)
+		result = check_file_names(&in->index, err);
 	if (result != SD_OK)
 		return sd_error_at(err, "%s", path);
 	if (in->index.nfiles)

@@ -3,7 +3,6 @@
 #include "formats/pack.h"
 #include "base/checked.h"
 #include "base/signals.h"
-#include "formats/checkpoint.h"
 #include "formats/publish.h"
 
 #include <errno.h>
@@ -462,13 +461,8 @@ static enum sd_result list_files(struct pack *p, size_t *count, struct sd_error 
 	for (size_t i = 0; i < layout->nfiles; i++)
 		add_file(p, count, layout->files[i].name, layout->files[i].size,
 			 layout->index ? SD_PUBLISH_WEIGHTS : SD_PUBLISH_ENTRY);
-	for (size_t i = 0; i < p->m->nside && p->options->layout.directory; i++) {
-		if (sd_checkpoint_role(p->m->side[i].name) != SD_ROLE_SIDE || strchr(p->m->side[i].name, '/'))
-			return sd_fail(err, SD_INPUT,
-				       "the stream has a side file named %s, which is no side file's name",
-				       p->m->side[i].name);
+	for (size_t i = 0; i < p->m->nside && p->options->layout.directory; i++)
 		add_file(p, count, p->m->side[i].name, p->m->side[i].size, SD_PUBLISH_SIDE);
-	}
 	if (layout->index)
 		add_file(p, count, layout->index_name, layout->index_length, SD_PUBLISH_ENTRY);
 	return SD_OK;
