@@ -92,6 +92,7 @@ test_scripts = \
 	%D%/like \
 	%D%/progress \
 	%D%/publish \
+	%D%/replace \
 	%D%/stops \
 	%D%/stages \
 	%D%/told \

@@ -122,27 +122,42 @@ static enum sd_result read_open(int fd, size_t size, void **data, struct sd_erro
 	return result;
 }
 
-/* A whole regular file, malloc'd. *data is NULL where it is no regular file or larger than limit; *size is set also
- * then. */
-static enum sd_result read_whole(const char *path, uint64_t limit, void **data, size_t *size, struct sd_error *err)
+/* A whole regular file, malloc'd. *data is NULL where it is no regular file or larger than limit; *st is set also then.
+ */
+static enum sd_result read_whole(const char *path, uint64_t limit, void **data, struct stat *st, struct sd_error *err)
 {
 	enum sd_result result;
-	struct stat st;
 	int fd;
 
 	*data = NULL;
-	*size = 0;
-	if (stat(path, &st) != 0)
+	/* What is no file is not even opened. */
+	if (stat(path, st) != 0)
 		return sd_fail_errno(err, errno, "%s", path);
-	*size = (size_t)st.st_size;
-	if (!S_ISREG(st.st_mode) || (uint64_t)st.st_size > limit)
+	if (!S_ISREG(st->st_mode))
 		return SD_OK;
 	fd = sd_openat(AT_FDCWD, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK, 0);
-	if (fd < 0)
-		return sd_fail_errno(err, errno, "%s", path);
-	result = read_open(fd, *size, data, err);
+	if (fd < 0 || fstat(fd, st) != 0) {
+		int error = errno;
+
+		if (fd >= 0)
+			close(fd);
+		return sd_fail_errno(err, error, "%s", path);
+	}
+	if (!S_ISREG(st->st_mode) || (uint64_t)st->st_size > limit) {
+		close(fd);
+		return SD_OK;
+	}
+	result = read_open(fd, (size_t)st->st_size, data, err);
+	if (result == SD_OK)
+		result = sd_fd_unchanged(fd, path, st, err);
+	else if (!err->said)
+		sd_error_at(err, "%s", path);
 	close(fd);
-	return result == SD_OK || err->said ? result : sd_error_at(err, "%s", path);
+	if (result != SD_OK) {
+		free(*data);
+		*data = NULL;
+	}
+	return result;
 }
 
 static enum sd_result path_of(struct sd_manifest *m, const char *dir, const char *name, const char **path,
@@ -156,17 +171,20 @@ static enum sd_result path_of(struct sd_manifest *m, const char *dir, const char
 	return *path ? SD_OK : sd_fail_memory(err);
 }
 
-static enum sd_result add_side(struct sd_manifest *m, const char *dir, const char *name, struct sd_error *err)
+static enum sd_result add_side(struct sd_source *source, const char *dir, const char *name, struct sd_error *err)
 {
+	struct sd_manifest *m = source->manifest;
 	struct sd_side_file file = {0};
+	struct stat st;
 	const char *path;
 	void *data;
 	enum sd_result result = path_of(m, dir, name, &path, err);
 
 	if (result == SD_OK)
-		result = read_whole(path, SD_SIDE_FILE_MAX, &data, &file.size, err);
+		result = read_whole(path, SD_SIDE_FILE_MAX, &data, &st, err);
 	if (result != SD_OK || !data)
 		return result;
+	file.size = (size_t)st.st_size;
 	if (m->nside == SD_SIDE_FILES_MAX) {
 		free(data);
 		return sd_fail(err, SD_INPUT, "%s: more than %d side files", dir, SD_SIDE_FILES_MAX);
@@ -178,7 +196,7 @@ static enum sd_result add_side(struct sd_manifest *m, const char *dir, const cha
 		return sd_fail(err, SD_INPUT, "%s: a file of this name cannot be carried along", path);
 	if (!file.data || !file.name || !sd_manifest_add_side(m, &file))
 		return sd_fail_memory(err);
-	return SD_OK;
+	return sd_files_watch(source, path, &st, err);
 }
 
 static enum sd_result add_weights(struct sd_source *source, const char *dir, const char *name, struct sd_error *err)
@@ -219,8 +237,28 @@ struct indexed {
 	const char *path; /* of the index */
 	void *json;
 	size_t size;
+	struct stat stat;
 	struct sd_index index;
 };
+
+/* Under another name, a file would be taken for something else too: a side file, the index itself. */
+static enum sd_result check_file_names(const struct sd_index *index, struct sd_error *err)
+{
+	const char *bad = NULL;
+	size_t i = 0;
+
+	for (size_t k = 0; k < index->nfiles && !bad; k++)
+		if (sd_checkpoint_role(index->files[k]) != SD_ROLE_WEIGHTS)
+			bad = index->files[k];
+	if (!bad)
+		return SD_OK;
+	while (index->entries[i].file != bad)
+		i++;
+	return sd_fail(err, SD_INPUT,
+		       "the key %s is in %s, but a file of tensors has a name that ends in .safetensors and begins "
+		       "with no dot",
+		       index->entries[i].key, bad);
+}
 
 static enum sd_result read_index(const char *path, const struct sd_limits *limits, struct indexed *in,
 				 struct sd_error *err)
@@ -228,8 +266,9 @@ static enum sd_result read_index(const char *path, const struct sd_limits *limit
 	enum sd_result result;
 
 	in->path = path;
-	result = read_whole(path, (limits ? limits : &sd_limits_default)->most[SD_LIMIT_MANIFEST], &in->json, &in->size,
+	result = read_whole(path, (limits ? limits : &sd_limits_default)->most[SD_LIMIT_MANIFEST], &in->json, &in->stat,
 			    err);
+	in->size = (size_t)in->stat.st_size;
 	if (result == SD_OK && !in->json) {
 		result = sd_limits_check(limits, SD_LIMIT_MANIFEST, in->size, "the index has", err);
 		return result == SD_OK ? sd_fail(err, SD_INPUT, "%s is no file", path) : sd_error_at(err, "%s", path);
@@ -237,6 +276,8 @@ static enum sd_result read_index(const char *path, const struct sd_limits *limit
 	if (result != SD_OK)
 		return result;
 	result = sd_index_parse(in->json, in->size, limits, &in->index, err);
+	if (result == SD_OK)
+		result = check_file_names(&in->index, err);
 	if (result != SD_OK)
 		return sd_error_at(err, "%s", path);
 	if (in->index.nfiles)
@@ -322,6 +363,8 @@ static enum sd_result add_indexed(struct sd_source *source, const char *dir, con
 	free(in.json);
 	in.json = NULL;
 	if (result == SD_OK)
+		result = sd_files_watch(source, path, &in.stat, err);
+	if (result == SD_OK)
 		result = add_indexed_files(source, dir, &in, err);
 	free_indexed(&in);
 	return result;
@@ -404,8 +447,35 @@ static enum sd_result fill(struct sd_source *source, const char *path, const str
 	for (size_t i = 0; i < list->count[SD_ROLE_WEIGHTS] && !index && result == SD_OK; i++)
 		result = add_weights(source, path, list->names[SD_ROLE_WEIGHTS][i], err);
 	for (size_t i = 0; i < list->count[SD_ROLE_SIDE] && result == SD_OK; i++)
-		result = add_side(source->manifest, path, list->names[SD_ROLE_SIDE][i], err);
+		result = add_side(source, path, list->names[SD_ROLE_SIDE][i], err);
 	return result;
+}
+
+static bool same_names(const struct listing *a, const struct listing *b, enum sd_role role)
+{
+	if (a->count[role] != b->count[role])
+		return false;
+	for (size_t i = 0; i < a->count[role]; i++)
+		if (strcmp(a->names[role][i], b->names[role][i]) != 0)
+			return false;
+	return true;
+}
+
+/*
+ * Another checkpoint may have taken this one's place meanwhile. Everything is open now: if each name still leads to
+ * what was opened by it, and there are no others, then all of it stood there at one time.
+ */
+static enum sd_result look_again(const struct sd_source *source, const char *path, const struct listing *then,
+				 struct sd_error *err)
+{
+	struct listing now = {0};
+	enum sd_result result = list_directory(path, &now, err);
+
+	if (result == SD_OK && (!same_names(then, &now, SD_ROLE_INDEX) ||
+				(!then->count[SD_ROLE_INDEX] && !same_names(then, &now, SD_ROLE_WEIGHTS))))
+		result = sd_fail(err, SD_INPUT, "%s changed while it was being read", path);
+	free_listing(&now);
+	return result == SD_OK ? sd_files_still(source, err) : result;
 }
 
 enum sd_result sd_checkpoint_open(const char *path, const struct sd_limits *limits, struct sd_source **source,
@@ -419,6 +489,8 @@ enum sd_result sd_checkpoint_open(const char *path, const struct sd_limits *limi
 		result = sd_fail_memory(err);
 	if (result == SD_OK)
 		result = fill(*source, path, &list, limits, err);
+	if (result == SD_OK)
+		result = look_again(*source, path, &list, err);
 	free_listing(&list);
 	if (result != SD_OK) {
 		sd_source_close(*source);

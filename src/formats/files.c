@@ -23,6 +23,12 @@ struct file {
 	struct stat stat; /* when its header was read */
 };
 
+/* A file that is not open any more. */
+struct watched {
+	const char *path;
+	struct stat stat; /* when it was read */
+};
+
 /* Where a record's bytes are. */
 struct place {
 	uint32_t file;
@@ -34,6 +40,8 @@ struct files {
 	struct sd_limits limits;
 	struct file *files;
 	size_t nfiles, files_room;
+	struct watched *watched;
+	size_t nwatched, watched_room;
 	struct place *places; /* of each record */
 	size_t nplaces, places_room;
 	struct sd_names names;
@@ -138,6 +146,7 @@ static void files_close(struct sd_source *source)
 	for (size_t i = 0; i < f->nfiles; i++)
 		close_file(f, &f->files[i]);
 	free(f->files);
+	free(f->watched);
 	free(f->places);
 	sd_names_free(&f->names);
 	sd_manifest_free(source->manifest);
@@ -339,4 +348,39 @@ enum sd_result sd_files_add(struct sd_source *files, int fd, const char *path, c
 		close_file(f, &file);
 	f->files[f->nfiles++] = file;
 	return SD_OK;
+}
+
+enum sd_result sd_files_watch(struct sd_source *files, const char *path, const struct stat *then, struct sd_error *err)
+{
+	struct files *f = (struct files *)files;
+
+	if (!sd_array_grow(&f->watched, f->nwatched, &f->watched_room, sizeof(*f->watched)))
+		return sd_fail_memory(err);
+	f->watched[f->nwatched++] = (struct watched){path, *then};
+	return SD_OK;
+}
+
+static enum sd_result still(const char *path, const struct stat *then, struct sd_error *err)
+{
+	struct stat now;
+
+	if (stat(path, &now) != 0) {
+		if (errno != ENOENT)
+			return sd_fail_errno(err, errno, "%s", path);
+	} else if (sd_stat_same(then, &now)) {
+		return SD_OK;
+	}
+	return sd_fail(err, SD_INPUT, "%s changed while it was being read", path);
+}
+
+enum sd_result sd_files_still(const struct sd_source *files, struct sd_error *err)
+{
+	const struct files *f = (const struct files *)files;
+	enum sd_result result = SD_OK;
+
+	for (size_t i = 0; i < f->nwatched && result == SD_OK; i++)
+		result = still(f->watched[i].path, &f->watched[i].stat, err);
+	for (size_t i = 0; i < f->nfiles && result == SD_OK; i++)
+		result = still(f->files[i].path, &f->files[i].stat, err);
+	return result;
 }

@@ -19,4 +19,14 @@ struct sd_source *sd_files_new(const struct sd_limits *limits);
 SD_UNUSED_RESULT enum sd_result sd_files_add(struct sd_source *files, int fd, const char *path,
 					     const unsigned char first[8], struct sd_error *err);
 
+/* Adds to what sd_files_still looks at: a file (path is borrowed) of which something else was read. */
+SD_UNUSED_RESULT enum sd_result sd_files_watch(struct sd_source *files, const char *path, const struct stat *then,
+					       struct sd_error *err);
+
+/*
+ * That each path is still the file that was opened by it, unchanged: if so now, then all of them belonged together when
+ * the last one was opened.
+ */
+SD_UNUSED_RESULT enum sd_result sd_files_still(const struct sd_source *files, struct sd_error *err);
+
 #endif

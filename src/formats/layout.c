@@ -4,6 +4,7 @@
 #include "base/checked.h"
 #include "base/names.h"
 #include "base/text.h"
+#include "formats/checkpoint.h"
 #include "formats/index.h"
 #include "move/cover.h"
 
@@ -583,10 +584,23 @@ static enum sd_result make_index(struct planner *p, struct sd_error *err)
 	return result;
 }
 
+/* In a directory, no side file may have a name that weights or an index have there. */
+static enum sd_result check_side_files(const struct planner *p, struct sd_error *err)
+{
+	for (size_t i = 0; i < p->m->nside && p->options->directory; i++)
+		if (sd_checkpoint_role(p->m->side[i].name) != SD_ROLE_SIDE)
+			return sd_fail(err, SD_INPUT,
+				       "the stream has a side file named %s, which is no side file's name",
+				       p->m->side[i].name);
+	return SD_OK;
+}
+
 static enum sd_result plan(struct planner *p, struct sd_error *err)
 {
-	enum sd_result result = look_over(p, err);
+	enum sd_result result = check_side_files(p, err);
 
+	if (result == SD_OK)
+		result = look_over(p, err);
 	if (result == SD_OK)
 		result = list_tensors(p, err);
 	if (result != SD_OK)

@@ -2,6 +2,7 @@
 /* A checkpoint directory as the pattern for another. */
 #include "formats/like.h"
 #include "formats/checkpoint.h"
+#include "formats/files.h"
 #include "stream/storage.h"
 
 #include <errno.h>
@@ -84,7 +85,8 @@ enum sd_result sd_like_open(const char *path, const struct sd_limits *limits, st
 		result = sd_fail_memory(err);
 	for (size_t i = 0; i < list.nweights && result == SD_OK; i++)
 		result = add_file(like, list.weights[i], limits, err);
-	return result;
+	/* The source is looked at again: what was read since then is of the same files. */
+	return result == SD_OK ? sd_files_still(like->source, err) : result;
 }
 
 void sd_like_close(struct sd_like *like)

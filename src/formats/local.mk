@@ -7,5 +7,6 @@ sources += \
 	%D%/open.c %D%/open.h \
 	%D%/pack.c %D%/pack.h \
 	%D%/publish.c %D%/publish.h \
+	%D%/replace.c %D%/replace.h \
 	%D%/safetensors.c %D%/safetensors.h \
 	%D%/zstd.c %D%/zstd.h

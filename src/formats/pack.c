@@ -3,7 +3,6 @@
 #include "formats/pack.h"
 #include "base/checked.h"
 #include "base/signals.h"
-#include "formats/checkpoint.h"
 #include "formats/publish.h"
 
 #include <errno.h>
@@ -58,6 +57,8 @@ struct pack {
 	enum mode mode;
 	int spool;
 	uint64_t base;          /* IN_PLACE: where the file begins */
+	uint64_t end;           /* of what was in the regular file that is open */
+	bool appends;           /* to it */
 	uint32_t *first_target; /* of each record, in targets; one more at the end */
 	uint32_t *targets;      /* record by record */
 	uint32_t record;        /* that is coming, or SD_NO_RECORD */
@@ -91,7 +92,7 @@ static enum sd_result fail_writing(const struct pack *p, uint32_t file, struct s
 	if (p->mode == TO_SPOOL)
 		return sd_error_at(err, "writing a temporary file");
 	if (p->mode != TO_PLACES)
-		return sd_error_at(err, "writing standard output");
+		return sd_error_at(err, "writing %s", p->options->name);
 	if (!o->layout.directory)
 		return sd_error_at(err, "writing %s", o->path);
 	return sd_error_at(err, "writing %s in %s", p->files[file].name, o->path);
@@ -462,13 +463,8 @@ static enum sd_result list_files(struct pack *p, size_t *count, struct sd_error 
 	for (size_t i = 0; i < layout->nfiles; i++)
 		add_file(p, count, layout->files[i].name, layout->files[i].size,
 			 layout->index ? SD_PUBLISH_WEIGHTS : SD_PUBLISH_ENTRY);
-	for (size_t i = 0; i < p->m->nside && p->options->layout.directory; i++) {
-		if (sd_checkpoint_role(p->m->side[i].name) != SD_ROLE_SIDE || strchr(p->m->side[i].name, '/'))
-			return sd_fail(err, SD_INPUT,
-				       "the stream has a side file named %s, which is no side file's name",
-				       p->m->side[i].name);
+	for (size_t i = 0; i < p->m->nside && p->options->layout.directory; i++)
 		add_file(p, count, p->m->side[i].name, p->m->side[i].size, SD_PUBLISH_SIDE);
-	}
 	if (layout->index)
 		add_file(p, count, layout->index_name, layout->index_length, SD_PUBLISH_ENTRY);
 	return SD_OK;
@@ -521,6 +517,21 @@ static enum sd_result open_spool(struct pack *p, struct sd_error *err)
 	return result;
 }
 
+/* A regular file that is open. What it has behind where it stands would be written over, or be left as a tail. */
+static enum sd_result begin_in_place(struct pack *p, uint64_t at, struct sd_error *err)
+{
+	const struct sd_pack_options *o = p->options;
+
+	if (p->end > at)
+		return sd_fail(err, SD_IO,
+			       "%s has %" PRIu64 " bytes behind the place to write to: > empties a file first, >> "
+			       "writes to its end, and -o FILE -f replaces it",
+			       o->name, p->end - at);
+	p->base = at;
+	p->mode = IN_PLACE;
+	return sd_publish_room(o->fd, o->name, p->layout.files[0].size, err);
+}
+
 static enum sd_result begin_on_fd(struct pack *p, struct sd_error *err)
 {
 	struct stat st;
@@ -528,15 +539,14 @@ static enum sd_result begin_on_fd(struct pack *p, struct sd_error *err)
 	off_t at;
 
 	if (flags < 0 || fstat(fd, &st) != 0)
-		return sd_fail_errno(err, errno, "standard output");
+		return sd_fail_errno(err, errno, "%s", p->options->name);
 	if ((flags & O_ACCMODE) == O_RDONLY)
-		return sd_fail_errno(err, EBADF, "standard output");
-	at = S_ISREG(st.st_mode) && !(flags & O_APPEND) ? lseek(fd, 0, SEEK_CUR) : -1;
-	if (at >= 0) {
-		p->base = (uint64_t)at;
-		p->mode = IN_PLACE;
-		return sd_publish_room(fd, "standard output", p->layout.files[0].size, err);
-	}
+		return sd_fail_errno(err, EBADF, "%s", p->options->name);
+	p->appends = S_ISREG(st.st_mode) && flags & O_APPEND;
+	p->end = (uint64_t)st.st_size;
+	at = S_ISREG(st.st_mode) && !p->appends ? lseek(fd, 0, SEEK_CUR) : -1;
+	if (at >= 0)
+		return begin_in_place(p, (uint64_t)at, err);
 	p->mode = comes_in_order(p) ? IN_FLOW : TO_SPOOL;
 	return p->mode == TO_SPOOL ? open_spool(p, err) : SD_OK;
 }
@@ -570,7 +580,7 @@ static enum sd_result pour_spool(struct pack *p, struct sd_error *err)
 
 	if (sd_chunk_copy(&chunk, p->options->fd, NULL, size, err) == SD_OK)
 		return SD_OK;
-	return err->said ? err->result : sd_error_at(err, "writing standard output");
+	return err->said ? err->result : sd_error_at(err, "writing %s", p->options->name);
 }
 
 /* Only when all went well: a failure is one line. */
@@ -602,12 +612,23 @@ static enum sd_result pack_end(struct sd_sink *sink, struct sd_error *err)
 	else if (p->mode == TO_SPOOL)
 		result = pour_spool(p, err);
 	else if (p->mode == IN_PLACE && lseek(p->options->fd, (off_t)(p->base + p->layout.files[0].size), SEEK_SET) < 0)
-		result = sd_fail_errno(err, errno, "standard output");
+		result = sd_fail_errno(err, errno, "%s", p->options->name);
 	if (result != SD_OK)
 		return result;
 	p->mode = NOWHERE;
 	tell_left_out(p);
 	return SD_OK;
+}
+
+/* What was written to the file that is open goes; but not where somebody else has appended more than that to it. If it
+ * cannot be taken back, the exit status tells. */
+static void take_back(const struct pack *p)
+{
+	struct stat st;
+
+	if (p->mode == IN_PLACE || (fstat(p->options->fd, &st) == 0 && (uint64_t)st.st_size > p->end &&
+				    (uint64_t)st.st_size - p->end <= p->out))
+		(void)!ftruncate(p->options->fd, (off_t)p->end);
 }
 
 /* What stands half-written is taken back; what has gone into a pipe cannot be. */
@@ -616,8 +637,8 @@ static void pack_abort(struct sd_sink *sink, struct sd_error *err)
 	struct pack *p = (struct pack *)sink;
 
 	(void)err;
-	if (p->mode == IN_PLACE && ftruncate(p->options->fd, (off_t)p->base) != 0)
-		p->mode = NOWHERE; /* nothing more can be done: the exit status tells */
+	if (p->mode == IN_PLACE || (p->mode != NOWHERE && p->appends))
+		take_back(p);
 	sd_publish_close(p->publish);
 	p->publish = NULL;
 	p->mode = NOWHERE;

@@ -8,7 +8,8 @@
 
 struct sd_pack_options {
 	const char *path; /* of the file, or of the directory (layout.directory); NULL: fd */
-	int fd;           /* stays the caller's; a regular file is written in place, from where it stands */
+	int fd;           /* stays the caller's; a regular file is written in place, from where it stands and ends */
+	const char *name; /* of fd, for errors */
 	struct sd_layout_options layout;
 	bool force; /* as in struct sd_publish_options */
 	bool sync;

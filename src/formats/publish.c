@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Output that appears whole or not at all. */
 #include "formats/publish.h"
-#include "base/arena.h"
 #include "base/checked.h"
 #include "base/signals.h"
-#include "formats/checkpoint.h"
+#include "formats/replace.h"
 #include "stream/chunk.h"
 
 #include <dirent.h>
@@ -23,13 +22,7 @@
 #define OPEN_MAX_FILES 64
 #define MARK ".sd-"      /* in every temporary name */
 #define NAME_IN_TEMP 200 /* bytes of the name that go into the temporary one */
-
-/*
- * Stands in a directory while one checkpoint takes another's place there. Files that no index names are a checkpoint
- * whichever of them are there; with one that says that it is the first of two, and is alone, they are none. It is
- * empty, so that who takes every *.safetensors fails, too.
- */
-#define GUARD "unfinished-00001-of-00002.safetensors"
+#define TEMPORARY (NAME_IN_TEMP + 32)
 
 struct slot {
 	int fd;
@@ -42,31 +35,38 @@ struct sd_publish {
 	size_t count, open;
 	uint64_t clock;
 	struct sd_publish_options options;
-	char *path;                        /* for errors */
-	char *name;                        /* in place; NULL: place itself is the existing directory */
-	int place;                         /* directory in which the temporary stands and the result will stand */
-	int staging;                       /* the temporary directory; -1 for a single file */
-	char prefix[NAME_IN_TEMP + 16];    /* of temporary names */
-	char temporary[NAME_IN_TEMP + 32]; /* "": there is none, or a file without a name */
-	bool guarded;                      /* GUARD stands in place */
-	bool keep; /* something old is gone, or something new in its place: there is no way but forward */
+	char *path;                     /* for errors */
+	char *name;                     /* in place; NULL: place itself is the existing directory */
+	int place;                      /* directory in which the temporary stands and the result will stand */
+	int staging;                    /* the temporary directory; -1 for a single file */
+	char prefix[NAME_IN_TEMP + 16]; /* of temporary names */
+	char temporary[TEMPORARY];      /* "": there is none, or a file without a name */
+	struct sd_replace *replace;     /* for an existing directory */
+	struct stat like;               /* the single file that is there already; without a mode: none is */
+	bool keep;                      /* what is temporary holds what is nowhere else: it stays */
 };
 
 /* ---- names and places ---- */
 
-/* A new temporary name: prefix and six random letters. */
-static void choose_name(struct sd_publish *p)
+void sd_publish_letters(char letters[SD_PUBLISH_LETTERS])
 {
-	static const char letters[] = "abcdefghijklmnopqrstuvwxyz0123456789";
-	unsigned char random[6];
-	size_t n = strlen(p->prefix);
+	static const char all[] = "abcdefghijklmnopqrstuvwxyz0123456789";
+	unsigned char random[SD_PUBLISH_LETTERS];
 
 	if (getrandom(random, sizeof(random), GRND_NONBLOCK) != (ssize_t)sizeof(random))
 		memset(random, (int)getpid(), sizeof(random)); /* the name is tried, and another one if it is taken */
-	memcpy(p->temporary, p->prefix, n);
 	for (size_t i = 0; i < sizeof(random); i++)
-		p->temporary[n + i] = letters[random[i] % (sizeof(letters) - 1)];
-	p->temporary[n + sizeof(random)] = '\0';
+		letters[i] = all[random[i] % (sizeof(all) - 1)];
+}
+
+/* A new temporary name: prefix and six random letters. */
+static void choose_name(const struct sd_publish *p, char name[TEMPORARY])
+{
+	size_t n = strlen(p->prefix);
+
+	memcpy(name, p->prefix, n);
+	sd_publish_letters(name + n);
+	name[n + SD_PUBLISH_LETTERS] = '\0';
 }
 
 /* Splits path into the directory that is opened as place, and the name in it. */
@@ -152,7 +152,7 @@ static bool is_leftover(struct sd_publish *p, const char *name)
 	const char *slash = strrchr(p->path, '/');
 	int parent = p->name && slash ? (int)(slash - p->path) + 1 : 0;
 
-	if (strncmp(name, p->prefix, n) != 0 || strlen(name) != n + 6 || is_alive(p, name))
+	if (strncmp(name, p->prefix, n) != 0 || strlen(name) != n + SD_PUBLISH_LETTERS || is_alive(p, name))
 		return false;
 	if (p->name)
 		p->options.note("%.*s%s was left by a run that was killed, unless it is running still", parent, p->path,
@@ -177,12 +177,28 @@ static enum sd_result open_existing(struct sd_publish *p, struct sd_error *err)
 	if (p->place < 0)
 		return sd_fail_errno(err, errno, "%s", p->path);
 	memcpy(p->prefix, MARK, sizeof(MARK));
-	if (p->options.force)
-		return SD_OK;
-	result = look_through(p, is_content, &full, err);
-	if (result == SD_OK && full)
+	result = p->options.force ? SD_OK : look_through(p, is_content, &full, err);
+	if (result == SD_OK && !p->options.force && full)
 		result = sd_fail(err, SD_IO, "%s exists and is not empty; -f replaces the checkpoint in it", p->path);
-	return result;
+	return result == SD_OK ? sd_replace_begin(p->place, p->path, p->files, p->count, &p->options, &p->replace, err)
+			       : result;
+}
+
+/* The single file that is there already. */
+static enum sd_result look_at_old(struct sd_publish *p, const struct stat *st, struct sd_error *err)
+{
+	const char *obstacle = sd_replace_obstacle(p->place, p->name);
+
+	if (p->options.directory || !(S_ISREG(st->st_mode) || S_ISLNK(st->st_mode)))
+		return sd_fail(err, SD_IO, "%s exists and is no %s", p->path,
+			       p->options.directory ? "directory" : "file");
+	if (!p->options.force)
+		return sd_fail(err, SD_IO, "%s exists; -f replaces it", p->path);
+	if (obstacle)
+		return sd_fail(err, SD_IO, "%s is %s: it cannot be replaced", p->path, obstacle);
+	if (fstatat(p->place, p->name, &p->like, 0) != 0 || !S_ISREG(p->like.st_mode))
+		p->like = (struct stat){0};
+	return SD_OK;
 }
 
 static enum sd_result open_place(struct sd_publish *p, struct sd_error *err)
@@ -201,14 +217,18 @@ static enum sd_result open_place(struct sd_publish *p, struct sd_error *err)
 	result = open_parent(p, err);
 	if (result != SD_OK)
 		return result;
-	if (fstatat(p->place, p->name, &st, AT_SYMLINK_NOFOLLOW) != 0)
-		return errno == ENOENT ? SD_OK : sd_fail_errno(err, errno, "%s", p->path);
-	if (p->options.directory || !(S_ISREG(st.st_mode) || S_ISLNK(st.st_mode)))
-		return sd_fail(err, SD_IO, "%s exists and is no %s", p->path,
-			       p->options.directory ? "directory" : "file");
-	if (!p->options.force)
-		return sd_fail(err, SD_IO, "%s exists; -f replaces it", p->path);
-	return SD_OK;
+	if (fstatat(p->place, p->name, &st, AT_SYMLINK_NOFOLLOW) == 0)
+		return look_at_old(p, &st, err);
+	return errno == ENOENT ? SD_OK : sd_fail_errno(err, errno, "%s", p->path);
+}
+
+/* Whether names can be changed in the place at all. */
+static enum sd_result check_place(struct sd_publish *p, struct sd_error *err)
+{
+	const char *obstacle = sd_replace_obstacle(p->place, "");
+
+	return obstacle ? sd_fail(err, SD_IO, "%s: the directory in which it is to be is %s", p->path, obstacle)
+			: SD_OK;
 }
 
 /* ---- files ---- */
@@ -245,19 +265,22 @@ enum sd_result sd_publish_reserve(int fd, uint64_t size, struct sd_error *err)
 	return SD_OK;
 }
 
-static enum sd_result sync_fd(const struct sd_publish *p, int fd, struct sd_error *err)
+enum sd_result sd_publish_sync(int fd, const char *path, bool go_on, struct sd_error *err)
 {
-	if (!p->options.sync)
-		return SD_OK;
 	while (fsync(fd) != 0) {
 		if (errno == EINVAL || errno == EROFS) /* there is nothing to be synced */
 			return SD_OK;
 		if (errno != EINTR)
-			return sd_fail_errno(err, errno, "%s: cannot sync", p->path);
-		if (!p->keep && sd_signals_check(err) != SD_OK)
+			return sd_fail_errno(err, errno, "%s: cannot sync", path);
+		if (!go_on && sd_signals_check(err) != SD_OK)
 			return SD_IO;
 	}
 	return SD_OK;
+}
+
+static enum sd_result sync_fd(const struct sd_publish *p, int fd, struct sd_error *err)
+{
+	return p->options.sync ? sd_publish_sync(fd, p->path, false, err) : SD_OK;
 }
 
 static enum sd_result close_slot(struct sd_publish *p, struct slot *slot, struct sd_error *err)
@@ -302,16 +325,91 @@ enum sd_result sd_publish_fd(struct sd_publish *p, size_t file, int *fd, struct 
 	return SD_OK;
 }
 
-/* The single file: without a name where the file system knows such files, for nothing can be left of them. */
+/* Gives a file without a name one; -1 and errno. */
+static int link_to(const struct sd_publish *p, int file, const char *name)
+{
+	char fd[40];
+
+	snprintf(fd, sizeof(fd), "/proc/self/fd/%d", file);
+	return linkat(AT_FDCWD, fd, p->place, name, AT_SYMLINK_FOLLOW);
+}
+
+/*
+ * Whether a file that has no name can be given one here: it is tried, for it depends on the file system, on /proc, and
+ * on what a sandbox allows. A file that has lost its name never gets another one, so it is tried with one of its own.
+ */
+static bool can_link(struct sd_publish *p)
+{
+	int fd = sd_openat(p->place, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	bool can = false;
+
+	for (int tries = 0; fd >= 0 && !can && tries < 100; tries++) {
+		choose_name(p, p->temporary);
+		can = link_to(p, fd, p->temporary) == 0;
+		if (!can && errno != EEXIST)
+			break;
+	}
+	if (fd >= 0)
+		close(fd);
+	if (can && unlinkat(p->place, p->temporary, 0) != 0)
+		return false; /* the name remains, to be removed at the end */
+	p->temporary[0] = '\0';
+	return can;
+}
+
+/* What has a temporary name gets another one: who may not rename here is told before any data is written. */
+static enum sd_result try_rename(struct sd_publish *p, struct sd_error *err)
+{
+	for (int tries = 0; tries < 100; tries++) {
+		char name[TEMPORARY];
+
+		choose_name(p, name);
+		if (sd_replace_rename(p->place, p->temporary, p->place, name, false) == 0) {
+			strcpy(p->temporary, name);
+			return SD_OK;
+		}
+		if (errno != EEXIST)
+			break;
+	}
+	return sd_fail_errno(err, errno, "what is written could not be put in its place");
+}
+
+/* A new file may be read by whom the one could be read that it takes the place of, and by nobody else. */
+static enum sd_result take_permissions(int fd, const struct stat *like, mode_t mode, struct sd_error *err)
+{
+	struct stat st;
+
+	/* Where its group cannot be had, the group gets what others have. */
+	if (fchown(fd, like->st_uid, like->st_gid) != 0 && fchown(fd, (uid_t)-1, like->st_gid) != 0)
+		mode = (mode & ~(mode_t)070) | (mode & 07) << 3;
+	if (fchmod(fd, mode) == 0)
+		return SD_OK;
+	/* Some file systems have one mode for all. */
+	return fstat(fd, &st) == 0 && !(st.st_mode & 0777 & ~mode)
+		       ? SD_OK
+		       : sd_fail_errno(err, EPERM, "cannot get the permissions of the file that is there");
+}
+
+static mode_t first_mode(const struct stat *like)
+{
+	return like ? 0600 : 0666;
+}
+
+/* The single file: without a name where it can be given one at the end, for nothing can be left of it. */
 static enum sd_result create_file(struct sd_publish *p, struct sd_error *err)
 {
+	const struct stat *like = p->like.st_mode ? &p->like : NULL;
+	bool linked = can_link(p);
+	enum sd_result result = SD_OK;
 	int fd = -1;
 
-	if (access("/proc/self/fd", X_OK) == 0)
-		fd = sd_openat(p->place, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0666);
+	if (p->temporary[0])
+		return sd_fail_errno(err, errno, "%s: cannot remove %s", p->path, p->temporary);
+	if (linked)
+		fd = sd_openat(p->place, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, first_mode(like));
 	for (int tries = 0; fd < 0 && tries < 100; tries++) {
-		choose_name(p);
-		fd = sd_openat(p->place, p->temporary, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0666);
+		choose_name(p, p->temporary);
+		fd = sd_openat(p->place, p->temporary, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, first_mode(like));
 		if (fd < 0 && errno != EEXIST)
 			break;
 	}
@@ -322,9 +420,13 @@ static enum sd_result create_file(struct sd_publish *p, struct sd_error *err)
 	say_alive(fd);
 	p->slots[0].fd = fd;
 	p->open = 1;
-	if (sd_publish_reserve(fd, p->files[0].size, err) != SD_OK)
-		return err->said ? err->result : sd_error_at(err, "%s", p->path);
-	return SD_OK;
+	if (like)
+		result = take_permissions(fd, like, like->st_mode & 0777, err);
+	if (result == SD_OK && p->temporary[0])
+		result = try_rename(p, err);
+	if (result == SD_OK)
+		result = sd_publish_reserve(fd, p->files[0].size, err);
+	return result == SD_OK || err->said ? result : sd_error_at(err, "%s", p->path);
 }
 
 static enum sd_result create_staging(struct sd_publish *p, struct sd_error *err)
@@ -332,7 +434,7 @@ static enum sd_result create_staging(struct sd_publish *p, struct sd_error *err)
 	int failed = -1;
 
 	for (int tries = 0; failed && tries < 100; tries++) {
-		choose_name(p);
+		choose_name(p, p->temporary);
 		failed = mkdirat(p->place, p->temporary, 0777);
 		if (failed && errno != EEXIST)
 			break;
@@ -345,29 +447,42 @@ static enum sd_result create_staging(struct sd_publish *p, struct sd_error *err)
 	if (p->staging < 0)
 		return sd_fail_errno(err, errno, "%s: cannot open the directory made for it", p->path);
 	say_alive(p->staging);
-	return SD_OK;
+	return try_rename(p, err) == SD_OK ? SD_OK : sd_error_at(err, "%s", p->path);
+}
+
+static const struct stat *like_of(const struct sd_publish *p, size_t file)
+{
+	return p->replace ? sd_replace_like(p->replace, file) : NULL;
+}
+
+/* A file in the new directory. Its owner may write to it for now, whatever it will be like. */
+static enum sd_result create_in_staging(struct sd_publish *p, size_t file, struct sd_error *err)
+{
+	const struct stat *like = like_of(p, file);
+	const char *name = p->files[file].name;
+	struct slot *slot = &p->slots[file];
+	enum sd_result result = make_room(p, err);
+
+	if (result != SD_OK)
+		return result;
+	slot->fd = sd_openat(p->staging, name, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, first_mode(like));
+	if (slot->fd < 0)
+		return sd_fail_errno(err, errno, "%s/%s: cannot create", p->path, name);
+	slot->used = ++p->clock;
+	p->open++;
+	if (like)
+		result = take_permissions(slot->fd, like, (like->st_mode & 0777) | 0600, err);
+	if (result == SD_OK)
+		result = sd_publish_reserve(slot->fd, p->files[file].size, err);
+	return result == SD_OK || err->said ? result : sd_error_at(err, "%s/%s", p->path, name);
 }
 
 static enum sd_result create_files(struct sd_publish *p, struct sd_error *err)
 {
 	enum sd_result result = create_staging(p, err);
 
-	for (size_t i = 0; i < p->count && result == SD_OK; i++) {
-		int fd;
-
-		result = make_room(p, err);
-		if (result != SD_OK)
-			break;
-		fd = sd_openat(p->staging, p->files[i].name, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0666);
-		if (fd < 0)
-			return sd_fail_errno(err, errno, "%s/%s: cannot create", p->path, p->files[i].name);
-		p->slots[i].fd = fd;
-		p->slots[i].used = ++p->clock;
-		p->open++;
-		result = sd_publish_reserve(fd, p->files[i].size, err);
-		if (result != SD_OK && !err->said)
-			sd_error_at(err, "%s/%s", p->path, p->files[i].name);
-	}
+	for (size_t i = 0; i < p->count && result == SD_OK; i++)
+		result = create_in_staging(p, i, err);
 	return result;
 }
 
@@ -380,6 +495,8 @@ static enum sd_result begin(struct sd_publish *p, struct sd_error *err)
 	for (size_t i = 0; i < p->count && result == SD_OK; i++)
 		if (!sd_add(total, p->files[i].size, &total))
 			result = sd_fail(err, SD_INPUT, "more than 2^64 bytes are to be written");
+	if (result == SD_OK)
+		result = check_place(p, err);
 	if (result == SD_OK && p->options.note)
 		result = look_through(p, is_leftover, &found, err);
 	if (result == SD_OK)
@@ -421,34 +538,6 @@ static enum sd_result fail_appeared(const struct sd_publish *p, struct sd_error 
 	return sd_fail(err, SD_IO, "%s appeared while it was being written; -f replaces it", p->path);
 }
 
-/* Renames, and replaces nothing unless that is wanted. */
-static int rename_to(int from_dir, const char *from, int to_dir, const char *to, bool replace)
-{
-	struct stat st;
-
-	if (replace)
-		return renameat(from_dir, from, to_dir, to);
-	if (renameat2(from_dir, from, to_dir, to, RENAME_NOREPLACE) == 0)
-		return 0;
-	if (errno != EINVAL && errno != ENOSYS)
-		return -1;
-	/* A file system that cannot promise it: looking first is the next best. */
-	if (fstatat(to_dir, to, &st, AT_SYMLINK_NOFOLLOW) == 0) {
-		errno = EEXIST;
-		return -1;
-	}
-	return renameat(from_dir, from, to_dir, to);
-}
-
-/* Gives the file without a name one; -1 and errno. */
-static int link_to(const struct sd_publish *p, const char *name)
-{
-	char fd[40];
-
-	snprintf(fd, sizeof(fd), "/proc/self/fd/%d", p->slots[0].fd);
-	return linkat(AT_FDCWD, fd, p->place, name, AT_SYMLINK_FOLLOW);
-}
-
 /* The result stands; the disk may not know yet. */
 static enum sd_result sync_published(struct sd_publish *p, struct sd_error *err)
 {
@@ -467,11 +556,11 @@ static enum sd_result end_file(struct sd_publish *p, struct sd_error *err)
 	if (result != SD_OK)
 		return result;
 	if (!p->temporary[0]) {
-		failed = link_to(p, p->name);
+		failed = link_to(p, p->slots[0].fd, p->name);
 		/* A name that is taken cannot be linked over: by way of a temporary name it can be renamed over. */
 		for (int tries = 0; failed && errno == EEXIST && p->options.force && tries < 100; tries++) {
-			choose_name(p);
-			failed = link_to(p, p->temporary);
+			choose_name(p, p->temporary);
+			failed = link_to(p, p->slots[0].fd, p->temporary);
 		}
 		if (failed)
 			p->temporary[0] = '\0';
@@ -479,7 +568,7 @@ static enum sd_result end_file(struct sd_publish *p, struct sd_error *err)
 		failed = 0;
 	}
 	if (!failed && p->temporary[0]) {
-		failed = rename_to(p->place, p->temporary, p->place, p->name, p->options.force);
+		failed = sd_replace_rename(p->place, p->temporary, p->place, p->name, p->options.force);
 		if (!failed)
 			p->temporary[0] = '\0';
 	}
@@ -492,7 +581,7 @@ static enum sd_result end_file(struct sd_publish *p, struct sd_error *err)
 
 static enum sd_result end_new_directory(struct sd_publish *p, struct sd_error *err)
 {
-	if (rename_to(p->place, p->temporary, p->place, p->name, false) != 0)
+	if (sd_replace_rename(p->place, p->temporary, p->place, p->name, false) != 0)
 		return errno == EEXIST || errno == ENOTEMPTY
 			       ? fail_appeared(p, err)
 			       : sd_fail_errno(err, errno, "%s: cannot be put in its place", p->path);
@@ -500,121 +589,35 @@ static enum sd_result end_new_directory(struct sd_publish *p, struct sd_error *e
 	return sync_published(p, err);
 }
 
-/* What an old checkpoint in the directory leaves to be removed. */
-struct old {
-	char **names;
-	size_t count, room;
-};
-
-static enum sd_result list_old(const struct sd_publish *p, enum sd_role role, struct old *old, struct sd_error *err)
-{
-	int fd = sd_openat(p->place, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
-	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
-	enum sd_result result = SD_OK;
-	const struct dirent *entry;
-
-	if (!dir)
-		return sd_fail_errno(err, errno, "%s", p->path);
-	for (errno = 0; result == SD_OK && (entry = readdir(dir)); errno = 0) {
-		if (sd_checkpoint_role(entry->d_name) != role || strcmp(entry->d_name, GUARD) == 0)
-			continue;
-		if (!sd_array_grow(&old->names, old->count, &old->room, sizeof(*old->names)) ||
-		    !(old->names[old->count] = strdup(entry->d_name)))
-			result = sd_fail_memory(err);
-		else
-			old->count++;
-	}
-	if (result == SD_OK && errno)
-		result = sd_fail_errno(err, errno, "%s", p->path);
-	closedir(dir);
-	return result;
-}
-
-/* Removes the old checkpoint's files of one role. */
-static enum sd_result remove_old(struct sd_publish *p, enum sd_role role, struct sd_error *err)
-{
-	struct old old = {0};
-	enum sd_result result = list_old(p, role, &old, err);
-
-	for (size_t i = 0; i < old.count; i++) {
-		if (result == SD_OK && unlinkat(p->place, old.names[i], 0) != 0)
-			result = sd_fail_errno(err, errno, "%s/%s: cannot remove", p->path, old.names[i]);
-		else if (result == SD_OK)
-			p->keep = true;
-		free(old.names[i]);
-	}
-	free(old.names);
-	return result == SD_OK ? sync_fd(p, p->place, err) : result;
-}
-
-/* Moves the new files of one role to their place. */
-static enum sd_result move_new(struct sd_publish *p, enum sd_publish_role role, struct sd_error *err)
-{
-	for (size_t i = 0; i < p->count; i++) {
-		if (p->files[i].role != role)
-			continue;
-		if (rename_to(p->staging, p->files[i].name, p->place, p->files[i].name, p->options.force) != 0)
-			return sd_fail_errno(err, errno, "%s/%s: cannot be put in its place", p->path,
-					     p->files[i].name);
-		p->keep = true;
-	}
-	/* The last ones are synced with the whole. */
-	return role == SD_PUBLISH_ENTRY ? SD_OK : sync_fd(p, p->place, err);
-}
-
-static enum sd_result put_guard(struct sd_publish *p, struct sd_error *err)
-{
-	int fd = sd_openat(p->place, GUARD, O_CREAT | O_WRONLY | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0666);
-
-	if (fd < 0)
-		return sd_fail_errno(err, errno, "%s/" GUARD ": cannot create", p->path);
-	p->guarded = true;
-	close(fd);
-	return sync_fd(p, p->place, err);
-}
-
-/* All is in its place: what stands there for the time of the change goes. */
-static enum sd_result clear_place(struct sd_publish *p, struct sd_error *err)
-{
-	int error = unlinkat(p->place, GUARD, 0) != 0 ? errno : 0;
-
-	p->guarded = false;
-	if (unlinkat(p->place, p->temporary, AT_REMOVEDIR) != 0)
-		return sd_fail_errno(err, errno, "%s/%s: cannot remove", p->path, p->temporary);
-	p->temporary[0] = '\0';
-	return error ? sd_fail_errno(err, error, "%s/" GUARD ": cannot remove", p->path) : SD_OK;
-}
-
-/*
- * A checkpoint takes another's place. At no moment is there anything that a reader takes for a checkpoint but the whole
- * old one or the whole new one: the old entry goes first, the new one comes last, and between them no old weights stand
- * beside anything new.
- */
+/* A checkpoint takes another's place. */
 static enum sd_result end_existing(struct sd_publish *p, struct sd_error *err)
 {
-	enum sd_result result = put_guard(p, err), synced;
-	struct sd_error unsynced;
+	enum sd_result result = sd_replace_run(p->replace, p->staging, p->temporary, &p->keep, err);
 
-	if (result == SD_OK && p->options.force)
-		result = remove_old(p, SD_ROLE_INDEX, err);
-	if (result == SD_OK && p->options.force)
-		result = remove_old(p, SD_ROLE_WEIGHTS, err);
-	if (result == SD_OK)
-		result = move_new(p, SD_PUBLISH_SIDE, err);
-	if (result == SD_OK)
-		result = move_new(p, SD_PUBLISH_WEIGHTS, err);
-	if (result == SD_OK)
-		result = move_new(p, SD_PUBLISH_ENTRY, err);
 	if (result != SD_OK)
-		return p->keep ? sd_error_at(err, "new files are left in %s/%s", p->path, p->temporary) : result;
-	/* On the disk, too, the last of them must be there before the guard is gone. */
-	synced = sync_published(p, &unsynced);
-	result = clear_place(p, err);
-	if (result == SD_OK && synced != SD_OK) {
-		*err = unsynced;
-		return synced;
+		return result;
+	p->keep = true;
+	if (sd_replace_end(p->replace, p->staging, p->temporary, err) != SD_OK)
+		return sd_error_at(err, "complete and in its place, but");
+	p->temporary[0] = '\0';
+	return sync_published(p, err);
+}
+
+/* What is like a file that its owner may not write to becomes so, when all is written. */
+static enum sd_result end_permissions(const struct sd_publish *p, struct sd_error *err)
+{
+	for (size_t i = 0; i < p->count; i++) {
+		const struct stat *like = like_of(p, i);
+		const char *name = p->files[i].name;
+		struct stat st;
+
+		if (!like || (like->st_mode & 0600) == 0600)
+			continue;
+		if (fstatat(p->staging, name, &st, AT_SYMLINK_NOFOLLOW) != 0 ||
+		    fchmodat(p->staging, name, st.st_mode & (like->st_mode | 077) & 0777, 0) != 0)
+			return sd_fail_errno(err, errno, "%s/%s: cannot get its permissions", p->path, name);
 	}
-	return result == SD_OK ? sync_published(p, err) : result;
+	return SD_OK;
 }
 
 enum sd_result sd_publish_end(struct sd_publish *p, struct sd_error *err)
@@ -627,6 +630,8 @@ enum sd_result sd_publish_end(struct sd_publish *p, struct sd_error *err)
 		if (p->slots[i].fd >= 0)
 			result = close_slot(p, &p->slots[i], err);
 	if (result == SD_OK)
+		result = end_permissions(p, err);
+	if (result == SD_OK)
 		result = sync_fd(p, p->staging, err);
 	if (result == SD_OK)
 		result = sd_signals_check(err);
@@ -638,8 +643,6 @@ enum sd_result sd_publish_end(struct sd_publish *p, struct sd_error *err)
 /* After an end there is nothing temporary any more, or (keep) it must stay. */
 static void remove_temporary(struct sd_publish *p)
 {
-	if (p->guarded && !p->keep)
-		unlinkat(p->place, GUARD, 0);
 	if (!p->temporary[0] || p->keep)
 		return;
 	if (!p->options.directory) {
@@ -663,6 +666,7 @@ void sd_publish_close(struct sd_publish *p)
 		close(p->staging);
 	if (p->place >= 0)
 		close(p->place);
+	sd_replace_close(p->replace);
 	free(p->slots);
 	free(p->path);
 	free(p->name);

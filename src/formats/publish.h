@@ -27,14 +27,15 @@ struct sd_publish_file {
 
 struct sd_publish_options {
 	bool directory; /* path is one, or becomes one; else the single file */
-	bool force;     /* an existing file, or the checkpoint in an existing directory, is replaced */
+	bool force;     /* an existing file, or the checkpoint in an existing directory, may be replaced */
 	bool sync;      /* files and directories reach the disk before it is said that all is well */
 	void (*note)(const char *format, ...) SD_PRINTF(1, 2); /* told of what a killed run left behind; may be NULL */
 };
 
 /*
- * Begins: checks that the place may be taken, that there is room on its file system, and creates the files (borrowed
- * until the close) under temporary names.
+ * Begins: checks that the place may be taken and that nobody else is about to, that all that is needed at the end can
+ * be done there, that there is room on its file system, and creates the files (borrowed until the close) under
+ * temporary names. They get the permissions of those whose place they take.
  */
 SD_UNUSED_RESULT enum sd_result sd_publish_begin(const char *path, const struct sd_publish_file *files, size_t count,
 						 const struct sd_publish_options *options, struct sd_publish **publish,
@@ -51,6 +52,13 @@ void sd_publish_close(struct sd_publish *publish);
 
 /* Whether the file system of the directory dir has room for bytes more; where is for the error. */
 SD_UNUSED_RESULT enum sd_result sd_publish_room(int dir, const char *where, uint64_t bytes, struct sd_error *err);
+
+/* fsync(2), where it means something. After a signal it goes on only if it is told to. path is for errors. */
+SD_UNUSED_RESULT enum sd_result sd_publish_sync(int fd, const char *path, bool go_on, struct sd_error *err);
+
+/* Random letters for the name of a file; no NUL behind them. */
+#define SD_PUBLISH_LETTERS 6
+void sd_publish_letters(char letters[SD_PUBLISH_LETTERS]);
 
 /* Reserves the space of a file of size bytes. */
 SD_UNUSED_RESULT enum sd_result sd_publish_reserve(int fd, uint64_t size, struct sd_error *err);

@@ -30,6 +30,7 @@ struct sd_zstd {
 	int own;           /* which of these two it closes: its end of the pipe */
 	int file;          /* that is taken over, or -1 */
 	int plain;         /* what comes out, to look on, or -1: the caller's alone */
+	struct stat then;  /* of file, where it is a regular one; otherwise without a mode */
 	ZSTD_DCtx *d;      /* one of the two */
 	ZSTD_CCtx *c;
 	size_t filled; /* of input, at the start */
@@ -121,6 +122,14 @@ static void *work(void *arg)
 	int own = z->own;
 
 	z->result = z->d ? expand(z) : compress(z);
+	if (z->then.st_mode && (z->result == SD_OK || z->result == SD_INPUT)) {
+		struct sd_error changed;
+
+		if (sd_fd_unchanged(z->file, NULL, &z->then, &changed) != SD_OK) {
+			z->err = changed;
+			z->result = changed.result;
+		}
+	}
 	z->own = -1;
 	atomic_store(&z->done, true);
 	close(own);
@@ -166,6 +175,8 @@ enum sd_result sd_zstd_expand(int fd, const void *first, size_t length, struct s
 		return sd_fail_memory(err);
 	}
 	z->in = z->file = fd;
+	if (fstat(fd, &z->then) != 0 || !S_ISREG(z->then.st_mode))
+		z->then.st_mode = 0;
 	z->own = z->plain = -1;
 	atomic_init(&z->owners, 1);
 	memcpy(z->input, first, length);

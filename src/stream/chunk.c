@@ -115,15 +115,16 @@ enum sd_result sd_read_upto(int fd, void *buffer, size_t length, size_t *got, st
 	return SD_OK;
 }
 
-enum sd_result sd_write_all(int fd, const void *buffer, size_t length, struct sd_error *err)
+/* *done counts what has been written, also where the rest could not be. */
+static enum sd_result write_counted(int fd, const void *buffer, size_t length, size_t *done, struct sd_error *err)
 {
-	while (length) {
-		ssize_t n = write(fd, buffer, length < WRITE_MOST ? length : WRITE_MOST);
+	for (*done = 0; *done < length;) {
+		size_t left = length - *done;
+		ssize_t n = write(fd, (const char *)buffer + *done, left < WRITE_MOST ? left : WRITE_MOST);
 
 		if (n >= 0) {
-			buffer = (const char *)buffer + n;
-			length -= (size_t)n;
-			if (length && sd_signals_check(err) != SD_OK)
+			*done += (size_t)n;
+			if (*done < length && sd_signals_check(err) != SD_OK)
 				return SD_IO;
 		} else if ((errno == EAGAIN ? wait_until(fd, POLLOUT, err) : again(errno, "cannot write", fd, err)) !=
 			   SD_OK) {
@@ -131,6 +132,13 @@ enum sd_result sd_write_all(int fd, const void *buffer, size_t length, struct sd
 		}
 	}
 	return SD_OK;
+}
+
+enum sd_result sd_write_all(int fd, const void *buffer, size_t length, struct sd_error *err)
+{
+	size_t done;
+
+	return write_counted(fd, buffer, length, &done, err);
 }
 
 static enum sd_result early(struct sd_error *err)
@@ -200,14 +208,18 @@ enum sd_result sd_chunk_read(struct sd_chunk *chunk, void *buffer, uint64_t leng
 	return SD_OK;
 }
 
-static enum sd_result write_at(int out, off_t *position, const void *data, size_t length, struct sd_error *err)
+/* Writes the next bytes of the chunk, which are in memory at data. On failure the chunk has still moved on by what was
+ * written: a frame that is cut off there can be filled up. */
+static enum sd_result write_front(struct sd_chunk *chunk, const void *data, size_t length, int out, off_t *position,
+				  struct sd_error *err)
 {
-	enum sd_result result;
+	size_t done = length;
+	enum sd_result result = position ? sd_pwrite_all(out, data, length, *position, err)
+					 : write_counted(out, data, length, &done, err);
 
-	if (!position)
-		return sd_write_all(out, data, length, err);
-	result = sd_pwrite_all(out, data, length, *position, err);
-	*position += (off_t)length;
+	if (position)
+		*position += (off_t)length;
+	advance(chunk, done);
 	return result;
 }
 
@@ -221,12 +233,13 @@ static enum sd_result copy_plainly(struct sd_chunk *chunk, int out, off_t *posit
 
 	while (length && result == SD_OK) {
 		size_t n = length < size ? length : size;
+		struct sd_chunk front = *chunk;
 
-		result = sd_chunk_read(chunk, buffer, n, err);
+		result = sd_chunk_read(&front, buffer, n, err);
 		if (result == SD_OK)
 			result = sd_signals_check(err);
 		if (result == SD_OK)
-			result = write_at(out, position, buffer, n, err);
+			result = write_front(chunk, buffer, n, out, position, err);
 		length -= n;
 	}
 	free(buffer);
@@ -307,19 +320,19 @@ static enum sd_result transfer_all(transfer *way, struct sd_chunk *chunk, int ou
 	return SD_OK;
 }
 
+/*
+ * From a file into a pipe the bytes are copied: splice(2) would put the file's own pages there, which change with the
+ * file after it has been looked at last.
+ */
 enum sd_result sd_chunk_copy(struct sd_chunk *chunk, int out, off_t *position, uint64_t length, struct sd_error *err)
 {
 	enum sd_result result = SD_OK;
 
-	if (chunk->memory) {
-		result = write_at(out, position, chunk->memory, length, err);
-		if (result == SD_OK)
-			advance(chunk, length);
-		return result;
-	}
+	if (chunk->memory)
+		return write_front(chunk, chunk->memory, length, out, position, err);
 	if (chunk->offset >= 0 && position && shares(chunk, out, *position))
 		result = transfer_all(by_range, chunk, out, position, &length, err);
-	else if (chunk->offset < 0 || !position)
+	else if (chunk->offset < 0)
 		result = transfer_all(by_splice, chunk, out, position, &length, err);
 	if (result == SD_OK && length)
 		result = copy_plainly(chunk, out, position, length, err);
@@ -351,6 +364,20 @@ enum sd_result sd_chunk_skip(struct sd_chunk *chunk, struct sd_error *err)
 	return SD_OK;
 }
 
+static bool same_time(struct timespec a, struct timespec b)
+{
+	return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec;
+}
+
+bool sd_stat_same(const struct stat *then, const struct stat *now)
+{
+	if (now->st_dev != then->st_dev || now->st_ino != then->st_ino || now->st_size != then->st_size ||
+	    !same_time(now->st_mtim, then->st_mtim))
+		return false;
+	return same_time(now->st_ctim, then->st_ctim) || now->st_nlink != then->st_nlink ||
+	       now->st_mode != then->st_mode || now->st_uid != then->st_uid || now->st_gid != then->st_gid;
+}
+
 enum sd_result sd_fd_unchanged(int fd, const char *name, const struct stat *then, struct sd_error *err)
 {
 	char text[1024];
@@ -360,8 +387,7 @@ enum sd_result sd_fd_unchanged(int fd, const char *name, const struct stat *then
 		name = sd_fd_name(fd, text, sizeof(text));
 	if (fstat(fd, &now) != 0)
 		return sd_fail_errno(err, errno, "%s", name);
-	if (now.st_dev != then->st_dev || now.st_ino != then->st_ino || now.st_size != then->st_size ||
-	    now.st_mtim.tv_sec != then->st_mtim.tv_sec || now.st_mtim.tv_nsec != then->st_mtim.tv_nsec)
+	if (!sd_stat_same(then, &now))
 		return sd_fail(err, SD_INPUT, "%s changed while it was being read", name);
 	return SD_OK;
 }

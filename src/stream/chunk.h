@@ -29,7 +29,7 @@ SD_UNUSED_RESULT enum sd_result sd_chunk_read(struct sd_chunk *chunk, void *buff
 
 /*
  * Writes exactly length bytes to out: at *position, which moves on (a seekable file), or where out stands (position
- * NULL): by splice(2) from and to pipes, by copy_file_range(2) where files may share what they have, and through a
+ * NULL): by splice(2) from pipes, by copy_file_range(2) where files may share what they have, and through a
  * buffer elsewhere.
  */
 SD_UNUSED_RESULT enum sd_result sd_chunk_copy(struct sd_chunk *chunk, int out, off_t *position, uint64_t length,
@@ -55,6 +55,13 @@ SD_UNUSED_RESULT enum sd_result sd_pwrite_all(int fd, const void *buffer, size_t
 
 /* openat(2), through interruptions: -1 with EINTR only if a signal ends the program. */
 int sd_openat(int dir, const char *path, int flags, mode_t mode);
+
+/*
+ * Whether a file is what it was when it was looked at: the same one, of the same size and times. The time of the last
+ * change of any kind counts too, for the other one can be set; but not where that was a change of its links, its owner
+ * or its mode.
+ */
+bool sd_stat_same(const struct stat *then, const struct stat *now);
 
 /* SD_INPUT if what is open as fd, and called name (NULL: as sd_fd_name has it), is no longer what it was then. */
 SD_UNUSED_RESULT enum sd_result sd_fd_unchanged(int fd, const char *name, const struct stat *then,

@@ -137,7 +137,8 @@ static enum sd_result check_unchanged(const struct held_file *file, struct sd_er
 	struct sd_lane_offer now = {0};
 
 	if (sd_lane_offer_file(file->fd, &now) && now.size == then->size && now.modified == then->modified &&
-	    now.modified_ns == then->modified_ns && now.device == then->device && now.inode == then->inode)
+	    now.modified_ns == then->modified_ns && now.device == then->device && now.inode == then->inode &&
+	    ((now.changed == then->changed && now.changed_ns == then->changed_ns) || now.links != then->links))
 		return SD_OK;
 	return fail_changed(file, err);
 }

@@ -78,6 +78,9 @@ bool sd_lane_offer_file(int fd, struct sd_lane_offer *offer)
 					.device = st.st_dev,
 					.inode = st.st_ino,
 					.modified = st.st_mtim.tv_sec,
-					.modified_ns = st.st_mtim.tv_nsec};
+					.modified_ns = st.st_mtim.tv_nsec,
+					.changed = st.st_ctim.tv_sec,
+					.changed_ns = st.st_ctim.tv_nsec,
+					.links = st.st_nlink};
 	return true;
 }

@@ -22,7 +22,8 @@ struct sd_lane_offer {
 	uint64_t number; /* of the file, counted from 0 */
 	uint64_t size;   /* of the file or the ring */
 	uint64_t device, inode;
-	int64_t modified, modified_ns;
+	int64_t modified, modified_ns, changed, changed_ns;
+	uint64_t links; /* of the file: what changes them leaves its data alone */
 };
 
 /* From the consumer: all that it has taken so far. Each message replaces the one before; the first one, nothing, says

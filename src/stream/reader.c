@@ -38,6 +38,7 @@ struct reader {
 	bool shared;             /* the last chunk given out lies in the ring */
 	bool seekable;           /* a regular file: its data can be copied or left out without being read */
 	bool kept;               /* nobody writes this just now: who has met an abort may be long gone */
+	struct stat then;        /* of it, when it was opened */
 	struct sd_sum *head;     /* while the head of a stream with sums is read */
 	struct part *parts;      /* of it, up to the manifest */
 	size_t nparts, parts_room;
@@ -590,6 +591,12 @@ static enum sd_result reader_next(struct sd_source *source, uint32_t record, str
 	return SD_OK;
 }
 
+/* That a stream in a file is the one that was opened. */
+static enum sd_result check_unchanged(const struct reader *r, struct sd_error *err)
+{
+	return r->seekable ? sd_fd_unchanged(r->fd, NULL, &r->then, err) : SD_OK;
+}
+
 static enum sd_result reader_finish(struct sd_source *source, struct sd_error *err)
 {
 	struct reader *r = (struct reader *)source;
@@ -627,7 +634,16 @@ static enum sd_result reader_finish(struct sd_source *source, struct sd_error *e
 		result =
 			sd_fail(err, SD_INPUT,
 				"there are bytes after the end of the stream; to join streams use: sd-cat a.sds b.sds");
-	return result;
+	return result == SD_OK ? check_unchanged(r, err) : result;
+}
+
+/* What makes no sense in a file that has changed meanwhile is so because of that. */
+static void reader_explain(struct sd_source *source, struct sd_error *err)
+{
+	struct sd_error changed;
+
+	if (check_unchanged((struct reader *)source, &changed) != SD_OK)
+		*err = changed;
 }
 
 static void reader_close(struct sd_source *source)
@@ -643,7 +659,7 @@ static void reader_close(struct sd_source *source)
 	free(r);
 }
 
-static const struct sd_source_ops reader_ops = {reader_next, reader_finish, reader_close, NULL, reader_sum};
+static const struct sd_source_ops reader_ops = {reader_next, reader_finish, reader_close, reader_explain, reader_sum};
 
 /* The prelude, whose first bytes somebody has read. */
 static enum sd_result take_prelude(struct reader *r, struct sd_error *err)
@@ -680,7 +696,6 @@ enum sd_result sd_stream_open_behind(int fd, bool kept, const struct sd_limits *
 {
 	struct reader *r = calloc(1, sizeof(*r));
 	enum sd_result result;
-	struct stat st;
 
 	*source = NULL;
 	if (!r) {
@@ -694,7 +709,7 @@ enum sd_result sd_stream_open_behind(int fd, bool kept, const struct sd_limits *
 	sd_pipe_enlarge(fd);
 	r->lane = sd_lane_in_open(fd);
 	r->kept = kept;
-	r->seekable = fstat(fd, &st) == 0 && S_ISREG(st.st_mode);
+	r->seekable = fstat(fd, &r->then) == 0 && S_ISREG(r->then.st_mode);
 	result = r->source.manifest ? take_prelude(r, err) : sd_fail_memory(err);
 	if (result == SD_OK)
 		result = take_head(r, err);

@@ -10,10 +10,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #define SHARD_SIZE 5000000000u
@@ -115,6 +118,7 @@ static struct options parse(int argc, char **argv)
 	};
 	struct options opt = {.limits = sd_limits_default,
 			      .pack = {.fd = STDOUT_FILENO,
+				       .name = "standard output",
 				       .layout.shard_size = SHARD_SIZE,
 				       .sync = true,
 				       .note = sd_note,
@@ -228,19 +232,87 @@ static enum sd_result check_input(const struct options *opt, struct sd_error *er
 	return SD_OK;
 }
 
-/* A pipe or device with a name (-o /dev/null) is written to as standard output is. */
+#define FOREIGN (-2)
+#define LINKS_MAX 40
+
+/* What a name in this directory stands for, if that is /proc/PID/fd. */
+static int descriptor_in(int dir, const char *name)
+{
+	struct statfs fs;
+	struct stat here, own;
+	uint64_t number;
+
+	if (fstatfs(dir, &fs) != 0 || fs.f_type != PROC_SUPER_MAGIC || !sd_text_number(name, &number))
+		return -1;
+	if (fstat(dir, &here) != 0 || stat("/proc/self/fd", &own) != 0 || here.st_ino != own.st_ino ||
+	    here.st_dev != own.st_dev || number > INT_MAX)
+		return FOREIGN;
+	return (int)number;
+}
+
+/* Goes on from dir to the directory of a path: the rest of the path, or NULL where there is none. */
+static const char *enter(int *dir, char *path)
+{
+	char *slash = strrchr(path, '/');
+	int parent;
+
+	if (!slash)
+		return path;
+	*slash = '\0';
+	parent = sd_openat(*dir, slash == path ? "/" : path, O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
+	close(*dir);
+	*dir = parent;
+	return parent >= 0 ? slash + 1 : NULL;
+}
+
+/*
+ * The descriptor that a path such as /dev/stdout, /dev/fd/3, or a link to them stands for: the path leads to what is
+ * open, and a file that is renamed to it would take the place of the link. -1 if it is no such path, FOREIGN if it is
+ * another program's.
+ */
+static int descriptor_of(const char *path)
+{
+	int dir = sd_openat(AT_FDCWD, ".", O_PATH | O_DIRECTORY | O_CLOEXEC, 0), found = -1;
+	char rest[PATH_MAX], link[PATH_MAX];
+	ssize_t length = snprintf(rest, sizeof(rest), "%s", path);
+
+	for (int links = 0; dir >= 0 && length > 0 && length < PATH_MAX && links < LINKS_MAX; links++) {
+		const char *name = enter(&dir, rest);
+
+		found = name ? descriptor_in(dir, name) : -1;
+		length = name && found == -1 ? readlinkat(dir, name, link, sizeof(link) - 1) : -1;
+		if (length > 0) {
+			memcpy(rest, link, (size_t)length);
+			rest[length] = '\0';
+		}
+	}
+	if (dir >= 0)
+		close(dir);
+	return found;
+}
+
+/* A pipe or device with a name (-o /dev/null), or what is open already (-o /dev/stdout), is written to as standard
+ * output is. */
 static enum sd_result open_special(struct options *opt, struct sd_error *err)
 {
+	const char *path = opt->pack.path;
 	struct stat st;
+	int open;
 
-	if (!opt->pack.path || opt->pack.layout.directory || stat(opt->pack.path, &st) != 0 ||
-	    !(S_ISFIFO(st.st_mode) || S_ISCHR(st.st_mode)))
+	if (!path || opt->pack.layout.directory || stat(path, &st) != 0)
 		return SD_OK;
-	opt->pack.fd = sd_openat(AT_FDCWD, opt->pack.path, O_WRONLY | O_CLOEXEC | O_NOCTTY, 0);
+	open = descriptor_of(path);
+	if (open == FOREIGN)
+		return sd_fail(err, SD_USAGE, "%s is a file that another program has open: name the file itself", path);
+	if (open < 0 && !(S_ISFIFO(st.st_mode) || S_ISCHR(st.st_mode)))
+		return SD_OK;
+	opt->pack.fd = open >= 0 ? fcntl(open, F_DUPFD_CLOEXEC, 3)
+				 : sd_openat(AT_FDCWD, path, O_WRONLY | O_CLOEXEC | O_NOCTTY, 0);
 	if (opt->pack.fd < 0)
-		return sd_fail_errno(err, errno, "%s", opt->pack.path);
+		return sd_fail_errno(err, errno, "%s", path);
 	if (isatty(opt->pack.fd))
-		return sd_fail(err, SD_USAGE, "%s is a terminal and a safetensors file is binary", opt->pack.path);
+		return sd_fail(err, SD_USAGE, "%s is a terminal and a safetensors file is binary", path);
+	opt->pack.name = path;
 	opt->pack.path = NULL;
 	return SD_OK;
 }

@@ -1,0 +1,393 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One checkpoint takes another's place in a directory. */
+#include "formats/replace.h"
+#include "base/arena.h"
+#include "base/names.h"
+#include "formats/checkpoint.h"
+#include "stream/chunk.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+/* In the directory of the new files. No file that is written has a hidden name. */
+#define ASIDE ".old"
+
+/*
+ * Stands in a directory while one checkpoint takes another's place there. Files that no index names are a checkpoint
+ * whichever of them are there; with one that says that it is the first of two, and is alone, they are none. It is
+ * empty, so that who takes every *.safetensors fails, too. Its letters are drawn anew each time: a name that input
+ * could have is not ours to make or to remove.
+ */
+#define GUARD "unfinished-%.6s-00001-of-00002.safetensors"
+
+/* What stands in the new checkpoint's way. */
+struct victim {
+	char *name;
+	enum sd_role role;
+	bool aside;
+};
+
+struct sd_replace {
+	int place, aside;
+	const char *path; /* for errors */
+	const struct sd_publish_file *files;
+	size_t count;
+	struct sd_publish_options options;
+	struct sd_names names; /* of files */
+	bool *moved;           /* of each file */
+	struct stat *like;     /* of each file: what it replaces; without a mode: nothing */
+	struct stat common;    /* of all old weights: the permissions that each of them gives */
+	struct victim *victims;
+	size_t nvictims, room;
+	char guard[64]; /* "": it does not stand there */
+};
+
+/* ---- looking ---- */
+
+const char *sd_replace_obstacle(int dir, const char *name)
+{
+	struct statx st;
+
+	if (statx(dir, name, AT_SYMLINK_NOFOLLOW | (*name ? 0 : AT_EMPTY_PATH), STATX_TYPE, &st) != 0)
+		return NULL;
+	if (*name && S_ISDIR(st.stx_mode))
+		return "a directory";
+	if (st.stx_attributes & STATX_ATTR_IMMUTABLE)
+		return "immutable";
+	if (st.stx_attributes & STATX_ATTR_APPEND)
+		return "append-only";
+#ifdef STATX_ATTR_MOUNT_ROOT
+	if (*name && st.stx_attributes & STATX_ATTR_MOUNT_ROOT)
+		return "a mount point";
+#endif
+	return NULL;
+}
+
+static bool is_weights(enum sd_role role)
+{
+	return role == SD_ROLE_WEIGHTS || role == SD_ROLE_INDEX;
+}
+
+static enum sd_result add_victim(struct sd_replace *r, const char *name, enum sd_role role, struct sd_error *err)
+{
+	const char *obstacle = sd_replace_obstacle(r->place, name);
+	char *copy;
+
+	if (obstacle)
+		return sd_fail(err, SD_IO, "%s/%s is %s: it cannot be replaced", r->path, name, obstacle);
+	copy = strdup(name);
+	if (!copy || !sd_array_grow(&r->victims, r->nvictims, &r->room, sizeof(*r->victims))) {
+		free(copy);
+		return sd_fail_memory(err);
+	}
+	r->victims[r->nvictims++] = (struct victim){copy, is_weights(role) ? role : SD_ROLE_SIDE, false};
+	return SD_OK;
+}
+
+/* Whoever could not read the old files shall not read the new ones: what they allow is kept. */
+static void note_permissions(struct sd_replace *r, const char *name, enum sd_role role, uint32_t file)
+{
+	struct stat st;
+
+	if (fstatat(r->place, name, &st, 0) != 0 || !S_ISREG(st.st_mode))
+		return;
+	if (file != SD_NO_NAME)
+		r->like[file] = st;
+	if (!is_weights(role))
+		return;
+	if (r->common.st_mode)
+		r->common.st_mode &= st.st_mode;
+	else
+		r->common = st;
+}
+
+static enum sd_result look_at(struct sd_replace *r, const char *name, struct sd_error *err)
+{
+	enum sd_role role = sd_checkpoint_role(name);
+	uint32_t file = sd_names_find(&r->names, name);
+
+	if (file == SD_NO_NAME && !is_weights(role))
+		return SD_OK;
+	if (!r->options.force)
+		return sd_fail(err, SD_IO, "%s/%s appeared while it was being written; -f replaces it", r->path, name);
+	note_permissions(r, name, role, file);
+	return add_victim(r, name, role, err);
+}
+
+static void forget_victims(struct sd_replace *r)
+{
+	while (r->nvictims)
+		free(r->victims[--r->nvictims].name);
+}
+
+/* Finds all that has to go. */
+static enum sd_result look(struct sd_replace *r, struct sd_error *err)
+{
+	/* Opened anew: the position of a DIR belongs to its fd. */
+	int fd = sd_openat(r->place, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+	enum sd_result result = SD_OK;
+	const struct dirent *entry;
+
+	forget_victims(r);
+	if (!dir) {
+		int error = errno;
+
+		if (fd >= 0)
+			close(fd);
+		return sd_fail_errno(err, error, "%s", r->path);
+	}
+	for (errno = 0; result == SD_OK && (entry = readdir(dir)); errno = 0)
+		result = look_at(r, entry->d_name, err);
+	if (result == SD_OK && errno)
+		result = sd_fail_errno(err, errno, "%s", r->path);
+	closedir(dir);
+	return result;
+}
+
+const struct stat *sd_replace_like(const struct sd_replace *r, size_t file)
+{
+	if (r->like[file].st_mode)
+		return &r->like[file];
+	return r->files[file].role != SD_PUBLISH_SIDE && r->common.st_mode ? &r->common : NULL;
+}
+
+static enum sd_result begin(struct sd_replace *r, struct sd_error *err)
+{
+	if (flock(r->place, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
+		return sd_fail(err, SD_IO, "%s: another sd-pack is writing to it", r->path);
+	for (size_t i = 0; i < r->count; i++)
+		if (sd_names_add(&r->names, r->files[i].name, (uint32_t)i) == SD_NO_NAME)
+			return sd_fail_memory(err);
+	return look(r, err);
+}
+
+enum sd_result sd_replace_begin(int place, const char *path, const struct sd_publish_file *files, size_t count,
+				const struct sd_publish_options *options, struct sd_replace **replace,
+				struct sd_error *err)
+{
+	struct sd_replace *r = calloc(1, sizeof(*r));
+
+	*replace = r;
+	if (!r)
+		return sd_fail_memory(err);
+	*r = (struct sd_replace){
+		.place = place, .aside = -1, .path = path, .files = files, .count = count, .options = *options};
+	r->moved = calloc(count + 1, sizeof(*r->moved));
+	r->like = calloc(count + 1, sizeof(*r->like));
+	return r->moved && r->like ? begin(r, err) : sd_fail_memory(err);
+}
+
+void sd_replace_close(struct sd_replace *r)
+{
+	if (!r)
+		return;
+	if (r->aside >= 0)
+		close(r->aside);
+	forget_victims(r);
+	free(r->victims);
+	free(r->moved);
+	free(r->like);
+	sd_names_free(&r->names);
+	free(r);
+}
+
+/* ---- there ---- */
+
+int sd_replace_rename(int from_dir, const char *from, int to_dir, const char *to, bool replace)
+{
+	struct stat st;
+
+	if (replace)
+		return renameat(from_dir, from, to_dir, to);
+	if (renameat2(from_dir, from, to_dir, to, RENAME_NOREPLACE) == 0)
+		return 0;
+	if (errno != EINVAL && errno != ENOSYS && errno != EPERM)
+		return -1;
+	/* A file system that cannot promise it, or a sandbox that does not know the call: looking first is the next
+	 * best. */
+	if (fstatat(to_dir, to, &st, AT_SYMLINK_NOFOLLOW) == 0) {
+		errno = EEXIST;
+		return -1;
+	}
+	return renameat(from_dir, from, to_dir, to);
+}
+
+static enum sd_result sync_place(const struct sd_replace *r, struct sd_error *err)
+{
+	return r->options.sync ? sd_publish_sync(r->place, r->path, true, err) : SD_OK;
+}
+
+static enum sd_result put_guard(struct sd_replace *r, struct sd_error *err)
+{
+	int fd = -1;
+
+	for (int tries = 0; fd < 0 && tries < 100; tries++) {
+		char letters[SD_PUBLISH_LETTERS];
+
+		sd_publish_letters(letters);
+		snprintf(r->guard, sizeof(r->guard), GUARD, letters);
+		if (sd_names_find(&r->names, r->guard) != SD_NO_NAME)
+			continue;
+		fd = sd_openat(r->place, r->guard, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0666);
+		if (fd < 0 && errno != EEXIST)
+			break;
+	}
+	if (fd < 0) {
+		sd_fail_errno(err, errno, "%s/%s: cannot create", r->path, r->guard);
+		r->guard[0] = '\0';
+		return SD_IO;
+	}
+	close(fd);
+	return sync_place(r, err);
+}
+
+static enum sd_result make_aside(struct sd_replace *r, int staging, struct sd_error *err)
+{
+	if (mkdirat(staging, ASIDE, 0777) == 0)
+		r->aside = sd_openat(staging, ASIDE, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
+	if (r->aside >= 0)
+		return SD_OK;
+	return sd_fail_errno(err, errno, "%s: cannot make a folder for the old files", r->path);
+}
+
+/* Moves the old files of one role aside. */
+static enum sd_result take_away(struct sd_replace *r, enum sd_role role, struct sd_error *err)
+{
+	for (size_t i = 0; i < r->nvictims; i++) {
+		struct victim *v = &r->victims[i];
+
+		if (v->role != role)
+			continue;
+		v->aside = renameat(r->place, v->name, r->aside, v->name) == 0;
+		if (!v->aside && errno != ENOENT)
+			return sd_fail_errno(err, errno, "%s/%s: cannot be moved aside", r->path, v->name);
+	}
+	return sync_place(r, err);
+}
+
+/* Moves the new files of one role to their places. */
+static enum sd_result bring_in(struct sd_replace *r, int staging, enum sd_publish_role role, struct sd_error *err)
+{
+	for (size_t i = 0; i < r->count; i++) {
+		const char *name = r->files[i].name;
+
+		if (r->files[i].role != role)
+			continue;
+		r->moved[i] = sd_replace_rename(staging, name, r->place, name, false) == 0;
+		if (!r->moved[i])
+			return sd_fail_errno(err, errno, "%s/%s: cannot be put in its place", r->path, name);
+	}
+	return sync_place(r, err);
+}
+
+/* ---- and back ---- */
+
+static bool move_back_new(struct sd_replace *r, int staging, enum sd_publish_role role)
+{
+	for (size_t i = 0; i < r->count; i++) {
+		const char *name = r->files[i].name;
+
+		if (r->files[i].role != role || !r->moved[i])
+			continue;
+		if (renameat(r->place, name, staging, name) != 0)
+			return false;
+		r->moved[i] = false;
+	}
+	return true;
+}
+
+static bool move_back_old(struct sd_replace *r, enum sd_role role)
+{
+	for (size_t i = 0; i < r->nvictims; i++) {
+		struct victim *v = &r->victims[i];
+
+		if (v->role != role || !v->aside)
+			continue;
+		if (sd_replace_rename(r->aside, v->name, r->place, v->name, false) != 0)
+			return false;
+		v->aside = false;
+	}
+	return true;
+}
+
+static bool remove_guard(struct sd_replace *r)
+{
+	if (r->guard[0] && unlinkat(r->place, r->guard, 0) != 0)
+		return false;
+	r->guard[0] = '\0';
+	return true;
+}
+
+/* The same steps in the other order. A disk that cannot be synced may be why: it is no reason to stop here. */
+static bool go_back(struct sd_replace *r, int staging)
+{
+	bool back = move_back_new(r, staging, SD_PUBLISH_ENTRY) && move_back_new(r, staging, SD_PUBLISH_WEIGHTS) &&
+		    move_back_new(r, staging, SD_PUBLISH_SIDE) && move_back_old(r, SD_ROLE_SIDE) &&
+		    move_back_old(r, SD_ROLE_WEIGHTS);
+
+	(void)!sync_place(r, NULL);
+	back = back && move_back_old(r, SD_ROLE_INDEX);
+	(void)!sync_place(r, NULL);
+	return back && remove_guard(r) && (unlinkat(staging, ASIDE, AT_REMOVEDIR) == 0 || errno == ENOENT);
+}
+
+enum sd_result sd_replace_run(struct sd_replace *r, int staging, const char *name, bool *stuck, struct sd_error *err)
+{
+	enum sd_result result = look(r, err);
+
+	*stuck = false;
+	if (result == SD_OK)
+		result = put_guard(r, err);
+	if (result == SD_OK)
+		result = make_aside(r, staging, err);
+	if (result == SD_OK)
+		result = take_away(r, SD_ROLE_INDEX, err);
+	if (result == SD_OK)
+		result = take_away(r, SD_ROLE_WEIGHTS, err);
+	if (result == SD_OK)
+		result = take_away(r, SD_ROLE_SIDE, err);
+	if (result == SD_OK)
+		result = bring_in(r, staging, SD_PUBLISH_SIDE, err);
+	if (result == SD_OK)
+		result = bring_in(r, staging, SD_PUBLISH_WEIGHTS, err);
+	if (result == SD_OK)
+		result = bring_in(r, staging, SD_PUBLISH_ENTRY, err);
+	if (result == SD_OK || go_back(r, staging))
+		return result;
+	*stuck = true;
+	return sd_error_at(err, "new files are left in %s/%s, and old ones in %s/%s/" ASIDE, r->path, name, r->path,
+			   name);
+}
+
+static enum sd_result remove_aside(struct sd_replace *r, int staging, struct sd_error *err)
+{
+	for (size_t i = 0; i < r->nvictims; i++) {
+		struct victim *v = &r->victims[i];
+
+		if (v->aside && unlinkat(r->aside, v->name, 0) != 0)
+			return sd_fail_errno(err, errno, "%s, what was there before, %s: cannot remove", r->path,
+					     v->name);
+		v->aside = false;
+	}
+	return unlinkat(staging, ASIDE, AT_REMOVEDIR) == 0
+		       ? SD_OK
+		       : sd_fail_errno(err, errno, "%s, what was there before: cannot remove", r->path);
+}
+
+enum sd_result sd_replace_end(struct sd_replace *r, int staging, const char *name, struct sd_error *err)
+{
+	int error = remove_guard(r) ? 0 : errno;
+
+	if (remove_aside(r, staging, err) != SD_OK)
+		return SD_IO;
+	if (unlinkat(r->place, name, AT_REMOVEDIR) != 0)
+		return sd_fail_errno(err, errno, "%s/%s: cannot remove", r->path, name);
+	return error ? sd_fail_errno(err, error, "%s/%s: cannot remove", r->path, r->guard) : SD_OK;
+}
