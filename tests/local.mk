@@ -77,6 +77,7 @@ test_scripts = \
 	%D%/reference-codes \
 	%D%/reference-fp8 \
 	%D%/scales \
+	%D%/empty \
 	%D%/bad-input \
 	%D%/limits \
 	%D%/names \

@@ -304,7 +304,9 @@ static enum sd_result member_move(const struct join *j, const struct member *m, 
 	if (!sd_shape_count(made->shape, made->rank, &after) || !sd_move_make(room, from_offset, to_offset, dims, rank))
 		return sd_fail(p->err, SD_INPUT, "%s: too many dimensions to move (%s:%u)", t->name, rule->file,
 			       rule->line);
-	if (before == after && (before == 0 || is_identity(room, after)))
+	/* Several pieces of an empty tensor have moves all the same: what has none is the whole of it. */
+	if (before == after &&
+	    (before ? is_identity(room, after) : j->group->members == 1 && t->first == t->last))
 		return SD_OK;
 	if (!sd_dtype_size(t->dtype))
 		return sd_fail(p->err, SD_INPUT, "%s: %s elements are smaller than a byte and cannot be moved (%s:%u)",
@@ -321,12 +323,13 @@ static enum sd_result move_piece(struct planner *p, const struct piece *piece, c
 	struct sd_moves moves = {0};
 	enum sd_result result = SD_OK;
 
-	if (move && !piece->move) {
+	if (move && (!piece->move || sd_move_count(move) == 0)) {
 		moved.move = sd_arena_copy(&p->out->arena, move, sd_move_size(move));
 		if (!moved.move)
 			return sd_fail_memory(p->err);
+		return sd_planner_add_piece(p, made, &moved);
 	}
-	if (!move || !piece->move)
+	if (!move)
 		return sd_planner_add_piece(p, made, &moved);
 	result = sd_move_compose(piece->move, move, &moves, p->err);
 	if (result == SD_OK)
@@ -339,6 +342,19 @@ static enum sd_result move_piece(struct planner *p, const struct piece *piece, c
 	}
 	free(moves.at);
 	return result;
+}
+
+/* A constant takes the place of elements of its source: of none, there are no elements to be had. */
+static enum sd_result check_constant(const struct join *j, const struct rule *rule, const struct tensor *t,
+				     const struct tensor *made)
+{
+	char shape[SD_SHAPE_TEXT];
+	uint64_t from, to;
+
+	if (!sd_shape_count(t->shape, t->rank, &from) || !sd_shape_count(made->shape, made->rank, &to) || from || !to)
+		return SD_OK;
+	return sd_fail(j->p->err, SD_INPUT, "%s %s has no elements, of which %s would be made (%s:%u)", t->name,
+		       sd_shape_text(t->shape, t->rank, shape, sizeof(shape)), made->name, rule->file, rule->line);
 }
 
 static enum sd_result add_pieces(const struct join *j, const struct member *m, struct tensor *made)
@@ -363,7 +379,8 @@ static enum sd_result add_pieces(const struct join *j, const struct member *m, s
 	for (uint32_t i; (i = sd_spans_next(p, &overlap)) != NONE;) {
 		piece = p->pieces[i];
 		if (rule->arithmetic == CONSTANT) {
-			if (sd_arithmetic_constant(p, rule, t, made, &piece) != SD_OK)
+			if (check_constant(j, rule, t, made) != SD_OK ||
+			    sd_arithmetic_constant(p, rule, t, made, &piece) != SD_OK)
 				return p->err->result;
 		} else if (made->dtype != t->dtype && sd_planner_cast(p, &piece, made->dtype) != SD_OK)
 			return p->err->result;

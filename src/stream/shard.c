@@ -34,7 +34,9 @@ void sd_shard_free(struct sd_shard *shard)
 /* The box of a tensor that a rank gets. */
 struct box {
 	uint64_t begin[SD_RANK_MAX], size[SD_RANK_MAX];
-	bool cut, empty;
+	bool cut;     /* some cut is about the tensor */
+	bool nothing; /* a dimension has something, and none of it falls to the rank */
+	bool later;   /* some cut's part is not the first */
 };
 
 static enum sd_result applies(const struct sd_shard_cut *cut, const struct sd_manifest *m, const struct sd_target *t,
@@ -65,11 +67,18 @@ static enum sd_result cut_box(const struct sd_shard_cut *cut, const struct sd_ta
 		return sd_fail(err, SD_INPUT,
 			       "%s: dimension %" PRIu32 " has %" PRIu64 ", which is not divisible by %" PRIu64, t->name,
 			       dim, box->size[dim], cut->part.of);
+	box->nothing = box->nothing || (count == 0 && box->size[dim] > 0);
+	box->later = box->later || cut->part.part > 0;
 	box->begin[dim] += begin;
 	box->size[dim] = count;
 	box->cut = true;
-	box->empty = box->empty || count == 0;
 	return SD_OK;
+}
+
+static enum sd_result fail_small(const struct sd_manifest *in, const struct sd_target *t, struct sd_error *err)
+{
+	return sd_fail(err, SD_INPUT, "%s: %s elements are smaller than a byte and cannot be cut", t->name,
+		       sd_dtype_name(in->records[t->record].dtype));
 }
 
 /* Adds what is left of a target: its moves after the slice, or an empty one. */
@@ -81,8 +90,7 @@ static enum sd_result add_cut_target(const struct sd_manifest *in, const struct 
 	size_t added;
 
 	if (!sd_dtype_size(in->records[t->record].dtype))
-		return sd_fail(err, SD_INPUT, "%s: %s elements are smaller than a byte and cannot be cut", t->name,
-			       sd_dtype_name(in->records[t->record].dtype));
+		return fail_small(in, t, err);
 	if (!keep_global) {
 		part.shape = sd_arena_copy(&out->arena, box->size, t->rank * sizeof(*box->size));
 		if (!part.shape)
@@ -99,15 +107,22 @@ static enum sd_result add_cut_target(const struct sd_manifest *in, const struct 
 }
 
 /* A target of an empty tensor: nothing of the record. */
-static enum sd_result add_empty_target(const struct sd_target *t, const struct box *box, struct sd_manifest *out,
-				       struct sd_error *err)
+static enum sd_result add_empty_target(const struct sd_manifest *in, const struct sd_target *t, const struct box *box,
+				       struct sd_manifest *out, struct sd_error *err)
 {
 	static const struct sd_move nothing = {.rank = 1};
+	const struct sd_record *r = &in->records[t->record];
 	struct sd_target part = *t;
 
 	part.shape = sd_arena_copy(&out->arena, box->size, t->rank * sizeof(*box->size));
-	part.move = &nothing;
-	return part.shape && sd_manifest_add_target(out, &part) ? SD_OK : sd_fail_memory(err);
+	if (!part.shape)
+		return sd_fail_memory(err);
+	/* Records of elements smaller than a byte have no move; an empty one needs none. */
+	if (sd_dtype_size(r->dtype))
+		part.move = &nothing;
+	else if (r->bytes)
+		return fail_small(in, t, err);
+	return sd_manifest_add_target(out, &part) ? SD_OK : sd_fail_memory(err);
 }
 
 static bool has_label(const struct sd_manifest *m, const struct sd_target *t, const char *label)
@@ -153,7 +168,7 @@ static enum sd_result scale_box(const struct sd_target *weight, const struct box
 {
 	enum sd_result result = sd_scale_is_single(scale) || !whole->cut ? SD_OK : sd_scales_fit(weight, scale, err);
 
-	*box = (struct box){.empty = whole->empty};
+	*box = (struct box){.nothing = whole->nothing, .later = whole->later};
 	memcpy(box->size, scale->shape, scale->rank * sizeof(*scale->shape));
 	if (result != SD_OK || sd_scale_is_single(scale))
 		return result;
@@ -202,6 +217,32 @@ static enum sd_result find_paired_box(struct cutting *c, size_t target, struct b
 	return result;
 }
 
+/* Whether a shape has no elements. */
+static bool is_empty(const uint64_t *shape, uint32_t rank)
+{
+	uint64_t count;
+
+	return sd_shape_count(shape, rank, &count) && count == 0;
+}
+
+/*
+ * Adds what the box leaves of a target. Where that is nothing, it is an empty tensor, but for stacked ones. Slices that
+ * keep their place say nothing then, unless the whole tensor is empty: the first rank has it, as somebody must.
+ */
+static enum sd_result add_box(const struct cutting *c, const struct sd_target *t, const struct box *box,
+			      struct sd_manifest *out, struct sd_error *err)
+{
+	const struct sd_manifest *in = c->in;
+
+	if (!box->cut || (c->keep_global && !box->later && is_empty(t->shape, t->rank)))
+		return sd_manifest_add_target(out, t) ? SD_OK : sd_fail_memory(err);
+	if (!is_empty(box->size, t->rank))
+		return add_cut_target(in, t, box, c->keep_global, out, err);
+	if (c->keep_global || (box->nothing && has_label(in, t, SD_LABEL_STACKED)))
+		return SD_OK;
+	return add_empty_target(in, t, box, out, err);
+}
+
 static enum sd_result cut_targets(struct cutting *c, struct sd_manifest *out, struct sd_error *err)
 {
 	const struct sd_manifest *in = c->in;
@@ -211,14 +252,8 @@ static enum sd_result cut_targets(struct cutting *c, struct sd_manifest *out, st
 		struct box box;
 		enum sd_result result = find_paired_box(c, i, &box, err);
 
-		if (result != SD_OK)
-			return result;
-		if (!box.cut)
-			result = sd_manifest_add_target(out, t) ? SD_OK : sd_fail_memory(err);
-		else if (!box.empty)
-			result = add_cut_target(in, t, &box, c->keep_global, out, err);
-		else if (!c->keep_global && !has_label(in, t, SD_LABEL_STACKED))
-			result = add_empty_target(t, &box, out, err);
+		if (result == SD_OK)
+			result = add_box(c, t, &box, out, err);
 		if (result != SD_OK)
 			return result;
 	}
