@@ -78,6 +78,7 @@ test_scripts = \
 	%D%/reference-fp8 \
 	%D%/scales \
 	%D%/empty \
+	%D%/ranks \
 	%D%/bad-input \
 	%D%/limits \
 	%D%/names \

@@ -485,6 +485,33 @@ static bool is_renamed(const struct planner *p, const struct stage *stage, const
 	       rule->arithmetic != CONSTANT && sd_arithmetic_dtype(p, rule, t->dtype) == t->dtype;
 }
 
+/* Whether an axis is all of the first dimension. */
+static bool is_outermost(const struct axes *axes, uint32_t axis)
+{
+	return axes->n && axes->dims[0].n == 1 && axes->dims[0].factors[0].axis == axis;
+}
+
+/* A tensor that is taken apart by its first dimension says which part it is, for sd-shard; what is stacked is all. */
+static void note_number(const struct join *j, const struct member *m, struct tensor *made)
+{
+	const struct rule *rule = j->lead;
+	int from = j->p->from;
+
+	for (uint32_t i = 0; i < rule->stacks; i++) {
+		const struct stack *stack = &rule->stack[i];
+
+		if (stack->key_side == from) {
+			made->number = made->of = 0;
+		} else if (is_outermost(&rule->side[from].axes, stack->axis)) {
+			made->number = m->index[i];
+			made->of = j->sizes[stack->axis];
+			return;
+		} else {
+			made->of = SD_OF_UNKNOWN;
+		}
+	}
+}
+
 /* Of a whole group, one tensor: what the first member says, and the pieces of all. */
 static enum sd_result make_whole(struct join *j, struct tensor *made)
 {
@@ -504,6 +531,7 @@ static enum sd_result make_whole(struct join *j, struct tensor *made)
 			made->first = made->last = NONE;
 			made->spans = NULL;
 			made->dtype = dtype;
+			note_number(j, m, made);
 			if (j->lead->side[p->from].axes.text && make_shape(j, made) != SD_OK)
 				return p->err->result;
 		} else if (dtype != made->dtype) {

@@ -24,6 +24,7 @@ struct tensor {
 	uint32_t labels;
 	uint32_t first, last; /* pieces */
 	uint8_t dtype;
+	uint64_t number, of;      /* as a target has them */
 	bool taken;               /* by some rule, so far */
 	struct fingerprint print; /* of the name */
 	struct spans *spans;      /* its pieces by place; NULL until somebody asks (spans.h) */

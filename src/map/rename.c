@@ -97,7 +97,9 @@ static enum sd_result read_manifest(struct planner *p)
 					   .labels = target->labels,
 					   .first = NONE,
 					   .last = NONE,
-					   .dtype = target->dtype};
+					   .dtype = target->dtype,
+					   .number = target->number,
+					   .of = target->of};
 
 			sd_planner_name(&t, target->name);
 			result = sd_planner_add(p, &t);
@@ -137,7 +139,7 @@ static enum sd_result cast_labelled(struct planner *p)
 	uint32_t bit = 0;
 
 	for (uint32_t i = 0; i < p->out->nlabels; i++)
-		if (strcmp(p->out->labels[i], "expert") == 0)
+		if (strcmp(p->out->labels[i], SD_LABEL_EXPERT) == 0)
 			bit = 1u << i;
 	for (size_t i = 0; i < p->ntensors; i++) {
 		struct tensor *t = &p->tensors[i];
@@ -353,6 +355,8 @@ static enum sd_result write_targets(struct planner *p)
 			target.rank = t->rank;
 			target.dtype = t->dtype;
 			target.labels = t->labels;
+			target.number = t->number;
+			target.of = t->of;
 			target.move = piece->move;
 			target.steps = piece->steps;
 			target.nsteps = piece->nsteps;

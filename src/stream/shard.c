@@ -37,17 +37,23 @@ struct box {
 	bool cut;     /* some cut is about the tensor */
 	bool nothing; /* a dimension has something, and none of it falls to the rank */
 	bool later;   /* some cut's part is not the first */
+	bool dealt;   /* it is an expert of another rank */
 };
+
+static bool has_label(const struct sd_manifest *m, const struct sd_target *t, const char *label)
+{
+	for (uint32_t i = 0; i < m->nlabels; i++)
+		if (t->labels >> i & 1 && strcmp(m->labels[i], label) == 0)
+			return true;
+	return false;
+}
 
 static enum sd_result applies(const struct sd_shard_cut *cut, const struct sd_manifest *m, const struct sd_target *t,
 			      bool *yes, struct sd_error *err)
 {
-	if (!cut->label)
+	if (!cut->experts)
 		return sd_include_takes(cut->name, t->name, yes, err);
-	*yes = false;
-	for (uint32_t i = 0; i < m->nlabels; i++)
-		if (strcmp(m->labels[i], cut->label) == 0)
-			*yes = t->labels >> i & 1;
+	*yes = has_label(m, t, SD_LABEL_EXPERT) || has_label(m, t, SD_LABEL_EP);
 	return SD_OK;
 }
 
@@ -125,14 +131,6 @@ static enum sd_result add_empty_target(const struct sd_manifest *in, const struc
 	return sd_manifest_add_target(out, &part) ? SD_OK : sd_fail_memory(err);
 }
 
-static bool has_label(const struct sd_manifest *m, const struct sd_target *t, const char *label)
-{
-	for (uint32_t i = 0; i < m->nlabels; i++)
-		if (t->labels >> i & 1 && strcmp(m->labels[i], label) == 0)
-			return true;
-	return false;
-}
-
 /* A manifest while it is cut. */
 struct cutting {
 	const struct sd_manifest *in;
@@ -142,6 +140,47 @@ struct cutting {
 	bool keep_global;
 	struct sd_scales scales;
 };
+
+/* Whether a tensor of experts has one of them: a map has taken them apart, or the name says so (".experts.7."). */
+static bool is_single(const struct sd_target *t)
+{
+	static const char *const words[] = {".expert.", ".experts."};
+
+	if (t->of)
+		return true;
+	for (size_t i = 0; i < sizeof(words) / sizeof(*words); i++)
+		for (const char *at = t->name; (at = strstr(at, words[i])); at++) {
+			size_t digits = strspn(at + strlen(words[i]), "0123456789");
+			char end = at[strlen(words[i]) + digits];
+
+			if (digits && (end == '.' || end == '\0'))
+				return true;
+		}
+	return false;
+}
+
+/* Whole experts, to the rank whose numbers they have. */
+static enum sd_result deal_out(const struct sd_shard_cut *cut, const struct sd_target *t, struct box *box,
+			       struct sd_error *err)
+{
+	uint64_t begin, count;
+
+	if (!t->of || t->of == SD_OF_UNKNOWN)
+		return sd_fail(err, SD_INPUT,
+			       "%s is one expert, and nothing tells of how many: sd-shard --ep cuts what a map stacks, or "
+			       "takes apart by the first dimension",
+			       t->name);
+	if (cut->dim != 0)
+		return sd_fail(err, SD_INPUT,
+			       "%s is one expert: --ep-shard cuts the tensors in which the experts of a layer are "
+			       "together; cut it by --dim and --include",
+			       t->name);
+	if (!sd_part_of(t->of, cut->how, cut->part, &begin, &count))
+		return sd_fail(err, SD_INPUT, "%s is one of %" PRIu64 ", which is not divisible by %" PRIu64, t->name,
+			       t->of, cut->part.of);
+	box->dealt = box->dealt || t->number < begin || t->number - begin >= count;
+	return SD_OK;
+}
 
 /* What the cuts leave of a target. */
 static enum sd_result find_box(struct cutting *c, const struct sd_target *t, struct box *box, struct sd_error *err)
@@ -156,7 +195,8 @@ static enum sd_result find_box(struct cutting *c, const struct sd_target *t, str
 		result = applies(&c->cuts[k], c->in, t, &yes, err);
 		if (result == SD_OK && yes) {
 			c->used[k] = true;
-			result = cut_box(&c->cuts[k], t, box, err);
+			result = c->cuts[k].experts && is_single(t) ? deal_out(&c->cuts[k], t, box, err)
+								    : cut_box(&c->cuts[k], t, box, err);
 		}
 	}
 	return result;
@@ -200,10 +240,16 @@ static enum sd_result find_paired_box(struct cutting *c, size_t target, struct b
 	struct box other;
 	enum sd_result result = SD_OK;
 
+	if (weight) {
+		result = find_box(c, weight, &other, err);
+		if (result == SD_OK && other.dealt) {
+			*box = other;
+			return SD_OK;
+		}
+	}
 	if (weight && !c->keep_global) {
 		struct box own;
 
-		result = find_box(c, weight, &other, err);
 		if (result == SD_OK && !other.cut)
 			result = find_box(c, t, &own, err);
 		if (result == SD_OK && !other.cut && own.cut)
@@ -211,7 +257,8 @@ static enum sd_result find_paired_box(struct cutting *c, size_t target, struct b
 				       t->name, weight->name);
 		return result == SD_OK ? scale_box(weight, &other, t, box, err) : result;
 	}
-	result = find_box(c, t, box, err);
+	if (result == SD_OK)
+		result = find_box(c, t, box, err);
 	if (result == SD_OK && scale && !c->keep_global)
 		result = scale_box(t, box, scale, &other, err);
 	return result;
@@ -234,6 +281,8 @@ static enum sd_result add_box(const struct cutting *c, const struct sd_target *t
 {
 	const struct sd_manifest *in = c->in;
 
+	if (box->dealt)
+		return SD_OK;
 	if (!box->cut || (c->keep_global && !box->later && is_empty(t->shape, t->rank)))
 		return sd_manifest_add_target(out, t) ? SD_OK : sd_fail_memory(err);
 	if (!is_empty(box->size, t->rank))
@@ -360,24 +409,43 @@ static bool shift(const struct sd_manifest *in, const struct sd_shard_range *ran
 	return true;
 }
 
-static enum sd_result check_used(const struct cutting *c, struct sd_error *err)
+/* Whether a map that marks experts has been here, though it may have found none. */
+static bool knows_experts(const struct sd_manifest *m)
+{
+	for (uint32_t i = 0; i < m->nlabels; i++)
+		if (strcmp(m->labels[i], SD_LABEL_EXPERT) == 0)
+			return true;
+	return false;
+}
+
+static bool is_adapter(const struct sd_manifest *m)
+{
+	for (size_t i = 0; i < m->ntargets; i++)
+		if (strstr(m->targets[i].name, "lora_"))
+			return true;
+	return sd_manifest_side(m, "adapter_config.json") != NULL;
+}
+
+/* *whole: there are no experts to cut, which is right for an adapter. */
+static enum sd_result check_used(const struct cutting *c, bool *whole, struct sd_error *err)
 {
 	enum sd_result result = SD_OK;
 
 	for (size_t k = 0; k < c->ncuts && result == SD_OK; k++) {
-		if (!c->cuts[k].label)
+		if (!c->cuts[k].experts)
 			result = sd_include_check(c->cuts[k].name, c->in, err);
+		else if (!c->used[k] && knows_experts(c->in) && is_adapter(c->in))
+			*whole = true;
 		else if (!c->used[k])
-			result = sd_fail(
-				err, SD_INPUT,
-				"no tensor is marked as \"%s\"; maps mark them: put sd-rename --map before sd-shard",
-				c->cuts[k].label);
+			result = sd_fail(err, SD_INPUT,
+					 "no tensor is marked as \"" SD_LABEL_EXPERT
+					 "\"; maps mark them: put sd-rename --map before sd-shard");
 	}
 	return result;
 }
 
 /* The targets, still on the records as they come in. */
-static enum sd_result plan_targets(struct cutting *c, struct sd_manifest *out, struct sd_error *err)
+static enum sd_result plan_targets(struct cutting *c, struct sd_manifest *out, bool *whole, struct sd_error *err)
 {
 	enum sd_result result = sd_scales_find(c->in, &c->scales, err);
 
@@ -387,7 +455,7 @@ static enum sd_result plan_targets(struct cutting *c, struct sd_manifest *out, s
 	if (result == SD_OK)
 		result = cut_targets(c, out, err);
 	if (result == SD_OK)
-		result = check_used(c, err);
+		result = check_used(c, whole, err);
 	sd_scales_free(&c->scales);
 	free(c->used);
 	return result;
@@ -400,10 +468,10 @@ enum sd_result sd_shard_plan(const struct sd_manifest *in, const struct sd_shard
 	struct cutting cutting = {.in = in, .cuts = cuts, .ncuts = ncuts, .keep_global = keep_global};
 	enum sd_result result;
 
-	*shard = (struct sd_shard){out, calloc(in->nrecords + 1, sizeof(*shard->ranges))};
+	*shard = (struct sd_shard){.manifest = out, .ranges = calloc(in->nrecords + 1, sizeof(*shard->ranges))};
 	if (!out || !shard->ranges || !sd_manifest_copy_head(out, in))
 		return sd_fail_memory(err);
-	result = plan_targets(&cutting, out, err);
+	result = plan_targets(&cutting, out, &shard->whole, err);
 	if (result != SD_OK)
 		return result;
 	find_needs(in, out, shard->ranges);
