@@ -79,6 +79,7 @@ test_scripts = \
 	%D%/scales \
 	%D%/empty \
 	%D%/ranks \
+	%D%/missing \
 	%D%/bad-input \
 	%D%/limits \
 	%D%/names \

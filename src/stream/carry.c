@@ -126,8 +126,10 @@ static enum sd_result add_box(struct planner *p, size_t origin, const struct sd_
 {
 	struct sd_target target = p->carry->in->targets[origin];
 	const struct sd_record *from = &p->carry->in->records[target.record];
-	struct sd_record record = {
-		.key = from->key, .dtype = target.dtype, .state = p->carry->work[target.record].state};
+	struct sd_record record = {.key = from->key,
+				   .dtype = target.dtype,
+				   .state = p->carry->work[target.record].state,
+				   .lack = from->lack};
 	struct sd_arena *arena = &p->out->arena;
 	struct sd_move normal = *place, whole;
 	uint64_t *shape, count;

@@ -142,6 +142,21 @@ const char *sd_step_word(uint32_t kind)
 	return kind > 0 && kind < sizeof(words) / sizeof(*words) ? words[kind] : "unknown";
 }
 
+enum sd_result sd_target_fail_missing(const struct sd_manifest *m, const struct sd_target *t, struct sd_error *err)
+{
+	const char *key = m->records[t->record].key;
+	size_t missing = 0;
+
+	if (m->records[t->record].lack)
+		return sd_fail(err, SD_INPUT, "%s", m->records[t->record].lack);
+	for (size_t i = 0; i < m->nrecords; i++)
+		missing += m->records[i].state == SD_MISSING;
+	if (missing > 1)
+		return sd_fail(err, SD_INPUT, "%s needs %s, which no source has (%zu keys are missing in all)", t->name,
+			       key, missing);
+	return sd_fail(err, SD_INPUT, "%s needs %s, which no source has", t->name, key);
+}
+
 bool sd_target_is_reordered(const struct sd_target *t)
 {
 	struct sd_move normal;

@@ -176,6 +176,10 @@ uint64_t sd_target_codes(const struct sd_manifest *m, const struct sd_target *t)
 /* A word for what a step does ("cast", "dequant", "unpack", "fill"), "unknown" for a kind of another version. */
 const char *sd_step_word(uint32_t kind);
 
+/* Fails for a target that needs a record which is missing: with the line that the record has for that. */
+SD_UNUSED_RESULT enum sd_result sd_target_fail_missing(const struct sd_manifest *m, const struct sd_target *t,
+						       struct sd_error *err);
+
 /* Whether the target's elements lie in another order than its record's. */
 bool sd_target_is_reordered(const struct sd_target *t);
 
