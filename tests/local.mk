@@ -84,6 +84,9 @@ test_scripts = \
 	%D%/reference-fp8 \
 	%D%/scales \
 	%D%/block-fp8 \
+	%D%/empty \
+	%D%/ranks \
+	%D%/missing \
 	%D%/bad-input \
 	%D%/limits \
 	%D%/names \

@@ -45,19 +45,6 @@ struct planner {
 
 /* ---- what a target must be ---- */
 
-static enum sd_result fail_missing(const struct sd_manifest *m, const struct sd_target *t, struct sd_error *err)
-{
-	const char *key = m->records[t->record].key;
-	size_t missing = 0;
-
-	for (size_t i = 0; i < m->nrecords; i++)
-		missing += m->records[i].state == SD_MISSING;
-	if (missing > 1)
-		return sd_fail(err, SD_INPUT, "%s needs %s, which no source has (%zu keys are missing in all)", t->name,
-			       key, missing);
-	return sd_fail(err, SD_INPUT, "%s needs %s, which no source has", t->name, key);
-}
-
 static enum sd_result check_steps(const struct sd_target *t, struct sd_error *err)
 {
 	for (uint32_t i = 0; i < t->nsteps; i++) {
@@ -125,7 +112,7 @@ static enum sd_result look_over(struct planner *p, struct sd_error *err)
 		}
 		p->first_of[i] = first;
 		if (m->records[t->record].state == SD_MISSING)
-			result = fail_missing(m, t, err);
+			result = sd_target_fail_missing(m, t, err);
 		else if (m->records[t->record].state == SD_HERE)
 			p->has[first] |= HERE;
 		else

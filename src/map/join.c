@@ -25,7 +25,14 @@ struct join {
 	const struct tensor *owner[AXES_MAX]; /* who said the size */
 	uint64_t stack_size[STACKS_MAX];
 	uint64_t slots, due; /* members that a whole group has */
+	/* Members that are missing, and may be: their places; and the line that tells of them. */
+	uint64_t *absent;
+	size_t nabsent, absent_room;
+	const char *lack;
 };
+
+/* Each has a record of its own, with the line. */
+#define ABSENT_MAX 65536u
 
 static const struct member *first_of(const struct join *j)
 {
@@ -214,7 +221,17 @@ static const char *key_at(const struct join *j, const struct rule *rule, uint64_
 	return sd_pattern_fill(&rule->side[p->from].key, &rule->holes, p->texts, &values, &p->out->arena);
 }
 
-static enum sd_result fail_missing(const struct join *j, const struct placed *placed, uint64_t n)
+/* Whether missing members may become records that are missing: parts of a stack, which sd-shard may cut away. */
+static bool may_leave(const struct join *j, uint64_t n, uint64_t copies)
+{
+	const struct axes *read = &j->lead->side[j->p->from].axes;
+
+	return j->p->rename->leave_missing && sd_rule_stacks(j->lead, j->p->from) && copies == 0 &&
+	       j->due - n <= ABSENT_MAX && !sd_axes_packed(read);
+}
+
+/* Fails with the keys that are missing, or, where they may be, makes a list of their places. */
+static enum sd_result find_missing(struct join *j, const struct placed *placed, uint64_t n, bool leave)
 {
 	struct missing missing = {.target = j->group->name, .rule = j->lead, .of = j->due / j->slots};
 	uint64_t next = 0;
@@ -224,16 +241,24 @@ static enum sd_result fail_missing(const struct join *j, const struct placed *pl
 			const struct rule *rule = next < end ? rule_at(j, next) : NULL;
 			const char *key = rule && missing.count < MISSING_MAX ? key_at(j, rule, next) : NULL;
 
+			if (rule && leave) {
+				if (!sd_array_grow(&j->absent, j->nabsent, &j->absent_room, sizeof(*j->absent)))
+					return sd_fail_memory(j->p->err);
+				j->absent[j->nabsent++] = next;
+			}
 			if (rule && (key || missing.count >= MISSING_MAX))
 				sd_missing_add(&missing, rule, next / j->slots, key);
 			if (missing.count > MISSING_COUNTED)
 				return sd_missing_fail(&missing, j->p);
 		}
-	return sd_missing_fail(&missing, j->p);
+	if (j->nabsent != j->due - n)
+		return sd_missing_fail(&missing, j->p);
+	j->lack = sd_missing_text(&missing, j->p);
+	return j->lack ? SD_OK : sd_fail_memory(j->p->err);
 }
 
 /* Every place is filled once. *whole is false for a group that lacks something and may. */
-static enum sd_result check_members(const struct join *j, bool *whole)
+static enum sd_result check_members(struct join *j, bool *whole)
 {
 	struct placed *placed = malloc(j->group->members * sizeof(*placed));
 	uint64_t n = 0, copies = 0;
@@ -258,11 +283,13 @@ static enum sd_result check_members(const struct join *j, bool *whole)
 		if (placed[i].place == placed[i - 1].place)
 			result = fail_two(j, placed[i - 1].member, placed[i].member);
 	*whole = n == j->due && (copies == 0 || copies % (j->due / j->slots) == 0);
-	if (result == SD_OK && !*whole && (!j->lead->if_complete || j->p->rename->strict))
-		result = n < j->due ? fail_missing(j, placed, n)
+	if (result == SD_OK && !*whole && (!j->lead->if_complete || j->p->rename->strict)) {
+		result = n < j->due ? find_missing(j, placed, n, may_leave(j, n, copies))
 				    : sd_fail(j->p->err, SD_INPUT,
 					      "%s has %" PRIu64 " parts and %" PRIu64 " copies (%s:%u)", j->group->name,
 					      n, copies, j->lead->file, j->lead->line);
+		*whole = true;
+	}
 	free(placed);
 	return result;
 }
@@ -277,12 +304,11 @@ static bool is_identity(const struct sd_move *move, uint64_t count)
 }
 
 /* The move from a member's tensor to the group's, in room; NULL for all elements in order. */
-static enum sd_result member_move(const struct join *j, const struct member *m, const struct tensor *made,
-				  struct sd_move *room, const struct sd_move **move)
+static enum sd_result member_move(const struct join *j, const struct member *m, const struct tensor *t,
+				  const struct tensor *made, struct sd_move *room, const struct sd_move **move)
 {
 	struct planner *p = j->p;
 	const struct rule *rule = rule_of(j, m);
-	const struct tensor *t = &j->before[m->tensor];
 	const struct axes *read = &rule->side[p->from].axes, *written = &rule->side[!p->from].axes;
 	uint64_t from[AXES_MAX], to[AXES_MAX], from_offset, to_offset, before, after;
 	struct sd_dim dims[AXES_MAX];
@@ -304,7 +330,9 @@ static enum sd_result member_move(const struct join *j, const struct member *m, 
 	if (!sd_shape_count(made->shape, made->rank, &after) || !sd_move_make(room, from_offset, to_offset, dims, rank))
 		return sd_fail(p->err, SD_INPUT, "%s: too many dimensions to move (%s:%u)", t->name, rule->file,
 			       rule->line);
-	if (before == after && (before == 0 || is_identity(room, after)))
+	/* Several pieces of an empty tensor have moves all the same: what has none is the whole of it. */
+	if (before == after &&
+	    (before ? is_identity(room, after) : j->group->members + j->nabsent == 1 && t->first == t->last))
 		return SD_OK;
 	if (!sd_dtype_size(t->dtype))
 		return sd_fail(p->err, SD_INPUT, "%s: %s elements are smaller than a byte and cannot be moved (%s:%u)",
@@ -321,12 +349,13 @@ static enum sd_result move_piece(struct planner *p, const struct piece *piece, c
 	struct sd_moves moves = {0};
 	enum sd_result result = SD_OK;
 
-	if (move && !piece->move) {
+	if (move && (!piece->move || sd_move_count(move) == 0)) {
 		moved.move = sd_arena_copy(&p->out->arena, move, sd_move_size(move));
 		if (!moved.move)
 			return sd_fail_memory(p->err);
+		return sd_planner_add_piece(p, made, &moved);
 	}
-	if (!move || !piece->move)
+	if (!move)
 		return sd_planner_add_piece(p, made, &moved);
 	result = sd_move_compose(piece->move, move, &moves, p->err);
 	if (result == SD_OK)
@@ -341,17 +370,29 @@ static enum sd_result move_piece(struct planner *p, const struct piece *piece, c
 	return result;
 }
 
-static enum sd_result add_pieces(const struct join *j, const struct member *m, struct tensor *made)
+/* A constant takes the place of elements of its source: of none, there are no elements to be had. */
+static enum sd_result check_constant(const struct join *j, const struct rule *rule, const struct tensor *t,
+				     const struct tensor *made)
+{
+	char shape[SD_SHAPE_TEXT];
+	uint64_t from, to;
+
+	if (!sd_shape_count(t->shape, t->rank, &from) || !sd_shape_count(made->shape, made->rank, &to) || from || !to)
+		return SD_OK;
+	return sd_fail(j->p->err, SD_INPUT, "%s %s has no elements, of which %s would be made (%s:%u)", t->name,
+		       sd_shape_text(t->shape, t->rank, shape, sizeof(shape)), made->name, rule->file, rule->line);
+}
+
+static enum sd_result add_pieces(const struct join *j, const struct member *m, struct tensor *t, struct tensor *made)
 {
 	struct planner *p = j->p;
 	const struct rule *rule = rule_of(j, m);
-	struct tensor *t = &j->before[m->tensor];
 	const struct sd_move *move = NULL;
 	struct sd_move room;
 	struct overlap overlap;
 	struct piece piece;
 
-	if (rule->side[p->from].axes.text && member_move(j, m, made, &room, &move) != SD_OK)
+	if (rule->side[p->from].axes.text && member_move(j, m, t, made, &room, &move) != SD_OK)
 		return p->err->result;
 	if (m->scale != NONE) {
 		if (sd_arithmetic_scaled(p, rule, t, &j->before[m->scale], j->sizes, made->dtype, &piece) != SD_OK)
@@ -363,7 +404,8 @@ static enum sd_result add_pieces(const struct join *j, const struct member *m, s
 	for (uint32_t i; (i = sd_spans_next(p, &overlap)) != NONE;) {
 		piece = p->pieces[i];
 		if (rule->arithmetic == CONSTANT) {
-			if (sd_arithmetic_constant(p, rule, t, made, &piece) != SD_OK)
+			if (check_constant(j, rule, t, made) != SD_OK ||
+			    sd_arithmetic_constant(p, rule, t, made, &piece) != SD_OK)
 				return p->err->result;
 		} else if (made->dtype != t->dtype && sd_planner_cast(p, &piece, made->dtype) != SD_OK)
 			return p->err->result;
@@ -371,6 +413,54 @@ static enum sd_result add_pieces(const struct join *j, const struct member *m, s
 			return p->err->result;
 	}
 	return SD_OK;
+}
+
+/* The tensor of a missing member, of a record that is missing: what it would be for what is made of it. */
+static enum sd_result absent_tensor(const struct join *j, const struct rule *rule, uint64_t place, uint8_t dtype,
+				    struct tensor *t)
+{
+	struct planner *p = j->p;
+	const struct axes *axes = &rule->side[p->from].axes;
+	uint64_t *shape = sd_arena_array(&p->out->arena, axes->n, sizeof(*shape)), count;
+	struct sd_record record = {
+		.key = key_at(j, rule, place), .shape = shape, .rank = axes->n, .dtype = dtype, .state = SD_MISSING};
+	struct piece piece = {.target = NONE};
+	bool overflow;
+
+	record.lack = j->lack;
+	if (!record.key || !shape)
+		return sd_fail_memory(p->err);
+	if (sd_axes_shape(axes, j->sizes, shape, &overflow) != NO_AXIS || overflow ||
+	    !sd_shape_count(shape, axes->n, &count) || !sd_dtype_bytes(dtype, count, &record.bytes))
+		return sd_fail(p->err, SD_INPUT, "%s", j->lack);
+	*t = (struct tensor){.name = record.key,
+			     .shape = shape,
+			     .rank = axes->n,
+			     .first = NONE,
+			     .last = NONE,
+			     .dtype = dtype};
+	if (sd_planner_missing(p, &record, &piece.record) != SD_OK)
+		return p->err->result;
+	return sd_planner_add_piece(p, t, &piece);
+}
+
+/* The piece of a missing member. */
+static enum sd_result add_absent(const struct join *j, uint64_t place, struct tensor *made)
+{
+	const struct rule *rule = rule_at(j, place);
+	struct member m = {.next = NONE, .rule = (uint32_t)(rule - j->stage->rules), .scale = NONE, .family = NONE};
+	uint64_t number = place / j->slots;
+	struct tensor t;
+
+	for (uint32_t i = rule->stacks; i-- > 0;) {
+		if (rule->stack[i].key_side != j->p->from || !j->stack_size[i])
+			continue;
+		m.index[i] = number % j->stack_size[i];
+		number /= j->stack_size[i];
+	}
+	if (absent_tensor(j, rule, place, made->dtype, &t) != SD_OK)
+		return j->p->err->result;
+	return add_pieces(j, &m, &t, made);
 }
 
 /* The shape that the written side has, in the plan's arena. */
@@ -503,6 +593,33 @@ static enum sd_result make_dtype(const struct join *j, struct tensor *made)
 	return SD_OK;
 }
 
+/* Whether an axis is all of the first dimension. */
+static bool is_outermost(const struct axes *axes, uint32_t axis)
+{
+	return axes->n && axes->dims[0].n == 1 && axes->dims[0].factors[0].axis == axis;
+}
+
+/* A tensor that is taken apart by its first dimension says which part it is, for sd-shard; what is stacked is all. */
+static void note_number(const struct join *j, const struct member *m, struct tensor *made)
+{
+	const struct rule *rule = j->lead;
+	int from = j->p->from;
+
+	for (uint32_t i = 0; i < rule->stacks; i++) {
+		const struct stack *stack = &rule->stack[i];
+
+		if (stack->key_side == from) {
+			made->number = made->of = 0;
+		} else if (is_outermost(&rule->side[from].axes, stack->axis)) {
+			made->number = m->index[i];
+			made->of = j->sizes[stack->axis];
+			return;
+		} else {
+			made->of = SD_OF_UNKNOWN;
+		}
+	}
+}
+
 /* Of a whole group, one tensor: what the first member says, and the pieces of all. */
 static enum sd_result make_whole(struct join *j, struct tensor *made)
 {
@@ -519,15 +636,19 @@ static enum sd_result make_whole(struct join *j, struct tensor *made)
 			sd_planner_name(made, j->group->name);
 			made->first = made->last = NONE;
 			made->spans = NULL;
+			note_number(j, m, made);
 			if (make_dtype(j, made) != SD_OK ||
 			    (j->lead->side[p->from].axes.text && make_shape(j, made) != SD_OK))
 				return p->err->result;
 		}
 		first = false;
 		made->labels |= t->labels;
-		if (add_pieces(j, m, made) != SD_OK)
+		if (add_pieces(j, m, &j->before[m->tensor], made) != SD_OK)
 			return p->err->result;
 	}
+	for (size_t i = 0; i < j->nabsent; i++)
+		if (add_absent(j, j->absent[i], made) != SD_OK)
+			return p->err->result;
 	return sd_rule_stacks(j->lead, p->from) ? label_stacked(p, made) : SD_OK;
 }
 
@@ -558,6 +679,7 @@ enum sd_result sd_planner_join(struct planner *p, const struct stage *stage, str
 		if (result == SD_OK)
 			result = sd_planner_add(p, &made);
 	}
+	free(j->absent);
 	free(j);
 	return result;
 }

@@ -97,7 +97,7 @@ void sd_missing_add(struct missing *m, const struct rule *part, uint64_t number,
 	m->last = number;
 }
 
-enum sd_result sd_missing_fail(const struct missing *m, struct planner *p)
+const char *sd_missing_text(const struct missing *m, struct planner *p)
 {
 	struct line line = {.used = 0};
 	struct values values = {0};
@@ -116,6 +116,13 @@ enum sd_result sd_missing_fail(const struct missing *m, struct planner *p)
 		put(&line, "%" PRIu64 " %s missing: ", m->count, m->count == 1 ? "key is" : "keys are");
 	for (uint32_t i = 0; i < m->count && i < MISSING_MAX; i++)
 		put(&line, "%s%s", i ? ", " : "", m->keys[i]);
-	return sd_fail(p->err, SD_INPUT, "%s%s (%s:%u)", line.text, m->count > MISSING_MAX ? ", ..." : "",
-		       m->rule->file, m->rule->line);
+	return sd_arena_printf(&p->out->arena, "%s%s (%s:%u)", line.text, m->count > MISSING_MAX ? ", ..." : "",
+			       m->rule->file, m->rule->line);
+}
+
+enum sd_result sd_missing_fail(const struct missing *m, struct planner *p)
+{
+	const char *text = sd_missing_text(m, p);
+
+	return text ? sd_fail(p->err, SD_INPUT, "%s", text) : sd_fail_memory(p->err);
 }

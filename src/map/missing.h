@@ -28,6 +28,9 @@ struct missing {
  * key may be NULL. */
 void sd_missing_add(struct missing *m, const struct rule *part, uint64_t number, const char *key);
 
+/* The line, in the plan's arena, or NULL when memory is out. */
+const char *sd_missing_text(const struct missing *m, struct planner *p);
+
 SD_UNUSED_RESULT enum sd_result sd_missing_fail(const struct missing *m, struct planner *p);
 
 #endif

@@ -11,7 +11,7 @@
 /* A record's (or a part's) way into a tensor. */
 struct piece {
 	uint32_t record;
-	uint32_t target; /* the incoming target that it comes from */
+	uint32_t target; /* the incoming target that it comes from; NONE: nothing comes, the record is missing */
 	uint32_t next;   /* of the same tensor, or NONE */
 	uint32_t nsteps;
 	const struct sd_step *steps;
@@ -25,6 +25,7 @@ struct tensor {
 	uint32_t labels;
 	uint32_t first, last; /* pieces */
 	uint8_t dtype;
+	uint64_t number, of;      /* as a target has them */
 	bool taken;               /* by some rule, so far */
 	const char *mixed;        /* that it would have several dtypes; only -D dtype can make them one. NULL: it has one */
 	struct fingerprint print; /* of the name */
@@ -42,7 +43,9 @@ struct note {
 struct planner {
 	const struct sd_map *map;
 	struct sd_rename *rename;
-	const struct sd_manifest *in;
+	const struct sd_manifest *in; /* what comes in; once something is missing, with records for that behind all others */
+	struct sd_manifest with_missing;
+	size_t nmissing;
 	struct sd_manifest *out; /* new names, shapes, moves and steps live in its arena */
 	int from;                /* the side that is read */
 	uint32_t *option;        /* values; OPEN: not found yet */
@@ -92,6 +95,9 @@ SD_UNUSED_RESULT enum sd_result sd_planner_add(struct planner *p, const struct t
 
 /* Appends a piece to a tensor. */
 SD_UNUSED_RESULT enum sd_result sd_planner_add_piece(struct planner *p, struct tensor *t, const struct piece *piece);
+
+/* Adds a record of data that should be there. *number is its number. */
+SD_UNUSED_RESULT enum sd_result sd_planner_missing(struct planner *p, const struct sd_record *record, uint32_t *number);
 
 /* Puts a step behind a piece's. */
 SD_UNUSED_RESULT enum sd_result sd_planner_step(struct planner *p, struct piece *piece, const struct sd_step *step);

@@ -18,9 +18,9 @@ struct quantised {
 
 static bool is_changed(const struct planner *p, const struct tensor *t, const struct piece *piece)
 {
-	const struct sd_target *was = &p->in->targets[piece->target];
+	const struct sd_target *was = piece->target == NONE ? NULL : &p->in->targets[piece->target];
 
-	return piece->move != was->move || piece->nsteps != was->nsteps ||
+	return !was || piece->move != was->move || piece->nsteps != was->nsteps ||
 	       !sd_shape_equal(t->shape, t->rank, was->shape, was->rank);
 }
 
@@ -64,7 +64,7 @@ static void drop_activations(const struct quantised *q)
 		const struct tensor *t = &p->tensors[i];
 		uint32_t record = t->first == NONE ? SD_NO_RECORD : p->pieces[t->first].record, weight = SD_NO_RECORD;
 
-		if (record != SD_NO_RECORD && q->p->companions.role[record] == SD_ROLE_ACTIVATION)
+		if (record < p->companions.n && q->p->companions.role[record] == SD_ROLE_ACTIVATION)
 			weight = q->p->companions.weight[record];
 		if (weight == SD_NO_RECORD || !is_dequantised(q, weight))
 			p->tensors[kept++] = *t;
@@ -128,7 +128,7 @@ static enum sd_result tell_orphans(const struct quantised *q)
 	const char *first = NULL, *line;
 	size_t n = 0;
 
-	for (size_t i = 0; i < p->in->nrecords; i++) {
+	for (size_t i = 0; i < c->n; i++) {
 		if ((c->role[i] != SD_ROLE_BLOCK_SCALE && c->role[i] != SD_ROLE_FACTOR) ||
 		    c->weight[i] != SD_NO_RECORD)
 			continue;

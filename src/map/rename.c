@@ -70,6 +70,28 @@ enum sd_result sd_planner_add_piece(struct planner *p, struct tensor *t, const s
 	return SD_OK;
 }
 
+enum sd_result sd_planner_missing(struct planner *p, const struct sd_record *record, uint32_t *number)
+{
+	struct sd_manifest *more = &p->with_missing;
+
+	if (p->in != more) {
+		more->records = calloc(p->in->nrecords + 1, sizeof(*more->records));
+		if (!more->records)
+			return sd_fail_memory(p->err);
+		memcpy(more->records, p->in->records, p->in->nrecords * sizeof(*more->records));
+		more->nrecords = p->in->nrecords;
+		more->records_room = p->in->nrecords + 1;
+		more->targets = p->in->targets;
+		more->ntargets = p->in->ntargets;
+		more->side = p->in->side;
+		more->nside = p->in->nside;
+		p->in = more;
+	}
+	*number = (uint32_t)more->nrecords;
+	p->nmissing++;
+	return sd_manifest_add_record(more, record) ? SD_OK : sd_fail_memory(p->err);
+}
+
 enum sd_result sd_planner_step(struct planner *p, struct piece *piece, const struct sd_step *step)
 {
 	struct sd_step *steps = sd_arena_array(&p->out->arena, (size_t)piece->nsteps + 1, sizeof(*steps));
@@ -124,7 +146,9 @@ static enum sd_result read_manifest(struct planner *p)
 					   .labels = target->labels,
 					   .first = NONE,
 					   .last = NONE,
-					   .dtype = target->dtype};
+					   .dtype = target->dtype,
+					   .number = target->number,
+					   .of = target->of};
 
 			sd_planner_name(&t, target->name);
 			result = sd_planner_add(p, &t);
@@ -429,6 +453,25 @@ static enum sd_result check_names(struct planner *p)
 	return result;
 }
 
+/* What is missing may be so in tensors of experts alone, of which a rank needs only its own. */
+static enum sd_result check_missing(struct planner *p)
+{
+	const struct sd_record *records = p->in->records;
+	size_t first = p->in->nrecords - p->nmissing, left = 0;
+	uint32_t bit = p->nmissing ? sd_manifest_label(p->out, SD_LABEL_EXPERT) : 0;
+
+	for (size_t i = 0; i < p->ntensors && p->nmissing; i++)
+		for (uint32_t k = p->tensors[i].first; k != NONE; k = p->pieces[k].next) {
+			if (p->pieces[k].record < first)
+				continue;
+			if (!(p->tensors[i].labels & bit))
+				return sd_fail(p->err, SD_INPUT, "%s", records[p->pieces[k].record].lack);
+			left++;
+		}
+	/* Also where a name was left out: whether it may be is for a stage to say that knows what a rank needs. */
+	return left < p->nmissing ? sd_fail(p->err, SD_INPUT, "%s", records[first].lack) : SD_OK;
+}
+
 /* The outgoing targets, in the order of their records. */
 static enum sd_result write_targets(struct planner *p)
 {
@@ -449,13 +492,17 @@ static enum sd_result write_targets(struct planner *p)
 		for (uint32_t k = head[r]; k != NONE; k = next[k]) {
 			const struct tensor *t = &p->tensors[tensor[k]];
 			const struct piece *piece = &p->pieces[k];
-			struct sd_target target = p->in->targets[piece->target];
+			struct sd_target target = {.record = piece->record};
 
+			if (piece->target != NONE)
+				target = p->in->targets[piece->target];
 			target.name = t->name;
 			target.shape = t->shape;
 			target.rank = t->rank;
 			target.dtype = t->dtype;
 			target.labels = t->labels;
+			target.number = t->number;
+			target.of = t->of;
 			target.move = piece->move;
 			target.steps = piece->steps;
 			target.nsteps = piece->nsteps;
@@ -600,15 +647,19 @@ enum sd_result sd_rename_plan(struct sd_rename *rename, const struct sd_manifest
 	if (result == SD_OK)
 		result = exclude(&p);
 	if (result == SD_OK)
+		result = check_missing(&p);
+	if (result == SD_OK)
 		result = check_names(&p);
 	if (result == SD_OK)
 		result = write_targets(&p);
 	if (result == SD_OK)
-		result = sd_plan_records(plan, in, p.err);
+		result = sd_plan_records(plan, p.in, p.err);
 	if (result == SD_OK)
-		result = sd_companions_check(in, &p.companions, plan->manifest, plan->becomes, p.err);
+		result = sd_companions_check(p.in, p.nmissing ? NULL : &p.companions, plan->manifest, plan->becomes,
+					     p.err);
 	if (result != SD_OK)
 		sd_plan_free(plan);
+	free(p.with_missing.records);
 	free(p.tensors);
 	free(p.pieces);
 	free(p.notes);

@@ -62,7 +62,8 @@ enum sd_result sd_spans_begin(struct planner *p, struct tensor *t, const struct 
 	size_t low = 0, high;
 
 	*overlap = (struct overlap){.first = t->first};
-	if (!move || t->first == t->last)
+	/* All pieces; those of an empty tensor have no places. */
+	if (!move || t->first == t->last || sd_move_count(move) == 0)
 		return SD_OK;
 	if (!t->spans) {
 		t->spans = sd_arena_alloc(&p->out->arena, sizeof(*t->spans));

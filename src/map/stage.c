@@ -206,6 +206,12 @@ static enum sd_result write_numbers(struct work *w, const struct rule *rule, str
 	if (i == rule->stacks)
 		return add_output(w, rule, values, member);
 	n = sizes[rule->stack[i].axis];
+	if (n == 0)
+		return sd_fail(p->err, SD_INPUT,
+			       "%s: %s is 0 in its shape, so that nothing would become of it; sd-cat --exclude leaves "
+			       "it out (%s:%u)",
+			       w->before[member->tensor].name, p->map->axes.name[rule->stack[i].axis], rule->file,
+			       rule->line);
 	if (n > PARTS_MAX)
 		return sd_fail(p->err, SD_INPUT, "%s: one tensor cannot become %" PRIu64 " (%s:%u)",
 			       w->before[member->tensor].name, n, rule->file, rule->line);

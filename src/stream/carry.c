@@ -126,11 +126,14 @@ static enum sd_result add_box(struct planner *p, size_t origin, const struct sd_
 {
 	struct sd_target target = p->carry->in->targets[origin];
 	const struct sd_record *from = &p->carry->in->records[target.record];
-	struct sd_record record = {
-		.key = from->key, .dtype = target.dtype, .state = p->carry->work[target.record].state};
+	struct sd_record record = {.key = from->key,
+				   .dtype = target.dtype,
+				   .state = p->carry->work[target.record].state,
+				   .lack = from->lack};
 	struct sd_arena *arena = &p->out->arena;
 	struct sd_move normal = *place, whole;
 	uint64_t *shape, count;
+	bool is_part;
 
 	sd_move_normalise(&normal);
 	if (!sd_shape_count(target.shape, target.rank, &count) ||
@@ -139,10 +142,12 @@ static enum sd_result add_box(struct planner *p, size_t origin, const struct sd_
 	whole = sd_move_identity(count);
 	target.steps = NULL;
 	target.nsteps = 0;
+	/* An empty tensor of several parts is told from one that comes twice by their moves. */
+	is_part = memcmp(&normal, &whole, sizeof(whole)) != 0 || (count == 0 && target.move);
 	target.move = NULL;
 	record.shape = target.shape;
 	record.rank = target.rank;
-	if (memcmp(&normal, &whole, sizeof(whole)) != 0) {
+	if (is_part) {
 		shape = sd_arena_array(arena, place->rank + 1, sizeof(*shape));
 		target.move = sd_arena_copy(arena, &normal, sd_move_size(&normal));
 		if (!shape || !target.move)

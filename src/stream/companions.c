@@ -295,7 +295,7 @@ enum sd_result sd_companions_find(const struct sd_manifest *m, struct sd_compani
 	struct search s = {.m = m, .c = c};
 	bool good;
 
-	*c = (struct sd_companions){0};
+	*c = (struct sd_companions){.n = m->nrecords};
 	if (!any(m))
 		return SD_OK;
 	c->role = calloc(m->nrecords, sizeof(*c->role));
@@ -323,7 +323,7 @@ void sd_companions_free(struct sd_companions *c)
 
 uint32_t sd_companion_of(const struct sd_companions *c, uint32_t weight)
 {
-	uint32_t i = c->role ? c->first[weight] : SD_NO_RECORD;
+	uint32_t i = c->role && weight < c->n ? c->first[weight] : SD_NO_RECORD;
 
 	while (i != SD_NO_RECORD && c->role[i] != SD_ROLE_BLOCK_SCALE && c->role[i] != SD_ROLE_FACTOR)
 		i = c->next[i];
@@ -333,7 +333,7 @@ uint32_t sd_companion_of(const struct sd_companions *c, uint32_t weight)
 bool sd_is_dequantised(const struct sd_companions *c, const struct sd_target *t, uint32_t weight)
 {
 	for (uint32_t k = 0; k < t->nsteps; k++)
-		if (t->steps[k].kind == SD_STEP_BLOCK_SCALE && t->steps[k].operand != SD_NO_RECORD &&
+		if (t->steps[k].kind == SD_STEP_BLOCK_SCALE && t->steps[k].operand < c->n &&
 		    c->weight[t->steps[k].operand] == weight)
 			return true;
 	return false;

@@ -40,6 +40,7 @@ bool sd_dtype_is_codes(enum sd_dtype dtype);
  * is one of a companion or of a packed weight.
  */
 struct sd_companions {
+	size_t n;         /* how many records; those that are added later have no companions and are none */
 	uint8_t *role;    /* enum sd_role; PLAIN where a name with other uses is used for another thing */
 	uint32_t *weight; /* of a companion: its weight; SD_NO_RECORD where that is not there, and of all others */
 	uint32_t *first;  /* of a weight: its first companion, or SD_NO_RECORD */

@@ -391,8 +391,10 @@ static enum sd_result check_all(const struct check *c)
 {
 	enum sd_result result = SD_OK;
 
+	/* What is missing has no data that could be parted from anything. */
 	for (uint32_t i = 0; i < c->in.m->nrecords && result == SD_OK; i++)
-		result = c->companions.role && c->companions.first[i] != SD_NO_RECORD ? check_group(c, i)
+		if (c->in.m->records[i].state != SD_MISSING)
+			result = c->companions.role && c->companions.first[i] != SD_NO_RECORD ? check_group(c, i)
 										      : check_alone(c, i);
 	return result;
 }

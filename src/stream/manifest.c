@@ -149,6 +149,21 @@ bool sd_target_is_record(const struct sd_manifest *m, const struct sd_target *t)
 	return !t->nsteps && !t->move && sd_shape_equal(t->shape, t->rank, r->shape, r->rank);
 }
 
+enum sd_result sd_target_fail_missing(const struct sd_manifest *m, const struct sd_target *t, struct sd_error *err)
+{
+	const char *key = m->records[t->record].key;
+	size_t missing = 0;
+
+	if (m->records[t->record].lack)
+		return sd_fail(err, SD_INPUT, "%s", m->records[t->record].lack);
+	for (size_t i = 0; i < m->nrecords; i++)
+		missing += m->records[i].state == SD_MISSING;
+	if (missing > 1)
+		return sd_fail(err, SD_INPUT, "%s needs %s, which no source has (%zu keys are missing in all)", t->name,
+			       key, missing);
+	return sd_fail(err, SD_INPUT, "%s needs %s, which no source has", t->name, key);
+}
+
 bool sd_target_is_reordered(const struct sd_target *t)
 {
 	struct sd_move normal;
@@ -319,6 +334,8 @@ static enum sd_result check_target(const struct sd_manifest *m, const struct sd_
 		return sd_fail(err, SD_INPUT, "%s: its shape and dtype give no size", t->name);
 	if (t->move ? !sd_move_check(t->move, record_count, count) : count != record_count)
 		return sd_fail(err, SD_INPUT, "%s: its place does not fit %s", t->name, r->key);
+	if (t->of && t->of != SD_OF_UNKNOWN && t->number >= t->of)
+		return sd_fail(err, SD_INPUT, "%s: number %" PRIu64 " of %" PRIu64 " tensors", t->name, t->number, t->of);
 	if (t->move && !sd_dtype_size(r->dtype))
 		return sd_fail(err, SD_INPUT, "%s: %s elements are smaller than a byte and cannot be moved one by one",
 			       t->name, sd_dtype_name(r->dtype));

@@ -29,6 +29,7 @@ struct sd_record {
 	uint32_t rank;
 	uint8_t dtype; /* enum sd_dtype */
 	uint8_t state; /* enum sd_state */
+	const char *lack; /* of one that is missing: the line to be said where it is needed, or NULL */
 	struct sd_extra extra;
 };
 
@@ -84,8 +85,13 @@ struct sd_target {
 	uint32_t record;
 	uint32_t labels; /* bit i: the manifest's label i */
 	uint8_t dtype;   /* of the tensor: after all steps */
+	/* The tensor was one of several in a tensor that a map took apart, along its first dimension: the number, and of
+	 * how many; of is 0 for all others, and SD_OF_UNKNOWN where it was another dimension. */
+	uint64_t number, of;
 	struct sd_extra extra;
 };
+
+#define SD_OF_UNKNOWN UINT64_MAX
 
 /* One entry of the safetensors __metadata__. */
 struct sd_entry {
@@ -108,8 +114,10 @@ struct sd_side_file {
 
 #define SD_LABELS_MAX 32
 
-/* Labels with a meaning of their own: what expert parallelism cuts; what a map stacks from single tensors. */
+/* Labels with a meaning of their own: what expert parallelism cuts; what it cuts, but -D dtype does not cast; what a map
+ * stacks from single tensors. */
 #define SD_LABEL_EXPERT "expert"
+#define SD_LABEL_EP "ep"
 #define SD_LABEL_STACKED "stacked"
 
 /*
@@ -170,6 +178,10 @@ const char *sd_step_word(uint32_t kind);
 
 /* Whether the target is its record as it came, but for its name: no steps, no move, and the same shape. */
 bool sd_target_is_record(const struct sd_manifest *m, const struct sd_target *t);
+
+/* Fails for a target that needs a record which is missing: with the line that the record has for that. */
+SD_UNUSED_RESULT enum sd_result sd_target_fail_missing(const struct sd_manifest *m, const struct sd_target *t,
+						       struct sd_error *err);
 
 /* Whether the target's elements lie in another order than its record's. */
 bool sd_target_is_reordered(const struct sd_target *t);

@@ -73,12 +73,13 @@ static bool scale_fits(const struct sd_manifest *m, const struct sd_record *r, u
 	if (step->operand == SD_NO_RECORD)
 		return false;
 	operand = &m->records[step->operand];
+	if (r->bytes == 0)
+		return true;
 	if (!sd_shape_count(operand->shape, operand->rank, &count))
 		return false;
 	for (uint32_t k = 0; k < step->rank; k++)
-		if (r->shape[k] > 0 &&
-		    (!sd_mul((extent(r, codes, k) - 1) / step->blocks[k].block, step->blocks[k].stride, &reach) ||
-		     !sd_add(last, reach, &last)))
+		if (!sd_mul((extent(r, codes, k) - 1) / step->blocks[k].block, step->blocks[k].stride, &reach) ||
+		    !sd_add(last, reach, &last))
 			return false;
 	return last < count;
 }

@@ -32,6 +32,8 @@ static enum sd_result check(const struct sd_manifest *in, const struct sd_target
 {
 	char shape[SD_SHAPE_TEXT];
 
+	if (in->records[t->record].state == SD_MISSING)
+		return sd_target_fail_missing(in, t, err);
 	if (!sd_target_is_record(in, t))
 		return sd_fail(err, SD_INPUT, "%s has pending steps: put sd-transpose before sd-cast --quant", t->name);
 	if (t->rank < 2 || (t->dtype != SD_BF16 && t->dtype != SD_F16 && t->dtype != SD_F32))
@@ -40,9 +42,7 @@ static enum sd_result check(const struct sd_manifest *in, const struct sd_target
 			       "--include",
 			       t->name, sd_dtype_name(t->dtype),
 			       sd_shape_text(t->shape, t->rank, shape, sizeof(shape)));
-	return in->records[t->record].state == SD_MISSING
-		       ? sd_fail(err, SD_INPUT, "%s is missing", in->records[t->record].key)
-		       : SD_OK;
+	return SD_OK;
 }
 
 /* The weight in F8 and, behind it, its scales. */

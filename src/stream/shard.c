@@ -35,18 +35,26 @@ void sd_shard_free(struct sd_shard *shard)
 /* The box of a tensor that a rank gets. */
 struct box {
 	uint64_t begin[SD_RANK_MAX], size[SD_RANK_MAX];
-	bool cut, empty;
+	bool cut;     /* some cut is about the tensor */
+	bool nothing; /* a dimension has something, and none of it falls to the rank */
+	bool later;   /* some cut's part is not the first */
+	bool dealt;   /* it is an expert of another rank */
 };
+
+static bool has_label(const struct sd_manifest *m, const struct sd_target *t, const char *label)
+{
+	for (uint32_t i = 0; i < m->nlabels; i++)
+		if (t->labels >> i & 1 && strcmp(m->labels[i], label) == 0)
+			return true;
+	return false;
+}
 
 static enum sd_result applies(const struct sd_shard_cut *cut, const struct sd_manifest *m, const struct sd_target *t,
 			      bool *yes, struct sd_error *err)
 {
-	if (!cut->label)
+	if (!cut->experts)
 		return sd_include_takes(cut->name, t->name, yes, err);
-	*yes = false;
-	for (uint32_t i = 0; i < m->nlabels; i++)
-		if (strcmp(m->labels[i], cut->label) == 0)
-			*yes = t->labels >> i & 1;
+	*yes = has_label(m, t, SD_LABEL_EXPERT) || has_label(m, t, SD_LABEL_EP);
 	return SD_OK;
 }
 
@@ -66,11 +74,18 @@ static enum sd_result cut_box(const struct sd_shard_cut *cut, const struct sd_ta
 		return sd_fail(err, SD_INPUT,
 			       "%s: dimension %" PRIu32 " has %" PRIu64 ", which is not divisible by %" PRIu64, t->name,
 			       dim, box->size[dim], cut->part.of);
+	box->nothing = box->nothing || (count == 0 && box->size[dim] > 0);
+	box->later = box->later || cut->part.part > 0;
 	box->begin[dim] += begin;
 	box->size[dim] = count;
 	box->cut = true;
-	box->empty = box->empty || count == 0;
 	return SD_OK;
+}
+
+static enum sd_result fail_small(const struct sd_manifest *in, const struct sd_target *t, struct sd_error *err)
+{
+	return sd_fail(err, SD_INPUT, "%s: %s elements are smaller than a byte and cannot be cut", t->name,
+		       sd_dtype_name(in->records[t->record].dtype));
 }
 
 /* Adds what is left of a target: its moves after the slice, or an empty one. */
@@ -82,8 +97,7 @@ static enum sd_result add_cut_target(const struct sd_manifest *in, const struct 
 	size_t added;
 
 	if (!sd_dtype_size(in->records[t->record].dtype))
-		return sd_fail(err, SD_INPUT, "%s: %s elements are smaller than a byte and cannot be cut", t->name,
-			       sd_dtype_name(in->records[t->record].dtype));
+		return fail_small(in, t, err);
 	if (!keep_global) {
 		part.shape = sd_arena_copy(&out->arena, box->size, t->rank * sizeof(*box->size));
 		if (!part.shape)
@@ -100,23 +114,22 @@ static enum sd_result add_cut_target(const struct sd_manifest *in, const struct 
 }
 
 /* A target of an empty tensor: nothing of the record. */
-static enum sd_result add_empty_target(const struct sd_target *t, const struct box *box, struct sd_manifest *out,
-				       struct sd_error *err)
+static enum sd_result add_empty_target(const struct sd_manifest *in, const struct sd_target *t, const struct box *box,
+				       struct sd_manifest *out, struct sd_error *err)
 {
 	static const struct sd_move nothing = {.rank = 1};
+	const struct sd_record *r = &in->records[t->record];
 	struct sd_target part = *t;
 
 	part.shape = sd_arena_copy(&out->arena, box->size, t->rank * sizeof(*box->size));
-	part.move = &nothing;
-	return part.shape && sd_manifest_add_target(out, &part) ? SD_OK : sd_fail_memory(err);
-}
-
-static bool has_label(const struct sd_manifest *m, const struct sd_target *t, const char *label)
-{
-	for (uint32_t i = 0; i < m->nlabels; i++)
-		if (t->labels >> i & 1 && strcmp(m->labels[i], label) == 0)
-			return true;
-	return false;
+	if (!part.shape)
+		return sd_fail_memory(err);
+	/* Records of elements smaller than a byte have no move; an empty one needs none. */
+	if (sd_dtype_size(r->dtype))
+		part.move = &nothing;
+	else if (r->bytes)
+		return fail_small(in, t, err);
+	return sd_manifest_add_target(out, &part) ? SD_OK : sd_fail_memory(err);
 }
 
 /* A manifest while it is cut. */
@@ -128,6 +141,47 @@ struct cutting {
 	bool keep_global;
 	struct sd_scales scales;
 };
+
+/* Whether a tensor of experts has one of them: a map has taken them apart, or the name says so (".experts.7."). */
+static bool is_single(const struct sd_target *t)
+{
+	static const char *const words[] = {".expert.", ".experts."};
+
+	if (t->of)
+		return true;
+	for (size_t i = 0; i < sizeof(words) / sizeof(*words); i++)
+		for (const char *at = t->name; (at = strstr(at, words[i])); at++) {
+			size_t digits = strspn(at + strlen(words[i]), "0123456789");
+			char end = at[strlen(words[i]) + digits];
+
+			if (digits && (end == '.' || end == '\0'))
+				return true;
+		}
+	return false;
+}
+
+/* Whole experts, to the rank whose numbers they have. */
+static enum sd_result deal_out(const struct sd_shard_cut *cut, const struct sd_target *t, struct box *box,
+			       struct sd_error *err)
+{
+	uint64_t begin, count;
+
+	if (!t->of || t->of == SD_OF_UNKNOWN)
+		return sd_fail(err, SD_INPUT,
+			       "%s is one expert, and nothing tells of how many: sd-shard --ep cuts what a map stacks, or "
+			       "takes apart by the first dimension",
+			       t->name);
+	if (cut->dim != 0)
+		return sd_fail(err, SD_INPUT,
+			       "%s is one expert: --ep-shard cuts the tensors in which the experts of a layer are "
+			       "together; cut it by --dim and --include",
+			       t->name);
+	if (!sd_part_of(t->of, cut->how, cut->part, &begin, &count))
+		return sd_fail(err, SD_INPUT, "%s is one of %" PRIu64 ", which is not divisible by %" PRIu64, t->name,
+			       t->of, cut->part.of);
+	box->dealt = box->dealt || t->number < begin || t->number - begin >= count;
+	return SD_OK;
+}
 
 /* What the cuts leave of a target. */
 static enum sd_result find_box(struct cutting *c, const struct sd_target *t, struct box *box, struct sd_error *err)
@@ -142,7 +196,8 @@ static enum sd_result find_box(struct cutting *c, const struct sd_target *t, str
 		result = applies(&c->cuts[k], c->in, t, &yes, err);
 		if (result == SD_OK && yes) {
 			c->used[k] = true;
-			result = cut_box(&c->cuts[k], t, box, err);
+			result = c->cuts[k].experts && is_single(t) ? deal_out(&c->cuts[k], t, box, err)
+								    : cut_box(&c->cuts[k], t, box, err);
 		}
 	}
 	return result;
@@ -154,7 +209,7 @@ static enum sd_result scale_box(const struct sd_target *weight, const struct box
 {
 	enum sd_result result = sd_scale_is_single(scale) || !whole->cut ? SD_OK : sd_scales_fit(weight, scale, err);
 
-	*box = (struct box){.empty = whole->empty};
+	*box = (struct box){.nothing = whole->nothing, .later = whole->later};
 	memcpy(box->size, scale->shape, scale->rank * sizeof(*scale->shape));
 	if (result != SD_OK || sd_scale_is_single(scale))
 		return result;
@@ -186,10 +241,16 @@ static enum sd_result find_paired_box(struct cutting *c, size_t target, struct b
 	struct box other;
 	enum sd_result result = SD_OK;
 
+	if (weight) {
+		result = find_box(c, weight, &other, err);
+		if (result == SD_OK && other.dealt) {
+			*box = other;
+			return SD_OK;
+		}
+	}
 	if (weight && !c->keep_global) {
 		struct box own;
 
-		result = find_box(c, weight, &other, err);
 		if (result == SD_OK && !other.cut)
 			result = find_box(c, t, &own, err);
 		if (result == SD_OK && !other.cut && own.cut)
@@ -197,10 +258,39 @@ static enum sd_result find_paired_box(struct cutting *c, size_t target, struct b
 				       t->name, weight->name);
 		return result == SD_OK ? scale_box(weight, &other, t, box, err) : result;
 	}
-	result = find_box(c, t, box, err);
+	if (result == SD_OK)
+		result = find_box(c, t, box, err);
 	if (result == SD_OK && scale && !c->keep_global)
 		result = scale_box(t, box, scale, &other, err);
 	return result;
+}
+
+/* Whether a shape has no elements. */
+static bool is_empty(const uint64_t *shape, uint32_t rank)
+{
+	uint64_t count;
+
+	return sd_shape_count(shape, rank, &count) && count == 0;
+}
+
+/*
+ * Adds what the box leaves of a target. Where that is nothing, it is an empty tensor, but for stacked ones. Slices that
+ * keep their place say nothing then, unless the whole tensor is empty: the first rank has it, as somebody must.
+ */
+static enum sd_result add_box(const struct cutting *c, const struct sd_target *t, const struct box *box,
+			      struct sd_manifest *out, struct sd_error *err)
+{
+	const struct sd_manifest *in = c->in;
+
+	if (box->dealt)
+		return SD_OK;
+	if (!box->cut || (c->keep_global && !box->later && is_empty(t->shape, t->rank)))
+		return sd_manifest_add_target(out, t) ? SD_OK : sd_fail_memory(err);
+	if (!is_empty(box->size, t->rank))
+		return add_cut_target(in, t, box, c->keep_global, out, err);
+	if (c->keep_global || (box->nothing && has_label(in, t, SD_LABEL_STACKED)))
+		return SD_OK;
+	return add_empty_target(in, t, box, out, err);
 }
 
 static enum sd_result cut_targets(struct cutting *c, struct sd_manifest *out, struct sd_error *err)
@@ -212,14 +302,8 @@ static enum sd_result cut_targets(struct cutting *c, struct sd_manifest *out, st
 		struct box box;
 		enum sd_result result = find_paired_box(c, i, &box, err);
 
-		if (result != SD_OK)
-			return result;
-		if (!box.cut)
-			result = sd_manifest_add_target(out, t) ? SD_OK : sd_fail_memory(err);
-		else if (!box.empty)
-			result = add_cut_target(in, t, &box, c->keep_global, out, err);
-		else if (!c->keep_global && !has_label(in, t, SD_LABEL_STACKED))
-			result = add_empty_target(t, &box, out, err);
+		if (result == SD_OK)
+			result = add_box(c, t, &box, out, err);
 		if (result != SD_OK)
 			return result;
 	}
@@ -326,24 +410,43 @@ static bool shift(const struct sd_manifest *in, const struct sd_shard_range *ran
 	return true;
 }
 
-static enum sd_result check_used(const struct cutting *c, struct sd_error *err)
+/* Whether a map that marks experts has been here, though it may have found none. */
+static bool knows_experts(const struct sd_manifest *m)
+{
+	for (uint32_t i = 0; i < m->nlabels; i++)
+		if (strcmp(m->labels[i], SD_LABEL_EXPERT) == 0)
+			return true;
+	return false;
+}
+
+static bool is_adapter(const struct sd_manifest *m)
+{
+	for (size_t i = 0; i < m->ntargets; i++)
+		if (strstr(m->targets[i].name, "lora_"))
+			return true;
+	return sd_manifest_side(m, "adapter_config.json") != NULL;
+}
+
+/* *whole: there are no experts to cut, which is right for an adapter. */
+static enum sd_result check_used(const struct cutting *c, bool *whole, struct sd_error *err)
 {
 	enum sd_result result = SD_OK;
 
 	for (size_t k = 0; k < c->ncuts && result == SD_OK; k++) {
-		if (!c->cuts[k].label)
+		if (!c->cuts[k].experts)
 			result = sd_include_check(c->cuts[k].name, c->in, err);
+		else if (!c->used[k] && knows_experts(c->in) && is_adapter(c->in))
+			*whole = true;
 		else if (!c->used[k])
-			result = sd_fail(
-				err, SD_INPUT,
-				"no tensor is marked as \"%s\"; maps mark them: put sd-rename --map before sd-shard",
-				c->cuts[k].label);
+			result = sd_fail(err, SD_INPUT,
+					 "no tensor is marked as \"" SD_LABEL_EXPERT
+					 "\"; maps mark them: put sd-rename --map before sd-shard");
 	}
 	return result;
 }
 
 /* The targets, still on the records as they come in. */
-static enum sd_result plan_targets(struct cutting *c, struct sd_manifest *out, struct sd_error *err)
+static enum sd_result plan_targets(struct cutting *c, struct sd_manifest *out, bool *whole, struct sd_error *err)
 {
 	enum sd_result result = sd_scales_find(c->in, &c->scales, err);
 
@@ -353,7 +456,7 @@ static enum sd_result plan_targets(struct cutting *c, struct sd_manifest *out, s
 	if (result == SD_OK)
 		result = cut_targets(c, out, err);
 	if (result == SD_OK)
-		result = check_used(c, err);
+		result = check_used(c, whole, err);
 	sd_scales_free(&c->scales);
 	free(c->used);
 	return result;
@@ -384,10 +487,10 @@ enum sd_result sd_shard_plan(const struct sd_manifest *in, const struct sd_shard
 	struct cutting cutting = {.in = in, .cuts = cuts, .ncuts = ncuts, .keep_global = keep_global};
 	enum sd_result result;
 
-	*shard = (struct sd_shard){out, calloc(in->nrecords + 1, sizeof(*shard->ranges))};
+	*shard = (struct sd_shard){.manifest = out, .ranges = calloc(in->nrecords + 1, sizeof(*shard->ranges))};
 	if (!out || !shard->ranges || !sd_manifest_copy_head(out, in))
 		return sd_fail_memory(err);
-	result = plan_targets(&cutting, out, err);
+	result = plan_targets(&cutting, out, &shard->whole, err);
 	if (result != SD_OK)
 		return result;
 	find_needs(in, out, shard->ranges);

@@ -20,7 +20,7 @@ enum sd_cut_how {
 
 /* One dimension of some tensors, cut. */
 struct sd_shard_cut {
-	const char *label;                /* tensors that a map has marked so; or NULL: */
+	bool experts;                     /* tensors that a map has marked as experts'; or else: */
 	const struct sd_regex_list *name; /* tensors whose name matches; an empty list is all */
 	int dim;                          /* from 0; negative ones count from the last */
 	enum sd_cut_how how;
@@ -37,6 +37,7 @@ struct sd_shard {
 		uint32_t record;     /* in manifest, or SD_NO_RECORD: not needed at all */
 		uint64_t begin, end; /* bytes of the incoming record */
 	} * ranges;
+	bool whole; /* an adapter, of which no tensor is marked as experts': every rank gets all of it */
 };
 
 void sd_shard_free(struct sd_shard *shard);
@@ -45,7 +46,8 @@ void sd_shard_free(struct sd_shard *shard);
  * Cuts. Each cut slice becomes a tensor of its own, or keeps its place in the whole one (keep_global). Records of which
  * only some rows are needed are trimmed to these. A rank that gets nothing of a tensor gets an empty one, unless the
  * tensor is stacked from single ones (label "stacked"): then it gets none. Block scales (stream/scales.h) are cut as
- * their weight is, whether a cut names them or not. SD_INPUT where a cut finds no tensor at all, a tensor has too few
+ * their weight is, whether a cut names them or not. Tensors that a map has taken apart expert by expert go whole to the
+ * rank that their numbers belong to. SD_INPUT where a cut finds no tensor at all, a tensor has too few
  * dimensions, a size cannot be divided, or a weight would be cut inside a block of its scales (but for keep_global).
  */
 SD_UNUSED_RESULT enum sd_result sd_shard_plan(const struct sd_manifest *in, const struct sd_shard_cut *cuts, size_t ncuts,

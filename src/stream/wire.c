@@ -9,6 +9,8 @@
 
 enum {
 	TARGET_MOVED = 1,    /* flags of a target: a move is written down */
+	FIELD_NUMBER = 1,    /* of a target that was one of several */
+	FIELD_LACK = 2,      /* of a record that is missing */
 	FIELD_STEP = 0x8001, /* fields with the highest bit set must be understood */
 	FIELD_REQUIRED = 0x8000,
 	PART = 32 * 1024,
@@ -146,13 +148,28 @@ static bool end_entry(struct sd_bytes *out, size_t begin)
 	return true;
 }
 
+static bool encode_lack(const char *lack, struct sd_bytes *out)
+{
+	size_t begin;
+	uint32_t length;
+
+	if (!sd_bytes_u32(out, FIELD_LACK) || !sd_bytes_u32(out, 0))
+		return false;
+	begin = out->length;
+	if (!sd_bytes_text(out, lack))
+		return false;
+	length = htole32((uint32_t)(out->length - begin));
+	memcpy(out->data + begin - sizeof(length), &length, sizeof(length));
+	return true;
+}
+
 static bool encode_record(const struct sd_record *r, struct sd_bytes *out)
 {
 	const unsigned char head[4] = {r->dtype, r->state, (unsigned char)r->rank, 0};
 	size_t begin = out->length;
 
 	return sd_bytes_u32(out, 0) && sd_bytes_add(out, head, sizeof(head)) && encode_array(out, r->shape, r->rank) &&
-	       sd_bytes_text(out, r->key) && sd_bytes_add(out, r->extra.data, r->extra.length) && end_entry(out, begin);
+	       sd_bytes_text(out, r->key) && (!r->lack || encode_lack(r->lack, out)) && sd_bytes_add(out, r->extra.data, r->extra.length) && end_entry(out, begin);
 }
 
 static bool encode_move(const struct sd_move *move, struct sd_bytes *out)
@@ -193,6 +210,9 @@ static bool encode_target(const struct sd_target *t, struct sd_bytes *out)
 	for (uint32_t i = 0; i < t->nsteps; i++)
 		if (!encode_step(&t->steps[i], out))
 			return false;
+	if (t->of && (!sd_bytes_u32(out, FIELD_NUMBER) || !sd_bytes_u32(out, 16) || !sd_bytes_u64(out, t->number) ||
+		      !sd_bytes_u64(out, t->of)))
+		return false;
 	return sd_bytes_add(out, t->extra.data, t->extra.length) && end_entry(out, begin);
 }
 
@@ -271,11 +291,13 @@ static bool decode_step(struct sd_view field, struct sd_manifest *m, struct sd_s
 }
 
 /*
- * The fields behind an entry: u32 tag, u32 length, data padded to 8. Steps (target set) are taken, other fields that
- * need not be understood are kept as they came.
+ * The fields behind an entry, a record's or a target's: u32 tag, u32 length, data padded to 8. Those that are known are
+ * taken, others that need not be understood are kept as they came.
  */
-static bool decode_fields(struct sd_view view, struct sd_manifest *m, struct sd_target *target, struct sd_extra *extra)
+static bool decode_fields(struct sd_view view, struct sd_manifest *m, struct sd_record *record,
+			  struct sd_target *target)
 {
+	struct sd_extra *extra = record ? &record->extra : &target->extra;
 	struct sd_bytes unknown = {0};
 	struct sd_step *steps = NULL;
 	size_t nsteps = 0, room = 0;
@@ -295,6 +317,11 @@ static bool decode_fields(struct sd_view view, struct sd_manifest *m, struct sd_
 		if (target && tag == FIELD_STEP)
 			good = sd_array_grow(&steps, nsteps, &room, sizeof(*steps)) && nsteps < 64 &&
 			       decode_step(field, m, &steps[nsteps++]);
+		else if (target && tag == FIELD_NUMBER)
+			good = sd_view_u64(&field, &target->number) && sd_view_u64(&field, &target->of) &&
+			       target->of;
+		else if (record && tag == FIELD_LACK)
+			good = sd_view_text(&field, &record->lack);
 		else
 			good = !(tag & FIELD_REQUIRED) && sd_bytes_add(&unknown, begin, (size_t)(view.at - begin));
 	}
@@ -323,7 +350,7 @@ static bool decode_record(struct sd_view entry, struct sd_manifest *m)
 	r.rank = entry.at[2];
 	entry.at += 4;
 	if (r.rank > SD_RANK_MAX || !view_array(&entry, r.rank, &r.shape) || !sd_view_text(&entry, &r.key) ||
-	    !decode_fields(entry, m, NULL, &r.extra))
+	    !decode_fields(entry, m, &r, NULL))
 		return false;
 	/* What has no size is found by sd_manifest_check, which names it. */
 	if (!sd_shape_count(r.shape, r.rank, &count) || !sd_dtype_bytes(r.dtype, count, &r.bytes))
@@ -365,7 +392,7 @@ static bool decode_target(struct sd_view entry, struct sd_manifest *m)
 	return !(flags & ~TARGET_MOVED) && sd_view_u32(&entry, &t.labels) && !((uint64_t)t.labels >> m->nlabels) &&
 	       t.rank <= SD_RANK_MAX && view_array(&entry, t.rank, &t.shape) &&
 	       (!(flags & TARGET_MOVED) || decode_move(&entry, move_rank, m, &t.move)) &&
-	       sd_view_text(&entry, &t.name) && decode_fields(entry, m, &t, &t.extra) && sd_manifest_add_target(m, &t);
+	       sd_view_text(&entry, &t.name) && decode_fields(entry, m, NULL, &t) && sd_manifest_add_target(m, &t);
 }
 
 static enum sd_result malformed(struct sd_error *err, const char *what, uint64_t number)

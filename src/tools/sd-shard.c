@@ -164,11 +164,11 @@ static size_t cuts_of(const struct options *opt, uint64_t rank, struct sd_shard_
 	size_t n = 0;
 
 	if (opt->ep.of || (opt->all && !opt->has_dim))
-		cuts[n++] = (struct sd_shard_cut){SD_LABEL_EXPERT, NULL, 0, SD_CUT_UNEVEN, opt->ep.of ? opt->ep : all};
+		cuts[n++] = (struct sd_shard_cut){true, NULL, 0, SD_CUT_UNEVEN, opt->ep.of ? opt->ep : all};
 	if (opt->ep_shard.of)
-		cuts[n++] = (struct sd_shard_cut){SD_LABEL_EXPERT, NULL, 1, SD_CUT_EQUAL, opt->ep_shard};
+		cuts[n++] = (struct sd_shard_cut){true, NULL, 1, SD_CUT_EQUAL, opt->ep_shard};
 	if (opt->has_dim)
-		cuts[n++] = (struct sd_shard_cut){NULL, &opt->include, opt->dim, SD_CUT_UNEVEN,
+		cuts[n++] = (struct sd_shard_cut){false, &opt->include, opt->dim, SD_CUT_UNEVEN,
 						  opt->part.of ? opt->part : all};
 	return n;
 }
@@ -200,6 +200,8 @@ static enum sd_result ranks_plan(const struct options *opt, const struct sd_mani
 		if (result != SD_OK)
 			return result;
 	}
+	if (ranks->shards[0].whole)
+		sd_note("no tensor of this adapter is marked as \"" SD_LABEL_EXPERT "\": every rank gets all of it");
 	return SD_OK;
 }
 

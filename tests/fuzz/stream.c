@@ -79,7 +79,7 @@ static void plan_rename(const struct sd_manifest *in)
 static void plan_shard(const struct sd_manifest *in)
 {
 	struct sd_regex_list all = {0};
-	const struct sd_shard_cut cuts[] = {{.label = "expert", .name = &all, .dim = 0, .part = {1, 2}},
+	const struct sd_shard_cut cuts[] = {{.experts = true, .name = &all, .dim = 0, .part = {1, 2}},
 					    {.name = &all, .dim = -1, .part = {0, 3}}};
 
 	for (size_t n = 0; n < 4; n++) {

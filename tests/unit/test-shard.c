@@ -177,7 +177,7 @@ static void there_and_back(const uint64_t shape[3], bool turned, int dim, uint64
 		m->targets[0].shape = whole_shape;
 	}
 	for (uint64_t k = 0; k < ranks; k++) {
-		const struct sd_shard_cut cut = {NULL, &all, dim, SD_CUT_UNEVEN, {k, ranks}};
+		const struct sd_shard_cut cut = {false, &all, dim, SD_CUT_UNEVEN, {k, ranks}};
 
 		cr_assert(sd_shard_plan(m, &cut, 1, false, &shards[k], &err) == SD_OK, "%s", err.text);
 		placing[k].sink.ops = &placing_ops;
@@ -237,7 +237,7 @@ static struct sd_manifest *two_tensors(void)
 Test(shard, labels)
 {
 	struct sd_manifest *m = two_tensors();
-	struct sd_shard_cut cut = {SD_LABEL_EXPERT, NULL, 0, SD_CUT_UNEVEN, {1, 3}};
+	struct sd_shard_cut cut = {true, NULL, 0, SD_CUT_UNEVEN, {1, 3}};
 	struct sd_shard shard;
 	struct sd_error err;
 
@@ -252,12 +252,12 @@ Test(shard, labels)
 	cr_expect(shard.manifest->records[0].bytes == 2 * 9 * 2 * 2);
 	sd_shard_free(&shard);
 
-	cut = (struct sd_shard_cut){SD_LABEL_EXPERT, NULL, 1, SD_CUT_EQUAL, {0, 2}};
+	cut = (struct sd_shard_cut){true, NULL, 1, SD_CUT_EQUAL, {0, 2}};
 	cr_expect(sd_shard_plan(m, &cut, 1, false, &shard, &err) == SD_INPUT);
 	cr_expect_str_eq(err.text, "experts: dimension 1 has 9, which is not divisible by 2");
 	sd_shard_free(&shard);
 
-	cut = (struct sd_shard_cut){SD_LABEL_EXPERT, NULL, 0, SD_CUT_UNEVEN, {6, 7}};
+	cut = (struct sd_shard_cut){true, NULL, 0, SD_CUT_UNEVEN, {6, 7}};
 	cr_assert(sd_shard_plan(m, &cut, 1, false, &shard, &err) == SD_OK, "%s", err.text);
 	cr_expect(shard.manifest->ntargets == 2 && shard.manifest->targets[0].shape[0] == 0, "an empty tensor");
 	cr_expect(shard.manifest->records[0].bytes == 0, "of which nothing is read");
@@ -274,7 +274,7 @@ Test(shard, dimensions)
 {
 	struct sd_manifest *m = two_tensors();
 	struct sd_regex_list all = {0};
-	struct sd_shard_cut cut = {NULL, &all, 1, SD_CUT_UNEVEN, {0, 2}};
+	struct sd_shard_cut cut = {false, &all, 1, SD_CUT_UNEVEN, {0, 2}};
 	struct sd_shard shard;
 	struct sd_error err;
 
