@@ -161,6 +161,13 @@ static bool box_of(const struct view *v, const struct sd_target *t, struct sd_bo
 	return sd_box_of(sd_target_move(v->m, t, &room), r->shape, r->rank, t->shape, t->rank, box);
 }
 
+static bool has_elements(const uint64_t *shape, uint32_t rank)
+{
+	uint64_t count;
+
+	return !sd_shape_count(shape, rank, &count) || count;
+}
+
 /* Whether a companion's elements are where those of the weight that they are for are. */
 static bool lie_together(const struct check *c, const struct sd_target *w, const struct sd_target *s,
 			 uint32_t companion)
@@ -169,6 +176,8 @@ static bool lie_together(const struct check *c, const struct sd_target *w, const
 	uint64_t blocks[SD_RANK_MAX], sizes[SD_RANK_MAX], own[SD_RANK_MAX];
 	struct sd_box a, b;
 
+	if (!has_elements(w->shape, w->rank))
+		return sd_names_belong(w->name, s->name);
 	if (weight->rank != scale->rank || w->rank != s->rank || w->nsteps || s->nsteps ||
 	    !sd_names_belong(w->name, s->name) || !box_of(&c->out, w, &a) || !box_of(&c->out, s, &b))
 		return false;
@@ -392,10 +401,14 @@ static enum sd_result check_all(const struct check *c)
 	enum sd_result result = SD_OK;
 
 	/* What is missing has no data that could be parted from anything. */
-	for (uint32_t i = 0; i < c->in.m->nrecords && result == SD_OK; i++)
-		if (c->in.m->records[i].state != SD_MISSING)
-			result = c->companions.role && c->companions.first[i] != SD_NO_RECORD ? check_group(c, i)
-										      : check_alone(c, i);
+	for (uint32_t i = 0; i < c->in.m->nrecords && result == SD_OK; i++) {
+		if (c->in.m->records[i].state == SD_MISSING)
+			continue;
+		if (c->companions.role && c->companions.first[i] != SD_NO_RECORD)
+			result = check_group(c, i);
+		else
+			result = check_alone(c, i);
+	}
 	return result;
 }
 
