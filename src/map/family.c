@@ -101,7 +101,8 @@ enum sd_result sd_family_agree(struct families *families, struct planner *p, con
 			f->size[i] = sizes[axis];
 		else if (f->size[i] != sizes[axis])
 			return sd_fail(p->err, SD_INPUT,
-				       "%s is %" PRIu64 " in %s and %" PRIu64 " in %s, which number the same things (%s:%u)",
+				       "%s is %" PRIu64 " in %s and %" PRIu64
+				       " in %s, which number the same things (%s:%u)",
 				       p->map->axes.name[axis], f->size[i], f->owner, sizes[axis], t->name, rule->file,
 				       rule->line);
 	}

@@ -21,8 +21,8 @@ SD_UNUSED_RESULT enum sd_result sd_family_note(struct families *families, struct
 					       uint32_t *family);
 
 /*
- * Takes over how many a tensor has that is written one by one; others whose numbers are of the same family have as many,
- * or it fails.
+ * Takes over how many a tensor has that is written one by one; others whose numbers are of the same family have as
+ * many, or it fails.
  */
 SD_UNUSED_RESULT enum sd_result sd_family_agree(struct families *families, struct planner *p, const struct rule *rule,
 						const struct tensor *t, const struct values *values,

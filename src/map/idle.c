@@ -67,6 +67,22 @@ static bool is_for(const struct size *size, const struct stage *stage)
 	return size->nstages == 0;
 }
 
+/* Whether a label, or the key that tells a size, has a text that the option decides. */
+static bool is_in_keys(const struct sd_map *map, uint32_t option)
+{
+	for (uint32_t t = 0; t < map->ntexts; t++) {
+		if (map->texts[t].any_side != NO_SIDE || map->texts[t].guard.option != option)
+			continue;
+		for (uint32_t i = 0; i < map->nlabels; i++)
+			if (has_text(&map->labels[i].pattern, t))
+				return true;
+		for (uint32_t i = 0; i < map->nsizes; i++)
+			if (has_text(&map->sizes[i].of, t))
+				return true;
+	}
+	return false;
+}
+
 /* Whether any rule asks for the option, or, where there is a size, for that. */
 static bool is_asked(const struct sd_map *map, uint32_t option, const struct size *size)
 {
@@ -92,7 +108,7 @@ enum sd_result sd_map_check_idle(struct sd_map *map, struct sd_error *err)
 	for (uint32_t i = 0; i < map->noptions && !map->part; i++) {
 		struct option *option = &map->options[i];
 
-		option->idle = !is_asked(map, i, NULL);
+		option->idle = !is_asked(map, i, NULL) && !is_in_keys(map, i);
 		if (option->idle && option->line)
 			return fail_idle(map, "option", option->name, option->line, err);
 	}

@@ -500,7 +500,8 @@ static enum sd_result pass_all(const struct join *j)
 	for (const struct member *m = first_of(j); m; m = next_of(j, m)) {
 		const struct tensor *t = &j->before[m->tensor];
 
-		if (sd_planner_note(j->p, rule_of(j, first_of(j)), text, t) != SD_OK || sd_planner_add(j->p, t) != SD_OK)
+		if (sd_planner_note(j->p, rule_of(j, first_of(j)), text, t) != SD_OK ||
+		    sd_planner_add(j->p, t) != SD_OK)
 			return j->p->err->result;
 	}
 	return SD_OK;

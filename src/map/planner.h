@@ -25,9 +25,9 @@ struct tensor {
 	uint32_t labels;
 	uint32_t first, last; /* pieces */
 	uint8_t dtype;
-	uint64_t number, of;      /* as a target has them */
-	bool taken;               /* by some rule, so far */
-	const char *mixed;        /* that it would have several dtypes; only -D dtype can make them one. NULL: it has one */
+	uint64_t number, of; /* as a target has them */
+	bool taken;        /* by some rule, so far */
+	const char *mixed; /* that it would have several dtypes; only -D dtype can make them one. NULL: it has one */
 	struct fingerprint print; /* of the name */
 	struct spans *spans;      /* its pieces by place; NULL until somebody asks (spans.h) */
 };

@@ -287,8 +287,7 @@ static enum sd_result apply(struct work *w, const struct rule *rule, uint32_t nu
 			if (rule->stack[i].key_side != p->from && sizes[rule->stack[i].axis] == SIZE_OPEN)
 				return sd_fail(p->err, SD_INPUT, "%s: the shape does not tell %s (%s:%u)", t->name,
 					       p->map->axes.name[rule->stack[i].axis], rule->file, rule->line);
-		if (sd_rule_stacks(rule, !p->from) &&
-		    sd_family_agree(&w->written, p, rule, t, values, sizes) != SD_OK)
+		if (sd_rule_stacks(rule, !p->from) && sd_family_agree(&w->written, p, rule, t, values, sizes) != SD_OK)
 			return p->err->result;
 	}
 	return write_numbers(w, rule, values, &member, sizes, 0);
@@ -381,7 +380,8 @@ static enum sd_result make_beside(struct work *w, uint32_t tensor)
 		if (!sd_rule_is_beside(rule, p->from) || !sd_planner_guards(p, rule) ||
 		    sd_planner_fit(p, w->stage, rule, t, &values) != MATCH || !siblings_fit(w, rule, &values, &scale))
 			continue;
-		if (apply(w, rule, i, tensor, NONE, &values) != SD_OK || (rule->note && sd_planner_note(p, rule, rule->note, t) != SD_OK))
+		if (apply(w, rule, i, tensor, NONE, &values) != SD_OK ||
+		    (rule->note && sd_planner_note(p, rule, rule->note, t) != SD_OK))
 			return p->err->result;
 	}
 	return SD_OK;

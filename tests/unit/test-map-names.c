@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What every map that is shipped has to do with names: what hangs under one module is renamed alike, adapters of LoRA as
- * much as weights, and every option of it does something. */
+/* What every map that is shipped has to do with names: what hangs under one module is renamed alike, adapters of LoRA
+ * as much as weights, and every option of it does something. */
 #include "map/internal.h"
 #include "map/rename.h"
 
@@ -12,7 +12,6 @@
 #include <string.h>
 
 #define TEXT 8192
-#define KEYS_MAX 256 /* of one rule */
 
 /* What stands in front of the keys of an adapter. */
 static const char peft[] = "base_model.model.";
@@ -99,7 +98,8 @@ static void with_each(void (*look)(const struct sd_map *map))
 	cr_assert(n > 70, "%d maps", n);
 }
 
-/* Whether a comment that begins with the word ("# alone: ..", "# alone, bare: ..") stands above the line, with rules alone between them, or at the head of its file. */
+/* Whether a comment that begins with the word ("# alone: ..", "# alone, bare: ..") stands above the line, with rules
+ * alone between them, or at the head of its file. */
 static bool is_marked_in(const char *word, const char *file, uint32_t line)
 {
 	struct sd_arena arena = {0};
@@ -142,8 +142,7 @@ static bool is_marked(const struct case_of *c, const char *word)
 /* What the stage makes of a key; "" where it drops it, or refuses it, or makes several of it. */
 static const char *becomes(struct case_of *c, const char *key, char *name)
 {
-	struct sd_rename rename = {
-		.map = &c->one, .to = !c->from, .defines = c->defines, .ndefines = c->ndefines};
+	struct sd_rename rename = {.map = &c->one, .to = !c->from, .defines = c->defines, .ndefines = c->ndefines};
 	struct sd_manifest *in = sd_manifest_new();
 	struct sd_error err = {0};
 	struct sd_plan plan;
@@ -188,9 +187,8 @@ static void look_at_weight(struct case_of *c, const char *key)
 		/* A scale that has no weight may be dropped. */
 		if (!*becomes(c, sibling, got) && strstr(siblings[i], "_scale"))
 			continue;
-		cr_expect(is_made_of(got, given, siblings[i], ""),
-			  "%s: %s:%u: %s becomes %sweight, and %s becomes %s", c->map->name, c->rule->file,
-			  c->rule->line, key, given, sibling, got);
+		cr_expect(is_made_of(got, given, siblings[i], ""), "%s: %s:%u: %s becomes %sweight, and %s becomes %s",
+			  c->map->name, c->rule->file, c->rule->line, key, given, sibling, got);
 	}
 }
 
@@ -343,7 +341,8 @@ static struct sd_manifest *next_manifest(const struct sd_manifest *from)
 }
 
 /* All that a plan says, as a text; or the error. *next: the manifest that comes out, or NULL. */
-static void plan_text(const struct sd_rename *asked, const struct sd_manifest *in, char *text, struct sd_manifest **next)
+static void plan_text(const struct sd_rename *asked, const struct sd_manifest *in, char *text,
+		      struct sd_manifest **next)
 {
 	struct sd_rename rename = *asked;
 	struct sd_error err = {0};
@@ -403,8 +402,8 @@ static bool differs_for(const struct sd_map *map, struct sd_manifest *in, const 
 	return strcmp(text[0], text[1]) != 0;
 }
 
-/* Whether it makes a difference for any sample, one way or the other, which of two values an option has; NULL: it is not
- * said. */
+/* Whether it makes a difference for any sample, one way or the other, which of two values an option has; NULL: it is
+ * not said. */
 static bool differs(const struct sd_map *map, const char *name, const char *a, const char *b)
 {
 	static const struct sd_define lora[] = {{"experts", "2"}, {"expert_inter", "4"}, {"lora", "paramwrapper"}};
@@ -520,7 +519,8 @@ static void disagree(const struct sd_map *map, const struct sd_plan *plan, const
 
 		if (!is_expert(out, t))
 			continue;
-		if (last && strcmp(last->name, t->name) != 0 && strncmp(last->name, t->name, (size_t)(dot - t->name) + 1) == 0)
+		if (last && strcmp(last->name, t->name) != 0 &&
+		    strncmp(last->name, t->name, (size_t)(dot - t->name) + 1) == 0)
 			other = t;
 		last = t;
 	}
@@ -529,7 +529,8 @@ static void disagree(const struct sd_map *map, const struct sd_plan *plan, const
 			uint64_t *shape = (uint64_t *)in->targets[i].shape;
 
 			shape[0]++;
-			cr_expect(sd_rename_plan(&rename, in, &back, &err) == SD_INPUT, "%s: %s", map->name, other->name);
+			cr_expect(sd_rename_plan(&rename, in, &back, &err) == SD_INPUT, "%s: %s", map->name,
+				  other->name);
 			cr_expect(strstr(err.text, other->name), "%s: %s", map->name, err.text);
 		}
 	sd_manifest_free(in);

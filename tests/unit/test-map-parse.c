@@ -201,8 +201,10 @@ Test(map_parse, what_no_rule_asks_for)
 	refused("size n number\nstage s\n a <-> b\n", "t.map:2: no rule asks for the size number");
 	refused("size n number in t\nstage s\n a [n] <-> b [n]\n", "t.map:2: no rule asks for the size number");
 	taken("option o a|b\nset P \"x\" if o=a else \"\"\nstage s\n a -> ${P}b\n");
+	taken("option o a|b\nset P \"x\" if o=a else \"\"\nlabel expert ${P}{x*}.w\nstage s\n a <-> b\n");
 	cr_assert(compile("use used s\n",
-			  "map used hf nemo\noption o a|b\noption p a|b\nsize n rows\nsize m columns\nstage s\n @p=a a [n] <-> "
+			  "map used hf nemo\noption o a|b\noption p a|b\nsize n rows\nsize m columns\nstage s\n @p=a a "
+			  "[n] <-> "
 			  "b [n]\n @p=b c <-> d\nstage t\n @o=a e [m] <-> f [m]\n @o=b e <-> f\n",
 			  &map, &err) == SD_OK,
 		  "%s", err.text);

@@ -701,24 +701,29 @@ Test(map_axes, what_is_kept_with_a_note)
 	expect((struct try){map, .in = "a.w F32\n", .to = "nemo", .strict = true}, "b.w F32 < a.w\n");
 }
 
-static const char experts[] = "label expert m.{g=ud|d}\nstage s\n {E}.u [i h] <-> m.ud [E i| h]\n"
-			      " {E}.g [i h] <-> m.ud [E |i h]\n {E}.d [i h] <-> m.d [E i h]\nstage t\n x.{x*} <-> y.{x*}\n";
+static const char experts[] =
+	"label expert m.{g=ud|d}\nstage s\n {E}.u [i h] <-> m.ud [E i| h]\n"
+	" {E}.g [i h] <-> m.ud [E |i h]\n {E}.d [i h] <-> m.d [E i h]\nstage t\n x.{x*} <-> y.{x*}\n";
 
 /* Members of several dtypes are one tensor where -D dtype makes them one, in whatever order they come. */
 Test(map_axes, members_of_several_dtypes)
 {
 	static const struct sd_define to_bf16 = {"dtype", "bf16"};
 
-	expect((struct try){experts, .in = "0.u F32 1 2\n0.g BF16 1 2\n0.d F16 1 2\n", .to = "nemo", .defines = {to_bf16}},
+	expect((struct try){experts, .in = "0.u F32 1 2\n0.g BF16 1 2\n0.d F16 1 2\n", .to = "nemo",
+			    .defines = {to_bf16}},
 	       "m.ud BF16 1 2 2 < 0.u, cast BF16\nm.ud BF16 1 2 2 < 0.g\nm.d BF16 1 1 2 < 0.d, cast BF16\n");
-	expect((struct try){experts, .in = "0.u BF16 1 2\n0.g F32 1 2\n0.d F16 1 2\n", .to = "nemo", .defines = {to_bf16}},
+	expect((struct try){experts, .in = "0.u BF16 1 2\n0.g F32 1 2\n0.d F16 1 2\n", .to = "nemo",
+			    .defines = {to_bf16}},
 	       "m.ud BF16 1 2 2 < 0.u\nm.ud BF16 1 2 2 < 0.g, cast BF16\nm.d BF16 1 1 2 < 0.d, cast BF16\n");
 	expect_error((struct try){experts, .in = "0.u F32 1 2\n0.g BF16 1 2\n0.d F16 1 2\n", .to = "nemo"}, SD_INPUT,
 		     "m.ud would be both F32 and BF16, from 0.g: say -D dtype=DTYPE");
 	/* What has no fraction stays what it is, and exponents do. */
-	expect_error((struct try){experts, .in = "0.u I16 1 2\n0.g BF16 1 2\n0.d F16 1 2\n", .to = "nemo", .defines = {to_bf16}},
+	expect_error((struct try){experts, .in = "0.u I16 1 2\n0.g BF16 1 2\n0.d F16 1 2\n", .to = "nemo",
+				  .defines = {to_bf16}},
 		     SD_INPUT, "m.ud would be both I16 and BF16, from 0.g");
-	expect_error((struct try){experts, .in = "0.u F8_E8M0 1 2\n0.g BF16 1 2\n0.d F16 1 2\n", .to = "nemo", .defines = {to_bf16}},
+	expect_error((struct try){experts, .in = "0.u F8_E8M0 1 2\n0.g BF16 1 2\n0.d F16 1 2\n", .to = "nemo",
+				  .defines = {to_bf16}},
 		     SD_INPUT, "m.ud would be both F8_E8M0 and BF16, from 0.g");
 	/* Only experts are cast. */
 	expect_error((struct try){"label expert e\nstage s\n {E}.u [i] <-> m [E i]\n", .in = "0.u F32 2\n1.u BF16 2\n",
@@ -743,7 +748,8 @@ Test(map_axes, experts_of_one_module_are_as_many)
 /* So are those that are written one by one, whatever they are. */
 Test(map_axes, what_is_written_one_by_one_is_as_many)
 {
-	static const char map[] = "stage s\n {L}.{E}.a [r i] <-> {L}.A [E i r] if complete\n {L}.{E}.b [i r] <-> {L}.B [E i r]\n";
+	static const char map[] =
+		"stage s\n {L}.{E}.a [r i] <-> {L}.A [E i r] if complete\n {L}.{E}.b [i r] <-> {L}.B [E i r]\n";
 
 	expect_error((struct try){map, .in = "0.A F32 2 1 1\n0.B F32 3 1 1\n", .to = "hf"}, SD_INPUT,
 		     "E is 2 in 0.A and 3 in 0.B, which number the same things (t.map:4)");
@@ -762,8 +768,8 @@ Test(map_axes, what_minus_d_dtype_says)
 	expect((struct try){map, .in = "a F32 2\nc F32 2\nd I8 2\n", .to = "nemo", .defines = {to_f16}},
 	       "b F16 2 < a, cast F16\nc F16 2 < c, cast F16\nd I8 2 < d\n");
 	expect((struct try){map, .in = "b F16 2\nc F32 2\n", .to = "hf"}, "a F16 2 < b\nc F32 2 < c\n");
-	expect_error((struct try){"stage s\n a <-> b\n", .in = "a F32 2\n", .to = "nemo", .defines = {to_f16}}, SD_USAGE,
-		     "-D dtype: map t has no such option; it has none");
+	expect_error((struct try){"stage s\n a <-> b\n", .in = "a F32 2\n", .to = "nemo", .defines = {to_f16}},
+		     SD_USAGE, "-D dtype: map t has no such option; it has none");
 }
 
 Test(map_axes, copies_that_are_missing)
