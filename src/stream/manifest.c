@@ -3,6 +3,7 @@
 #include "stream/manifest.h"
 #include "base/checked.h"
 #include "base/names.h"
+#include "base/text.h"
 #include "move/convert.h"
 
 #include <inttypes.h>
@@ -70,11 +71,12 @@ const struct sd_side_file *sd_manifest_side(const struct sd_manifest *m, const c
 	return NULL;
 }
 
-bool sd_side_file_name_good(const char *name)
+bool sd_file_name_good(const char *name)
 {
 	size_t length = strlen(name);
 
-	return length > 0 && length <= 255 && name[0] != '.' && !strchr(name, '/');
+	return length > 0 && length <= 255 && name[0] != '.' && name[0] != '-' && !strpbrk(name, "/\t") &&
+	       !sd_text_harm(name, length);
 }
 
 bool sd_manifest_copy_head(struct sd_manifest *to, const struct sd_manifest *from)

@@ -265,8 +265,10 @@ static enum sd_result take_side(struct reader *r, const struct sd_frame *f, stru
 	result = take_kept(r, f, SD_SIDE_FILE_MAX + 4096, &view, err);
 	if (result != SD_OK)
 		return result;
-	if (!sd_view_text(&view, &file.name) || !sd_side_file_name_good(file.name) || sd_manifest_side(m, file.name))
+	if (!sd_view_text(&view, &file.name) || sd_manifest_side(m, file.name))
 		return sd_fail(err, SD_INPUT, "malformed stream: the name of a side file");
+	if (!sd_file_name_good(file.name))
+		return sd_fail(err, SD_INPUT, "malformed stream: %s is no name for a side file", file.name);
 	file.data = view.at;
 	file.size = (size_t)(view.end - view.at);
 	return sd_manifest_add_side(m, &file) ? SD_OK : sd_fail_memory(err);
