@@ -190,9 +190,9 @@ static enum sd_result add_side(struct sd_source *source, const char *dir, const 
 		return sd_fail(err, SD_INPUT,
 			       "%s: a file of this name cannot be carried along: rename it or move it away", path);
 	}
-	if (m->nside == SD_SIDE_FILES_MAX) {
+	if (sd_manifest_side_fits(m, file.size, err) != SD_OK) {
 		free(data);
-		return sd_fail(err, SD_INPUT, "%s: more than %d side files", dir, SD_SIDE_FILES_MAX);
+		return sd_error_at(err, "%s", dir);
 	}
 	file.data = sd_arena_copy(&m->arena, data, file.size);
 	file.name = sd_arena_text(&m->arena, name, strlen(name));

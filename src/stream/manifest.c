@@ -79,6 +79,21 @@ bool sd_file_name_good(const char *name)
 	       !sd_text_harm(name, length);
 }
 
+enum sd_result sd_manifest_side_fits(const struct sd_manifest *m, uint64_t size, struct sd_error *err)
+{
+	uint64_t left = SD_SIDE_SUM_MAX;
+
+	if (m->nside == SD_SIDE_FILES_MAX)
+		return sd_fail(err, SD_INPUT, "more than %d side files", SD_SIDE_FILES_MAX);
+	if (size > SD_SIDE_FILE_MAX)
+		return sd_fail(err, SD_INPUT, "side files of more than %llu bytes", SD_SIDE_FILE_MAX);
+	for (size_t i = 0; i < m->nside; i++)
+		left -= m->side[i].size < left ? m->side[i].size : left;
+	if (size > left)
+		return sd_fail(err, SD_INPUT, "more than %llu bytes of side files", SD_SIDE_SUM_MAX);
+	return SD_OK;
+}
+
 bool sd_manifest_copy_head(struct sd_manifest *to, const struct sd_manifest *from)
 {
 	for (size_t i = 0; i < from->nmetadata; i++)

@@ -152,6 +152,9 @@ const struct sd_side_file *sd_manifest_side(const struct sd_manifest *m, const c
  */
 bool sd_file_name_good(const char *name);
 
+/* SD_INPUT if one more side file, of size bytes, is more than a stream may have. */
+SD_UNUSED_RESULT enum sd_result sd_manifest_side_fits(const struct sd_manifest *m, uint64_t size, struct sd_error *err);
+
 /* Takes over head (metadata, side files, labels, unknown fields) of another manifest, borrowed. */
 SD_UNUSED_RESULT bool sd_manifest_copy_head(struct sd_manifest *to, const struct sd_manifest *from);
 
