@@ -51,6 +51,7 @@ import contextlib
 import errno
 import math
 import os
+import re
 import signal
 import stat
 import struct
@@ -79,6 +80,8 @@ _STEP = 0x8001
 _CRITICAL = 0x8000
 _MAX_ENTRIES, _MAX_LABELS, _MAX_RANK, _MAX_MOVE, _MAX_STEPS = 4096, 32, 64, 16, 64
 _MAX_FILE, _MAX_FILES, _MAX_HEAD, _MAX_ABORT, _MAX_END = 64 << 20, 1 << 30, 1 << 32, 64 << 10, 64
+# What no file's name has: a slash, control characters, what ends a line or changes the direction of writing.
+_HARM = re.compile("[\0-\x1f/\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 _KINDS = (b"META", b"SIDE", b"MANI", b"SUMS", b"DATA", b"SUM ", b"END ")
 _MAX_TEXT = 2000
 _SUMS = 1
@@ -909,7 +912,7 @@ def _check_names(what, names, limit):
 
 
 def _check_file(name, size):
-    if not 0 < len(name.encode()) <= 255 or "/" in name or name.startswith("."):
+    if not 0 < len(name.encode()) <= 255 or name[0] in ".-" or _HARM.search(name):
         raise Error(f"side file {_printable(name)!r}: not a name for a side file")
     if size > _MAX_FILE:
         raise Error(f"side file {name}: {size} bytes; at most {_MAX_FILE} are allowed")

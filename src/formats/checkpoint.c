@@ -185,15 +185,18 @@ static enum sd_result add_side(struct sd_source *source, const char *dir, const 
 	if (result != SD_OK || !data)
 		return result;
 	file.size = (size_t)st.st_size;
-	if (m->nside == SD_SIDE_FILES_MAX) {
+	if (!sd_file_name_good(name)) {
 		free(data);
-		return sd_fail(err, SD_INPUT, "%s: more than %d side files", dir, SD_SIDE_FILES_MAX);
+		return sd_fail(err, SD_INPUT,
+			       "%s: a file of this name cannot be carried along: rename it or move it away", path);
+	}
+	if (sd_manifest_side_fits(m, file.size, err) != SD_OK) {
+		free(data);
+		return sd_error_at(err, "%s", dir);
 	}
 	file.data = sd_arena_copy(&m->arena, data, file.size);
 	file.name = sd_arena_text(&m->arena, name, strlen(name));
 	free(data);
-	if (!sd_text_is_utf8(name, strlen(name)) || !sd_side_file_name_good(name))
-		return sd_fail(err, SD_INPUT, "%s: a file of this name cannot be carried along", path);
 	if (!file.data || !file.name || !sd_manifest_add_side(m, &file))
 		return sd_fail_memory(err);
 	return sd_files_watch(source, path, &st, err);

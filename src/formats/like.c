@@ -50,6 +50,8 @@ static enum sd_result add_file(struct sd_like *like, const char *name, const str
 	file->name = name;
 	if (!path)
 		return sd_fail_memory(err);
+	if (!sd_file_name_good(name))
+		return sd_fail(err, SD_INPUT, "%s: no file of this name is made: rename it", path);
 	fd = sd_openat(AT_FDCWD, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK, 0);
 	if (fd < 0)
 		return sd_fail_errno(err, errno, "%s", path);

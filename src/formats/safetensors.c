@@ -85,6 +85,9 @@ static enum sd_result take_metadata(struct reader *r, const struct sd_json_token
 		return SD_OK;
 	if (token->kind == SD_JSON_OBJECT && token->depth == 1)
 		return SD_OK;
+	/* As the safetensors library reads it: there is none. */
+	if (token->kind == SD_JSON_WORD && token->depth == 1 && sd_json_is(token, "null"))
+		return SD_OK;
 	if (token->kind == SD_JSON_KEY) {
 		if (take_text(r, token, &r->metadata_key, err) != SD_OK)
 			return err->result;

@@ -92,7 +92,7 @@ static bool join_metadata(struct sd_manifest *m, const struct join *j)
 	return true;
 }
 
-static bool join_side(struct sd_manifest *m, const struct join *j, const char **differs)
+static enum sd_result join_side(struct sd_manifest *m, const struct join *j, const char **differs, struct sd_error *err)
 {
 	for (size_t i = 0; i < j->count; i++) {
 		const struct sd_manifest *part = j->parts[i]->manifest;
@@ -101,15 +101,54 @@ static bool join_side(struct sd_manifest *m, const struct join *j, const char **
 			const struct sd_side_file *file = &part->side[k], *there = sd_manifest_side(m, file->name);
 
 			if (!there) {
+				if (sd_manifest_side_fits(m, file->size, err) != SD_OK)
+					return sd_error_at(err, "the sources have");
 				if (!sd_manifest_add_side(m, file))
-					return false;
+					return sd_fail_memory(err);
 			} else if (differs &&
 				   (there->size != file->size || memcmp(there->data, file->data, file->size) != 0)) {
 				*differs = file->name;
 			}
 		}
 	}
-	return true;
+	return SD_OK;
+}
+
+/* What is unknown in the head of an earlier part too, word for word. */
+static bool is_repeated(const struct join *j, size_t part)
+{
+	const struct sd_extra *extra = &j->parts[part]->manifest->extra;
+
+	for (size_t i = 0; i < part; i++) {
+		const struct sd_extra *other = &j->parts[i]->manifest->extra;
+
+		if (other->length == extra->length && memcmp(other->data, extra->data, extra->length) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* Frames that are unknown here, of all parts, one behind another. */
+static bool join_extra(struct sd_manifest *m, const struct join *j)
+{
+	size_t length = 0;
+	char *all;
+
+	for (size_t i = 0; i < j->count; i++)
+		length += j->parts[i]->manifest->extra.length; /* they are in memory, so their sum is a size */
+	if (!length)
+		return true;
+	all = sd_arena_alloc(&m->arena, length);
+	m->extra.data = all;
+	for (size_t i = 0; i < j->count && all; i++) {
+		const struct sd_extra *extra = &j->parts[i]->manifest->extra;
+
+		if (!extra->length || is_repeated(j, i))
+			continue;
+		memcpy(all + m->extra.length, extra->data, extra->length);
+		m->extra.length += extra->length;
+	}
+	return all;
 }
 
 /* A part's labels have other bits in the joined manifest. */
@@ -261,9 +300,10 @@ enum sd_result sd_join(struct sd_source **sources, const char *const *names, siz
 	}
 	memcpy(j->parts, sources, count * sizeof(*sources));
 	j->count = count;
-	if (!join_metadata(j->source.manifest, j) || !join_side(j->source.manifest, j, differs) ||
-	    !find_holders(j, &holders))
+	if (!join_metadata(j->source.manifest, j) || !join_extra(j->source.manifest, j) || !find_holders(j, &holders))
 		result = sd_fail_memory(err);
+	if (result == SD_OK)
+		result = join_side(j->source.manifest, j, differs, err);
 	for (size_t i = 0; i < count && result == SD_OK; i++) {
 		result = join_part(j, (uint32_t)i, &holders, names, err);
 		j->source.sums = j->source.sums || j->parts[i]->sums;

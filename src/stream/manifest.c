@@ -3,6 +3,7 @@
 #include "stream/manifest.h"
 #include "base/checked.h"
 #include "base/names.h"
+#include "base/text.h"
 #include "move/convert.h"
 
 #include <inttypes.h>
@@ -70,11 +71,27 @@ const struct sd_side_file *sd_manifest_side(const struct sd_manifest *m, const c
 	return NULL;
 }
 
-bool sd_side_file_name_good(const char *name)
+bool sd_file_name_good(const char *name)
 {
 	size_t length = strlen(name);
 
-	return length > 0 && length <= 255 && name[0] != '.' && !strchr(name, '/');
+	return length > 0 && length <= 255 && name[0] != '.' && name[0] != '-' && !strpbrk(name, "/\t") &&
+	       !sd_text_harm(name, length);
+}
+
+enum sd_result sd_manifest_side_fits(const struct sd_manifest *m, uint64_t size, struct sd_error *err)
+{
+	uint64_t left = SD_SIDE_SUM_MAX;
+
+	if (m->nside == SD_SIDE_FILES_MAX)
+		return sd_fail(err, SD_INPUT, "more than %d side files", SD_SIDE_FILES_MAX);
+	if (size > SD_SIDE_FILE_MAX)
+		return sd_fail(err, SD_INPUT, "side files of more than %llu bytes", SD_SIDE_FILE_MAX);
+	for (size_t i = 0; i < m->nside; i++)
+		left -= m->side[i].size < left ? m->side[i].size : left;
+	if (size > left)
+		return sd_fail(err, SD_INPUT, "more than %llu bytes of side files", SD_SIDE_SUM_MAX);
+	return SD_OK;
 }
 
 bool sd_manifest_copy_head(struct sd_manifest *to, const struct sd_manifest *from)

@@ -154,8 +154,14 @@ SD_UNUSED_RESULT bool sd_manifest_add_side(struct sd_manifest *m, const struct s
 const char *sd_manifest_metadata(const struct sd_manifest *m, const char *key);
 const struct sd_side_file *sd_manifest_side(const struct sd_manifest *m, const char *name);
 
-/* Whether a side file may have this name: not empty, no "/", no leading dot, at most 255 bytes. */
-bool sd_side_file_name_good(const char *name);
+/*
+ * Whether a file that is written may have this name, which came from input: 1 to 255 bytes of UTF-8, no "/", neither a
+ * dot nor a hyphen in front, no control character, no mark that changes the direction or ends a line.
+ */
+bool sd_file_name_good(const char *name);
+
+/* SD_INPUT if one more side file, of size bytes, is more than a stream may have. */
+SD_UNUSED_RESULT enum sd_result sd_manifest_side_fits(const struct sd_manifest *m, uint64_t size, struct sd_error *err);
 
 /* Takes over head (metadata, side files, labels, unknown fields) of another manifest, borrowed. */
 SD_UNUSED_RESULT bool sd_manifest_copy_head(struct sd_manifest *to, const struct sd_manifest *from);

@@ -261,24 +261,22 @@ static enum sd_result take_side(struct reader *r, const struct sd_frame *f, stru
 {
 	struct sd_manifest *m = r->source.manifest;
 	struct sd_side_file file = {0};
-	uint64_t sum = 0;
 	struct sd_view view;
-	enum sd_result result;
+	/* Before it is held: its name has some of these bytes. */
+	enum sd_result result = sd_manifest_side_fits(m, f->length < 4096 ? 0 : f->length - 4096, err);
 
-	for (size_t i = 0; i < m->nside; i++)
-		sum += m->side[i].size;
-	if (f->length > SD_SIDE_SUM_MAX - sum)
-		return sd_fail(err, SD_INPUT, "the stream has more than %llu bytes of side files",
-			       (unsigned long long)SD_SIDE_SUM_MAX);
-	if (m->nside == SD_SIDE_FILES_MAX)
-		return sd_fail(err, SD_INPUT, "the stream has more than %d side files", SD_SIDE_FILES_MAX);
-	result = take_kept(r, f, SD_SIDE_FILE_MAX + 4096, &view, err);
+	if (result == SD_OK)
+		result = take_kept(r, f, SD_SIDE_FILE_MAX + 4096, &view, err);
 	if (result != SD_OK)
 		return result;
-	if (!sd_view_text(&view, &file.name) || !sd_side_file_name_good(file.name) || sd_manifest_side(m, file.name))
+	if (!sd_view_text(&view, &file.name) || sd_manifest_side(m, file.name))
 		return sd_fail(err, SD_INPUT, "malformed stream: the name of a side file");
+	if (!sd_file_name_good(file.name))
+		return sd_fail(err, SD_INPUT, "malformed stream: %s is no name for a side file", file.name);
 	file.data = view.at;
 	file.size = (size_t)(view.end - view.at);
+	if (sd_manifest_side_fits(m, file.size, err) != SD_OK)
+		return SD_INPUT;
 	return sd_manifest_add_side(m, &file) ? SD_OK : sd_fail_memory(err);
 }
 

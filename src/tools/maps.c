@@ -51,40 +51,59 @@ static const char *locate(struct sd_arena *arena, const char *folder, const char
 	return path && access(path, F_OK) == 0 ? path : NULL;
 }
 
+/* Cuts off the last part of a path. False where there is none. */
+static bool go_up(char *path)
+{
+	char *slash = strrchr(path, '/');
+
+	if (slash)
+		*slash = '\0';
+	return slash != NULL;
+}
+
 /*
- * SD_MAPPATH alone, if it is set: folders with colons between them. Else the maps of the source tree, where the program
- * lies in a build tree (in it or below it), else those that are installed.
+ * The maps of the source tree, where the program lies in a build tree: config.status is beside it, and the build tree
+ * lies in the source tree or is that. NULL: the program is installed.
  */
+static const char *source_maps(struct sd_arena *arena)
+{
+	char path[PATH_MAX];
+	ssize_t n = readlink("/proc/self/exe", path, sizeof(path) - 1);
+	const char *status;
+
+	path[n > 0 ? n : 0] = '\0';
+	status = go_up(path) ? sd_arena_printf(arena, "%s/config.status", path) : NULL;
+	if (!status || access(status, F_OK) != 0)
+		return NULL;
+	for (int up = 0; up < 4; up++) {
+		const char *folder = sd_arena_printf(arena, "%s/src/maps", path);
+
+		if (locate(arena, folder, "moe"))
+			return folder;
+		if (!go_up(path))
+			break;
+	}
+	return NULL;
+}
+
+/* SD_MAPPATH alone, if it is set: folders with colons between them. Else the maps of the source tree, for a program in
+ * a build tree, or those that are installed. */
 static void find_folders(struct folders *f)
 {
 	const char *set = getenv("SD_MAPPATH");
-	char self[PATH_MAX];
-	ssize_t n;
 
-	if (set) {
-		while (*set) {
-			size_t length = strcspn(set, ":");
+	if (!set) {
+		const char *source = source_maps(&f->arena);
 
-			add_folder(f, sd_arena_text(&f->arena, set, length));
-			set += length + (set[length] == ':');
-		}
+		add_folder(f, source ? source : SD_MAPDIR);
 		return;
 	}
-	n = readlink("/proc/self/exe", self, sizeof(self) - 1);
-	for (int up = 0; n > 0 && up < 4 && !f->n; up++) {
-		char *slash;
+	while (*set) {
+		size_t length = strcspn(set, ":");
 
-		self[n] = '\0';
-		slash = strrchr(self, '/');
-		if (!slash)
-			break;
-		n = slash - self;
-		*slash = '\0';
-		if (locate(&f->arena, sd_arena_printf(&f->arena, "%s/src/maps", self), "moe"))
-			add_folder(f, sd_arena_printf(&f->arena, "%s/src/maps", self));
+		add_folder(f, sd_arena_text(&f->arena, set, length));
+		set += length + (set[length] == ':');
 	}
-	if (!f->n)
-		add_folder(f, SD_MAPDIR);
 }
 
 static enum sd_result read_text(const char *path, struct sd_arena *arena, const char **text, struct sd_error *err)

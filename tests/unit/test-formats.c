@@ -90,6 +90,12 @@ Test(safetensors, refuses_what_is_not_as_it_must_be)
 		{"{\"__metadata__\":{\"a\":1}}", 0, "__metadata__ must hold texts"},
 		{"{\"__metadata__\":{\"a\":{\"b\":\"c\"}}}", 0, "__metadata__ must hold texts"},
 		{"{\"__metadata__\":\"a\"}", 0, "__metadata__ must hold texts"},
+		{"{\"__metadata__\":true}", 0, "__metadata__ must hold texts"},
+		{"{\"__metadata__\":[]}", 0, "__metadata__ must hold texts"},
+		{"{\"__metadata__\":{\"a\":null}}", 0, "__metadata__ must hold texts"},
+		{"{\"__metadata__\":null,\"__metadata__\":null}", 0, "__metadata__ is there twice"},
+		{"{\"__metadata__\":null,\"__metadata__\":{\"a\":\"1\"}}", 0, "__metadata__ is there twice"},
+		{"{\"a\":null}", 0, "a is no tensor"},
 		{"{\"__metadata__\":{},\"__metadata__\":{}}", 0, "__metadata__ is there twice"},
 		{"{\"__metadata__\":{\"a\":\"1\",\"a\":\"1\"}}", 0, "__metadata__ has a twice"},
 	};

@@ -340,6 +340,63 @@ Test(join, two_sources)
 	cr_expect(drain(fd, &err) == SD_OK, "%s", err.text);
 }
 
+Test(join, unknown_frames_of_all_sources)
+{
+	static const char one[64] = "one", two[64] = "two";
+	struct sd_source *parts[4] = {full_source(), memory_source(fill), memory_source(fill), memory_source(fill)},
+			 *joined;
+	static const char *const names[] = {"a", "b", "c", "d"};
+	const struct sd_extra *extra;
+	struct sd_error err;
+
+	parts[0]->manifest->extra = (struct sd_extra){one, sizeof(one)};
+	parts[2]->manifest->extra = (struct sd_extra){two, sizeof(two)};
+	parts[3]->manifest->extra = (struct sd_extra){one, sizeof(one)};
+	cr_assert(sd_join(parts, names, 4, &joined, NULL, &err) == SD_OK, "%s", err.text);
+	extra = &joined->manifest->extra;
+	cr_expect(extra->length == sizeof(one) + sizeof(two) && memcmp(extra->data, one, sizeof(one)) == 0 &&
+			  memcmp((const char *)extra->data + sizeof(one), two, sizeof(two)) == 0,
+		  "%zu bytes", extra->length);
+	sd_source_close(joined);
+}
+
+/* What a reader would refuse is not written. */
+Test(join, more_side_files_than_a_stream_may_have)
+{
+	static const char *const names[] = {"a", "b"};
+	char *content = calloc(1, SD_SIDE_FILE_MAX + 1);
+	struct sd_error err;
+
+	cr_assert(content);
+	for (int many = 0; many < 2; many++) {
+		struct sd_source *parts[2] = {memory_source(fill), memory_source(fill)}, *joined = NULL;
+		int each = many ? SD_SIDE_FILES_MAX / 2 : (int)(SD_SIDE_SUM_MAX / SD_SIDE_FILE_MAX / 2);
+		struct sd_side_file file = {NULL, content, many ? 1 : SD_SIDE_FILE_MAX};
+
+		for (int i = 0; i < 2 * each; i++) {
+			struct sd_manifest *m = parts[i % 2]->manifest;
+
+			file.name = sd_arena_printf(&m->arena, "%d.txt", i);
+			cr_assert(sd_manifest_side_fits(m, file.size, &err) == SD_OK && sd_manifest_add_side(m, &file));
+		}
+		cr_assert(sd_join(parts, names, 2, &joined, NULL, &err) == SD_OK, "%s", err.text);
+		cr_expect(sd_manifest_side_fits(joined->manifest, 1, &err) == SD_INPUT);
+		sd_source_close(joined);
+
+		parts[0] = memory_source(fill);
+		parts[1] = memory_source(fill);
+		for (int i = 0; i < 2 * each + 1; i++) {
+			struct sd_manifest *m = parts[i % 2]->manifest;
+
+			file.name = sd_arena_printf(&m->arena, "%d.txt", i);
+			cr_assert(sd_manifest_add_side(m, &file));
+		}
+		cr_expect(sd_join(parts, names, 2, &joined, NULL, &err) == SD_INPUT);
+		cr_expect(strstr(err.text, "side files"), "%s", err.text);
+	}
+	free(content);
+}
+
 Test(join, operands_move_with_their_records)
 {
 	struct sd_source *parts[2] = {memory_source(fill), full_source()}, *joined;
