@@ -160,8 +160,12 @@ static enum sd_result add_side(struct sd_manifest *m, const char *dir, const cha
 {
 	struct sd_side_file file = {0};
 	const char *path;
+	uint64_t sum = 0;
 	void *data;
 	enum sd_result result = path_of(m, dir, name, &path, err);
+
+	for (size_t i = 0; i < m->nside; i++)
+		sum += m->side[i].size;
 
 	if (result == SD_OK)
 		result = read_whole(path, SD_SIDE_FILE_MAX, &data, &file.size, err);
@@ -170,6 +174,11 @@ static enum sd_result add_side(struct sd_manifest *m, const char *dir, const cha
 	if (m->nside == SD_SIDE_FILES_MAX) {
 		free(data);
 		return sd_fail(err, SD_INPUT, "%s: more than %d side files", dir, SD_SIDE_FILES_MAX);
+	}
+	if (file.size > SD_SIDE_SUM_MAX - sum) {
+		free(data);
+		return sd_fail(err, SD_INPUT, "%s: with %s, the files beside the weights have more than %llu bytes; "
+			       "take it out of there", dir, name, SD_SIDE_SUM_MAX);
 	}
 	file.data = sd_arena_copy(&m->arena, data, file.size);
 	file.name = sd_arena_text(&m->arena, name, strlen(name));
