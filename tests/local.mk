@@ -55,11 +55,14 @@ tests_sd_transpose_grid_LDADD = libsd.a $(PCRE2_LIBS) $(YAJL_LIBS) $(XXHASH_LIBS
 include %D%/fuzz/local.mk
 
 # A library for LD_PRELOAD that makes system calls fail, for faults, kills and changes.
-check_DATA = %D%/fault.so
+check_DATA = %D%/fault.so %D%/memory.so
 %D%/fault.so: %D%/fault.c
 	$(AM_V_CCLD)$(CC) -D_GNU_SOURCE -std=c11 $(CPPFLAGS) $(CFLAGS) -Wall -Wextra -fPIC -shared $(LDFLAGS) -o $@ $(srcdir)/%D%/fault.c -ldl
-CLEANFILES += %D%/fault.so
-EXTRA_DIST += %D%/fault.c
+# One that makes allocations fail, for memory.
+%D%/memory.so: %D%/memory.c
+	$(AM_V_CCLD)$(CC) -D_GNU_SOURCE -std=c11 $(CPPFLAGS) $(CFLAGS) -Wall -Wextra -fPIC -shared -fno-builtin $(LDFLAGS) -o $@ $(srcdir)/%D%/memory.c
+CLEANFILES += %D%/fault.so %D%/memory.so
+EXTRA_DIST += %D%/fault.c %D%/memory.c
 
 # Scripts. run-cases runs golden/ as it is, golden-ways with sd-transpose cutting its work differently.
 test_scripts = \
@@ -100,6 +103,7 @@ test_scripts = \
 	%D%/stages \
 	%D%/told \
 	%D%/faults \
+	%D%/memory \
 	%D%/kills \
 	%D%/changes \
 	%D%/all-tools \

@@ -79,7 +79,7 @@ _ZSTD = b"\x28\xb5\x2f\xfd"
 _STEP = 0x8001
 _CRITICAL = 0x8000
 _MAX_ENTRIES, _MAX_LABELS, _MAX_RANK, _MAX_MOVE, _MAX_STEPS = 4096, 32, 64, 16, 64
-_MAX_FILE, _MAX_FILES, _MAX_HEAD, _MAX_ABORT, _MAX_END = 64 << 20, 1 << 30, 1 << 32, 64 << 10, 64
+_MAX_FILE, _MAX_FILES, _MAX_HEAD, _MAX_ABORT, _MAX_END = 64 << 20, 256 << 20, 1 << 32, 64 << 10, 64
 # What no file's name has: a slash, control characters, what ends a line or changes the direction of writing.
 _HARM = re.compile("[\0-\x1f/\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 _KINDS = (b"META", b"SIDE", b"MANI", b"SUMS", b"DATA", b"SUM ", b"END ")
@@ -291,7 +291,7 @@ class Head:
         for name, content in self.files.items():
             _check_file(name, len(content))
         if sum(map(len, self.files.values())) > _MAX_FILES:
-            raise Error("the side files have more than 1 GiB together")
+            raise Error("the side files have more than 256 MiB together")
         for record in self.records:
             _check_shape(record.key, record)
             if record.state not in (HERE, ELSEWHERE, MISSING):
@@ -418,7 +418,7 @@ class Reader:
             else:
                 raise self._unexpected(kind, "the manifest")
             if bytes_left < 0:
-                raise Error("the side files have more than 1 GiB together")
+                raise Error("the side files have more than 256 MiB together")
             parts.append((f"side file {name}" if kind == b"SIDE" else _printable(kind.decode("ascii", "replace")),
                           self._head_hash and self._head_hash.intdigest()))
             if self._head_hash:

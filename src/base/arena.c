@@ -29,8 +29,10 @@ void *sd_arena_alloc(struct sd_arena *arena, size_t size)
 		size_t room = size > BLOCK / 4 ? size : BLOCK;
 
 		block = calloc(1, sizeof(*block) + room);
-		if (!block)
+		if (!block) {
+			arena->failed = true;
 			return NULL;
+		}
 		block->size = room;
 		/* A large piece goes behind the block that still has room. */
 		if (room != BLOCK && arena->blocks) {

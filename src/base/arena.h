@@ -7,6 +7,7 @@
 
 struct sd_arena {
 	struct sd_arena_block *blocks;
+	bool failed; /* memory was out at least once */
 };
 
 /* size bytes of zeros, aligned for any type, valid until sd_arena_free; NULL when memory is out. {0} is an empty arena.

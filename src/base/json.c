@@ -3,9 +3,71 @@
 #include "base/json.h"
 #include "base/text.h"
 
+#include <setjmp.h>
+#include <stddef.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <yajl/yajl_parse.h>
+
+/* What yajl has of memory: it looks at none that it gets, so what it cannot have takes the way back to who asked it. */
+struct piece {
+	struct piece *next, **link; /* link: what points here */
+	max_align_t data[];
+};
+
+struct pieces {
+	struct piece *first;
+	jmp_buf out;
+};
+
+static void *take_piece(void *ctx, size_t size)
+{
+	struct pieces *pieces = ctx;
+	struct piece *piece = size < SIZE_MAX / 2 ? malloc(sizeof(*piece) + size) : NULL;
+
+	if (!piece)
+		longjmp(pieces->out, 1);
+	*piece = (struct piece){pieces->first, &pieces->first};
+	if (piece->next)
+		piece->next->link = &piece->next;
+	pieces->first = piece;
+	return piece->data;
+}
+
+static struct piece *piece_of(void *data)
+{
+	return (struct piece *)((char *)data - offsetof(struct piece, data));
+}
+
+static void free_piece(void *ctx, void *data)
+{
+	struct piece *piece = piece_of(data);
+
+	(void)ctx;
+	if (!data)
+		return;
+	*piece->link = piece->next;
+	if (piece->next)
+		piece->next->link = piece->link;
+	free(piece);
+}
+
+static void *resize_piece(void *ctx, void *data, size_t size)
+{
+	struct pieces *pieces = ctx;
+	struct piece *piece;
+
+	if (!data)
+		return take_piece(ctx, size);
+	piece = size < SIZE_MAX / 2 ? realloc(piece_of(data), sizeof(*piece) + size) : NULL;
+	if (!piece)
+		longjmp(pieces->out, 1);
+	*piece->link = piece;
+	if (piece->next)
+		piece->next->link = &piece->next;
+	return piece->data;
+}
 
 struct parse {
 	yajl_handle handle;
@@ -133,39 +195,53 @@ static const char *lone_surrogate(const char *json, size_t length)
 static enum sd_result fail_yajl(yajl_handle handle, const char *json, size_t length, bool early, struct sd_error *err)
 {
 	unsigned char *text = yajl_get_error(handle, 0, (const unsigned char *)json, length);
-	const char *line = text ? (const char *)text : "no memory";
+	const char *line = (const char *)text;
 	/* yajl counts bytes only where it parses them, not when it misses some at the end. */
 	size_t at = early ? length : yajl_get_bytes_consumed(handle);
 
 	sd_fail(err, SD_INPUT, "bad JSON at byte %zu: %.*s", at < length ? at : length, (int)strcspn(line, "\n"), line);
-	if (text)
-		yajl_free_error(handle, text);
+	yajl_free_error(handle, text);
 	return SD_INPUT;
+}
+
+static void parse_all(struct parse *parse, struct pieces *pieces, const char *json, size_t length)
+{
+	yajl_alloc_funcs functions = {take_piece, resize_piece, free_piece, pieces};
+	yajl_status status;
+	bool early;
+
+	parse->handle = yajl_alloc(&callbacks, &functions, parse);
+	status = yajl_parse(parse->handle, (const unsigned char *)json, length);
+	early = status == yajl_status_ok;
+	if (early)
+		status = yajl_complete_parse(parse->handle);
+	if (status == yajl_status_error)
+		parse->result = fail_yajl(parse->handle, json, length, early, parse->err);
+	yajl_free(parse->handle);
 }
 
 enum sd_result sd_json_parse(const char *json, size_t length, sd_json_take take, void *user, struct sd_error *err)
 {
 	struct parse parse = {.take = take, .user = user, .err = err};
 	const char *lone = lone_surrogate(json, length);
-	yajl_status status;
-	bool early;
+	struct pieces pieces = {.first = NULL};
+	enum sd_result result;
 
 	/* yajl takes overlong forms and encoded surrogates. */
 	if (!sd_text_is_utf8(json, length))
 		return sd_fail(err, SD_INPUT, "bad JSON: not UTF-8");
 	if (lone)
 		return sd_fail(err, SD_INPUT, "bad JSON at byte %zu: half of a surrogate pair", (size_t)(lone - json));
-	parse.handle = yajl_alloc(&callbacks, NULL, &parse);
-	if (!parse.handle)
-		return sd_fail_memory(err);
-	status = yajl_parse(parse.handle, (const unsigned char *)json, length);
-	early = status == yajl_status_ok;
-	if (early)
-		status = yajl_complete_parse(parse.handle);
-	if (status == yajl_status_error)
-		parse.result = fail_yajl(parse.handle, json, length, early, err);
-	yajl_free(parse.handle);
-	return parse.result;
+	/* Between here and what jumps there are only functions of yajl: what is taken calls none that does. */
+	if (setjmp(pieces.out) == 0) {
+		parse_all(&parse, &pieces, json, length);
+		result = parse.result;
+	} else {
+		result = sd_fail_memory(err);
+	}
+	while (pieces.first)
+		free_piece(&pieces, pieces.first->data);
+	return result;
 }
 
 bool sd_json_is(const struct sd_json_token *token, const char *text)

@@ -10,9 +10,9 @@
 
 const struct sd_limits sd_limits_default = {{
 	[SD_LIMIT_HEADER] = 100000000, /* the safetensors library's own */
-	[SD_LIMIT_MANIFEST] = UINT64_C(1) << 30,
+	[SD_LIMIT_MANIFEST] = UINT64_C(512) << 20,
 	[SD_LIMIT_NAME] = 4096,
-	[SD_LIMIT_TENSORS] = UINT64_C(1) << 24,
+	[SD_LIMIT_TENSORS] = UINT64_C(1) << 22,
 	[SD_LIMIT_RANK] = SD_RANK_MAX,
 }};
 

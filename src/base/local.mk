@@ -5,6 +5,7 @@ sources += \
 	%D%/error.c %D%/error.h \
 	%D%/json.c %D%/json.h \
 	%D%/limits.c %D%/limits.h \
+	%D%/memstream.c %D%/memstream.h \
 	%D%/names.c %D%/names.h \
 	%D%/progress.c %D%/progress.h \
 	%D%/regex.c %D%/regex.h \

@@ -28,6 +28,8 @@ enum sd_result sd_regex_new(const char *pattern, bool ignore_case, struct sd_reg
 
 		pcre2_get_error_message(error, reason, sizeof(reason));
 		free(r);
+		if (error == PCRE2_ERROR_HEAP_FAILED)
+			return sd_fail_memory(err);
 		return sd_fail(err, SD_USAGE, "bad regex \"%s\" at character %zu: %s", pattern, (size_t)place + 1,
 			       (const char *)reason);
 	}
@@ -48,6 +50,8 @@ enum sd_result sd_regex_search(const struct sd_regex *regex, const char *text, b
 	if (n < 0 && n != PCRE2_ERROR_NOMATCH) {
 		PCRE2_UCHAR reason[200];
 
+		if (n == PCRE2_ERROR_NOMEMORY)
+			return sd_fail_memory(err);
 		pcre2_get_error_message(n, reason, sizeof(reason));
 		return sd_fail(err, SD_USAGE, "the regex cannot be matched against %s: %s", text, (const char *)reason);
 	}

@@ -2,6 +2,7 @@
 /* The index of a checkpoint in several files. */
 #include "formats/index.h"
 #include "base/json.h"
+#include "base/memstream.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -118,12 +119,12 @@ static int by_key(const void *a, const void *b)
 enum sd_result sd_index_write(struct sd_index_entry *entries, size_t nentries, uint64_t parameters, uint64_t bytes,
 			      char **json, size_t *length, struct sd_error *err)
 {
-	bool bad;
+	struct sd_memstream *stream;
 	FILE *out;
 
 	*json = NULL;
-	out = open_memstream(json, length);
-	if (!out)
+	stream = sd_memstream_open(&out);
+	if (!stream)
 		return sd_fail_memory(err);
 	if (nentries)
 		qsort(entries, nentries, sizeof(*entries), by_key);
@@ -138,12 +139,7 @@ enum sd_result sd_index_write(struct sd_index_entry *entries, size_t nentries, u
 		sd_json_write(out, entries[i].file, SD_JSON_ASCII);
 	}
 	fputs(nentries ? "\n  }\n}\n" : "}\n}\n", out);
-	bad = ferror(out) != 0;
-	if (fclose(out) != 0 || bad) {
-		free(*json);
-		return sd_fail_memory(err);
-	}
-	return SD_OK;
+	return sd_memstream_close(stream, json, length) ? SD_OK : sd_fail_memory(err);
 }
 
 struct resizer {
@@ -178,18 +174,16 @@ enum sd_result sd_index_resize(const char *json, size_t length, uint64_t paramet
 			       size_t *out_length, struct sd_error *err)
 {
 	struct resizer r = {.json = json, .parameters = parameters, .bytes = bytes};
+	struct sd_memstream *stream = sd_memstream_open(&r.out);
 	enum sd_result result;
-	bool bad;
 
 	*out = NULL;
-	r.out = open_memstream(out, out_length);
-	if (!r.out)
+	if (!stream)
 		return sd_fail_memory(err);
 	result = sd_json_parse(json, length, resize_token, &r, err);
 	if (result == SD_OK)
 		fwrite(json + r.copied, 1, length - r.copied, r.out);
-	bad = ferror(r.out) != 0;
-	if ((fclose(r.out) != 0 || bad) && result == SD_OK)
+	if (!sd_memstream_close(stream, out, out_length) && result == SD_OK)
 		result = sd_fail_memory(err);
 	if (result != SD_OK) {
 		free(*out);

@@ -3,6 +3,7 @@
 #include "formats/safetensors.h"
 #include "base/checked.h"
 #include "base/json.h"
+#include "base/memstream.h"
 #include "base/names.h"
 #include "base/text.h"
 
@@ -379,15 +380,13 @@ static void write_header(FILE *out, const struct sd_tensor *tensors, size_t nten
 		write_tensor(out, &tensors[i]);
 	}
 	putc('}', out);
-	while (ftello(out) % 8 != 0)
-		putc(' ', out);
 }
 
 enum sd_result sd_safetensors_header(struct sd_tensor *tensors, size_t ntensors, const struct sd_entry *metadata,
 				     size_t nmetadata, char **header, size_t *length, struct sd_error *err)
 {
 	uint64_t position = 0, json;
-	bool bad;
+	struct sd_memstream *stream;
 	FILE *out;
 
 	*header = NULL;
@@ -400,16 +399,14 @@ enum sd_result sd_safetensors_header(struct sd_tensor *tensors, size_t ntensors,
 			return sd_fail(err, SD_INPUT, "%s makes the file too large", tensors[i].name);
 		tensors[i].end = position;
 	}
-	out = open_memstream(header, length);
-	if (!out)
+	stream = sd_memstream_open(&out);
+	if (!stream)
 		return sd_fail_memory(err);
 	write_header(out, tensors, ntensors, metadata, nmetadata);
-	bad = ferror(out) != 0;
-	if (fclose(out) != 0 || bad) {
-		free(*header);
-		*header = NULL;
+	for (size_t n = sd_memstream_length(stream); n % 8; n++)
+		putc(' ', out);
+	if (!sd_memstream_close(stream, header, length))
 		return sd_fail_memory(err);
-	}
 	json = *length - SD_SAFETENSORS_LENGTH;
 	if (json > SD_SAFETENSORS_HEADER_MAX) {
 		free(*header);

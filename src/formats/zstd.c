@@ -47,6 +47,8 @@ static enum sd_result fail(struct sd_zstd *z, size_t code)
 		return sd_fail(
 			&z->err, SD_INPUT,
 			"compressed by zstd with a window of more than 128 MiB; put zstd -dc --long=31 in front");
+	if (ZSTD_getErrorCode(code) == ZSTD_error_memory_allocation)
+		return sd_fail_memory(&z->err);
 	return sd_fail(&z->err, SD_INPUT, "damaged zstd data: %s", ZSTD_getErrorName(code));
 }
 
@@ -95,7 +97,9 @@ static enum sd_result compress(struct sd_zstd *z)
 		}
 		left = ZSTD_compressStream2(z->c, &out, &in, how);
 		if (ZSTD_isError(left))
-			return sd_fail(&z->err, SD_IO, "zstd: %s", ZSTD_getErrorName(left));
+			return ZSTD_getErrorCode(left) == ZSTD_error_memory_allocation
+				       ? sd_fail_memory(&z->err)
+				       : sd_fail(&z->err, SD_IO, "zstd: %s", ZSTD_getErrorName(left));
 		if (sd_write_all(z->out, z->output, out.pos, &z->err) != SD_OK)
 			return z->err.result;
 		if (how == ZSTD_e_end && left == 0)

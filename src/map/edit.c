@@ -75,6 +75,8 @@ static enum sd_result compile(struct sd_edit *edit, const char *regex, uint32_t 
 	int code;
 
 	edit->code = pcre2_compile((PCRE2_SPTR)regex, PCRE2_ZERO_TERMINATED, options, &code, &offset, NULL);
+	if (!edit->code && code == PCRE2_ERROR_HEAP_FAILED)
+		return sd_fail_memory(err);
 	if (!edit->code) {
 		pcre2_get_error_message(code, reason, sizeof(reason));
 		return sd_fail(err, SD_USAGE, "-e '%s': character %zu of '%s': %s", edit->text, offset + 1, regex,
@@ -98,6 +100,8 @@ static enum sd_result parse(struct sd_edit *edit, struct sd_error *err)
 	at++;
 	regex = cut_part(&edit->arena, &at, delimiter);
 	replacement = regex ? cut_part(&edit->arena, &at, delimiter) : NULL;
+	if (!replacement && edit->arena.failed)
+		return sd_fail_memory(err);
 	if (!replacement)
 		return sd_fail(err, SD_USAGE, "-e '%s': the %s has no %c behind it", edit->text,
 			       regex ? "replacement" : "RE", delimiter);

@@ -14,6 +14,9 @@ enum sd_result sd_map_fail(struct sd_error *err, const char *file, uint32_t line
 	va_start(args, format);
 	vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
+	/* What sd_axes_parse has to say of itself. */
+	if (strcmp(text, "out of memory") == 0)
+		return sd_fail_memory(err);
 	return sd_fail(err, SD_INPUT, "%s:%u: %s", file, line, text);
 }
 

@@ -383,7 +383,7 @@ static enum sd_result read_used(struct parser *p, struct parser *used, const cha
 	enum sd_result result = p->library ? p->library->read(p->library, name, &text, &used->file, p->err)
 					   : sd_parse_fail(p, "map %s cannot be found from here", name);
 
-	if (result != SD_OK && p->library) {
+	if (result == SD_INPUT && p->library) {
 		struct sd_error why = *p->err;
 
 		return sd_parse_fail(p, "%s", why.text);

@@ -4,6 +4,7 @@
 #include "map/parser.h"
 #include "map/rename.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 
@@ -218,8 +219,11 @@ static enum sd_result check_group(const struct sd_map *map, uint32_t first, stru
 		if (strcmp(s->group, lead->group) != 0)
 			continue;
 		returns |= !s->one_way;
+		errno = 0;
 		if (!sd_manifest_add_tensor(in, s->left.key, s->left.dtype, s->left.shape, s->left.rank))
-			result = sd_map_fail(err, s->file, s->line, "sample %s is too large", s->left.key);
+			result = errno == ENOMEM ? sd_fail_memory(err)
+						 : sd_map_fail(err, s->file, s->line, "sample %s is too large",
+							       s->left.key);
 	}
 	if (result == SD_OK)
 		result = make_plan(&rename, in, &there, lead->file, lead->line, err);

@@ -109,7 +109,7 @@ struct sd_side_file {
 
 /* Both are looked through one by one: more than so many are nothing that a checkpoint has. */
 #define SD_SIDE_FILES_MAX 4096
-#define SD_SIDE_SUM_MAX (1ull << 30)
+#define SD_SIDE_SUM_MAX (256ull << 20)
 #define SD_METADATA_MAX 4096
 
 #define SD_LABELS_MAX 32

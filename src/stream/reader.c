@@ -23,11 +23,16 @@ struct part {
 	uint64_t sum;
 };
 
+/* Bytes of a frame of the head. */
+#define SMALL 4096
+
 struct reader {
 	struct sd_source source;
 	struct sd_limits limits;
 	int fd;
-	struct sd_bytes manifest; /* the decoded manifest points into it */
+	struct sd_bytes *held; /* payloads of the head: the manifest points into them */
+	size_t nheld, held_room;
+	uint64_t head_bytes; /* of all frames of the head so far */
 	uint64_t records, bytes;  /* that came */
 	uint64_t position;        /* in the current record: what frames have announced */
 	uint64_t left;            /* of the current frame, not yet given out */
@@ -212,23 +217,51 @@ static bool is_known(uint32_t kind)
 	       kind == SD_KIND_DATA || kind == SD_KIND_SUM || kind == SD_KIND_END;
 }
 
+/*
+ * Looks at the size of a frame of the head, alone (what is for the error) and together with all before it. Small ones
+ * do not count there: side files have a number, and metadata comes once.
+ */
+static enum sd_result check_head(struct reader *r, const struct sd_frame *f, const char *what, struct sd_error *err)
+{
+	if (sd_limits_check(&r->limits, SD_LIMIT_MANIFEST, f->length, what, err) != SD_OK)
+		return SD_INPUT;
+	if (f->length > SMALL && !sd_add(r->head_bytes, f->length, &r->head_bytes))
+		r->head_bytes = UINT64_MAX;
+	return sd_limits_check(&r->limits, SD_LIMIT_MANIFEST, r->head_bytes,
+			       "the metadata, side files and manifest of the stream have", err);
+}
+
+/* Keeps a payload for as long as the manifest lives, without the room that it does not need. */
+static enum sd_result keep(struct reader *r, struct sd_bytes *payload, struct sd_error *err)
+{
+	void *fitting = payload->length ? realloc(payload->data, payload->length) : NULL;
+
+	if (fitting) {
+		payload->data = fitting;
+		payload->room = payload->length;
+	}
+	if (!sd_array_grow(&r->held, r->nheld, &r->held_room, sizeof(*r->held))) {
+		free(payload->data);
+		return sd_fail_memory(err);
+	}
+	r->held[r->nheld++] = *payload;
+	return SD_OK;
+}
+
 /* A payload that lives as long as the manifest. */
 static enum sd_result take_kept(struct reader *r, const struct sd_frame *f, uint64_t limit, struct sd_view *view,
 				struct sd_error *err)
 {
 	struct sd_bytes payload = {0};
 	enum sd_result result = take_payload(r, f, limit, &payload, err);
-	unsigned char *kept = NULL;
 
-	if (result == SD_OK)
-		kept = sd_arena_copy(&r->source.manifest->arena, payload.data, payload.length);
-	free(payload.data);
-	if (result != SD_OK)
+	if (result != SD_OK) {
+		free(payload.data);
 		return result;
-	if (!kept)
-		return sd_fail_memory(err);
-	*view = (struct sd_view){kept, kept + payload.length};
-	return SD_OK;
+	}
+	result = keep(r, &payload, err);
+	*view = sd_bytes_view(&payload);
+	return result;
 }
 
 static enum sd_result take_meta(struct reader *r, const struct sd_frame *f, struct sd_error *err)
@@ -236,7 +269,7 @@ static enum sd_result take_meta(struct reader *r, const struct sd_frame *f, stru
 	struct sd_manifest *m = r->source.manifest;
 	struct sd_view view;
 	uint32_t count = 0, zero;
-	enum sd_result result = sd_limits_check(&r->limits, SD_LIMIT_MANIFEST, f->length, "the metadata has", err);
+	enum sd_result result = check_head(r, f, "the metadata has", err);
 
 	if (result == SD_OK)
 		result = take_kept(r, f, SD_HEAD_MAX, &view, err);
@@ -266,6 +299,8 @@ static enum sd_result take_side(struct reader *r, const struct sd_frame *f, stru
 	enum sd_result result = sd_manifest_side_fits(m, f->length < 4096 ? 0 : f->length - 4096, err);
 
 	if (result == SD_OK)
+		result = check_head(r, f, "a side file has", err);
+	if (result == SD_OK)
 		result = take_kept(r, f, SD_SIDE_FILE_MAX + 4096, &view, err);
 	if (result != SD_OK)
 		return result;
@@ -285,16 +320,14 @@ static enum sd_result take_unknown(struct reader *r, const struct sd_frame *f, s
 				   struct sd_error *err)
 {
 	unsigned char head[SD_FRAME_ALIGN];
-	uint64_t sum;
 
 	if (!(f->flags & SD_FRAME_OPTIONAL))
 		return unexpected(f, "that this version does not know", err);
 	sd_frame_pack(f, head);
-	if (!sd_add(unknown->length, f->length, &sum))
-		sum = UINT64_MAX;
-	if (sd_limits_check(&r->limits, SD_LIMIT_MANIFEST, sum, "what is unknown here in front of the manifest has",
-			    err) != SD_OK)
+	/* So many empty frames are something, too. */
+	if (check_head(r, f, "what is unknown here in front of the manifest has", err) != SD_OK)
 		return SD_INPUT;
+	r->head_bytes += sizeof(head) + (f->length > SMALL ? 0 : f->length);
 	if (!sd_bytes_add(unknown, head, sizeof(head)))
 		return sd_fail_memory(err);
 	if (take_payload(r, f, SD_HEAD_MAX, unknown, err) != SD_OK)
@@ -302,12 +335,12 @@ static enum sd_result take_unknown(struct reader *r, const struct sd_frame *f, s
 	return sd_bytes_pad(unknown, SD_FRAME_ALIGN) ? SD_OK : sd_fail_memory(err);
 }
 
-static enum sd_result take_manifest(struct reader *r, const struct sd_frame *f, struct sd_error *err)
+static enum sd_result take_manifest(struct reader *r, const struct sd_frame *f, struct sd_view *view,
+				    struct sd_error *err)
 {
-	enum sd_result result =
-		sd_limits_check(&r->limits, SD_LIMIT_MANIFEST, f->length, "the manifest is said to have", err);
+	enum sd_result result = check_head(r, f, "the manifest is said to have", err);
 
-	return result == SD_OK ? take_payload(r, f, SD_HEAD_MAX, &r->manifest, err) : result;
+	return result == SD_OK ? take_kept(r, f, SD_HEAD_MAX, view, err) : result;
 }
 
 /* Keeps the sum of a frame of the head. */
@@ -374,6 +407,7 @@ static enum sd_result take_head(struct reader *r, struct sd_error *err)
 {
 	struct sd_manifest *m = r->source.manifest;
 	struct sd_bytes unknown = {0};
+	struct sd_view manifest = {0};
 	enum sd_result result;
 	struct sd_frame f;
 	bool described = false;
@@ -387,7 +421,7 @@ static enum sd_result take_head(struct reader *r, struct sd_error *err)
 		else if (f.kind == SD_KIND_SIDE && described)
 			result = take_side(r, &f, err);
 		else if (f.kind == SD_KIND_MANIFEST && described)
-			result = take_manifest(r, &f, err);
+			result = take_manifest(r, &f, &manifest, err);
 		else if (is_known(f.kind))
 			result = unexpected(&f, "out of its order, before the manifest", err);
 		else
@@ -397,17 +431,16 @@ static enum sd_result take_head(struct reader *r, struct sd_error *err)
 			result = end_part(r, f.kind, err);
 	} while (result == SD_OK && f.kind != SD_KIND_MANIFEST);
 	if (result == SD_OK && unknown.length) {
-		m->extra.data = sd_arena_copy(&m->arena, unknown.data, unknown.length);
-		m->extra.length = unknown.length;
-		if (!m->extra.data)
-			result = sd_fail_memory(err);
+		result = keep(r, &unknown, err);
+		m->extra = (struct sd_extra){unknown.data, unknown.length};
+	} else {
+		free(unknown.data);
 	}
-	free(unknown.data);
 	sd_sum_free(r->head);
 	r->head = NULL;
 	if (result == SD_OK && r->source.sums)
 		result = take_head_sums(r, err);
-	return result == SD_OK ? sd_wire_decode(r->manifest.data, r->manifest.length, &r->limits, m, err) : result;
+	return result == SD_OK ? sd_wire_decode(manifest.at, (size_t)(manifest.end - manifest.at), &r->limits, m, err) : result;
 }
 
 /* Data frames stand one after another: the right record, the right place, nothing beyond it. */
@@ -649,7 +682,9 @@ static void reader_close(struct sd_source *source)
 	struct reader *r = (struct reader *)source;
 
 	sd_manifest_free(source->manifest);
-	free(r->manifest.data);
+	for (size_t i = 0; i < r->nheld; i++)
+		free(r->held[i].data);
+	free(r->held);
 	sd_sum_free(r->head);
 	free(r->parts);
 	sd_lane_in_close(r->lane);

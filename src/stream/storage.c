@@ -3,6 +3,7 @@
 #include "stream/storage.h"
 #include "base/checked.h"
 #include "base/json.h"
+#include "base/memstream.h"
 #include "base/names.h"
 #include "base/text.h"
 #include "stream/scales.h"
@@ -344,18 +345,16 @@ static enum sd_result edit(const struct change *change, const struct sd_side_fil
 			   struct sd_error *err)
 {
 	struct editor e = {.change = change, .json = config->data, .length = config->size};
+	struct sd_memstream *stream = sd_memstream_open(&e.out);
 	enum sd_result result;
-	bool bad;
 
 	*text = NULL;
-	e.out = open_memstream(text, length);
-	if (!e.out)
+	if (!stream)
 		return sd_fail_memory(err);
 	result = sd_json_parse(e.json, e.length, take, &e, err);
 	if (result == SD_OK)
 		cut(&e, e.length, e.length);
-	bad = ferror(e.out) != 0;
-	if ((fclose(e.out) != 0 || bad) && result == SD_OK)
+	if (!sd_memstream_close(stream, text, length) && result == SD_OK)
 		result = sd_fail_memory(err);
 	return result;
 }

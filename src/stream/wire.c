@@ -3,6 +3,7 @@
 #include "stream/wire.h"
 #include "base/text.h"
 
+#include <errno.h>
 #include <endian.h>
 #include <stdlib.h>
 #include <string.h>
@@ -395,8 +396,11 @@ static bool decode_target(struct sd_view entry, struct sd_manifest *m)
 	       sd_view_text(&entry, &t.name) && decode_fields(entry, m, NULL, &t) && sd_manifest_add_target(m, &t);
 }
 
+/* What decodes says no more than that it cannot; where memory is out, malloc has said so in errno. */
 static enum sd_result malformed(struct sd_error *err, const char *what, uint64_t number)
 {
+	if (errno == ENOMEM)
+		return sd_fail_memory(err);
 	return sd_fail(err, SD_INPUT, "the manifest is malformed at %s %llu", what, (unsigned long long)number);
 }
 
@@ -417,6 +421,7 @@ enum sd_result sd_wire_decode(void *data, size_t length, const struct sd_limits 
 	uint64_t nrecords, ntargets;
 	uint32_t zero;
 
+	errno = 0;
 	if (!sd_view_u64(&view, &nrecords) || !sd_view_u64(&view, &ntargets) || !sd_view_u32(&view, &m->nlabels) ||
 	    !sd_view_u32(&view, &zero) || m->nlabels > SD_LABELS_MAX)
 		return malformed(err, "byte", 0);

@@ -144,6 +144,8 @@ static enum sd_result library_read(struct sd_map_library *base, const char *name
 	for (int i = 0; i < library->folders->n && !path; i++)
 		if (!strchr(name, '/'))
 			path = locate(&library->arena, library->folders->path[i], name);
+	if (library->arena.failed)
+		return sd_fail_memory(err);
 	if (!path)
 		return sd_fail(err, SD_INPUT, "there is no map %s", name);
 	*file = strrchr(path, '/') + 1;
@@ -199,6 +201,7 @@ static const char *find_alike(struct folders *folders, const char *name)
 		struct dirent **entries;
 		int n = scandir(folders->path[i], &entries, is_map, alphasort);
 
+		folders->arena.failed = folders->arena.failed || (n < 0 && errno == ENOMEM);
 		for (int k = 0; k < n; k++) {
 			size_t length = strlen(entries[k]->d_name) - strlen(".map");
 			const char *other = sd_arena_text(&folders->arena, entries[k]->d_name, length);
@@ -225,12 +228,14 @@ enum sd_result sd_maps_open(const char *name, struct sd_map **map, struct sd_err
 		path = name;
 	for (int i = 0; i < folders.n && !path; i++)
 		path = locate(&folders.arena, folders.path[i], name);
-	if (path) {
+	if (folders.arena.failed) {
+		result = sd_fail_memory(err);
+	} else if (path) {
 		result = open_path(&folders, path, path != name, map, err);
 	} else {
 		const char *alike = find_alike(&folders, name);
 
-		result = sd_fail(err, SD_USAGE,
+		result = folders.arena.failed ? sd_fail_memory(err) : sd_fail(err, SD_USAGE,
 				 "there is no map \"%s\"%s%s; sd-rename --list-maps shows them, and a path to one has "
 				 "a slash in it",
 				 name, alike ? ", but " : "", alike ? alike : "");
@@ -251,6 +256,8 @@ static enum sd_result each_map(enum sd_result (*take)(void *user, struct sd_map 
 		struct dirent **entries;
 		int n = scandir(folders.path[i], &entries, is_map, alphasort);
 
+		if (n < 0 && errno == ENOMEM)
+			result = sd_fail_memory(err);
 		for (int k = 0; k < n; k++) {
 			const char *path =
 				sd_arena_printf(&folders.arena, "%s/%s", folders.path[i], entries[k]->d_name);
@@ -266,6 +273,8 @@ static enum sd_result each_map(enum sd_result (*take)(void *user, struct sd_map 
 		if (n >= 0)
 			free(entries);
 	}
+	if (result == SD_OK && folders.arena.failed)
+		result = sd_fail_memory(err);
 	sd_arena_free(&folders.arena);
 	return result;
 }

@@ -69,7 +69,7 @@ static void add_metadata(struct options *opt, const char *text)
 	if (!sd_text_is_utf8(text, strlen(text)))
 		sd_misuse("--metadata: \"%s\" is not UTF-8", text);
 	if (!larger || !key)
-		sd_misuse("--metadata: out of memory");
+		sd_no_memory();
 	larger[layout->nmetadata++] = (struct sd_entry){key, equals + 1};
 	opt->metadata = larger;
 }

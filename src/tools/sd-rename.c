@@ -74,7 +74,7 @@ static void add_define(struct options *opt, char *text)
 		sd_misuse("-D %s: it is -D NAME=VALUE", text);
 	*equals = '\0';
 	if (!sd_array_grow(&opt->defines, opt->ndefines, &opt->defines_room, sizeof(*opt->defines)))
-		sd_misuse("out of memory");
+		sd_no_memory();
 	opt->defines[opt->ndefines++] = (struct sd_define){text, equals + 1};
 }
 
@@ -83,9 +83,9 @@ static void add_edit(struct options *opt, const char *text)
 	struct sd_error err;
 
 	if (!sd_array_grow(&opt->edits, opt->nedits, &opt->edits_room, sizeof(*opt->edits)))
-		sd_misuse("out of memory");
+		sd_no_memory();
 	if (sd_edit_new(text, &opt->edits[opt->nedits], &err) != SD_OK)
-		sd_misuse("%s", err.text);
+		sd_bad_value(&err);
 	opt->nedits++;
 }
 

@@ -151,14 +151,14 @@ void sd_version(void)
 }
 
 /* To whoever reads standard output, if that is a pipe. */
-static void send_misuse(const char *text)
+static void send_early(enum sd_result result, const char *text)
 {
 	struct sd_error err;
 	struct sd_sink *sink = sd_fd_is_pipe(STDOUT_FILENO) ? sd_stream_sink(STDOUT_FILENO, program) : NULL;
 
 	if (!sink)
 		return;
-	sd_fail(&err, SD_USAGE, "%s", text);
+	sd_fail(&err, result, "%s", text);
 	err.said = true;
 	sink->ops->abort(sink, &err);
 	sink->ops->close(sink);
@@ -175,8 +175,23 @@ void sd_misuse(const char *format, ...)
 	say(program, text);
 	fprintf(stderr, "Try '%s --help' for more information.\n", program);
 	if (writes_stream)
-		send_misuse(text);
+		send_early(SD_USAGE, text);
 	exit(SD_USAGE);
+}
+
+void sd_no_memory(void)
+{
+	say(program, "out of memory");
+	if (writes_stream)
+		send_early(SD_IO, "out of memory");
+	exit(SD_IO);
+}
+
+void sd_bad_value(const struct sd_error *err)
+{
+	if (err->result == SD_IO)
+		sd_no_memory();
+	sd_misuse("%s", err->text);
 }
 
 void sd_bad_option(int c, char **argv, const struct option *longs)
@@ -234,7 +249,7 @@ void sd_option_limit(struct sd_limits *limits, const char *text)
 	struct sd_error err;
 
 	if (sd_limits_set(limits, text, &err) != SD_OK)
-		sd_misuse("%s", err.text);
+		sd_bad_value(&err);
 }
 
 void sd_option_regex(struct sd_regex_list *list, const char *pattern)
@@ -242,7 +257,7 @@ void sd_option_regex(struct sd_regex_list *list, const char *pattern)
 	struct sd_error err;
 
 	if (sd_regex_list_add(list, pattern, &err) != SD_OK)
-		sd_misuse("%s", err.text);
+		sd_bad_value(&err);
 }
 
 enum sd_result sd_check_lanes(struct sd_error *err)
@@ -280,10 +295,8 @@ struct sd_sink *sd_stdout_stream(void)
 			  "(or | sd-ls to look at it)",
 			  program);
 	sink = sd_stream_sink(STDOUT_FILENO, program);
-	if (!sink) {
-		fprintf(stderr, "%s: out of memory\n", program);
-		exit(SD_IO);
-	}
+	if (!sink)
+		sd_no_memory();
 	return sink;
 }
 
