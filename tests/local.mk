@@ -36,7 +36,8 @@ unit_tests = \
 	%D%/unit/test-stream \
 	%D%/unit/test-sums
 
-EXTRA_DIST += %D%/unit/exact.h %D%/unit/gpu-mock.h %D%/unit/grid-host.h %D%/unit/kernel-host.cc %D%/unit/jobs.h %D%/unit/map.h %D%/unit/memory-source.h
+EXTRA_DIST += %D%/unit/exact.h %D%/unit/gpu-mock.h %D%/unit/grid-host.h %D%/unit/kernel-host.cc %D%/unit/jobs.h %D%/unit/map.h %D%/unit/memory-source.h \
+	%D%/unit/threads %D%/golden-threads
 
 tests_unit_test_map_names_CPPFLAGS = $(AM_CPPFLAGS) -DMAPS='"$(abs_top_srcdir)/src/maps"'
 
@@ -120,4 +121,12 @@ check-sanitize:
 	$(MKDIR_P) sanitize
 	cd sanitize && $(abs_top_srcdir)/configure -q --enable-sanitize --with-cuda=no CFLAGS='-g -O1'
 	$(MAKE) -C sanitize check
-.PHONY: check-sanitize
+
+# What works in threads, built with ThreadSanitizer: unit tests, and the golden cases.
+threaded = device carry lane stream formats sums pack shard
+check-threads:
+	$(MKDIR_P) threads
+	cd threads && $(abs_top_srcdir)/configure -q --enable-sanitize=thread --with-cuda=no CFLAGS='-g -O1' \
+		CRITERION_CFLAGS=-I$(abs_top_srcdir)/tests/unit/threads CRITERION_LIBS=-lm
+	$(MAKE) -C threads check TESTS='$(threaded:%=tests/unit/test-%) tests/golden-threads tests/zstd'
+.PHONY: check-sanitize check-threads

@@ -9,6 +9,15 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+/* ThreadSanitizer makes each case take fifty times as long. */
+#ifdef __SANITIZE_THREAD__
+#define CASES 60
+#define STEP 23
+#else
+#define CASES 900
+#define STEP 1
+#endif
+
 static struct sd_device *open_cpu(const char *kernels, unsigned threads)
 {
 	struct sd_device *device;
@@ -43,7 +52,7 @@ static void many(const char *kernels)
 	for (unsigned t = 0; t < 4; t++) {
 		struct sd_device *device = open_cpu(kernels, threads[t]);
 
-		for (uint64_t seed = 0; seed < 900; seed++)
+		for (uint64_t seed = 0; seed < CASES; seed++)
 			check(device, seed * 4 + t, seed % 3 == 0 ? 60 : 6000);
 		for (uint64_t seed = 0; seed < 5; seed++)
 			check(device, 100000 + seed * 4 + t, 1 << 20);
@@ -116,7 +125,7 @@ static void around_the_tile(const char *kernels)
 	if (!can_run(kernels))
 		return;
 	device = open_cpu(kernels, 1);
-	for (size_t n = 0; n < count * count * 4; n++)
+	for (size_t n = 0; n < count * count * 4; n += STEP)
 		check_matrix(device, dtypes[n / count / count], sizes[n % count], sizes[n / count % count],
 			     pick(&seed, 2) * pick(&seed, 64));
 	device->ops->close(device);
@@ -134,7 +143,7 @@ static void past_the_caches(const char *kernels)
 		unsigned size = sd_dtype_size((enum sd_dtype)dtypes[d]);
 		uint64_t columns = 300 * 1024 / 192 + d;
 
-		for (size_t off = 0; off < 64; off += off < 8 ? 1 : 8)
+		for (size_t off = 0; off < 64; off += STEP * (off < 8 ? 1 : 8))
 			check_matrix(device, dtypes[d], 192 / size, columns, off);
 		check_matrix(device, dtypes[d], 192 / size + 1, columns, 0);
 	}
@@ -224,7 +233,7 @@ static void large_blocks(struct sd_device *device)
 	enum { count = sizeof(sizes) / sizeof(*sizes) };
 	uint64_t seed = 11;
 
-	for (size_t n = 0; n < count * count * 2; n++) {
+	for (size_t n = 0; n < count * count * 2; n += STEP) {
 		uint64_t block = pick(&seed, 3) == 0 ? pick(&seed, 140) * pick(&seed, 2) : 128;
 		struct blocks blocks = {
 			.from = from[pick(&seed, 5)],
@@ -250,7 +259,7 @@ static void small_blocks(struct sd_device *device)
 	static const uint64_t across[] = {32, 32, 32, 64, 16, 8, 100, 33, 1};
 	uint64_t seed = 13;
 
-	for (size_t n = 0; n < 160; n++) {
+	for (size_t n = 0; n < 160; n += STEP) {
 		uint64_t round = pick(&seed, 3) == 0 ? 1 : 64;
 		struct blocks blocks = {
 			.from = from[pick(&seed, 6)],
