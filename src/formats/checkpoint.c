@@ -177,12 +177,8 @@ static enum sd_result add_side(struct sd_source *source, const char *dir, const 
 	struct sd_side_file file = {0};
 	struct stat st;
 	const char *path;
-	uint64_t sum = 0;
 	void *data;
 	enum sd_result result = path_of(m, dir, name, &path, err);
-
-	for (size_t i = 0; i < m->nside; i++)
-		sum += m->side[i].size;
 
 	if (result == SD_OK)
 		result = read_whole(path, SD_SIDE_FILE_MAX, &data, &st, err);
@@ -196,12 +192,7 @@ static enum sd_result add_side(struct sd_source *source, const char *dir, const 
 	}
 	if (sd_manifest_side_fits(m, file.size, err) != SD_OK) {
 		free(data);
-		return sd_error_at(err, "%s", dir);
-	}
-	if (file.size > SD_SIDE_SUM_MAX - sum) {
-		free(data);
-		return sd_fail(err, SD_INPUT, "%s: with %s, the files beside the weights have more than %llu bytes; "
-			       "take it out of there", dir, name, SD_SIDE_SUM_MAX);
+		return sd_error_at(err, "%s is too much: take it out of %s", name, dir);
 	}
 	file.data = sd_arena_copy(&m->arena, data, file.size);
 	file.name = sd_arena_text(&m->arena, name, strlen(name));
