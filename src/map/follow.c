@@ -4,6 +4,12 @@
 
 #include <string.h>
 
+/* Whether a rule is for tensors of the name, whatever their shape. One that counts with a size nobody tells is for none. */
+static bool has_name(enum fit fit)
+{
+	return fit == MATCH || fit == MISFIT;
+}
+
 /* Whether a rule of a stage makes something beside what becomes of a tensor of this name. */
 static bool makes_beside(struct planner *p, const struct stage *stage, const struct tensor *t)
 {
@@ -11,7 +17,7 @@ static bool makes_beside(struct planner *p, const struct stage *stage, const str
 
 	for (uint32_t i = 0; stage->beside && i < stage->nrules; i++)
 		if (sd_rule_is_beside(&stage->rules[i], p->from) &&
-		    sd_planner_fit(p, stage, &stage->rules[i], t, &values) != NO_MATCH)
+		    has_name(sd_planner_fit(p, stage, &stage->rules[i], t, &values)))
 			return true;
 	return false;
 }
@@ -36,7 +42,8 @@ static const struct rule *rule_for(struct planner *p, const struct stage *stage,
 
 		if (rule->outcome[p->from] != NOT_READ && !rule->side[p->from].scale && !rule->nconditions &&
 		    !sd_rule_is_beside(rule, p->from) &&
-		    (moves_elements(rule) || sd_planner_guards(p, rule)) && sd_planner_fit(p, stage, rule, t, values) != NO_MATCH)
+		    (moves_elements(rule) || sd_planner_guards(p, rule)) &&
+		    has_name(sd_planner_fit(p, stage, rule, t, values)))
 			return rule;
 	}
 	return NULL;

@@ -413,15 +413,21 @@ static enum sd_result read_map(struct sd_map_library *base, const char *name, co
 	return SD_OK;
 }
 
-/* The manifest of all samples of one group, towards the right; or of what they become there. */
-static struct sd_manifest *samples(const struct sd_map *map, const struct sample *first)
+/* The manifest of all samples of one group, with matrices so many times larger. */
+static struct sd_manifest *samples(const struct sd_map *map, const struct sample *first, uint64_t times)
 {
 	struct sd_manifest *m = sd_manifest_new();
 
-	for (uint32_t i = 0; i < map->nsamples; i++)
+	for (uint32_t i = 0; i < map->nsamples; i++) {
+		const struct sample_tensor *t = &map->samples[i].left;
+		uint64_t shape[SD_RANK_MAX];
+
+		memcpy(shape, t->shape, t->rank * sizeof(*shape));
+		for (uint32_t k = t->rank < 2 ? t->rank : t->rank - 2; k < t->rank; k++)
+			shape[k] *= shape[k] > 1 ? times : 1;
 		if (strcmp(map->samples[i].group, first->group) == 0)
-			add(m, map->samples[i].left.key, map->samples[i].left.dtype, map->samples[i].left.rank,
-			    map->samples[i].left.shape);
+			add(m, t->key, t->dtype, t->rank, shape);
+	}
 	return m;
 }
 
@@ -621,25 +627,27 @@ static void try_map(struct folder *folder, const char *name, struct count *count
 		const struct sample *sample = &map->samples[i];
 		struct sd_rename rename = {
 			.map = map, .defines = sample->defines, .ndefines = sample->ndefines, .to = RIGHT};
-		struct sd_manifest *left, *right;
-		struct sd_plan there = {0}, back = {0};
 		bool first = true;
 
 		for (uint32_t k = 0; k < i; k++)
 			first = first && strcmp(map->samples[k].group, sample->group) != 0;
-		if (!first)
-			continue;
-		left = samples(map, sample);
-		cr_assert(sd_rename_plan(&rename, left, &there, &err) == SD_OK, "%s: %s", name, err.text);
-		try_all(map, sample, left, RIGHT, &there, count);
-		right = tensors_of(there.manifest);
-		rename.to = LEFT;
-		cr_assert(sd_rename_plan(&rename, right, &back, &err) == SD_OK, "%s: %s", name, err.text);
-		try_all(map, sample, right, LEFT, &back, count);
-		sd_plan_free(&there);
-		sd_plan_free(&back);
-		sd_manifest_free(left);
-		sd_manifest_free(right);
+		/* Scales are moved by maps of v4 and v5 alone, where no block is cut. */
+		for (uint64_t times = 1; first && times <= (strcmp(map->layout[RIGHT], "v5") == 0 ? 128 : 1); times *= 128) {
+			struct sd_manifest *left = samples(map, sample, times), *right;
+			struct sd_plan there = {0}, back = {0};
+
+			rename.to = RIGHT;
+			cr_assert(sd_rename_plan(&rename, left, &there, &err) == SD_OK, "%s: %s", name, err.text);
+			try_all(map, sample, left, RIGHT, &there, count);
+			right = tensors_of(there.manifest);
+			rename.to = LEFT;
+			cr_assert(sd_rename_plan(&rename, right, &back, &err) == SD_OK, "%s: %s", name, err.text);
+			try_all(map, sample, right, LEFT, &back, count);
+			sd_plan_free(&there);
+			sd_plan_free(&back);
+			sd_manifest_free(left);
+			sd_manifest_free(right);
+		}
 	}
 	sd_map_free(map);
 }
