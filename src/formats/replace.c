@@ -161,7 +161,7 @@ const struct stat *sd_replace_like(const struct sd_replace *r, size_t file)
 static enum sd_result begin(struct sd_replace *r, struct sd_error *err)
 {
 	if (flock(r->place, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
-		return sd_fail(err, SD_IO, "%s: another sd-pack is writing to it", r->path);
+		return sd_fail(err, SD_IO, "%s is locked: another sd-pack is writing to it", r->path);
 	for (size_t i = 0; i < r->count; i++)
 		if (sd_names_add(&r->names, r->files[i].name, (uint32_t)i) == SD_NO_NAME)
 			return sd_fail_memory(err);
@@ -366,7 +366,7 @@ enum sd_result sd_replace_run(struct sd_replace *r, int staging, const char *nam
 			   name);
 }
 
-static enum sd_result remove_aside(struct sd_replace *r, int staging, struct sd_error *err)
+static enum sd_result remove_aside(struct sd_replace *r, struct sd_error *err)
 {
 	for (size_t i = 0; i < r->nvictims; i++) {
 		struct victim *v = &r->victims[i];
@@ -376,18 +376,26 @@ static enum sd_result remove_aside(struct sd_replace *r, int staging, struct sd_
 					     v->name);
 		v->aside = false;
 	}
-	return unlinkat(staging, ASIDE, AT_REMOVEDIR) == 0
-		       ? SD_OK
-		       : sd_fail_errno(err, errno, "%s, what was there before: cannot remove", r->path);
+	return SD_OK;
+}
+
+/* NFS keeps a file that is removed while somebody reads it, under another name: its folder cannot go then. */
+static enum sd_result remove_folders(const struct sd_replace *r, int staging, const char *name, struct sd_error *err)
+{
+	if (unlinkat(staging, ASIDE, AT_REMOVEDIR) == 0 && unlinkat(r->place, name, AT_REMOVEDIR) == 0)
+		return SD_OK;
+	if (errno != ENOTEMPTY && errno != EEXIST && errno != EBUSY)
+		return sd_fail_errno(err, errno, "%s/%s: cannot remove", r->path, name);
+	if (r->options.note)
+		r->options.note("%s/%s is left, for something that was replaced is still open", r->path, name);
+	return SD_OK;
 }
 
 enum sd_result sd_replace_end(struct sd_replace *r, int staging, const char *name, struct sd_error *err)
 {
 	int error = remove_guard(r) ? 0 : errno;
 
-	if (remove_aside(r, staging, err) != SD_OK)
+	if (remove_aside(r, err) != SD_OK || remove_folders(r, staging, name, err) != SD_OK)
 		return SD_IO;
-	if (unlinkat(r->place, name, AT_REMOVEDIR) != 0)
-		return sd_fail_errno(err, errno, "%s/%s: cannot remove", r->path, name);
 	return error ? sd_fail_errno(err, error, "%s/%s: cannot remove", r->path, r->guard) : SD_OK;
 }
