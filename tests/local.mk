@@ -39,6 +39,7 @@ unit_tests = \
 EXTRA_DIST += %D%/unit/exact.h %D%/unit/gpu-mock.h %D%/unit/grid-host.h %D%/unit/kernel-host.cc %D%/unit/jobs.h %D%/unit/map.h %D%/unit/memory-source.h \
 	%D%/unit/threads %D%/golden-threads
 
+tests_unit_test_companions_CPPFLAGS = $(AM_CPPFLAGS) -DMAPS='"$(abs_top_srcdir)/src/maps"'
 tests_unit_test_map_names_CPPFLAGS = $(AM_CPPFLAGS) -DMAPS='"$(abs_top_srcdir)/src/maps"'
 
 if HAVE_CRITERION

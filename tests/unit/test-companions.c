@@ -654,16 +654,13 @@ static void try_map(struct folder *folder, const char *name, struct count *count
 
 Test(maps, part_no_weight_from_its_companions)
 {
-	const char *top = getenv("srcdir");
-	char path[4096];
-	struct folder folder = {.base = {read_map}, .path = path};
+	struct folder folder = {.base = {read_map}, .path = MAPS};
 	struct count count = {0};
 	struct dirent **names;
 	int n;
 
-	snprintf(path, sizeof(path), "%s/src/maps", top ? top : "..");
-	n = scandir(path, &names, NULL, alphasort);
-	cr_assert(n > 70, "%s", path);
+	n = scandir(MAPS, &names, NULL, alphasort);
+	cr_assert(n > 70, "%s", MAPS);
 	for (int i = 0; i < n; i++) {
 		char *end = strstr(names[i]->d_name, ".map");
 
