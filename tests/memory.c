@@ -34,10 +34,10 @@ static bool fails(void)
 
 	if (atomic_load(&meant) == 0) {
 		tool = getenv("MEMORY_TOOL");
-		atomic_store(&meant, tool && program_invocation_short_name &&
-					     strcmp(tool, program_invocation_short_name) == 0
-					     ? 2
-					     : 1);
+		atomic_store(&meant,
+			     tool && program_invocation_short_name && strcmp(tool, program_invocation_short_name) == 0
+				     ? 2
+				     : 1);
 	}
 	at = getenv("MEMORY_AT");
 	if (atomic_load(&meant) == 1 || !at)

@@ -9,7 +9,8 @@
 
 enum sd_limit {
 	SD_LIMIT_HEADER,   /* bytes of the header of a safetensors file */
-	SD_LIMIT_MANIFEST, /* bytes of the head of a stream, all of its frames together, and of the index of a directory */
+	SD_LIMIT_MANIFEST, /* bytes of the head of a stream, all of its frames together, and of the index of a directory
+			    */
 	SD_LIMIT_NAME,     /* bytes of a name */
 	SD_LIMIT_TENSORS,  /* in a header, an index, or a manifest: there records and targets each */
 	SD_LIMIT_RANK,     /* dimensions of a tensor */

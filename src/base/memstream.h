@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A stream that is written to memory, and knows when that was out: glibc's open_memstream may lose text without a word. */
+/* A stream that is written to memory, and knows when that was out: glibc's open_memstream may lose text without a word.
+ */
 #ifndef SD_BASE_MEMSTREAM_H
 #define SD_BASE_MEMSTREAM_H
 

@@ -22,7 +22,8 @@ enum sd_result sd_regex_new(const char *pattern, bool ignore_case, struct sd_reg
 	if (!r)
 		return sd_fail_memory(err);
 	r->code = pcre2_compile((PCRE2_SPTR)pattern, PCRE2_ZERO_TERMINATED,
-				PCRE2_UTF | PCRE2_NEVER_BACKSLASH_C | (ignore_case ? PCRE2_CASELESS : 0), &error, &place, NULL);
+				PCRE2_UTF | PCRE2_NEVER_BACKSLASH_C | (ignore_case ? PCRE2_CASELESS : 0), &error,
+				&place, NULL);
 	if (!r->code) {
 		PCRE2_UCHAR reason[200];
 

@@ -6,8 +6,8 @@
 #include "map/planner.h"
 
 /*
- * Behind the last stage of a map that marks experts. SD_INPUT where the checkpoint has keys of experts (".experts.") and
- * no tensor is marked: half of a conversion. The line names such a key and, where the map knows it behind another
+ * Behind the last stage of a map that marks experts. SD_INPUT where the checkpoint has keys of experts (".experts.")
+ * and no tensor is marked: half of a conversion. The line names such a key and, where the map knows it behind another
  * beginning, the edit that gives it that.
  */
 SD_UNUSED_RESULT enum sd_result sd_planner_experts(struct planner *p);

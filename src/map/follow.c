@@ -4,7 +4,8 @@
 
 #include <string.h>
 
-/* Whether a rule is for tensors of the name, whatever their shape. One that counts with a size nobody tells is for none. */
+/* Whether a rule is for tensors of the name, whatever their shape. One that counts with a size nobody tells is for
+ * none. */
 static bool has_name(enum fit fit)
 {
 	return fit == MATCH || fit == MISFIT;
@@ -41,8 +42,7 @@ static const struct rule *rule_for(struct planner *p, const struct stage *stage,
 		const struct rule *rule = &stage->rules[i];
 
 		if (rule->outcome[p->from] != NOT_READ && !rule->side[p->from].scale && !rule->nconditions &&
-		    !sd_rule_is_beside(rule, p->from) &&
-		    (moves_elements(rule) || sd_planner_guards(p, rule)) &&
+		    !sd_rule_is_beside(rule, p->from) && (moves_elements(rule) || sd_planner_guards(p, rule)) &&
 		    has_name(sd_planner_fit(p, stage, rule, t, values)))
 			return rule;
 	}

@@ -7,9 +7,9 @@
 
 /* The end of a name's way through the stages of a map. */
 struct sd_followed {
-	const char *name; /* NULL: memory is out */
-	bool moved;       /* some rule on the way stacks, splits or turns it: the name is the one so far */
-	bool dropped;     /* or refused */
+	const char *name;        /* NULL: memory is out */
+	bool moved;              /* some rule on the way stacks, splits or turns it: the name is the one so far */
+	bool dropped;            /* or refused */
 	const struct rule *rule; /* the rule that moves it, or NULL */
 };
 

@@ -433,12 +433,8 @@ static enum sd_result absent_tensor(const struct join *j, const struct rule *rul
 	if (sd_axes_shape(axes, j->sizes, shape, &overflow) != NO_AXIS || overflow ||
 	    !sd_shape_count(shape, axes->n, &count) || !sd_dtype_bytes(dtype, count, &record.bytes))
 		return sd_fail(p->err, SD_INPUT, "%s", j->lack);
-	*t = (struct tensor){.name = record.key,
-			     .shape = shape,
-			     .rank = axes->n,
-			     .first = NONE,
-			     .last = NONE,
-			     .dtype = dtype};
+	*t = (struct tensor){
+		.name = record.key, .shape = shape, .rank = axes->n, .first = NONE, .last = NONE, .dtype = dtype};
 	if (sd_planner_missing(p, &record, &piece.record) != SD_OK)
 		return p->err->result;
 	return sd_planner_add_piece(p, t, &piece);

@@ -26,8 +26,8 @@ struct tensor {
 	uint32_t first, last; /* pieces */
 	uint8_t dtype;
 	uint64_t number, of; /* as a target has them */
-	bool taken;        /* by some rule, so far */
-	const char *mixed; /* that it would have several dtypes; only -D dtype can make them one. NULL: it has one */
+	bool taken;          /* by some rule, so far */
+	const char *mixed;   /* that it would have several dtypes; only -D dtype can make them one. NULL: it has one */
 	struct fingerprint print; /* of the name */
 	struct spans *spans;      /* its pieces by place; NULL until somebody asks (spans.h) */
 };
@@ -43,7 +43,8 @@ struct note {
 struct planner {
 	const struct sd_map *map;
 	struct sd_rename *rename;
-	const struct sd_manifest *in; /* what comes in; once something is missing, with records for that behind all others */
+	const struct sd_manifest
+		*in; /* what comes in; once something is missing, with records for that behind all others */
 	struct sd_manifest with_missing;
 	size_t nmissing;
 	struct sd_manifest *out; /* new names, shapes, moves and steps live in its arena */

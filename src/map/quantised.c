@@ -42,9 +42,8 @@ static bool look(struct quantised *q)
 
 			q->changed[piece->record] = q->name[piece->record] || is_changed(p, &p->tensors[i], piece);
 			q->name[piece->record] = p->tensors[i].name;
-			q->dequantised[piece->record] =
-				q->dequantised[piece->record] &&
-				sd_is_dequantised(&q->p->companions, &target, piece->record);
+			q->dequantised[piece->record] = q->dequantised[piece->record] &&
+							sd_is_dequantised(&q->p->companions, &target, piece->record);
 		}
 	return true;
 }
@@ -69,10 +68,9 @@ static void drop_activations(const struct quantised *q)
 		if (weight == SD_NO_RECORD || !is_dequantised(q, weight))
 			p->tensors[kept++] = *t;
 		else if (p->rename->event)
-			p->rename->event(p->rename->user,
-					 &(struct sd_rename_event){.text = "its weight is dequantised",
-								   .from = t->name,
-								   .holes = ""});
+			p->rename->event(p->rename->user, &(struct sd_rename_event){.text = "its weight is dequantised",
+										    .from = t->name,
+										    .holes = ""});
 	}
 	p->ntensors = kept;
 }
@@ -129,8 +127,7 @@ static enum sd_result tell_orphans(const struct quantised *q)
 	size_t n = 0;
 
 	for (size_t i = 0; i < c->n; i++) {
-		if ((c->role[i] != SD_ROLE_BLOCK_SCALE && c->role[i] != SD_ROLE_FACTOR) ||
-		    c->weight[i] != SD_NO_RECORD)
+		if ((c->role[i] != SD_ROLE_BLOCK_SCALE && c->role[i] != SD_ROLE_FACTOR) || c->weight[i] != SD_NO_RECORD)
 			continue;
 		first = first ? first : p->in->records[i].key;
 		n++;

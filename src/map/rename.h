@@ -31,9 +31,9 @@ struct sd_rename {
 	size_t ndefines;
 	const struct sd_edit *const *edits; /* in order, after the map */
 	size_t nedits;
-	const struct sd_regex_list *exclude;                            /* of names as they come out; NULL: none */
-	/* Of tensors marked as experts', parts may be missing: they become records that are (SD_MISSING), as the rank that
-	 * the plan is for may have others. */
+	const struct sd_regex_list *exclude; /* of names as they come out; NULL: none */
+	/* Of tensors marked as experts', parts may be missing: they become records that are (SD_MISSING), as the rank
+	 * that the plan is for may have others. */
 	bool leave_missing;
 	bool strict;                                                    /* a key that no rule takes is refused */
 	void (*event)(void *user, const struct sd_rename_event *event); /* or NULL */

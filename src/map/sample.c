@@ -221,9 +221,9 @@ static enum sd_result check_group(const struct sd_map *map, uint32_t first, stru
 		returns |= !s->one_way;
 		errno = 0;
 		if (!sd_manifest_add_tensor(in, s->left.key, s->left.dtype, s->left.shape, s->left.rank))
-			result = errno == ENOMEM ? sd_fail_memory(err)
-						 : sd_map_fail(err, s->file, s->line, "sample %s is too large",
-							       s->left.key);
+			result = errno == ENOMEM
+					 ? sd_fail_memory(err)
+					 : sd_map_fail(err, s->file, s->line, "sample %s is too large", s->left.key);
 	}
 	if (result == SD_OK)
 		result = make_plan(&rename, in, &there, lead->file, lead->line, err);

@@ -64,8 +64,7 @@ bool sd_box_of(const struct sd_move *move, const uint64_t *source, uint32_t sour
 		box->dim[k] = SD_NO_DIM;
 	}
 	for (uint32_t i = 0; i < normal.rank; i++)
-		if (!normal.dim[i].size ||
-		    !take_apart(normal.dim[i], source, source_rank, target, target_rank, box))
+		if (!normal.dim[i].size || !take_apart(normal.dim[i], source, source_rank, target, target_rank, box))
 			return false;
 	return true;
 }

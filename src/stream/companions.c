@@ -85,14 +85,10 @@ static const struct word TAILS[] = {
 
 /* The end of a parameter's name: X_scale beside X; gpt-oss, Llama 4, experts as one tensor. The longer ones first. */
 static const struct word PARAMETER_ENDS[] = {
-	{"_input_scale", SD_ROLE_ACTIVATION, true},
-	{SD_SCALE_SUFFIX, SD_ROLE_BLOCK_SCALE, false},
-	{"_scale_2", SD_ROLE_FACTOR, true},
-	{"_global_scale", SD_ROLE_FACTOR, true},
-	{"_scale", SD_ROLE_FACTOR, true},
-	{"_scales", SD_ROLE_FACTOR, true},
-	{"_zero_point", SD_ROLE_FACTOR, true},
-	{"_blocks", SD_ROLE_CODES, false},
+	{"_input_scale", SD_ROLE_ACTIVATION, true}, {SD_SCALE_SUFFIX, SD_ROLE_BLOCK_SCALE, false},
+	{"_scale_2", SD_ROLE_FACTOR, true},         {"_global_scale", SD_ROLE_FACTOR, true},
+	{"_scale", SD_ROLE_FACTOR, true},           {"_scales", SD_ROLE_FACTOR, true},
+	{"_zero_point", SD_ROLE_FACTOR, true},      {"_blocks", SD_ROLE_CODES, false},
 	{"_packed", SD_ROLE_CODES, false},
 };
 
@@ -254,8 +250,8 @@ static bool tie(struct search *s)
 			continue;
 		stem = find_stem(s, key, name.stem, &memory);
 		weight = stem == SD_NO_NAME ? SD_NO_RECORD : s->weights[stem];
-		if (name.weak && (weight == SD_NO_RECORD ||
-				  (!sd_dtype_is_codes(s->m->records[weight].dtype) && c->role[weight] != SD_ROLE_CODES))) {
+		if (name.weak && (weight == SD_NO_RECORD || (!sd_dtype_is_codes(s->m->records[weight].dtype) &&
+							     c->role[weight] != SD_ROLE_CODES))) {
 			c->role[i] = SD_ROLE_PLAIN;
 			continue;
 		}
@@ -347,7 +343,8 @@ static void take_word(void *user, const char *value)
 	char *word = user;
 	size_t length = strlen(value);
 
-	if (!*word && length < 32 && strspn(value, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.") == length)
+	if (!*word && length < 32 &&
+	    strspn(value, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.") == length)
 		memcpy(word, value, length + 1);
 }
 
@@ -363,9 +360,9 @@ static const char *format_text(const struct sd_manifest *m, char *text, size_t s
 {
 	static const char *const methods[] = {"quantization_config.quant_method",
 					      "text_config.quantization_config.quant_method"};
-	static const char *const formats[] = {
-		"quantization_config.quant_algo", "quantization_config.format", "quantization_config.fmt",
-		"text_config.quantization_config.quant_algo", "text_config.quantization_config.format"};
+	static const char *const formats[] = {"quantization_config.quant_algo", "quantization_config.format",
+					      "quantization_config.fmt", "text_config.quantization_config.quant_algo",
+					      "text_config.quantization_config.format"};
 	static const char *const producer[] = {"producer.name"}, *const algorithm[] = {"quantization.quant_algo"};
 	const struct sd_side_file *config = sd_manifest_side(m, "config.json"),
 				  *modelopt = sd_manifest_side(m, "hf_quant_config.json");

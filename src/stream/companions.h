@@ -23,7 +23,8 @@ enum sd_role {
 /* What a name is by itself. */
 struct sd_name_role {
 	enum sd_role role;
-	size_t stem; /* the length of what a weight and its companions have in common: M of M.weight, X of X_scale_inv */
+	size_t stem; /* the length of what a weight and its companions have in common: M of M.weight, X of X_scale_inv
+		      */
 	bool weak;   /* the name has other uses too: a companion only beside a weight whose dtype is one of codes */
 };
 
@@ -78,7 +79,8 @@ enum sd_result sd_companions_fail(const struct sd_manifest *m, const struct sd_c
  * renamed, where the key of their record ends in ".weight": packed codes are no elements. F8 is excepted, as its codes
  * are numbers too.
  */
-SD_UNUSED_RESULT enum sd_result sd_companions_check(const struct sd_manifest *in, const struct sd_companions *companions,
+SD_UNUSED_RESULT enum sd_result sd_companions_check(const struct sd_manifest *in,
+						    const struct sd_companions *companions,
 						    const struct sd_manifest *out, const uint32_t *becomes,
 						    struct sd_error *err);
 

@@ -135,8 +135,8 @@ static bool names_belong(const struct check *c, uint32_t weight, uint32_t compan
  * How many indices of dimension k of the weight one index of the companion is for; 0: that cannot be told. The blocks
  * of block scales may be cut at the end; those of others are of one size.
  */
-static uint64_t block_of(const struct check *c, const struct sd_record *w, const struct sd_record *s, uint32_t companion,
-			 uint32_t k)
+static uint64_t block_of(const struct check *c, const struct sd_record *w, const struct sd_record *s,
+			 uint32_t companion, uint32_t k)
 {
 	if (c->companions.role[companion] == SD_ROLE_BLOCK_SCALE)
 		return sd_scale_block(w->rank, k);
@@ -348,8 +348,7 @@ static enum sd_result check_group(const struct check *c, uint32_t weight)
 	bool dequantised = fate == CHANGED && is_dequantised(c, weight);
 	uint32_t first = sd_companion_of(&c->companions, weight);
 	/* What has a part in the values comes first: it is what a message should name. */
-	enum sd_result result =
-		first == SD_NO_RECORD ? SD_OK : check_companion(c, weight, fate, dequantised, first);
+	enum sd_result result = first == SD_NO_RECORD ? SD_OK : check_companion(c, weight, fate, dequantised, first);
 
 	for (uint32_t i = c->companions.first[weight]; i != SD_NO_RECORD && result == SD_OK; i = c->companions.next[i])
 		if (i != first)
@@ -381,10 +380,11 @@ static enum sd_result check_alone(const struct check *c, uint32_t record)
 
 	if (!is_packed(c, record) || fate_of(c, record) != CHANGED || is_unpacked(c, record))
 		return SD_OK;
-	return sd_fail(c->err, SD_INPUT,
-		       "%s is %s and has no scales beside it: packed codes are no elements that could be joined, turned, "
-		       "cut or cast; take a release that is not quantised",
-		       r->key, sd_dtype_name(r->dtype));
+	return sd_fail(
+		c->err, SD_INPUT,
+		"%s is %s and has no scales beside it: packed codes are no elements that could be joined, turned, "
+		"cut or cast; take a release that is not quantised",
+		r->key, sd_dtype_name(r->dtype));
 }
 
 /* Whether there is anything to look at. */

@@ -161,20 +161,22 @@ static const char *tell_layers(const struct layers *l, uint64_t begin, uint64_t 
 		first = named ? first : i;
 		named++;
 		text = sd_arena_printf(arena, "%s%s%" PRIu64, text,
-				       named == 1               ? ""
+				       named == 1                     ? ""
 				       : named == n && n <= NAMED_MAX ? " and "
-								       : ", ",
+								      : ", ",
 				       i);
 	}
 	if (text && n > named)
 		text = sd_arena_printf(arena, "%s and %" PRIu64 " more", text, n - named);
 	return text ? sd_arena_printf(arena,
-				      "layer%s %s of %" PRIu64 " %s not there: no key begins with %s" WORD "%" PRIu64 ".",
+				      "layer%s %s of %" PRIu64 " %s not there: no key begins with %s" WORD "%" PRIu64
+				      ".",
 				      n > 1 ? "s" : "", text, of, n > 1 ? "are" : "is", l->prefix, first)
 		    : NULL;
 }
 
-/* Whether a layer has a part that no other has: it is of another kind, such as the one full attention among linear ones. */
+/* Whether a layer has a part that no other has: it is of another kind, such as the one full attention among linear
+ * ones. */
 static bool is_of_its_own(const struct layers *l, uint32_t layer)
 {
 	for (size_t p = 0; p < l->nparts; p++) {

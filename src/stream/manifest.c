@@ -352,7 +352,8 @@ static enum sd_result check_target(const struct sd_manifest *m, const struct sd_
 	if (t->move ? !sd_move_check(t->move, record_count, count) : count != record_count)
 		return sd_fail(err, SD_INPUT, "%s: its place does not fit %s", t->name, r->key);
 	if (t->of && t->of != SD_OF_UNKNOWN && t->number >= t->of)
-		return sd_fail(err, SD_INPUT, "%s: number %" PRIu64 " of %" PRIu64 " tensors", t->name, t->number, t->of);
+		return sd_fail(err, SD_INPUT, "%s: number %" PRIu64 " of %" PRIu64 " tensors", t->name, t->number,
+			       t->of);
 	if (t->move && !sd_dtype_size(r->dtype))
 		return sd_fail(err, SD_INPUT, "%s: %s elements are smaller than a byte and cannot be moved one by one",
 			       t->name, sd_dtype_name(r->dtype));

@@ -27,8 +27,8 @@ struct sd_record {
 	const uint64_t *shape;
 	uint64_t bytes; /* follows from dtype and shape */
 	uint32_t rank;
-	uint8_t dtype; /* enum sd_dtype */
-	uint8_t state; /* enum sd_state */
+	uint8_t dtype;    /* enum sd_dtype */
+	uint8_t state;    /* enum sd_state */
 	const char *lack; /* of one that is missing: the line to be said where it is needed, or NULL */
 	struct sd_extra extra;
 };
@@ -85,8 +85,8 @@ struct sd_target {
 	uint32_t record;
 	uint32_t labels; /* bit i: the manifest's label i */
 	uint8_t dtype;   /* of the tensor: after all steps */
-	/* The tensor was one of several in a tensor that a map took apart, along its first dimension: the number, and of
-	 * how many; of is 0 for all others, and SD_OF_UNKNOWN where it was another dimension. */
+	/* The tensor was one of several in a tensor that a map took apart, along its first dimension: the number, and
+	 * of how many; of is 0 for all others, and SD_OF_UNKNOWN where it was another dimension. */
 	uint64_t number, of;
 	struct sd_extra extra;
 };
@@ -114,8 +114,8 @@ struct sd_side_file {
 
 #define SD_LABELS_MAX 32
 
-/* Labels with a meaning of their own: what expert parallelism cuts; what it cuts, but -D dtype does not cast; what a map
- * stacks from single tensors. */
+/* Labels with a meaning of their own: what expert parallelism cuts; what it cuts, but -D dtype does not cast; what a
+ * map stacks from single tensors. */
 #define SD_LABEL_EXPERT "expert"
 #define SD_LABEL_EP "ep"
 #define SD_LABEL_STACKED "stacked"

@@ -32,11 +32,11 @@ struct reader {
 	int fd;
 	struct sd_bytes *held; /* payloads of the head: the manifest points into them */
 	size_t nheld, held_room;
-	uint64_t head_bytes; /* of all frames of the head so far */
-	uint64_t records, bytes;  /* that came */
-	uint64_t position;        /* in the current record: what frames have announced */
-	uint64_t left;            /* of the current frame, not yet given out */
-	size_t pad;               /* that stands before the next frame */
+	uint64_t head_bytes;     /* of all frames of the head so far */
+	uint64_t records, bytes; /* that came */
+	uint64_t position;       /* in the current record: what frames have announced */
+	uint64_t left;           /* of the current frame, not yet given out */
+	size_t pad;              /* that stands before the next frame */
 	unsigned char buffer[BUFFER];
 	size_t at, filled;
 	struct sd_lane_in *lane; /* NULL: all data is in the stream */
@@ -440,7 +440,8 @@ static enum sd_result take_head(struct reader *r, struct sd_error *err)
 	r->head = NULL;
 	if (result == SD_OK && r->source.sums)
 		result = take_head_sums(r, err);
-	return result == SD_OK ? sd_wire_decode(manifest.at, (size_t)(manifest.end - manifest.at), &r->limits, m, err) : result;
+	return result == SD_OK ? sd_wire_decode(manifest.at, (size_t)(manifest.end - manifest.at), &r->limits, m, err)
+			       : result;
 }
 
 /* Data frames stand one after another: the right record, the right place, nothing beyond it. */

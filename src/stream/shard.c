@@ -167,10 +167,11 @@ static enum sd_result deal_out(const struct sd_shard_cut *cut, const struct sd_t
 	uint64_t begin, count;
 
 	if (!t->of || t->of == SD_OF_UNKNOWN)
-		return sd_fail(err, SD_INPUT,
-			       "%s is one expert, and nothing tells of how many: sd-shard --ep cuts what a map stacks, or "
-			       "takes apart by the first dimension",
-			       t->name);
+		return sd_fail(
+			err, SD_INPUT,
+			"%s is one expert, and nothing tells of how many: sd-shard --ep cuts what a map stacks, or "
+			"takes apart by the first dimension",
+			t->name);
 	if (cut->dim != 0)
 		return sd_fail(err, SD_INPUT,
 			       "%s is one expert: --ep-shard cuts the tensors in which the experts of a layer are "

@@ -50,8 +50,9 @@ void sd_shard_free(struct sd_shard *shard);
  * rank that their numbers belong to. SD_INPUT where a cut finds no tensor at all, a tensor has too few
  * dimensions, a size cannot be divided, or a weight would be cut inside a block of its scales (but for keep_global).
  */
-SD_UNUSED_RESULT enum sd_result sd_shard_plan(const struct sd_manifest *in, const struct sd_shard_cut *cuts, size_t ncuts,
-					      bool keep_global, struct sd_shard *shard, struct sd_error *err);
+SD_UNUSED_RESULT enum sd_result sd_shard_plan(const struct sd_manifest *in, const struct sd_shard_cut *cuts,
+					      size_t ncuts, bool keep_global, struct sd_shard *shard,
+					      struct sd_error *err);
 
 /*
  * Reads the source once and gives each of count sinks its shard. On failure all sinks have been aborted, and *failed

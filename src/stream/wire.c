@@ -170,7 +170,8 @@ static bool encode_record(const struct sd_record *r, struct sd_bytes *out)
 	size_t begin = out->length;
 
 	return sd_bytes_u32(out, 0) && sd_bytes_add(out, head, sizeof(head)) && encode_array(out, r->shape, r->rank) &&
-	       sd_bytes_text(out, r->key) && (!r->lack || encode_lack(r->lack, out)) && sd_bytes_add(out, r->extra.data, r->extra.length) && end_entry(out, begin);
+	       sd_bytes_text(out, r->key) && (!r->lack || encode_lack(r->lack, out)) &&
+	       sd_bytes_add(out, r->extra.data, r->extra.length) && end_entry(out, begin);
 }
 
 static bool encode_move(const struct sd_move *move, struct sd_bytes *out)
@@ -319,8 +320,7 @@ static bool decode_fields(struct sd_view view, struct sd_manifest *m, struct sd_
 			good = sd_array_grow(&steps, nsteps, &room, sizeof(*steps)) && nsteps < 64 &&
 			       decode_step(field, m, &steps[nsteps++]);
 		else if (target && tag == FIELD_NUMBER)
-			good = sd_view_u64(&field, &target->number) && sd_view_u64(&field, &target->of) &&
-			       target->of;
+			good = sd_view_u64(&field, &target->number) && sd_view_u64(&field, &target->of) && target->of;
 		else if (record && tag == FIELD_LACK)
 			good = sd_view_text(&field, &record->lack);
 		else

@@ -235,10 +235,12 @@ enum sd_result sd_maps_open(const char *name, struct sd_map **map, struct sd_err
 	} else {
 		const char *alike = find_alike(&folders, name);
 
-		result = folders.arena.failed ? sd_fail_memory(err) : sd_fail(err, SD_USAGE,
-				 "there is no map \"%s\"%s%s; sd-rename --list-maps shows them, and a path to one has "
-				 "a slash in it",
-				 name, alike ? ", but " : "", alike ? alike : "");
+		result = folders.arena.failed ? sd_fail_memory(err)
+					      : sd_fail(err, SD_USAGE,
+							"there is no map \"%s\"%s%s; sd-rename --list-maps shows them, "
+							"and a path to one has "
+							"a slash in it",
+							name, alike ? ", but " : "", alike ? alike : "");
 	}
 	sd_arena_free(&folders.arena);
 	return result;

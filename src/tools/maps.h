@@ -12,8 +12,8 @@ SD_UNUSED_RESULT enum sd_result sd_maps_open(const char *name, struct sd_map **m
 /*
  * The map for a manifest: by config.json's model_type and architectures; where it says neither, by the keys. to: a
  * layout that it has to know, or NULL. Of several the keys decide, and then what maps say of being a second choice; two
- * that are left are an error, and so is a model_type or architecture that no map is for. *map is NULL for a LoRA adapter
- * without experts whose model nothing tells: its names are the same in all layouts.
+ * that are left are an error, and so is a model_type or architecture that no map is for. *map is NULL for a LoRA
+ * adapter without experts whose model nothing tells: its names are the same in all layouts.
  */
 SD_UNUSED_RESULT enum sd_result sd_maps_find(const struct sd_manifest *in, const char *to, struct sd_map **map,
 					     struct sd_error *err);

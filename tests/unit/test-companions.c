@@ -75,7 +75,8 @@ Test(names, of_other_things_are_no_companions)
 
 /* ---- targets that are only reshaped ---- */
 
-/* A manifest of one record of 65,536 elements whose target is [256,256], and scales [2,2] of it, as a stream may have. */
+/* A manifest of one record of 65,536 elements whose target is [256,256], and scales [2,2] of it, as a stream may have.
+ */
 static struct sd_manifest *reshaped(enum sd_dtype dtype, uint32_t rank, const uint64_t *shape)
 {
 	static const uint64_t square[] = {256, 256}, scales[] = {2, 2};
@@ -234,39 +235,94 @@ struct way {
 };
 
 static const struct way ways[] = {
-	{"modelopt FP8", false, {{"weight", SD_F8_E4M3, SAME}, {"weight_scale", SD_F32, SCALAR}, {"input_scale", SD_F32, SCALAR}}},
+	{"modelopt FP8",
+	 false,
+	 {{"weight", SD_F8_E4M3, SAME}, {"weight_scale", SD_F32, SCALAR}, {"input_scale", SD_F32, SCALAR}}},
 	{"FP8 by rows", false, {{"weight", SD_F8_E4M3, SAME}, {"weight_scale", SD_BF16, CHANNEL}}},
 	{"modelopt FP8 by rows", false, {{"weight", SD_F8_E4M3, SAME}, {"weight_scale", SD_F32, ROWS}}},
-	{"fbgemm", false, {{"weight", SD_F8_E4M3, SAME}, {"weight_scale", SD_F32, CHANNEL}, {"input_scale_ub", SD_F32, ONE}}},
+	{"fbgemm",
+	 false,
+	 {{"weight", SD_F8_E4M3, SAME}, {"weight_scale", SD_F32, CHANNEL}, {"input_scale_ub", SD_F32, ONE}}},
 	{"FP8 by blocks, under weight_scale", false, {{"weight", SD_F8_E4M3, SAME}, {"weight_scale", SD_F32, BLOCKS}}},
 	{"MXFP8", false, {{"weight", SD_F8_E4M3, SAME}, {"weight_scale", SD_U8, GROUPS32}}},
-	{"modelopt NVFP4", false, {{"weight", SD_U8, HALF}, {"weight_scale", SD_F8_E4M3, GROUPS16}, {"weight_scale_2", SD_F32, SCALAR}, {"input_scale", SD_F32, SCALAR}}},
-	{"compressed-tensors NVFP4", false, {{"weight_packed", SD_U8, HALF}, {"weight_scale", SD_F8_E4M3, GROUPS16}, {"weight_global_scale", SD_F32, ONE}}},
-	{"compressed-tensors INT4, asymmetric", false, {{"weight_packed", SD_I32, EIGHTH}, {"weight_scale", SD_BF16, GROUPS32}, {"weight_shape", SD_I64, TWO}, {"weight_zero_point", SD_I32, GROUPS32}}},
-	{"compressed-tensors INT4, act-order", false, {{"weight_packed", SD_I32, EIGHTH}, {"weight_scale", SD_BF16, GROUPS32}, {"weight_shape", SD_I64, TWO}, {"weight_g_idx", SD_I32, COLUMNS}}},
-	{"INT8", false, {{"weight", SD_I8, SAME}, {"weight_scale", SD_BF16, CHANNEL}, {"weight_zero_point", SD_I8, CHANNEL}}},
-	{"GPTQ", false, {{"qweight", SD_I32, TURNED8}, {"qzeros", SD_I32, GROUPST}, {"scales", SD_F16, GROUPST}, {"g_idx", SD_I32, COLUMNS}}},
+	{"modelopt NVFP4",
+	 false,
+	 {{"weight", SD_U8, HALF},
+	  {"weight_scale", SD_F8_E4M3, GROUPS16},
+	  {"weight_scale_2", SD_F32, SCALAR},
+	  {"input_scale", SD_F32, SCALAR}}},
+	{"compressed-tensors NVFP4",
+	 false,
+	 {{"weight_packed", SD_U8, HALF},
+	  {"weight_scale", SD_F8_E4M3, GROUPS16},
+	  {"weight_global_scale", SD_F32, ONE}}},
+	{"compressed-tensors INT4, asymmetric",
+	 false,
+	 {{"weight_packed", SD_I32, EIGHTH},
+	  {"weight_scale", SD_BF16, GROUPS32},
+	  {"weight_shape", SD_I64, TWO},
+	  {"weight_zero_point", SD_I32, GROUPS32}}},
+	{"compressed-tensors INT4, act-order",
+	 false,
+	 {{"weight_packed", SD_I32, EIGHTH},
+	  {"weight_scale", SD_BF16, GROUPS32},
+	  {"weight_shape", SD_I64, TWO},
+	  {"weight_g_idx", SD_I32, COLUMNS}}},
+	{"INT8",
+	 false,
+	 {{"weight", SD_I8, SAME}, {"weight_scale", SD_BF16, CHANNEL}, {"weight_zero_point", SD_I8, CHANNEL}}},
+	{"GPTQ",
+	 false,
+	 {{"qweight", SD_I32, TURNED8},
+	  {"qzeros", SD_I32, GROUPST},
+	  {"scales", SD_F16, GROUPST},
+	  {"g_idx", SD_I32, COLUMNS}}},
 	{"AWQ", false, {{"qweight", SD_I32, EIGHTH}, {"qzeros", SD_I32, GROUPST}, {"scales", SD_F16, GROUPST}}},
-	{"bitsandbytes 4 bit", false, {{"weight", SD_U8, FLAT}, {"weight.absmax", SD_F32, ROWS}, {"weight.quant_map", SD_F32, ROWS}, {"weight.quant_state.bitsandbytes__nf4", SD_U8, ROWS}}},
-	{"bitsandbytes 4 bit, kept as BF16", false, {{"weight", SD_BF16, FLAT}, {"weight.absmax", SD_F32, ROWS}, {"weight.quant_state.bitsandbytes__nf4", SD_U8, ROWS}}},
-	{"bitsandbytes 8 bit", false, {{"weight", SD_I8, SAME}, {"SCB", SD_F32, ROWS}, {"weight_format", SD_U8, SCALAR}}},
-	{"torchao", false, {{"_weight_qdata", SD_I8, SAME}, {"_weight_scale", SD_F32, CHANNEL}, {"_weight_zero_point", SD_I8, CHANNEL}}},
+	{"bitsandbytes 4 bit",
+	 false,
+	 {{"weight", SD_U8, FLAT},
+	  {"weight.absmax", SD_F32, ROWS},
+	  {"weight.quant_map", SD_F32, ROWS},
+	  {"weight.quant_state.bitsandbytes__nf4", SD_U8, ROWS}}},
+	{"bitsandbytes 4 bit, kept as BF16",
+	 false,
+	 {{"weight", SD_BF16, FLAT},
+	  {"weight.absmax", SD_F32, ROWS},
+	  {"weight.quant_state.bitsandbytes__nf4", SD_U8, ROWS}}},
+	{"bitsandbytes 8 bit",
+	 false,
+	 {{"weight", SD_I8, SAME}, {"SCB", SD_F32, ROWS}, {"weight_format", SD_U8, SCALAR}}},
+	{"torchao",
+	 false,
+	 {{"_weight_qdata", SD_I8, SAME}, {"_weight_scale", SD_F32, CHANNEL}, {"_weight_zero_point", SD_I8, CHANNEL}}},
 	{"quanto", false, {{"weight._data", SD_I8, SAME}, {"weight._scale", SD_BF16, CHANNEL}}},
 	{"HQQ", false, {{"W_q", SD_U8, HALF}, {"scale", SD_F16, CHANNEL}, {"zero", SD_F16, CHANNEL}}},
 	{"EETQ", false, {{"weight", SD_I8, SAME}, {"weight_scales", SD_F16, ROWS}}},
 	{"MLX", false, {{"weight", SD_U32, EIGHTH}, {"scales", SD_BF16, GROUPS32}, {"biases", SD_BF16, GROUPS32}}},
-	{"ComfyUI", false, {{"weight", SD_F8_E4M3, SAME}, {"scale_weight", SD_F32, SCALAR}, {"scale_input", SD_F32, SCALAR}}},
+	{"ComfyUI",
+	 false,
+	 {{"weight", SD_F8_E4M3, SAME}, {"scale_weight", SD_F32, SCALAR}, {"scale_input", SD_F32, SCALAR}}},
 	{"DeepSeek FP8", false, {{"weight", SD_F8_E4M3, SAME}, {"scale", SD_F8_E8M0, BLOCKS}}},
 	{"block FP8", false, {{"weight", SD_F8_E4M3, SAME}, {"weight_scale_inv", SD_F32, BLOCKS}}},
-	{"block FP8, static activations", false, {{"weight", SD_F8_E4M3, SAME}, {"weight_scale_inv", SD_F32, BLOCKS}, {"input_scale", SD_F32, SCALAR}}},
-	{"block FP8 and a factor of the activations", false, {{"weight", SD_F8_E4M3, SAME}, {"weight_scale_inv", SD_F32, BLOCKS}, {"pre_quant_scale", SD_F32, COLUMNS}}},
-	{"FP8 with one scale_inv", false, {{"weight", SD_F8_E4M3, SAME}, {"weight_scale_inv", SD_BF16, SCALAR}, {"activation_scale", SD_BF16, SCALAR}}},
+	{"block FP8, static activations",
+	 false,
+	 {{"weight", SD_F8_E4M3, SAME}, {"weight_scale_inv", SD_F32, BLOCKS}, {"input_scale", SD_F32, SCALAR}}},
+	{"block FP8 and a factor of the activations",
+	 false,
+	 {{"weight", SD_F8_E4M3, SAME}, {"weight_scale_inv", SD_F32, BLOCKS}, {"pre_quant_scale", SD_F32, COLUMNS}}},
+	{"FP8 with one scale_inv",
+	 false,
+	 {{"weight", SD_F8_E4M3, SAME}, {"weight_scale_inv", SD_BF16, SCALAR}, {"activation_scale", SD_BF16, SCALAR}}},
 	{"FP8 with a scale_inv by rows", false, {{"weight", SD_F8_E4M3, SAME}, {"weight_scale_inv", SD_F32, CHANNEL}}},
 	{"packed codes alone", false, {{"weight", SD_U8, HALF}}},
 	{"INT8 alone", false, {{"weight", SD_I8, SAME}}},
-	{"a parameter in FP8", true, {{"", SD_F8_E4M3, SAME}, {"_weight_scale", SD_F32, SCALAR}, {"_input_scale", SD_F32, SCALAR}}},
+	{"a parameter in FP8",
+	 true,
+	 {{"", SD_F8_E4M3, SAME}, {"_weight_scale", SD_F32, SCALAR}, {"_input_scale", SD_F32, SCALAR}}},
 	{"a parameter in FP8 by rows", true, {{"", SD_F8_E4M3, SAME}, {"_scale", SD_F32, CHANNEL}}},
-	{"a parameter in NVFP4", true, {{"", SD_U8, HALF}, {"_weight_scale", SD_F8_E4M3, GROUPS16}, {"_weight_scale_2", SD_F32, SCALAR}}},
+	{"a parameter in NVFP4",
+	 true,
+	 {{"", SD_U8, HALF}, {"_weight_scale", SD_F8_E4M3, GROUPS16}, {"_weight_scale_2", SD_F32, SCALAR}}},
 	{"a parameter in block FP8", true, {{"", SD_F8_E4M3, SAME}, {"_scale_inv", SD_F32, BLOCKS}}},
 	{"a parameter in FP8 with one scale_inv", true, {{"", SD_F8_E4M3, SAME}, {"_scale_inv", SD_F32, SCALAR}}},
 	{"a parameter in MXFP4", true, {{"_blocks", SD_U8, HALF}, {"_scales", SD_U8, GROUPS32}}},
@@ -332,7 +388,8 @@ static bool store(struct sd_manifest *m, const struct way *way, const struct sd_
 	return true;
 }
 
-/* Every form through every plan by hand: refused, or the weight is what it was, or the scales are cut and turned too. */
+/* Every form through every plan by hand: refused, or the weight is what it was, or the scales are cut and turned too.
+ */
 Test(by_hand, nothing_is_parted)
 {
 	static const uint64_t shape[] = {256, 512};
@@ -491,8 +548,8 @@ static void hold(const struct sd_map *map, const struct way *way, const struct s
 			cr_expect(n == 0, "%s, %s: %s stays behind %s", map->name, way->what, name, key);
 			continue;
 		}
-		cr_expect(!dequantised && n == all && all > 0, "%s, %s: %s and its %s are parted", map->name,
-			  way->what, key, name);
+		cr_expect(!dequantised && n == all && all > 0, "%s, %s: %s and its %s are parted", map->name, way->what,
+			  key, name);
 		for (size_t t = 0; t < plan->manifest->ntargets; t++) {
 			const struct sd_target *target = &plan->manifest->targets[t];
 			bool found = false;
@@ -583,8 +640,8 @@ static void try(const struct sd_map *map, const struct sample *sample, const str
 		for (size_t i = 0; i < n && result == SD_OK; i++)
 			hold(map, way, in, first[i], &plan, count);
 		count->refused += result != SD_OK;
-		cr_expect(result == SD_OK || (result == SD_INPUT && (!all || mentions(err.text, in, first, n))), "%s, %s: %s",
-			  map->name, way->what, err.text);
+		cr_expect(result == SD_OK || (result == SD_INPUT && (!all || mentions(err.text, in, first, n))),
+			  "%s, %s: %s", map->name, way->what, err.text);
 	}
 	sd_plan_free(&plan);
 	sd_manifest_free(in);
@@ -632,7 +689,8 @@ static void try_map(struct folder *folder, const char *name, struct count *count
 		for (uint32_t k = 0; k < i; k++)
 			first = first && strcmp(map->samples[k].group, sample->group) != 0;
 		/* Scales are moved by maps of v4 and v5 alone, where no block is cut. */
-		for (uint64_t times = 1; first && times <= (strcmp(map->layout[RIGHT], "v5") == 0 ? 128 : 1); times *= 128) {
+		for (uint64_t times = 1; first && times <= (strcmp(map->layout[RIGHT], "v5") == 0 ? 128 : 1);
+		     times *= 128) {
 			struct sd_manifest *left = samples(map, sample, times), *right;
 			struct sd_plan there = {0}, back = {0};
 
@@ -676,5 +734,6 @@ Test(maps, part_no_weight_from_its_companions)
 	/* Each of the three comes about; most forms are not read by any map. */
 	cr_expect(count.refused > 5000 && count.dequantised > 100 && count.together > 10,
 		  "%zu refused, %zu dequantised, %zu moved together", count.refused, count.dequantised, count.together);
-	printf("# %zu refused, %zu dequantised, %zu moved together\n", count.refused, count.dequantised, count.together);
+	printf("# %zu refused, %zu dequantised, %zu moved together\n", count.refused, count.dequantised,
+	       count.together);
 }
