@@ -430,6 +430,45 @@ static enum sd_result check_numbers(const struct listing *list, struct sd_error 
 	return SD_OK;
 }
 
+/* Names that a whole checkpoint has by itself: what stands beside it is another one. */
+static bool is_whole(const char *name)
+{
+	static const char *const names[] = {"model.safetensors", "consolidated.safetensors",
+					    "adapter_model.safetensors", "pytorch_model.safetensors",
+					    "diffusion_pytorch_model.safetensors"};
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++)
+		if (strcmp(name, names[i]) == 0)
+			return true;
+	return false;
+}
+
+/* Whether two files are of one checkpoint, by their names: shards of one number, or names that say nothing. */
+static bool are_one(const char *a, const char *b)
+{
+	unsigned long total_a = 0, total_b = 0;
+	size_t stem_a = 0, stem_b = 0;
+	bool numbered_a = is_numbered(a, &stem_a, &total_a), numbered_b = is_numbered(b, &stem_b, &total_b);
+
+	if (is_whole(a) || is_whole(b) || numbered_a != numbered_b)
+		return false;
+	return !numbered_a || (total_a == total_b && stem_a == stem_b && memcmp(a, b, stem_a) == 0);
+}
+
+/* One directory is one checkpoint. An index says which files are; without one their names do. */
+static enum sd_result check_one(const struct listing *list, struct sd_error *err)
+{
+	const char *const *names = list->names[SD_ROLE_WEIGHTS];
+
+	for (size_t i = 1; i < list->count[SD_ROLE_WEIGHTS]; i++)
+		if (!are_one(names[i - 1], names[i]))
+			return sd_fail(err, SD_INPUT,
+				       "%s and %s are of two checkpoints, and no index says which of them is meant: "
+				       "move one of the two away, or name the files of the other",
+				       names[i - 1], names[i]);
+	return SD_OK;
+}
+
 static enum sd_result fill(struct sd_source *source, const char *path, const struct listing *list,
 			   const struct sd_limits *limits, struct sd_error *err)
 {
@@ -441,6 +480,8 @@ static enum sd_result fill(struct sd_source *source, const char *path, const str
 				 "no checkpoint here: neither *.safetensors nor *.safetensors.index.json%s%s%s",
 				 list->torch ? "; " : "", list->torch ? list->torch : "",
 				 list->torch ? " is in PyTorch's format: convert it to safetensors first" : "");
+	if (result == SD_OK && !index)
+		result = check_one(list, err);
 	if (result == SD_OK && !index)
 		result = check_numbers(list, err);
 	if (result != SD_OK)
