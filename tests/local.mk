@@ -129,5 +129,6 @@ check-threads:
 	$(MKDIR_P) threads
 	cd threads && $(abs_top_srcdir)/configure -q --enable-sanitize=thread --with-cuda=no CFLAGS='-g -O1' \
 		CRITERION_CFLAGS=-I$(abs_top_srcdir)/tests/unit/threads CRITERION_LIBS=-lm
-	$(MAKE) -C threads check TESTS='$(threaded:%=tests/unit/test-%) tests/golden-threads tests/zstd'
+	$(MAKE) -C threads check TESTS='$(threaded:%=tests/unit/test-%) tests/zstd'
+	SD_TOOLS=threads $(top_srcdir)/tests/golden-threads
 .PHONY: check-sanitize check-threads
