@@ -202,7 +202,8 @@ static enum sd_result add_side(struct sd_source *source, const char *dir, const 
 	return sd_files_watch(source, path, &st, err);
 }
 
-static enum sd_result add_weights(struct sd_source *source, const char *dir, const char *name, struct sd_error *err)
+static enum sd_result add_weights(struct sd_source *source, const char *dir, const char *name,
+				  struct sd_files_chooser *chooser, struct sd_error *err)
 {
 	unsigned char first[8];
 	const char *path;
@@ -231,7 +232,7 @@ static enum sd_result add_weights(struct sd_source *source, const char *dir, con
 		close(fd);
 		return result;
 	}
-	return sd_files_add(source, fd, path, first, err);
+	return sd_files_add(source, fd, path, first, chooser, err);
 }
 
 /* ---- with an index ---- */
@@ -294,21 +295,47 @@ static void free_indexed(struct indexed *in)
 	sd_index_free(&in->index);
 }
 
-/* Records from first on came from this file, one of the index's texts: the index must give them to it. */
-static enum sd_result check_file(const struct indexed *in, const struct sd_manifest *m, size_t first, const char *file,
-				 struct sd_error *err)
-{
-	for (size_t i = first; i < m->nrecords; i++) {
-		const char *key = m->records[i].key;
-		uint32_t number = sd_names_find(&in->index.keys, key);
+/* What the index says of the tensors of one file. */
+struct chooser {
+	struct sd_files_chooser base;
+	const struct indexed *in;
+	struct sd_arena *arena;
+	const char *file;   /* one of the index's texts */
+	const char *first;  /* the first key that the index gives to another file */
+	size_t others;      /* how many there are */
+	bool out_of_memory;
+};
 
-		if (number == SD_NO_NAME)
-			return sd_fail(err, SD_INPUT, "%s does not name the key %s, which %s has", in->path, key, file);
-		if (in->index.entries[number].file != file)
-			return sd_fail(err, SD_INPUT, "%s says that the key %s is in %s, but it is in %s", in->path,
-				       key, in->index.entries[number].file, file);
+static bool wants(struct sd_files_chooser *base, const char *key, const char **doubt)
+{
+	struct chooser *c = (struct chooser *)base;
+	uint32_t number = sd_names_find(&c->in->index.keys, key);
+
+	if (number == SD_NO_NAME) {
+		*doubt = sd_arena_printf(c->arena,
+					 "%s does not name the key %s, which %s has; sd-cat --exclude leaves it out",
+					 c->in->path, key, c->file);
+		c->out_of_memory = c->out_of_memory || !*doubt;
+		return true;
 	}
-	return SD_OK;
+	if (c->in->index.entries[number].file == c->file)
+		return true;
+	c->first = c->others++ ? c->first : c->in->index.entries[number].key;
+	return false;
+}
+
+/* A key that two files have is the one that the index names, which is worth a word. */
+static enum sd_result tell_others(struct sd_source *source, const struct chooser *c, const char *key,
+				  struct sd_error *err)
+{
+	uint32_t number = sd_names_find(&c->in->index.keys, key);
+	char more[32] = "";
+
+	if (c->others > 1)
+		snprintf(more, sizeof(more), " and %zu more", c->others - 1);
+	source->note = sd_arena_printf(c->arena, "%s%s: taken from %s, as %s says, and not from %s", key, more,
+				       c->in->index.entries[number].file, c->in->path, c->file);
+	return source->note ? SD_OK : sd_fail_memory(err);
 }
 
 /* Every key of the index must have been found. */
@@ -316,41 +343,44 @@ static enum sd_result check_all_there(const struct indexed *in, const struct sd_
 {
 	struct sd_names there = {0};
 	enum sd_result result = SD_OK;
+	const struct sd_index_entry *first = NULL;
+	size_t missing = 0;
 
-	if (m->nrecords == in->index.nentries)
-		return SD_OK;
 	for (size_t i = 0; i < m->nrecords && result == SD_OK; i++)
 		if (sd_names_add(&there, m->records[i].key, 0) == SD_NO_NAME)
 			result = sd_fail_memory(err);
 	for (size_t i = 0; i < in->index.nentries && result == SD_OK; i++)
-		if (sd_names_find(&there, in->index.entries[i].key) == SD_NO_NAME)
-			result = sd_fail(err, SD_INPUT,
-					 "%s says that the key %s is in %s, which does not have it (%zu of %zu keys "
-					 "are missing)",
-					 in->path, in->index.entries[i].key, in->index.entries[i].file,
-					 in->index.nentries - m->nrecords, in->index.nentries);
+		if (sd_names_find(&there, in->index.entries[i].key) == SD_NO_NAME) {
+			first = first ? first : &in->index.entries[i];
+			missing++;
+		}
 	sd_names_free(&there);
+	if (result == SD_OK && missing)
+		result = sd_fail(err, SD_INPUT,
+				 "%s says that the key %s is in %s, which does not have it (%zu of %zu keys are missing)",
+				 in->path, first->key, first->file, missing, in->index.nentries);
 	return result;
 }
 
 static enum sd_result add_indexed_files(struct sd_source *source, const char *dir, const struct indexed *in,
 					struct sd_error *err)
 {
-	const struct sd_manifest *m = source->manifest;
+	struct sd_manifest *m = source->manifest;
 
 	for (size_t i = 0; i < in->index.nfiles; i++) {
-		const char *file = in->index.files[i];
-		size_t first = m->nrecords;
-		enum sd_result result = add_weights(source, dir, file, err);
+		struct chooser c = {.base = {wants}, .in = in, .arena = &m->arena, .file = in->index.files[i]};
+		enum sd_result result = add_weights(source, dir, c.file, &c.base, err);
 
 		if (result == SD_IO && !err->said)
 			sd_error_at(err, "%s names a file that cannot be read", in->path);
-		if (result == SD_OK)
-			result = check_file(in, m, first, file, err);
+		if (result == SD_OK && c.out_of_memory)
+			result = sd_fail_memory(err);
+		if (result == SD_OK && c.others && !source->note)
+			result = tell_others(source, &c, c.first, err);
 		if (result != SD_OK)
 			return result;
 	}
-	return check_all_there(in, m, err);
+	return m->nrecords == in->index.nentries && !source->note ? SD_OK : check_all_there(in, m, err);
 }
 
 static enum sd_result add_indexed(struct sd_source *source, const char *dir, const char *name,
@@ -489,7 +519,7 @@ static enum sd_result fill(struct sd_source *source, const char *path, const str
 	if (index)
 		result = add_indexed(source, path, index, limits, err);
 	for (size_t i = 0; i < list->count[SD_ROLE_WEIGHTS] && !index && result == SD_OK; i++)
-		result = add_weights(source, path, list->names[SD_ROLE_WEIGHTS][i], err);
+		result = add_weights(source, path, list->names[SD_ROLE_WEIGHTS][i], NULL, err);
 	for (size_t i = 0; i < list->count[SD_ROLE_SIDE] && result == SD_OK; i++)
 		result = add_side(source, path, list->names[SD_ROLE_SIDE][i], err);
 	return result;

@@ -289,16 +289,21 @@ static enum sd_result merge_metadata(struct files *f, const struct sd_safetensor
 	return SD_OK;
 }
 
-static enum sd_result add_tensor(struct files *f, const struct sd_tensor *t, struct sd_error *err)
+static enum sd_result add_tensor(struct files *f, const struct sd_tensor *t, struct sd_files_chooser *chooser,
+				 struct sd_error *err)
 {
 	struct sd_manifest *m = f->source.manifest;
 	struct place place = {(uint32_t)f->nfiles, t->begin};
 	uint32_t number = (uint32_t)f->nplaces, known;
+	const char *doubt = NULL;
 
+	if (chooser && !chooser->wants(chooser, t->name, &doubt))
+		return SD_OK;
 	if (!sd_manifest_add_tensor(m, t->name, t->dtype, t->shape, t->rank) ||
 	    !sd_array_grow(&f->places, f->nplaces, &f->places_room, sizeof(*f->places)))
 		return sd_fail_memory(err);
 	f->places[f->nplaces++] = place;
+	m->records[number].lack = doubt;
 	known = sd_names_add(&f->names, m->records[number].key, number);
 	if (known == SD_NO_NAME)
 		return sd_fail_memory(err);
@@ -307,7 +312,8 @@ static enum sd_result add_tensor(struct files *f, const struct sd_tensor *t, str
 	return SD_OK;
 }
 
-static enum sd_result add_file(struct files *f, struct file *file, const unsigned char first[8], struct sd_error *err)
+static enum sd_result add_file(struct files *f, struct file *file, const unsigned char first[8],
+			       struct sd_files_chooser *chooser, struct sd_error *err)
 {
 	struct sd_safetensors st = {0};
 	enum sd_result result;
@@ -322,13 +328,13 @@ static enum sd_result add_file(struct files *f, struct file *file, const unsigne
 	if (result == SD_OK)
 		result = merge_metadata(f, &st, err);
 	for (size_t i = 0; i < st.ntensors && result == SD_OK; i++)
-		result = add_tensor(f, &st.tensors[i], err);
+		result = add_tensor(f, &st.tensors[i], chooser, err);
 	sd_safetensors_free(&st);
 	return result;
 }
 
 enum sd_result sd_files_add(struct sd_source *files, int fd, const char *path, const unsigned char first[8],
-			    struct sd_error *err)
+			    struct sd_files_chooser *chooser, struct sd_error *err)
 {
 	struct files *f = (struct files *)files;
 	struct file file = {.path = sd_arena_text(&files->manifest->arena, path, strlen(path)), .fd = fd};
@@ -338,7 +344,7 @@ enum sd_result sd_files_add(struct sd_source *files, int fd, const char *path, c
 		close(fd);
 		return sd_fail_memory(err);
 	}
-	result = add_file(f, &file, first, err);
+	result = add_file(f, &file, first, chooser, err);
 	if (result != SD_OK) {
 		close(fd);
 		return err->said ? result : sd_error_at(err, "%s", path);

@@ -70,7 +70,7 @@ static enum sd_result open_file(int fd, const char *name, const unsigned char fi
 		close(fd);
 		return sd_fail_memory(err);
 	}
-	result = sd_files_add(*source, fd, name, first, err);
+	result = sd_files_add(*source, fd, name, first, NULL, err);
 	if (result != SD_OK) {
 		sd_source_close(*source);
 		*source = NULL;

@@ -29,7 +29,9 @@ struct sd_record {
 	uint32_t rank;
 	uint8_t dtype;    /* enum sd_dtype */
 	uint8_t state;    /* enum sd_state */
-	const char *lack; /* of one that is missing: the line to be said where it is needed, or NULL */
+	/* Of one that is missing: the line to be said where it is needed, or NULL. Before sd-cat has chosen, also of one
+	 * that is here and should perhaps not be. */
+	const char *lack;
 	struct sd_extra extra;
 };
 

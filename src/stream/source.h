@@ -33,6 +33,7 @@ struct sd_source {
 	const struct sd_source_ops *ops;
 	struct sd_manifest *manifest;
 	const char *name; /* of what was opened, for errors; NULL: it goes without saying */
+	const char *note; /* what is odd about it, for people; lives as long as the manifest. NULL: nothing is */
 	bool sums;        /* sums come with the data of some records at least */
 };
 

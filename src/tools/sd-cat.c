@@ -110,6 +110,8 @@ static enum sd_result open_all(const struct options *opt, struct sd_source **joi
 			result = sd_open_stdin(&opt->limits, &sources[n], err);
 		else
 			result = sd_open(opt->names[n], &opt->limits, &sources[n], err);
+		if (result == SD_OK && sources[n]->note)
+			sd_note("%s", sources[n]->note);
 	}
 	if (result == SD_OK) {
 		result = sd_join(sources, (const char *const *)opt->names, (size_t)n, joined, &differs, err);
@@ -123,9 +125,11 @@ static enum sd_result open_all(const struct options *opt, struct sd_source **joi
 	return result;
 }
 
-/* Whether a record's data is wanted: a target of it is included, none of its names is excluded. */
+/* Whether a record is wanted: a target of it is included, none of its names is excluded. */
 static enum sd_result choose(const struct options *opt, const struct sd_manifest *m, bool *wanted, struct sd_error *err)
 {
+	size_t found = 0, left_out = 0;
+
 	for (size_t i = 0; i < m->ntargets; i++) {
 		const char *name = m->targets[i].name;
 		bool included = opt->include.count == 0, excluded;
@@ -137,14 +141,23 @@ static enum sd_result choose(const struct options *opt, const struct sd_manifest
 			result = sd_regex_list_search(&opt->exclude, name, &excluded, err);
 		if (result != SD_OK)
 			return result;
-		if (included && !excluded && !opt->manifest_only)
+		found += included;
+		left_out += excluded;
+		if (included && !excluded)
 			wanted[m->targets[i].record] = true;
 	}
+	if (m->ntargets && !found)
+		return sd_fail(err, SD_INPUT, "no tensor's name matches --include");
+	if (m->ntargets && opt->exclude.count && !left_out)
+		sd_note("no tensor's name matches --exclude");
 	/* What a wanted record's steps need is wanted too. */
 	for (size_t i = 0; i < m->ntargets; i++)
 		for (uint32_t k = 0; k < m->targets[i].nsteps && wanted[m->targets[i].record]; k++)
 			if (m->targets[i].steps[k].operand != SD_NO_RECORD)
 				wanted[m->targets[i].steps[k].operand] = true;
+	for (size_t i = 0; i < m->nrecords; i++)
+		if (wanted[i] && m->records[i].state == SD_HERE && m->records[i].lack)
+			return sd_fail(err, SD_INPUT, "%s", m->records[i].lack);
 	return SD_OK;
 }
 
@@ -165,9 +178,13 @@ static enum sd_result plan(const struct options *opt, const struct sd_manifest *
 	for (size_t i = 0; i < in->nrecords && result == SD_OK; i++) {
 		struct sd_record record = in->records[i];
 
-		if (!wanted[i] && record.state == SD_HERE)
-			record.state = SD_ELSEWHERE;
-		out->becomes[i] = wanted[i] ? (uint32_t)i : SD_DROP;
+		bool sent = wanted[i] && !opt->manifest_only;
+
+		if (record.state == SD_HERE) {
+			record.lack = NULL;
+			record.state = sent ? SD_HERE : SD_ELSEWHERE;
+		}
+		out->becomes[i] = sent ? (uint32_t)i : SD_DROP;
 		if (!sd_manifest_add_record(out->manifest, &record))
 			result = sd_fail_memory(err);
 	}
