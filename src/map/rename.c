@@ -308,11 +308,12 @@ static enum sd_result write_notes(struct planner *p)
 {
 	struct sd_rename *rename = p->rename;
 	size_t n = 0;
-	const char **texts = sd_arena_array(&p->out->arena, p->map->noptions + p->nnotes, sizeof(*texts));
+	const uint32_t options = p->map ? p->map->noptions : 0;
+	const char **texts = sd_arena_array(&p->out->arena, options + p->nnotes + 1, sizeof(*texts));
 
 	if (!texts)
 		return sd_fail_memory(p->err);
-	for (uint32_t i = 0; i < p->map->noptions; i++) {
+	for (uint32_t i = 0; i < options; i++) {
 		const struct option *option = &p->map->options[i];
 		uint32_t value = OPEN;
 
@@ -385,7 +386,7 @@ static enum sd_result run_map(struct planner *p)
 		result = sd_planner_experts(p);
 	if (result == SD_OK)
 		result = tell_layers(p);
-	return result == SD_OK ? write_notes(p) : result;
+	return result;
 }
 
 static void tell(const struct planner *p, const char *text, const char *from, const char *to)
@@ -396,28 +397,47 @@ static void tell(const struct planner *p, const char *text, const char *from, co
 		p->rename->event(p->rename->user, &event);
 }
 
+/* Notes what was asked for and has found nothing. */
+static enum sd_result tell_unused(struct planner *p, const char *option, const char *text)
+{
+	const char *line = sd_arena_printf(&p->out->arena, "%s '%s' matches no tensor's name", option, text);
+
+	return line ? sd_planner_tell(p, line) : sd_fail_memory(p->err);
+}
+
+static enum sd_result edit_names_by(struct planner *p, const struct sd_edit *edit)
+{
+	bool used = false;
+
+	for (size_t i = 0; i < p->ntensors; i++) {
+		struct tensor *t = &p->tensors[i];
+		const char *name;
+
+		if (sd_edit_apply(edit, t->name, &p->out->arena, &name, p->err) != SD_OK)
+			return p->err->result;
+		if (!*name && name != t->name)
+			return sd_fail(p->err, SD_INPUT, "-e '%s' leaves nothing of the name %s", sd_edit_text(edit),
+				       t->name);
+		if (name != t->name)
+			tell(p, sd_edit_text(edit), t->name, name);
+		used = used || name != t->name;
+		t->name = name;
+	}
+	return used || !p->ntensors ? SD_OK : tell_unused(p, "-e", sd_edit_text(edit));
+}
+
 static enum sd_result edit_names(struct planner *p)
 {
-	for (size_t e = 0; e < p->rename->nedits; e++)
-		for (size_t i = 0; i < p->ntensors; i++) {
-			struct tensor *t = &p->tensors[i];
-			const char *name;
+	enum sd_result result = SD_OK;
 
-			if (sd_edit_apply(p->rename->edits[e], t->name, &p->out->arena, &name, p->err) != SD_OK)
-				return p->err->result;
-			if (!*name && name != t->name)
-				return sd_fail(p->err, SD_INPUT, "-e '%s' leaves nothing of the name %s",
-					       sd_edit_text(p->rename->edits[e]), t->name);
-			if (name != t->name)
-				tell(p, sd_edit_text(p->rename->edits[e]), t->name, name);
-			t->name = name;
-		}
-	return SD_OK;
+	for (size_t e = 0; e < p->rename->nedits && result == SD_OK; e++)
+		result = edit_names_by(p, p->rename->edits[e]);
+	return result;
 }
 
 static enum sd_result exclude(struct planner *p)
 {
-	size_t kept = 0;
+	size_t kept = 0, n = p->ntensors;
 
 	for (size_t i = 0; i < p->ntensors; i++) {
 		bool found = false;
@@ -431,6 +451,8 @@ static enum sd_result exclude(struct planner *p)
 			p->tensors[kept++] = p->tensors[i];
 	}
 	p->ntensors = kept;
+	if (p->rename->exclude && p->rename->exclude->count && n && kept == n)
+		return sd_planner_tell(p, "--exclude matches no tensor's name");
 	return SD_OK;
 }
 
@@ -646,6 +668,8 @@ enum sd_result sd_rename_plan(struct sd_rename *rename, const struct sd_manifest
 		result = edit_names(&p);
 	if (result == SD_OK)
 		result = exclude(&p);
+	if (result == SD_OK)
+		result = write_notes(&p);
 	if (result == SD_OK)
 		result = check_missing(&p);
 	if (result == SD_OK)
