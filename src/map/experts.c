@@ -22,13 +22,25 @@ static bool any_marked(const struct planner *p)
 	return !bit;
 }
 
+/* Whether the map leaves a key out, or knows it as one of the layout that is asked for. */
+static bool is_done(struct planner *p, const char *name)
+{
+	bool done = sd_follow(p, name).dropped;
+
+	p->from = !p->from;
+	done = done || sd_follow(p, name).moved;
+	p->from = !p->from;
+	return done;
+}
+
 /* The first key of an expert's weight. Layers for prediction may keep experts of their own form. */
-static const char *find_expert(const struct planner *p)
+static const char *find_expert(struct planner *p)
 {
 	for (size_t i = 0; i < p->in->ntargets; i++) {
 		const char *name = p->in->targets[i].name;
 
-		if (strstr(name, EXPERTS) && !strstr(name, ".lora_") && !strstr(name, "mtp.") && !strstr(name, "bias"))
+		if (strstr(name, EXPERTS) && !strstr(name, ".lora_") && !strstr(name, "mtp.") &&
+		    !strstr(name, "bias") && sd_name_role(name).role < SD_ROLE_BLOCK_SCALE && !is_done(p, name))
 			return name;
 	}
 	return NULL;

@@ -3,7 +3,10 @@
  * told. */
 #include "map/quantised.h"
 #include "map/follow.h"
+#include "base/text.h"
+#include "stream/config.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -123,21 +126,118 @@ static enum sd_result tell_orphans(const struct quantised *q)
 {
 	struct planner *p = q->p;
 	const struct sd_companions *c = &p->companions;
-	const char *first = NULL, *line;
+	const char *first = NULL, *line, *out = "";
 	size_t n = 0;
 
 	for (size_t i = 0; i < c->n; i++) {
 		if ((c->role[i] != SD_ROLE_BLOCK_SCALE && c->role[i] != SD_ROLE_FACTOR) || c->weight[i] != SD_NO_RECORD)
 			continue;
 		first = first ? first : p->in->records[i].key;
+		out = q->name[i] ? out : ", and are left out";
 		n++;
 	}
 	if (!n)
 		return SD_OK;
-	line = n > 1 ? sd_arena_printf(&p->out->arena, "%s and %zu more: scales of weights that are not here", first,
-				       n - 1)
-		     : sd_arena_printf(&p->out->arena, "%s: scales of a weight that is not here", first);
+	line = n > 1 ? sd_arena_printf(&p->out->arena, "%s and %zu more: scales of weights that are not here%s", first,
+				       n - 1, out)
+		     : sd_arena_printf(&p->out->arena, "%s: scales of a weight that is not here%s", first, out);
 	return line ? sd_planner_tell(p, line) : sd_fail_memory(p->err);
+}
+
+/* A number of quantization_config, or 0 where it says none. */
+static void take_number(void *user, const char *value)
+{
+	uint64_t *number = user, found;
+
+	if (!*number && sd_text_number(value, &found))
+		*number = found;
+}
+
+/* All numbers of a list, as long as they are one and the same; else 1. */
+static void take_same(void *user, const char *value)
+{
+	uint64_t *number = user, found;
+
+	if (sd_text_number(value, &found))
+		*number = !*number || *number == found ? found : 1;
+}
+
+static uint64_t config_number(const struct planner *p, const char *const *paths,
+			      void (*take)(void *user, const char *value))
+{
+	const struct sd_side_file *config = sd_manifest_side(p->in, "config.json");
+	uint64_t number = 0;
+
+	for (; config && *paths && !number; paths++)
+		sd_config_find(config, *paths, take, &number);
+	return number;
+}
+
+/* What a weight's steps are, as one that is multiplied with its scales. */
+struct reading {
+	uint64_t block; /* along its last dimension; 0: one scale for all */
+	bool int4;
+};
+
+static struct reading read_steps(const struct piece *piece)
+{
+	struct reading reading = {.block = 0};
+
+	for (uint32_t k = 0; k < piece->nsteps; k++) {
+		const struct sd_step *step = &piece->steps[k];
+
+		reading.int4 = reading.int4 || (step->kind == SD_STEP_UNPACK && step->param == SD_UNPACK_INT4);
+		if (step->kind == SD_STEP_BLOCK_SCALE && step->rank && step->blocks[step->rank - 1].stride)
+			reading.block = step->blocks[step->rank - 1].block;
+	}
+	return reading;
+}
+
+/* Whether the weights that are dequantised are what config.json says that they are. */
+static enum sd_result check_reading(const struct quantised *q)
+{
+	static const char *const bits_at[] = {"quantization_config.config_groups.group_0.weights.num_bits",
+					      "text_config.quantization_config.config_groups.group_0.weights.num_bits",
+					      NULL};
+	static const char *const block_at[] = {"quantization_config.weight_block_size",
+					       "text_config.quantization_config.weight_block_size", NULL};
+	struct planner *p = q->p;
+	uint64_t bits = config_number(p, bits_at, take_number), block = config_number(p, block_at, take_same);
+	size_t plain = 0;
+	const char *first = NULL;
+
+	for (size_t i = 0; i < p->ntensors; i++)
+		for (uint32_t k = p->tensors[i].first; k != NONE; k = p->pieces[k].next) {
+			uint32_t record = p->pieces[k].record;
+			uint32_t companion = sd_companion_of(&p->companions, record);
+			struct reading reading = read_steps(&p->pieces[k]);
+			char problem[128];
+
+			if (companion == SD_NO_RECORD || !is_dequantised(q, record))
+				continue;
+			if (reading.int4 && bits && bits != 4) {
+				snprintf(problem, sizeof(problem), "the map reads 4 bits, and config.json says %" PRIu64,
+					 bits);
+				return sd_companions_fail(p->in, &p->companions, record, companion, problem, p->err);
+			}
+			if (p->companions.role[companion] == SD_ROLE_BLOCK_SCALE && block > 1 && reading.block > 1 &&
+			    reading.block != block) {
+				snprintf(problem, sizeof(problem),
+					 "the map reads blocks of %" PRIu64 ", and config.json says %" PRIu64,
+					 reading.block, block);
+				return sd_companions_fail(p->in, &p->companions, record, companion, problem, p->err);
+			}
+			if (sd_dtype_is_codes(p->in->records[record].dtype))
+				continue;
+			first = plain++ ? first : p->in->records[record].key;
+		}
+	if (!plain)
+		return SD_OK;
+	first = sd_arena_printf(&p->out->arena,
+				plain > 1 ? "%s and %zu more: no codes, and multiplied with their scales all the same"
+					  : "%s: no codes, and multiplied with its scale all the same",
+				first, plain - 1);
+	return first ? sd_planner_tell(p, first) : sd_fail_memory(p->err);
 }
 
 enum sd_result sd_planner_quantised(struct planner *p)
@@ -152,6 +252,8 @@ enum sd_result sd_planner_quantised(struct planner *p)
 	p->named = false;
 	if (p->companions.role) {
 		result = look(&q) ? tell_orphans(&q) : sd_fail_memory(p->err);
+		if (result == SD_OK)
+			result = check_reading(&q);
 		if (result == SD_OK)
 			drop_activations(&q);
 		if (result == SD_OK)

@@ -2,7 +2,9 @@
 /* Casts and dequantisation by hand, as pending steps. */
 #include "stream/cast.h"
 #include "move/device.h"
+#include "move/quantise.h"
 #include "stream/companions.h"
+#include "stream/config.h"
 #include "stream/include.h"
 #include "stream/scales.h"
 
@@ -109,13 +111,20 @@ static enum sd_result dequant_one(struct casting *c, struct sd_target *t)
 			return SD_OK;
 		return sd_fail(c->err, SD_INPUT,
 			       "%s is F8_E4M3 and has no scales (%s" SD_SCALE_SUFFIX
-			       "); to take the codes as they are: --to=%s",
-			       t->name, t->name, sd_dtype_name(c->dtype));
+			       "): are they in another file? --include leaves it as it is",
+			       t->name, t->name);
 	}
+	if (sd_config_blocks(c->in) != SD_QUANT_BLOCK)
+		return sd_fail(c->err, SD_INPUT, "%s: config.json has a weight_block_size that is not 128 x 128, which is not read yet",
+			       t->name);
+	if (!sd_dtype_is_codes(t->dtype))
+		return sd_fail(c->err, SD_INPUT,
+			       "%s is %s, no codes, and has scales all the same (%s): are they left over? --include leaves it as it is",
+			       t->name, sd_dtype_name(t->dtype), scale->name);
 	if (!sd_target_is_record(c->in, t) || !sd_target_is_record(c->in, scale))
 		return sd_fail(c->err, SD_INPUT,
 			       "%s or its scales have pending steps: put sd-cast --dequant before what makes them, or "
-			       "behind sd-transpose",
+			       "behind sd-transpose | sd-pack",
 			       t->name);
 	result = scale_blocks(c, t, &step.blocks);
 	if (result != SD_OK)

@@ -18,7 +18,8 @@ struct word {
 
 /*
  * The last part of a key, behind a module's name and a dot. Sources: compressed-tensors 0.20, modelopt 0.47,
- * transformers 5.18 (fp8, fbgemm_fp8, bitsandbytes, mxfp4), AutoAWQ, GPTQModel, torchao, HQQ, EETQ, MLX, ComfyUI.
+ * transformers 5.18 (fp8, fbgemm_fp8, bitsandbytes, mxfp4), AutoAWQ, GPTQModel, torchao, HQQ, EETQ, MLX, ComfyUI,
+ * Mistral, AQLM, HIGGS, FP-Quant, ExLlamaV2.
  */
 static const struct word MODULE_WORDS[] = {
 	{"weight", SD_ROLE_WEIGHT, false},
@@ -26,49 +27,66 @@ static const struct word MODULE_WORDS[] = {
 	{"qweight", SD_ROLE_CODES, false},
 	{"W_q", SD_ROLE_CODES, false},
 	{"_weight_qdata", SD_ROLE_CODES, false},
+	{"q_weight", SD_ROLE_CODES, false},
+	{"codes", SD_ROLE_CODES, false},
 	{"weight_scale_inv", SD_ROLE_BLOCK_SCALE, false},
-	{"weight_scale", SD_ROLE_FACTOR, false},
-	{"weight_scale_2", SD_ROLE_FACTOR, false},
-	{"weight_scales", SD_ROLE_FACTOR, false},
-	{"weight_global_scale", SD_ROLE_FACTOR, false},
-	{"weight_zero_point", SD_ROLE_FACTOR, false},
-	{"weight_g_idx", SD_ROLE_FACTOR, false},
+	{"weight_scale", SD_ROLE_FACTOR, true},
+	{"weight_scale_2", SD_ROLE_FACTOR, true},
+	{"weight_scales", SD_ROLE_FACTOR, true},
+	{"weight_global_scale", SD_ROLE_FACTOR, true},
+	{"weight_zero_point", SD_ROLE_FACTOR, true},
+	{"weight_g_idx", SD_ROLE_FACTOR, true},
 	{"weight_absmax", SD_ROLE_FACTOR, false},
 	{"weight_quant_map", SD_ROLE_FACTOR, false},
 	{"weight_nested_absmax", SD_ROLE_FACTOR, false},
 	{"weight_nested_quant_map", SD_ROLE_FACTOR, false},
 	{"weight_quant_state", SD_ROLE_FACTOR, false},
 	{"weight_scb", SD_ROLE_FACTOR, false},
-	{"weight_format", SD_ROLE_FACTOR, false},
-	{"_weight_scale", SD_ROLE_FACTOR, false},
-	{"_weight_zero_point", SD_ROLE_FACTOR, false},
-	{"_weight_per_tensor_scale", SD_ROLE_FACTOR, false},
-	{"scale_weight", SD_ROLE_FACTOR, false},
+	{"weight_format", SD_ROLE_FACTOR, true},
+	{"_weight_scale", SD_ROLE_FACTOR, true},
+	{"_weight_zero_point", SD_ROLE_FACTOR, true},
+	{"_weight_per_tensor_scale", SD_ROLE_FACTOR, true},
+	{"scale_weight", SD_ROLE_FACTOR, true},
 	{"qzeros", SD_ROLE_FACTOR, false},
 	{"g_idx", SD_ROLE_FACTOR, false},
 	{"SCB", SD_ROLE_FACTOR, false},
-	{"pre_quant_scale", SD_ROLE_FACTOR, false},
-	{"svdquant_lora_a", SD_ROLE_FACTOR, false},
-	{"svdquant_lora_b", SD_ROLE_FACTOR, false},
+	{"pre_quant_scale", SD_ROLE_FACTOR, true},
+	{"svdquant_lora_a", SD_ROLE_FACTOR, true},
+	{"svdquant_lora_b", SD_ROLE_FACTOR, true},
 	{"scale", SD_ROLE_FACTOR, true},
 	{"scales", SD_ROLE_FACTOR, true},
 	{"zero", SD_ROLE_FACTOR, true},
 	{"biases", SD_ROLE_FACTOR, true},
 	{"codebooks", SD_ROLE_FACTOR, true},
+	{"qscale_weight", SD_ROLE_FACTOR, true},
+	{"nbits", SD_ROLE_FACTOR, true},
+	{"shape", SD_ROLE_FACTOR, true},
+	{"group_size", SD_ROLE_FACTOR, true},
+	{"tables", SD_ROLE_FACTOR, true},
+	{"tables2", SD_ROLE_FACTOR, true},
+	{"forward_hadamard_matrix", SD_ROLE_FACTOR, true},
+	{"backward_hadamard_matrix", SD_ROLE_FACTOR, true},
+	{"q_scale_max", SD_ROLE_FACTOR, true},
+	{"q_groups", SD_ROLE_FACTOR, true},
+	{"q_group_map", SD_ROLE_FACTOR, true},
+	{"q_perm", SD_ROLE_FACTOR, true},
+	{"q_invperm", SD_ROLE_FACTOR, true},
 	{"weight_shape", SD_ROLE_SHAPE, false},
-	{"input_scale", SD_ROLE_ACTIVATION, false},
-	{"input_scale_ub", SD_ROLE_ACTIVATION, false},
-	{"input_global_scale", SD_ROLE_ACTIVATION, false},
-	{"input_zero_point", SD_ROLE_ACTIVATION, false},
-	{"activation_scale", SD_ROLE_ACTIVATION, false},
-	{"output_scale", SD_ROLE_ACTIVATION, false},
-	{"scale_input", SD_ROLE_ACTIVATION, false},
-	{"k_scale", SD_ROLE_ACTIVATION, false},
-	{"v_scale", SD_ROLE_ACTIVATION, false},
-	{"q_scale", SD_ROLE_ACTIVATION, false},
-	{"kv_scale", SD_ROLE_ACTIVATION, false},
-	{"k_zero_point", SD_ROLE_ACTIVATION, false},
-	{"v_zero_point", SD_ROLE_ACTIVATION, false},
+	{"input_scale", SD_ROLE_ACTIVATION, true},
+	{"input_scale_ub", SD_ROLE_ACTIVATION, true},
+	{"input_global_scale", SD_ROLE_ACTIVATION, true},
+	{"input_zero_point", SD_ROLE_ACTIVATION, true},
+	{"activation_scale", SD_ROLE_ACTIVATION, true},
+	{"output_scale", SD_ROLE_ACTIVATION, true},
+	{"scale_input", SD_ROLE_ACTIVATION, true},
+	{"qscale_act", SD_ROLE_ACTIVATION, true},
+	{"act_global_scale", SD_ROLE_ACTIVATION, true},
+	{"k_scale", SD_ROLE_ACTIVATION, true},
+	{"v_scale", SD_ROLE_ACTIVATION, true},
+	{"q_scale", SD_ROLE_ACTIVATION, true},
+	{"kv_scale", SD_ROLE_ACTIVATION, true},
+	{"k_zero_point", SD_ROLE_ACTIVATION, true},
+	{"v_zero_point", SD_ROLE_ACTIVATION, true},
 };
 
 /* What goes on behind the name of a tensor: bitsandbytes and quanto. */
@@ -81,6 +99,7 @@ static const struct word TAILS[] = {
 	{".quant_state.bitsandbytes__fp4", SD_ROLE_FACTOR, false},
 	{"._data", SD_ROLE_CODES, false},
 	{"._scale", SD_ROLE_FACTOR, false},
+	{"._shift", SD_ROLE_FACTOR, false},
 };
 
 /* The end of a parameter's name: X_scale beside X; gpt-oss, Llama 4, experts as one tensor. The longer ones first. */
@@ -174,6 +193,7 @@ static bool is_companion(enum sd_role role)
 /* The search: one entry for each stem that companions have. */
 struct search {
 	const struct sd_manifest *m;
+	const char **names; /* by record: of its target, where that is the record as it came; else the key */
 	struct sd_companions *c;
 	struct sd_names stems;
 	struct sd_arena arena;
@@ -221,7 +241,7 @@ static bool find_weights(struct search *s)
 	bool memory = true;
 
 	for (size_t i = 0; i < s->m->nrecords && memory; i++) {
-		const char *key = s->m->records[i].key;
+		const char *key = s->names[i];
 		struct sd_name_role name = sd_name_role(key);
 		uint32_t stem;
 
@@ -242,7 +262,7 @@ static bool tie(struct search *s)
 	bool memory = true;
 
 	for (size_t i = s->m->nrecords; i-- > 0 && memory;) {
-		const char *key = s->m->records[i].key;
+		const char *key = s->names[i];
 		struct sd_name_role name = sd_name_role(key);
 		uint32_t stem, weight;
 
@@ -268,7 +288,7 @@ static bool tie(struct search *s)
 static bool read_keys(struct search *s)
 {
 	for (size_t i = 0; i < s->m->nrecords; i++) {
-		const char *key = s->m->records[i].key;
+		const char *key = s->names[i];
 		struct sd_name_role name = sd_name_role(key);
 
 		s->c->role[i] = (uint8_t)name.role;
@@ -278,22 +298,44 @@ static bool read_keys(struct search *s)
 	return true;
 }
 
-static bool any(const struct sd_manifest *m)
+/* What each record is called: it may have been renamed since it was read, or be joined with others by its key. */
+static const char **name_records(const struct sd_manifest *m)
+{
+	const char **names = calloc(m->nrecords + 1, sizeof(*names));
+
+	for (size_t i = 0; names && i < m->ntargets; i++) {
+		const struct sd_target *t = &m->targets[i];
+
+		if (!names[t->record] && sd_target_is_record(m, t))
+			names[t->record] = t->name;
+		else
+			names[t->record] = m->records[t->record].key;
+	}
+	for (size_t i = 0; names && i < m->nrecords; i++)
+		names[i] = names[i] ? names[i] : m->records[i].key;
+	return names;
+}
+
+static bool any(const struct sd_manifest *m, const char *const *names)
 {
 	for (size_t i = 0; i < m->nrecords; i++)
-		if (sd_name_role(m->records[i].key).role >= SD_ROLE_CODES)
+		if (sd_name_role(names[i]).role >= SD_ROLE_CODES)
 			return true;
 	return false;
 }
 
 enum sd_result sd_companions_find(const struct sd_manifest *m, struct sd_companions *c, struct sd_error *err)
 {
-	struct search s = {.m = m, .c = c};
+	struct search s = {.m = m, .names = name_records(m), .c = c};
 	bool good;
 
 	*c = (struct sd_companions){.n = m->nrecords};
-	if (!any(m))
+	if (!s.names)
+		return sd_fail_memory(err);
+	if (!any(m, s.names)) {
+		free(s.names);
 		return SD_OK;
+	}
 	c->role = calloc(m->nrecords, sizeof(*c->role));
 	c->weight = malloc(m->nrecords * sizeof(*c->weight));
 	c->first = malloc(m->nrecords * sizeof(*c->first));
@@ -305,6 +347,7 @@ enum sd_result sd_companions_find(const struct sd_manifest *m, struct sd_compani
 	sd_names_free(&s.stems);
 	sd_arena_free(&s.arena);
 	free(s.weights);
+	free(s.names);
 	return good ? SD_OK : sd_fail_memory(err);
 }
 
@@ -391,7 +434,7 @@ static bool is_readable(const struct sd_manifest *m, const struct sd_companions 
 
 		if (c->role[i] == SD_ROLE_ACTIVATION)
 			continue;
-		if (c->role[i] != SD_ROLE_BLOCK_SCALE || w->dtype != SD_F8_E4M3 ||
+		if (c->role[i] != SD_ROLE_BLOCK_SCALE || (w->dtype != SD_F8_E4M3 && w->dtype != SD_F8_E5M2) ||
 		    sd_scales_fit(&target, &scale, NULL) != SD_OK)
 			return false;
 		factors++;

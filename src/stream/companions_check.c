@@ -133,14 +133,22 @@ static bool names_belong(const struct check *c, uint32_t weight, uint32_t compan
 
 /*
  * How many indices of dimension k of the weight one index of the companion is for; 0: that cannot be told. The blocks
- * of block scales may be cut at the end; those of others are of one size.
+ * of block scales may be cut at the end. Those of others are of one size, which is a power of two: 192 rows with two
+ * scales are blocks of 128 and of 64, and not of 96.
  */
 static uint64_t block_of(const struct check *c, const struct sd_record *w, const struct sd_record *s,
 			 uint32_t companion, uint32_t k)
 {
+	uint64_t block;
+
 	if (c->companions.role[companion] == SD_ROLE_BLOCK_SCALE)
 		return sd_scale_block(w->rank, k);
-	return s->shape[k] && w->shape[k] % s->shape[k] == 0 ? w->shape[k] / s->shape[k] : 0;
+	if (s->shape[k] == 1)
+		return w->shape[k];
+	if (!s->shape[k] || w->shape[k] % s->shape[k])
+		return 0;
+	block = w->shape[k] / s->shape[k];
+	return block & (block - 1) ? 0 : block;
 }
 
 /* Whether size indices from begin on, of a dimension of all, are whole blocks, and the companion's are theirs. */
@@ -168,6 +176,21 @@ static bool has_elements(const uint64_t *shape, uint32_t rank)
 	return !sd_shape_count(shape, rank, &count) || count;
 }
 
+/* Whether codes that are packed along a dimension stay so: their dimensions are in the order that they were in. */
+static bool stays_packed(const struct sd_record *weight, const struct sd_box *box)
+{
+	uint32_t last = 0;
+
+	for (uint32_t k = 0; k < weight->rank && !sd_dtype_is_float(weight->dtype); k++) {
+		if (box->dim[k] == SD_NO_DIM)
+			continue;
+		if (box->dim[k] < last)
+			return false;
+		last = box->dim[k] + 1;
+	}
+	return true;
+}
+
 /* Whether a companion's elements are where those of the weight that they are for are. */
 static bool lie_together(const struct check *c, const struct sd_target *w, const struct sd_target *s,
 			 uint32_t companion)
@@ -179,7 +202,8 @@ static bool lie_together(const struct check *c, const struct sd_target *w, const
 	if (!has_elements(w->shape, w->rank))
 		return sd_names_belong(w->name, s->name);
 	if (weight->rank != scale->rank || w->rank != s->rank || w->nsteps || s->nsteps ||
-	    !sd_names_belong(w->name, s->name) || !box_of(&c->out, w, &a) || !box_of(&c->out, s, &b))
+	    !sd_names_belong(w->name, s->name) || !box_of(&c->out, w, &a) || !box_of(&c->out, s, &b) ||
+	    !stays_packed(weight, &a))
 		return false;
 	for (uint32_t d = 0; d < w->rank; d++)
 		blocks[d] = sizes[d] = own[d] = 1;

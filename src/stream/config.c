@@ -105,3 +105,26 @@ bool sd_config_count(const struct sd_manifest *m, enum sd_config_number which, u
 	*count = found.number;
 	return found.found;
 }
+
+static void take_side(void *user, const char *value)
+{
+	struct count *count = user;
+	uint64_t side;
+
+	if (!sd_text_number(value, &side))
+		return;
+	count->number = count->found && count->number != side ? 0 : side;
+	count->found = true;
+}
+
+uint64_t sd_config_blocks(const struct sd_manifest *m)
+{
+	const struct sd_side_file *config = sd_manifest_side(m, "config.json");
+	struct count count = {.found = false};
+
+	if (config)
+		sd_config_find(config, "quantization_config.weight_block_size", take_side, &count);
+	if (config && !count.found)
+		sd_config_find(config, "text_config.quantization_config.weight_block_size", take_side, &count);
+	return count.found ? count.number : 128;
+}

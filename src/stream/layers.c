@@ -62,6 +62,20 @@ static bool count_key(struct groups *g, const char *key, size_t prefix, struct s
 	return true;
 }
 
+/* Whether layers are not those of the language model, by what stands before them. */
+static bool is_other(const char *key, size_t prefix)
+{
+	static const char *const words[] = {"vis", "audio", "encoder", "tower", "vit", "talker", "mtp", "draft", "code_predictor"};
+	const char *at;
+
+	for (size_t i = 0; i < sizeof(words) / sizeof(*words); i++) {
+		at = strstr(key, words[i]);
+		if (at && at < key + prefix)
+			return true;
+	}
+	return false;
+}
+
 /* What the layers of which there are most keys begin with; NULL where there are none, and for adapters. */
 static enum sd_result find_prefix(const struct sd_manifest *m, struct sd_arena *arena, const char **prefix,
 				  struct sd_error *err)
@@ -74,7 +88,7 @@ static enum sd_result find_prefix(const struct sd_manifest *m, struct sd_arena *
 		struct place place;
 
 		adapter = strstr(m->targets[i].name, ".lora_");
-		if (find_place(m->targets[i].name, &place))
+		if (find_place(m->targets[i].name, &place) && !is_other(m->targets[i].name, place.prefix))
 			memory = count_key(&groups, m->targets[i].name, place.prefix, arena);
 	}
 	for (size_t i = 0; i < groups.n; i++)
