@@ -16,6 +16,8 @@ struct word {
 	bool weak;
 };
 
+/* clang-format off: a word a line */
+
 /*
  * The last part of a key, behind a module's name and a dot. Sources: compressed-tensors 0.20, modelopt 0.47,
  * transformers 5.18 (fp8, fbgemm_fp8, bitsandbytes, mxfp4), AutoAWQ, GPTQModel, torchao, HQQ, EETQ, MLX, ComfyUI,
@@ -104,12 +106,19 @@ static const struct word TAILS[] = {
 
 /* The end of a parameter's name: X_scale beside X; gpt-oss, Llama 4, experts as one tensor. The longer ones first. */
 static const struct word PARAMETER_ENDS[] = {
-	{"_input_scale", SD_ROLE_ACTIVATION, true}, {SD_SCALE_SUFFIX, SD_ROLE_BLOCK_SCALE, false},
-	{"_scale_2", SD_ROLE_FACTOR, true},         {"_global_scale", SD_ROLE_FACTOR, true},
-	{"_scale", SD_ROLE_FACTOR, true},           {"_scales", SD_ROLE_FACTOR, true},
-	{"_zero_point", SD_ROLE_FACTOR, true},      {"_blocks", SD_ROLE_CODES, false},
+	{"_activation_scale", SD_ROLE_ACTIVATION, true},
+	{"_input_scale", SD_ROLE_ACTIVATION, true},
+	{SD_SCALE_SUFFIX, SD_ROLE_BLOCK_SCALE, false},
+	{"_scale_2", SD_ROLE_FACTOR, true},
+	{"_global_scale", SD_ROLE_FACTOR, true},
+	{"_scale", SD_ROLE_FACTOR, true},
+	{"_scales", SD_ROLE_FACTOR, true},
+	{"_zero_point", SD_ROLE_FACTOR, true},
+	{"_blocks", SD_ROLE_CODES, false},
 	{"_packed", SD_ROLE_CODES, false},
 };
+
+/* clang-format on */
 
 #define COUNT(array) (sizeof(array) / sizeof(*(array)))
 

@@ -446,6 +446,21 @@ static enum sd_result check_used(const struct cutting *c, bool *whole, struct sd
 	return result;
 }
 
+/*
+ * That weights are cut with their companions, by the targets on the records as they come in. Slices that keep their
+ * places are a tensor again together, as it was.
+ */
+static enum sd_result check_companions(const struct cutting *c, const struct sd_manifest *out, struct sd_error *err)
+{
+	struct sd_manifest plan = *out;
+
+	if (c->keep_global)
+		return SD_OK;
+	plan.records = c->in->records;
+	plan.nrecords = c->in->nrecords;
+	return sd_companions_check(c->in, NULL, &plan, NULL, err);
+}
+
 /* The targets, still on the records as they come in. */
 static enum sd_result plan_targets(struct cutting *c, struct sd_manifest *out, bool *whole, struct sd_error *err)
 {
@@ -458,26 +473,10 @@ static enum sd_result plan_targets(struct cutting *c, struct sd_manifest *out, b
 		result = cut_targets(c, out, err);
 	if (result == SD_OK)
 		result = check_used(c, whole, err);
+	if (result == SD_OK)
+		result = check_companions(c, out, err);
 	sd_scales_free(&c->scales);
 	free(c->used);
-	return result;
-}
-
-/* That weights are cut with their companions. Slices that keep their places are a tensor again together, as it was. */
-static enum sd_result check_companions(const struct sd_manifest *in, const struct sd_shard *shard, bool keep_global,
-				       struct sd_error *err)
-{
-	uint32_t *becomes = keep_global ? NULL : malloc((in->nrecords + 1) * sizeof(*becomes));
-	enum sd_result result;
-
-	if (keep_global)
-		return SD_OK;
-	if (!becomes)
-		return sd_fail_memory(err);
-	for (size_t i = 0; i < in->nrecords; i++)
-		becomes[i] = shard->ranges[i].record;
-	result = sd_companions_check(in, NULL, shard->manifest, becomes, err);
-	free(becomes);
 	return result;
 }
 
@@ -501,8 +500,7 @@ enum sd_result sd_shard_plan(const struct sd_manifest *in, const struct sd_shard
 	for (size_t i = 0; i < out->ntargets; i++)
 		if (!shift(in, shard->ranges, &out->targets[i], out))
 			return sd_fail_memory(err);
-	result = sd_manifest_check(out, err);
-	return result == SD_OK ? check_companions(in, shard, keep_global, err) : result;
+	return sd_manifest_check(out, err);
 }
 
 /* ---- the data ---- */

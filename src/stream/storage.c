@@ -380,6 +380,23 @@ static enum sd_result replace(struct sd_manifest *to, struct sd_side_file *confi
 	return result;
 }
 
+/* Leaves out what only tells how weights are quantised: modelopt's file, GPTQ's and AWQ's. */
+static void drop_quantisation(struct sd_manifest *m)
+{
+	static const char *const names[] = {"hf_quant_config.json", "quantize_config.json", "quant_config.json"};
+	size_t kept = 0;
+
+	for (size_t i = 0; i < m->nside; i++) {
+		bool found = false;
+
+		for (size_t n = 0; n < sizeof(names) / sizeof(*names); n++)
+			found = found || strcmp(m->side[i].name, names[n]) == 0;
+		if (!found)
+			m->side[kept++] = m->side[i];
+	}
+	m->nside = kept;
+}
+
 enum sd_result sd_storage_follow(struct sd_manifest *to, const struct sd_manifest *from, struct sd_error *err)
 {
 	const struct sd_side_file *config = sd_manifest_side(to, "config.json");
@@ -391,6 +408,8 @@ enum sd_result sd_storage_follow(struct sd_manifest *to, const struct sd_manifes
 	result = compare(&change, to, from, err);
 	if (result == SD_OK && (change.plain || change.mixed || change.after != SD_NO_DTYPE))
 		result = replace(to, &to->side[config - to->side], &change, err);
+	if (result == SD_OK && change.plain)
+		drop_quantisation(to);
 	free(change.modules);
 	sd_arena_free(&change.arena);
 	return result;

@@ -10,7 +10,8 @@
  * to is what a plan has made of from. Where that changes how the weights are stored, to's config.json is replaced, by a
  * text in to's arena:
  *
- * - the last quantised weight is gone: quantization_config goes, at any depth, and the dtypes are corrected;
+ * - the last quantised weight is gone: quantization_config goes, at any depth, and the dtypes are corrected; so do
+ *   hf_quant_config.json, quantize_config.json and quant_config.json, which say no more than it;
  * - single weights have become block FP8, or are it no longer: quantization_config says "fp8" in blocks of 128 x 128,
  *   and names the modules that are not quantised. One that is there already gets a new list of these, nothing else;
  * - without quantised weights, most elements have another dtype than before: the dtypes are corrected.
