@@ -88,6 +88,7 @@ test_scripts = \
 	%D%/reference-codes \
 	%D%/reference-fp8 \
 	%D%/scales \
+	%D%/companions \
 	%D%/block-fp8 \
 	%D%/empty \
 	%D%/ranks \
