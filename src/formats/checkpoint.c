@@ -300,9 +300,9 @@ struct chooser {
 	struct sd_files_chooser base;
 	const struct indexed *in;
 	struct sd_arena *arena;
-	const char *file;   /* one of the index's texts */
-	const char *first;  /* the first key that the index gives to another file */
-	size_t others;      /* how many there are */
+	const char *file;  /* one of the index's texts */
+	const char *first; /* the first key that the index gives to another file */
+	size_t others;     /* how many there are */
 	bool out_of_memory;
 };
 
@@ -356,9 +356,10 @@ static enum sd_result check_all_there(const struct indexed *in, const struct sd_
 		}
 	sd_names_free(&there);
 	if (result == SD_OK && missing)
-		result = sd_fail(err, SD_INPUT,
-				 "%s says that the key %s is in %s, which does not have it (%zu of %zu keys are missing)",
-				 in->path, first->key, first->file, missing, in->index.nentries);
+		result = sd_fail(
+			err, SD_INPUT,
+			"%s says that the key %s is in %s, which does not have it (%zu of %zu keys are missing)",
+			in->path, first->key, first->file, missing, in->index.nentries);
 	return result;
 }
 

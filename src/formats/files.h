@@ -11,8 +11,8 @@
 struct sd_source *sd_files_new(const struct sd_limits *limits);
 
 /*
- * Chooses among the tensors of a file. wants: whether this one is meant; *doubt may be set to a line, which lives as long
- * as the source, for one that is an error where nobody leaves it out.
+ * Chooses among the tensors of a file. wants: whether this one is meant; *doubt may be set to a line, which lives as
+ * long as the source, for one that is an error where nobody leaves it out.
  */
 struct sd_files_chooser {
 	bool (*wants)(struct sd_files_chooser *chooser, const char *key, const char **doubt);

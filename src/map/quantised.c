@@ -216,8 +216,8 @@ static enum sd_result check_reading(const struct quantised *q)
 			if (companion == SD_NO_RECORD || !is_dequantised(q, record))
 				continue;
 			if (reading.int4 && bits && bits != 4) {
-				snprintf(problem, sizeof(problem), "the map reads 4 bits, and config.json says %" PRIu64,
-					 bits);
+				snprintf(problem, sizeof(problem),
+					 "the map reads 4 bits, and config.json says %" PRIu64, bits);
 				return sd_companions_fail(p->in, &p->companions, record, companion, problem, p->err);
 			}
 			if (p->companions.role[companion] == SD_ROLE_BLOCK_SCALE && block > 1 && reading.block > 1 &&

@@ -115,11 +115,13 @@ static enum sd_result dequant_one(struct casting *c, struct sd_target *t)
 			       t->name, t->name);
 	}
 	if (sd_config_blocks(c->in) != SD_QUANT_BLOCK)
-		return sd_fail(c->err, SD_INPUT, "%s: config.json has a weight_block_size that is not 128 x 128, which is not read yet",
+		return sd_fail(c->err, SD_INPUT,
+			       "%s: config.json has a weight_block_size that is not 128 x 128, which is not read yet",
 			       t->name);
 	if (!sd_dtype_is_codes(t->dtype))
 		return sd_fail(c->err, SD_INPUT,
-			       "%s is %s, no codes, and has scales all the same (%s): are they left over? --include leaves it as it is",
+			       "%s is %s, no codes, and has scales all the same (%s): are they left over? --include "
+			       "leaves it as it is",
 			       t->name, sd_dtype_name(t->dtype), scale->name);
 	if (!sd_target_is_record(c->in, t) || !sd_target_is_record(c->in, scale))
 		return sd_fail(c->err, SD_INPUT,

@@ -65,7 +65,8 @@ static bool count_key(struct groups *g, const char *key, size_t prefix, struct s
 /* Whether layers are not those of the language model, by what stands before them. */
 static bool is_other(const char *key, size_t prefix)
 {
-	static const char *const words[] = {"vis", "audio", "encoder", "tower", "vit", "talker", "mtp", "draft", "code_predictor"};
+	static const char *const words[] = {"vis",    "audio", "encoder", "tower",         "vit",
+					    "talker", "mtp",   "draft",   "code_predictor"};
 	const char *at;
 
 	for (size_t i = 0; i < sizeof(words) / sizeof(*words); i++) {

@@ -27,10 +27,10 @@ struct sd_record {
 	const uint64_t *shape;
 	uint64_t bytes; /* follows from dtype and shape */
 	uint32_t rank;
-	uint8_t dtype;    /* enum sd_dtype */
-	uint8_t state;    /* enum sd_state */
-	/* Of one that is missing: the line to be said where it is needed, or NULL. Before sd-cat has chosen, also of one
-	 * that is here and should perhaps not be. */
+	uint8_t dtype; /* enum sd_dtype */
+	uint8_t state; /* enum sd_state */
+	/* Of one that is missing: the line to be said where it is needed, or NULL. Before sd-cat has chosen, also of
+	 * one that is here and should perhaps not be. */
 	const char *lack;
 	struct sd_extra extra;
 };

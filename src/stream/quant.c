@@ -4,9 +4,11 @@
 #include "move/quantise.h"
 #include "stream/cast.h"
 #include "stream/companions.h"
+#include "stream/config.h"
 #include "stream/include.h"
 #include "stream/scales.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -74,12 +76,36 @@ static bool add_quantised(const struct sd_manifest *in, const struct sd_target *
 	       sd_manifest_add_record(out, &r) && sd_manifest_add_target(out, &scale);
 }
 
+static void take_method(void *user, const char *value)
+{
+	char *method = user;
+
+	if (!*method)
+		snprintf(method, 64, "%.63s", value);
+}
+
+/* A config.json can say one method: block FP8 cannot stand beside another. */
+static enum sd_result check_method(const struct sd_manifest *in, struct sd_error *err)
+{
+	const struct sd_side_file *config = sd_manifest_side(in, "config.json");
+	char method[64] = "";
+
+	if (config)
+		sd_config_find(config, "quantization_config.quant_method", take_method, method);
+	return !*method || strcmp(method, "fp8") == 0
+		       ? SD_OK
+		       : sd_fail(err, SD_INPUT,
+				 "config.json says quant_method %s, beside which there can be no block FP8", method);
+}
+
 /* Which records are quantised: *their[record] is the number of their target, plus one. */
 static enum sd_result choose(const struct sd_manifest *in, const struct sd_regex_list *include, uint32_t *their,
 			     struct sd_error *err)
 {
 	enum sd_result result = sd_include_check(include, in, err);
 
+	if (result == SD_OK)
+		result = check_method(in, err);
 	for (size_t i = 0; i < in->ntargets && result == SD_OK; i++) {
 		bool yes;
 
