@@ -144,7 +144,7 @@ static enum sd_result tell_orphans(const struct quantised *q)
 	return line ? sd_planner_tell(p, line) : sd_fail_memory(p->err);
 }
 
-/* A number of quantization_config, or 0 where it says none. */
+/* A number, the first one; 0 is none. */
 static void take_number(void *user, const char *value)
 {
 	uint64_t *number = user, found;
@@ -153,83 +153,81 @@ static void take_number(void *user, const char *value)
 		*number = found;
 }
 
-/* All numbers of a list, as long as they are one and the same; else 1. */
-static void take_same(void *user, const char *value)
-{
-	uint64_t *number = user, found;
-
-	if (sd_text_number(value, &found))
-		*number = !*number || *number == found ? found : 1;
-}
-
-static uint64_t config_number(const struct planner *p, const char *const *paths,
-			      void (*take)(void *user, const char *value))
-{
-	const struct sd_side_file *config = sd_manifest_side(p->in, "config.json");
-	uint64_t number = 0;
-
-	for (; config && *paths && !number; paths++)
-		sd_config_find(config, *paths, take, &number);
-	return number;
-}
-
-/* What a weight's steps are, as one that is multiplied with its scales. */
-struct reading {
-	uint64_t block; /* along its last dimension; 0: one scale for all */
-	bool int4;
+/* What config.json says of quantised weights; 0: nothing. */
+struct said {
+	uint64_t bits, block[2];
 };
 
-static struct reading read_steps(const struct piece *piece)
+static struct said read_config(const struct planner *p)
 {
-	struct reading reading = {.block = 0};
+	static const char *const bits_at[] = {"quantization_config.config_groups.group_0.weights.num_bits",
+					      "text_config.quantization_config.config_groups.group_0.weights.num_bits"};
+	const struct sd_side_file *config = sd_manifest_side(p->in, "config.json");
+	struct said said = {.bits = 0};
+
+	for (size_t i = 0; config && i < 2; i++)
+		sd_config_find(config, bits_at[i], take_number, &said.bits);
+	if (!sd_config_blocks(p->in, said.block))
+		said.block[0] = said.block[1] = 0;
+	return said;
+}
+
+/* Whether a step multiplies with scales of other blocks than these; with one scale for all it does not. */
+static bool has_other_blocks(const struct sd_step *step, const uint64_t block[2])
+{
+	if (step->kind != SD_STEP_BLOCK_SCALE || step->rank < 2 || !block[0])
+		return false;
+	for (uint32_t k = 0; k < 2; k++) {
+		const struct sd_block *b = &step->blocks[step->rank - 2 + k];
+
+		if (b->stride && b->block != block[k])
+			return true;
+	}
+	return false;
+}
+
+/* Whether a weight is read as config.json says that it is stored. */
+static enum sd_result check_reading(struct planner *p, const struct piece *piece, uint32_t companion,
+				    const struct said *said)
+{
+	bool blocks = p->companions.role[companion] == SD_ROLE_BLOCK_SCALE;
+	char problem[128];
 
 	for (uint32_t k = 0; k < piece->nsteps; k++) {
 		const struct sd_step *step = &piece->steps[k];
 
-		reading.int4 = reading.int4 || (step->kind == SD_STEP_UNPACK && step->param == SD_UNPACK_INT4);
-		if (step->kind == SD_STEP_BLOCK_SCALE && step->rank && step->blocks[step->rank - 1].stride)
-			reading.block = step->blocks[step->rank - 1].block;
+		if (step->kind == SD_STEP_UNPACK && step->param == SD_UNPACK_INT4 && said->bits && said->bits != 4)
+			snprintf(problem, sizeof(problem), "the map reads 4 bits, and config.json says %" PRIu64,
+				 said->bits);
+		else if (blocks && has_other_blocks(step, said->block))
+			snprintf(problem, sizeof(problem),
+				 "the map reads other blocks than the %" PRIu64 " x %" PRIu64 " of config.json",
+				 said->block[0], said->block[1]);
+		else
+			continue;
+		return sd_companions_fail(p->in, &p->companions, piece->record, companion, problem, p->err);
 	}
-	return reading;
+	return SD_OK;
 }
 
-/* Whether the weights that are dequantised are what config.json says that they are. */
-static enum sd_result check_reading(const struct quantised *q)
+/* Of weights that are dequantised: whether they are read as they are stored. Where they are no codes, that is told. */
+static enum sd_result check_readings(const struct quantised *q)
 {
-	static const char *const bits_at[] = {"quantization_config.config_groups.group_0.weights.num_bits",
-					      "text_config.quantization_config.config_groups.group_0.weights.num_bits",
-					      NULL};
-	static const char *const block_at[] = {"quantization_config.weight_block_size",
-					       "text_config.quantization_config.weight_block_size", NULL};
 	struct planner *p = q->p;
-	uint64_t bits = config_number(p, bits_at, take_number), block = config_number(p, block_at, take_same);
-	size_t plain = 0;
+	const struct said said = read_config(p);
 	const char *first = NULL;
+	size_t plain = 0;
 
 	for (size_t i = 0; i < p->ntensors; i++)
 		for (uint32_t k = p->tensors[i].first; k != NONE; k = p->pieces[k].next) {
-			uint32_t record = p->pieces[k].record;
-			uint32_t companion = sd_companion_of(&p->companions, record);
-			struct reading reading = read_steps(&p->pieces[k]);
-			char problem[128];
+			uint32_t record = p->pieces[k].record, companion = sd_companion_of(&p->companions, record);
 
 			if (companion == SD_NO_RECORD || !is_dequantised(q, record))
 				continue;
-			if (reading.int4 && bits && bits != 4) {
-				snprintf(problem, sizeof(problem),
-					 "the map reads 4 bits, and config.json says %" PRIu64, bits);
-				return sd_companions_fail(p->in, &p->companions, record, companion, problem, p->err);
-			}
-			if (p->companions.role[companion] == SD_ROLE_BLOCK_SCALE && block > 1 && reading.block > 1 &&
-			    reading.block != block) {
-				snprintf(problem, sizeof(problem),
-					 "the map reads blocks of %" PRIu64 ", and config.json says %" PRIu64,
-					 reading.block, block);
-				return sd_companions_fail(p->in, &p->companions, record, companion, problem, p->err);
-			}
-			if (sd_dtype_is_codes(p->in->records[record].dtype))
-				continue;
-			first = plain++ ? first : p->in->records[record].key;
+			if (check_reading(p, &p->pieces[k], companion, &said) != SD_OK)
+				return p->err->result;
+			if (!sd_dtype_is_codes(p->in->records[record].dtype))
+				first = plain++ ? first : p->in->records[record].key;
 		}
 	if (!plain)
 		return SD_OK;
@@ -253,7 +251,7 @@ enum sd_result sd_planner_quantised(struct planner *p)
 	if (p->companions.role) {
 		result = look(&q) ? tell_orphans(&q) : sd_fail_memory(p->err);
 		if (result == SD_OK)
-			result = check_reading(&q);
+			result = check_readings(&q);
 		if (result == SD_OK)
 			drop_activations(&q);
 		if (result == SD_OK)

@@ -19,6 +19,7 @@ struct casting {
 	enum sd_dtype dtype;
 	const struct sd_target *scale; /* of the target that is looked at, or NULL */
 	struct sd_companions companions;
+	bool blocks; /* config.json says that blocks are as they are read here, or nothing */
 	bool *spent; /* records that are of no use any more: scales that have gone into their weights */
 	size_t changed;
 	struct sd_error *err;
@@ -114,9 +115,10 @@ static enum sd_result dequant_one(struct casting *c, struct sd_target *t)
 			       "): are they in another file? --include leaves it as it is",
 			       t->name, t->name);
 	}
-	if (sd_config_blocks(c->in) != SD_QUANT_BLOCK)
+	if (!c->blocks)
 		return sd_fail(c->err, SD_INPUT,
-			       "%s: config.json has a weight_block_size that is not 128 x 128, which is not read yet",
+			       "%s: config.json has a weight_block_size that is not 128 x 128, which is not read yet: "
+			       "take a release that is not quantised",
 			       t->name);
 	if (!sd_dtype_is_codes(t->dtype))
 		return sd_fail(c->err, SD_INPUT,
@@ -144,8 +146,10 @@ static enum sd_result each_target(const struct sd_manifest *in, enum sd_dtype dt
 {
 	struct casting c = {.in = in, .include = include, .dtype = dtype, .err = err};
 	struct sd_scales scales;
+	uint64_t block[2];
 	enum sd_result result = sd_scales_find(in, &scales, err);
 
+	c.blocks = !sd_config_blocks(in, block) || (block[0] == SD_QUANT_BLOCK && block[1] == SD_QUANT_BLOCK);
 	if (result == SD_OK)
 		result = sd_companions_find(in, &c.companions, err);
 	c.out = *out = sd_manifest_new();

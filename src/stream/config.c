@@ -106,25 +106,28 @@ bool sd_config_count(const struct sd_manifest *m, enum sd_config_number which, u
 	return found.found;
 }
 
+/* The two numbers of a list. */
+struct pair {
+	uint64_t *number;
+	unsigned found;
+};
+
 static void take_side(void *user, const char *value)
 {
-	struct count *count = user;
-	uint64_t side;
+	struct pair *pair = user;
 
-	if (!sd_text_number(value, &side))
-		return;
-	count->number = count->found && count->number != side ? 0 : side;
-	count->found = true;
+	if (pair->found < 2 && sd_text_number(value, &pair->number[pair->found]))
+		pair->found++;
 }
 
-uint64_t sd_config_blocks(const struct sd_manifest *m)
+bool sd_config_blocks(const struct sd_manifest *m, uint64_t block[2])
 {
 	const struct sd_side_file *config = sd_manifest_side(m, "config.json");
-	struct count count = {.found = false};
+	struct pair pair = {block, 0};
 
 	if (config)
-		sd_config_find(config, "quantization_config.weight_block_size", take_side, &count);
-	if (config && !count.found)
-		sd_config_find(config, "text_config.quantization_config.weight_block_size", take_side, &count);
-	return count.found ? count.number : 128;
+		sd_config_find(config, "quantization_config.weight_block_size", take_side, &pair);
+	if (config && !pair.found)
+		sd_config_find(config, "text_config.quantization_config.weight_block_size", take_side, &pair);
+	return pair.found == 2;
 }

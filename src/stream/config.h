@@ -20,8 +20,7 @@ enum sd_config_number {
 /* The first of its names that the manifest's config.json has; false where it has none. */
 SD_UNUSED_RESULT bool sd_config_count(const struct sd_manifest *m, enum sd_config_number which, uint64_t *count);
 
-/* The sides of the blocks that quantization_config.weight_block_size says, where all are the same; 0 where they differ,
- * and 128 where it says none. */
-uint64_t sd_config_blocks(const struct sd_manifest *m);
+/* quantization_config.weight_block_size, rows and columns; false where config.json has none. */
+SD_UNUSED_RESULT bool sd_config_blocks(const struct sd_manifest *m, uint64_t block[2]);
 
 #endif
