@@ -70,6 +70,14 @@ bool sd_dtype_is_float(enum sd_dtype dtype)
 	return known(dtype) && table[dtype].is_float;
 }
 
+bool sd_shape_is_empty(const uint64_t *shape, uint32_t rank)
+{
+	for (uint32_t i = 0; i < rank; i++)
+		if (shape[i] == 0)
+			return true;
+	return false;
+}
+
 bool sd_shape_count(const uint64_t *shape, uint32_t rank, uint64_t *count)
 {
 	uint64_t product = 1;

@@ -11,11 +11,8 @@
 
 static bool any_marked(const struct planner *p)
 {
-	uint32_t bit = 0;
+	uint32_t bit = sd_manifest_label_bit(p->out, SD_LABEL_EXPERT);
 
-	for (uint32_t i = 0; i < p->out->nlabels; i++)
-		if (strcmp(p->out->labels[i], SD_LABEL_EXPERT) == 0)
-			bit = 1u << i;
 	for (size_t i = 0; i < p->ntensors; i++)
 		if (p->tensors[i].labels & bit)
 			return true;
@@ -109,7 +106,7 @@ enum sd_result sd_planner_experts(struct planner *p)
 	of = strstr(key, EXPERTS) + strlen(EXPERTS);
 	return sd_fail(p->err, SD_INPUT, "map %s finds no experts: it has no rule for %s, %s", p->map->name, key,
 		       isdigit((unsigned char)*of)
-			       ? "which is of one expert"
+			       ? "which is of one expert; sd-rename --list-maps lists the maps"
 			       : "which is of all experts, as transformers 5 has them; a map of v4 and v5 (sd-rename "
 				 "--list-maps) makes single ones of them");
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Options and sizes that nothing depends on. */
 #include "map/internal.h"
+#include "stream/manifest.h"
 
 #include <string.h>
 
@@ -125,7 +126,7 @@ enum sd_result sd_map_check_idle(struct sd_map *map, struct sd_error *err)
 bool sd_map_has_dtype(const struct sd_map *map)
 {
 	for (uint32_t i = 0; i < map->nlabels; i++)
-		if (strcmp(map->labels[i].name, "expert") == 0)
+		if (strcmp(map->labels[i].name, SD_LABEL_EXPERT) == 0)
 			return true;
 	for (uint32_t s = 0; s < map->nstages; s++)
 		for (uint32_t i = 0; i < map->stages[s].nrules; i++)

@@ -46,7 +46,7 @@ static bool look(struct quantised *q)
 			q->changed[piece->record] = q->name[piece->record] || is_changed(p, &p->tensors[i], piece);
 			q->name[piece->record] = p->tensors[i].name;
 			q->dequantised[piece->record] = q->dequantised[piece->record] &&
-							sd_is_dequantised(&q->p->companions, &target, piece->record);
+							sd_is_dequantised(&p->companions, &target, piece->record);
 		}
 	return true;
 }
@@ -66,8 +66,8 @@ static void drop_activations(const struct quantised *q)
 		const struct tensor *t = &p->tensors[i];
 		uint32_t record = t->first == NONE ? SD_NO_RECORD : p->pieces[t->first].record, weight = SD_NO_RECORD;
 
-		if (record < p->companions.n && q->p->companions.role[record] == SD_ROLE_ACTIVATION)
-			weight = q->p->companions.weight[record];
+		if (record < p->companions.n && p->companions.role[record] == SD_ROLE_ACTIVATION)
+			weight = p->companions.weight[record];
 		if (weight == SD_NO_RECORD || !is_dequantised(q, weight))
 			p->tensors[kept++] = *t;
 		else if (p->rename->event)
@@ -243,11 +243,6 @@ enum sd_result sd_planner_quantised(struct planner *p)
 	struct quantised q = {.p = p};
 	enum sd_result result = SD_OK;
 
-	/* No stage is there any more to look for other tensors in. */
-	sd_names_free(&p->names);
-	p->before = NULL;
-	p->nbefore = 0;
-	p->named = false;
 	if (p->companions.role) {
 		result = look(&q) ? tell_orphans(&q) : sd_fail_memory(p->err);
 		if (result == SD_OK)

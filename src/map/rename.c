@@ -187,21 +187,14 @@ bool sd_planner_castable(uint8_t dtype)
 	return sd_dtype_is_float(dtype) && dtype != SD_F8_E8M0;
 }
 
-/* What marks experts, or 0. */
-static uint32_t expert_bit(const struct planner *p)
-{
-	for (uint32_t i = 0; i < p->out->nlabels; i++)
-		if (strcmp(p->out->labels[i], "expert") == 0)
-			return 1u << i;
-	return 0;
-}
-
 /* What several dtypes went into is of one by -D dtype, where that is for it. */
 static enum sd_result check_mixed(struct planner *p)
 {
+	uint32_t bit = sd_manifest_label_bit(p->out, SD_LABEL_EXPERT);
+
 	for (size_t i = 0; i < p->ntensors; i++) {
 		const struct tensor *t = &p->tensors[i];
-		bool expert = t->labels & expert_bit(p), right = p->from == LEFT;
+		bool expert = t->labels & bit, right = p->from == LEFT;
 
 		if (t->mixed && !(expert && p->dtype))
 			return sd_fail(p->err, SD_INPUT, expert && right ? "%s: say -D dtype=DTYPE" : "%s", t->mixed);
@@ -214,7 +207,7 @@ static enum sd_result check_experts(struct planner *p)
 {
 	struct sd_names modules = {0};
 	struct tensor **first = calloc(p->ntensors + 1, sizeof(struct tensor *));
-	uint32_t bit = expert_bit(p);
+	uint32_t bit = sd_manifest_label_bit(p->out, SD_LABEL_EXPERT);
 	enum sd_result result = first ? SD_OK : sd_fail_memory(p->err);
 
 	for (size_t i = 0, n = 0; result == SD_OK && i < p->ntensors; i++) {
@@ -243,7 +236,7 @@ static enum sd_result check_experts(struct planner *p)
 /* -D dtype: what has the label "expert" is cast. */
 static enum sd_result cast_labelled(struct planner *p)
 {
-	uint32_t bit = expert_bit(p);
+	uint32_t bit = sd_manifest_label_bit(p->out, SD_LABEL_EXPERT);
 
 	for (size_t i = 0; i < p->ntensors; i++) {
 		struct tensor *t = &p->tensors[i];
@@ -367,6 +360,11 @@ static enum sd_result run_map(struct planner *p)
 		if (result == SD_OK)
 			result = sd_planner_stage(p, stage);
 	}
+	/* No stage is there any more to look for other tensors in. */
+	sd_names_free(&p->names);
+	p->before = NULL;
+	p->nbefore = 0;
+	p->named = false;
 	if (result == SD_OK && p->from == LEFT)
 		result = put_labels(p);
 	if (result == SD_OK)

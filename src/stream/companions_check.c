@@ -169,13 +169,6 @@ static bool box_of(const struct view *v, const struct sd_target *t, struct sd_bo
 	return sd_box_of(sd_target_move(v->m, t, &room), r->shape, r->rank, t->shape, t->rank, box);
 }
 
-static bool has_elements(const uint64_t *shape, uint32_t rank)
-{
-	uint64_t count;
-
-	return !sd_shape_count(shape, rank, &count) || count;
-}
-
 /* Whether codes that are packed along a dimension stay so: their dimensions are in the order that they were in. */
 static bool stays_packed(const struct sd_record *weight, const struct sd_box *box)
 {
@@ -199,7 +192,7 @@ static bool lie_together(const struct check *c, const struct sd_target *w, const
 	uint64_t blocks[SD_RANK_MAX], sizes[SD_RANK_MAX], own[SD_RANK_MAX];
 	struct sd_box a, b;
 
-	if (!has_elements(w->shape, w->rank))
+	if (sd_shape_is_empty(w->shape, w->rank))
 		return sd_names_belong(w->name, s->name);
 	if (weight->rank != scale->rank || w->rank != s->rank || w->nsteps || s->nsteps ||
 	    !sd_names_belong(w->name, s->name) || !box_of(&c->out, w, &a) || !box_of(&c->out, s, &b) ||
@@ -241,24 +234,17 @@ static bool is_alone(const struct check *c, uint32_t record)
 	return true;
 }
 
-static bool is_single(const struct sd_record *r)
-{
-	uint64_t count;
-
-	return sd_shape_count(r->shape, r->rank, &count) && count == 1;
-}
-
 /*
  * One number for all of a weight is right for any part of it, as long as the part stands alone and its elements are
  * numbers.
  */
 static bool is_right_for_parts(const struct check *c, uint32_t weight, uint32_t companion)
 {
-	const struct sd_record *w = &c->in.m->records[weight];
+	const struct sd_record *w = &c->in.m->records[weight], *s = &c->in.m->records[companion];
 	const struct sd_target *t = first_of(&c->out, number_of(c, weight));
 
 	return t && !next_of(&c->out, t) && !t->nsteps && sd_dtype_bits(w->dtype) == 8 && sd_dtype_is_float(w->dtype) &&
-	       is_single(&c->in.m->records[companion]) && fate_of(c, companion) == KEPT &&
+	       sd_scale_is_single(s->shape, s->rank) && fate_of(c, companion) == KEPT &&
 	       first_of(&c->out, number_of(c, companion)) && is_alone(c, number_of(c, weight)) &&
 	       names_belong(c, weight, companion);
 }

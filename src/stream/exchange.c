@@ -63,7 +63,7 @@ static enum sd_result turns(const struct sd_manifest *in, const struct sd_scales
 	if (result == SD_OK && named && !*yes)
 		return sd_fail(err, SD_USAGE, "%s cannot be turned without %s, which it has the scales of", t->name,
 			       weight->name);
-	*yes = *yes && !sd_scale_is_single(t);
+	*yes = *yes && !sd_scale_is_single(t->shape, t->rank);
 	return result;
 }
 

@@ -126,15 +126,21 @@ bool sd_manifest_add_tensor(struct sd_manifest *m, const char *key, enum sd_dtyp
 	return record.key && record.shape && sd_manifest_add_record(m, &record) && sd_manifest_add_target(m, &target);
 }
 
-uint32_t sd_manifest_label(struct sd_manifest *m, const char *label)
+uint32_t sd_manifest_label_bit(const struct sd_manifest *m, const char *label)
 {
-	char *copy;
-
 	for (uint32_t i = 0; i < m->nlabels; i++)
 		if (strcmp(m->labels[i], label) == 0)
 			return 1u << i;
-	if (m->nlabels == SD_LABELS_MAX)
-		return 0;
+	return 0;
+}
+
+uint32_t sd_manifest_label(struct sd_manifest *m, const char *label)
+{
+	uint32_t bit = sd_manifest_label_bit(m, label);
+	char *copy;
+
+	if (bit || m->nlabels == SD_LABELS_MAX)
+		return bit;
 	copy = sd_arena_text(&m->arena, label, strlen(label));
 	if (!copy)
 		return 0;

@@ -178,6 +178,9 @@ SD_UNUSED_RESULT bool sd_manifest_add_tensor(struct sd_manifest *m, const char *
 /* The bit of a label, added if it is new; 0 when there are SD_LABELS_MAX others or memory is out. */
 uint32_t sd_manifest_label(struct sd_manifest *m, const char *label);
 
+/* The bit of a label; 0 where it is not there. */
+uint32_t sd_manifest_label_bit(const struct sd_manifest *m, const char *label);
+
 /* How many elements each of the record's is to begin with: 1, or the codes that a step unpacks from it. */
 uint64_t sd_target_codes(const struct sd_manifest *m, const struct sd_target *t);
 

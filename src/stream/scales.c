@@ -112,9 +112,9 @@ enum sd_result sd_scales_fit(const struct sd_target *weight, const struct sd_tar
 			      SD_QUANT_BLOCK);
 }
 
-bool sd_scale_is_single(const struct sd_target *scale)
+bool sd_scale_is_single(const uint64_t *shape, uint32_t rank)
 {
 	uint64_t count;
 
-	return sd_shape_count(scale->shape, scale->rank, &count) && count == 1;
+	return sd_shape_count(shape, rank, &count) && count == 1;
 }

@@ -35,7 +35,7 @@ uint64_t sd_scale_block(uint32_t rank, uint32_t k);
 SD_UNUSED_RESULT enum sd_result sd_scales_fit(const struct sd_target *weight, const struct sd_target *scale,
 					      struct sd_error *err);
 
-/* Whether it is one scale for all of its weight. */
-bool sd_scale_is_single(const struct sd_target *scale);
+/* Whether scales of this shape are one for all of their weight. */
+bool sd_scale_is_single(const uint64_t *shape, uint32_t rank);
 
 #endif

@@ -43,10 +43,7 @@ struct box {
 
 static bool has_label(const struct sd_manifest *m, const struct sd_target *t, const char *label)
 {
-	for (uint32_t i = 0; i < m->nlabels; i++)
-		if (t->labels >> i & 1 && strcmp(m->labels[i], label) == 0)
-			return true;
-	return false;
+	return t->labels & sd_manifest_label_bit(m, label);
 }
 
 static enum sd_result applies(const struct sd_shard_cut *cut, const struct sd_manifest *m, const struct sd_target *t,
@@ -208,11 +205,13 @@ static enum sd_result find_box(struct cutting *c, const struct sd_target *t, str
 static enum sd_result scale_box(const struct sd_target *weight, const struct box *whole, const struct sd_target *scale,
 				struct box *box, struct sd_error *err)
 {
-	enum sd_result result = sd_scale_is_single(scale) || !whole->cut ? SD_OK : sd_scales_fit(weight, scale, err);
+	enum sd_result result = sd_scale_is_single(scale->shape, scale->rank) || !whole->cut
+					? SD_OK
+					: sd_scales_fit(weight, scale, err);
 
 	*box = (struct box){.nothing = whole->nothing, .later = whole->later};
 	memcpy(box->size, scale->shape, scale->rank * sizeof(*scale->shape));
-	if (result != SD_OK || sd_scale_is_single(scale))
+	if (result != SD_OK || sd_scale_is_single(scale->shape, scale->rank))
 		return result;
 	box->cut = whole->cut;
 	for (uint32_t k = 0; k < weight->rank && whole->cut; k++) {
@@ -266,14 +265,6 @@ static enum sd_result find_paired_box(struct cutting *c, size_t target, struct b
 	return result;
 }
 
-/* Whether a shape has no elements. */
-static bool is_empty(const uint64_t *shape, uint32_t rank)
-{
-	uint64_t count;
-
-	return sd_shape_count(shape, rank, &count) && count == 0;
-}
-
 /*
  * Adds what the box leaves of a target. Where that is nothing, it is an empty tensor, but for stacked ones. Slices that
  * keep their place say nothing then, unless the whole tensor is empty: the first rank has it, as somebody must.
@@ -285,9 +276,9 @@ static enum sd_result add_box(const struct cutting *c, const struct sd_target *t
 
 	if (box->dealt)
 		return SD_OK;
-	if (!box->cut || (c->keep_global && !box->later && is_empty(t->shape, t->rank)))
+	if (!box->cut || (c->keep_global && !box->later && sd_shape_is_empty(t->shape, t->rank)))
 		return sd_manifest_add_target(out, t) ? SD_OK : sd_fail_memory(err);
-	if (!is_empty(box->size, t->rank))
+	if (!sd_shape_is_empty(box->size, t->rank))
 		return add_cut_target(in, t, box, c->keep_global, out, err);
 	if (c->keep_global || (box->nothing && has_label(in, t, SD_LABEL_STACKED)))
 		return SD_OK;
@@ -411,15 +402,6 @@ static bool shift(const struct sd_manifest *in, const struct sd_shard_range *ran
 	return true;
 }
 
-/* Whether a map that marks experts has been here, though it may have found none. */
-static bool knows_experts(const struct sd_manifest *m)
-{
-	for (uint32_t i = 0; i < m->nlabels; i++)
-		if (strcmp(m->labels[i], SD_LABEL_EXPERT) == 0)
-			return true;
-	return false;
-}
-
 static bool is_adapter(const struct sd_manifest *m)
 {
 	for (size_t i = 0; i < m->ntargets; i++)
@@ -436,7 +418,7 @@ static enum sd_result check_used(const struct cutting *c, bool *whole, struct sd
 	for (size_t k = 0; k < c->ncuts && result == SD_OK; k++) {
 		if (!c->cuts[k].experts)
 			result = sd_include_check(c->cuts[k].name, c->in, err);
-		else if (!c->used[k] && knows_experts(c->in) && is_adapter(c->in))
+		else if (!c->used[k] && sd_manifest_label_bit(c->in, SD_LABEL_EXPERT) && is_adapter(c->in))
 			*whole = true;
 		else if (!c->used[k])
 			result = sd_fail(err, SD_INPUT,

@@ -4,6 +4,7 @@
 #include "base/signals.h"
 #include "formats/open.h"
 #include "formats/zstd.h"
+#include "stream/include.h"
 #include "stream/join.h"
 #include "stream/pump.h"
 #include "stream/stream.h"
@@ -128,8 +129,10 @@ static enum sd_result open_all(const struct options *opt, struct sd_source **joi
 /* Whether a record is wanted: a target of it is included, none of its names is excluded. */
 static enum sd_result choose(const struct options *opt, const struct sd_manifest *m, bool *wanted, struct sd_error *err)
 {
-	size_t found = 0, left_out = 0;
+	size_t left_out = 0;
 
+	if (m->ntargets && sd_include_check(&opt->include, m, err) != SD_OK)
+		return err->result;
 	for (size_t i = 0; i < m->ntargets; i++) {
 		const char *name = m->targets[i].name;
 		bool included = opt->include.count == 0, excluded;
@@ -141,13 +144,10 @@ static enum sd_result choose(const struct options *opt, const struct sd_manifest
 			result = sd_regex_list_search(&opt->exclude, name, &excluded, err);
 		if (result != SD_OK)
 			return result;
-		found += included;
 		left_out += excluded;
 		if (included && !excluded)
 			wanted[m->targets[i].record] = true;
 	}
-	if (m->ntargets && !found)
-		return sd_fail(err, SD_INPUT, "no tensor's name matches --include");
 	if (m->ntargets && opt->exclude.count && !left_out)
 		sd_note("no tensor's name matches --exclude");
 	/* What a wanted record's steps need is wanted too. */
@@ -177,7 +177,6 @@ static enum sd_result plan(const struct options *opt, const struct sd_manifest *
 	result = choose(opt, in, wanted, err);
 	for (size_t i = 0; i < in->nrecords && result == SD_OK; i++) {
 		struct sd_record record = in->records[i];
-
 		bool sent = wanted[i] && !opt->manifest_only;
 
 		if (record.state == SD_HERE) {
