@@ -57,14 +57,14 @@ tests_sd_transpose_grid_LDADD = libsd.a $(PCRE2_LIBS) $(YAJL_LIBS) $(XXHASH_LIBS
 include %D%/fuzz/local.mk
 
 # A library for LD_PRELOAD that makes system calls fail, for faults, kills and changes.
-check_DATA = %D%/fault.so %D%/memory.so
+check_DATA = %D%/fault.so %D%/no-memory.so
 %D%/fault.so: %D%/fault.c
 	$(AM_V_CCLD)$(CC) -D_GNU_SOURCE -std=c11 $(CPPFLAGS) $(CFLAGS) -Wall -Wextra -fPIC -shared $(LDFLAGS) -o $@ $(srcdir)/%D%/fault.c -ldl
 # One that makes allocations fail, for memory.
-%D%/memory.so: %D%/memory.c
-	$(AM_V_CCLD)$(CC) -D_GNU_SOURCE -std=c11 $(CPPFLAGS) $(CFLAGS) -Wall -Wextra -fPIC -shared -fno-builtin $(LDFLAGS) -o $@ $(srcdir)/%D%/memory.c
-CLEANFILES += %D%/fault.so %D%/memory.so
-EXTRA_DIST += %D%/fault.c %D%/memory.c
+%D%/no-memory.so: %D%/no-memory.c
+	$(AM_V_CCLD)$(CC) -D_GNU_SOURCE -std=c11 $(CPPFLAGS) $(CFLAGS) -Wall -Wextra -fPIC -shared -fno-builtin $(LDFLAGS) -o $@ $(srcdir)/%D%/no-memory.c
+CLEANFILES += %D%/fault.so %D%/no-memory.so
+EXTRA_DIST += %D%/fault.c %D%/no-memory.c
 
 # Scripts. run-cases runs golden/ as it is, golden-ways with sd-transpose cutting its work differently.
 test_scripts = \

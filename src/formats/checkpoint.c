@@ -486,11 +486,31 @@ static bool are_one(const char *a, const char *b)
 	return !numbered_a || (total_a == total_b && stem_a == stem_b && memcmp(a, b, stem_a) == 0);
 }
 
+/* Whether the file of this number is what stands in a directory that another checkpoint takes, and alone. */
+static bool is_guard(const struct listing *list, size_t i)
+{
+	const char *const *names = list->names[SD_ROLE_WEIGHTS];
+	size_t count = list->count[SD_ROLE_WEIGHTS], stem;
+	const char *letters = strchr(names[i], '-');
+	unsigned long total;
+	char guard[64];
+
+	if (!letters || !is_numbered(names[i], &stem, &total) || total != 2)
+		return false;
+	snprintf(guard, sizeof(guard), SD_CHECKPOINT_GUARD, letters + 1);
+	return strcmp(names[i], guard) == 0 && (i + 1 == count || strncmp(names[i + 1], names[i], stem) != 0);
+}
+
 /* One directory is one checkpoint. An index says which files are; without one their names do. */
 static enum sd_result check_one(const struct listing *list, struct sd_error *err)
 {
 	const char *const *names = list->names[SD_ROLE_WEIGHTS];
 
+	for (size_t i = 0; i < list->count[SD_ROLE_WEIGHTS]; i++)
+		if (is_guard(list, i))
+			return sd_fail(err, SD_INPUT,
+				       "unfinished: a run of sd-pack was killed here while it replaced what was there "
+				       "before; run it again, with -f");
 	for (size_t i = 1; i < list->count[SD_ROLE_WEIGHTS]; i++)
 		if (!are_one(names[i - 1], names[i]))
 			return sd_fail(err, SD_INPUT,

@@ -35,4 +35,12 @@ enum sd_role {
 
 enum sd_role sd_checkpoint_role(const char *name);
 
+/*
+ * Stands in a directory while one checkpoint takes another's place there. Files that no index names are a checkpoint
+ * whichever of them are there; with one that says that it is the first of two, and is alone, they are none. It is
+ * empty, so that who takes every *.safetensors fails, too. Its six letters are drawn anew each time: a name that
+ * input could have is not ours to make or to remove.
+ */
+#define SD_CHECKPOINT_GUARD "unfinished-%.6s-00001-of-00002.safetensors"
+
 #endif

@@ -18,14 +18,6 @@
 /* In the directory of the new files. No file that is written has a hidden name. */
 #define ASIDE ".old"
 
-/*
- * Stands in a directory while one checkpoint takes another's place there. Files that no index names are a checkpoint
- * whichever of them are there; with one that says that it is the first of two, and is alone, they are none. It is
- * empty, so that who takes every *.safetensors fails, too. Its letters are drawn anew each time: a name that input
- * could have is not ours to make or to remove.
- */
-#define GUARD "unfinished-%.6s-00001-of-00002.safetensors"
-
 /* What stands in the new checkpoint's way. */
 struct victim {
 	char *name;
@@ -232,7 +224,7 @@ static enum sd_result put_guard(struct sd_replace *r, struct sd_error *err)
 		char letters[SD_PUBLISH_LETTERS];
 
 		sd_publish_letters(letters);
-		snprintf(r->guard, sizeof(r->guard), GUARD, letters);
+		snprintf(r->guard, sizeof(r->guard), SD_CHECKPOINT_GUARD, letters);
 		if (sd_names_find(&r->names, r->guard) != SD_NO_NAME)
 			continue;
 		fd = sd_openat(r->place, r->guard, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0666);
