@@ -9,7 +9,7 @@ sources += \
 	%D%/include.c %D%/include.h \
 	%D%/join.c %D%/join.h \
 	%D%/lane.h %D%/lane-in.c %D%/lane-out.c %D%/lane-socket.c %D%/lane-socket.h \
-	%D%/layers.c %D%/layers.h \
+	%D%/siblings.c %D%/siblings.h \
 	%D%/manifest.c %D%/manifest.h \
 	%D%/pieces.c %D%/pieces.h \
 	%D%/pump.c %D%/pump.h \
