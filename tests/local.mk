@@ -105,6 +105,7 @@ test_scripts = \
 	%D%/stops \
 	%D%/stages \
 	%D%/told \
+	%D%/strict \
 	%D%/faults \
 	%D%/memory \
 	%D%/kills \

@@ -191,6 +191,9 @@ void sd_map_expand(const struct sd_map *map, FILE *out)
 	for (uint32_t i = 0; i < map->nsizes; i++)
 		if (!map->sizes[i].idle)
 			put_size(out, map, &map->sizes[i]);
+	for (uint32_t i = 0; i < map->nknown; i++)
+		fprintf(out, "%s %s%s", i % 16 ? "" : "known", map->known[i],
+			i + 1 == map->nknown || i % 16 == 15 ? "\n" : "");
 	for (uint32_t s = 0; s < map->nstages; s++) {
 		fprintf(out, "\nstage %s\n", map->stages[s].name);
 		for (uint32_t i = 0; i < map->stages[s].nrules; i++)

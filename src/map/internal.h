@@ -223,6 +223,9 @@ struct sd_map {
 	struct size *sizes;
 	uint32_t nsizes;
 	size_t sizes_room;
+	const char **known; /* words that names of both layouts are made of */
+	uint32_t nknown;
+	size_t known_room;
 	struct stage *stages;
 	uint32_t nstages;
 	size_t stages_room;

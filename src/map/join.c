@@ -5,6 +5,7 @@
 #include "map/arithmetic.h"
 #include "map/family.h"
 #include "map/missing.h"
+#include "map/odd.h"
 #include "map/spans.h"
 #include "move/compose.h"
 
@@ -73,6 +74,20 @@ static enum sd_result fail_two(const struct join *j, const struct member *a, con
 		       rule_of(j, b)->line);
 }
 
+/* Two sizes of one axis: the member whose shape alone is another one is named, if there is one. */
+static enum sd_result fail_sizes(const struct join *j, uint32_t axis, uint64_t size, const struct member *m)
+{
+	const char *odd = sd_odd_shape(j->p, j->before, j->members, j->group), *name = j->p->map->axes.name[axis];
+	const struct rule *rule = rule_of(j, m);
+
+	if (odd)
+		return sd_fail(j->p->err, SD_INPUT, "%s (%s:%u: %s)", odd, rule->file, rule->line, name);
+	return sd_fail(j->p->err, SD_INPUT,
+		       "%s is %" PRIu64 " in %s and %" PRIu64 " in %s, which both go into %s (%s:%u)", name,
+		       j->sizes[axis], j->owner[axis]->name, size, j->before[m->tensor].name, j->group->name,
+		       rule->file, rule->line);
+}
+
 /* Takes over what one member's shape says. */
 static enum sd_result unify_axis(struct join *j, uint32_t axis, uint64_t size, const struct member *m)
 {
@@ -81,10 +96,7 @@ static enum sd_result unify_axis(struct join *j, uint32_t axis, uint64_t size, c
 	if (size == SIZE_OPEN || j->sizes[axis] == size)
 		return SD_OK;
 	if (j->sizes[axis] != SIZE_OPEN && j->owner[axis])
-		return sd_fail(j->p->err, SD_INPUT,
-			       "%s is %" PRIu64 " in %s and %" PRIu64 " in %s, which both go into %s (%s:%u)",
-			       j->p->map->axes.name[axis], j->sizes[axis], j->owner[axis]->name, size, t->name,
-			       j->group->name, rule_of(j, m)->file, rule_of(j, m)->line);
+		return fail_sizes(j, axis, size, m);
 	j->sizes[axis] = size;
 	j->owner[axis] = t;
 	return SD_OK;
@@ -579,8 +591,11 @@ static enum sd_result make_dtype(const struct join *j, struct tensor *made)
 			made->mixed = t->mixed;
 		if (dtype == one || made->mixed)
 			continue;
-		made->mixed = sd_arena_printf(&p->out->arena, "%s would be both %s and %s, from %s", j->group->name,
-					      sd_dtype_name(one), sd_dtype_name(dtype), t->name);
+		made->mixed = sd_odd_dtype(p, j->before, j->members, j->group);
+		if (!made->mixed)
+			made->mixed =
+				sd_arena_printf(&p->out->arena, "%s would be both %s and %s, from %s", j->group->name,
+						sd_dtype_name(one), sd_dtype_name(dtype), t->name);
 		if (!made->mixed)
 			return sd_fail_memory(p->err);
 		if (!sd_planner_castable(one) || !sd_planner_castable(dtype))

@@ -11,7 +11,7 @@ sources += \
 	%D%/internal.h \
 	%D%/join.c \
 	%D%/map.c %D%/map.h \
-	%D%/missing.c %D%/missing.h \
+	%D%/known.c %D%/known.h %D%/missing.c %D%/missing.h %D%/odd.c %D%/odd.h \
 	%D%/number.c \
 	%D%/options.c \
 	%D%/overlap.c \

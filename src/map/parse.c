@@ -24,8 +24,11 @@ static enum sd_result parse_map(struct parser *p)
 		p->map->name = name;
 		p->map->layout[LEFT] = left;
 		p->map->layout[RIGHT] = right;
+		p->map->part = strcmp(left, "*") == 0;
 		return SD_OK;
 	}
+	if (strcmp(left, "*") == 0 && strcmp(right, "*") == 0)
+		return SD_OK;
 	if (strcmp(left, p->map->layout[LEFT]) != 0 || strcmp(right, p->map->layout[RIGHT]) != 0)
 		return sd_parse_fail(p, "the map goes from %s to %s, and %s uses it from %s to %s", left, right,
 				     p->map->name, p->map->layout[LEFT], p->map->layout[RIGHT]);
@@ -114,6 +117,26 @@ static enum sd_result parse_option(struct parser *p)
 		return sd_fail_memory(p->err);
 	*added = option;
 	added->line = p->user ? 0 : p->line;
+	return SD_OK;
+}
+
+/* known WORD..: of these names are made in both layouts. They come along, whatever of the map is used. */
+static enum sd_result parse_known(struct parser *p)
+{
+	if (p->at == p->ntokens)
+		return sd_parse_fail(p, "behind \"known\" come words");
+	while (p->at < p->ntokens) {
+		const char *word = NULL, **added;
+
+		if (sd_token_want(p, WORD, "a word", &word) != SD_OK)
+			return p->err->result;
+		if (word[strcspn(word, ".{}$")])
+			return sd_parse_fail(p, "\"%s\": a word that is known has no dots and no holes", word);
+		added = SD_PARSE_ADD(p->map->known, p->map->nknown, p->map->known_room);
+		if (!added)
+			return sd_fail_memory(p->err);
+		*added = word;
+	}
 	return SD_OK;
 }
 
@@ -439,7 +462,7 @@ static enum sd_result parse_line(struct parser *p)
 	} statements[] = {
 		{"map", parse_map},     {"model", parse_model},      {"option", parse_option}, {"set", parse_set},
 		{"table", parse_table}, {"label", parse_label},      {"size", parse_size},     {"stage", parse_stage},
-		{"use", parse_use},     {"sample", sd_parse_sample},
+		{"use", parse_use},     {"sample", sd_parse_sample}, {"known", parse_known},
 	};
 
 	if (!p->ntokens)

@@ -7,6 +7,7 @@
 #include "map/internal.h"
 #include "map/rename.h"
 #include "stream/companions.h"
+#include "stream/siblings.h"
 
 /* A record's (or a part's) way into a tensor. */
 struct piece {
@@ -62,7 +63,8 @@ struct planner {
 	size_t nbefore;
 	bool named;
 	struct sd_names names;
-	struct note *notes; /* by the map's rules that have one */
+	struct sd_findings findings; /* what is odd among the names that came in */
+	struct note *notes;          /* by the map's rules that have one */
 	size_t nnotes, notes_room;
 	struct piece *pieces;
 	size_t npieces, pieces_room;

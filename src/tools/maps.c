@@ -5,6 +5,7 @@
 #include "base/text.h"
 #include "map/rename.h"
 #include "stream/config.h"
+#include "stream/siblings.h"
 #include "tools/tool.h"
 
 #include <ctype.h>
@@ -548,12 +549,51 @@ static enum sd_result take_one(struct finding *f, const char *file, struct sd_ma
 	return err->result;
 }
 
+/* A wrapper's prefix hides the keys from one map and not from the next: that is no reason for either. */
+static enum sd_result check_wrapper(const struct sd_manifest *in, struct sd_error *err)
+{
+	struct sd_arena arena = {0};
+	struct sd_findings findings;
+	enum sd_result result = sd_siblings_check(in, &arena, &findings, err);
+
+	for (size_t i = 0; i < findings.n && result == SD_OK; i++)
+		if (findings.at[i].kind == SD_ODD_PREFIX)
+			result = sd_fail(err, SD_INPUT, "%s", findings.at[i].line);
+	sd_findings_free(&findings);
+	sd_arena_free(&arena);
+	return result;
+}
+
+/* Whether any of the maps is for its models in the first place. */
+static bool has_first_choice(const struct finding *f)
+{
+	for (size_t i = 0; i < f->n; i++)
+		if (!sd_map_is_for_if_alone(f->fits[i].map))
+			return true;
+	return false;
+}
+
+/* By the keys one map is left, which is not the first choice: they have to tell more than an unusual beginning. */
+static enum sd_result check_second_choice(const struct finding *f, const char *first, struct sd_error *err)
+{
+	size_t extra = 0;
+	const char *key = *first && f->n && !has_first_choice(f) ? sd_unusual_beginning(f->in, &extra) : NULL;
+
+	return key ? sd_fail(err, SD_INPUT,
+			     "%s begins otherwise than map %s has it, and map %s takes any beginning: put sd-rename -e "
+			     "'s/^%.*s[.]//' before this, or say --map NAME",
+			     key, first, sd_map_name(f->fits[0].map), (int)extra - 1, key)
+		   : SD_OK;
+}
+
 enum sd_result sd_maps_find(const struct sd_manifest *in, const char *to, struct sd_map **map, struct sd_error *err)
 {
 	struct finding f = {.in = in, .to = to};
-	enum sd_result result = SD_OK;
+	enum sd_result result;
 	const char *file = NULL;
+	char first[64] = "";
 
+	result = check_wrapper(in, err);
 	for (size_t i = 0; i < sizeof(names_of_model) / sizeof(*names_of_model) && result == SD_OK && !f.n; i++) {
 		file = f.file = names_of_model[i].file;
 		f.field = names_of_model[i].field;
@@ -578,8 +618,13 @@ enum sd_result sd_maps_find(const struct sd_manifest *in, const char *to, struct
 		file = NULL;
 		result = each_map(by_keys, &f, err);
 	}
+	for (size_t i = 0; i < f.n; i++)
+		if (!sd_map_is_for_if_alone(f.fits[i].map))
+			snprintf(first, sizeof(first), "%s", sd_map_name(f.fits[i].map));
 	if (result == SD_OK)
 		result = narrow(&f, knows_keys, err);
+	if (result == SD_OK && file)
+		result = check_second_choice(&f, first, err);
 	if (result == SD_OK)
 		result = narrow(&f, is_first_choice, err);
 	if (result == SD_OK)
