@@ -28,6 +28,7 @@ unit_tests = \
 	%D%/unit/test-map-pattern \
 	%D%/unit/test-map-plan \
 	%D%/unit/test-move \
+	%D%/unit/test-nearest \
 	%D%/unit/test-pack \
 	%D%/unit/test-progress \
 	%D%/unit/test-quantise \

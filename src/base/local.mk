@@ -7,6 +7,7 @@ sources += \
 	%D%/limits.c %D%/limits.h \
 	%D%/memstream.c %D%/memstream.h \
 	%D%/names.c %D%/names.h \
+	%D%/nearest.c %D%/nearest.h \
 	%D%/progress.c %D%/progress.h \
 	%D%/regex.c %D%/regex.h \
 	%D%/signals.c %D%/signals.h \
