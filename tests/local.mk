@@ -17,6 +17,7 @@ unit_tests = \
 	%D%/unit/test-device \
 	%D%/unit/test-engine \
 	%D%/unit/test-engine-bus \
+	%D%/unit/test-fold \
 	%D%/unit/test-formats \
 	%D%/unit/test-hostile \
 	%D%/unit/test-json \

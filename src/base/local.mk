@@ -3,6 +3,8 @@ sources += \
 	%D%/checked.h \
 	%D%/dtype.c %D%/dtype.h \
 	%D%/error.c %D%/error.h \
+	%D%/fold.c %D%/fold.h \
+	%D%/glob.c %D%/glob.h \
 	%D%/json.c %D%/json.h \
 	%D%/limits.c %D%/limits.h \
 	%D%/memstream.c %D%/memstream.h \
