@@ -293,9 +293,9 @@ static bool add_line(struct folding *f, const struct group *g, const struct row 
 	for (size_t i = 0; i <= g->holes; i++) {
 		size_t length = strcspn(text, (char[]){HOLE, '\0'});
 
-		pieces[i] = (struct sd_fold_piece){.text = text, .length = length};
+		pieces[i] = (struct sd_fold_piece){.text = text, .length = length, .last = i == g->holes};
 		text += length + 1;
-		if (i == g->holes)
+		if (pieces[i].last)
 			break;
 		pieces[i].own = is_own(g->skeleton, i);
 		if (row->part[i] & SET)
@@ -401,8 +401,7 @@ void sd_fold_free(struct sd_fold *fold)
 
 /* ---- text ---- */
 
-/* A text in which braces and stars are letters. */
-static void print_plain(FILE *out, const char *text, size_t length)
+void sd_fold_print_text(FILE *out, const char *text, size_t length)
 {
 	char piece[256];
 
@@ -431,10 +430,10 @@ void sd_fold_print(FILE *out, const struct sd_fold_line *line)
 	for (size_t i = 0; i < line->npieces; i++) {
 		const struct sd_fold_piece *piece = &line->pieces[i];
 
-		print_plain(out, piece->text, piece->length);
+		sd_fold_print_text(out, piece->text, piece->length);
 		if (piece->set)
 			fputs(piece->set->text, out);
-		else if (i + 1 < line->npieces)
+		else if (!piece->last)
 			fprintf(out, "%" PRIu32, piece->number);
 	}
 }

@@ -34,7 +34,8 @@ struct sd_fold_piece {
 	const char *text;              /* not terminated */
 	size_t length;                 /* of text */
 	const struct sd_fold_set *set; /* NULL in the last piece, and where one number only is behind the text */
-	uint32_t number;               /* that one, where set is NULL; in the last piece nothing is behind the text */
+	uint32_t number;               /* that one */
+	bool last;                     /* nothing is behind the text */
 	bool own;                      /* the number is a part of the name of its own, with a dot, or nothing, around */
 };
 
@@ -69,5 +70,8 @@ void sd_fold_free(struct sd_fold *fold);
  * echo in bash expands it to the names, but for these.
  */
 void sd_fold_print(FILE *out, const struct sd_fold_line *line);
+
+/* The text of a piece in it, or a whole name that is not folded. */
+void sd_fold_print_text(FILE *out, const char *text, size_t length);
 
 #endif

@@ -13,4 +13,5 @@ sources += \
 	%D%/progress.c %D%/progress.h \
 	%D%/regex.c %D%/regex.h \
 	%D%/signals.c %D%/signals.h \
-	%D%/text.c %D%/text.h
+	%D%/text.c %D%/text.h \
+	%D%/units.c %D%/units.h

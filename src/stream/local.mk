@@ -10,6 +10,7 @@ sources += \
 	%D%/join.c %D%/join.h \
 	%D%/lane.h %D%/lane-in.c %D%/lane-out.c %D%/lane-socket.c %D%/lane-socket.h \
 	%D%/layers.c %D%/layers.h \
+	%D%/listing.c %D%/listing.h \
 	%D%/manifest.c %D%/manifest.h \
 	%D%/pieces.c %D%/pieces.h \
 	%D%/pump.c %D%/pump.h \

@@ -5,7 +5,7 @@ bin_PROGRAMS += sd-cat sd-ls
 
 sd_cat_SOURCES = %D%/sd-cat.c $(tool_sources)
 sd_cat_LDADD = $(tool_libs)
-sd_ls_SOURCES = %D%/sd-ls.c $(tool_sources)
+sd_ls_SOURCES = %D%/sd-ls.c %D%/ls.h %D%/ls-lines.c %D%/ls-table.c %D%/look.c %D%/look.h $(tool_sources)
 sd_ls_LDADD = $(tool_libs)
 
 bin_PROGRAMS += sd-pack
