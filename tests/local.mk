@@ -64,7 +64,7 @@ check_DATA = %D%/fault.so %D%/no-memory.so
 	$(AM_V_CCLD)$(CC) -D_GNU_SOURCE -std=c11 $(CPPFLAGS) $(CFLAGS) -Wall -Wextra -fPIC -shared $(LDFLAGS) -o $@ $(srcdir)/%D%/fault.c -ldl
 # One that makes allocations fail, for memory.
 %D%/no-memory.so: %D%/no-memory.c
-	$(AM_V_CCLD)$(CC) -D_GNU_SOURCE -std=c11 $(CPPFLAGS) $(CFLAGS) -Wall -Wextra -fPIC -shared -fno-builtin $(LDFLAGS) -o $@ $(srcdir)/%D%/no-memory.c
+	$(AM_V_CCLD)$(CC) -D_GNU_SOURCE -std=c11 $(CPPFLAGS) $(CFLAGS) -Wall -Wextra -fPIC -shared -fno-builtin $(LDFLAGS) -o $@ $(srcdir)/%D%/no-memory.c -ldl
 CLEANFILES += %D%/fault.so %D%/no-memory.so
 EXTRA_DIST += %D%/fault.c %D%/no-memory.c
 

@@ -7,8 +7,10 @@
  *   MEMORY_FROM   set: all that come later fail too
  *   MEMORY_HIT    a file that is made when it has happened
  *
- * The C library's own functions that allocate (strdup, getline, opendir) come here too.
+ * The C library's own functions that allocate (strdup, getline, opendir) come here too. Counted is from main on: what
+ * libraries do before that (CUDA's crashes where an allocation fails) is not ours.
  */
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdatomic.h>
@@ -25,13 +27,18 @@ extern void *__libc_calloc(size_t count, size_t size);
 extern void *__libc_realloc(void *p, size_t size);
 extern void *__libc_memalign(size_t align, size_t size);
 
+static atomic_bool begun;
+
 static bool fails(void)
 {
 	static atomic_long count;
 	static atomic_int meant; /* 0: not known yet, 1: no, 2: yes */
 	const char *tool, *at, *hit;
-	long n = atomic_fetch_add(&count, 1) + 1, due;
+	long n, due;
 
+	if (!atomic_load(&begun))
+		return false;
+	n = atomic_fetch_add(&count, 1) + 1;
 	if (atomic_load(&meant) == 0) {
 		tool = getenv("MEMORY_TOOL");
 		atomic_store(&meant,
@@ -54,6 +61,26 @@ static bool fails(void)
 	}
 	errno = ENOMEM;
 	return true;
+}
+
+typedef int main_function(int, char **, char **);
+static main_function *real_main;
+
+static int counted_main(int argc, char **argv, char **env)
+{
+	atomic_store(&begun, true);
+	return real_main(argc, argv, env);
+}
+
+typedef int start_function(main_function *, int, char **, void (*)(void), void (*)(void), void (*)(void), void *);
+start_function __libc_start_main;
+int __libc_start_main(main_function *main, int argc, char **argv, void (*init)(void), void (*fini)(void),
+		      void (*rtld_fini)(void), void *stack_end)
+{
+	start_function *start = (start_function *)dlsym(RTLD_NEXT, "__libc_start_main");
+
+	real_main = main;
+	return start(counted_main, argc, argv, init, fini, rtld_fini, stack_end);
 }
 
 void *malloc(size_t size)

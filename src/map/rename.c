@@ -5,7 +5,7 @@
 #include "map/experts.h"
 #include "map/planner.h"
 #include "map/quantised.h"
-#include "stream/layers.h"
+#include "stream/siblings.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -286,14 +286,24 @@ uint32_t sd_planner_other(struct planner *p, const struct pattern *key, const st
 	return number;
 }
 
-/* Layers that are not there are worth a word: what is left converts as well without them. */
-static enum sd_result tell_layers(struct planner *p)
-{
-	const char *line;
+#define FINDINGS_TOLD 5
 
-	if (sd_layers_missing(p->in, &p->out->arena, &line, p->err) != SD_OK)
-		return p->err->result;
-	return line ? sd_planner_tell(p, line) : SD_OK;
+/* What is odd about the names is worth a word: the rest converts as well without it. */
+static enum sd_result tell_findings(struct planner *p)
+{
+	struct sd_findings findings;
+	enum sd_result result = sd_siblings_check(p->in, &p->out->arena, &findings, p->err);
+
+	for (size_t i = 0; i < findings.n && i < FINDINGS_TOLD && result == SD_OK; i++)
+		result = sd_planner_tell(p, findings.at[i].line);
+	if (result == SD_OK && findings.n > FINDINGS_TOLD) {
+		const char *line = sd_arena_printf(&p->out->arena, "%zu more names are odd among their siblings",
+						   findings.n - FINDINGS_TOLD);
+
+		result = line ? sd_planner_tell(p, line) : sd_fail_memory(p->err);
+	}
+	sd_findings_free(&findings);
+	return result;
 }
 
 /* What config.json decided, and what the rules that were taken have to say: "KEY and 3 more: TEXT (FILE:LINE)". */
@@ -383,7 +393,7 @@ static enum sd_result run_map(struct planner *p)
 	if (result == SD_OK)
 		result = sd_planner_experts(p);
 	if (result == SD_OK)
-		result = tell_layers(p);
+		result = tell_findings(p);
 	return result;
 }
 

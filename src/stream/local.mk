@@ -9,13 +9,13 @@ sources += \
 	%D%/include.c %D%/include.h \
 	%D%/join.c %D%/join.h \
 	%D%/lane.h %D%/lane-in.c %D%/lane-out.c %D%/lane-socket.c %D%/lane-socket.h \
-	%D%/layers.c %D%/layers.h \
 	%D%/listing.c %D%/listing.h \
 	%D%/manifest.c %D%/manifest.h \
 	%D%/pieces.c %D%/pieces.h \
 	%D%/pump.c %D%/pump.h \
 	%D%/scales.c %D%/scales.h \
 	%D%/shard.c %D%/shard.h \
+	%D%/siblings.c %D%/siblings.h \
 	%D%/quant.c \
 	%D%/sink.h %D%/source.h \
 	%D%/reader.c %D%/stream.h \
