@@ -11,6 +11,7 @@ AM_TESTS_ENVIRONMENT = \
 unit_tests = \
 	%D%/unit/test-base \
 	%D%/unit/test-carry \
+	%D%/unit/test-choice \
 	%D%/unit/test-companions \
 	%D%/unit/test-convert \
 	%D%/unit/test-cuda-index \
@@ -53,7 +54,7 @@ endif
 
 # sd-transpose with the CUDA kernel's arithmetic, run on the host, in place of a GPU.
 check_PROGRAMS += %D%/sd-transpose-grid
-tests_sd_transpose_grid_SOURCES = %D%/unit/device-grid.c src/tools/sd-transpose.c src/tools/carrying.c src/tools/tool.c
+tests_sd_transpose_grid_SOURCES = %D%/unit/device-grid.c src/tools/sd-transpose.c src/tools/carrying.c src/tools/choosing.c src/tools/tool.c
 tests_sd_transpose_grid_LDADD = libsd.a $(PCRE2_LIBS) $(YAJL_LIBS) $(XXHASH_LIBS) $(ZSTD_LIBS) $(CUDA_LIBS) -lm
 
 include %D%/fuzz/local.mk
@@ -98,6 +99,7 @@ test_scripts = \
 	%D%/bad-input \
 	%D%/limits \
 	%D%/names \
+	%D%/choosing \
 	%D%/sources \
 	%D%/maps \
 	%D%/like \

@@ -6,7 +6,7 @@ sources += \
 	%D%/config.c %D%/config.h \
 	%D%/exchange.c \
 	%D%/frame.c %D%/frame.h \
-	%D%/include.c %D%/include.h \
+	%D%/choice.c %D%/choice.h \
 	%D%/join.c %D%/join.h \
 	%D%/lane.h %D%/lane-in.c %D%/lane-out.c %D%/lane-socket.c %D%/lane-socket.h \
 	%D%/listing.c %D%/listing.h \
@@ -19,6 +19,7 @@ sources += \
 	%D%/quant.c \
 	%D%/sink.h %D%/source.h \
 	%D%/reader.c %D%/stream.h \
+	%D%/stack.c %D%/stack.h \
 	%D%/storage.c %D%/storage.h \
 	%D%/sums.c %D%/sums.h \
 	%D%/writer.c \

@@ -4,6 +4,7 @@
 #define SD_TOOLS_LS_H
 
 #include "base/limits.h"
+#include "stream/choice.h"
 #include "stream/listing.h"
 #include "stream/source.h"
 #include "tools/look.h"
@@ -30,6 +31,7 @@ enum ls_column {
 
 struct ls_options {
 	struct sd_limits limits;
+	struct sd_choice choice;
 	struct sd_look look;
 	enum sd_when colour;
 	bool tsv, json, fold, all, exact, quiet, here, itself, metadata, checksum, reverse, places;

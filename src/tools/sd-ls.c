@@ -3,6 +3,7 @@
 #include "base/names.h"
 #include "base/text.h"
 #include "formats/open.h"
+#include "tools/choosing.h"
 #include "tools/ls.h"
 #include "tools/tool.h"
 
@@ -28,6 +29,14 @@ static const char usage[] = "Usage: sd-ls [OPTION]... [SOURCE]...\n"
 			    "  -S                   largest first\n"
 			    "      --sort=WHAT      by name, size, dtype, file or order (as they come)\n"
 			    "  -r, --reverse        the other way round\n"
+			    "  -n, --name=PATTERN   only tensors whose whole name is as PATTERN says: * is any\n"
+			    "                       text, {a,b} and {0..39} as in bash; may be given several times\n"
+			    "      --include=RE     and those whose name matches RE (PCRE2, found anywhere);\n"
+			    "                       likewise\n"
+			    "      --exclude=RE     but not those whose name matches RE; likewise\n"
+			    "      --layers=NUMBERS of layers only these, such as 0-3,7; of a vision tower by\n"
+			    "                       its name: visual.blocks:0-3\n"
+			    "      --experts=NUMBERS of experts only these\n"
 			    "      --here           leave out tensors whose data does not come along\n"
 			    "  -b, --bytes          exact sizes on a terminal\n"
 			    "  -q, --quiet          print nothing; the exit status tells\n"
@@ -55,6 +64,9 @@ static const struct option longs[] = {
 	{"json", no_argument, NULL, 'j'},
 	{"tsv", no_argument, NULL, 't'},
 	{"color", required_argument, NULL, 'k'},
+	CHOOSING_OPTIONS,
+	{"layers", required_argument, NULL, CHOOSING_LAYERS},
+	{"experts", required_argument, NULL, CHOOSING_EXPERTS},
 	{"limit", required_argument, NULL, 'L'},
 	{"help", no_argument, NULL, 'h'},
 	{"version", no_argument, NULL, 'v'},
@@ -209,7 +221,8 @@ static void take_option(struct ls_options *opt, int c, char **argv)
 	case 'v':
 		sd_version();
 	default:
-		sd_bad_option(c, argv, longs);
+		if (!choosing_option(&opt->choice, c, optarg))
+			sd_bad_option(c, argv, longs);
 	}
 }
 
@@ -220,7 +233,7 @@ static struct ls_options parse(int argc, char **argv)
 	int c;
 
 	opt.limits.short_data = true;
-	while ((c = getopt_long(argc, argv, ":alSrbq", longs, NULL)) != -1)
+	while ((c = getopt_long(argc, argv, ":alSrbq" CHOOSING_SHORT, longs, NULL)) != -1)
 		take_option(&opt, c, argv);
 	opt.names = optind < argc ? argv + optind : only_stdin;
 	opt.count = optind < argc ? argc - optind : 1;
@@ -314,15 +327,36 @@ static int compare(const void *left, const void *right, void *user)
 	return o->opt->reverse ? -order : order;
 }
 
+static enum sd_result choose(const struct ls_options *opt, struct ls_source *s, struct sd_error *err)
+{
+	const struct sd_manifest *m = s->source->manifest;
+	struct sd_choice choice = opt->choice; /* which layers are meant is another thing in each source */
+	enum sd_result result;
+
+	sd_choice_settle(&choice, m);
+	result = sd_choice_check(&choice, m, err);
+	if (result == SD_OK)
+		result = choosing_note(&choice, m, err);
+	for (size_t i = 0; i < s->listing.n && result == SD_OK; i++) {
+		const struct sd_listed *t = &s->listing.tensors[i];
+		bool chosen = false;
+
+		if (!opt->here || !t->elsewhere)
+			result = sd_choice_takes(&choice, t->name, &chosen, err);
+		if (chosen)
+			s->shown[s->nshown++] = (uint32_t)i;
+	}
+	return result;
+}
+
 /* Which tensors are shown, and in which order. */
 static enum sd_result show(const struct ls_options *opt, struct ls_source *s, struct sd_error *err)
 {
 	s->shown = malloc((s->listing.n + 1) * sizeof(*s->shown));
 	if (!s->shown)
 		return sd_fail_memory(err);
-	for (size_t i = 0; i < s->listing.n; i++)
-		if (!opt->here || !s->listing.tensors[i].elsewhere)
-			s->shown[s->nshown++] = (uint32_t)i;
+	if (choose(opt, s, err) != SD_OK)
+		return s->source->name || opt->count == 1 ? err->result : sd_error_at(err, "%s", s->name);
 	if (opt->look.human)
 		hide_elsewhere(&s->listing);
 	if (s->nshown && (opt->sort != LS_ORDER || opt->reverse))
@@ -405,8 +439,11 @@ int main(int argc, char **argv)
 {
 	struct sd_error err;
 	struct ls_options opt;
+	enum sd_result result;
 
 	sd_start("sd-ls", false);
 	opt = parse(argc, argv);
-	return sd_finish(run(&opt, &err), &err);
+	result = run(&opt, &err);
+	sd_choice_free(&opt.choice);
+	return sd_finish(result, &err);
 }
