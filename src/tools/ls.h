@@ -34,7 +34,7 @@ struct ls_options {
 	struct sd_choice choice;
 	struct sd_look look;
 	enum sd_when colour;
-	bool tsv, json, fold, all, exact, quiet, here, itself, metadata, checksum, reverse, places;
+	bool tsv, json, fold, all, exact, quiet, here, itself, metadata, check, checksum, reverse, places;
 	int sort;         /* enum ls_sort; -1: by name for people, else in order */
 	const char *list; /* of -c */
 	enum ls_column columns[LS_COLUMNS];
@@ -84,6 +84,10 @@ SD_UNUSED_RESULT enum sd_result ls_print_lines(const struct ls_options *opt, con
 /* Writes it as a table for people. */
 SD_UNUSED_RESULT enum sd_result ls_print_table(const struct ls_options *opt, const struct ls_source *s,
 					       struct sd_error *err);
+
+/* Writes what is odd; *odd: something is. Only memory can be missing. */
+SD_UNUSED_RESULT enum sd_result ls_check(const struct ls_options *opt, const struct ls_source *s, bool *odd,
+					 struct sd_error *err);
 
 /* Writes how many tensors, parameters and bytes are shown. */
 void ls_print_total(const struct ls_options *opt, const struct ls_source *s);

@@ -37,6 +37,8 @@ static const char usage[] = "Usage: sd-ls [OPTION]... [SOURCE]...\n"
 			    "      --layers=NUMBERS of layers only these, such as 0-3,7; of a vision tower by\n"
 			    "                       its name: visual.blocks:0-3\n"
 			    "      --experts=NUMBERS of experts only these\n"
+			    "      --check          tell what is odd, compared with other layers and experts and\n"
+			    "                       with config.json; exit status 1 if something is\n"
 			    "      --here           leave out tensors whose data does not come along\n"
 			    "  -b, --bytes          exact sizes on a terminal\n"
 			    "  -q, --quiet          print nothing; the exit status tells\n"
@@ -58,6 +60,7 @@ static const struct option longs[] = {
 	{"columns", required_argument, NULL, 'C'},
 	{"sort", required_argument, NULL, 'o'},
 	{"reverse", no_argument, NULL, 'r'},
+	{"check", no_argument, NULL, 'K'},
 	{"here", no_argument, NULL, 'H'},
 	{"bytes", no_argument, NULL, 'b'},
 	{"quiet", no_argument, NULL, 'q'},
@@ -156,6 +159,9 @@ static void settle(struct ls_options *opt)
 		sd_misuse("--json and --tsv exclude each other");
 	if (opt->fold && single)
 		sd_misuse("--fold has columns of its own: leave out -l and --columns");
+	if (opt->check && (single || opt->fold || opt->all || opt->here || sd_choice_chooses(&opt->choice) ||
+			   opt->choice.exclude.count))
+		sd_misuse("--check looks at all tensors and lists none: leave out what chooses or forms a list");
 	opt->look = sd_look_at_stdout(opt->colour);
 	if (opt->json || opt->tsv)
 		opt->look = (struct sd_look){.width = SIZE_MAX};
@@ -194,6 +200,9 @@ static void take_option(struct ls_options *opt, int c, char **argv)
 		break;
 	case 'r':
 		opt->reverse = true;
+		break;
+	case 'K':
+		opt->check = true;
 		break;
 	case 'H':
 		opt->here = true;
@@ -364,10 +373,12 @@ static enum sd_result show(const struct ls_options *opt, struct ls_source *s, st
 	return SD_OK;
 }
 
-static enum sd_result print(const struct ls_options *opt, const struct ls_source *s, struct sd_error *err)
+static enum sd_result print(const struct ls_options *opt, const struct ls_source *s, bool *odd, struct sd_error *err)
 {
 	enum sd_result result;
 
+	if (opt->check)
+		return ls_check(opt, s, odd, err);
 	if (opt->quiet)
 		return SD_OK;
 	if (!opt->look.human)
@@ -390,7 +401,7 @@ static void print_title(const struct ls_options *opt, int number)
 	putchar('\n');
 }
 
-static enum sd_result list(const struct ls_options *opt, int number, struct sd_error *err)
+static enum sd_result list(const struct ls_options *opt, int number, bool *odd, struct sd_error *err)
 {
 	struct ls_source s = {.name = opt->names[number]};
 	enum sd_result result = strcmp(s.name, "-") == 0 ? sd_open_stdin(&opt->limits, &s.source, err)
@@ -405,7 +416,7 @@ static enum sd_result list(const struct ls_options *opt, int number, struct sd_e
 	if (result == SD_OK && opt->look.human && opt->count > 1 && !opt->quiet)
 		print_title(opt, number);
 	if (result == SD_OK)
-		result = print(opt, &s, err);
+		result = print(opt, &s, odd, err);
 	if (result == SD_OK && s.source->lack)
 		result = sd_fail(err, SD_INPUT, "%s", s.source->lack);
 	free(s.shown);
@@ -418,11 +429,14 @@ static enum sd_result list(const struct ls_options *opt, int number, struct sd_e
 static enum sd_result run(const struct ls_options *opt, struct sd_error *err)
 {
 	struct sd_error one;
+	bool odd = false;
 
 	*err = (struct sd_error){.result = SD_OK};
 	for (int i = 0; i < opt->count; i++) {
-		enum sd_result result = list(opt, i, &one);
+		bool odd_here = false;
+		enum sd_result result = list(opt, i, &odd_here, &one);
 
+		odd = odd || odd_here;
 		if (result == SD_OK)
 			continue;
 		if (err->result != SD_OK && !err->said)
@@ -432,6 +446,8 @@ static enum sd_result run(const struct ls_options *opt, struct sd_error *err)
 		if (one.lost)
 			break;
 	}
+	if (err->result == SD_OK && odd)
+		*err = (struct sd_error){.result = SD_DIFFERENT, .said = true};
 	return err->result;
 }
 

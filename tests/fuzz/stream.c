@@ -79,8 +79,8 @@ static void plan_rename(const struct sd_manifest *in)
 static void plan_shard(const struct sd_manifest *in)
 {
 	struct sd_choice all = {0};
-	const struct sd_shard_cut cuts[] = {{.experts = true, .name = &all, .dim = 0, .part = {1, 2}},
-					    {.name = &all, .dim = -1, .part = {0, 3}}};
+	const struct sd_shard_cut cuts[] = {{.experts = true, .choice = &all, .dim = 0, .part = {1, 2}},
+					    {.choice = &all, .dim = -1, .part = {0, 3}}};
 
 	for (size_t n = 0; n < 4; n++) {
 		struct sd_shard shard = {0};
