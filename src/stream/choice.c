@@ -134,44 +134,10 @@ static bool takes_expert(const struct sd_choice *choice, const char *name, bool 
 	return !*is_expert || is_in(&choice->experts, number);
 }
 
-/* Counts stacks of layers: those that are found first are enough. */
-struct stack {
-	const char *name;
-	size_t length, keys;
-};
-
-static struct stack *find_stack(struct stack *stacks, size_t *n, size_t room, const char *name, size_t length)
-{
-	for (size_t i = 0; i < *n; i++)
-		if (stacks[i].length == length && memcmp(stacks[i].name, name, length) == 0)
-			return &stacks[i];
-	if (*n == room)
-		return NULL;
-	stacks[*n] = (struct stack){name, length, 0};
-	return &stacks[(*n)++];
-}
-
 void sd_choice_settle(struct sd_choice *choice, const struct sd_manifest *m)
 {
-	struct stack stacks[32], *best = NULL;
-	size_t n = 0;
-
-	for (size_t i = 0; i < m->ntargets && choice->layers.text && !choice->stack; i++) {
-		const char *name = m->targets[i].name;
-		struct stack *stack;
-		uint32_t number;
-		size_t length;
-
-		if (!sd_stack_layer(name, &length, &number) || sd_stack_is_other(name, length))
-			continue;
-		stack = find_stack(stacks, &n, sizeof(stacks) / sizeof(*stacks), name, length);
-		if (stack && ++stack->keys && (!best || stack->keys > best->keys))
-			best = stack;
-	}
-	if (best) {
-		choice->stack = best->name;
-		choice->stack_length = best->length;
-	}
+	if (choice->layers.text && !choice->stack)
+		choice->stack = sd_stack_main(m, &choice->stack_length);
 }
 
 /* ---- choosing ---- */

@@ -3,9 +3,7 @@
 #ifndef SD_STREAM_STACK_H
 #define SD_STREAM_STACK_H
 
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "stream/manifest.h"
 
 /* Whether the layers behind this beginning of a name are others than those of the language model. */
 bool sd_stack_is_other(const char *prefix, size_t length);
@@ -18,5 +16,11 @@ bool sd_stack_layer(const char *name, size_t *stack, uint32_t *number);
 
 /* The number behind a part of a name, or behind parts with dots between, that is word; false where there is none. */
 bool sd_stack_number(const char *name, const char *word, size_t length, size_t *stack, uint32_t *number);
+
+/*
+ * The layers of the language model, of which there are most names: what stands in front of their numbers, length bytes
+ * of a name of the manifest; NULL where there are none.
+ */
+const char *sd_stack_main(const struct sd_manifest *m, size_t *length);
 
 #endif

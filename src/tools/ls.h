@@ -4,6 +4,7 @@
 #define SD_TOOLS_LS_H
 
 #include "base/limits.h"
+#include "base/memstream.h"
 #include "stream/choice.h"
 #include "stream/listing.h"
 #include "stream/source.h"
@@ -88,6 +89,23 @@ SD_UNUSED_RESULT enum sd_result ls_print_table(const struct ls_options *opt, con
 /* Writes what is odd; *odd: something is. Only memory can be missing. */
 SD_UNUSED_RESULT enum sd_result ls_check(const struct ls_options *opt, const struct ls_source *s, bool *odd,
 					 struct sd_error *err);
+
+/* What several sources are, for people: a table whose columns are as wide as they have to be. */
+struct ls_kinds {
+	struct sd_memstream *stream;
+	FILE *out;
+	size_t n; /* lines, the titles among them */
+};
+
+/* False where memory is out. */
+SD_UNUSED_RESULT bool ls_kinds_open(struct ls_kinds *kinds);
+
+/* What a source is: one line more in the table, or printed, for programs. */
+SD_UNUSED_RESULT enum sd_result ls_kind(const struct ls_options *opt, const struct ls_source *s, struct ls_kinds *kinds,
+					struct sd_error *err);
+
+/* Prints the table and frees it. False where memory is out. */
+SD_UNUSED_RESULT bool ls_kinds_print(const struct ls_options *opt, struct ls_kinds *kinds);
 
 /* Writes how many tensors, parameters and bytes are shown. */
 void ls_print_total(const struct ls_options *opt, const struct ls_source *s);

@@ -10,49 +10,52 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char usage[] = "Usage: sd-ls [OPTION]... [SOURCE]...\n"
-			    "List the tensors of checkpoints, or of what flows in a pipeline. No data is read.\n"
-			    "\n"
-			    "A SOURCE is a safetensors file, a checkpoint directory, a stream, or - for\n"
-			    "standard input, which is also what is read when there is no SOURCE.\n"
-			    "\n"
-			    "On a terminal, tensors that differ in numbers only stand in one line, as bash\n"
-			    "writes them: layers.{0..39}. Elsewhere a line is a tensor: name, dtype, shape,\n"
-			    "bytes and pending steps, separated by tabs.\n"
-			    "\n"
-			    "  -a, --all            a line a tensor on a terminal, too\n"
-			    "      --fold           fold in a pipe, too: name, dtype, shape, bytes of all,\n"
-			    "                       steps, and how many\n"
-			    "  -l                   also file and place in it, label, and the number of a part\n"
-			    "      --columns=LIST   these columns: name, dtype, shape, bytes, steps, file,\n"
-			    "                       offset, label, part, params, source\n"
-			    "  -S                   largest first\n"
-			    "      --sort=WHAT      by name, size, dtype, file or order (as they come)\n"
-			    "  -r, --reverse        the other way round\n"
-			    "  -n, --name=PATTERN   only tensors whose whole name is as PATTERN says: * is any\n"
-			    "                       text, {a,b} and {0..39} as in bash; may be given several times\n"
-			    "      --include=RE     and those whose name matches RE (PCRE2, found anywhere);\n"
-			    "                       likewise\n"
-			    "      --exclude=RE     but not those whose name matches RE; likewise\n"
-			    "      --layers=NUMBERS of layers only these, such as 0-3,7; of a vision tower by\n"
-			    "                       its name: visual.blocks:0-3\n"
-			    "      --experts=NUMBERS of experts only these\n"
-			    "      --check          tell what is odd, compared with other layers and experts and\n"
-			    "                       with config.json; exit status 1 if something is\n"
-			    "      --here           leave out tensors whose data does not come along\n"
-			    "  -b, --bytes          exact sizes on a terminal\n"
-			    "  -q, --quiet          print nothing; the exit status tells\n"
-			    "      --json           print each as a JSON object on a line of its own\n"
-			    "      --tsv            a terminal gets what a pipe gets\n"
-			    "      --color=WHEN     auto, always (a pipe gets what a terminal gets), never\n"
-			    "      --limit=NAME=N   take more of NAME than usual, or less: header, manifest,\n"
-			    "                       name, tensors or rank; see sd-tools(7)\n"
-			    "      --help           print this text\n"
-			    "      --version        print the version\n"
-			    "\n"
-			    "Pending steps are what is still to be done to the data: reorder (sd-transpose),\n"
-			    "cast:FROM>TO (sd-transpose). - is none. A tensor whose data does not come along\n"
-			    "is \"elsewhere\"; one that no source has is \"missing\".\n";
+static const char usage[] =
+	"Usage: sd-ls [OPTION]... [SOURCE]...\n"
+	"List the tensors of checkpoints, or of what flows in a pipeline. No data is read.\n"
+	"\n"
+	"A SOURCE is a safetensors file, a checkpoint directory, a stream, or - for\n"
+	"standard input, which is also what is read when there is no SOURCE.\n"
+	"\n"
+	"On a terminal, tensors that differ in numbers only stand in one line, as bash\n"
+	"writes them: layers.{0..39}. Elsewhere a line is a tensor: name, dtype, shape,\n"
+	"bytes and pending steps, separated by tabs.\n"
+	"\n"
+	"  -a, --all            a line a tensor on a terminal, too\n"
+	"      --fold           fold in a pipe, too: name, dtype, shape, bytes of all,\n"
+	"                       steps, and how many\n"
+	"  -l                   also file and place in it, label, and the number of a part\n"
+	"      --columns=LIST   these columns: name, dtype, shape, bytes, steps, file,\n"
+	"                       offset, label, part, params, source\n"
+	"  -S                   largest first\n"
+	"      --sort=WHAT      by name, size, dtype, file or order (as they come)\n"
+	"  -r, --reverse        the other way round\n"
+	"  -n, --name=PATTERN   only tensors whose whole name is as PATTERN says: * is any\n"
+	"                       text, {a,b} and {0..39} as in bash; may be given several times\n"
+	"      --include=RE     and those whose name matches RE (PCRE2, found anywhere);\n"
+	"                       likewise\n"
+	"      --exclude=RE     but not those whose name matches RE; likewise\n"
+	"      --layers=NUMBERS of layers only these, such as 0-3,7; of a vision tower by\n"
+	"                       its name: visual.blocks:0-3\n"
+	"      --experts=NUMBERS of experts only these\n"
+	"      --check          tell what is odd, compared with other layers and experts and\n"
+	"                       with config.json; exit status 1 if something is\n"
+	"  -d, --directory      a line for each SOURCE itself: family and layout, layers, experts,\n"
+	"                       tensors, parameters, dtypes, size\n"
+	"      --here           leave out tensors whose data does not come along\n"
+	"  -b, --bytes          exact sizes on a terminal\n"
+	"  -q, --quiet          print nothing; the exit status tells\n"
+	"      --json           print each as a JSON object on a line of its own\n"
+	"      --tsv            a terminal gets what a pipe gets\n"
+	"      --color=WHEN     auto, always (a pipe gets what a terminal gets), never\n"
+	"      --limit=NAME=N   take more of NAME than usual, or less: header, manifest,\n"
+	"                       name, tensors or rank; see sd-tools(7)\n"
+	"      --help           print this text\n"
+	"      --version        print the version\n"
+	"\n"
+	"Pending steps are what is still to be done to the data: reorder (sd-transpose),\n"
+	"cast:FROM>TO (sd-transpose). - is none. A tensor whose data does not come along\n"
+	"is \"elsewhere\"; one that no source has is \"missing\".\n";
 
 static const struct option longs[] = {
 	{"all", no_argument, NULL, 'a'},
@@ -61,6 +64,7 @@ static const struct option longs[] = {
 	{"sort", required_argument, NULL, 'o'},
 	{"reverse", no_argument, NULL, 'r'},
 	{"check", no_argument, NULL, 'K'},
+	{"directory", no_argument, NULL, 'd'},
 	{"here", no_argument, NULL, 'H'},
 	{"bytes", no_argument, NULL, 'b'},
 	{"quiet", no_argument, NULL, 'q'},
@@ -162,6 +166,8 @@ static void settle(struct ls_options *opt)
 	if (opt->check && (single || opt->fold || opt->all || opt->here || sd_choice_chooses(&opt->choice) ||
 			   opt->choice.exclude.count))
 		sd_misuse("--check looks at all tensors and lists none: leave out what chooses or forms a list");
+	if (opt->itself && (opt->check || single || opt->fold || opt->all))
+		sd_misuse("-d lists no tensors: leave out what forms a list, and --check");
 	opt->look = sd_look_at_stdout(opt->colour);
 	if (opt->json || opt->tsv)
 		opt->look = (struct sd_look){.width = SIZE_MAX};
@@ -204,6 +210,9 @@ static void take_option(struct ls_options *opt, int c, char **argv)
 	case 'K':
 		opt->check = true;
 		break;
+	case 'd':
+		opt->itself = true;
+		break;
 	case 'H':
 		opt->here = true;
 		break;
@@ -242,7 +251,7 @@ static struct ls_options parse(int argc, char **argv)
 	int c;
 
 	opt.limits.short_data = true;
-	while ((c = getopt_long(argc, argv, ":alSrbq" CHOOSING_SHORT, longs, NULL)) != -1)
+	while ((c = getopt_long(argc, argv, ":adlSrbq" CHOOSING_SHORT, longs, NULL)) != -1)
 		take_option(&opt, c, argv);
 	opt.names = optind < argc ? argv + optind : only_stdin;
 	opt.count = optind < argc ? argc - optind : 1;
@@ -373,12 +382,21 @@ static enum sd_result show(const struct ls_options *opt, struct ls_source *s, st
 	return SD_OK;
 }
 
-static enum sd_result print(const struct ls_options *opt, const struct ls_source *s, bool *odd, struct sd_error *err)
+/* What is known when all sources are listed. */
+struct outcome {
+	struct ls_kinds kinds;
+	bool odd; /* --check found something */
+};
+
+static enum sd_result print(const struct ls_options *opt, const struct ls_source *s, struct outcome *outcome,
+			    struct sd_error *err)
 {
 	enum sd_result result;
 
+	if (opt->itself)
+		return ls_kind(opt, s, &outcome->kinds, err);
 	if (opt->check)
-		return ls_check(opt, s, odd, err);
+		return ls_check(opt, s, &outcome->odd, err);
 	if (opt->quiet)
 		return SD_OK;
 	if (!opt->look.human)
@@ -401,7 +419,7 @@ static void print_title(const struct ls_options *opt, int number)
 	putchar('\n');
 }
 
-static enum sd_result list(const struct ls_options *opt, int number, bool *odd, struct sd_error *err)
+static enum sd_result list(const struct ls_options *opt, int number, struct outcome *outcome, struct sd_error *err)
 {
 	struct ls_source s = {.name = opt->names[number]};
 	enum sd_result result = strcmp(s.name, "-") == 0 ? sd_open_stdin(&opt->limits, &s.source, err)
@@ -413,10 +431,10 @@ static enum sd_result list(const struct ls_options *opt, int number, bool *odd, 
 		result = sd_listing_make(s.source->manifest, &s.listing, err);
 	if (result == SD_OK)
 		result = show(opt, &s, err);
-	if (result == SD_OK && opt->look.human && opt->count > 1 && !opt->quiet)
+	if (result == SD_OK && opt->look.human && opt->count > 1 && !opt->quiet && !opt->itself)
 		print_title(opt, number);
 	if (result == SD_OK)
-		result = print(opt, &s, odd, err);
+		result = print(opt, &s, outcome, err);
 	if (result == SD_OK && s.source->lack)
 		result = sd_fail(err, SD_INPUT, "%s", s.source->lack);
 	free(s.shown);
@@ -429,14 +447,16 @@ static enum sd_result list(const struct ls_options *opt, int number, bool *odd, 
 static enum sd_result run(const struct ls_options *opt, struct sd_error *err)
 {
 	struct sd_error one;
-	bool odd = false;
+	struct outcome outcome = {.odd = false};
 
+	if (!ls_kinds_open(&outcome.kinds))
+		return sd_fail_memory(err);
 	*err = (struct sd_error){.result = SD_OK};
 	for (int i = 0; i < opt->count; i++) {
-		bool odd_here = false;
-		enum sd_result result = list(opt, i, &odd_here, &one);
+		bool odd = outcome.odd;
+		enum sd_result result = list(opt, i, &outcome, &one);
 
-		odd = odd || odd_here;
+		outcome.odd = outcome.odd || odd;
 		if (result == SD_OK)
 			continue;
 		if (err->result != SD_OK && !err->said)
@@ -446,7 +466,9 @@ static enum sd_result run(const struct ls_options *opt, struct sd_error *err)
 		if (one.lost)
 			break;
 	}
-	if (err->result == SD_OK && odd)
+	if (!ls_kinds_print(opt, &outcome.kinds))
+		return sd_fail_memory(err);
+	if (err->result == SD_OK && outcome.odd)
 		*err = (struct sd_error){.result = SD_DIFFERENT, .said = true};
 	return err->result;
 }
