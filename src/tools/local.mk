@@ -6,7 +6,7 @@ bin_PROGRAMS += sd-cat sd-ls
 
 sd_cat_SOURCES = $(choosing) %D%/sd-cat.c $(tool_sources)
 sd_cat_LDADD = $(tool_libs)
-sd_ls_SOURCES = $(choosing) %D%/sd-ls.c %D%/ls.h %D%/ls-check.c %D%/ls-kind.c %D%/ls-lines.c %D%/ls-table.c %D%/look.c %D%/look.h %D%/maps.c %D%/maps.h $(tool_sources)
+sd_ls_SOURCES = $(choosing) %D%/sd-ls.c %D%/ls.h %D%/ls-check.c %D%/ls-kind.c %D%/ls-lines.c %D%/ls-metadata.c %D%/ls-sums.c %D%/ls-table.c %D%/look.c %D%/look.h %D%/maps.c %D%/maps.h $(tool_sources)
 sd_ls_LDADD = $(tool_libs)
 
 bin_PROGRAMS += sd-pack

@@ -310,6 +310,8 @@ static void print_tsv(const struct kind *k)
 		putchar(',');
 		sd_text_print(stdout, k->fits[i]);
 	}
+	if (k->s->sums)
+		printf("\t%016" PRIx64, k->s->sum);
 	putchar('\n');
 }
 
@@ -368,6 +370,8 @@ static void print_json(const struct kind *k)
 		sd_json_write(stdout, k->quant, SD_JSON_ASCII);
 	else
 		printf("null");
+	if (k->s->sums)
+		printf(",\"xxh3\":\"%016" PRIx64 "\"", k->s->sum);
 	puts("}");
 }
 
@@ -420,17 +424,22 @@ static void write_cells(FILE *out, const struct ls_options *opt, const struct ki
 	else
 		fputs(sd_units_bytes(k->bytes, text), out);
 	fputc('\0', out);
+	if (k->s->sums)
+		fprintf(out, "%016" PRIx64, k->s->sum);
+	fputc('\0', out);
 }
 
-bool ls_kinds_open(struct ls_kinds *kinds)
+bool ls_kinds_open(const struct ls_options *opt, struct ls_kinds *kinds)
 {
 	static const char titles[] = "\0layout\0layers\0experts\0tensors\0params\0dtypes\0size";
 
 	*kinds = (struct ls_kinds){.n = 1};
 	kinds->stream = sd_memstream_open(&kinds->out);
-	if (kinds->stream)
-		fwrite(titles, 1, sizeof(titles), kinds->out);
-	return kinds->stream;
+	if (!kinds->stream)
+		return false;
+	fwrite(titles, 1, sizeof(titles), kinds->out);
+	fprintf(kinds->out, "%s%c", opt->checksum ? "xxh3" : "", '\0');
+	return true;
 }
 
 enum sd_result ls_kind(const struct ls_options *opt, const struct ls_source *s, struct ls_kinds *kinds,
@@ -450,11 +459,11 @@ enum sd_result ls_kind(const struct ls_options *opt, const struct ls_source *s, 
 	return result;
 }
 
-#define CELLS 8
+#define CELLS 9
 
 static bool is_right(size_t cell)
 {
-	return cell >= 2 && cell != 6;
+	return cell >= 2 && cell != 6 && cell != 8;
 }
 
 bool ls_kinds_print(const struct ls_options *opt, struct ls_kinds *kinds)
@@ -477,7 +486,7 @@ bool ls_kinds_print(const struct ls_options *opt, struct ls_kinds *kinds)
 
 		if (i == 0)
 			sd_ink(stdout, &opt->look, SD_INK_HEADING);
-		if (column)
+		if (column && width[column])
 			sd_look_pad(stdout, 2);
 		if (is_right(column))
 			sd_look_pad(stdout, pad);

@@ -382,5 +382,7 @@ void ls_print_total(const struct ls_options *opt, const struct ls_source *s)
 		printf(", %zu elsewhere", elsewhere);
 	if (missing)
 		printf(", %zu missing", missing);
+	if (s->sums)
+		printf(", xxh3 %016" PRIx64, s->sum);
 	putchar('\n');
 }

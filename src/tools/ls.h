@@ -52,6 +52,7 @@ struct ls_source {
 	uint32_t *shown; /* numbers of listing.tensors */
 	size_t nshown;
 	uint64_t *sums; /* of each tensor of the listing, or NULL */
+	uint64_t sum;   /* and of all that are shown together */
 };
 
 /* What is in a line: a tensor, or tensors that are folded. */
@@ -98,7 +99,7 @@ struct ls_kinds {
 };
 
 /* False where memory is out. */
-SD_UNUSED_RESULT bool ls_kinds_open(struct ls_kinds *kinds);
+SD_UNUSED_RESULT bool ls_kinds_open(const struct ls_options *opt, struct ls_kinds *kinds);
 
 /* What a source is: one line more in the table, or printed, for programs. */
 SD_UNUSED_RESULT enum sd_result ls_kind(const struct ls_options *opt, const struct ls_source *s, struct ls_kinds *kinds,
@@ -106,6 +107,17 @@ SD_UNUSED_RESULT enum sd_result ls_kind(const struct ls_options *opt, const stru
 
 /* Prints the table and frees it. False where memory is out. */
 SD_UNUSED_RESULT bool ls_kinds_print(const struct ls_options *opt, struct ls_kinds *kinds);
+
+/* Reads the data of what is shown, into s->sums and s->sum: XXH3, seed 0, of the data of each, and of lines of name,
+ * dtype, shape and sum, in the order of their bytes. */
+SD_UNUSED_RESULT enum sd_result ls_sum(const struct ls_options *opt, struct ls_source *s, struct sd_error *err);
+
+/* Compares what is shown with a list of sums, and tells what differs. */
+SD_UNUSED_RESULT enum sd_result ls_compare_sums(const struct ls_options *opt, struct ls_source *s, bool *differ,
+						struct sd_error *err);
+
+/* Writes __metadata__ and the side files. */
+void ls_print_metadata(const struct ls_options *opt, const struct ls_source *s);
 
 /* Writes how many tensors, parameters and bytes are shown. */
 void ls_print_total(const struct ls_options *opt, const struct ls_source *s);

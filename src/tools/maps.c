@@ -607,8 +607,7 @@ static enum sd_result tell_layout(const struct finding *f, const struct sd_map *
 	return SD_OK;
 }
 
-enum sd_result sd_maps_layouts(const struct sd_manifest *in, sd_maps_take_layout take, void *user,
-			       struct sd_error *err)
+enum sd_result sd_maps_layouts(const struct sd_manifest *in, sd_maps_take_layout take, void *user, struct sd_error *err)
 {
 	struct finding f = {.in = in};
 	enum sd_result result = SD_OK;

@@ -40,6 +40,10 @@ static const char usage[] =
 	"      --experts=NUMBERS of experts only these\n"
 	"      --check          tell what is odd, compared with other layers and experts and\n"
 	"                       with config.json; exit status 1 if something is\n"
+	"      --checksum       read the data, and show the XXH3 of each tensor\n"
+	"  -c, --compare=LIST   tell what differs from a list that --checksum has made in a pipe;\n"
+	"                       exit status 1 if something does\n"
+	"      --metadata       show __metadata__ and the side files, and no tensors\n"
 	"  -d, --directory      a line for each SOURCE itself: family and layout, layers, experts,\n"
 	"                       tensors, parameters, dtypes, size\n"
 	"      --here           leave out tensors whose data does not come along\n"
@@ -64,6 +68,9 @@ static const struct option longs[] = {
 	{"sort", required_argument, NULL, 'o'},
 	{"reverse", no_argument, NULL, 'r'},
 	{"check", no_argument, NULL, 'K'},
+	{"checksum", no_argument, NULL, 's'},
+	{"compare", required_argument, NULL, 'c'},
+	{"metadata", no_argument, NULL, 'm'},
 	{"directory", no_argument, NULL, 'd'},
 	{"here", no_argument, NULL, 'H'},
 	{"bytes", no_argument, NULL, 'b'},
@@ -150,33 +157,53 @@ static void choose_columns(struct ls_options *opt)
 		add_column(opt, LS_COLUMN_COUNT);
 	if (opt->places)
 		add_columns(opt, places, sizeof(places) / sizeof(*places));
+	if (opt->checksum)
+		add_column(opt, LS_COLUMN_XXH3);
 	if (opt->count > 1 && !opt->look.human)
 		add_column(opt, LS_COLUMN_SOURCE);
+}
+
+static bool has_choice(const struct ls_options *opt)
+{
+	return sd_choice_chooses(&opt->choice) || opt->choice.exclude.count || opt->here;
+}
+
+/* What is shown in the place of a list of tensors goes alone. */
+static void check(const struct ls_options *opt)
+{
+	bool list = opt->places || opt->ncolumns || opt->fold || (opt->all && !opt->metadata);
+	const char *view = opt->check ? "--check" : opt->list ? "-c" : opt->itself ? "-d" : "--metadata";
+	int views = opt->check + opt->itself + opt->metadata + (opt->list != NULL);
+
+	if (opt->json && opt->tsv)
+		sd_misuse("--json and --tsv exclude each other");
+	if (views > 1)
+		sd_misuse("--check, -c, -d and --metadata exclude each other");
+	if (views && list)
+		sd_misuse("%s lists no tensors: leave out -l, --columns, --fold and --all", view);
+	if (views && !opt->itself && has_choice(opt))
+		sd_misuse("%s chooses no tensors: leave out -n and what else does", view);
+	if (views && !opt->itself && opt->checksum)
+		sd_misuse("--checksum is for lists, and for -d");
+	if (opt->fold && (opt->places || opt->ncolumns || opt->checksum))
+		sd_misuse("--fold has columns of its own: leave out -l, --columns and --checksum");
 }
 
 /* What follows from all options together. */
 static void settle(struct ls_options *opt)
 {
-	bool single = opt->places || opt->ncolumns;
-
-	if (opt->json && opt->tsv)
-		sd_misuse("--json and --tsv exclude each other");
-	if (opt->fold && single)
-		sd_misuse("--fold has columns of its own: leave out -l and --columns");
-	if (opt->check && (single || opt->fold || opt->all || opt->here || sd_choice_chooses(&opt->choice) ||
-			   opt->choice.exclude.count))
-		sd_misuse("--check looks at all tensors and lists none: leave out what chooses or forms a list");
-	if (opt->itself && (opt->check || single || opt->fold || opt->all))
-		sd_misuse("-d lists no tensors: leave out what forms a list, and --check");
+	check(opt);
 	opt->look = sd_look_at_stdout(opt->colour);
 	if (opt->json || opt->tsv)
 		opt->look = (struct sd_look){.width = SIZE_MAX};
-	if (opt->look.human && !opt->all && !single)
+	if (opt->look.human && !opt->all && !opt->places && !opt->ncolumns && !opt->checksum)
 		opt->fold = true;
 	if (opt->sort < 0)
 		opt->sort = opt->look.human ? LS_NAME : LS_ORDER;
 	if (!opt->ncolumns)
 		choose_columns(opt);
+	else if (opt->checksum)
+		add_column(opt, LS_COLUMN_XXH3);
 }
 
 static void take_option(struct ls_options *opt, int c, char **argv)
@@ -209,6 +236,15 @@ static void take_option(struct ls_options *opt, int c, char **argv)
 		break;
 	case 'K':
 		opt->check = true;
+		break;
+	case 's':
+		opt->checksum = true;
+		break;
+	case 'c':
+		opt->list = optarg;
+		break;
+	case 'm':
+		opt->metadata = true;
 		break;
 	case 'd':
 		opt->itself = true;
@@ -251,7 +287,7 @@ static struct ls_options parse(int argc, char **argv)
 	int c;
 
 	opt.limits.short_data = true;
-	while ((c = getopt_long(argc, argv, ":adlSrbq" CHOOSING_SHORT, longs, NULL)) != -1)
+	while ((c = getopt_long(argc, argv, ":abc:dlqrS" CHOOSING_SHORT, longs, NULL)) != -1)
 		take_option(&opt, c, argv);
 	opt.names = optind < argc ? argv + optind : only_stdin;
 	opt.count = optind < argc ? argc - optind : 1;
@@ -385,18 +421,33 @@ static enum sd_result show(const struct ls_options *opt, struct ls_source *s, st
 /* What is known when all sources are listed. */
 struct outcome {
 	struct ls_kinds kinds;
-	bool odd; /* --check found something */
+	bool odd; /* --check or -c found something */
 };
 
-static enum sd_result print(const struct ls_options *opt, const struct ls_source *s, struct outcome *outcome,
-			    struct sd_error *err)
+static bool is_view(const struct ls_options *opt)
+{
+	return opt->check || opt->list || opt->itself || opt->metadata;
+}
+
+/* What is asked for in the place of a list. */
+static enum sd_result print_view(const struct ls_options *opt, struct ls_source *s, struct outcome *outcome,
+				 struct sd_error *err)
+{
+	if (opt->check)
+		return ls_check(opt, s, &outcome->odd, err);
+	if (opt->list)
+		return ls_compare_sums(opt, s, &outcome->odd, err);
+	if (opt->itself)
+		return ls_kind(opt, s, &outcome->kinds, err);
+	if (!opt->quiet)
+		ls_print_metadata(opt, s);
+	return SD_OK;
+}
+
+static enum sd_result print_list(const struct ls_options *opt, const struct ls_source *s, struct sd_error *err)
 {
 	enum sd_result result;
 
-	if (opt->itself)
-		return ls_kind(opt, s, &outcome->kinds, err);
-	if (opt->check)
-		return ls_check(opt, s, &outcome->odd, err);
 	if (opt->quiet)
 		return SD_OK;
 	if (!opt->look.human)
@@ -431,13 +482,16 @@ static enum sd_result list(const struct ls_options *opt, int number, struct outc
 		result = sd_listing_make(s.source->manifest, &s.listing, err);
 	if (result == SD_OK)
 		result = show(opt, &s, err);
+	if (result == SD_OK && opt->checksum)
+		result = ls_sum(opt, &s, err);
 	if (result == SD_OK && opt->look.human && opt->count > 1 && !opt->quiet && !opt->itself)
 		print_title(opt, number);
 	if (result == SD_OK)
-		result = print(opt, &s, outcome, err);
+		result = is_view(opt) ? print_view(opt, &s, outcome, err) : print_list(opt, &s, err);
 	if (result == SD_OK && s.source->lack)
 		result = sd_fail(err, SD_INPUT, "%s", s.source->lack);
 	free(s.shown);
+	free(s.sums);
 	sd_listing_free(&s.listing);
 	sd_source_close(s.source);
 	return result;
@@ -449,7 +503,7 @@ static enum sd_result run(const struct ls_options *opt, struct sd_error *err)
 	struct sd_error one;
 	struct outcome outcome = {.odd = false};
 
-	if (!ls_kinds_open(&outcome.kinds))
+	if (!ls_kinds_open(opt, &outcome.kinds))
 		return sd_fail_memory(err);
 	*err = (struct sd_error){.result = SD_OK};
 	for (int i = 0; i < opt->count; i++) {
