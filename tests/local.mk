@@ -11,12 +11,14 @@ AM_TESTS_ENVIRONMENT = \
 unit_tests = \
 	%D%/unit/test-base \
 	%D%/unit/test-carry \
+	%D%/unit/test-choice \
 	%D%/unit/test-companions \
 	%D%/unit/test-convert \
 	%D%/unit/test-cuda-index \
 	%D%/unit/test-device \
 	%D%/unit/test-engine \
 	%D%/unit/test-engine-bus \
+	%D%/unit/test-fold \
 	%D%/unit/test-formats \
 	%D%/unit/test-hostile \
 	%D%/unit/test-json \
@@ -28,6 +30,7 @@ unit_tests = \
 	%D%/unit/test-map-pattern \
 	%D%/unit/test-map-plan \
 	%D%/unit/test-move \
+	%D%/unit/test-nearest \
 	%D%/unit/test-pack \
 	%D%/unit/test-progress \
 	%D%/unit/test-quantise \
@@ -51,7 +54,7 @@ endif
 
 # sd-transpose with the CUDA kernel's arithmetic, run on the host, in place of a GPU.
 check_PROGRAMS += %D%/sd-transpose-grid
-tests_sd_transpose_grid_SOURCES = %D%/unit/device-grid.c src/tools/sd-transpose.c src/tools/carrying.c src/tools/tool.c
+tests_sd_transpose_grid_SOURCES = %D%/unit/device-grid.c src/tools/sd-transpose.c src/tools/carrying.c src/tools/choosing.c src/tools/tool.c
 tests_sd_transpose_grid_LDADD = libsd.a $(PCRE2_LIBS) $(YAJL_LIBS) $(XXHASH_LIBS) $(ZSTD_LIBS) $(CUDA_LIBS) -lm
 
 include %D%/fuzz/local.mk
@@ -96,6 +99,7 @@ test_scripts = \
 	%D%/bad-input \
 	%D%/limits \
 	%D%/names \
+	%D%/choosing \
 	%D%/sources \
 	%D%/maps \
 	%D%/like \

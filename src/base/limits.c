@@ -8,13 +8,13 @@
 #include <stdio.h>
 #include <string.h>
 
-const struct sd_limits sd_limits_default = {{
-	[SD_LIMIT_HEADER] = 100000000, /* the safetensors library's own */
-	[SD_LIMIT_MANIFEST] = UINT64_C(512) << 20,
-	[SD_LIMIT_NAME] = 4096,
-	[SD_LIMIT_TENSORS] = UINT64_C(1) << 22,
-	[SD_LIMIT_RANK] = SD_RANK_MAX,
-}};
+const struct sd_limits sd_limits_default = {.most = {
+						    [SD_LIMIT_HEADER] = 100000000, /* the safetensors library's own */
+						    [SD_LIMIT_MANIFEST] = UINT64_C(512) << 20,
+						    [SD_LIMIT_NAME] = 4096,
+						    [SD_LIMIT_TENSORS] = UINT64_C(1) << 22,
+						    [SD_LIMIT_RANK] = SD_RANK_MAX,
+					    }};
 
 /* Their names, what they count, and what formats and code can do at all. */
 static const struct {

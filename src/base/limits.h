@@ -19,6 +19,9 @@ enum sd_limit {
 
 struct sd_limits {
 	uint64_t most[SD_LIMITS];
+	/* A source whose data ends early, or of which a file is not there, is opened too: sd_source.lack says so. For
+	 * who looks at names, and not at data. */
+	bool short_data;
 };
 
 /* What holds where nobody says otherwise. Whoever takes a struct sd_limits * takes NULL for these. */

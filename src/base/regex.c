@@ -6,10 +6,12 @@
 
 #include <pcre2.h>
 #include <stdlib.h>
+#include <string.h>
 
 struct sd_regex {
 	pcre2_code *code;
 	pcre2_match_data *match;
+	char *text;
 };
 
 enum sd_result sd_regex_new(const char *pattern, bool ignore_case, struct sd_regex **regex, struct sd_error *err)
@@ -35,7 +37,8 @@ enum sd_result sd_regex_new(const char *pattern, bool ignore_case, struct sd_reg
 			       (const char *)reason);
 	}
 	r->match = pcre2_match_data_create_from_pattern(r->code, NULL);
-	if (!r->match) {
+	r->text = strdup(pattern);
+	if (!r->match || !r->text) {
 		sd_regex_free(r);
 		return sd_fail_memory(err);
 	}
@@ -59,10 +62,16 @@ enum sd_result sd_regex_search(const struct sd_regex *regex, const char *text, b
 	return SD_OK;
 }
 
+const char *sd_regex_text(const struct sd_regex *regex)
+{
+	return regex->text;
+}
+
 void sd_regex_free(struct sd_regex *regex)
 {
 	if (!regex)
 		return;
+	free(regex->text);
 	pcre2_match_data_free(regex->match);
 	pcre2_code_free(regex->code);
 	free(regex);

@@ -18,6 +18,9 @@ SD_UNUSED_RESULT enum sd_result sd_regex_new(const char *pattern, bool ignore_ca
 SD_UNUSED_RESULT enum sd_result sd_regex_search(const struct sd_regex *regex, const char *text, bool *found,
 						struct sd_error *err);
 
+/* The pattern as it was given. */
+const char *sd_regex_text(const struct sd_regex *regex);
+
 void sd_regex_free(struct sd_regex *regex);
 
 /* Any number of regexes, of which one is enough. {0} is none. */

@@ -235,6 +235,29 @@ static enum sd_result add_weights(struct sd_source *source, const char *dir, con
 	return sd_files_add(source, fd, path, first, chooser, err);
 }
 
+/* A failure, result, that is a lack of data is noted where that may be. */
+static enum sd_result note_lack(struct sd_source *source, const struct sd_limits *limits, enum sd_result result,
+				struct sd_error *err)
+{
+	struct sd_error lack;
+
+	if (result != SD_INPUT || err->said || !limits || !limits->short_data)
+		return result;
+	lack = *err;
+	return sd_files_lack(source, &lack, err);
+}
+
+/* Where data may be missing, a file that could not be added is noted, and what it had is missing. */
+static enum sd_result add_weights_there(struct sd_source *source, const char *dir, const char *name,
+					struct sd_files_chooser *chooser, const struct sd_limits *limits,
+					struct sd_error *err)
+{
+	size_t before = source->manifest->nrecords;
+	enum sd_result result = add_weights(source, dir, name, chooser, err);
+
+	return source->manifest->nrecords == before ? note_lack(source, limits, result, err) : result;
+}
+
 /* ---- with an index ---- */
 
 struct indexed {
@@ -364,13 +387,13 @@ static enum sd_result check_all_there(const struct indexed *in, const struct sd_
 }
 
 static enum sd_result add_indexed_files(struct sd_source *source, const char *dir, const struct indexed *in,
-					struct sd_error *err)
+					const struct sd_limits *limits, struct sd_error *err)
 {
 	struct sd_manifest *m = source->manifest;
 
 	for (size_t i = 0; i < in->index.nfiles; i++) {
 		struct chooser c = {.base = {wants}, .in = in, .arena = &m->arena, .file = in->index.files[i]};
-		enum sd_result result = add_weights(source, dir, c.file, &c.base, err);
+		enum sd_result result = add_weights_there(source, dir, c.file, &c.base, limits, err);
 
 		if (result == SD_IO && !err->said)
 			sd_error_at(err, "%s names a file that cannot be read", in->path);
@@ -381,7 +404,9 @@ static enum sd_result add_indexed_files(struct sd_source *source, const char *di
 		if (result != SD_OK)
 			return result;
 	}
-	return m->nrecords == in->index.nentries && !source->note ? SD_OK : check_all_there(in, m, err);
+	if ((m->nrecords == in->index.nentries && !source->note) || source->lack)
+		return SD_OK;
+	return note_lack(source, limits, check_all_there(in, m, err), err);
 }
 
 static enum sd_result add_indexed(struct sd_source *source, const char *dir, const char *name,
@@ -399,7 +424,7 @@ static enum sd_result add_indexed(struct sd_source *source, const char *dir, con
 	if (result == SD_OK)
 		result = sd_files_watch(source, path, &in.stat, err);
 	if (result == SD_OK)
-		result = add_indexed_files(source, dir, &in, err);
+		result = add_indexed_files(source, dir, &in, limits, err);
 	free_indexed(&in);
 	return result;
 }
@@ -524,6 +549,7 @@ static enum sd_result fill(struct sd_source *source, const char *path, const str
 			   const struct sd_limits *limits, struct sd_error *err)
 {
 	const char *index;
+	bool are_one_checkpoint;
 	enum sd_result result = choose_index(list, &index, err);
 
 	if (result == SD_OK && !index && !list->count[SD_ROLE_WEIGHTS])
@@ -533,14 +559,19 @@ static enum sd_result fill(struct sd_source *source, const char *path, const str
 				 list->torch ? " is in PyTorch's format: convert it to safetensors first" : "");
 	if (result == SD_OK && !index)
 		result = check_one(list, err);
-	if (result == SD_OK && !index)
+	are_one_checkpoint = result == SD_OK && !index;
+	if (are_one_checkpoint)
 		result = check_numbers(list, err);
 	if (result != SD_OK)
-		return sd_error_at(err, "%s", path);
+		sd_error_at(err, "%s", path);
+	if (are_one_checkpoint)
+		result = note_lack(source, limits, result, err);
+	if (result != SD_OK)
+		return result;
 	if (index)
 		result = add_indexed(source, path, index, limits, err);
 	for (size_t i = 0; i < list->count[SD_ROLE_WEIGHTS] && !index && result == SD_OK; i++)
-		result = add_weights(source, path, list->names[SD_ROLE_WEIGHTS][i], NULL, err);
+		result = add_weights_there(source, path, list->names[SD_ROLE_WEIGHTS][i], NULL, limits, err);
 	for (size_t i = 0; i < list->count[SD_ROLE_SIDE] && result == SD_OK; i++)
 		result = add_side(source, path, list->names[SD_ROLE_SIDE][i], err);
 	return result;

@@ -153,7 +153,19 @@ static void files_close(struct sd_source *source)
 	free(f);
 }
 
-static const struct sd_source_ops files_ops = {files_next, files_finish, files_close, NULL, NULL};
+static bool files_place(const struct sd_source *source, uint32_t record, const char **path, uint64_t *offset)
+{
+	const struct files *f = (const struct files *)source;
+	const struct place *place = &f->places[record];
+	const struct file *file = &f->files[place->file];
+
+	*path = file->path;
+	*offset = file->data + place->offset;
+	return file->seekable;
+}
+
+static const struct sd_source_ops files_ops = {
+	.next = files_next, .finish = files_finish, .close = files_close, .place = files_place};
 
 struct sd_source *sd_files_new(const struct sd_limits *limits)
 {
@@ -229,8 +241,24 @@ static enum sd_result check_length(const struct file *file, uint64_t length, con
 	return SD_OK;
 }
 
+/* Reads the header of a file whose data may be too short; *lack is what there is to say then. */
+static enum sd_result parse_short(const char *header, size_t length, uint64_t data, const struct sd_limits *limits,
+				  struct sd_safetensors *st, struct sd_error *lack, struct sd_error *err)
+{
+	enum sd_result result = sd_safetensors_parse(header, length, data, limits, st, err);
+
+	if (result != SD_INPUT || !limits->short_data || data == SD_UNKNOWN_SIZE)
+		return result;
+	*lack = *err;
+	sd_safetensors_free(st);
+	if (sd_safetensors_parse(header, length, SD_UNKNOWN_SIZE, limits, st, err) == SD_OK)
+		return SD_OK;
+	lack->result = SD_OK;
+	return err->result;
+}
+
 static enum sd_result read_file(struct file *file, const unsigned char first[8], const struct sd_limits *limits,
-				struct sd_safetensors *st, struct sd_error *err)
+				struct sd_safetensors *st, struct sd_error *lack, struct sd_error *err)
 {
 	uint64_t length = sd_safetensors_length(first), after;
 	char *header = NULL;
@@ -242,8 +270,8 @@ static enum sd_result read_file(struct file *file, const unsigned char first[8],
 		return result;
 	if (file->seekable)
 		file->data = (uint64_t)file->stat.st_size - (after - length);
-	result = sd_safetensors_parse(header, (size_t)length, after == SD_UNKNOWN_SIZE ? after : after - length, limits,
-				      st, err);
+	result = parse_short(header, (size_t)length, after == SD_UNKNOWN_SIZE ? after : after - length, limits, st,
+			     lack, err);
 	free(header);
 	return result;
 }
@@ -289,6 +317,13 @@ static enum sd_result merge_metadata(struct files *f, const struct sd_safetensor
 	return SD_OK;
 }
 
+enum sd_result sd_files_lack(struct sd_source *files, const struct sd_error *lack, struct sd_error *err)
+{
+	if (!files->lack)
+		files->lack = sd_arena_text(&files->manifest->arena, lack->text, strlen(lack->text));
+	return files->lack ? SD_OK : sd_fail_memory(err);
+}
+
 static enum sd_result add_tensor(struct files *f, const struct sd_tensor *t, struct sd_files_chooser *chooser,
 				 struct sd_error *err)
 {
@@ -316,12 +351,13 @@ static enum sd_result add_file(struct files *f, struct file *file, const unsigne
 			       struct sd_files_chooser *chooser, struct sd_error *err)
 {
 	struct sd_safetensors st = {0};
+	struct sd_error lack = {.result = SD_OK};
 	enum sd_result result;
 
 	if (fstat(file->fd, &file->stat) != 0)
 		return sd_fail_errno(err, errno, "cannot be looked at");
 	file->seekable = S_ISREG(file->stat.st_mode);
-	result = read_file(file, first, &f->limits, &st, err);
+	result = read_file(file, first, &f->limits, &st, &lack, err);
 	if (result == SD_OK)
 		result = sd_limits_check(&f->limits, SD_LIMIT_TENSORS, f->nplaces + st.ntensors,
 					 "all files up to this one have", err);
@@ -329,6 +365,10 @@ static enum sd_result add_file(struct files *f, struct file *file, const unsigne
 		result = merge_metadata(f, &st, err);
 	for (size_t i = 0; i < st.ntensors && result == SD_OK; i++)
 		result = add_tensor(f, &st.tensors[i], chooser, err);
+	if (result == SD_OK && lack.result != SD_OK) {
+		sd_error_at(&lack, "%s", file->path);
+		result = sd_files_lack(&f->source, &lack, err);
+	}
 	sd_safetensors_free(&st);
 	return result;
 }

@@ -28,6 +28,10 @@ SD_UNUSED_RESULT enum sd_result sd_files_add(struct sd_source *files, int fd, co
 					     const unsigned char first[8], struct sd_files_chooser *chooser,
 					     struct sd_error *err);
 
+/* Keeps what is not there, the first one told, as the source's lack. Only memory can be missing. */
+SD_UNUSED_RESULT enum sd_result sd_files_lack(struct sd_source *files, const struct sd_error *lack,
+					      struct sd_error *err);
+
 /* Adds to what sd_files_still looks at: a file (path is borrowed) of which something else was read. */
 SD_UNUSED_RESULT enum sd_result sd_files_watch(struct sd_source *files, const char *path, const struct stat *then,
 					       struct sd_error *err);

@@ -322,8 +322,11 @@ static bool expanded_sum(const struct sd_source *source, uint32_t record, uint64
 	return sd_source_sum(((const struct expanded *)source)->inner, record, sum);
 }
 
-static const struct sd_source_ops expanded_ops = {expanded_next, expanded_finish, expanded_close, expanded_explain,
-						  expanded_sum};
+static const struct sd_source_ops expanded_ops = {.next = expanded_next,
+						  .finish = expanded_finish,
+						  .close = expanded_close,
+						  .explain = expanded_explain,
+						  .sum = expanded_sum};
 
 struct sd_source *sd_zstd_source(struct sd_zstd *zstd, struct sd_source *inner)
 {

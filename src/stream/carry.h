@@ -3,7 +3,7 @@
 #ifndef SD_STREAM_CARRY_H
 #define SD_STREAM_CARRY_H
 
-#include "base/regex.h"
+#include "stream/choice.h"
 #include "stream/pieces.h"
 #include "stream/pump.h"
 
@@ -91,12 +91,12 @@ enum sd_result sd_carry_settle(struct sd_worker *worker, struct sd_sink *sink, s
 
 /*
  * The same manifest, in which dimensions a and b (negative ones count from the end) of all tensors are exchanged whose
- * name matches one of include (none: all tensors); block scales (stream/scales.h) go by the name of their weight.
+ * name is chosen (choice {0}: all tensors); block scales (stream/scales.h) go by the name of their weight.
  * SD_USAGE where such a tensor has no such dimension or its elements cannot be moved, SD_INPUT where none matches.
  * Record numbers stay. *out borrows from in.
  */
 SD_UNUSED_RESULT enum sd_result sd_carry_exchange(const struct sd_manifest *in, int64_t a, int64_t b,
-						  const struct sd_regex_list *include, struct sd_manifest **out,
+						  const struct sd_choice *choice, struct sd_manifest **out,
 						  struct sd_error *err);
 
 #endif

@@ -5,7 +5,7 @@
 #include "move/quantise.h"
 #include "stream/companions.h"
 #include "stream/config.h"
-#include "stream/include.h"
+#include "stream/choice.h"
 #include "stream/scales.h"
 
 #include <stdlib.h>
@@ -15,7 +15,7 @@
 struct casting {
 	const struct sd_manifest *in;
 	struct sd_manifest *out;
-	const struct sd_regex_list *include;
+	const struct sd_choice *choice;
 	enum sd_dtype dtype;
 	const struct sd_target *scale; /* of the target that is looked at, or NULL */
 	struct sd_companions companions;
@@ -47,7 +47,7 @@ static enum sd_result cast_one(struct casting *c, struct sd_target *t)
 {
 	const struct sd_step step = {.kind = SD_STEP_CAST, .dtype = (uint16_t)c->dtype, .operand = SD_NO_RECORD};
 	bool yes;
-	enum sd_result result = sd_include_takes(c->include, t->name, &yes, c->err);
+	enum sd_result result = sd_choice_takes(c->choice, t->name, &yes, c->err);
 
 	if (result != SD_OK || !yes || t->dtype == c->dtype || !sd_dtype_is_float(t->dtype))
 		return result;
@@ -56,7 +56,7 @@ static enum sd_result cast_one(struct casting *c, struct sd_target *t)
 			       t->name, sd_dtype_name(c->dtype));
 	if (!sd_cast_exists(t->dtype, c->dtype))
 		return sd_fail(c->err, SD_INPUT,
-			       "%s is %s, of which there is no cast to %s; leave it out with --include", t->name,
+			       "%s is %s, of which there is no cast to %s; --exclude leaves it as it is", t->name,
 			       sd_dtype_name(t->dtype), sd_dtype_name(c->dtype));
 	return add_step(c, t, &step);
 }
@@ -97,7 +97,7 @@ static enum sd_result dequant_one(struct casting *c, struct sd_target *t)
 	struct sd_step step = {.kind = SD_STEP_BLOCK_SCALE, .dtype = (uint16_t)c->dtype};
 	const struct sd_target *scale = c->scale;
 	bool yes;
-	enum sd_result result = sd_include_takes(c->include, t->name, &yes, c->err);
+	enum sd_result result = sd_choice_takes(c->choice, t->name, &yes, c->err);
 
 	/* Of a companion its weight decides. */
 	if (result != SD_OK || !yes || (c->companions.role && c->companions.weight[t->record] != SD_NO_RECORD))
@@ -112,7 +112,7 @@ static enum sd_result dequant_one(struct casting *c, struct sd_target *t)
 			return SD_OK;
 		return sd_fail(c->err, SD_INPUT,
 			       "%s is F8_E4M3 and has no scales (%s" SD_SCALE_SUFFIX
-			       "): are they in another file? --include leaves it as it is",
+			       "): are they in another file? --exclude leaves it as it is",
 			       t->name, t->name);
 	}
 	if (!c->blocks)
@@ -122,7 +122,7 @@ static enum sd_result dequant_one(struct casting *c, struct sd_target *t)
 			       t->name);
 	if (!sd_dtype_is_codes(t->dtype))
 		return sd_fail(c->err, SD_INPUT,
-			       "%s is %s, no codes, and has scales all the same (%s): are they left over? --include "
+			       "%s is %s, no codes, and has scales all the same (%s): are they left over? --exclude "
 			       "leaves it as it is",
 			       t->name, sd_dtype_name(t->dtype), scale->name);
 	if (!sd_target_is_record(c->in, t) || !sd_target_is_record(c->in, scale))
@@ -139,12 +139,11 @@ static enum sd_result dequant_one(struct casting *c, struct sd_target *t)
 	return add_step(c, t, &step);
 }
 
-static enum sd_result each_target(const struct sd_manifest *in, enum sd_dtype dtype,
-				  const struct sd_regex_list *include,
+static enum sd_result each_target(const struct sd_manifest *in, enum sd_dtype dtype, const struct sd_choice *choice,
 				  enum sd_result (*one)(struct casting *, struct sd_target *), const char *none,
 				  struct sd_manifest **out, struct sd_error *err)
 {
-	struct casting c = {.in = in, .include = include, .dtype = dtype, .err = err};
+	struct casting c = {.in = in, .choice = choice, .dtype = dtype, .err = err};
 	struct sd_scales scales;
 	uint64_t block[2];
 	enum sd_result result = sd_scales_find(in, &scales, err);
@@ -157,7 +156,7 @@ static enum sd_result each_target(const struct sd_manifest *in, enum sd_dtype dt
 	if (!c.out || !c.spent || !sd_manifest_copy_head(c.out, in))
 		result = sd_fail_memory(err);
 	if (result == SD_OK)
-		result = sd_include_check(include, in, err);
+		result = sd_choice_check(choice, in, err);
 	for (size_t i = 0; i < in->nrecords && result == SD_OK; i++)
 		if (!sd_manifest_add_record(c.out, &in->records[i]))
 			result = sd_fail_memory(err);
@@ -186,16 +185,16 @@ static enum sd_result each_target(const struct sd_manifest *in, enum sd_dtype dt
 	return result;
 }
 
-enum sd_result sd_cast_to(const struct sd_manifest *in, enum sd_dtype dtype, const struct sd_regex_list *include,
+enum sd_result sd_cast_to(const struct sd_manifest *in, enum sd_dtype dtype, const struct sd_choice *choice,
 			  struct sd_manifest **out, struct sd_error *err)
 {
-	return each_target(in, dtype, include, cast_one, NULL, out, err);
+	return each_target(in, dtype, choice, cast_one, NULL, out, err);
 }
 
-enum sd_result sd_cast_dequant(const struct sd_manifest *in, enum sd_dtype dtype, const struct sd_regex_list *include,
+enum sd_result sd_cast_dequant(const struct sd_manifest *in, enum sd_dtype dtype, const struct sd_choice *choice,
 			       struct sd_manifest **out, struct sd_error *err)
 {
-	return each_target(in, dtype, include, dequant_one,
+	return each_target(in, dtype, choice, dequant_one,
 			   "nothing to dequantise: no tensor that is meant has scales (NAME" SD_SCALE_SUFFIX ")", out,
 			   err);
 }

@@ -3,23 +3,24 @@
 #ifndef SD_STREAM_CAST_H
 #define SD_STREAM_CAST_H
 
-#include "base/regex.h"
+#include "stream/choice.h"
 #include "stream/pump.h"
 
 /*
- * Both: the same manifest with more steps, for tensors whose name matches one of include (none: all that can be).
+ * Both: the same manifest with more steps, for the tensors that are chosen (choice {0}: all that can be).
  * Record numbers stay. *out borrows from in.
  *
  * sd_cast_to: floating-point tensors get the dtype. SD_INPUT where one has no cast to it, and where one has block
  * scales: casting the codes alone would spoil it. sd_cast_dequant: tensors X with a sibling X_scale_inv, of one scale
  * for each block of 128 x 128, get the product in the dtype; the scales go. SD_INPUT for scales of another shape, for
- * an F8_E4M3 tensor without scales, and where there are no scales at all. Both: SD_INPUT where include matches nothing.
+ * an F8_E4M3 tensor without scales, and where there are no scales at all. Both: SD_INPUT where a choice matches
+ * nothing.
  */
 SD_UNUSED_RESULT enum sd_result sd_cast_to(const struct sd_manifest *in, enum sd_dtype dtype,
-					   const struct sd_regex_list *include, struct sd_manifest **out,
+					   const struct sd_choice *choice, struct sd_manifest **out,
 					   struct sd_error *err);
 SD_UNUSED_RESULT enum sd_result sd_cast_dequant(const struct sd_manifest *in, enum sd_dtype dtype,
-						const struct sd_regex_list *include, struct sd_manifest **out,
+						const struct sd_choice *choice, struct sd_manifest **out,
 						struct sd_error *err);
 
 /*
@@ -38,7 +39,7 @@ struct sd_quant {
 
 /* SD_INPUT where a tensor is no such weight or has pending steps; where none matches, too. sd_quant_free in any
  * case. */
-SD_UNUSED_RESULT enum sd_result sd_quant_plan(const struct sd_manifest *in, const struct sd_regex_list *include,
+SD_UNUSED_RESULT enum sd_result sd_quant_plan(const struct sd_manifest *in, const struct sd_choice *choice,
 					      enum sd_dtype scale_dtype, struct sd_quant *quant, struct sd_error *err);
 void sd_quant_free(struct sd_quant *quant);
 

@@ -3,7 +3,7 @@
 #include "move/compose.h"
 #include "stream/carry.h"
 #include "stream/companions.h"
-#include "stream/include.h"
+#include "stream/choice.h"
 #include "stream/scales.h"
 
 #include <inttypes.h>
@@ -51,15 +51,15 @@ static enum sd_result exchange(struct sd_manifest *m, struct sd_target t, uint32
 
 /* Whether a target is to be turned. Block scales are when their weight is, and only then. */
 static enum sd_result turns(const struct sd_manifest *in, const struct sd_scales *scales, size_t target,
-			    const struct sd_regex_list *include, bool *yes, struct sd_error *err)
+			    const struct sd_choice *choice, bool *yes, struct sd_error *err)
 {
 	const struct sd_target *t = &in->targets[target], *weight = sd_weight_of(scales, in, target);
-	enum sd_result result = sd_include_takes(include, t->name, yes, err);
+	enum sd_result result = sd_choice_takes(choice, t->name, yes, err);
 	bool named = *yes;
 
 	if (result != SD_OK || !weight)
 		return result;
-	result = sd_include_takes(include, weight->name, yes, err);
+	result = sd_choice_takes(choice, weight->name, yes, err);
 	if (result == SD_OK && named && !*yes)
 		return sd_fail(err, SD_USAGE, "%s cannot be turned without %s, which it has the scales of", t->name,
 			       weight->name);
@@ -78,13 +78,13 @@ static enum sd_result exchange_if(struct sd_manifest *m, const struct sd_target 
 	if (!dimension(a, t->rank, &i) || !dimension(b, t->rank, &j))
 		return sd_fail(err, SD_USAGE,
 			       "%s has the shape %s: no dimensions %" PRId64 " and %" PRId64
-			       "; choose tensors with --include",
+			       "; choose tensors by -n or --include",
 			       t->name, sd_shape_text(t->shape, t->rank, shape, sizeof(shape)), a, b);
 	return exchange(m, *t, i, j, err);
 }
 
-enum sd_result sd_carry_exchange(const struct sd_manifest *in, int64_t a, int64_t b,
-				 const struct sd_regex_list *include, struct sd_manifest **out, struct sd_error *err)
+enum sd_result sd_carry_exchange(const struct sd_manifest *in, int64_t a, int64_t b, const struct sd_choice *choice,
+				 struct sd_manifest **out, struct sd_error *err)
 {
 	struct sd_manifest *m = sd_manifest_new();
 	struct sd_scales scales;
@@ -93,7 +93,7 @@ enum sd_result sd_carry_exchange(const struct sd_manifest *in, int64_t a, int64_
 	if (!m || !sd_manifest_copy_head(m, in))
 		result = sd_fail_memory(err);
 	if (result == SD_OK)
-		result = sd_include_check(include, in, err);
+		result = sd_choice_check(choice, in, err);
 
 	for (size_t i = 0; i < in->nrecords && result == SD_OK; i++)
 		if (!sd_manifest_add_record(m, &in->records[i]))
@@ -101,7 +101,7 @@ enum sd_result sd_carry_exchange(const struct sd_manifest *in, int64_t a, int64_
 	for (size_t i = 0; i < in->ntargets && result == SD_OK; i++) {
 		bool yes;
 
-		result = turns(in, &scales, i, include, &yes, err);
+		result = turns(in, &scales, i, choice, &yes, err);
 		if (result == SD_OK)
 			result = exchange_if(m, &in->targets[i], a, b, yes, err);
 	}

@@ -71,7 +71,8 @@ static bool join_sum(const struct sd_source *source, uint32_t record, uint64_t *
 	return sd_source_sum(j->parts[part], record - j->first[part], sum);
 }
 
-static const struct sd_source_ops join_ops = {join_next, join_finish, join_close, join_explain, join_sum};
+static const struct sd_source_ops join_ops = {
+	.next = join_next, .finish = join_finish, .close = join_close, .explain = join_explain, .sum = join_sum};
 
 /* The entries of the first part that all others have alike. */
 static bool join_metadata(struct sd_manifest *m, const struct join *j)

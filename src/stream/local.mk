@@ -6,18 +6,20 @@ sources += \
 	%D%/config.c %D%/config.h \
 	%D%/exchange.c \
 	%D%/frame.c %D%/frame.h \
-	%D%/include.c %D%/include.h \
+	%D%/choice.c %D%/choice.h \
 	%D%/join.c %D%/join.h \
 	%D%/lane.h %D%/lane-in.c %D%/lane-out.c %D%/lane-socket.c %D%/lane-socket.h \
-	%D%/siblings.c %D%/siblings.h \
+	%D%/listing.c %D%/listing.h \
 	%D%/manifest.c %D%/manifest.h \
 	%D%/pieces.c %D%/pieces.h \
 	%D%/pump.c %D%/pump.h \
 	%D%/scales.c %D%/scales.h \
 	%D%/shard.c %D%/shard.h \
+	%D%/siblings.c %D%/siblings.h \
 	%D%/quant.c \
 	%D%/sink.h %D%/source.h \
 	%D%/reader.c %D%/stream.h \
+	%D%/stack.c %D%/stack.h \
 	%D%/storage.c %D%/storage.h \
 	%D%/sums.c %D%/sums.h \
 	%D%/writer.c \

@@ -5,7 +5,7 @@
 #include "stream/cast.h"
 #include "stream/companions.h"
 #include "stream/config.h"
-#include "stream/include.h"
+#include "stream/choice.h"
 #include "stream/scales.h"
 
 #include <stdio.h>
@@ -99,17 +99,17 @@ static enum sd_result check_method(const struct sd_manifest *in, struct sd_error
 }
 
 /* Which records are quantised: *their[record] is the number of their target, plus one. */
-static enum sd_result choose(const struct sd_manifest *in, const struct sd_regex_list *include, uint32_t *their,
+static enum sd_result choose(const struct sd_manifest *in, const struct sd_choice *choice, uint32_t *their,
 			     struct sd_error *err)
 {
-	enum sd_result result = sd_include_check(include, in, err);
+	enum sd_result result = sd_choice_check(choice, in, err);
 
 	if (result == SD_OK)
 		result = check_method(in, err);
 	for (size_t i = 0; i < in->ntargets && result == SD_OK; i++) {
 		bool yes;
 
-		result = sd_include_takes(include, in->targets[i].name, &yes, err);
+		result = sd_choice_takes(choice, in->targets[i].name, &yes, err);
 		if (result == SD_OK && yes)
 			result = check(in, &in->targets[i], err);
 		if (result == SD_OK && yes && their[in->targets[i].record])
@@ -239,8 +239,8 @@ static enum sd_result quantise(struct sd_worker *worker, uint32_t record, struct
 	return give(sink, q->first[record] + 1, q->scales, made * scale_size, err);
 }
 
-enum sd_result sd_quant_plan(const struct sd_manifest *in, const struct sd_regex_list *include,
-			     enum sd_dtype scale_dtype, struct sd_quant *q, struct sd_error *err)
+enum sd_result sd_quant_plan(const struct sd_manifest *in, const struct sd_choice *choice, enum sd_dtype scale_dtype,
+			     struct sd_quant *q, struct sd_error *err)
 {
 	uint32_t *their = calloc(in->nrecords + 1, sizeof(*their));
 	enum sd_result result;
@@ -253,7 +253,7 @@ enum sd_result sd_quant_plan(const struct sd_manifest *in, const struct sd_regex
 	    !sd_manifest_copy_head(q->plan.manifest, in))
 		result = sd_fail_memory(err);
 	else
-		result = choose(in, include, their, err);
+		result = choose(in, choice, their, err);
 	if (result == SD_OK)
 		result = plan_records(q, their, err);
 	if (result == SD_OK)

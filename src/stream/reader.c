@@ -693,7 +693,11 @@ static void reader_close(struct sd_source *source)
 	free(r);
 }
 
-static const struct sd_source_ops reader_ops = {reader_next, reader_finish, reader_close, reader_explain, reader_sum};
+static const struct sd_source_ops reader_ops = {.next = reader_next,
+						.finish = reader_finish,
+						.close = reader_close,
+						.explain = reader_explain,
+						.sum = reader_sum};
 
 /* The prelude, whose first bytes somebody has read. */
 static enum sd_result take_prelude(struct reader *r, struct sd_error *err)

@@ -2,7 +2,7 @@
 /* Cutting tensors into the shards of ranks. */
 #include "stream/shard.h"
 #include "stream/companions.h"
-#include "stream/include.h"
+#include "stream/choice.h"
 #include "stream/scales.h"
 #include "stream/sums.h"
 
@@ -50,7 +50,7 @@ static enum sd_result applies(const struct sd_shard_cut *cut, const struct sd_ma
 			      bool *yes, struct sd_error *err)
 {
 	if (!cut->experts)
-		return sd_include_takes(cut->name, t->name, yes, err);
+		return sd_choice_takes(cut->choice, t->name, yes, err);
 	*yes = has_label(m, t, SD_LABEL_EXPERT) || has_label(m, t, SD_LABEL_EP);
 	return SD_OK;
 }
@@ -172,7 +172,7 @@ static enum sd_result deal_out(const struct sd_shard_cut *cut, const struct sd_t
 	if (cut->dim != 0)
 		return sd_fail(err, SD_INPUT,
 			       "%s is one expert: --ep-shard cuts the tensors in which the experts of a layer are "
-			       "together; cut it by --dim and --include",
+			       "together; cut it by --dim and -n or --include",
 			       t->name);
 	if (!sd_part_of(t->of, cut->how, cut->part, &begin, &count))
 		return sd_fail(err, SD_INPUT, "%s is one of %" PRIu64 ", which is not divisible by %" PRIu64, t->name,
@@ -417,7 +417,7 @@ static enum sd_result check_used(const struct cutting *c, bool *whole, struct sd
 
 	for (size_t k = 0; k < c->ncuts && result == SD_OK; k++) {
 		if (!c->cuts[k].experts)
-			result = sd_include_check(c->cuts[k].name, c->in, err);
+			result = sd_choice_check(c->cuts[k].choice, c->in, err);
 		else if (!c->used[k] && sd_manifest_label_bit(c->in, SD_LABEL_EXPERT) && is_adapter(c->in))
 			*whole = true;
 		else if (!c->used[k])

@@ -4,7 +4,7 @@
 #ifndef SD_STREAM_SHARD_H
 #define SD_STREAM_SHARD_H
 
-#include "base/regex.h"
+#include "stream/choice.h"
 #include "stream/sink.h"
 #include "stream/source.h"
 
@@ -20,9 +20,9 @@ enum sd_cut_how {
 
 /* One dimension of some tensors, cut. */
 struct sd_shard_cut {
-	bool experts;                     /* tensors that a map has marked as experts'; or else: */
-	const struct sd_regex_list *name; /* tensors whose name matches; an empty list is all */
-	int dim;                          /* from 0; negative ones count from the last */
+	bool experts;                   /* tensors that a map has marked as experts'; or else: */
+	const struct sd_choice *choice; /* these tensors */
+	int dim;                        /* from 0; negative ones count from the last */
 	enum sd_cut_how how;
 	struct sd_part part;
 };

@@ -13,6 +13,7 @@
 #include "base/text.h"
 #include "stream/companions.h"
 #include "stream/config.h"
+#include "stream/stack.h"
 
 #include <ctype.h>
 #include <inttypes.h>
@@ -376,25 +377,14 @@ static void take_type(void *user, const char *value)
 
 /* ---- which layers are those of the language model ---- */
 
-/* Whether layers are not those of the language model, by what stands before them. */
-static bool is_other(const char *prefix)
-{
-	static const char *const words[] = {"vis",    "audio", "encoder", "tower",          "vit",
-					    "talker", "mtp",   "draft",   "code_predictor", "experts."};
-
-	for (size_t i = 0; i < sizeof(words) / sizeof(*words); i++)
-		if (strstr(prefix, words[i]))
-			return true;
-	return false;
-}
-
 /* The stack of most names that config.json counts; NULL: none. */
 static struct stack *main_stack(struct search *s)
 {
 	struct stack *best = NULL;
 
 	for (size_t i = 0; i < s->nstacks; i++)
-		if (!is_other(s->stacks[i].prefix) && (!best || s->stacks[i].keys > best->keys))
+		if (!sd_stack_is_other(s->stacks[i].prefix, strlen(s->stacks[i].prefix)) &&
+		    (!best || s->stacks[i].keys > best->keys))
 			best = &s->stacks[i];
 	return best;
 }

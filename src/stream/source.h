@@ -26,6 +26,11 @@ struct sd_source_ops {
 	 * until the next one is asked for. May be NULL: none does.
 	 */
 	bool (*sum)(const struct sd_source *source, uint32_t record, uint64_t *sum);
+	/*
+	 * Where a record's data begins: the path of a file and the byte there. May be NULL, and say no, where the data
+	 * is in no file, or nobody knows.
+	 */
+	bool (*place)(const struct sd_source *source, uint32_t record, const char **file, uint64_t *offset);
 };
 
 /* The first member of every kind of source. */
@@ -34,6 +39,7 @@ struct sd_source {
 	struct sd_manifest *manifest;
 	const char *name; /* of what was opened, for errors; NULL: it goes without saying */
 	const char *note; /* what is odd about it, for people; lives as long as the manifest. NULL: nothing is */
+	const char *lack; /* what is not there, though sd_limits.short_data let it pass; an error; NULL: nothing */
 	bool sums;        /* sums come with the data of some records at least */
 };
 

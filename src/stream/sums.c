@@ -168,7 +168,8 @@ static bool checked_sum(const struct sd_source *source, uint32_t record, uint64_
 	return sd_source_sum(((const struct checked *)source)->inner, record, sum);
 }
 
-static const struct sd_source_ops checked_ops = {checked_next, checked_finish, checked_close, NULL, checked_sum};
+static const struct sd_source_ops checked_ops = {
+	.next = checked_next, .finish = checked_finish, .close = checked_close, .sum = checked_sum};
 
 enum sd_result sd_checked_source(struct sd_source *source, struct sd_sink *sink, struct sd_source **checked,
 				 struct sd_error *err)

@@ -28,7 +28,7 @@ struct carrying {
 	"                       is one and enough to do, else the CPU (the default)\n"                                 \
 	"      --threads=N      threads on the CPU (as many as it has)\n"                                              \
 	"      --memory=SIZE    memory for data that is being worked on (32MiB)\n"                                     \
-	"      --checksum       make checksums of data that comes without\n"                                             \
+	"      --checksum       make checksums of data that comes without\n"                                           \
 	"      --stats          tell on standard error what works and which way the data went\n"
 
 /* Their entries in the array of getopt_long, and what takes the values of them; false for other letters. */

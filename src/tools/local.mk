@@ -1,11 +1,12 @@
 tool_sources = %D%/tool.c %D%/tool.h
+choosing = %D%/choosing.c %D%/choosing.h
 tool_libs = libsd.a $(PCRE2_LIBS) $(YAJL_LIBS) $(XXHASH_LIBS) $(ZSTD_LIBS) $(CUDA_LIBS) -lm
 
 bin_PROGRAMS += sd-cat sd-ls
 
-sd_cat_SOURCES = %D%/sd-cat.c $(tool_sources)
+sd_cat_SOURCES = $(choosing) %D%/sd-cat.c $(tool_sources)
 sd_cat_LDADD = $(tool_libs)
-sd_ls_SOURCES = %D%/sd-ls.c $(tool_sources)
+sd_ls_SOURCES = $(choosing) %D%/sd-ls.c %D%/ls.h %D%/ls-check.c %D%/ls-kind.c %D%/ls-lines.c %D%/ls-metadata.c %D%/ls-sums.c %D%/ls-table.c %D%/look.c %D%/look.h %D%/maps.c %D%/maps.h $(tool_sources)
 sd_ls_LDADD = $(tool_libs)
 
 bin_PROGRAMS += sd-pack
@@ -13,7 +14,7 @@ sd_pack_SOURCES = %D%/sd-pack.c %D%/progress.c %D%/progress.h $(tool_sources)
 sd_pack_LDADD = $(tool_libs)
 
 bin_PROGRAMS += sd-shard
-sd_shard_SOURCES = %D%/sd-shard.c $(tool_sources)
+sd_shard_SOURCES = $(choosing) %D%/sd-shard.c $(tool_sources)
 sd_shard_LDADD = $(tool_libs)
 
 bin_PROGRAMS += sd-rename
@@ -21,9 +22,9 @@ sd_rename_SOURCES = %D%/sd-rename.c %D%/maps.c %D%/maps.h $(tool_sources)
 sd_rename_LDADD = $(tool_libs)
 
 bin_PROGRAMS += sd-transpose
-sd_transpose_SOURCES = %D%/sd-transpose.c %D%/carrying.c %D%/carrying.h $(tool_sources)
+sd_transpose_SOURCES = $(choosing) %D%/sd-transpose.c %D%/carrying.c %D%/carrying.h $(tool_sources)
 sd_transpose_LDADD = $(tool_libs)
 
 bin_PROGRAMS += sd-cast
-sd_cast_SOURCES = %D%/sd-cast.c %D%/carrying.c %D%/carrying.h $(tool_sources)
+sd_cast_SOURCES = $(choosing) %D%/sd-cast.c %D%/carrying.c %D%/carrying.h $(tool_sources)
 sd_cast_LDADD = $(tool_libs)

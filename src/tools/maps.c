@@ -636,6 +636,51 @@ enum sd_result sd_maps_find(const struct sd_manifest *in, const char *to, struct
 	return result;
 }
 
+/* Tells of a map in which layout the checkpoint is: the one whose keys there are more of. */
+static enum sd_result tell_layout(const struct finding *f, const struct sd_map *map, bool sure,
+				  sd_maps_take_layout take, void *user, struct sd_error *err)
+{
+	struct sd_evidence evidence;
+	enum sd_result result = sd_rename_evidence(&(struct sd_rename){.map = map}, f->in, &evidence, err);
+	int side;
+
+	if (result != SD_OK)
+		return result;
+	side = !evidence.key[0] != !evidence.key[1] ? !evidence.key[0] : evidence.keys[1] > evidence.keys[0];
+	if (evidence.keys[side])
+		take(user, sd_map_name(map), sd_map_layout(map, side), sure);
+	return SD_OK;
+}
+
+enum sd_result sd_maps_layouts(const struct sd_manifest *in, sd_maps_take_layout take, void *user, struct sd_error *err)
+{
+	struct finding f = {.in = in};
+	enum sd_result result = SD_OK;
+	bool sure;
+
+	for (size_t i = 0; i < sizeof(names_of_model) / sizeof(*names_of_model) && result == SD_OK && !f.n; i++) {
+		f.file = names_of_model[i].file;
+		f.field = names_of_model[i].field;
+		if (sd_manifest_side(in, f.file))
+			result = each_map(by_config, &f, err);
+	}
+	if (result == SD_OK && !f.n && !is_plain_adapter(in) && check_known(in, err) == SD_OK)
+		result = each_map(by_keys, &f, err);
+	if (result == SD_OK && f.n)
+		qsort(f.fits, f.n, sizeof(*f.fits), compare_fits);
+	/* By keys, all that know as many are alike. */
+	sure = f.n < 2 || !f.fits[0].keys || f.fits[0].keys > f.fits[1].keys;
+	for (int first = 1; first >= 0; first--)
+		for (size_t i = 0; i < f.n && result == SD_OK; i++)
+			if (sd_map_is_for_if_alone(f.fits[i].map) != first)
+				result = tell_layout(&f, f.fits[i].map, sure, take, user, err);
+	while (f.n)
+		sd_map_free(f.fits[--f.n].map);
+	free(f.fits);
+	sd_arena_free(&f.arena);
+	return result;
+}
+
 enum sd_result sd_maps_note_other(const struct sd_manifest *in, const struct sd_map *map, struct sd_error *err)
 {
 	struct finding f = {.in = in, .file = "config.json", .field = "model_type"};

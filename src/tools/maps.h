@@ -18,6 +18,15 @@ SD_UNUSED_RESULT enum sd_result sd_maps_open(const char *name, struct sd_map **m
 SD_UNUSED_RESULT enum sd_result sd_maps_find(const struct sd_manifest *in, const char *to, struct sd_map **map,
 					     struct sd_error *err);
 
+/*
+ * Tells for each map that may be for a manifest, the first choice first, in which of its layouts it is: by config.json,
+ * or where that says nothing by the keys. A map that knows no key is not told. take's texts are its own during the call
+ * only; not sure: only keys tell, and another map knows as many.
+ */
+typedef void (*sd_maps_take_layout)(void *user, const char *map, const char *layout, bool sure);
+SD_UNUSED_RESULT enum sd_result sd_maps_layouts(const struct sd_manifest *in, sd_maps_take_layout take, void *user,
+						struct sd_error *err);
+
 /* Says so on standard error where config.json's model_type is one that other maps are for, and this one is not. */
 SD_UNUSED_RESULT enum sd_result sd_maps_note_other(const struct sd_manifest *in, const struct sd_map *map,
 						   struct sd_error *err);

@@ -3,6 +3,7 @@
 #include "stream/cast.h"
 #include "stream/storage.h"
 #include "tools/carrying.h"
+#include "tools/choosing.h"
 #include "tools/tool.h"
 
 #include <stdio.h>
@@ -15,10 +16,14 @@ static const char usage[] = "Usage: sd-cast --to=DTYPE|--dequant=DTYPE|--quant=f
 			    "      --dequant=DTYPE  multiply tensors with their block scales (NAME_scale_inv, one\n"
 			    "                       for each 128 x 128), to DTYPE; the scales go\n"
 			    "      --quant=fp8-block\n"
-			    "                       make F8_E4M3 with such scales; needs --include\n"
+			    "                       make F8_E4M3 with such scales; needs -n or\n"
+			    "                       --include\n"
 			    "      --scale=DTYPE    with --quant: the dtype of the scales, F32 (the default) or BF16\n"
-			    "      --include=RE     only tensors whose name matches RE (PCRE2, found anywhere); may\n"
-			    "                       be given several times: one is enough\n"
+			    "  -n, --name=PATTERN   only tensors whose whole name is as PATTERN says: * is any\n"
+			    "                       text, {a,b} and {0..39} as in bash; may be given several times\n"
+			    "      --include=RE     and those whose name matches RE (PCRE2, found anywhere);\n"
+			    "                       likewise\n"
+			    "      --exclude=RE     leave tensors as they are whose name matches RE; likewise\n"
 			    "      --keep-config    leave config.json as it is\n" CARRYING_USAGE
 			    "      --limit=NAME=N   take more of NAME than usual, or less: header, manifest,\n"
 			    "                       name, tensors or rank; see sd-tools(7)\n"
@@ -34,7 +39,7 @@ struct options {
 	struct sd_limits limits;
 	enum action action;
 	enum sd_dtype dtype, scale;
-	struct sd_regex_list include;
+	struct sd_choice choice;
 	bool keep_config;
 	struct carrying carrying;
 };
@@ -65,7 +70,7 @@ static struct options parse(int argc, char **argv)
 		{"dequant", required_argument, NULL, 'D'},
 		{"quant", required_argument, NULL, 'Q'},
 		{"scale", required_argument, NULL, 's'},
-		{"include", required_argument, NULL, 'i'},
+		CHOOSING_OPTIONS,
 		{"keep-config", no_argument, NULL, 'k'},
 		{"limit", required_argument, NULL, 'L'},
 		{"help", no_argument, NULL, 'h'},
@@ -75,7 +80,7 @@ static struct options parse(int argc, char **argv)
 	struct options opt = {.limits = sd_limits_default, .carrying = CARRYING_DEFAULTS};
 	int c;
 
-	while ((c = getopt_long(argc, argv, ":", longs, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, ":" CHOOSING_SHORT, longs, NULL)) != -1) {
 		switch (c) {
 		case 'T':
 			set_action(&opt, TO);
@@ -93,9 +98,6 @@ static struct options parse(int argc, char **argv)
 		case 's':
 			opt.scale = parse_dtype("--scale", optarg, " F32 BF16 ");
 			break;
-		case 'i':
-			sd_option_regex(&opt.include, optarg);
-			break;
 		case 'k':
 			opt.keep_config = true;
 			break;
@@ -107,7 +109,7 @@ static struct options parse(int argc, char **argv)
 		case 'v':
 			sd_version();
 		default:
-			if (!carrying_option(&opt.carrying, c, optarg))
+			if (!carrying_option(&opt.carrying, c, optarg) && !choosing_option(&opt.choice, c, optarg))
 				sd_bad_option(c, argv, longs);
 		}
 	}
@@ -115,8 +117,8 @@ static struct options parse(int argc, char **argv)
 		sd_misuse("no operand is taken: \"%s\"; sd-cat %s | sd-cast reads it", argv[optind], argv[optind]);
 	if (opt.action == NOTHING)
 		sd_misuse("one of --to, --dequant and --quant is needed");
-	if (opt.action == QUANT && !opt.include.count)
-		sd_misuse("--quant needs --include: which tensors are weights, only you know");
+	if (opt.action == QUANT && !sd_choice_chooses(&opt.choice))
+		sd_misuse("--quant needs -n or --include: which tensors are weights, only you know");
 	if (opt.action != QUANT && opt.scale)
 		sd_misuse("--scale needs --quant");
 	if (!opt.scale)
@@ -128,7 +130,7 @@ static enum sd_result run_quant(const struct options *opt, struct sd_source *sou
 				struct sd_error *err)
 {
 	struct sd_quant quant;
-	enum sd_result result = sd_quant_plan(source->manifest, &opt->include, opt->scale, &quant, err);
+	enum sd_result result = sd_quant_plan(source->manifest, &opt->choice, opt->scale, &quant, err);
 
 	if (result == SD_OK && !opt->keep_config)
 		result = sd_storage_follow(quant.plan.manifest, source->manifest, err);
@@ -143,7 +145,7 @@ static enum sd_result run_steps(const struct options *opt, struct sd_source *sou
 {
 	struct sd_manifest *more = NULL;
 	enum sd_result result = (opt->action == TO ? sd_cast_to : sd_cast_dequant)(source->manifest, opt->dtype,
-										   &opt->include, &more, err);
+										   &opt->choice, &more, err);
 
 	if (result == SD_OK && !opt->keep_config)
 		result = sd_storage_follow(more, source->manifest, err);
@@ -160,6 +162,8 @@ static enum sd_result run(const struct options *opt, struct sd_error *err)
 	enum sd_result result = sd_open_stdin(&opt->limits, &source, err);
 
 	sink->sums = opt->carrying.checksum;
+	if (result == SD_OK)
+		result = choosing_note(&opt->choice, source->manifest, err);
 	if (result == SD_OK)
 		result = (opt->action == QUANT ? run_quant : run_steps)(opt, source, sink, err);
 	if (result == SD_OK && opt->carrying.stats)
@@ -180,6 +184,6 @@ int main(int argc, char **argv)
 	sd_start("sd-cast", true);
 	opt = parse(argc, argv);
 	result = run(&opt, &err);
-	sd_regex_list_free(&opt.include);
+	sd_choice_free(&opt.choice);
 	return sd_finish(result, &err);
 }

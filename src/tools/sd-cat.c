@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* sd-cat: opens checkpoints and writes them as one stream. */
-#include "base/regex.h"
 #include "base/signals.h"
 #include "formats/open.h"
 #include "formats/zstd.h"
-#include "stream/include.h"
 #include "stream/join.h"
 #include "stream/pump.h"
 #include "stream/stream.h"
+#include "tools/choosing.h"
 #include "tools/tool.h"
 
 #include <signal.h>
@@ -22,8 +21,10 @@ static const char usage[] = "Usage: sd-cat [OPTION]... [SOURCE]...\n"
 			    "index), a stream, or - for standard input, which is also what is read when\n"
 			    "there is no SOURCE.\n"
 			    "\n"
-			    "      --include=RE    send only tensors whose name matches RE (PCRE2, found\n"
-			    "                      anywhere); may be given several times: one is enough\n"
+			    "  -n, --name=PATTERN  send only tensors whose whole name is as PATTERN says: * is any\n"
+			    "                      text, {a,b} and {0..39} as in bash; may be given several times\n"
+			    "      --include=RE    and those whose name matches RE (PCRE2, found anywhere);\n"
+			    "                      likewise\n"
 			    "      --exclude=RE    leave out tensors whose name matches RE; likewise\n"
 			    "      --manifest      send the manifest only, no data\n"
 			    "      --checksum      send checksums (XXH3) along, which the other tools renew and\n"
@@ -41,7 +42,7 @@ static const char usage[] = "Usage: sd-cat [OPTION]... [SOURCE]...\n"
 
 struct options {
 	struct sd_limits limits;
-	struct sd_regex_list include, exclude;
+	struct sd_choice choice;
 	bool manifest_only, checksum, stats;
 	uint64_t level; /* of --zstd; 0: not compressed */
 	char **names;
@@ -51,24 +52,22 @@ struct options {
 static struct options parse(int argc, char **argv)
 {
 	static const struct option longs[] = {
-		{"include", required_argument, NULL, 'i'}, {"exclude", required_argument, NULL, 'e'},
-		{"manifest", no_argument, NULL, 'm'},      {"stats", no_argument, NULL, 's'},
-		{"zstd", optional_argument, NULL, 'z'},    {"checksum", no_argument, NULL, 'c'},
-		{"limit", required_argument, NULL, 'L'},   {"help", no_argument, NULL, 'h'},
-		{"version", no_argument, NULL, 'v'},       {NULL, 0, NULL, 0},
+		CHOOSING_OPTIONS,
+		{"manifest", no_argument, NULL, 'm'},
+		{"stats", no_argument, NULL, 's'},
+		{"zstd", optional_argument, NULL, 'z'},
+		{"checksum", no_argument, NULL, 'c'},
+		{"limit", required_argument, NULL, 'L'},
+		{"help", no_argument, NULL, 'h'},
+		{"version", no_argument, NULL, 'v'},
+		{NULL, 0, NULL, 0},
 	};
 	static char *only_stdin[] = {"-"};
 	struct options opt = {.limits = sd_limits_default};
 	int c;
 
-	while ((c = getopt_long(argc, argv, ":", longs, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, ":" CHOOSING_SHORT, longs, NULL)) != -1) {
 		switch (c) {
-		case 'i':
-			sd_option_regex(&opt.include, optarg);
-			break;
-		case 'e':
-			sd_option_regex(&opt.exclude, optarg);
-			break;
 		case 'm':
 			opt.manifest_only = true;
 			break;
@@ -91,7 +90,8 @@ static struct options parse(int argc, char **argv)
 		case 'v':
 			sd_version();
 		default:
-			sd_bad_option(c, argv, longs);
+			if (!choosing_option(&opt.choice, c, optarg))
+				sd_bad_option(c, argv, longs);
 		}
 	}
 	opt.names = optind < argc ? argv + optind : only_stdin;
@@ -129,27 +129,16 @@ static enum sd_result open_all(const struct options *opt, struct sd_source **joi
 /* Whether a record is wanted: a target of it is included, none of its names is excluded. */
 static enum sd_result choose(const struct options *opt, const struct sd_manifest *m, bool *wanted, struct sd_error *err)
 {
-	size_t left_out = 0;
-
-	if (m->ntargets && sd_include_check(&opt->include, m, err) != SD_OK)
+	if (m->ntargets &&
+	    (sd_choice_check(&opt->choice, m, err) != SD_OK || choosing_note(&opt->choice, m, err) != SD_OK))
 		return err->result;
 	for (size_t i = 0; i < m->ntargets; i++) {
-		const char *name = m->targets[i].name;
-		bool included = opt->include.count == 0, excluded;
-		enum sd_result result = SD_OK;
+		bool chosen;
 
-		if (!included)
-			result = sd_regex_list_search(&opt->include, name, &included, err);
-		if (result == SD_OK)
-			result = sd_regex_list_search(&opt->exclude, name, &excluded, err);
-		if (result != SD_OK)
-			return result;
-		left_out += excluded;
-		if (included && !excluded)
-			wanted[m->targets[i].record] = true;
+		if (sd_choice_takes(&opt->choice, m->targets[i].name, &chosen, err) != SD_OK)
+			return err->result;
+		wanted[m->targets[i].record] = wanted[m->targets[i].record] || chosen;
 	}
-	if (m->ntargets && opt->exclude.count && !left_out)
-		sd_note("no tensor's name matches --exclude");
 	/* What a wanted record's steps need is wanted too. */
 	for (size_t i = 0; i < m->ntargets; i++)
 		for (uint32_t k = 0; k < m->targets[i].nsteps && wanted[m->targets[i].record]; k++)
@@ -265,7 +254,6 @@ int main(int argc, char **argv)
 	sd_start("sd-cat", true);
 	opt = parse(argc, argv);
 	result = run(&opt, &err);
-	sd_regex_list_free(&opt.include);
-	sd_regex_list_free(&opt.exclude);
+	sd_choice_free(&opt.choice);
 	return sd_finish(result, &err);
 }

@@ -1,207 +1,541 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* sd-ls: lists the tensors of a checkpoint or a stream, without reading data. */
-#include "base/json.h"
 #include "base/names.h"
 #include "base/text.h"
 #include "formats/open.h"
-#include "stream/join.h"
+#include "tools/choosing.h"
+#include "tools/ls.h"
 #include "tools/tool.h"
 
-#include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-static const char usage[] = "Usage: sd-ls [OPTION]... [SOURCE]\n"
-			    "List the tensors of a checkpoint, or of what flows in a pipeline, one a line:\n"
-			    "name, dtype, shape, bytes and pending steps, separated by tabs. No data is read.\n"
-			    "\n"
-			    "SOURCE is a safetensors file, a checkpoint directory, a stream, or - for standard\n"
-			    "input, which is also what is read when there is no SOURCE.\n"
-			    "\n"
-			    "      --json           print each as a JSON object on a line of its own\n"
-			    "      --limit=NAME=N   take more of NAME than usual, or less: header, manifest,\n"
-			    "                       name, tensors or rank; see sd-tools(7)\n"
-			    "      --help           print this text\n"
-			    "      --version        print the version\n"
-			    "\n"
-			    "Pending steps are what is still to be done to the data: reorder (sd-transpose),\n"
-			    "cast:FROM>TO (sd-transpose). - is none. A tensor whose data does not come along\n"
-			    "is \"elsewhere\"; one that no source has is \"missing\".\n";
+static const char usage[] =
+	"Usage: sd-ls [OPTION]... [SOURCE]...\n"
+	"List the tensors of checkpoints, or of what flows in a pipeline. No data is read.\n"
+	"\n"
+	"A SOURCE is a safetensors file, a checkpoint directory, a stream, or - for\n"
+	"standard input, which is also what is read when there is no SOURCE.\n"
+	"\n"
+	"On a terminal, tensors that differ in numbers only stand in one line, as bash\n"
+	"writes them: layers.{0..39}. Elsewhere a line is a tensor: name, dtype, shape,\n"
+	"bytes and pending steps, separated by tabs.\n"
+	"\n"
+	"  -a, --all            a line a tensor on a terminal, too\n"
+	"      --fold           fold in a pipe, too: name, dtype, shape, bytes of all,\n"
+	"                       steps, and how many\n"
+	"  -l                   also file and place in it, label, and the number of a part\n"
+	"      --columns=LIST   these columns: name, dtype, shape, bytes, steps, file,\n"
+	"                       offset, label, part, params, source\n"
+	"  -S                   largest first\n"
+	"      --sort=WHAT      by name, size, dtype, file or order (as they come)\n"
+	"  -r, --reverse        the other way round\n"
+	"  -n, --name=PATTERN   only tensors whose whole name is as PATTERN says: * is any\n"
+	"                       text, {a,b} and {0..39} as in bash; may be given several times\n"
+	"      --include=RE     and those whose name matches RE (PCRE2, found anywhere);\n"
+	"                       likewise\n"
+	"      --exclude=RE     but not those whose name matches RE; likewise\n"
+	"      --layers=NUMBERS of layers only these, such as 0-3,7; of a vision tower by\n"
+	"                       its name: visual.blocks:0-3\n"
+	"      --experts=NUMBERS of experts only these\n"
+	"      --check          tell what is odd, compared with other layers and experts and\n"
+	"                       with config.json; exit status 1 if something is\n"
+	"      --checksum       read the data, and show the XXH3 of each tensor\n"
+	"  -c, --compare=LIST   tell what differs from a list that --checksum has made in a pipe;\n"
+	"                       exit status 1 if something does\n"
+	"      --metadata       show __metadata__ and the side files, and no tensors\n"
+	"  -d, --directory      a line for each SOURCE itself: family and layout, layers, experts,\n"
+	"                       tensors, parameters, dtypes, size\n"
+	"      --here           leave out tensors whose data does not come along\n"
+	"  -b, --bytes          exact sizes on a terminal\n"
+	"  -q, --quiet          print nothing; the exit status tells\n"
+	"      --json           print each as a JSON object on a line of its own\n"
+	"      --tsv            a terminal gets what a pipe gets\n"
+	"      --color=WHEN     auto, always (a pipe gets what a terminal gets), never\n"
+	"      --limit=NAME=N   take more of NAME than usual, or less: header, manifest,\n"
+	"                       name, tensors or rank; see sd-tools(7)\n"
+	"      --help           print this text\n"
+	"      --version        print the version\n"
+	"\n"
+	"Pending steps are what is still to be done to the data: reorder (sd-transpose),\n"
+	"cast:FROM>TO (sd-transpose). - is none. A tensor whose data does not come along\n"
+	"is \"elsewhere\"; one that no source has is \"missing\".\n";
 
-struct options {
-	struct sd_limits limits;
-	bool json;
-	const char *name;
+static const struct option longs[] = {
+	{"all", no_argument, NULL, 'a'},
+	{"fold", no_argument, NULL, 'F'},
+	{"columns", required_argument, NULL, 'C'},
+	{"sort", required_argument, NULL, 'o'},
+	{"reverse", no_argument, NULL, 'r'},
+	{"check", no_argument, NULL, 'K'},
+	{"checksum", no_argument, NULL, 's'},
+	{"compare", required_argument, NULL, 'c'},
+	{"metadata", no_argument, NULL, 'm'},
+	{"directory", no_argument, NULL, 'd'},
+	{"here", no_argument, NULL, 'H'},
+	{"bytes", no_argument, NULL, 'b'},
+	{"quiet", no_argument, NULL, 'q'},
+	{"json", no_argument, NULL, 'j'},
+	{"tsv", no_argument, NULL, 't'},
+	{"color", required_argument, NULL, 'k'},
+	CHOOSING_OPTIONS,
+	{"layers", required_argument, NULL, CHOOSING_LAYERS},
+	{"experts", required_argument, NULL, CHOOSING_EXPERTS},
+	{"limit", required_argument, NULL, 'L'},
+	{"help", no_argument, NULL, 'h'},
+	{"version", no_argument, NULL, 'v'},
+	{NULL, 0, NULL, 0},
 };
 
-static struct options parse(int argc, char **argv)
+static const char *const column_names[LS_COLUMNS] = {"name",   "dtype", "shape", "bytes",  "steps", "count", "file",
+						     "offset", "label", "part",  "params", "xxh3",  "source"};
+
+const char *ls_column_name(enum ls_column column)
 {
-	static const struct option longs[] = {
-		{"json", no_argument, NULL, 'j'},
-		{"limit", required_argument, NULL, 'L'},
-		{"help", no_argument, NULL, 'h'},
-		{"version", no_argument, NULL, 'v'},
-		{NULL, 0, NULL, 0},
-	};
-	struct options opt = {.limits = sd_limits_default};
+	return column_names[column];
+}
+
+/* ---- options ---- */
+
+/* The number of a word in a list of n, or misuse; length bytes of it are looked at. */
+static size_t choose_word(const char *option, const char *word, size_t length, const char *const *words, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (strlen(words[i]) == length && strncmp(words[i], word, length) == 0)
+			return i;
+	sd_misuse("%s: \"%.*s\" is none of those that --help shows", option, (int)length, word);
+}
+
+static void add_column(struct ls_options *opt, enum ls_column column)
+{
+	opt->columns[opt->ncolumns++] = column;
+}
+
+static void parse_columns(struct ls_options *opt, const char *list)
+{
+	bool there[LS_COLUMNS] = {0};
+
+	opt->ncolumns = 0;
+	for (;;) {
+		size_t length = strcspn(list, ",");
+		enum ls_column column =
+			(enum ls_column)choose_word("--columns", list, length, column_names, LS_COLUMNS);
+
+		if (column == LS_COLUMN_COUNT || column == LS_COLUMN_XXH3)
+			sd_misuse("--columns: %s is there with %s", column_names[column],
+				  column == LS_COLUMN_COUNT ? "--fold" : "--checksum");
+		if (there[column])
+			sd_misuse("--columns: %s is there twice", column_names[column]);
+		there[column] = true;
+		add_column(opt, column);
+		if (!list[length])
+			return;
+		list += length + 1;
+	}
+}
+
+static void add_columns(struct ls_options *opt, const enum ls_column *columns, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		add_column(opt, columns[i]);
+}
+
+/* The columns that nobody has named: those that programs have got from the beginning, and then others. */
+static void choose_columns(struct ls_options *opt)
+{
+	static const enum ls_column people[] = {LS_COLUMN_NAME,  LS_COLUMN_DTYPE, LS_COLUMN_SHAPE,
+						LS_COLUMN_COUNT, LS_COLUMN_BYTES, LS_COLUMN_STEPS};
+	static const enum ls_column programs[] = {LS_COLUMN_NAME, LS_COLUMN_DTYPE, LS_COLUMN_SHAPE, LS_COLUMN_BYTES,
+						  LS_COLUMN_STEPS};
+	static const enum ls_column places[] = {LS_COLUMN_FILE, LS_COLUMN_OFFSET, LS_COLUMN_LABEL, LS_COLUMN_PART};
+
+	if (opt->look.human)
+		add_columns(opt, people, sizeof(people) / sizeof(*people));
+	else
+		add_columns(opt, programs, sizeof(programs) / sizeof(*programs));
+	if (opt->fold && !opt->look.human)
+		add_column(opt, LS_COLUMN_COUNT);
+	if (opt->places)
+		add_columns(opt, places, sizeof(places) / sizeof(*places));
+	if (opt->checksum)
+		add_column(opt, LS_COLUMN_XXH3);
+	if (opt->count > 1 && !opt->look.human)
+		add_column(opt, LS_COLUMN_SOURCE);
+}
+
+static bool has_choice(const struct ls_options *opt)
+{
+	return sd_choice_chooses(&opt->choice) || opt->choice.exclude.count || opt->here;
+}
+
+/* What is shown in the place of a list of tensors goes alone. */
+static void check(const struct ls_options *opt)
+{
+	bool list = opt->places || opt->ncolumns || opt->fold || (opt->all && !opt->metadata);
+	const char *view = opt->check ? "--check" : opt->list ? "-c" : opt->itself ? "-d" : "--metadata";
+	int views = opt->check + opt->itself + opt->metadata + (opt->list != NULL);
+
+	if (opt->json && opt->tsv)
+		sd_misuse("--json and --tsv exclude each other");
+	if (views > 1)
+		sd_misuse("--check, -c, -d and --metadata exclude each other");
+	if (views && list)
+		sd_misuse("%s lists no tensors: leave out -l, --columns, --fold and --all", view);
+	if (views && !opt->itself && has_choice(opt))
+		sd_misuse("%s chooses no tensors: leave out -n and what else does", view);
+	if (views && !opt->itself && opt->checksum)
+		sd_misuse("--checksum is for lists, and for -d");
+	if (opt->fold && (opt->places || opt->ncolumns || opt->checksum))
+		sd_misuse("--fold has columns of its own: leave out -l, --columns and --checksum");
+}
+
+/* What follows from all options together. */
+static void settle(struct ls_options *opt)
+{
+	check(opt);
+	opt->look = sd_look_at_stdout(opt->colour);
+	if (opt->json || opt->tsv)
+		opt->look = (struct sd_look){.width = SIZE_MAX};
+	if (opt->look.human && !opt->all && !opt->places && !opt->ncolumns && !opt->checksum)
+		opt->fold = true;
+	if (opt->sort < 0)
+		opt->sort = opt->look.human ? LS_NAME : LS_ORDER;
+	if (!opt->ncolumns)
+		choose_columns(opt);
+	else if (opt->checksum)
+		add_column(opt, LS_COLUMN_XXH3);
+}
+
+static void take_option(struct ls_options *opt, int c, char **argv)
+{
+	static const char *const sorts[] = {"order", "name", "size", "dtype", "file"};
+
+	switch (c) {
+	case 'a':
+		opt->all = true;
+		opt->fold = false;
+		break;
+	case 'F':
+		opt->fold = true;
+		opt->all = false;
+		break;
+	case 'l':
+		opt->places = true;
+		break;
+	case 'C':
+		parse_columns(opt, optarg);
+		break;
+	case 'S':
+		opt->sort = LS_SIZE;
+		break;
+	case 'o':
+		opt->sort = (int)choose_word("--sort", optarg, strlen(optarg), sorts, 5);
+		break;
+	case 'r':
+		opt->reverse = true;
+		break;
+	case 'K':
+		opt->check = true;
+		break;
+	case 's':
+		opt->checksum = true;
+		break;
+	case 'c':
+		opt->list = optarg;
+		break;
+	case 'm':
+		opt->metadata = true;
+		break;
+	case 'd':
+		opt->itself = true;
+		break;
+	case 'H':
+		opt->here = true;
+		break;
+	case 'b':
+		opt->exact = true;
+		break;
+	case 'q':
+		opt->quiet = true;
+		break;
+	case 'j':
+		opt->json = true;
+		break;
+	case 't':
+		opt->tsv = true;
+		break;
+	case 'k':
+		opt->colour = sd_option_when(optarg);
+		break;
+	case 'L':
+		sd_option_limit(&opt->limits, optarg);
+		break;
+	case 'h':
+		sd_help(usage);
+	case 'v':
+		sd_version();
+	default:
+		if (!choosing_option(&opt->choice, c, optarg))
+			sd_bad_option(c, argv, longs);
+	}
+}
+
+static struct ls_options parse(int argc, char **argv)
+{
+	static char *only_stdin[] = {"-"};
+	struct ls_options opt = {.limits = sd_limits_default, .sort = -1};
 	int c;
 
-	while ((c = getopt_long(argc, argv, ":", longs, NULL)) != -1) {
-		switch (c) {
-		case 'j':
-			opt.json = true;
-			break;
-		case 'L':
-			sd_option_limit(&opt.limits, optarg);
-			break;
-		case 'h':
-			sd_help(usage);
-		case 'v':
-			sd_version();
-		default:
-			sd_bad_option(c, argv, longs);
-		}
-	}
-	if (argc - optind > 1)
-		sd_misuse("only one SOURCE; to list several: sd-cat --manifest A B | sd-ls");
-	opt.name = optind < argc ? argv[optind] : "-";
+	opt.limits.short_data = true;
+	while ((c = getopt_long(argc, argv, ":abc:dlqrS" CHOOSING_SHORT, longs, NULL)) != -1)
+		take_option(&opt, c, argv);
+	opt.names = optind < argc ? argv + optind : only_stdin;
+	opt.count = optind < argc ? argc - optind : 1;
+	settle(&opt);
 	return opt;
 }
 
-/* One word behind another, with a comma between. */
-static void append(char *text, size_t size, const char *format, ...) SD_PRINTF(3, 4);
-static void append(char *text, size_t size, const char *format, ...)
-{
-	char word[128];
-	size_t used = strlen(text);
-	va_list args;
+/* ---- a source ---- */
 
-	va_start(args, format);
-	vsnprintf(word, sizeof(word), format, args);
-	va_end(args);
-	if (!strstr(text, word))
-		snprintf(text + used, size - used, "%s%s", used ? "," : "", word);
+bool ls_place(const struct ls_source *s, const struct sd_listed *t, const char **file, uint64_t *offset)
+{
+	const struct sd_source *source = s->source;
+
+	return source->ops->place &&
+	       source->ops->place(source, source->manifest->targets[t->target].record, file, offset);
 }
 
-/* What is to be done to a target, added to what its tensor's other targets need. */
-static void describe(const struct sd_manifest *m, const struct sd_target *t, char *text, size_t size)
+enum sd_result ls_fold(const struct ls_source *s, struct sd_fold *fold, struct sd_error *err)
 {
-	const struct sd_record *record = &m->records[t->record];
-	const char *from = sd_dtype_name(record->dtype);
+	uint32_t *all = malloc((s->listing.n + 1) * sizeof(*all)), *kinds = malloc((s->nshown + 1) * sizeof(*kinds));
+	const char **names = malloc((s->nshown + 1) * sizeof(*names));
+	enum sd_result result = all && kinds && names ? sd_listing_kinds(&s->listing, all, err) : sd_fail_memory(err);
 
-	if (record->state == SD_MISSING)
-		append(text, size, "missing");
-	if (record->state == SD_ELSEWHERE)
-		append(text, size, "elsewhere");
-	for (uint32_t i = 0; i < t->nsteps; i++) {
-		const struct sd_step *step = &t->steps[i];
-
-		append(text, size, "%s:%s>%s", sd_step_word(step->kind), from, sd_dtype_name(step->dtype));
-		from = sd_dtype_name(step->dtype);
+	for (size_t i = 0; i < s->nshown && result == SD_OK; i++) {
+		kinds[i] = all[s->shown[i]];
+		names[i] = s->listing.tensors[s->shown[i]].name;
 	}
-	if (sd_target_is_reordered(t))
-		append(text, size, "reorder");
-}
-
-static void print_shape(const struct sd_target *t)
-{
-	putchar('[');
-	for (uint32_t i = 0; i < t->rank; i++)
-		printf("%s%" PRIu64, i ? "," : "", t->shape[i]);
-	putchar(']');
-}
-
-/* The words of a list with commas as an array of JSON. */
-static void print_array(const char *words)
-{
-	for (const char *open = "["; *words; open = ",") {
-		size_t length = strcspn(words, ",");
-
-		printf("%s\"%.*s\"", open, (int)length, words);
-		words += length + (words[length] == ',');
-	}
-}
-
-static void print_json(const struct sd_target *t, uint64_t bytes, const char *steps)
-{
-	printf("{\"name\":");
-	sd_json_write(stdout, t->name, SD_JSON_ASCII);
-	printf(",\"dtype\":\"%s\",\"shape\":", sd_dtype_name(t->dtype));
-	print_shape(t);
-	printf(",\"bytes\":%" PRIu64 ",\"steps\":", bytes);
-	print_array(steps);
-	puts(*steps ? "]}" : "[]}");
-}
-
-/* One line: the tensor of this target, with the steps of all targets of that name (a list through next). */
-static void print(const struct sd_manifest *m, uint32_t first, const uint32_t *next, bool json)
-{
-	const struct sd_target *t = &m->targets[first];
-	uint64_t count = 0, bytes = 0;
-	char steps[512] = "";
-
-	for (uint32_t i = first; i != SD_NO_NAME; i = next[i])
-		describe(m, &m->targets[i], steps, sizeof(steps));
-	if (!sd_shape_count(t->shape, t->rank, &count) || !sd_dtype_bytes(t->dtype, count, &bytes))
-		bytes = 0; /* sd_manifest_check has refused such a manifest */
-	if (json) {
-		print_json(t, bytes, steps);
-		return;
-	}
-	sd_text_print(stdout, t->name);
-	printf("\t%s\t", sd_dtype_name(t->dtype));
-	print_shape(t);
-	printf("\t%" PRIu64 "\t%s\n", bytes, *steps ? steps : "-");
-}
-
-/* Tensors in the order of their first piece. */
-static enum sd_result list(const struct sd_manifest *m, bool json, struct sd_error *err)
-{
-	struct sd_names seen = {0};
-	uint32_t *next = malloc((m->ntargets + 1) * sizeof(*next));
-	uint32_t *last = malloc((m->ntargets + 1) * sizeof(*last)); /* of a tensor's first target: its last one */
-	enum sd_result result = next && last ? SD_OK : sd_fail_memory(err);
-
-	for (size_t i = 0; i < m->ntargets && result == SD_OK; i++) {
-		uint32_t first = sd_names_add(&seen, m->targets[i].name, (uint32_t)i);
-
-		if (first == SD_NO_NAME) {
-			result = sd_fail_memory(err);
-			break;
-		}
-		next[i] = last[i] = SD_NO_NAME;
-		if (first != i)
-			next[last[first]] = (uint32_t)i;
-		last[first] = (uint32_t)i;
-	}
-	for (size_t i = 0; i < m->ntargets && result == SD_OK; i++)
-		if (last[i] != SD_NO_NAME)
-			print(m, (uint32_t)i, next, json);
-	sd_names_free(&seen);
-	free(next);
-	free(last);
-	return result;
-}
-
-static enum sd_result run(const struct options *opt, struct sd_error *err)
-{
-	struct sd_source *source = NULL;
-	enum sd_result result = strcmp(opt->name, "-") == 0 ? sd_open_stdin(&opt->limits, &source, err)
-							    : sd_open(opt->name, &opt->limits, &source, err);
-
 	if (result == SD_OK)
-		result = list(source->manifest, opt->json, err);
-	sd_source_close(source);
+		result = sd_fold(names, kinds, s->nshown, fold, err);
+	free(all);
+	free(kinds);
+	free(names);
 	return result;
+}
+
+/* That all data is elsewhere is no word for people in each line: it is a manifest that is looked at. */
+static void hide_elsewhere(struct sd_listing *listing)
+{
+	static const char word[] = "elsewhere";
+
+	for (size_t i = 0; i < listing->n; i++)
+		if (!listing->tensors[i].elsewhere || listing->tensors[i].missing)
+			return;
+	for (size_t i = 0; i < listing->n; i++) {
+		const char **steps = &listing->tensors[i].steps;
+
+		*steps += strlen(word);
+		*steps += **steps == ',';
+	}
+}
+
+/* By what the options say; what is alike stays as it comes. */
+struct order {
+	const struct ls_options *opt;
+	const struct ls_source *s;
+};
+
+static int compare_numbers(uint64_t a, uint64_t b)
+{
+	return a < b ? -1 : a > b;
+}
+
+static int compare_places(const struct ls_source *s, const struct sd_listed *a, const struct sd_listed *b)
+{
+	const char *file_a, *file_b;
+	uint64_t offset_a, offset_b;
+	int order;
+
+	if (!ls_place(s, a, &file_a, &offset_a) || !ls_place(s, b, &file_b, &offset_b))
+		return 0;
+	order = sd_text_natural(file_a, file_b);
+	return order ? order : compare_numbers(offset_a, offset_b);
+}
+
+static int compare(const void *left, const void *right, void *user)
+{
+	const struct order *o = user;
+	uint32_t x = *(const uint32_t *)left, y = *(const uint32_t *)right;
+	const struct sd_listed *a = &o->s->listing.tensors[x], *b = &o->s->listing.tensors[y];
+	int order = 0;
+
+	if (o->opt->sort == LS_SIZE)
+		order = -compare_numbers(a->bytes, b->bytes);
+	else if (o->opt->sort == LS_DTYPE)
+		order = strcmp(sd_dtype_name(a->dtype), sd_dtype_name(b->dtype));
+	else if (o->opt->sort == LS_FILE)
+		order = compare_places(o->s, a, b);
+	if (!order && o->opt->sort != LS_ORDER && (o->opt->sort != LS_FILE))
+		order = sd_text_natural(a->name, b->name);
+	order = order ? order : compare_numbers(x, y);
+	return o->opt->reverse ? -order : order;
+}
+
+static enum sd_result choose(const struct ls_options *opt, struct ls_source *s, struct sd_error *err)
+{
+	const struct sd_manifest *m = s->source->manifest;
+	struct sd_choice choice = opt->choice; /* which layers are meant is another thing in each source */
+	enum sd_result result;
+
+	sd_choice_settle(&choice, m);
+	result = sd_choice_check(&choice, m, err);
+	if (result == SD_OK)
+		result = choosing_note(&choice, m, err);
+	for (size_t i = 0; i < s->listing.n && result == SD_OK; i++) {
+		const struct sd_listed *t = &s->listing.tensors[i];
+		bool chosen = false;
+
+		if (!opt->here || !t->elsewhere)
+			result = sd_choice_takes(&choice, t->name, &chosen, err);
+		if (chosen)
+			s->shown[s->nshown++] = (uint32_t)i;
+	}
+	return result;
+}
+
+/* Which tensors are shown, and in which order. */
+static enum sd_result show(const struct ls_options *opt, struct ls_source *s, struct sd_error *err)
+{
+	s->shown = malloc((s->listing.n + 1) * sizeof(*s->shown));
+	if (!s->shown)
+		return sd_fail_memory(err);
+	if (choose(opt, s, err) != SD_OK)
+		return s->source->name || opt->count == 1 ? err->result : sd_error_at(err, "%s", s->name);
+	if (opt->look.human)
+		hide_elsewhere(&s->listing);
+	if (s->nshown && (opt->sort != LS_ORDER || opt->reverse))
+		qsort_r(s->shown, s->nshown, sizeof(*s->shown), compare, &(struct order){opt, s});
+	return SD_OK;
+}
+
+/* What is known when all sources are listed. */
+struct outcome {
+	struct ls_kinds kinds;
+	bool odd; /* --check or -c found something */
+};
+
+static bool is_view(const struct ls_options *opt)
+{
+	return opt->check || opt->list || opt->itself || opt->metadata;
+}
+
+/* What is asked for in the place of a list. */
+static enum sd_result print_view(const struct ls_options *opt, struct ls_source *s, struct outcome *outcome,
+				 struct sd_error *err)
+{
+	if (opt->check)
+		return ls_check(opt, s, &outcome->odd, err);
+	if (opt->list)
+		return ls_compare_sums(opt, s, &outcome->odd, err);
+	if (opt->itself)
+		return ls_kind(opt, s, &outcome->kinds, err);
+	if (!opt->quiet)
+		ls_print_metadata(opt, s);
+	return SD_OK;
+}
+
+static enum sd_result print_list(const struct ls_options *opt, const struct ls_source *s, struct sd_error *err)
+{
+	enum sd_result result;
+
+	if (opt->quiet)
+		return SD_OK;
+	if (!opt->look.human)
+		return ls_print_lines(opt, s, err);
+	result = ls_print_table(opt, s, err);
+	if (result == SD_OK)
+		ls_print_total(opt, s);
+	return result;
+}
+
+static void print_title(const struct ls_options *opt, int number)
+{
+	if (number)
+		putchar('\n');
+	sd_ink(stdout, &opt->look, SD_INK_HEADING);
+	printf("==> ");
+	sd_text_print(stdout, opt->names[number]);
+	printf(" <==");
+	sd_ink(stdout, &opt->look, SD_INK_NONE);
+	putchar('\n');
+}
+
+static enum sd_result list(const struct ls_options *opt, int number, struct outcome *outcome, struct sd_error *err)
+{
+	struct ls_source s = {.name = opt->names[number]};
+	enum sd_result result = strcmp(s.name, "-") == 0 ? sd_open_stdin(&opt->limits, &s.source, err)
+							 : sd_open(s.name, &opt->limits, &s.source, err);
+
+	if (result == SD_OK && s.source->note)
+		sd_note("%s", s.source->note);
+	if (result == SD_OK)
+		result = sd_listing_make(s.source->manifest, &s.listing, err);
+	if (result == SD_OK)
+		result = show(opt, &s, err);
+	if (result == SD_OK && opt->checksum)
+		result = ls_sum(opt, &s, err);
+	if (result == SD_OK && opt->look.human && opt->count > 1 && !opt->quiet && !opt->itself)
+		print_title(opt, number);
+	if (result == SD_OK)
+		result = is_view(opt) ? print_view(opt, &s, outcome, err) : print_list(opt, &s, err);
+	if (result == SD_OK && s.source->lack)
+		result = sd_fail(err, SD_INPUT, "%s", s.source->lack);
+	free(s.shown);
+	free(s.sums);
+	sd_listing_free(&s.listing);
+	sd_source_close(s.source);
+	return result;
+}
+
+/* What fails does not keep others from being listed. All failures are told; the worst one is the exit status. */
+static enum sd_result run(const struct ls_options *opt, struct sd_error *err)
+{
+	struct sd_error one;
+	struct outcome outcome = {.odd = false};
+
+	if (!ls_kinds_open(opt, &outcome.kinds))
+		return sd_fail_memory(err);
+	*err = (struct sd_error){.result = SD_OK};
+	for (int i = 0; i < opt->count; i++) {
+		bool odd = outcome.odd;
+		enum sd_result result = list(opt, i, &outcome, &one);
+
+		outcome.odd = outcome.odd || odd;
+		if (result == SD_OK)
+			continue;
+		if (err->result != SD_OK && !err->said)
+			sd_note("%s", err->text);
+		one.result = err->result > result ? err->result : result;
+		*err = one;
+		if (one.lost)
+			break;
+	}
+	if (!ls_kinds_print(opt, &outcome.kinds))
+		return sd_fail_memory(err);
+	if (err->result == SD_OK && outcome.odd)
+		*err = (struct sd_error){.result = SD_DIFFERENT, .said = true};
+	return err->result;
 }
 
 int main(int argc, char **argv)
 {
 	struct sd_error err;
-	struct options opt;
+	struct ls_options opt;
+	enum sd_result result;
 
 	sd_start("sd-ls", false);
 	opt = parse(argc, argv);
-	return sd_finish(run(&opt, &err), &err);
+	result = run(&opt, &err);
+	sd_choice_free(&opt.choice);
+	return sd_finish(result, &err);
 }

@@ -3,6 +3,7 @@
 #include "base/signals.h"
 #include "stream/shard.h"
 #include "stream/stream.h"
+#include "tools/choosing.h"
 #include "tools/tool.h"
 
 #include <errno.h>
@@ -27,7 +28,10 @@ static const char usage[] = "Usage: sd-shard [OPTION]...\n"
 			    "      --ep-shard=K/N    cut dimension 1 of the same tensors into N equal parts\n"
 			    "      --dim=D           cut dimension D (-1 is the last) of any tensors\n"
 			    "      --part=K/N          into N parts, the first ones larger by one if need be\n"
-			    "      --include=RE        whose name matches RE (PCRE2); several: one is enough\n"
+			    "  -n, --name=PATTERN      whose whole name is as PATTERN says: * is any text,\n"
+			    "                          {a,b} and {0..39} as in bash; may be given several times\n"
+			    "      --include=RE        and those whose name matches RE (PCRE2); likewise\n"
+			    "      --exclude=RE        but not those whose name matches RE; likewise\n"
 			    "      --keep-global     slices keep their place in the whole tensor\n"
 			    "      --all=N           every rank of N: in place of --ep=K/N, or of --part=K/N\n"
 			    "                        where --dim is given; needs --filter\n"
@@ -45,7 +49,7 @@ static const char usage[] = "Usage: sd-shard [OPTION]...\n"
 struct options {
 	struct sd_limits limits;
 	struct sd_part ep, ep_shard, part; /* of 0: not given */
-	struct sd_regex_list include;
+	struct sd_choice choice;
 	int dim;
 	bool has_dim, keep_global, checksum, stats;
 	uint64_t all;
@@ -83,8 +87,8 @@ static void check(const struct options *opt)
 		sd_misuse("--all and --filter go together");
 	if (opt->has_dim && !opt->part.of && !opt->all)
 		sd_misuse("--dim needs --part=K/N (or --all=N)");
-	if (!opt->has_dim && (opt->part.of || opt->include.count))
-		sd_misuse("--part and --include need --dim");
+	if (!opt->has_dim && (opt->part.of || sd_choice_chooses(&opt->choice) || opt->choice.exclude.count))
+		sd_misuse("--part, -n, --include and --exclude need --dim");
 	if (opt->all && (opt->has_dim ? opt->part.of : opt->ep.of))
 		sd_misuse("--all=N takes the place of %s", opt->has_dim ? "--part" : "--ep");
 	if (!opt->ep.of && !opt->ep_shard.of && !opt->has_dim && !opt->all)
@@ -94,18 +98,25 @@ static void check(const struct options *opt)
 static struct options parse(int argc, char **argv)
 {
 	static const struct option longs[] = {
-		{"ep", required_argument, NULL, 'e'},      {"ep-shard", required_argument, NULL, 's'},
-		{"dim", required_argument, NULL, 'd'},     {"part", required_argument, NULL, 'p'},
-		{"include", required_argument, NULL, 'i'}, {"keep-global", no_argument, NULL, 'k'},
-		{"all", required_argument, NULL, 'a'},     {"filter", required_argument, NULL, 'f'},
-		{"checksum", no_argument, NULL, 'c'},      {"stats", no_argument, NULL, 'S'},
-		{"limit", required_argument, NULL, 'L'},   {"help", no_argument, NULL, 'h'},
-		{"version", no_argument, NULL, 'v'},       {NULL, 0, NULL, 0},
+		{"ep", required_argument, NULL, 'e'},
+		{"ep-shard", required_argument, NULL, 's'},
+		{"dim", required_argument, NULL, 'd'},
+		{"part", required_argument, NULL, 'p'},
+		CHOOSING_OPTIONS,
+		{"keep-global", no_argument, NULL, 'k'},
+		{"all", required_argument, NULL, 'a'},
+		{"filter", required_argument, NULL, 'f'},
+		{"checksum", no_argument, NULL, 'c'},
+		{"stats", no_argument, NULL, 'S'},
+		{"limit", required_argument, NULL, 'L'},
+		{"help", no_argument, NULL, 'h'},
+		{"version", no_argument, NULL, 'v'},
+		{NULL, 0, NULL, 0},
 	};
 	struct options opt = {.limits = sd_limits_default};
 	int c;
 
-	while ((c = getopt_long(argc, argv, ":", longs, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, ":" CHOOSING_SHORT, longs, NULL)) != -1) {
 		switch (c) {
 		case 'e':
 			opt.ep = parse_part("--ep", optarg);
@@ -119,9 +130,6 @@ static struct options parse(int argc, char **argv)
 			break;
 		case 'p':
 			opt.part = parse_part("--part", optarg);
-			break;
-		case 'i':
-			sd_option_regex(&opt.include, optarg);
 			break;
 		case 'k':
 			opt.keep_global = true;
@@ -148,7 +156,8 @@ static struct options parse(int argc, char **argv)
 		case 'v':
 			sd_version();
 		default:
-			sd_bad_option(c, argv, longs);
+			if (!choosing_option(&opt.choice, c, optarg))
+				sd_bad_option(c, argv, longs);
 		}
 	}
 	if (optind < argc)
@@ -168,7 +177,7 @@ static size_t cuts_of(const struct options *opt, uint64_t rank, struct sd_shard_
 	if (opt->ep_shard.of)
 		cuts[n++] = (struct sd_shard_cut){true, NULL, 1, SD_CUT_EQUAL, opt->ep_shard};
 	if (opt->has_dim)
-		cuts[n++] = (struct sd_shard_cut){false, &opt->include, opt->dim, SD_CUT_UNEVEN,
+		cuts[n++] = (struct sd_shard_cut){false, &opt->choice, opt->dim, SD_CUT_UNEVEN,
 						  opt->part.of ? opt->part : all};
 	return n;
 }
@@ -192,6 +201,8 @@ static enum sd_result ranks_plan(const struct options *opt, const struct sd_mani
 	ranks->pids = calloc(ranks->count, sizeof(*ranks->pids));
 	if (!ranks->shards || !ranks->sinks || !ranks->fds || !ranks->pids)
 		return sd_fail_memory(err);
+	if (choosing_note(&opt->choice, in, err) != SD_OK)
+		return err->result;
 	for (size_t i = 0; i < ranks->count; i++) {
 		struct sd_shard_cut cuts[3];
 		size_t n = cuts_of(opt, i, cuts);
@@ -330,6 +341,6 @@ int main(int argc, char **argv)
 	sd_start("sd-shard", true);
 	opt = parse(argc, argv);
 	result = run(&opt, &err);
-	sd_regex_list_free(&opt.include);
+	sd_choice_free(&opt.choice);
 	return sd_finish(result, &err);
 }

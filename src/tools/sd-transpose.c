@@ -3,6 +3,7 @@
 #include "base/text.h"
 #include "stream/carry.h"
 #include "tools/carrying.h"
+#include "tools/choosing.h"
 #include "tools/tool.h"
 
 #include <stdlib.h>
@@ -14,8 +15,12 @@ static const char usage[] =
 	"from standard input to standard output. What has none passes untouched.\n"
 	"\n" CARRYING_USAGE "      --dims=A,B       exchange dimensions A and B too, counted from 0, or from the\n"
 	"                       end if negative\n"
-	"      --include=RE     with --dims: only of tensors whose name matches RE (PCRE2,\n"
-	"                       found anywhere); may be given several times: one is enough\n"
+	"  -n, --name=PATTERN   with --dims: only of tensors whose whole name is as PATTERN\n"
+	"                       says: * is any text, {a,b} and {0..39} as in bash; may be\n"
+	"                       given several times\n"
+	"      --include=RE     and of those whose name matches RE (PCRE2, found anywhere);\n"
+	"                       likewise\n"
+	"      --exclude=RE     but not of those whose name matches RE; likewise\n"
 	"      --limit=NAME=N   take more of NAME than usual, or less: header, manifest,\n"
 	"                       name, tensors or rank; see sd-tools(7)\n"
 	"      --help           print this text\n"
@@ -23,7 +28,7 @@ static const char usage[] =
 
 struct options {
 	struct sd_limits limits;
-	struct sd_regex_list include;
+	struct sd_choice choice;
 	int64_t a, b;
 	bool dims;
 	struct carrying carrying;
@@ -59,7 +64,7 @@ static struct options parse(int argc, char **argv)
 	static const struct option longs[] = {
 		CARRYING_OPTIONS,
 		{"dims", required_argument, NULL, 'D'},
-		{"include", required_argument, NULL, 'i'},
+		CHOOSING_OPTIONS,
 		{"limit", required_argument, NULL, 'L'},
 		{"help", no_argument, NULL, 'h'},
 		{"version", no_argument, NULL, 'v'},
@@ -68,13 +73,10 @@ static struct options parse(int argc, char **argv)
 	struct options opt = {.limits = sd_limits_default, .carrying = CARRYING_DEFAULTS};
 	int c;
 
-	while ((c = getopt_long(argc, argv, ":", longs, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, ":" CHOOSING_SHORT, longs, NULL)) != -1) {
 		switch (c) {
 		case 'D':
 			parse_dims(&opt, optarg);
-			break;
-		case 'i':
-			sd_option_regex(&opt.include, optarg);
 			break;
 		case 'L':
 			sd_option_limit(&opt.limits, optarg);
@@ -84,14 +86,14 @@ static struct options parse(int argc, char **argv)
 		case 'v':
 			sd_version();
 		default:
-			if (!carrying_option(&opt.carrying, c, optarg))
+			if (!carrying_option(&opt.carrying, c, optarg) && !choosing_option(&opt.choice, c, optarg))
 				sd_bad_option(c, argv, longs);
 		}
 	}
 	if (optind < argc)
 		sd_misuse("no operand is taken: \"%s\"; sd-cat %s | sd-transpose reads it", argv[optind], argv[optind]);
-	if (opt.include.count && !opt.dims)
-		sd_misuse("--include needs --dims");
+	if ((sd_choice_chooses(&opt.choice) || opt.choice.exclude.count) && !opt.dims)
+		sd_misuse("-n, --include and --exclude need --dims");
 	return opt;
 }
 
@@ -103,8 +105,10 @@ static enum sd_result run(const struct options *opt, struct sd_error *err)
 	enum sd_result result = sd_open_stdin(&opt->limits, &source, err);
 
 	sink->sums = opt->carrying.checksum;
+	if (result == SD_OK)
+		result = choosing_note(&opt->choice, source->manifest, err);
 	if (result == SD_OK && opt->dims)
-		result = sd_carry_exchange(source->manifest, opt->a, opt->b, &opt->include, &exchanged, err);
+		result = sd_carry_exchange(source->manifest, opt->a, opt->b, &opt->choice, &exchanged, err);
 	if (result == SD_OK)
 		result = carrying_run(&opt->carrying, source, exchanged ? exchanged : source->manifest, sink, err);
 	if (result == SD_OK && opt->carrying.stats)
@@ -126,6 +130,6 @@ int main(int argc, char **argv)
 	sd_start("sd-transpose", true);
 	opt = parse(argc, argv);
 	result = run(&opt, &err);
-	sd_regex_list_free(&opt.include);
+	sd_choice_free(&opt.choice);
 	return sd_finish(result, &err);
 }

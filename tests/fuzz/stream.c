@@ -78,9 +78,9 @@ static void plan_rename(const struct sd_manifest *in)
 
 static void plan_shard(const struct sd_manifest *in)
 {
-	struct sd_regex_list all = {0};
-	const struct sd_shard_cut cuts[] = {{.experts = true, .name = &all, .dim = 0, .part = {1, 2}},
-					    {.name = &all, .dim = -1, .part = {0, 3}}};
+	struct sd_choice all = {0};
+	const struct sd_shard_cut cuts[] = {{.experts = true, .choice = &all, .dim = 0, .part = {1, 2}},
+					    {.choice = &all, .dim = -1, .part = {0, 3}}};
 
 	for (size_t n = 0; n < 4; n++) {
 		struct sd_shard shard = {0};
@@ -94,7 +94,7 @@ static void plan_shard(const struct sd_manifest *in)
 
 static void plan_casts(const struct sd_manifest *in)
 {
-	struct sd_regex_list all = {0};
+	struct sd_choice all = {0};
 	struct sd_manifest *out[3] = {0};
 	struct sd_quant quant = {0};
 	struct sd_error err = {0};

@@ -1408,11 +1408,11 @@ Test(carry, sees_a_file_change_that_waits)
 	}
 }
 
-static void add_include(struct sd_regex_list *list, const char *pattern)
+static void add_include(struct sd_choice *choice, const char *pattern)
 {
 	struct sd_error err;
 
-	cr_assert_eq(sd_regex_list_add(list, pattern, &err), SD_OK);
+	cr_assert_eq(sd_regex_list_add(&choice->include, pattern, &err), SD_OK);
 }
 
 /* Two dimensions exchanged by hand: of whole tensors, and of one that comes in pieces. */
@@ -1420,7 +1420,7 @@ Test(carry, exchanges_dimensions)
 {
 	const uint64_t shape[] = {2, 3, 4}, piece[] = {1, 3, 4};
 	struct plain_device device = plain_device();
-	struct sd_regex_list include = {0};
+	struct sd_choice include = {0};
 	struct input in = input(), turned = {0};
 	struct sd_error err;
 
@@ -1450,10 +1450,10 @@ Test(carry, exchanges_dimensions)
 	cr_assert_gt(carried(&turned, 1 << 20, &device), 0);
 	sd_manifest_free(turned.m);
 
-	sd_regex_list_free(&include);
-	include = (struct sd_regex_list){0};
+	sd_choice_free(&include);
+	include = (struct sd_choice){0};
 	cr_assert_eq(sd_carry_exchange(in.m, 0, 1, &include, &turned.m, &err), SD_USAGE);
-	cr_assert_str_eq(err.text, "a.bias has the shape [1]: no dimensions 0 and 1; choose tensors with --include");
+	cr_assert_str_eq(err.text, "a.bias has the shape [1]: no dimensions 0 and 1; choose tensors by -n or --include");
 	cr_assert_eq(sd_carry_exchange(in.m, 0, INT64_MIN, &include, &turned.m, &err), SD_USAGE);
 	input_free(&in);
 }

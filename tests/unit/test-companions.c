@@ -97,18 +97,18 @@ Test(reshaped, is_not_measured_as_its_record)
 
 	for (uint32_t i = 0; i < 3; i++) {
 		struct sd_manifest *m = reshaped(SD_BF16, i ? 2 : 1, shapes[i]), *out = NULL;
-		struct sd_regex_list include = {0};
+		struct sd_choice include = {0};
 		struct sd_quant quant;
 		struct sd_error err = {0};
 
-		cr_assert(sd_regex_list_add(&include, names[0], &err) == SD_OK);
+		cr_assert(sd_regex_list_add(&include.include, names[0], &err) == SD_OK);
 		cr_expect_eq(sd_quant_plan(m, &include, SD_F32, &quant, &err), SD_INPUT);
 		cr_expect(strstr(err.text, "sd-transpose"), "%s", err.text);
 		sd_quant_free(&quant);
-		sd_regex_list_free(&include);
+		sd_choice_free(&include);
 		sd_manifest_free(m);
 		m = reshaped(SD_F8_E4M3, i ? 2 : 1, shapes[i]);
-		cr_expect_eq(sd_cast_dequant(m, SD_BF16, &(struct sd_regex_list){0}, &out, &err), SD_INPUT);
+		cr_expect_eq(sd_cast_dequant(m, SD_BF16, &(struct sd_choice){0}, &out, &err), SD_INPUT);
 		cr_expect(strstr(err.text, "sd-transpose"), "%s", err.text);
 		sd_manifest_free(out);
 		sd_manifest_free(m);
@@ -399,8 +399,8 @@ Test(by_hand, nothing_is_parted)
 
 	for (size_t i = 0; i < sizeof(ways) / sizeof(*ways); i++) {
 		struct sd_manifest *m = sd_manifest_new(), *out = NULL;
-		struct sd_regex_list all = {0}, weight = {0};
-		const struct sd_regex_list *include[] = {&all, &weight};
+		struct sd_choice all = {0}, weight = {0};
+		const struct sd_choice *include[] = {&all, &weight};
 		struct sd_error err = {0};
 		char name[64];
 		bool numbers;
@@ -408,7 +408,7 @@ Test(by_hand, nothing_is_parted)
 		cr_assert(store(m, &ways[i], ways[i].parameter ? &parameter : &module));
 		numbers = sd_dtype_is_float(m->records[0].dtype);
 		snprintf(name, sizeof(name), "^%s$", m->records[0].key);
-		cr_assert(sd_regex_list_add(&weight, name, &err) == SD_OK);
+		cr_assert(sd_regex_list_add(&weight.include, name, &err) == SD_OK);
 		for (size_t k = 0; k < 2; k++) {
 			static const enum sd_dtype dtypes[] = {SD_F32, SD_BF16, SD_F16};
 
@@ -434,7 +434,7 @@ Test(by_hand, nothing_is_parted)
 				out = NULL;
 			}
 		}
-		sd_regex_list_free(&weight);
+		sd_choice_free(&weight);
 		sd_manifest_free(m);
 	}
 	cr_expect(changed > 3 && refused > 30, "%zu dequantised, %zu refused", changed, refused);

@@ -163,7 +163,7 @@ static void there_and_back(const uint64_t shape[3], bool turned, int dim, uint64
 	struct sd_shard shards[8];
 	struct placing placing[8] = {0};
 	struct sd_sink *sinks[8];
-	struct sd_regex_list all = {0};
+	struct sd_choice all = {0};
 	struct sd_move move;
 	struct sd_error err;
 	uint16_t *whole = malloc(count * sizeof(*whole) + 1);
@@ -273,7 +273,7 @@ Test(shard, labels)
 Test(shard, dimensions)
 {
 	struct sd_manifest *m = two_tensors();
-	struct sd_regex_list all = {0};
+	struct sd_choice all = {0};
 	struct sd_shard_cut cut = {false, &all, 1, SD_CUT_UNEVEN, {0, 2}};
 	struct sd_shard shard;
 	struct sd_error err;

@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* How output looks. */
+#include "tools/look.h"
+#include "base/text.h"
+#include "tools/tool.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+/* Longer sets are shown in short. */
+#define SET_COLUMNS 20
+
+#define WIDTH 80
+#define WIDTH_LEAST 20
+#define WIDTH_MOST 10000
+
+enum sd_when sd_option_when(const char *text)
+{
+	static const char *const words[] = {"auto", "always", "never"};
+
+	for (int i = 0; i < 3; i++)
+		if (strcmp(text, words[i]) == 0)
+			return (enum sd_when)i;
+	sd_misuse("--color: \"%s\" is none of auto, always, never", text);
+}
+
+static bool has_colours(void)
+{
+	const char *term = getenv("TERM"), *none = getenv("NO_COLOR");
+
+	return term && strcmp(term, "dumb") != 0 && (!none || !*none);
+}
+
+static size_t find_width(void)
+{
+	const char *columns = getenv("COLUMNS");
+	struct winsize size;
+	uint64_t width = 0;
+
+	if (!columns || !sd_text_number(columns, &width) || !width)
+		width = ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col ? size.ws_col : WIDTH;
+	return width < WIDTH_LEAST ? WIDTH_LEAST : width > WIDTH_MOST ? WIDTH_MOST : (size_t)width;
+}
+
+struct sd_look sd_look_at_stdout(enum sd_when colour)
+{
+	struct sd_look look = {.human = colour == SD_ALWAYS || isatty(STDOUT_FILENO)};
+
+	look.colour = colour == SD_ALWAYS || (colour == SD_AUTO && look.human && has_colours());
+	look.width = look.human ? find_width() : SIZE_MAX;
+	return look;
+}
+
+void sd_ink(FILE *out, const struct sd_look *look, enum sd_ink ink)
+{
+	static const char *const codes[] = {"\033[m", "\033[1m", "\033[36m", "\033[1;31m"};
+
+	if (look->colour)
+		fputs(codes[ink], out);
+}
+
+/* Numbers are shown in their colour, with ink around them. */
+static void print_set(FILE *out, const struct sd_look *look, const struct sd_fold_set *set, enum sd_ink around)
+{
+	sd_ink(out, look, SD_INK_NUMBERS);
+	if (strlen(set->text) <= SET_COLUMNS)
+		fputs(set->text, out);
+	else
+		fprintf(out, "{%" PRIu32 "..%" PRIu32 ":%" PRIu32 "}", set->low, set->high, set->count);
+	sd_ink(out, look, SD_INK_NONE);
+	if (around)
+		sd_ink(out, look, around);
+}
+
+void sd_look_print_piece(FILE *out, const struct sd_look *look, const struct sd_fold_piece *piece, enum sd_ink around)
+{
+	sd_fold_print_text(out, piece->text, piece->length);
+	if (piece->set)
+		print_set(out, look, piece->set, around);
+	else if (!piece->last)
+		fprintf(out, "%" PRIu32, piece->number);
+}
+
+void sd_look_pad(FILE *out, size_t n)
+{
+	fprintf(out, "%*s", n < INT32_MAX ? (int)n : 0, "");
+}
+
+size_t sd_look_columns(const char *text)
+{
+	size_t columns = 0;
+
+	for (; *text; text++)
+		columns += ((unsigned char)*text & 0xC0) != 0x80;
+	return columns;
+}
