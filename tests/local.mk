@@ -82,6 +82,7 @@ test_scripts = \
 	%D%/there-and-back \
 	%D%/any-order \
 	%D%/compose \
+	%D%/adapters \
 	%D%/config \
 	%D%/reference \
 	%D%/reshapes \

@@ -4,6 +4,7 @@ sources += \
 	%D%/dtype.c %D%/dtype.h \
 	%D%/error.c %D%/error.h \
 	%D%/json.c %D%/json.h \
+	%D%/json_tree.c %D%/json_tree.h \
 	%D%/limits.c %D%/limits.h \
 	%D%/memstream.c %D%/memstream.h \
 	%D%/names.c %D%/names.h \

@@ -168,6 +168,17 @@ struct rule {
 	bool first_part[2];
 };
 
+/* `peft target_modules PATTERN ..`: what adapter_config.json calls what a stage is for, in one form of adapter. */
+struct peft {
+	struct guard *guards;
+	uint32_t nguards;
+	const char *text;      /* the pattern as it stands, whole */
+	const char *container; /* what is behind its holes, without the name: "mlp.experts" */
+	const char *name;      /* its last part */
+	uint32_t stage;
+	bool parameter; /* target_parameters */
+};
+
 struct stage {
 	const char *name;
 	struct rule *rules;
@@ -226,6 +237,9 @@ struct sd_map {
 	struct stage *stages;
 	uint32_t nstages;
 	size_t stages_room;
+	struct peft *pefts;
+	uint32_t npefts;
+	size_t pefts_room;
 	struct sample *samples;
 	uint32_t nsamples;
 	size_t samples_room;

@@ -1,4 +1,5 @@
 sources += \
+	%D%/adapter.c \
 	%D%/arithmetic.c %D%/arithmetic.h \
 	%D%/axes.c %D%/axes.h \
 	%D%/check.c \

@@ -453,6 +453,8 @@ static enum sd_result parse_line(struct parser *p)
 		return SD_OK;
 	if (p->stage == NONE)
 		return sd_parse_fail(p, "\"%s\" is no statement, and a rule stands in a stage", p->tokens[0].text);
+	if (sd_token_accept(p, "peft"))
+		return sd_parse_peft(p);
 	return sd_token_accept(p, "under") ? parse_under(p) : sd_parse_rule(p);
 }
 

@@ -54,6 +54,7 @@ struct planner {
 	const char **texts;
 	uint64_t *sizes; /* by the map's sizes; SIZE_OPEN: not known */
 	uint8_t dtype;   /* of -D dtype=, or SD_NO_DTYPE */
+	bool *decided;   /* by stage: a rule that an option decides took a key */
 	bool changes;    /* a rule took a key that does more than to let it pass, or -D dtype cast one */
 	struct tensor *tensors;
 	size_t ntensors, tensors_room;
@@ -123,6 +124,9 @@ bool sd_planner_guards(const struct planner *p, const struct rule *rule);
  * tell too. */
 void sd_planner_sizes(struct planner *p, const struct stage *stage, const struct rule *rule,
 		      const struct values *values, axis_sizes sizes);
+
+/* adapter.c: the files beside a LoRA adapter, in out, follow the form that it gets. */
+SD_UNUSED_RESULT enum sd_result sd_planner_adapter(struct planner *p);
 
 /* stage.c */
 

@@ -1,4 +1,5 @@
 sources += \
+	%D%/adapter_config.c %D%/adapter_config.h \
 	%D%/carry.c %D%/carry.h %D%/carry-work.c \
 	%D%/cast.c %D%/cast.h \
 	%D%/chunk.c %D%/chunk.h \

@@ -536,6 +536,7 @@ static enum sd_result rename_source(const struct options *opt, struct sd_source 
 				   .nedits = opt->nedits,
 				   .edits = (const struct sd_edit *const *)opt->edits,
 				   .exclude = &opt->exclude,
+				   .keep_config = opt->keep_config,
 				   .leave_missing = opt->what == RENAME,
 				   .strict = opt->strict};
 	struct sd_map *map = NULL;
