@@ -32,7 +32,7 @@ struct sd_json_tree {
 	struct sd_arena *arena;
 	struct sd_json_node *root;
 	struct sd_json_span end; /* what is behind the root */
-	bool lines; /* a member a line */
+	bool lines;              /* a member a line */
 	/* How the root is written: the blanks in front of a member's line, behind a key, and behind a comma. */
 	struct sd_json_span indent, colon, gap;
 };
@@ -68,7 +68,6 @@ SD_UNUSED_RESULT bool sd_json_set(struct sd_json_tree *tree, struct sd_json_node
 void sd_json_remove(struct sd_json_node *object, const char *key);
 
 /* Puts a value, which is nowhere, at the end of an array. False when memory is out. */
-SD_UNUSED_RESULT bool sd_json_append(struct sd_json_tree *tree, struct sd_json_node *array,
-				     struct sd_json_node *value);
+SD_UNUSED_RESULT bool sd_json_append(struct sd_json_tree *tree, struct sd_json_node *array, struct sd_json_node *value);
 
 #endif

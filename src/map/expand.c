@@ -111,6 +111,16 @@ static void put_size(FILE *out, const struct sd_map *map, const struct size *siz
 	putc('\n', out);
 }
 
+static void put_row(FILE *out, const struct sd_config_row *row)
+{
+	fprintf(out, "config %s <-> %s", row->path[LEFT], row->path[RIGHT]);
+	if (row->key)
+		fprintf(out, " if %s=", row->key);
+	for (uint32_t i = 0; i < row->nvalues; i++)
+		fprintf(out, "%s%s", i ? "|" : "", row->values[i]);
+	putc('\n', out);
+}
+
 static void put_option(FILE *out, const struct option *option)
 {
 	fprintf(out, "option %s %s%s", option->name, option->text, option->from_keys ? " from keys" : "");
@@ -205,6 +215,8 @@ void sd_map_expand(const struct sd_map *map, FILE *out)
 	for (uint32_t i = 0; i < map->nsizes; i++)
 		if (!map->sizes[i].idle)
 			put_size(out, map, &map->sizes[i]);
+	for (uint32_t i = 0; i < map->nrows; i++)
+		put_row(out, &map->rows[i]);
 	for (uint32_t s = 0; s < map->nstages; s++) {
 		fprintf(out, "\nstage %s\n", map->stages[s].name);
 		put_pefts(out, map, s);

@@ -7,6 +7,7 @@
 #include "map/axes.h"
 #include "map/map.h"
 #include "map/pattern.h"
+#include "stream/config_rows.h"
 
 enum { LEFT = 0, RIGHT = 1, NO_SIDE = -1 };
 
@@ -237,6 +238,9 @@ struct sd_map {
 	struct stage *stages;
 	uint32_t nstages;
 	size_t stages_room;
+	struct sd_config_row *rows; /* of config.json */
+	uint32_t nrows;
+	size_t rows_room;
 	struct peft *pefts;
 	uint32_t npefts;
 	size_t pefts_room;

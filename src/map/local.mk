@@ -5,6 +5,7 @@ sources += \
 	%D%/check.c \
 	%D%/edit.c %D%/edit.h \
 	%D%/expand.c \
+	%D%/fields.c \
 	%D%/experts.c %D%/experts.h \
 	%D%/family.c %D%/family.h \
 	%D%/follow.c %D%/follow.h \

@@ -128,6 +128,9 @@ void sd_planner_sizes(struct planner *p, const struct stage *stage, const struct
 /* adapter.c: the files beside a LoRA adapter, in out, follow the form that it gets. */
 SD_UNUSED_RESULT enum sd_result sd_planner_adapter(struct planner *p);
 
+/* fields.c: config.json, in out, follows the layout. */
+SD_UNUSED_RESULT enum sd_result sd_planner_config(struct planner *p);
+
 /* stage.c */
 
 enum fit {

@@ -674,6 +674,8 @@ enum sd_result sd_rename_plan(struct sd_rename *rename, const struct sd_manifest
 		result = check_names(&p);
 	if (result == SD_OK && rename->map && !rename->keep_config)
 		result = sd_planner_adapter(&p);
+	if (result == SD_OK && rename->map && !rename->keep_config)
+		result = sd_planner_config(&p);
 	if (result == SD_OK)
 		result = write_targets(&p);
 	if (result == SD_OK)

@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* adapter_config.json follows the form of the adapter. */
 #include "stream/adapter_config.h"
-#include "base/json_tree.h"
+#include "stream/config.h"
 
 #include <ctype.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 static const char CONFIG[] = "adapter_config.json";
@@ -361,7 +360,8 @@ static enum sd_result move_patterns(struct editor *e, const char *field, const c
 	for (size_t i = 0; i < e->n; i++)
 		if (e->targets[i].group >= groups)
 			groups = e->targets[i].group + 1;
-	for (uint32_t group = 0; pattern && pattern->first && pattern->kind == SD_JSON_OBJECT && group < groups; group++)
+	for (uint32_t group = 0; pattern && pattern->first && pattern->kind == SD_JSON_OBJECT && group < groups;
+	     group++)
 		if (move_group(e, field, general, group) != SD_OK)
 			return e->err->result == SD_INPUT ? sd_error_at(e->err, "%s", field) : e->err->result;
 	return SD_OK;
@@ -397,30 +397,6 @@ static enum sd_result edit(struct editor *e)
 
 /* ---- files ---- */
 
-static struct sd_side_file *find_file(struct sd_manifest *m, const char *name)
-{
-	const struct sd_side_file *file = sd_manifest_side(m, name);
-
-	return file ? &m->side[file - m->side] : NULL;
-}
-
-static enum sd_result store(struct sd_manifest *m, struct sd_side_file *file, const struct sd_json_tree *tree,
-			    struct sd_error *err)
-{
-	size_t length;
-	char *text;
-	enum sd_result result = sd_json_tree_write(tree, &text, &length, err);
-
-	if (result == SD_OK) {
-		file->data = sd_arena_copy(&m->arena, text, length);
-		file->size = length;
-		if (!file->data)
-			result = sd_fail_memory(err);
-	}
-	free(text);
-	return result;
-}
-
 static enum sd_result blame(const char *file, struct sd_error *err)
 {
 	return sd_error_at(err, "%s has to change with the adapter's form (--keep-config leaves it as it is)", file);
@@ -429,7 +405,7 @@ static enum sd_result blame(const char *file, struct sd_error *err)
 enum sd_result sd_adapter_config_follow(struct sd_manifest *m, const struct sd_peft_target *targets, size_t n,
 					struct sd_error *err)
 {
-	struct sd_side_file *file = find_file(m, CONFIG);
+	struct sd_side_file *file = sd_config_file(m, CONFIG);
 	struct editor e = {.targets = targets, .n = n, .old = NO_FORM, .err = err};
 	struct sd_arena arena = {0};
 	enum sd_result result;
@@ -442,7 +418,7 @@ enum sd_result sd_adapter_config_follow(struct sd_manifest *m, const struct sd_p
 	if (result == SD_OK && !is_as_wanted(&e)) {
 		result = edit(&e);
 		if (result == SD_OK)
-			result = store(m, file, &e.tree, err);
+			result = sd_config_store(m, file, &e.tree, err);
 	}
 	sd_arena_free(&arena);
 	return result == SD_INPUT ? blame(CONFIG, err) : result;
@@ -451,7 +427,7 @@ enum sd_result sd_adapter_config_follow(struct sd_manifest *m, const struct sd_p
 enum sd_result sd_stamp_follow(struct sd_manifest *m, const char *name, const char *field, const char *text,
 			       struct sd_error *err)
 {
-	struct sd_side_file *file = find_file(m, name);
+	struct sd_side_file *file = sd_config_file(m, name);
 	struct sd_arena arena = {0};
 	struct sd_json_tree tree;
 	const struct sd_json_node *old;
@@ -469,7 +445,7 @@ enum sd_result sd_stamp_follow(struct sd_manifest *m, const char *name, const ch
 		else if (!value || !sd_json_set(&tree, tree.root, field, value))
 			result = sd_fail_memory(err);
 		if (result == SD_OK)
-			result = store(m, file, &tree, err);
+			result = sd_config_store(m, file, &tree, err);
 	}
 	sd_arena_free(&arena);
 	return result == SD_INPUT ? blame(name, err) : result;

@@ -193,7 +193,8 @@ Test(json, strings_are_written_as_others_write_them)
 	free(ascii);
 }
 
-/* What is left of a document after these edits: "KEY=WORD" sets, "-KEY" removes, "KEY[]=TEXT" appends, "OLD>NEW" moves. */
+/* What is left of a document after these edits: "KEY=WORD" sets, "-KEY" removes, "KEY[]=TEXT" appends, "OLD>NEW" moves.
+ */
 static char *edited(const char *json, ...)
 {
 	struct sd_arena arena = {0};
@@ -248,7 +249,8 @@ static char *edited(const char *json, ...)
 
 Test(json, a_tree_that_nobody_changes_is_the_same_bytes)
 {
-	static const char *const documents[] = {"{}", " { } \n", "{\"a\":1}", "{ \"b\" : [ 1 ,2,\n{\"c\":null} ] , \"a\":\"\\u00e9\" }\n",
+	static const char *const documents[] = {"{}", " { } \n", "{\"a\":1}",
+						"{ \"b\" : [ 1 ,2,\n{\"c\":null} ] , \"a\":\"\\u00e9\" }\n",
 						"{\n    \"a\": {\n        \"b\": []\n    },\n    \"a\": -1.5e3\n}"};
 
 	for (size_t i = 0; i < sizeof(documents) / sizeof(*documents); i++)
