@@ -3,6 +3,7 @@ sources += \
 	%D%/arithmetic.c %D%/arithmetic.h \
 	%D%/axes.c %D%/axes.h \
 	%D%/check.c \
+	%D%/copies.c \
 	%D%/edit.c %D%/edit.h \
 	%D%/expand.c \
 	%D%/fields.c \

@@ -67,6 +67,8 @@ struct planner {
 	size_t nnotes, notes_room;
 	struct piece *pieces;
 	size_t npieces, pieces_room;
+	struct sd_equal *equal; /* records, as the plan has them */
+	size_t nequal, equal_room;
 	struct scratch scratch;
 	struct sd_companions companions; /* of the records */
 	struct sd_error *err;
@@ -97,6 +99,13 @@ SD_UNUSED_RESULT enum sd_result sd_planner_add(struct planner *p, const struct t
 
 /* Appends a piece to a tensor. */
 SD_UNUSED_RESULT enum sd_result sd_planner_add_piece(struct planner *p, struct tensor *t, const struct piece *piece);
+
+/*
+ * copies.c: that a copy, which is dropped, has to be equal to the tensor that is kept. SD_INPUT where it cannot be, or
+ * where the data step could not tell.
+ */
+SD_UNUSED_RESULT enum sd_result sd_planner_equal(struct planner *p, const struct rule *rule, const struct tensor *kept,
+						 const struct tensor *copy);
 
 /* Adds a record of data that should be there. *number is its number. */
 SD_UNUSED_RESULT enum sd_result sd_planner_missing(struct planner *p, const struct sd_record *record, uint32_t *number);

@@ -683,6 +683,8 @@ enum sd_result sd_rename_plan(struct sd_rename *rename, const struct sd_manifest
 	if (result == SD_OK)
 		result = sd_companions_check(p.in, p.nmissing ? NULL : &p.companions, plan->manifest, plan->becomes,
 					     p.err);
+	plan->equal = p.equal;
+	plan->nequal = p.nequal;
 	if (result != SD_OK)
 		sd_plan_free(plan);
 	free(p.with_missing.records);

@@ -35,8 +35,9 @@ struct sd_rename {
 	/* Of tensors marked as experts', parts may be missing: they become records that are (SD_MISSING), as the rank
 	 * that the plan is for may have others. */
 	bool leave_missing;
-	bool keep_config; /* config.json and the files beside an adapter stay as they are */
-	bool strict;      /* a key that no rule takes is refused */
+	bool drop_unequal; /* what a map takes for a copy is dropped whatever it is */
+	bool keep_config;  /* config.json and the files beside an adapter stay as they are */
+	bool strict;       /* a key that no rule takes is refused */
 	void (*event)(void *user, const struct sd_rename_event *event); /* or NULL */
 	void *user;
 	/* Written here: what the map's notes say of this checkpoint, one line each; they live as long as the plan. */

@@ -6,6 +6,7 @@ sources += \
 	%D%/companions.c %D%/companions.h %D%/companions_check.c \
 	%D%/config.c %D%/config.h \
 	%D%/config_rows.c %D%/config_rows.h \
+	%D%/equal.c %D%/equal.h \
 	%D%/exchange.c \
 	%D%/frame.c %D%/frame.h \
 	%D%/include.c %D%/include.h \
