@@ -33,11 +33,12 @@ enum sd_result sd_parse_peft(struct parser *p)
 {
 	struct peft peft = {.stage = p->stage}, *added;
 
-	if (sd_parse_guards(p, &peft.guards, &peft.nguards) != SD_OK)
+	if (sd_token_want(p, WORD, "a name for what the tensors are of", &peft.group) != SD_OK ||
+	    sd_parse_guards(p, &peft.guards, &peft.nguards) != SD_OK)
 		return p->err->result;
 	peft.parameter = sd_token_accept(p, "target_parameters");
 	if (!peft.parameter && !sd_token_accept(p, "target_modules"))
-		return sd_parse_fail(p, "behind \"peft\" comes target_modules or target_parameters");
+		return sd_parse_fail(p, "behind \"peft\" and a name comes target_modules or target_parameters");
 	do {
 		const char *word = NULL, *text = NULL;
 
@@ -94,8 +95,9 @@ static void fill_target(const struct planner *p, uint32_t number, struct sd_peft
 	*t = (struct sd_peft_target){.container = peft->container,
 				     .name = peft->name,
 				     .parameter = peft->parameter,
-				     .wanted = holds(p, peft),
-				     .group = peft->stage};
+				     .wanted = holds(p, peft)};
+	while (strcmp(p->map->pefts[t->group].group, peft->group) != 0)
+		t->group++;
 	while (t->form < number && !same_form(&p->map->pefts[t->form], peft))
 		t->form++;
 	for (size_t i = 0; i < p->ntensors && !t->outside; i++)
@@ -120,6 +122,16 @@ static enum sd_result follow_stamps(struct planner *p)
 	return SD_OK;
 }
 
+/* Whether the adapter has tensors of this group, in the form that it gets. */
+static bool is_there(const struct planner *p, const char *group)
+{
+	for (uint32_t i = 0; i < p->map->npefts; i++)
+		if (p->decided[p->map->pefts[i].stage] && holds(p, &p->map->pefts[i]) &&
+		    strcmp(p->map->pefts[i].group, group) == 0)
+			return true;
+	return false;
+}
+
 enum sd_result sd_planner_adapter(struct planner *p)
 {
 	struct sd_peft_target *targets = calloc(p->map->npefts + 1, sizeof(*targets));
@@ -127,7 +139,7 @@ enum sd_result sd_planner_adapter(struct planner *p)
 	size_t n = 0;
 
 	for (uint32_t i = 0; targets && p->from == RIGHT && i < p->map->npefts; i++)
-		if (p->decided[p->map->pefts[i].stage])
+		if (is_there(p, p->map->pefts[i].group))
 			fill_target(p, i, &targets[n++]);
 	if (n)
 		result = sd_adapter_config_follow(p->out, targets, n, p->err);

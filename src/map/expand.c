@@ -51,7 +51,7 @@ static void put_pefts(FILE *out, const struct sd_map *map, uint32_t stage)
 
 		if (peft->stage != stage)
 			continue;
-		fputs("  peft ", out);
+		fprintf(out, "  peft %s ", peft->group);
 		put_guards(out, map, peft->guards, peft->nguards);
 		fprintf(out, "%s %s\n", peft->parameter ? "target_parameters" : "target_modules", peft->text);
 	}
@@ -85,7 +85,7 @@ static void put_rule(FILE *out, const struct sd_map *map, const struct rule *rul
 	if (rule->if_complete)
 		fputs(" if complete", out);
 	if (rule->note)
-		fprintf(out, " note \"%s\"", rule->note);
+		fprintf(out, " %s \"%s\"", rule->doubt ? "doubt" : "note", rule->note);
 	fputs("\t# ", out);
 	sd_text_print(out, rule->file);
 	fprintf(out, ":%u\n", rule->line);

@@ -160,6 +160,7 @@ struct rule {
 	uint32_t nbounds;
 	bool counts;      /* it has bounds or shifted holes */
 	const char *note; /* what is to be said where it takes a key, or NULL */
+	bool doubt;       /* and that it is refused with --strict */
 	bool if_complete;
 	uint32_t stacks;
 	struct stack stack[STACKS_MAX];
@@ -173,6 +174,7 @@ struct rule {
 struct peft {
 	struct guard *guards;
 	uint32_t nguards;
+	const char *group;     /* the same for what different forms have other names for */
 	const char *text;      /* the pattern as it stands, whole */
 	const char *container; /* what is behind its holes, without the name: "mlp.experts" */
 	const char *name;      /* its last part */

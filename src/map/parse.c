@@ -78,6 +78,20 @@ static enum sd_result parse_stamp(struct parser *p, struct option *option)
 	return SD_OK;
 }
 
+/* Whether an option has all values of another. */
+static bool has_values(const struct option *option, const struct option *other)
+{
+	for (uint32_t i = 0; i < other->nvalues; i++) {
+		uint32_t k = 0;
+
+		while (k < option->nvalues && strcmp(option->values[k], other->values[i]) != 0)
+			k++;
+		if (k == option->nvalues)
+			return false;
+	}
+	return true;
+}
+
 static enum sd_result parse_option(struct parser *p)
 {
 	struct option option = {0};
@@ -105,7 +119,7 @@ static enum sd_result parse_option(struct parser *p)
 		return p->err->result;
 	for (uint32_t i = 0; i < p->map->noptions; i++)
 		if (strcmp(p->map->options[i].name, option.name) == 0)
-			return p->user && strcmp(p->map->options[i].text, option.text) == 0
+			return p->user && has_values(&p->map->options[i], &option)
 				       ? SD_OK
 				       : sd_parse_fail(p, "option %s is there already, with %s", option.name,
 						       p->map->options[i].text);

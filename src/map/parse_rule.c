@@ -189,7 +189,8 @@ static enum sd_result parse_tail(struct parser *p, struct rule *rule, int read)
 			if (sd_parse_want_pattern(p, LEFT, &except->holes, &except->pattern) != SD_OK ||
 			    sd_parse_no_shift(p, &except->holes) != SD_OK)
 				return p->err->result;
-		} else if (sd_token_accept(p, "note")) {
+		} else if (strcmp(sd_token_peek(p), "note") == 0 || strcmp(sd_token_peek(p), "doubt") == 0) {
+			rule->doubt = *p->tokens[p->at++].text == 'd';
 			if (sd_token_want(p, STRING, "what is to be said, in \"\",", &rule->note) != SD_OK)
 				return p->err->result;
 		} else if (sd_token_accept(p, "if") || sd_token_accept(p, "unless")) {

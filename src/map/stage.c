@@ -412,7 +412,7 @@ static enum sd_result take(struct work *w, uint32_t tensor)
 	}
 	rule = &w->stage->rules[number];
 	t->taken = true;
-	if (rule->note && p->rename->strict && rule->outcome[p->from] == KEEP)
+	if (rule->note && p->rename->strict && (rule->doubt || rule->outcome[p->from] == KEEP))
 		return sd_fail(p->err, SD_INPUT, "%s: %s (%s:%u)", t->name, rule->note, rule->file, rule->line);
 	if (rule->note && sd_planner_note(p, rule, rule->note, t) != SD_OK)
 		return p->err->result;
