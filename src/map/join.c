@@ -26,6 +26,7 @@ struct join {
 	const struct tensor *owner[AXES_MAX]; /* who said the size */
 	uint64_t stack_size[STACKS_MAX];
 	uint64_t slots, due; /* members that a whole group has */
+	bool copies;         /* it has members that are copies of others */
 	/* Members that are missing, and may be: their places; and the line that tells of them. */
 	uint64_t *absent;
 	size_t nabsent, absent_room;
@@ -520,6 +521,7 @@ static enum sd_result prepare(struct join *j, bool *whole)
 	const struct member *first = NULL;
 
 	for (const struct member *m = first_of(j); m; m = next_of(j, m)) {
+		j->copies = j->copies || is_copy(j, m);
 		if (is_copy(j, m))
 			continue;
 		if (!first) {
@@ -633,6 +635,33 @@ static void note_number(const struct join *j, const struct member *m, struct ten
 }
 
 /* Of a whole group, one tensor: what the first member says, and the pieces of all. */
+/* Copies have to be equal to the members whose places they have; those of which the map has something to say need not.
+ */
+static enum sd_result hold_copies(const struct join *j)
+{
+	struct placed *kept = malloc(j->group->members * sizeof(*kept));
+	enum sd_result result = kept ? SD_OK : sd_fail_memory(j->p->err);
+	size_t n = 0;
+
+	for (const struct member *m = first_of(j); m && kept; m = next_of(j, m))
+		if (!is_copy(j, m))
+			kept[n++] = (struct placed){place_of(j, m), m};
+	if (kept)
+		qsort(kept, n, sizeof(*kept), by_place);
+	for (const struct member *m = first_of(j); m && result == SD_OK; m = next_of(j, m)) {
+		const struct placed key = {place_of(j, m), m}, *same;
+
+		if (!is_copy(j, m) || rule_of(j, m)->note)
+			continue;
+		same = bsearch(&key, kept, n, sizeof(*kept), by_place);
+		if (same)
+			result = sd_planner_equal(j->p, rule_of(j, m), &j->before[same->member->tensor],
+						  &j->before[m->tensor]);
+	}
+	free(kept);
+	return result;
+}
+
 static enum sd_result make_whole(struct join *j, struct tensor *made)
 {
 	struct planner *p = j->p;
@@ -661,6 +690,8 @@ static enum sd_result make_whole(struct join *j, struct tensor *made)
 	for (size_t i = 0; i < j->nabsent; i++)
 		if (add_absent(j, j->absent[i], made) != SD_OK)
 			return p->err->result;
+	if (j->copies && hold_copies(j) != SD_OK)
+		return p->err->result;
 	return sd_rule_stacks(j->lead, p->from) ? label_stacked(p, made) : SD_OK;
 }
 

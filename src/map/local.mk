@@ -1,9 +1,12 @@
 sources += \
+	%D%/adapter.c \
 	%D%/arithmetic.c %D%/arithmetic.h \
 	%D%/axes.c %D%/axes.h \
 	%D%/check.c \
+	%D%/copies.c \
 	%D%/edit.c %D%/edit.h \
 	%D%/expand.c \
+	%D%/fields.c \
 	%D%/experts.c %D%/experts.h \
 	%D%/family.c %D%/family.h \
 	%D%/follow.c %D%/follow.h \

@@ -675,6 +675,10 @@ enum sd_result sd_rename_plan(struct sd_rename *rename, const struct sd_manifest
 		result = check_missing(&p);
 	if (result == SD_OK)
 		result = check_names(&p);
+	if (result == SD_OK && rename->map && !rename->keep_config)
+		result = sd_planner_adapter(&p);
+	if (result == SD_OK && rename->map && !rename->keep_config)
+		result = sd_planner_config(&p);
 	if (result == SD_OK)
 		result = write_targets(&p);
 	if (result == SD_OK)
@@ -682,6 +686,8 @@ enum sd_result sd_rename_plan(struct sd_rename *rename, const struct sd_manifest
 	if (result == SD_OK)
 		result = sd_companions_check(p.in, p.nmissing ? NULL : &p.companions, plan->manifest, plan->becomes,
 					     p.err);
+	plan->equal = p.equal;
+	plan->nequal = p.nequal;
 	if (result != SD_OK)
 		sd_plan_free(plan);
 	free(p.with_missing.records);

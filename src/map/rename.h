@@ -37,6 +37,8 @@ struct sd_rename {
 	bool leave_missing;
 	bool strict;    /* whatever would be noted is an error, and so are names of words that the map does not know */
 	bool all_taken; /* a key that no rule takes is refused */
+	bool drop_unequal; /* what a map takes for a copy is dropped whatever it is */
+	bool keep_config;  /* config.json and the files beside an adapter stay as they are */
 	void (*event)(void *user, const struct sd_rename_event *event); /* or NULL */
 	void *user;
 	/* Written here: what the map's notes say of this checkpoint, one line each; they live as long as the plan. */

@@ -274,6 +274,7 @@ static enum sd_result apply(struct work *w, const struct rule *rule, uint32_t nu
 			return sd_fail_memory(p->err); /* it has matched before */
 	}
 	p->changes = p->changes || !lets_pass(p, rule, t);
+	p->decided[w->stage - p->map->stages] |= rule->nguards > 0;
 	if (read_numbers(w, rule, values, &member) != SD_OK)
 		return p->err->result;
 	if (sd_rule_stacks(rule, p->from) &&

@@ -18,7 +18,7 @@ sd_shard_SOURCES = $(choosing) %D%/sd-shard.c $(tool_sources)
 sd_shard_LDADD = $(tool_libs)
 
 bin_PROGRAMS += sd-rename
-sd_rename_SOURCES = %D%/sd-rename.c %D%/maps.c %D%/maps.h $(tool_sources)
+sd_rename_SOURCES = %D%/sd-rename.c %D%/base_model.c %D%/base_model.h %D%/maps.c %D%/maps.h $(tool_sources)
 sd_rename_LDADD = $(tool_libs)
 
 bin_PROGRAMS += sd-transpose

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Where maps lie. */
 #include "tools/maps.h"
+#include "tools/base_model.h"
 #include "base/json.h"
 #include "base/text.h"
 #include "map/rename.h"
@@ -302,9 +303,10 @@ struct fit {
 
 struct finding {
 	const struct sd_manifest *in;
-	const char *to;             /* a layout that the map has to know, or NULL */
-	const char *file, *field;   /* what by_config looks at */
-	const struct sd_map *asked; /* by take_model */
+	const char *to;                  /* a layout that the map has to know, or NULL */
+	const char *file, *field;        /* what by_config looks at */
+	const struct sd_side_file *base; /* a file in place of that */
+	const struct sd_map *asked;      /* by take_model */
 	bool is_for;
 	const char *other; /* about a map that is for the model and does not know the layout; or NULL */
 	struct sd_arena arena;
@@ -346,7 +348,7 @@ static enum sd_result by_config(void *user, struct sd_map **map, struct sd_error
 
 	f->asked = *map;
 	f->is_for = false;
-	sd_config_find(sd_manifest_side(f->in, f->file), f->field, take_model, f);
+	sd_config_find(f->base ? f->base : sd_manifest_side(f->in, f->file), f->field, take_model, f);
 	if (!f->is_for)
 		return SD_OK;
 	if (is_asked_for(f, *map))
@@ -492,9 +494,8 @@ static void take_first(void *user, const char *value)
 }
 
 /* Fails where config.json says what the model is, and no map is for that: the keys of other families look alike. */
-static enum sd_result check_known(const struct sd_manifest *in, struct sd_error *err)
+static enum sd_result check_known(const struct sd_side_file *config, const char *name, struct sd_error *err)
 {
-	const struct sd_side_file *config = sd_manifest_side(in, "config.json");
 	static const char *const fields[] = {"model_type", "architectures"};
 	enum sd_result result = SD_OK;
 
@@ -504,9 +505,9 @@ static enum sd_result check_known(const struct sd_manifest *in, struct sd_error 
 		sd_config_find(config, fields[i], take_first, &said);
 		if (said.text)
 			result = sd_fail(err, SD_INPUT,
-					 "%s %s of config.json has no map; where the map of another family fits, say "
-					 "--map NAME",
-					 i ? "architecture" : "model_type", said.text);
+					 "%s %s of %s has no map; where the map of another family fits, say --map "
+					 "NAME",
+					 i ? "architecture" : "model_type", said.text, name);
 		sd_arena_free(&said.arena);
 	}
 	return result;
@@ -586,6 +587,27 @@ static enum sd_result check_second_choice(const struct finding *f, const char *f
 		   : SD_OK;
 }
 
+/* By the config.json of an adapter's base model, where that is on this machine. */
+static enum sd_result by_base_model(struct finding *f, struct sd_error *err)
+{
+	struct sd_side_file config;
+	enum sd_result result = sd_base_model_config(f->in, &f->arena, &config, err);
+
+	if (result != SD_OK || !config.data)
+		return result;
+	f->base = &config;
+	f->file = config.name;
+	result = check_config(&config, err);
+	for (size_t i = 0; i < 2 && result == SD_OK && !f->n; i++) {
+		f->field = names_of_model[i].field;
+		result = each_map(by_config, f, err);
+	}
+	if (result == SD_OK && !f->n && !f->other && !is_plain_adapter(f->in))
+		result = check_known(&config, config.name, err);
+	f->base = NULL;
+	return result;
+}
+
 enum sd_result sd_maps_find(const struct sd_manifest *in, const char *to, struct sd_map **map, struct sd_error *err)
 {
 	struct finding f = {.in = in, .to = to};
@@ -603,11 +625,15 @@ enum sd_result sd_maps_find(const struct sd_manifest *in, const char *to, struct
 		if (result == SD_OK)
 			result = each_map(by_config, &f, err);
 	}
+	if (result == SD_OK && !f.n) {
+		result = by_base_model(&f, err);
+		file = f.file;
+	}
 	/* Another family's map may know the keys as well, and give them other names. */
 	if (result == SD_OK && !f.n && f.other)
 		result = sd_fail(err, SD_INPUT, "no map with a layout %s is for %s: say --map NAME", to, f.other);
 	if (result == SD_OK && !f.n)
-		result = check_known(in, err);
+		result = check_known(sd_manifest_side(in, "config.json"), "config.json", err);
 	if (result == SD_OK && !f.n && is_plain_adapter(in)) {
 		*map = NULL;
 		free(f.fits);
@@ -664,7 +690,8 @@ enum sd_result sd_maps_layouts(const struct sd_manifest *in, sd_maps_take_layout
 		if (sd_manifest_side(in, f.file))
 			result = each_map(by_config, &f, err);
 	}
-	if (result == SD_OK && !f.n && !is_plain_adapter(in) && check_known(in, err) == SD_OK)
+	if (result == SD_OK && !f.n && !is_plain_adapter(in) &&
+	    check_known(sd_manifest_side(in, "config.json"), "config.json", err) == SD_OK)
 		result = each_map(by_keys, &f, err);
 	if (result == SD_OK && f.n)
 		qsort(f.fits, f.n, sizeof(*f.fits), compare_fits);

@@ -132,6 +132,8 @@ static enum sd_result run_quant(const struct options *opt, struct sd_source *sou
 	struct sd_quant quant;
 	enum sd_result result = sd_quant_plan(source->manifest, &opt->choice, opt->scale, &quant, err);
 
+	if (result == SD_OK && quant.note)
+		sd_note("%s", quant.note);
 	if (result == SD_OK && !opt->keep_config)
 		result = sd_storage_follow(quant.plan.manifest, source->manifest, err);
 	if (result == SD_OK)

@@ -24,6 +24,8 @@ static const char usage[] = "Usage: sd-rename [OPTION]...\n"
 			    "  -e 's/RE/REPL/[gi]'   edit names by hand, after the map; may be repeated. RE is\n"
 			    "                        PCRE2; in REPL & is the match, \\1 a group\n"
 			    "      --exclude=RE      drop tensors whose new name matches RE; may be repeated\n"
+			    "      --drop-unequal    drop what the map takes for a copy of another tensor, also\n"
+			    "                        where the two are not equal\n"
 			    "      --keep-config     leave config.json as it is, also where the last quantised\n"
 			    "                        weight goes or most weights get another dtype\n"
 			    "      --dry-run         only print what would change: key, new name, dtype, shape,\n"
@@ -44,14 +46,23 @@ enum what { RENAME, DRY_RUN, EXPLAIN, LIST_MAPS, CHECK_MAP, EXPAND };
 
 #define SHORTS ":e:D:"
 static const struct option longs[] = {
-	{"map", required_argument, NULL, 'm'},    {"to", required_argument, NULL, 't'},
-	{"strict", no_argument, NULL, 's'},       {"exclude", required_argument, NULL, 'x'},
-	{"dry-run", no_argument, NULL, 'd'},      {"explain", optional_argument, NULL, 'E'},
-	{"list-maps", no_argument, NULL, 'l'},    {"check-map", required_argument, NULL, 'c'},
-	{"expand", required_argument, NULL, 'f'}, {"limit", required_argument, NULL, 'L'},
-	{"help", no_argument, NULL, 'h'},         {"version", no_argument, NULL, 'v'},
-	{"checksum", no_argument, NULL, 'C'},     {"stats", no_argument, NULL, 'S'},
-	{"keep-config", no_argument, NULL, 'k'},  {NULL, 0, NULL, 0},
+	{"map", required_argument, NULL, 'm'},
+	{"to", required_argument, NULL, 't'},
+	{"strict", no_argument, NULL, 's'},
+	{"exclude", required_argument, NULL, 'x'},
+	{"dry-run", no_argument, NULL, 'd'},
+	{"explain", optional_argument, NULL, 'E'},
+	{"list-maps", no_argument, NULL, 'l'},
+	{"check-map", required_argument, NULL, 'c'},
+	{"expand", required_argument, NULL, 'f'},
+	{"limit", required_argument, NULL, 'L'},
+	{"help", no_argument, NULL, 'h'},
+	{"version", no_argument, NULL, 'v'},
+	{"checksum", no_argument, NULL, 'C'},
+	{"stats", no_argument, NULL, 'S'},
+	{"keep-config", no_argument, NULL, 'k'},
+	{"drop-unequal", no_argument, NULL, 'u'},
+	{NULL, 0, NULL, 0},
 };
 
 struct options {
@@ -63,7 +74,7 @@ struct options {
 	struct sd_edit **edits;
 	size_t nedits, edits_room;
 	struct sd_regex_list exclude;
-	bool strict, keep_config, checksum, stats;
+	bool strict, drop_unequal, keep_config, checksum, stats;
 };
 
 static void add_define(struct options *opt, char *text)
@@ -100,8 +111,8 @@ static void check_use(const struct options *opt)
 {
 	if (opt->what > EXPLAIN)
 		return;
-	if (!opt->map && (opt->to || opt->ndefines || opt->strict))
-		sd_misuse("--to, -D and --strict need a --map");
+	if (!opt->map && (opt->to || opt->ndefines || opt->strict || opt->drop_unequal))
+		sd_misuse("--to, -D, --strict and --drop-unequal need a --map");
 	if (!opt->map && !opt->nedits && !opt->exclude.count)
 		sd_misuse("nothing to do: --map, -e or --exclude is missing");
 }
@@ -130,6 +141,9 @@ static struct options parse(int argc, char **argv)
 			break;
 		case 's':
 			opt.strict = true;
+			break;
+		case 'u':
+			opt.drop_unequal = true;
 			break;
 		case 'k':
 			opt.keep_config = true;
@@ -536,6 +550,8 @@ static enum sd_result rename_source(const struct options *opt, struct sd_source 
 				   .nedits = opt->nedits,
 				   .edits = (const struct sd_edit *const *)opt->edits,
 				   .exclude = &opt->exclude,
+				   .drop_unequal = opt->drop_unequal,
+				   .keep_config = opt->keep_config,
 				   .leave_missing = opt->what == RENAME,
 				   .strict = opt->strict};
 	struct sd_map *map = NULL;
