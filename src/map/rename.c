@@ -339,7 +339,10 @@ static enum sd_result write_notes(struct planner *p)
 static enum sd_result run_map(struct planner *p)
 {
 	uint32_t n = p->map->nstages;
-	enum sd_result result = sd_siblings_check(p->in, &p->out->arena, &p->findings, p->err);
+	enum sd_result result = SD_OK;
+
+	if (!sd_manifest_label_bit(p->in, SD_LABEL_COMPARED))
+		result = sd_siblings_check(p->in, &p->out->arena, &p->findings, p->err);
 
 	/* Where each note is an error, the one that says most comes first. */
 	if (result == SD_OK && p->rename->strict)
@@ -387,6 +390,8 @@ static enum sd_result run_map(struct planner *p)
 		result = sd_planner_experts(p);
 	if (result == SD_OK && !p->rename->strict)
 		result = tell_findings(p);
+	/* Where there is no room for the label, the next program tells it again. */
+	(void)!sd_manifest_label(p->out, SD_LABEL_COMPARED);
 	return result;
 }
 

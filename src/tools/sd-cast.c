@@ -165,7 +165,7 @@ static enum sd_result run(const struct options *opt, struct sd_error *err)
 
 	sink->sums = opt->carrying.checksum;
 	if (result == SD_OK)
-		result = choosing_note(&opt->choice, source->manifest, err);
+		result = choosing_note(&opt->choice, source->manifest, false, err);
 	if (result == SD_OK)
 		result = (opt->action == QUANT ? run_quant : run_steps)(opt, source, sink, err);
 	if (result == SD_OK && opt->carrying.stats)
