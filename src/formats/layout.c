@@ -63,7 +63,7 @@ static enum sd_result check_steps(const struct sd_target *t, struct sd_error *er
 			       step->kind);
 	}
 	if (sd_target_is_reordered(t))
-		return sd_fail(err, SD_INPUT, "%s has a pending transpose: put sd-transpose before sd-pack", t->name);
+		return sd_fail(err, SD_INPUT, "%s is still to be reordered: put sd-transpose before sd-pack", t->name);
 	return SD_OK;
 }
 
@@ -138,8 +138,11 @@ static enum sd_result list_tensors(struct planner *p, struct sd_error *err)
 			continue;
 		}
 		if (m->records[t->record].state == SD_ELSEWHERE)
-			return sd_fail(err, SD_INPUT, "%s is here only in part: %s was left out of the stream", t->name,
-				       m->records[t->record].key);
+			return sd_fail(
+				err, SD_INPUT,
+				"%s is here only in part: %s was left out of the stream; convert all of it, then "
+				"cut with sd-shard",
+				t->name, m->records[t->record].key);
 		result = check_steps(t, err);
 		if (result == SD_OK && first == i) {
 			p->item_of[i] = (uint32_t)p->nitems;
@@ -320,9 +323,8 @@ static enum sd_result fail_other_tensors(const char *path, const struct names *m
 	const char *plural = (missing->count ? missing : extra)->count == 1 ? "" : "s";
 
 	if (missing->count && extra->count)
-		return sd_fail(err, SD_INPUT,
-			       "%s has %zu tensor%s that this stream has not (%s), and has not %zu that it has (%s)",
-			       path, missing->count, plural, missing->text, extra->count, extra->text);
+		return sd_fail(err, SD_INPUT, "not the tensors of %s: missing here are %zu (%s), too many %zu (%s)",
+			       path, missing->count, missing->text, extra->count, extra->text);
 	if (missing->count)
 		return sd_fail(err, SD_INPUT, "%s has %zu tensor%s that this stream has not: %s", path, missing->count,
 			       plural, missing->text);

@@ -490,9 +490,9 @@ static enum sd_result make_shape(const struct join *j, struct tensor *made)
 		for (uint32_t i = 0; i < p->map->nsizes; i++)
 			if (p->map->sizes[i].axis == axis)
 				option = p->map->sizes[i].option;
-		return sd_fail(p->err, SD_INPUT, "%s: the shapes do not tell %s%s%s (%s:%u)", j->group->name,
-			       p->map->axes.name[axis], option ? "; say -D " : "", option ? option : "", j->lead->file,
-			       j->lead->line);
+		return sd_fail(p->err, SD_INPUT, "%s: the shapes do not tell %s; %s%s (%s:%u)", j->group->name,
+			       p->map->axes.name[axis], option ? "say -D " : "give the map a size for it",
+			       option ? option : "", j->lead->file, j->lead->line);
 	}
 	if (overflow || !sd_shape_count(shape, axes->n, &count) || !sd_dtype_bytes(made->dtype, count, &bytes))
 		return sd_fail(p->err, SD_INPUT, "%s: the shape is too large", j->group->name);

@@ -55,7 +55,7 @@ static enum sd_result take_define(struct planner *p, const struct sd_define *def
 	bool known = false;
 
 	if (strcmp(define->name, "dtype") == 0 && sd_map_has_dtype(p->map)) {
-		p->dtype = (uint8_t)sd_dtype_parse(define->value, strlen(define->value));
+		p->dtype = (uint8_t)sd_dtype_typed(define->value);
 		if (p->dtype != SD_BF16 && p->dtype != SD_F16 && p->dtype != SD_F32 && p->dtype != SD_F64)
 			return sd_fail(p->err, SD_USAGE, "-D dtype=%s: it can be bf16, f16, f32 or f64", define->value);
 		return SD_OK;

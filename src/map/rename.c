@@ -628,6 +628,20 @@ enum sd_result sd_rename_evidence(const struct sd_rename *rename, const struct s
 	return result;
 }
 
+/* A wrapper's prefix hides all that could be known. */
+static enum sd_result check_wrapper(const struct sd_manifest *in, struct sd_error *err)
+{
+	struct sd_arena arena = {0};
+	struct sd_findings findings;
+	enum sd_result result = sd_siblings_check(in, &arena, &findings, err);
+
+	if (result == SD_OK && findings.n && findings.at[0].kind == SD_ODD_PREFIX)
+		result = sd_fail(err, SD_INPUT, "%s", findings.at[0].line);
+	sd_findings_free(&findings);
+	sd_arena_free(&arena);
+	return result;
+}
+
 static enum sd_result find_direction(struct sd_rename *rename, const struct sd_manifest *in, struct sd_error *err)
 {
 	const struct sd_map *map = rename->map;
@@ -640,6 +654,8 @@ static enum sd_result find_direction(struct sd_rename *rename, const struct sd_m
 		return sd_fail(err, SD_INPUT, "%s is a key of layout %s, %s is one of %s: say --to %s or --to %s",
 			       key[LEFT], map->layout[LEFT], key[RIGHT], map->layout[RIGHT], map->layout[LEFT],
 			       map->layout[RIGHT]);
+	if (!key[LEFT] && !key[RIGHT] && check_wrapper(in, err) != SD_OK)
+		return err->result;
 	if (!key[LEFT] && !key[RIGHT])
 		return sd_fail(err, SD_INPUT,
 			       "no key tells whether this is layout %s or %s%s%s%s: say --to %s or --to %s",

@@ -236,13 +236,16 @@ enum sd_result sd_maps_open(const char *name, struct sd_map **map, struct sd_err
 		result = open_path(&folders, path, path != name, map, err);
 	} else {
 		const char *alike = find_alike(&folders, name);
+		const char *here = sd_arena_printf(&folders.arena, "./%s.map", name);
+		bool is_here = here && access(here, R_OK) == 0;
 
 		result = folders.arena.failed ? sd_fail_memory(err)
 					      : sd_fail(err, SD_USAGE,
-							"there is no map \"%s\"%s%s; sd-rename --list-maps shows them, "
-							"and a path to one has "
-							"a slash in it",
-							name, alike ? ", but " : "", alike ? alike : "");
+							is_here ? "there is no map \"%s\"%s%s; for the file here: "
+								  "--map ./%s.map"
+								: "there is no map \"%s\"%s%s; sd-rename --list-maps "
+								  "shows them, and a path to one has a slash in it",
+							name, alike ? ", but " : "", alike ? alike : "", name);
 	}
 	sd_arena_free(&folders.arena);
 	return result;

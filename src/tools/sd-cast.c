@@ -53,7 +53,7 @@ static void set_action(struct options *opt, enum action action)
 
 static enum sd_dtype parse_dtype(const char *option, const char *text, const char *choice)
 {
-	enum sd_dtype dtype = sd_dtype_parse(text, strlen(text));
+	enum sd_dtype dtype = sd_dtype_typed(text);
 	char word[32];
 
 	snprintf(word, sizeof(word), " %s ", sd_dtype_name(dtype));

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* sd-rename: decides names and places, by a map or by hand. Never changes a byte of data. */
 #include "base/names.h"
+#include "base/nearest.h"
 #include "base/text.h"
 #include "map/rename.h"
 #include "stream/storage.h"
@@ -186,8 +187,8 @@ static struct options parse(int argc, char **argv)
 	if (opt.what == EXPLAIN && !opt.key && optind < argc)
 		opt.key = argv[optind++];
 	if (optind < argc)
-		sd_misuse("no operand is taken: \"%s\"; a map is named by --map, and a source is read by sd-cat",
-			  argv[optind]);
+		sd_misuse("no operand is taken: \"%s\"; a source is read by sd-cat: sd-cat %s | sd-rename --map MAP",
+			  argv[optind], argv[optind]);
 	check_use(&opt);
 	return opt;
 }
@@ -430,40 +431,19 @@ static const char *source_of(const struct sd_manifest *in, const struct sd_manif
 	return NULL;
 }
 
-#define SLIPS 3 /* letters that may be wrong in a key that was meant */
-
-/* A key that is looked for in vain, and what of the names is nearest to it. */
-struct nearest {
-	const char *key, *name, *container;
-	unsigned distance;
-};
-
-static void look_among(struct nearest *n, const struct sd_manifest *m)
-{
-	for (size_t i = 0; i < m->ntargets && n->distance; i++) {
-		const char *name = m->targets[i].name;
-		unsigned distance = sd_text_distance(n->key, name, n->distance - 1);
-
-		if (distance < n->distance) {
-			n->name = name;
-			n->distance = distance;
-		}
-		if (!n->container && strstr(name, n->key))
-			n->container = name;
-	}
-}
-
 static enum sd_result fail_unknown(const struct sd_manifest *in, const struct sd_manifest *out, const char *key,
 				   struct sd_error *err)
 {
-	struct nearest nearest = {.key = key, .distance = SLIPS + 1};
+	struct sd_nearest nearest = sd_nearest_begin(key);
+	const char *meant;
 
-	look_among(&nearest, in);
-	look_among(&nearest, out);
-	if (!nearest.name)
-		nearest.name = nearest.container;
-	return sd_fail(err, SD_DIFFERENT, nearest.name ? "there is no key %s; did you mean %s?" : "there is no key %s",
-		       key, nearest.name);
+	for (size_t i = 0; i < in->ntargets; i++)
+		sd_nearest_look(&nearest, in->targets[i].name);
+	for (size_t i = 0; i < out->ntargets; i++)
+		sd_nearest_look(&nearest, out->targets[i].name);
+	meant = sd_nearest_name(&nearest);
+	return sd_fail(err, SD_DIFFERENT, meant ? "there is no key %s; did you mean %s?" : "there is no key %s", key,
+		       meant);
 }
 
 /* What comes of the records that the key's tensor was made of, or the name among it that was asked for. */
