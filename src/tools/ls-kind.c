@@ -131,12 +131,16 @@ static void count_files(struct kind *k)
 	}
 }
 
-/* The module of "...q_proj.lora_A.weight", once. */
+/* The module of "...q_proj.lora_A.weight", once. What PEFT wraps a second time is called base_layer in between. */
 static void add_module(struct kind *k, const char *name, const char *lora)
 {
+	static const char between[] = ".base_layer";
 	const char *begin = lora;
-	size_t length;
+	size_t length = strlen(between);
 
+	while ((size_t)(begin - name) > length && memcmp(begin - length, between, length) == 0)
+		begin -= length;
+	lora = begin;
 	while (begin > name && begin[-1] != '.')
 		begin--;
 	length = (size_t)(lora - begin);
