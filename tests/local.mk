@@ -102,6 +102,7 @@ test_scripts = \
 	%D%/limits \
 	%D%/names \
 	%D%/choosing \
+	%D%/looking \
 	%D%/sources \
 	%D%/maps \
 	%D%/like \

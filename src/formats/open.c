@@ -105,6 +105,16 @@ static enum sd_result open_stream(const struct bytes *in, const struct sd_limits
 	/* What another stage says is told in its own words. */
 	if (result != SD_OK && !err->said && !err->tool[0])
 		sd_error_at(err, "%s", in->name);
+	if (result == SD_OK && (*source)->lack) {
+		struct sd_source *s = *source;
+
+		s->lack = sd_arena_printf(&s->manifest->arena, "%s: %s", in->name, s->lack);
+		if (!s->lack) {
+			sd_source_close(s);
+			*source = NULL;
+			return sd_fail_memory(err);
+		}
+	}
 	return result;
 }
 

@@ -724,6 +724,50 @@ static enum sd_result take_prelude(struct reader *r, struct sd_error *err)
 	return SD_OK;
 }
 
+/* Whether the end of a stream is the end of the file that it is kept in. */
+static bool ends_in_file(const struct reader *r)
+{
+	unsigned char last[2 * SD_FRAME_ALIGN];
+	off_t at = r->then.st_size - (off_t)sizeof(last);
+	struct sd_frame f;
+
+	if (at < 0 || pread(r->fd, last, sizeof(last), at) != (ssize_t)sizeof(last))
+		return false;
+	f = sd_frame_unpack(last);
+	return f.kind == SD_KIND_END && f.length <= SD_FRAME_ALIGN;
+}
+
+/* A stream in a file that ends without its end is gone through, to say why: its data is not there to be read any more
+ * then, and nobody wants it who let that pass. */
+static enum sd_result find_lack(struct reader *r, struct sd_error *err)
+{
+	const struct sd_manifest *m = r->source.manifest;
+	struct sd_error why;
+	enum sd_result result = SD_OK;
+
+	for (size_t i = 0; i < m->nrecords && result == SD_OK; i++) {
+		bool more = m->records[i].state == SD_HERE;
+
+		while (more && result == SD_OK) {
+			struct sd_chunk chunk;
+
+			result = reader_next(&r->source, (uint32_t)i, &chunk, &why);
+			more = result == SD_OK && chunk.length;
+			if (more)
+				result = sd_chunk_skip(&chunk, &why);
+		}
+	}
+	if (result == SD_OK)
+		result = reader_finish(&r->source, &why);
+	if (result != SD_INPUT) {
+		if (result != SD_OK && err)
+			*err = why;
+		return result;
+	}
+	r->source.lack = sd_arena_text(&r->source.manifest->arena, why.text, strlen(why.text));
+	return r->source.lack ? SD_OK : sd_fail_memory(err);
+}
+
 enum sd_result sd_stream_open(int fd, const struct sd_limits *limits, struct sd_source **source, struct sd_error *err)
 {
 	return sd_stream_open_behind(fd, !sd_fd_is_pipe(fd), limits, source, err);
@@ -751,6 +795,8 @@ enum sd_result sd_stream_open_behind(int fd, bool kept, const struct sd_limits *
 	result = r->source.manifest ? take_prelude(r, err) : sd_fail_memory(err);
 	if (result == SD_OK)
 		result = take_head(r, err);
+	if (result == SD_OK && r->seekable && r->limits.short_data && !ends_in_file(r))
+		result = find_lack(r, err);
 	if (result != SD_OK) {
 		reader_close(&r->source);
 		return result;

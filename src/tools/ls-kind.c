@@ -131,12 +131,16 @@ static void count_files(struct kind *k)
 	}
 }
 
-/* The module of "...q_proj.lora_A.weight", once. */
+/* The module of "...q_proj.lora_A.weight", once. What PEFT wraps a second time is called base_layer in between. */
 static void add_module(struct kind *k, const char *name, const char *lora)
 {
+	static const char between[] = ".base_layer";
 	const char *begin = lora;
-	size_t length;
+	size_t length = strlen(between);
 
+	while ((size_t)(begin - name) > length && memcmp(begin - length, between, length) == 0)
+		begin -= length;
+	lora = begin;
 	while (begin > name && begin[-1] != '.')
 		begin--;
 	length = (size_t)(lora - begin);
@@ -466,9 +470,63 @@ static bool is_right(size_t cell)
 	return cell >= 2 && cell != 6 && cell != 8;
 }
 
+static size_t gap_before(size_t cell)
+{
+	return cell == 0 ? 0 : cell == 1 || cell == 8 ? 2 : 1;
+}
+
+static void print_cells(const struct ls_options *opt, const char *cell, size_t n, const size_t width[CELLS])
+{
+	for (size_t i = 0; i < n * CELLS; i++, cell += strlen(cell) + 1) {
+		size_t column = i % CELLS, pad = width[column] - sd_look_columns(cell);
+
+		if (i == 0)
+			sd_ink(stdout, &opt->look, SD_INK_HEADING);
+		if (width[column])
+			sd_look_pad(stdout, gap_before(column));
+		if (is_right(column))
+			sd_look_pad(stdout, pad);
+		fputs(cell, stdout);
+		if (column + 1 < CELLS && !is_right(column))
+			sd_look_pad(stdout, pad);
+		if (i + 1 == CELLS)
+			sd_ink(stdout, &opt->look, SD_INK_NONE);
+		if (column + 1 == CELLS)
+			putchar('\n');
+	}
+}
+
+/* Where there is no room for columns, each source has lines of its own, with what it has of the columns. */
+static void print_blocks(const struct ls_options *opt, const char *cell, size_t n)
+{
+	static const char *const units[CELLS] = {NULL,         NULL, "layers", "experts", "tensors",
+						 "parameters", NULL, NULL,     NULL};
+
+	const char *between = "";
+
+	for (size_t i = 0; i < n * CELLS; i++, cell += strlen(cell) + 1) {
+		size_t column = i % CELLS;
+
+		if (i < CELLS)
+			continue;
+		if (column == 0)
+			sd_ink(stdout, &opt->look, SD_INK_HEADING);
+		if (column == 0 || (*cell && strcmp(cell, "-") != 0)) {
+			printf("%s%s%s%s", between, cell, units[column] ? " " : "", units[column] ? units[column] : "");
+			between = column < 2 ? "\n  " : ", ";
+		}
+		if (column == 0)
+			sd_ink(stdout, &opt->look, SD_INK_NONE);
+		if (column + 1 == CELLS) {
+			putchar('\n');
+			between = "";
+		}
+	}
+}
+
 bool ls_kinds_print(const struct ls_options *opt, struct ls_kinds *kinds)
 {
-	size_t width[CELLS] = {0}, length, n = kinds->n > 1 ? kinds->n : 0;
+	size_t width[CELLS] = {0}, all = 0, length, n = kinds->n > 1 ? kinds->n : 0;
 	char *text;
 	const char *cell;
 
@@ -480,24 +538,12 @@ bool ls_kinds_print(const struct ls_options *opt, struct ls_kinds *kinds)
 
 		width[i % CELLS] = columns > width[i % CELLS] ? columns : width[i % CELLS];
 	}
-	cell = text;
-	for (size_t i = 0; i < n * CELLS; i++, cell += strlen(cell) + 1) {
-		size_t column = i % CELLS, pad = width[column] - sd_look_columns(cell);
-
-		if (i == 0)
-			sd_ink(stdout, &opt->look, SD_INK_HEADING);
-		if (column && width[column])
-			sd_look_pad(stdout, 2);
-		if (is_right(column))
-			sd_look_pad(stdout, pad);
-		fputs(cell, stdout);
-		if (column + 1 < CELLS && !is_right(column))
-			sd_look_pad(stdout, pad);
-		if (i + 1 == CELLS)
-			sd_ink(stdout, &opt->look, SD_INK_NONE);
-		if (column + 1 == CELLS)
-			putchar('\n');
-	}
+	for (size_t i = 0; i < CELLS; i++)
+		all += width[i] ? gap_before(i) + width[i] : 0;
+	if (all <= opt->look.width)
+		print_cells(opt, text, n, width);
+	else
+		print_blocks(opt, text, n);
 	free(text);
 	return true;
 }

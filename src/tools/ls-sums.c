@@ -342,6 +342,7 @@ static enum sd_result compare(struct list *list, const struct ls_options *opt, c
 			      struct sd_error *err)
 {
 	bool memory = true;
+	size_t n = 0;
 
 	for (size_t i = 0; i < s->nshown && memory; i++) {
 		const struct sd_listed *t = &s->listing.tensors[s->shown[i]];
@@ -349,14 +350,21 @@ static enum sd_result compare(struct list *list, const struct ls_options *opt, c
 
 		if (!wanted || is_same(opt, s, t, wanted, &memory))
 			continue;
-		*differ = true;
+		n++;
 		tell(opt, s, "differs", wanted->name);
 	}
 	for (size_t i = 0; i < list->n; i++) {
 		if (list->lines[i].there)
 			continue;
-		*differ = true;
+		n++;
 		tell(opt, s, "missing", list->lines[i].name);
+	}
+	*differ = *differ || n;
+	if (n && memory && opt->look.human && !opt->quiet) {
+		sd_text_print(stdout, s->name);
+		printf(": %zu of %zu tensors in ", n, list->n);
+		sd_text_print(stdout, opt->list);
+		puts(n == 1 ? " is not what it was" : " are not what they were");
 	}
 	return memory ? SD_OK : sd_fail_memory(err);
 }

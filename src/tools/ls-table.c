@@ -13,8 +13,8 @@
 #define INDENT 2
 #define GAP 2
 
-/* Names get so much, however narrow the terminal is. */
-#define NAME_LEAST 8
+/* Names get no less beside the other columns. */
+#define NAME_LEAST 16
 
 #define NO_ROW UINT32_MAX
 
@@ -41,6 +41,7 @@ struct table {
 	size_t ngroups, groups_room;
 	char *text;
 	size_t width[LS_COLUMNS]; /* of each column; 0: it has nothing in it, and is left out */
+	bool narrow;              /* there is no room for columns: names stand alone, and the rest below */
 };
 
 /* ---- names ---- */
@@ -203,11 +204,9 @@ static void measure(struct table *t)
 			widen(&t->width[k], strlen(size_text(t, t->groups[i].bytes, text)));
 		right += t->width[k] ? GAP + t->width[k] : 0;
 	}
-	if (t->width[0] + right > t->opt->look.width) {
-		size_t left = t->opt->look.width > right ? t->opt->look.width - right : 0;
-
-		t->width[0] = left < NAME_LEAST ? NAME_LEAST : left;
-	}
+	t->narrow = right + NAME_LEAST > t->opt->look.width;
+	if (!t->narrow && t->width[0] + right > t->opt->look.width)
+		t->width[0] = t->opt->look.width - right;
 }
 
 /* ---- printing ---- */
@@ -229,16 +228,11 @@ static void go_to(size_t *at, size_t to)
 	*at = to;
 }
 
-static void print_row(const struct table *t, const struct row *row)
+/* All cells behind the first one, in their columns; at: where the line stands. */
+static void print_cells(const struct table *t, const char *cell, size_t at)
 {
-	const char *cell = row->text + strlen(row->text) + 1;
-	size_t at = indent_of(row) + sd_look_columns(cell), begin = t->width[0];
+	size_t begin = t->width[0];
 
-	sd_look_pad(stdout, indent_of(row));
-	if (t->opt->columns[0] == LS_COLUMN_NAME)
-		write_name(stdout, &t->opt->look, row);
-	else
-		fputs(cell, stdout);
 	for (size_t k = 1; k < t->opt->ncolumns; k++) {
 		size_t columns;
 
@@ -257,6 +251,36 @@ static void print_row(const struct table *t, const struct row *row)
 	putchar('\n');
 }
 
+/* The same where there are no columns. */
+static void print_below(const struct table *t, const char *cell, size_t indent)
+{
+	putchar('\n');
+	sd_look_pad(stdout, indent);
+	for (size_t k = 1; k < t->opt->ncolumns; k++) {
+		cell += strlen(cell) + 1;
+		if (!*cell)
+			continue;
+		sd_look_pad(stdout, GAP);
+		fputs(cell, stdout);
+	}
+	putchar('\n');
+}
+
+static void print_row(const struct table *t, const struct row *row)
+{
+	const char *cell = row->text + strlen(row->text) + 1;
+
+	sd_look_pad(stdout, indent_of(row));
+	if (t->opt->columns[0] == LS_COLUMN_NAME)
+		write_name(stdout, &t->opt->look, row);
+	else
+		fputs(cell, stdout);
+	if (t->narrow)
+		print_below(t, cell, indent_of(row));
+	else
+		print_cells(t, cell, indent_of(row) + sd_look_columns(cell));
+}
+
 static void print_heading(const struct table *t, const struct group *g)
 {
 	const struct row *row = &t->rows[g->first];
@@ -264,7 +288,7 @@ static void print_heading(const struct table *t, const struct group *g)
 	char text[SD_UNITS_TEXT];
 
 	write_heading(stdout, &t->opt->look, row);
-	for (size_t k = 1; k < t->opt->ncolumns; k++) {
+	for (size_t k = 1; !t->narrow && k < t->opt->ncolumns; k++) {
 		begin += t->width[k] ? GAP + t->width[k] : 0;
 		if (t->opt->columns[k] != LS_COLUMN_BYTES)
 			continue;
@@ -333,7 +357,7 @@ static int by_bytes(const void *a, const void *b)
 }
 
 /* All dtypes, that of most bytes first. */
-static void print_dtypes(const struct ls_source *s)
+static void write_dtypes(FILE *out, const struct ls_source *s)
 {
 	struct share shares[SD_DTYPES] = {0};
 	bool there[SD_DTYPES] = {0};
@@ -350,10 +374,10 @@ static void print_dtypes(const struct ls_source *s)
 			shares[n++] = (struct share){(enum sd_dtype)i, shares[i].bytes};
 	qsort(shares, n, sizeof(*shares), by_bytes);
 	for (size_t i = 0; i < n; i++)
-		printf("%s %s", i ? "" : ",", sd_dtype_name(shares[i].dtype));
+		fprintf(out, "%s %s", i ? "" : ",", sd_dtype_name(shares[i].dtype));
 }
 
-void ls_print_total(const struct ls_options *opt, const struct ls_source *s)
+static void write_total(FILE *out, const struct ls_options *opt, const struct ls_source *s)
 {
 	uint64_t bytes = 0, elements = 0;
 	size_t elsewhere = 0, missing = 0;
@@ -367,22 +391,55 @@ void ls_print_total(const struct ls_options *opt, const struct ls_source *s)
 		elsewhere += t->elsewhere && !t->missing;
 		missing += t->missing;
 	}
-	printf("%zu ", s->nshown);
+	fprintf(out, "%zu ", s->nshown);
 	if (s->nshown != s->listing.n)
-		printf("of %zu ", s->listing.n);
-	printf("tensor%s, %s parameters", s->listing.n == 1 ? "" : "s", sd_units_count(elements, text));
-	print_dtypes(s);
+		fprintf(out, "of %zu ", s->listing.n);
+	fprintf(out, "tensor%s, %s parameters", s->listing.n == 1 ? "" : "s", sd_units_count(elements, text));
+	write_dtypes(out, s);
 	if (opt->exact)
-		printf(", %" PRIu64 " bytes", bytes);
+		fprintf(out, ", %" PRIu64 " bytes", bytes);
 	else
-		printf(", %s", sd_units_bytes(bytes, text));
+		fprintf(out, ", %s", sd_units_bytes(bytes, text));
 	if (elsewhere == s->nshown && elsewhere)
-		printf(", all elsewhere");
+		fprintf(out, ", all elsewhere");
 	else if (elsewhere)
-		printf(", %zu elsewhere", elsewhere);
+		fprintf(out, ", %zu elsewhere", elsewhere);
 	if (missing)
-		printf(", %zu missing", missing);
+		fprintf(out, ", %zu missing", missing);
 	if (s->sums)
-		printf(", xxh3 %016" PRIx64, s->sum);
+		fprintf(out, ", xxh3 %016" PRIx64, s->sum);
+}
+
+/* A new line begins where a word would not fit. */
+static void print_wrapped(char *text, size_t width)
+{
+	size_t at = 0;
+
+	for (char *word; (word = strsep(&text, " "));) {
+		size_t length = strlen(word);
+
+		if (at && at + 1 + length > width) {
+			putchar('\n');
+			at = 0;
+		}
+		at += (size_t)printf("%s%s", at ? " " : "", word);
+	}
 	putchar('\n');
+}
+
+enum sd_result ls_print_total(const struct ls_options *opt, const struct ls_source *s, struct sd_error *err)
+{
+	FILE *out;
+	struct sd_memstream *stream = sd_memstream_open(&out);
+	size_t length;
+	char *text;
+
+	if (!stream)
+		return sd_fail_memory(err);
+	write_total(out, opt, s);
+	if (!sd_memstream_close(stream, &text, &length))
+		return sd_fail_memory(err);
+	print_wrapped(text, opt->look.width);
+	free(text);
+	return SD_OK;
 }

@@ -120,6 +120,7 @@ SD_UNUSED_RESULT enum sd_result ls_compare_sums(const struct ls_options *opt, st
 void ls_print_metadata(const struct ls_options *opt, const struct ls_source *s);
 
 /* Writes how many tensors, parameters and bytes are shown. */
-void ls_print_total(const struct ls_options *opt, const struct ls_source *s);
+SD_UNUSED_RESULT enum sd_result ls_print_total(const struct ls_options *opt, const struct ls_source *s,
+					       struct sd_error *err);
 
 #endif

@@ -10,56 +10,61 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char usage[] =
-	"Usage: sd-ls [OPTION]... [SOURCE]...\n"
-	"List the tensors of checkpoints, or of what flows in a pipeline. No data is read.\n"
-	"\n"
-	"A SOURCE is a safetensors file, a checkpoint directory, a stream, or - for\n"
-	"standard input, which is also what is read when there is no SOURCE.\n"
-	"\n"
-	"On a terminal, tensors that differ in numbers only stand in one line, as bash\n"
-	"writes them: layers.{0..39}. Elsewhere a line is a tensor: name, dtype, shape,\n"
-	"bytes and pending steps, separated by tabs.\n"
-	"\n"
-	"  -a, --all            a line a tensor on a terminal, too\n"
-	"      --fold           fold in a pipe, too: name, dtype, shape, bytes of all,\n"
-	"                       steps, and how many\n"
-	"  -l                   also file and place in it, label, and the number of a part\n"
-	"      --columns=LIST   these columns: name, dtype, shape, bytes, steps, file,\n"
-	"                       offset, label, part, params, source\n"
-	"  -S                   largest first\n"
-	"      --sort=WHAT      by name, size, dtype, file or order (as they come)\n"
-	"  -r, --reverse        the other way round\n"
-	"  -n, --name=PATTERN   only tensors whose whole name is as PATTERN says: * is any\n"
-	"                       text, {a,b} and {0..39} as in bash; may be given several times\n"
-	"      --include=RE     and those whose name matches RE (PCRE2, found anywhere);\n"
-	"                       likewise\n"
-	"      --exclude=RE     but not those whose name matches RE; likewise\n"
-	"      --layers=NUMBERS of layers only these, such as 0-3,7; of a vision tower by\n"
-	"                       its name: visual.blocks:0-3\n"
-	"      --experts=NUMBERS of experts only these\n"
-	"      --check          tell what is odd, compared with other layers and experts and\n"
-	"                       with config.json; exit status 1 if something is\n"
-	"      --checksum       read the data, and show the XXH3 of each tensor\n"
-	"  -c, --compare=LIST   tell what differs from a list that --checksum has made in a pipe;\n"
-	"                       exit status 1 if something does\n"
-	"      --metadata       show __metadata__ and the side files, and no tensors\n"
-	"  -d, --directory      a line for each SOURCE itself: family and layout, layers, experts,\n"
-	"                       tensors, parameters, dtypes, size\n"
-	"      --here           leave out tensors whose data does not come along\n"
-	"  -b, --bytes          exact sizes on a terminal\n"
-	"  -q, --quiet          print nothing; the exit status tells\n"
-	"      --json           print each as a JSON object on a line of its own\n"
-	"      --tsv            a terminal gets what a pipe gets\n"
-	"      --color=WHEN     auto, always (a pipe gets what a terminal gets), never\n"
-	"      --limit=NAME=N   take more of NAME than usual, or less: header, manifest,\n"
-	"                       name, tensors or rank; see sd-tools(7)\n"
-	"      --help           print this text\n"
-	"      --version        print the version\n"
-	"\n"
-	"Pending steps are what is still to be done to the data: reorder (sd-transpose),\n"
-	"cast:FROM>TO (sd-transpose). - is none. A tensor whose data does not come along\n"
-	"is \"elsewhere\"; one that no source has is \"missing\".\n";
+static const char usage[] = "Usage: sd-ls [OPTION]... [SOURCE]...\n"
+			    "List the tensors of checkpoints, or of what flows in a pipeline. No data is read.\n"
+			    "\n"
+			    "A SOURCE is a safetensors file, a checkpoint directory, a stream, or - for\n"
+			    "standard input, which is also what is read when there is no SOURCE.\n"
+			    "\n"
+			    "On a terminal, tensors that differ in numbers only stand in one line, as bash\n"
+			    "writes them: layers.{0..39}. Elsewhere a line is a tensor: name, dtype, shape,\n"
+			    "bytes and pending steps, separated by tabs.\n"
+			    "\n"
+			    "  -n, --name=PATTERN   only tensors whose whole name is as PATTERN says: * is any\n"
+			    "                       text, {a,b} and {0..39} as in bash; may be given several times\n"
+			    "      --include=RE     and those whose name matches RE (PCRE2, found anywhere);\n"
+			    "                       likewise\n"
+			    "      --exclude=RE     but not those whose name matches RE; likewise\n"
+			    "      --layers=NUMBERS\n"
+			    "                       of layers only these, such as 0-3,7; of a vision tower by its\n"
+			    "                       name: visual.blocks:0-3\n"
+			    "      --experts=NUMBERS\n"
+			    "                       of experts only these\n"
+			    "      --here           leave out tensors whose data does not come along\n"
+			    "  -S                   largest first\n"
+			    "      --sort=WHAT      by name, size, dtype, file or order (as they come)\n"
+			    "  -r, --reverse        the other way round\n"
+			    "  -a, --all            a line a tensor on a terminal, too\n"
+			    "      --fold           fold in a pipe, too: name, dtype, shape, bytes of all,\n"
+			    "                       steps, and how many\n"
+			    "  -l                   also file and place in it, label, and the number of a part\n"
+			    "      --columns=COLUMNS\n"
+			    "                       these columns: name, dtype, shape, bytes, steps, file,\n"
+			    "                       offset, label, part, params, source\n"
+			    "      --checksum       read the data, and show the XXH3 of each tensor\n"
+			    "  -b, --bytes          exact sizes on a terminal\n"
+			    "      --json           print each as a JSON object on a line of its own\n"
+			    "      --tsv            a terminal gets what a pipe gets\n"
+			    "      --color=WHEN     auto, always (a pipe gets what a terminal gets), never\n"
+			    "  -q, --quiet          print nothing; the exit status tells\n"
+			    "\n"
+			    "In the place of a list of tensors:\n"
+			    "  -d, --directory      a line for each SOURCE itself: family and layout, layers,\n"
+			    "                       experts, tensors, parameters, dtypes, size\n"
+			    "      --check          tell what is odd, compared with other layers and experts\n"
+			    "                       and with config.json; exit status 1 if something is\n"
+			    "  -c, --compare=LIST   tell what differs from LIST, which --checksum has made in\n"
+			    "                       a pipe; exit status 1 if something does\n"
+			    "      --metadata       show __metadata__ and the side files\n"
+			    "\n"
+			    "      --limit=NAME=N   take more of NAME than usual, or less: header, manifest,\n"
+			    "                       name, tensors or rank; see sd-tools(7)\n"
+			    "      --help           print this text\n"
+			    "      --version        print the version\n"
+			    "\n"
+			    "Pending steps are what is still to be done to the data: reorder (sd-transpose),\n"
+			    "cast:FROM>TO (sd-transpose). - is none. A tensor whose data does not come along\n"
+			    "is \"elsewhere\"; one that no source has is \"missing\".\n";
 
 static const struct option longs[] = {
 	{"all", no_argument, NULL, 'a'},
@@ -453,9 +458,7 @@ static enum sd_result print_list(const struct ls_options *opt, const struct ls_s
 	if (!opt->look.human)
 		return ls_print_lines(opt, s, err);
 	result = ls_print_table(opt, s, err);
-	if (result == SD_OK)
-		ls_print_total(opt, s);
-	return result;
+	return result == SD_OK ? ls_print_total(opt, s, err) : result;
 }
 
 static void print_title(const struct ls_options *opt, int number)
@@ -484,7 +487,7 @@ static enum sd_result list(const struct ls_options *opt, int number, struct outc
 		result = show(opt, &s, err);
 	if (result == SD_OK && opt->checksum)
 		result = ls_sum(opt, &s, err);
-	if (result == SD_OK && opt->look.human && opt->count > 1 && !opt->quiet && !opt->itself)
+	if (result == SD_OK && opt->look.human && opt->count > 1 && !opt->quiet && (!is_view(opt) || opt->metadata))
 		print_title(opt, number);
 	if (result == SD_OK)
 		result = is_view(opt) ? print_view(opt, &s, outcome, err) : print_list(opt, &s, err);
