@@ -215,6 +215,8 @@ void sd_map_expand(const struct sd_map *map, FILE *out)
 	for (uint32_t i = 0; i < map->nsizes; i++)
 		if (!map->sizes[i].idle)
 			put_size(out, map, &map->sizes[i]);
+	for (uint32_t i = 0; i < map->nelsewhere; i++)
+		fprintf(out, "elsewhere %s\n", map->elsewhere[i]);
 	for (uint32_t i = 0; i < map->nrows; i++)
 		put_row(out, &map->rows[i]);
 	for (uint32_t s = 0; s < map->nstages; s++) {
