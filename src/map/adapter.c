@@ -4,6 +4,8 @@
 #include "map/planner.h"
 #include "stream/adapter_config.h"
 
+#include <ctype.h>
+#include <stddef.h>
 #include <stdlib.h>
 
 /* Cuts a whole pattern into what is behind its holes and its last part, neither of which has one. */
@@ -53,6 +55,31 @@ enum sd_result sd_parse_peft(struct parser *p)
 	return SD_OK;
 }
 
+static bool is_elsewhere(const struct sd_map *map, const char *name)
+{
+	for (uint32_t i = 0; i < map->nelsewhere; i++)
+		if (strcmp(map->elsewhere[i], name) == 0)
+			return true;
+	return false;
+}
+
+enum sd_result sd_parse_elsewhere(struct parser *p)
+{
+	do {
+		const char *name = NULL, **added;
+
+		if (sd_token_want(p, WORD, "the name of a module", &name) != SD_OK)
+			return p->err->result;
+		if (is_elsewhere(p->map, name))
+			continue;
+		added = SD_PARSE_ADD(p->map->elsewhere, p->map->nelsewhere, p->map->elsewhere_room);
+		if (!added)
+			return sd_fail_memory(p->err);
+		*added = name;
+	} while (p->at < p->ntokens);
+	return SD_OK;
+}
+
 static bool holds(const struct planner *p, const struct peft *peft)
 {
 	for (uint32_t i = 0; i < peft->nguards; i++)
@@ -61,24 +88,32 @@ static bool holds(const struct planner *p, const struct peft *peft)
 	return true;
 }
 
-/* Whether a name is that of what LoRA has for a module of this name, elsewhere than in the container. */
-static bool is_outside(const char *name, const struct sd_peft_target *t)
+/*
+ * Looks at what LoRA has for a module of the target's name: whether it is elsewhere than in the container; there, which
+ * expert's it is.
+ */
+static void look(const struct planner *p, const char *name, struct sd_peft_target *t, uint64_t *experts)
 {
-	const char *lora = strstr(name, ".lora_"), *end = lora, *module;
+	const char *lora = strstr(name, ".lora_"), *end = lora, *digits;
 	size_t length = strlen(t->name), container = strlen(t->container);
+	uint64_t number = 0;
 
 	if (!lora || (size_t)(lora - name) < length || memcmp(lora - length, t->name, length) != 0)
-		return false;
+		return;
 	end -= length;
 	if (end > name && *--end != '.')
-		return false;
-	/* Perhaps behind the number of an expert. */
-	for (module = end; module > name && module[-1] >= '0' && module[-1] <= '9';)
-		module--;
-	if (module < end && module > name && module[-1] == '.')
-		end = module - 1;
-	return (size_t)(end - name) < container || memcmp(end - container, t->container, container) != 0 ||
-	       ((size_t)(end - name) > container && end[-(ptrdiff_t)container - 1] != '.');
+		return;
+	for (digits = end; digits > name && isdigit((unsigned char)digits[-1]);)
+		digits--;
+	if (digits < end && digits > name && digits[-1] == '.') {
+		number = strtoull(digits, NULL, 10);
+		end = digits - 1;
+	}
+	if ((size_t)(end - name) < container || memcmp(end - container, t->container, container) != 0 ||
+	    ((size_t)(end - name) > container && end[-(ptrdiff_t)container - 1] != '.'))
+		t->outside = true;
+	else if (number >= *experts && number < p->ntensors)
+		*experts = number + 1;
 }
 
 /* Two statements are of one form where they have the same values. */
@@ -91,6 +126,7 @@ static bool same_form(const struct peft *a, const struct peft *b)
 static void fill_target(const struct planner *p, uint32_t number, struct sd_peft_target *t)
 {
 	const struct peft *peft = &p->map->pefts[number];
+	uint64_t experts = 0;
 
 	*t = (struct sd_peft_target){.container = peft->container,
 				     .name = peft->name,
@@ -100,8 +136,10 @@ static void fill_target(const struct planner *p, uint32_t number, struct sd_peft
 		t->group++;
 	while (t->form < number && !same_form(&p->map->pefts[t->form], peft))
 		t->form++;
-	for (size_t i = 0; i < p->ntensors && !t->outside; i++)
-		t->outside = is_outside(p->tensors[i].name, t);
+	for (size_t i = 0; i < p->ntensors; i++)
+		look(p, p->tensors[i].name, t, &experts);
+	if (!peft->parameter && is_elsewhere(p->map, peft->name))
+		t->numbers = experts;
 }
 
 /* What the keys said of the form, a file may say too. */

@@ -218,6 +218,8 @@ void sd_map_expand(const struct sd_map *map, FILE *out)
 	for (uint32_t i = 0; i < map->nknown; i++)
 		fprintf(out, "%s %s%s", i % 16 ? "" : "known", map->known[i],
 			i + 1 == map->nknown || i % 16 == 15 ? "\n" : "");
+	for (uint32_t i = 0; i < map->nelsewhere; i++)
+		fprintf(out, "elsewhere %s\n", map->elsewhere[i]);
 	for (uint32_t i = 0; i < map->nrows; i++)
 		put_row(out, &map->rows[i]);
 	for (uint32_t s = 0; s < map->nstages; s++) {

@@ -245,6 +245,9 @@ struct sd_map {
 	struct sd_config_row *rows; /* of config.json */
 	uint32_t nrows;
 	size_t rows_room;
+	const char **elsewhere; /* names of modules that experts have, and others too */
+	uint32_t nelsewhere;
+	size_t elsewhere_room;
 	struct peft *pefts;
 	uint32_t npefts;
 	size_t pefts_room;

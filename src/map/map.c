@@ -34,6 +34,7 @@ void sd_map_free(struct sd_map *map)
 	free(map->sizes);
 	free(map->samples);
 	free(map->known);
+	free(map->elsewhere);
 	free(map->pefts);
 	free(map->rows);
 	sd_arena_free(&map->arena);

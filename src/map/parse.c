@@ -474,10 +474,19 @@ static enum sd_result parse_line(struct parser *p)
 		const char *word;
 		enum sd_result (*parse)(struct parser *p);
 	} statements[] = {
-		{"map", parse_map},          {"model", parse_model},      {"option", parse_option},
-		{"set", parse_set},          {"table", parse_table},      {"label", parse_label},
-		{"size", parse_size},        {"stage", parse_stage},      {"use", parse_use},
-		{"sample", sd_parse_sample}, {"config", sd_parse_config}, {"known", parse_known},
+		{"map", parse_map},
+		{"model", parse_model},
+		{"option", parse_option},
+		{"set", parse_set},
+		{"table", parse_table},
+		{"label", parse_label},
+		{"size", parse_size},
+		{"stage", parse_stage},
+		{"use", parse_use},
+		{"sample", sd_parse_sample},
+		{"config", sd_parse_config},
+		{"known", parse_known},
+		{"elsewhere", sd_parse_elsewhere},
 	};
 
 	if (!p->ntokens)

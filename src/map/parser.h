@@ -109,8 +109,9 @@ SD_UNUSED_RESULT enum sd_result sd_parse_rule(struct parser *p);
 /* fields.c: `config`. */
 SD_UNUSED_RESULT enum sd_result sd_parse_config(struct parser *p);
 
-/* adapter.c: `peft`. */
+/* adapter.c: `peft`, and `elsewhere`. */
 SD_UNUSED_RESULT enum sd_result sd_parse_peft(struct parser *p);
+SD_UNUSED_RESULT enum sd_result sd_parse_elsewhere(struct parser *p);
 
 /* sample.c: `sample`. */
 SD_UNUSED_RESULT enum sd_result sd_parse_sample(struct parser *p);

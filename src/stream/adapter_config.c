@@ -4,6 +4,7 @@
 #include "stream/config.h"
 
 #include <ctype.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -203,33 +204,42 @@ static struct sd_json_node *open_list(struct editor *e, bool parameters)
 	return list;
 }
 
-/* As a parameter is named; modules have their own name alone, for a number stands in front of it. */
-static const char *full_name(struct editor *e, const struct sd_peft_target *t)
+/* As a parameter is named, or the module of one expert, or of all. */
+static const char *full_name(struct editor *e, const struct sd_peft_target *t, uint64_t number)
 {
-	return t->parameter ? sd_arena_printf(e->tree.arena, "%s.%s", t->container, t->name) : t->name;
+	struct sd_arena *arena = e->tree.arena;
+
+	if (t->parameter)
+		return sd_arena_printf(arena, "%s.%s", t->container, t->name);
+	return t->numbers ? sd_arena_printf(arena, "%s.%" PRIu64 ".%s", t->container, number, t->name) : t->name;
 }
 
 static enum sd_result add_wanted(struct editor *e)
 {
 	for (size_t i = 0; i < e->n; i++) {
 		const struct sd_peft_target *t = &e->targets[i];
-		struct sd_json_node *list, *entry;
-		const char *name;
+		struct sd_json_node *list;
 
 		if (!t->wanted || is_listed(e, t) || (!t->parameter && is_linear(list_of(e, false))))
 			continue;
 		list = open_list(e, t->parameter);
-		name = full_name(e, t);
-		entry = list && name ? sd_json_new(&e->tree, SD_JSON_STRING, name) : NULL;
-		if (!entry || !sd_json_append(&e->tree, list, entry))
-			return no_memory(e);
+		for (uint64_t k = 0; k == 0 || k < t->numbers; k++) {
+			const char *name = list ? full_name(e, t, k) : NULL;
+			struct sd_json_node *entry = name ? sd_json_new(&e->tree, SD_JSON_STRING, name) : NULL;
+
+			if (!entry || !sd_json_append(&e->tree, list, entry))
+				return no_memory(e);
+		}
 	}
 	return SD_OK;
 }
 
 /* ---- patterns ---- */
 
-/* A pattern's key without what an expression has around a name: "^.*\.a\.b$" is a.b. NULL: memory is out. */
+static const char *const ANY_NUMBER[] = {"[0-9]+.", "[0-9]+\\.", "\\d+.", "\\d+\\."};
+
+/* A pattern's key without what an expression has around a name, and for the number of any expert: "^.*\.a\.\d+\.b$" is
+ * a.b. NULL: memory is out. */
 static char *plain_key(struct editor *e, const struct sd_json_node *key)
 {
 	const char *from = key->key, *end = from + key->key_length;
@@ -243,9 +253,16 @@ static char *plain_key(struct editor *e, const struct sd_json_node *key)
 	else if (end - from > 3 && memcmp(from, ".*.", 3) == 0)
 		from += 3;
 	end -= end > from && end[-1] == '$';
-	for (; from < end; from++)
-		if (!(*from == '\\' && from + 1 < end && from[1] == '.'))
-			*at++ = *from;
+	while (from < end) {
+		size_t skip = *from == '\\' && from + 1 < end && from[1] == '.';
+
+		for (size_t i = 0; i < sizeof(ANY_NUMBER) / sizeof(*ANY_NUMBER); i++)
+			if (strncmp(from, ANY_NUMBER[i], strlen(ANY_NUMBER[i])) == 0)
+				skip = strlen(ANY_NUMBER[i]);
+		from += skip;
+		if (!skip)
+			*at++ = *from++;
+	}
 	return text;
 }
 
@@ -312,7 +329,8 @@ static enum sd_result set_value(struct editor *e, struct sd_json_node *pattern, 
 
 		if (!t->wanted || t->group != group)
 			continue;
-		name = full_name(e, t);
+		name = t->numbers ? sd_arena_printf(e->tree.arena, "%s.%s%s", t->container, ANY_NUMBER[0], t->name)
+				  : full_name(e, t, 0);
 		made = name && value->text ? sd_json_new(&e->tree, value->kind, value->text) : NULL;
 		if (!made || !sd_json_set(&e->tree, pattern, name, made))
 			return no_memory(e);

@@ -12,6 +12,7 @@ struct sd_peft_target {
 	bool parameter;        /* it goes into target_parameters, else into target_modules */
 	bool outside;          /* the adapter has tensors of modules of that name elsewhere too */
 	bool wanted;           /* of the form that comes out */
+	uint64_t numbers;      /* of modules: how many experts are to be named one by one; 0: by their name alone */
 	uint32_t form;         /* the same number: of one form */
 	uint32_t group;        /* the same number: what one form has for what another has */
 };
