@@ -98,6 +98,8 @@ void sd_config_find(const struct sd_side_file *file, const char *path, void (*ta
 /* The names of a number, and the objects of config.json that may have it. */
 static const char *const NAMES[][6] = {
 	[SD_CONFIG_LAYERS] = {"num_hidden_layers", "num_layers", "n_layer", "n_layers"},
+	[SD_CONFIG_EXPERTS] = {"num_experts", "n_routed_experts", "num_local_experts", "moe_num_experts",
+			       "num_routed_experts"},
 };
 static const char *const OBJECTS[] = {"", "text_config.", "llm_config.", "language_config.",
 				      "thinker_config.text_config."};

@@ -23,6 +23,7 @@ void sd_config_find(const struct sd_side_file *file, const char *path, void (*ta
 /* Numbers of a model that config.json has under several names. */
 enum sd_config_number {
 	SD_CONFIG_LAYERS,
+	SD_CONFIG_EXPERTS, /* of a layer */
 };
 
 /* The first of its names that the manifest's config.json has; false where it has none. */

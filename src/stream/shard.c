@@ -475,6 +475,8 @@ enum sd_result sd_shard_plan(const struct sd_manifest *in, const struct sd_shard
 	result = plan_targets(&cutting, out, &shard->whole, err);
 	if (result != SD_OK)
 		return result;
+	/* What a rank lacks is with the others. */
+	(void)!sd_manifest_label(out, SD_LABEL_COMPARED);
 	find_needs(in, out, shard->ranges);
 	for (size_t i = 0; i < in->nrecords; i++)
 		if (shard->ranges[i].begin != UINT64_MAX && !trim(&in->records[i], &shard->ranges[i], out))

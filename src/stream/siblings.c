@@ -797,6 +797,13 @@ static bool is_experts(const struct stack *stack)
 	return strncmp(stack->word, "experts.", 8) == 0;
 }
 
+/* Whether experts are not those that config.json counts. */
+static bool is_other_expert(const char *prefix)
+{
+	return strstr(prefix, "vis") || strstr(prefix, "audio") || strstr(prefix, "talker") || strstr(prefix, "mtp") ||
+	       strstr(prefix, "shared");
+}
+
 /* How many experts the layers of one pattern have. */
 struct census {
 	size_t stacks, most, have; /* how many stacks; the largest; how many of them are as large as that */
@@ -814,10 +821,28 @@ static void count_stack(struct census *c, const struct stack *stack)
 	c->have += n == c->most;
 }
 
+/* No layer has as many experts as config.json counts, though they begin with the first one. */
+static void compare_with_config(struct search *s, const struct stack *stack, const struct census *c)
+{
+	uint64_t of;
+	struct sd_finding *f;
+
+	if (is_other_expert(stack->prefix) || c->have < c->stacks || !sd_config_count(s->m, SD_CONFIG_EXPERTS, &of) ||
+	    of <= c->most || s->units[s->order[stack->end - 1]].number + 1 != c->most)
+		return;
+	f = add_finding(s, SD_ODD_COUNT, stack->prefix);
+	if (f)
+		f->line = sd_arena_printf(s->arena,
+					  "experts %zu to %" PRIu64 " of %" PRIu64
+					  " are not there: config.json counts them, and no key begins with %s%zu.",
+					  c->most, of - 1, of, stack->prefix, c->most);
+}
+
 /* The experts of a layer against those of the layers that are alike. */
 static void compare_counts(struct search *s)
 {
 	struct census *census = calloc(s->patterns.used + 1, sizeof(*census));
+	bool compared = false;
 
 	s->memory = census;
 	for (size_t i = 0; i < s->nstacks && s->memory; i++)
@@ -829,6 +854,10 @@ static void compare_counts(struct search *s)
 		size_t n = stack->end - stack->begin;
 		struct sd_finding *f;
 
+		if (is_experts(stack) && !compared) {
+			compare_with_config(s, stack, c);
+			compared = true;
+		}
 		/* A gap is told already. */
 		if (!is_experts(stack) || n == c->most || c->have < 2 || 2 * c->have <= c->stacks ||
 		    s->units[s->order[stack->end - 1]].number >= n)

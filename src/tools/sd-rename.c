@@ -4,6 +4,7 @@
 #include "base/nearest.h"
 #include "base/text.h"
 #include "map/rename.h"
+#include "stream/config.h"
 #include "stream/storage.h"
 #include "tools/maps.h"
 #include "tools/tool.h"
@@ -510,11 +511,22 @@ static enum sd_result explain(struct sd_rename *rename, const struct sd_manifest
 	return result;
 }
 
-/* That a map knows nothing of a checkpoint is worth a word, and an error where all keys should be known. */
-static enum sd_result tell_idle(const struct options *opt, const struct sd_map *map, int to, struct sd_error *err)
+static void take_method(void *user, const char *value)
 {
-	sd_fail(err, SD_INPUT, "map %s changes no key on the way from %s to %s", sd_map_name(map),
-		sd_map_layout(map, !to), sd_map_layout(map, to));
+	snprintf(user, 64, "%s", value);
+}
+
+/* That a map knows nothing of a checkpoint is worth a word, and an error where all keys should be known. */
+static enum sd_result tell_idle(const struct options *opt, const struct sd_map *map, int to,
+				const struct sd_side_file *config, struct sd_error *err)
+{
+	char method[64] = "";
+
+	if (config)
+		sd_config_find(config, "quantization_config.quant_method", take_method, method);
+	sd_fail(err, SD_INPUT, "map %s changes no key on the way from %s to %s%s%s", sd_map_name(map),
+		sd_map_layout(map, !to), sd_map_layout(map, to), *method ? "; the weights stay quantised, by " : "",
+		method);
 	if (opt->strict)
 		return err->result;
 	sd_note("%s", err->text);
@@ -550,7 +562,7 @@ static enum sd_result rename_source(const struct options *opt, struct sd_source 
 	for (size_t i = 0; result == SD_OK && i < rename.nnotes; i++)
 		sd_note("%s", rename.notes[i]);
 	if (result == SD_OK && map && rename.idle && source->manifest->ntargets)
-		result = tell_idle(opt, map, rename.to, err);
+		result = tell_idle(opt, map, rename.to, sd_manifest_side(source->manifest, "config.json"), err);
 	if (result == SD_OK && opt->what == DRY_RUN)
 		print_plan(source->manifest, &plan);
 	if (result == SD_OK && opt->what == EXPLAIN)
