@@ -85,6 +85,7 @@ test_scripts = \
 	%D%/there-and-back \
 	%D%/any-order \
 	%D%/compose \
+	%D%/adapters \
 	%D%/config \
 	%D%/reference \
 	%D%/reshapes \
@@ -95,6 +96,7 @@ test_scripts = \
 	%D%/block-fp8 \
 	%D%/empty \
 	%D%/ranks \
+	%D%/loads \
 	%D%/missing \
 	%D%/bad-input \
 	%D%/limits \
@@ -110,6 +112,7 @@ test_scripts = \
 	%D%/stops \
 	%D%/stages \
 	%D%/told \
+	%D%/strict \
 	%D%/faults \
 	%D%/memory \
 	%D%/kills \

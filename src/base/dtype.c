@@ -55,6 +55,36 @@ enum sd_dtype sd_dtype_parse(const char *name, size_t length)
 	return SD_NO_DTYPE;
 }
 
+enum sd_dtype sd_dtype_typed(const char *text)
+{
+	static const struct {
+		const char *name;
+		enum sd_dtype dtype;
+	} others[] = {
+		{"float64", SD_F64},
+		{"double", SD_F64},
+		{"fp64", SD_F64},
+		{"float32", SD_F32},
+		{"float", SD_F32},
+		{"fp32", SD_F32},
+		{"float16", SD_F16},
+		{"half", SD_F16},
+		{"fp16", SD_F16},
+		{"bfloat16", SD_BF16},
+		{"float8_e4m3fn", SD_F8_E4M3},
+		{"float8_e5m2", SD_F8_E5M2},
+		{"float8_e8m0fnu", SD_F8_E8M0},
+	};
+	static const char torch[] = "torch.";
+
+	if (strncmp(text, torch, strlen(torch)) == 0)
+		text += strlen(torch);
+	for (size_t i = 0; i < sizeof(others) / sizeof(*others); i++)
+		if (strcasecmp(others[i].name, text) == 0)
+			return others[i].dtype;
+	return sd_dtype_parse(text, strlen(text));
+}
+
 unsigned sd_dtype_bits(enum sd_dtype dtype)
 {
 	return known(dtype) ? table[dtype].bits : 0;

@@ -47,6 +47,9 @@ const char *sd_dtype_name(enum sd_dtype dtype);
 /* The dtype of a name (length bytes, any case: "bf16" is BF16), or SD_NO_DTYPE. */
 enum sd_dtype sd_dtype_parse(const char *name, size_t length);
 
+/* As people type it: also PyTorch's names (float32, torch.bfloat16, half), and fp32, bf16. SD_NO_DTYPE: none. */
+enum sd_dtype sd_dtype_typed(const char *text);
+
 /* Bits of one element: 4, 6, 8, 16, 32 or 64; 0 for a value that is no dtype. */
 unsigned sd_dtype_bits(enum sd_dtype dtype);
 

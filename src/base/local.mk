@@ -6,6 +6,7 @@ sources += \
 	%D%/fold.c %D%/fold.h \
 	%D%/glob.c %D%/glob.h \
 	%D%/json.c %D%/json.h \
+	%D%/json_tree.c %D%/json_tree.h \
 	%D%/limits.c %D%/limits.h \
 	%D%/memstream.c %D%/memstream.h \
 	%D%/names.c %D%/names.h \

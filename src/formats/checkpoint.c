@@ -49,8 +49,8 @@ enum sd_role sd_checkpoint_role(const char *name)
 
 static bool is_torch(const char *name)
 {
-	return name[0] != '.' &&
-	       (ends_in(name, ".bin") || ends_in(name, ".pt") || ends_in(name, ".pth") || ends_in(name, ".ckpt"));
+	return name[0] != '.' && (ends_in(name, ".bin") || ends_in(name, ".pt") || ends_in(name, ".pth") ||
+				  ends_in(name, ".ckpt") || ends_in(name, ".distcp"));
 }
 
 static int natural(const void *a, const void *b)
@@ -480,8 +480,10 @@ static enum sd_result check_numbers(const struct listing *list, struct sd_error 
 		       memcmp(names[i], names[k], stem) == 0)
 			k++;
 		if (k - i != total)
-			return sd_fail(err, SD_INPUT, "%zu of %lu files are there: %s and so on, and no index", k - i,
-				       total, names[i]);
+			return sd_fail(err, SD_INPUT,
+				       "%zu of %lu files are there: %s and so on, and no index; name the files "
+				       "themselves to read what is there",
+				       k - i, total, names[i]);
 	}
 	return SD_OK;
 }
@@ -556,7 +558,7 @@ static enum sd_result fill(struct sd_source *source, const char *path, const str
 		result = sd_fail(err, SD_INPUT,
 				 "no checkpoint here: neither *.safetensors nor *.safetensors.index.json%s%s%s",
 				 list->torch ? "; " : "", list->torch ? list->torch : "",
-				 list->torch ? " is in PyTorch's format: convert it to safetensors first" : "");
+				 list->torch ? " is in PyTorch's format, which is not read" : "");
 	if (result == SD_OK && !index)
 		result = check_one(list, err);
 	are_one_checkpoint = result == SD_OK && !index;

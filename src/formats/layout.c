@@ -63,7 +63,7 @@ static enum sd_result check_steps(const struct sd_target *t, struct sd_error *er
 			       step->kind);
 	}
 	if (sd_target_is_reordered(t))
-		return sd_fail(err, SD_INPUT, "%s has a pending transpose: put sd-transpose before sd-pack", t->name);
+		return sd_fail(err, SD_INPUT, "%s is still to be reordered: put sd-transpose before sd-pack", t->name);
 	return SD_OK;
 }
 
@@ -138,8 +138,11 @@ static enum sd_result list_tensors(struct planner *p, struct sd_error *err)
 			continue;
 		}
 		if (m->records[t->record].state == SD_ELSEWHERE)
-			return sd_fail(err, SD_INPUT, "%s is here only in part: %s was left out of the stream", t->name,
-				       m->records[t->record].key);
+			return sd_fail(
+				err, SD_INPUT,
+				"%s is here only in part: %s was left out of the stream; convert all of it, then "
+				"cut with sd-shard",
+				t->name, m->records[t->record].key);
 		result = check_steps(t, err);
 		if (result == SD_OK && first == i) {
 			p->item_of[i] = (uint32_t)p->nitems;
@@ -269,11 +272,17 @@ static enum sd_result add_bytes(struct planner *p, const struct item *item, stru
 	return sd_fail(err, SD_INPUT, "%s makes the checkpoint larger than 2^64 bytes", item->tensor.name);
 }
 
-/* Gives each tensor its file: greedily, in natural order of names. */
+static bool is_adapter(const struct sd_manifest *m)
+{
+	return sd_manifest_side(m, "adapter_config.json") != NULL;
+}
+
+/* Gives each tensor its file: greedily, in natural order of names. PEFT reads an adapter in one file only. */
 static enum sd_result choose_shards(struct planner *p, struct sd_error *err)
 {
 	uint64_t filled = 0;
 	uint32_t shard = 0;
+	bool sharded = p->options->directory && !is_adapter(p->m);
 	enum sd_result result = SD_OK;
 
 	if (p->options->directory)
@@ -281,8 +290,7 @@ static enum sd_result choose_shards(struct planner *p, struct sd_error *err)
 	for (size_t i = 0; i < p->nitems && result == SD_OK; i++) {
 		uint64_t bytes = p->order[i]->bytes;
 
-		if (p->options->directory && i > 0 &&
-		    (filled > p->options->shard_size || bytes > p->options->shard_size - filled)) {
+		if (sharded && i > 0 && (filled > p->options->shard_size || bytes > p->options->shard_size - filled)) {
 			shard++;
 			filled = 0;
 		}
@@ -315,9 +323,8 @@ static enum sd_result fail_other_tensors(const char *path, const struct names *m
 	const char *plural = (missing->count ? missing : extra)->count == 1 ? "" : "s";
 
 	if (missing->count && extra->count)
-		return sd_fail(err, SD_INPUT,
-			       "%s has %zu tensor%s that this stream has not (%s), and has not %zu that it has (%s)",
-			       path, missing->count, plural, missing->text, extra->count, extra->text);
+		return sd_fail(err, SD_INPUT, "not the tensors of %s: missing here are %zu (%s), too many %zu (%s)",
+			       path, missing->count, missing->text, extra->count, extra->text);
 	if (missing->count)
 		return sd_fail(err, SD_INPUT, "%s has %zu tensor%s that this stream has not: %s", path, missing->count,
 			       plural, missing->text);
@@ -356,7 +363,7 @@ static enum sd_result choose_alike(struct planner *p, struct sd_error *err)
 /* What the names of weight files begin with: PEFT reads an adapter only under its own name. */
 static const char *stem(const struct sd_manifest *m)
 {
-	return sd_manifest_side(m, "adapter_config.json") ? "adapter_model" : "model";
+	return is_adapter(m) ? "adapter_model" : "model";
 }
 
 static int by_place(const void *a, const void *b)
@@ -521,6 +528,41 @@ static enum sd_result find_places(struct planner *p, struct sd_error *err)
 	return SD_OK;
 }
 
+/* Whether these are the last parts of a name. */
+static bool ends_in(const char *name, const char *parts)
+{
+	size_t length = strlen(name), n = strlen(parts);
+
+	return length >= n && strcmp(name + length - n, parts) == 0 && (length == n || name[length - n - 1] == '.');
+}
+
+/* Whether transformers keeps a tensor as a buffer, which it does not count. Behind these two it is a parameter. */
+static bool is_buffer(const char *name)
+{
+	static const char *const buffers[] = {"e_score_correction_bias",
+					      "expert_bias",
+					      "final_logits_bias",
+					      "inv_freq",
+					      "layer_scalar",
+					      "num_batches_tracked",
+					      "position_ids",
+					      "running_mean",
+					      "running_var",
+					      "std_bias",
+					      "std_scale",
+					      "tid2eid"};
+	static const char *const parameters[] = {"experts.e_score_correction_bias",
+						 "moe_statics.e_score_correction_bias"};
+
+	for (size_t i = 0; i < sizeof(parameters) / sizeof(*parameters); i++)
+		if (ends_in(name, parameters[i]))
+			return false;
+	for (size_t i = 0; i < sizeof(buffers) / sizeof(*buffers); i++)
+		if (ends_in(name, buffers[i]))
+			return true;
+	return false;
+}
+
 static enum sd_result count_parameters(const struct sd_layout *layout, uint64_t *parameters, struct sd_error *err)
 {
 	*parameters = 0;
@@ -528,6 +570,8 @@ static enum sd_result count_parameters(const struct sd_layout *layout, uint64_t 
 		const struct sd_tensor *t = &layout->tensors[i];
 		uint64_t count;
 
+		if (is_buffer(t->name))
+			continue;
 		if (!sd_shape_count(t->shape, t->rank, &count) || !sd_add(*parameters, count, parameters))
 			return sd_fail(err, SD_INPUT, "%s: more than 2^64 elements in all", t->name);
 	}

@@ -3,6 +3,7 @@ sources += \
 	%D%/files.c %D%/files.h \
 	%D%/index.c %D%/index.h \
 	%D%/layout.c %D%/layout.h \
+	%D%/loss.c %D%/loss.h \
 	%D%/like.c %D%/like.h \
 	%D%/open.c %D%/open.h \
 	%D%/pack.c %D%/pack.h \

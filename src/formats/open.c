@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -57,6 +58,12 @@ static const char *recognise(const unsigned char first[FIRST])
 
 static enum sd_result fail_neither(const char *name, const char *what, struct sd_error *err)
 {
+	static const char index[] = ".safetensors.index.json";
+	size_t length = strlen(name), end = strlen(index);
+
+	if (length > end && strcmp(name + length - end, index) == 0)
+		return sd_fail(err, SD_INPUT, "%s is the index of a checkpoint, which is its directory: name that",
+			       name);
 	return sd_fail(err, SD_INPUT, "%s is neither a stream nor a safetensors file, but %s", name, what);
 }
 
@@ -164,6 +171,18 @@ static enum sd_result open_any(const struct bytes *in, const struct sd_limits *l
 	return fail_neither(in->name, got ? "shorter than 8 bytes" : "empty", err);
 }
 
+/* Whether a path that is not there looks like OWNER/NAME on the Hub: one slash, and no such folder. */
+static bool looks_remote(const char *path)
+{
+	const char *slash = strchr(path, '/');
+	char owner[256];
+
+	if (!slash || slash == path || !slash[1] || strchr(slash + 1, '/') || *path == '.' ||
+	    snprintf(owner, sizeof(owner), "%.*s", (int)(slash - path), path) >= (int)sizeof(owner))
+		return false;
+	return access(owner, F_OK) != 0;
+}
+
 enum sd_result sd_open(const char *path, const struct sd_limits *limits, struct sd_source **source,
 		       struct sd_error *err)
 {
@@ -186,7 +205,12 @@ enum sd_result sd_open(const char *path, const struct sd_limits *limits, struct 
 
 		if (fd >= 0)
 			close(fd);
-		return sd_fail_errno(err, error, "%s", path);
+		sd_fail_errno(err, error, "%s", path);
+		return error == ENOENT && looks_remote(path)
+			       ? sd_fail(err, SD_IO,
+					 "there is no %s; if that is on the Hub: hf download %s --local-dir %s", path,
+					 path, strchr(path, '/') + 1)
+			       : SD_IO;
 	}
 	if (S_ISDIR(st.st_mode)) {
 		close(fd);

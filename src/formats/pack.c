@@ -551,6 +551,24 @@ static enum sd_result begin_on_fd(struct pack *p, struct sd_error *err)
 	return p->mode == TO_SPOOL ? open_spool(p, err) : SD_OK;
 }
 
+#define LEFT_OUT "%zu of %zu tensors are left out: their data is not in this stream"
+#define NO_SIDE "%s: the side files (%s%s) are left out; they go along into a directory: -o DIR/"
+
+static bool leaves_side_files(const struct pack *p)
+{
+	return p->options->path && !p->options->layout.directory && p->m->nside;
+}
+
+static enum sd_result check_left_out(const struct pack *p, struct sd_error *err)
+{
+	if (p->layout.left_out)
+		return sd_fail(err, SD_INPUT, LEFT_OUT, p->layout.left_out, p->layout.left_out + p->layout.ntensors);
+	if (leaves_side_files(p))
+		return sd_fail(err, SD_INPUT, NO_SIDE, p->options->path, p->m->side[0].name,
+			       p->m->nside > 1 ? ", ..." : "");
+	return SD_OK;
+}
+
 static enum sd_result pack_begin(struct sd_sink *sink, const struct sd_manifest *m, struct sd_error *err)
 {
 	struct pack *p = (struct pack *)sink;
@@ -562,6 +580,8 @@ static enum sd_result pack_begin(struct sd_sink *sink, const struct sd_manifest 
 			p->total = UINT64_MAX;
 	if (result == SD_OK && p->layout.left_out && !p->layout.ntensors)
 		result = sd_fail(err, SD_INPUT, "no data in this stream: everything was left out of it");
+	if (result == SD_OK && p->options->strict)
+		result = check_left_out(p, err);
 	if (result == SD_OK)
 		result = sort_targets(p, err);
 	if (result == SD_OK)
@@ -591,11 +611,9 @@ static void tell_left_out(const struct pack *p)
 	if (!o->note)
 		return;
 	if (p->layout.left_out)
-		o->note("%zu of %zu tensors are left out: their data is not in this stream", p->layout.left_out,
-			p->layout.left_out + p->layout.ntensors);
-	if (o->path && !o->layout.directory && p->m->nside)
-		o->note("%s: the side files (%s%s) are left out; they go along into a directory: -o DIR/", o->path,
-			p->m->side[0].name, p->m->nside > 1 ? ", ..." : "");
+		o->note(LEFT_OUT, p->layout.left_out, p->layout.left_out + p->layout.ntensors);
+	if (leaves_side_files(p))
+		o->note(NO_SIDE, o->path, p->m->side[0].name, p->m->nside > 1 ? ", ..." : "");
 }
 
 static enum sd_result pack_end(struct sd_sink *sink, struct sd_error *err)

@@ -11,7 +11,8 @@ struct sd_pack_options {
 	int fd;           /* stays the caller's; a regular file is written in place, from where it stands and ends */
 	const char *name; /* of fd, for errors */
 	struct sd_layout_options layout;
-	bool force; /* as in struct sd_publish_options */
+	bool force;  /* as in struct sd_publish_options */
+	bool strict; /* what would be noted of the stream is an error */
 	bool sync;
 	void (*note)(const char *format, ...) SD_PRINTF(1, 2); /* what is worth knowing and no failure; may be NULL */
 	/* told after every piece of data how many bytes of all came, and the tensor that they are of; may be NULL */

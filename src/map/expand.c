@@ -6,12 +6,12 @@
 
 #include <inttypes.h>
 
-static void put_guards(FILE *out, const struct sd_map *map, const struct rule *rule)
+static void put_guards(FILE *out, const struct sd_map *map, const struct guard *guards, uint32_t n)
 {
-	for (uint32_t i = 0; i < rule->nguards; i++) {
-		const struct option *option = &map->options[rule->guards[i].option];
+	for (uint32_t i = 0; i < n; i++) {
+		const struct option *option = &map->options[guards[i].option];
 
-		fprintf(out, "@%s=%s ", option->name, option->values[rule->guards[i].value]);
+		fprintf(out, "@%s=%s ", option->name, option->values[guards[i].value]);
 	}
 }
 
@@ -43,13 +43,27 @@ static void put_side(FILE *out, const struct rule *rule, int number)
 	}
 }
 
+/* What a stage's adapters are called, a line each. */
+static void put_pefts(FILE *out, const struct sd_map *map, uint32_t stage)
+{
+	for (uint32_t i = 0; i < map->npefts; i++) {
+		const struct peft *peft = &map->pefts[i];
+
+		if (peft->stage != stage)
+			continue;
+		fprintf(out, "  peft %s ", peft->group);
+		put_guards(out, map, peft->guards, peft->nguards);
+		fprintf(out, "%s %s\n", peft->parameter ? "target_parameters" : "target_modules", peft->text);
+	}
+}
+
 static void put_rule(FILE *out, const struct sd_map *map, const struct rule *rule)
 {
 	static const char *const arrows[] = {
 		[BOTH_WAYS] = "<->", [RIGHTWARDS] = "->", [LEFTWARDS] = "<-", [COPY] = "<=", [COPY_RIGHTWARDS] = "=>"};
 
 	fputs("  ", out);
-	put_guards(out, map, rule);
+	put_guards(out, map, rule->guards, rule->nguards);
 	if (rule->outcome[LEFT] == KEEP && rule->outcome[RIGHT] == KEEP) {
 		fprintf(out, "keep %s", rule->side[LEFT].key.text);
 	} else {
@@ -94,6 +108,16 @@ static void put_size(FILE *out, const struct sd_map *map, const struct size *siz
 	if (size->optional)
 		fputs(" or none", out);
 	put_words(out, "in", size->stages, size->nstages);
+	putc('\n', out);
+}
+
+static void put_row(FILE *out, const struct sd_config_row *row)
+{
+	fprintf(out, "config %s <-> %s", row->path[LEFT], row->path[RIGHT]);
+	if (row->key)
+		fprintf(out, " if %s=", row->key);
+	for (uint32_t i = 0; i < row->nvalues; i++)
+		fprintf(out, "%s%s", i ? "|" : "", row->values[i]);
 	putc('\n', out);
 }
 
@@ -191,8 +215,14 @@ void sd_map_expand(const struct sd_map *map, FILE *out)
 	for (uint32_t i = 0; i < map->nsizes; i++)
 		if (!map->sizes[i].idle)
 			put_size(out, map, &map->sizes[i]);
+	for (uint32_t i = 0; i < map->nknown; i++)
+		fprintf(out, "%s %s%s", i % 16 ? "" : "known", map->known[i],
+			i + 1 == map->nknown || i % 16 == 15 ? "\n" : "");
+	for (uint32_t i = 0; i < map->nrows; i++)
+		put_row(out, &map->rows[i]);
 	for (uint32_t s = 0; s < map->nstages; s++) {
 		fprintf(out, "\nstage %s\n", map->stages[s].name);
+		put_pefts(out, map, s);
 		for (uint32_t i = 0; i < map->stages[s].nrules; i++)
 			put_rule(out, map, &map->stages[s].rules[i]);
 	}

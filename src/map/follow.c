@@ -31,10 +31,20 @@ static bool moves_elements(const struct rule *rule)
 	return rule->stacks || (left && right && strcmp(left, right) != 0);
 }
 
-/*
- * The first rule of a stage that is for tensors of this name, whatever their shape; NULL: none is. Of rules that move
- * elements guards are not asked: with packed weights, the keys do not tell the options.
- */
+/* Whether the rule is for the options as they are. One that keys tell is not asked: packed weights do not tell it. */
+static bool guards_hold(const struct planner *p, const struct rule *rule)
+{
+	for (uint32_t i = 0; i < rule->nguards; i++) {
+		uint32_t value = p->option[rule->guards[i].option];
+
+		if (!p->map->options[rule->guards[i].option].from_keys && value != OPEN &&
+		    value != rule->guards[i].value)
+			return false;
+	}
+	return true;
+}
+
+/* The first rule of a stage that is for tensors of this name, whatever their shape; NULL: none is. */
 static const struct rule *rule_for(struct planner *p, const struct stage *stage, const struct tensor *t,
 				   struct values *values)
 {
@@ -42,7 +52,8 @@ static const struct rule *rule_for(struct planner *p, const struct stage *stage,
 		const struct rule *rule = &stage->rules[i];
 
 		if (rule->outcome[p->from] != NOT_READ && !rule->side[p->from].scale && !rule->nconditions &&
-		    !sd_rule_is_beside(rule, p->from) && (moves_elements(rule) || sd_planner_guards(p, rule)) &&
+		    !sd_rule_is_beside(rule, p->from) &&
+		    (moves_elements(rule) ? guards_hold(p, rule) : sd_planner_guards(p, rule)) &&
 		    has_name(sd_planner_fit(p, stage, rule, t, values)))
 			return rule;
 	}

@@ -7,6 +7,7 @@
 #include "map/axes.h"
 #include "map/map.h"
 #include "map/pattern.h"
+#include "stream/config_rows.h"
 
 enum { LEFT = 0, RIGHT = 1, NO_SIDE = -1 };
 
@@ -168,6 +169,18 @@ struct rule {
 	bool first_part[2];
 };
 
+/* `peft target_modules PATTERN ..`: what adapter_config.json calls what a stage is for, in one form of adapter. */
+struct peft {
+	struct guard *guards;
+	uint32_t nguards;
+	const char *group;     /* the same for what different forms have other names for */
+	const char *text;      /* the pattern as it stands, whole */
+	const char *container; /* what is behind its holes, without the name: "mlp.experts" */
+	const char *name;      /* its last part */
+	uint32_t stage;
+	bool parameter; /* target_parameters */
+};
+
 struct stage {
 	const char *name;
 	struct rule *rules;
@@ -223,9 +236,18 @@ struct sd_map {
 	struct size *sizes;
 	uint32_t nsizes;
 	size_t sizes_room;
+	const char **known; /* words that names of both layouts are made of */
+	uint32_t nknown;
+	size_t known_room;
 	struct stage *stages;
 	uint32_t nstages;
 	size_t stages_room;
+	struct sd_config_row *rows; /* of config.json */
+	uint32_t nrows;
+	size_t rows_room;
+	struct peft *pefts;
+	uint32_t npefts;
+	size_t pefts_room;
 	struct sample *samples;
 	uint32_t nsamples;
 	size_t samples_room;

@@ -5,6 +5,7 @@
 #include "map/arithmetic.h"
 #include "map/family.h"
 #include "map/missing.h"
+#include "map/odd.h"
 #include "map/spans.h"
 #include "move/compose.h"
 
@@ -25,6 +26,7 @@ struct join {
 	const struct tensor *owner[AXES_MAX]; /* who said the size */
 	uint64_t stack_size[STACKS_MAX];
 	uint64_t slots, due; /* members that a whole group has */
+	bool copies;         /* it has members that are copies of others */
 	/* Members that are missing, and may be: their places; and the line that tells of them. */
 	uint64_t *absent;
 	size_t nabsent, absent_room;
@@ -73,6 +75,20 @@ static enum sd_result fail_two(const struct join *j, const struct member *a, con
 		       rule_of(j, b)->line);
 }
 
+/* Two sizes of one axis: the member whose shape alone is another one is named, if there is one. */
+static enum sd_result fail_sizes(const struct join *j, uint32_t axis, uint64_t size, const struct member *m)
+{
+	const char *odd = sd_odd_shape(j->p, j->before, j->members, j->group), *name = j->p->map->axes.name[axis];
+	const struct rule *rule = rule_of(j, m);
+
+	if (odd)
+		return sd_fail(j->p->err, SD_INPUT, "%s (%s:%u: %s)", odd, rule->file, rule->line, name);
+	return sd_fail(j->p->err, SD_INPUT,
+		       "%s is %" PRIu64 " in %s and %" PRIu64 " in %s, which both go into %s (%s:%u)", name,
+		       j->sizes[axis], j->owner[axis]->name, size, j->before[m->tensor].name, j->group->name,
+		       rule->file, rule->line);
+}
+
 /* Takes over what one member's shape says. */
 static enum sd_result unify_axis(struct join *j, uint32_t axis, uint64_t size, const struct member *m)
 {
@@ -81,10 +97,7 @@ static enum sd_result unify_axis(struct join *j, uint32_t axis, uint64_t size, c
 	if (size == SIZE_OPEN || j->sizes[axis] == size)
 		return SD_OK;
 	if (j->sizes[axis] != SIZE_OPEN && j->owner[axis])
-		return sd_fail(j->p->err, SD_INPUT,
-			       "%s is %" PRIu64 " in %s and %" PRIu64 " in %s, which both go into %s (%s:%u)",
-			       j->p->map->axes.name[axis], j->sizes[axis], j->owner[axis]->name, size, t->name,
-			       j->group->name, rule_of(j, m)->file, rule_of(j, m)->line);
+		return fail_sizes(j, axis, size, m);
 	j->sizes[axis] = size;
 	j->owner[axis] = t;
 	return SD_OK;
@@ -477,9 +490,9 @@ static enum sd_result make_shape(const struct join *j, struct tensor *made)
 		for (uint32_t i = 0; i < p->map->nsizes; i++)
 			if (p->map->sizes[i].axis == axis)
 				option = p->map->sizes[i].option;
-		return sd_fail(p->err, SD_INPUT, "%s: the shapes do not tell %s%s%s (%s:%u)", j->group->name,
-			       p->map->axes.name[axis], option ? "; say -D " : "", option ? option : "", j->lead->file,
-			       j->lead->line);
+		return sd_fail(p->err, SD_INPUT, "%s: the shapes do not tell %s; %s%s (%s:%u)", j->group->name,
+			       p->map->axes.name[axis], option ? "say -D " : "give the map a size for it",
+			       option ? option : "", j->lead->file, j->lead->line);
 	}
 	if (overflow || !sd_shape_count(shape, axes->n, &count) || !sd_dtype_bytes(made->dtype, count, &bytes))
 		return sd_fail(p->err, SD_INPUT, "%s: the shape is too large", j->group->name);
@@ -508,6 +521,7 @@ static enum sd_result prepare(struct join *j, bool *whole)
 	const struct member *first = NULL;
 
 	for (const struct member *m = first_of(j); m; m = next_of(j, m)) {
+		j->copies = j->copies || is_copy(j, m);
 		if (is_copy(j, m))
 			continue;
 		if (!first) {
@@ -579,8 +593,11 @@ static enum sd_result make_dtype(const struct join *j, struct tensor *made)
 			made->mixed = t->mixed;
 		if (dtype == one || made->mixed)
 			continue;
-		made->mixed = sd_arena_printf(&p->out->arena, "%s would be both %s and %s, from %s", j->group->name,
-					      sd_dtype_name(one), sd_dtype_name(dtype), t->name);
+		made->mixed = sd_odd_dtype(p, j->before, j->members, j->group);
+		if (!made->mixed)
+			made->mixed =
+				sd_arena_printf(&p->out->arena, "%s would be both %s and %s, from %s", j->group->name,
+						sd_dtype_name(one), sd_dtype_name(dtype), t->name);
 		if (!made->mixed)
 			return sd_fail_memory(p->err);
 		if (!sd_planner_castable(one) || !sd_planner_castable(dtype))
@@ -618,6 +635,33 @@ static void note_number(const struct join *j, const struct member *m, struct ten
 }
 
 /* Of a whole group, one tensor: what the first member says, and the pieces of all. */
+/* Copies have to be equal to the members whose places they have; those of which the map has something to say need not.
+ */
+static enum sd_result hold_copies(const struct join *j)
+{
+	struct placed *kept = malloc(j->group->members * sizeof(*kept));
+	enum sd_result result = kept ? SD_OK : sd_fail_memory(j->p->err);
+	size_t n = 0;
+
+	for (const struct member *m = first_of(j); m && kept; m = next_of(j, m))
+		if (!is_copy(j, m))
+			kept[n++] = (struct placed){place_of(j, m), m};
+	if (kept)
+		qsort(kept, n, sizeof(*kept), by_place);
+	for (const struct member *m = first_of(j); m && result == SD_OK; m = next_of(j, m)) {
+		const struct placed key = {place_of(j, m), m}, *same;
+
+		if (!is_copy(j, m) || rule_of(j, m)->note)
+			continue;
+		same = bsearch(&key, kept, n, sizeof(*kept), by_place);
+		if (same)
+			result = sd_planner_equal(j->p, rule_of(j, m), &j->before[same->member->tensor],
+						  &j->before[m->tensor]);
+	}
+	free(kept);
+	return result;
+}
+
 static enum sd_result make_whole(struct join *j, struct tensor *made)
 {
 	struct planner *p = j->p;
@@ -646,6 +690,8 @@ static enum sd_result make_whole(struct join *j, struct tensor *made)
 	for (size_t i = 0; i < j->nabsent; i++)
 		if (add_absent(j, j->absent[i], made) != SD_OK)
 			return p->err->result;
+	if (j->copies && hold_copies(j) != SD_OK)
+		return p->err->result;
 	return sd_rule_stacks(j->lead, p->from) ? label_stacked(p, made) : SD_OK;
 }
 

@@ -1,9 +1,12 @@
 sources += \
+	%D%/adapter.c \
 	%D%/arithmetic.c %D%/arithmetic.h \
 	%D%/axes.c %D%/axes.h \
 	%D%/check.c \
+	%D%/copies.c \
 	%D%/edit.c %D%/edit.h \
 	%D%/expand.c \
+	%D%/fields.c \
 	%D%/experts.c %D%/experts.h \
 	%D%/family.c %D%/family.h \
 	%D%/follow.c %D%/follow.h \
@@ -11,7 +14,7 @@ sources += \
 	%D%/internal.h \
 	%D%/join.c \
 	%D%/map.c %D%/map.h \
-	%D%/missing.c %D%/missing.h \
+	%D%/known.c %D%/known.h %D%/missing.c %D%/missing.h %D%/odd.c %D%/odd.h \
 	%D%/number.c \
 	%D%/options.c \
 	%D%/overlap.c \

@@ -33,6 +33,9 @@ void sd_map_free(struct sd_map *map)
 	free(map->labels);
 	free(map->sizes);
 	free(map->samples);
+	free(map->known);
+	free(map->pefts);
+	free(map->rows);
 	sd_arena_free(&map->arena);
 	free(map);
 }

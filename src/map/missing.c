@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* How missing keys are told: "layer 3: experts 17 and 40 of 128 have no up_proj.weight, 2 keys are missing: ..". */
 #include "map/missing.h"
+#include "stream/siblings.h"
 
 #include <ctype.h>
 #include <inttypes.h>
@@ -101,6 +102,8 @@ const char *sd_missing_text(const struct missing *m, struct planner *p)
 {
 	struct line line = {.used = 0};
 	struct values values = {0};
+	/* One alone may be misspelt; many are with another rank. */
+	const char *near = m->count == 1 ? sd_siblings_near(p->in, m->keys[0]) : NULL;
 
 	if (m->part && m->part->stacks == 1 &&
 	    sd_pattern_match(&m->part->side[p->from].key, &m->part->holes, p->texts, m->keys[0], strlen(m->keys[0]),
@@ -116,8 +119,8 @@ const char *sd_missing_text(const struct missing *m, struct planner *p)
 		put(&line, "%" PRIu64 " %s missing: ", m->count, m->count == 1 ? "key is" : "keys are");
 	for (uint32_t i = 0; i < m->count && i < MISSING_MAX; i++)
 		put(&line, "%s%s", i ? ", " : "", m->keys[i]);
-	return sd_arena_printf(&p->out->arena, "%s%s (%s:%u)", line.text, m->count > MISSING_MAX ? ", ..." : "",
-			       m->rule->file, m->rule->line);
+	return sd_arena_printf(&p->out->arena, "%s%s%s%s (%s:%u)", line.text, m->count > MISSING_MAX ? ", ..." : "",
+			       near ? "; there is " : "", near ? near : "", m->rule->file, m->rule->line);
 }
 
 enum sd_result sd_missing_fail(const struct missing *m, struct planner *p)

@@ -55,7 +55,7 @@ static enum sd_result take_define(struct planner *p, const struct sd_define *def
 	bool known = false;
 
 	if (strcmp(define->name, "dtype") == 0 && sd_map_has_dtype(p->map)) {
-		p->dtype = (uint8_t)sd_dtype_parse(define->value, strlen(define->value));
+		p->dtype = (uint8_t)sd_dtype_typed(define->value);
 		if (p->dtype != SD_BF16 && p->dtype != SD_F16 && p->dtype != SD_F32 && p->dtype != SD_F64)
 			return sd_fail(p->err, SD_USAGE, "-D dtype=%s: it can be bf16, f16, f32 or f64", define->value);
 		return SD_OK;
@@ -134,7 +134,8 @@ enum sd_result sd_planner_options(struct planner *p)
 	p->option = sd_arena_array(&p->out->arena, map->noptions, sizeof(*p->option));
 	p->texts = sd_arena_array(&p->out->arena, map->ntexts, sizeof(*p->texts));
 	p->sizes = sd_arena_array(&p->out->arena, map->nsizes, sizeof(*p->sizes));
-	if (!defined || !p->option || !p->texts || !p->sizes)
+	p->decided = sd_arena_array(&p->out->arena, map->nstages, sizeof(*p->decided));
+	if (!defined || !p->option || !p->texts || !p->sizes || !p->decided)
 		return sd_fail_memory(p->err);
 	p->defined = defined;
 	for (uint32_t i = 0; i < map->noptions; i++)
@@ -153,6 +154,10 @@ enum sd_result sd_planner_options(struct planner *p)
 		p->option[i] = option->from_keys && p->from == LEFT ? OPEN : defined[i];
 		if (option->from_config && defined[i] == OPEN && sd_planner_stamp(p, option, &p->option[i]) != SD_OK)
 			return p->err->result;
+		/* One that says what is not known matters where the option does: see sd_planner_adapter. */
+		if (option->from_keys && p->from == RIGHT && defined[i] == OPEN &&
+		    sd_planner_stamp(p, option, &p->option[i]) != SD_OK)
+			p->option[i] = OPEN;
 		if (p->option[i] == OPEN && !(option->from_keys && p->from == LEFT))
 			p->option[i] = 0;
 	}

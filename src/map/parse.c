@@ -24,8 +24,11 @@ static enum sd_result parse_map(struct parser *p)
 		p->map->name = name;
 		p->map->layout[LEFT] = left;
 		p->map->layout[RIGHT] = right;
+		p->map->part = strcmp(left, "*") == 0;
 		return SD_OK;
 	}
+	if (strcmp(left, "*") == 0 && strcmp(right, "*") == 0)
+		return SD_OK;
 	if (strcmp(left, p->map->layout[LEFT]) != 0 || strcmp(right, p->map->layout[RIGHT]) != 0)
 		return sd_parse_fail(p, "the map goes from %s to %s, and %s uses it from %s to %s", left, right,
 				     p->map->name, p->map->layout[LEFT], p->map->layout[RIGHT]);
@@ -78,6 +81,20 @@ static enum sd_result parse_stamp(struct parser *p, struct option *option)
 	return SD_OK;
 }
 
+/* Whether an option has all values of another. */
+static bool has_values(const struct option *option, const struct option *other)
+{
+	for (uint32_t i = 0; i < other->nvalues; i++) {
+		uint32_t k = 0;
+
+		while (k < option->nvalues && strcmp(option->values[k], other->values[i]) != 0)
+			k++;
+		if (k == option->nvalues)
+			return false;
+	}
+	return true;
+}
+
 static enum sd_result parse_option(struct parser *p)
 {
 	struct option option = {0};
@@ -105,7 +122,7 @@ static enum sd_result parse_option(struct parser *p)
 		return p->err->result;
 	for (uint32_t i = 0; i < p->map->noptions; i++)
 		if (strcmp(p->map->options[i].name, option.name) == 0)
-			return p->user && strcmp(p->map->options[i].text, option.text) == 0
+			return p->user && has_values(&p->map->options[i], &option)
 				       ? SD_OK
 				       : sd_parse_fail(p, "option %s is there already, with %s", option.name,
 						       p->map->options[i].text);
@@ -114,6 +131,26 @@ static enum sd_result parse_option(struct parser *p)
 		return sd_fail_memory(p->err);
 	*added = option;
 	added->line = p->user ? 0 : p->line;
+	return SD_OK;
+}
+
+/* known WORD..: of these names are made in both layouts. They come along, whatever of the map is used. */
+static enum sd_result parse_known(struct parser *p)
+{
+	if (p->at == p->ntokens)
+		return sd_parse_fail(p, "behind \"known\" come words");
+	while (p->at < p->ntokens) {
+		const char *word = NULL, **added;
+
+		if (sd_token_want(p, WORD, "a word", &word) != SD_OK)
+			return p->err->result;
+		if (word[strcspn(word, ".{}$")])
+			return sd_parse_fail(p, "\"%s\": a word that is known has no dots and no holes", word);
+		added = SD_PARSE_ADD(p->map->known, p->map->nknown, p->map->known_room);
+		if (!added)
+			return sd_fail_memory(p->err);
+		*added = word;
+	}
 	return SD_OK;
 }
 
@@ -437,9 +474,10 @@ static enum sd_result parse_line(struct parser *p)
 		const char *word;
 		enum sd_result (*parse)(struct parser *p);
 	} statements[] = {
-		{"map", parse_map},     {"model", parse_model},      {"option", parse_option}, {"set", parse_set},
-		{"table", parse_table}, {"label", parse_label},      {"size", parse_size},     {"stage", parse_stage},
-		{"use", parse_use},     {"sample", sd_parse_sample},
+		{"map", parse_map},          {"model", parse_model},      {"option", parse_option},
+		{"set", parse_set},          {"table", parse_table},      {"label", parse_label},
+		{"size", parse_size},        {"stage", parse_stage},      {"use", parse_use},
+		{"sample", sd_parse_sample}, {"config", sd_parse_config}, {"known", parse_known},
 	};
 
 	if (!p->ntokens)
@@ -453,6 +491,8 @@ static enum sd_result parse_line(struct parser *p)
 		return SD_OK;
 	if (p->stage == NONE)
 		return sd_parse_fail(p, "\"%s\" is no statement, and a rule stands in a stage", p->tokens[0].text);
+	if (sd_token_accept(p, "peft"))
+		return sd_parse_peft(p);
 	return sd_token_accept(p, "under") ? parse_under(p) : sd_parse_rule(p);
 }
 

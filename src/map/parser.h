@@ -106,6 +106,12 @@ SD_UNUSED_RESULT enum sd_result sd_parse_guard(struct parser *p, char *text, str
 SD_UNUSED_RESULT enum sd_result sd_parse_guards(struct parser *p, struct guard **guards, uint32_t *n);
 SD_UNUSED_RESULT enum sd_result sd_parse_rule(struct parser *p);
 
+/* fields.c: `config`. */
+SD_UNUSED_RESULT enum sd_result sd_parse_config(struct parser *p);
+
+/* adapter.c: `peft`. */
+SD_UNUSED_RESULT enum sd_result sd_parse_peft(struct parser *p);
+
 /* sample.c: `sample`. */
 SD_UNUSED_RESULT enum sd_result sd_parse_sample(struct parser *p);
 

@@ -7,6 +7,7 @@
 #include "map/internal.h"
 #include "map/rename.h"
 #include "stream/companions.h"
+#include "stream/siblings.h"
 
 /* A record's (or a part's) way into a tensor. */
 struct piece {
@@ -54,6 +55,7 @@ struct planner {
 	const char **texts;
 	uint64_t *sizes; /* by the map's sizes; SIZE_OPEN: not known */
 	uint8_t dtype;   /* of -D dtype=, or SD_NO_DTYPE */
+	bool *decided;   /* by stage: a rule that an option decides took a key */
 	bool changes;    /* a rule took a key that does more than to let it pass, or -D dtype cast one */
 	struct tensor *tensors;
 	size_t ntensors, tensors_room;
@@ -62,10 +64,13 @@ struct planner {
 	size_t nbefore;
 	bool named;
 	struct sd_names names;
-	struct note *notes; /* by the map's rules that have one */
+	struct sd_findings findings; /* what is odd among the names that came in */
+	struct note *notes;          /* by the map's rules that have one */
 	size_t nnotes, notes_room;
 	struct piece *pieces;
 	size_t npieces, pieces_room;
+	struct sd_equal *equal; /* records, as the plan has them */
+	size_t nequal, equal_room;
 	struct scratch scratch;
 	struct sd_companions companions; /* of the records */
 	struct sd_error *err;
@@ -97,6 +102,13 @@ SD_UNUSED_RESULT enum sd_result sd_planner_add(struct planner *p, const struct t
 /* Appends a piece to a tensor. */
 SD_UNUSED_RESULT enum sd_result sd_planner_add_piece(struct planner *p, struct tensor *t, const struct piece *piece);
 
+/*
+ * copies.c: that a copy, which is dropped, has to be equal to the tensor that is kept. SD_INPUT where it cannot be, or
+ * where the data step could not tell.
+ */
+SD_UNUSED_RESULT enum sd_result sd_planner_equal(struct planner *p, const struct rule *rule, const struct tensor *kept,
+						 const struct tensor *copy);
+
 /* Adds a record of data that should be there. *number is its number. */
 SD_UNUSED_RESULT enum sd_result sd_planner_missing(struct planner *p, const struct sd_record *record, uint32_t *number);
 
@@ -123,6 +135,12 @@ bool sd_planner_guards(const struct planner *p, const struct rule *rule);
  * tell too. */
 void sd_planner_sizes(struct planner *p, const struct stage *stage, const struct rule *rule,
 		      const struct values *values, axis_sizes sizes);
+
+/* adapter.c: the files beside a LoRA adapter, in out, follow the form that it gets. */
+SD_UNUSED_RESULT enum sd_result sd_planner_adapter(struct planner *p);
+
+/* fields.c: config.json, in out, follows the layout. */
+SD_UNUSED_RESULT enum sd_result sd_planner_config(struct planner *p);
 
 /* stage.c */
 

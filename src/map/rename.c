@@ -3,16 +3,14 @@
  * again. */
 #include "map/rename.h"
 #include "map/experts.h"
+#include "map/known.h"
 #include "map/planner.h"
 #include "map/quantised.h"
-#include "stream/siblings.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define NAMED_MAX 5
 
 const char *sd_planner_source(const struct planner *p, const struct tensor *t)
 {
@@ -252,21 +250,6 @@ static enum sd_result cast_labelled(struct planner *p)
 	return SD_OK;
 }
 
-static enum sd_result check_strict(struct planner *p)
-{
-	char text[1024];
-	size_t used = 0, n = 0;
-
-	for (size_t i = 0; i < p->ntensors; i++)
-		if (!p->tensors[i].taken && n++ < NAMED_MAX && used < sizeof(text))
-			used += (size_t)snprintf(text + used, sizeof(text) - used, "%s%s", n > 1 ? ", " : "",
-						 p->tensors[i].name);
-	if (!n)
-		return SD_OK;
-	return sd_fail(p->err, SD_INPUT, "no rule of map %s takes %zu of the keys: %s%s", p->map->name, n, text,
-		       n > NAMED_MAX ? ", ..." : "");
-}
-
 uint32_t sd_planner_other(struct planner *p, const struct pattern *key, const struct holes *holes,
 			  const struct values *values)
 {
@@ -291,18 +274,23 @@ uint32_t sd_planner_other(struct planner *p, const struct pattern *key, const st
 /* What is odd about the names is worth a word: the rest converts as well without it. */
 static enum sd_result tell_findings(struct planner *p)
 {
-	struct sd_findings findings;
-	enum sd_result result = sd_siblings_check(p->in, &p->out->arena, &findings, p->err);
+	const struct sd_findings *f = &p->findings;
+	enum sd_result result = SD_OK;
+	size_t told = 0;
 
-	for (size_t i = 0; i < findings.n && i < FINDINGS_TOLD && result == SD_OK; i++)
-		result = sd_planner_tell(p, findings.at[i].line);
-	if (result == SD_OK && findings.n > FINDINGS_TOLD) {
+	for (size_t i = 0; i < f->n && result == SD_OK; i++) {
+		/* Of experts that are missing the plan tells more. */
+		if (p->nmissing && strstr(f->at[i].name, ".experts."))
+			continue;
+		if (told++ < FINDINGS_TOLD)
+			result = sd_planner_tell(p, f->at[i].line);
+	}
+	if (result == SD_OK && told > FINDINGS_TOLD) {
 		const char *line = sd_arena_printf(&p->out->arena, "%zu more names are odd among their siblings",
-						   findings.n - FINDINGS_TOLD);
+						   told - FINDINGS_TOLD);
 
 		result = line ? sd_planner_tell(p, line) : sd_fail_memory(p->err);
 	}
-	sd_findings_free(&findings);
 	return result;
 }
 
@@ -351,8 +339,16 @@ static enum sd_result write_notes(struct planner *p)
 static enum sd_result run_map(struct planner *p)
 {
 	uint32_t n = p->map->nstages;
-	enum sd_result result = sd_planner_options(p);
+	enum sd_result result = SD_OK;
 
+	if (!sd_manifest_label_bit(p->in, SD_LABEL_COMPARED))
+		result = sd_siblings_check(p->in, &p->out->arena, &p->findings, p->err);
+
+	/* Where each note is an error, the one that says most comes first. */
+	if (result == SD_OK && p->rename->strict)
+		result = tell_findings(p);
+	if (result == SD_OK)
+		result = sd_planner_options(p);
 	if (result == SD_OK && p->dtype && p->from == RIGHT)
 		result = sd_fail(p->err, SD_USAGE, "-D dtype is for the way to %s", p->map->layout[RIGHT]);
 	if (result == SD_OK && p->from == RIGHT)
@@ -383,8 +379,8 @@ static enum sd_result run_map(struct planner *p)
 		result = check_experts(p);
 	if (result == SD_OK && p->dtype)
 		result = cast_labelled(p);
-	if (result == SD_OK && p->rename->strict)
-		result = check_strict(p);
+	if (result == SD_OK)
+		result = sd_planner_known(p);
 	p->rename->idle = !p->changes;
 	if (result == SD_OK && p->scratch.size == SIZE_MAX)
 		result = sd_fail_memory(p->err);
@@ -392,8 +388,10 @@ static enum sd_result run_map(struct planner *p)
 		result = sd_planner_quantised(p);
 	if (result == SD_OK)
 		result = sd_planner_experts(p);
-	if (result == SD_OK)
+	if (result == SD_OK && !p->rename->strict)
 		result = tell_findings(p);
+	/* Where there is no room for the label, the next program tells it again. */
+	(void)!sd_manifest_label(p->out, SD_LABEL_COMPARED);
 	return result;
 }
 
@@ -630,6 +628,20 @@ enum sd_result sd_rename_evidence(const struct sd_rename *rename, const struct s
 	return result;
 }
 
+/* A wrapper's prefix hides all that could be known. */
+static enum sd_result check_wrapper(const struct sd_manifest *in, struct sd_error *err)
+{
+	struct sd_arena arena = {0};
+	struct sd_findings findings;
+	enum sd_result result = sd_siblings_check(in, &arena, &findings, err);
+
+	if (result == SD_OK && findings.n && findings.at[0].kind == SD_ODD_PREFIX)
+		result = sd_fail(err, SD_INPUT, "%s", findings.at[0].line);
+	sd_findings_free(&findings);
+	sd_arena_free(&arena);
+	return result;
+}
+
 static enum sd_result find_direction(struct sd_rename *rename, const struct sd_manifest *in, struct sd_error *err)
 {
 	const struct sd_map *map = rename->map;
@@ -642,6 +654,8 @@ static enum sd_result find_direction(struct sd_rename *rename, const struct sd_m
 		return sd_fail(err, SD_INPUT, "%s is a key of layout %s, %s is one of %s: say --to %s or --to %s",
 			       key[LEFT], map->layout[LEFT], key[RIGHT], map->layout[RIGHT], map->layout[LEFT],
 			       map->layout[RIGHT]);
+	if (!key[LEFT] && !key[RIGHT] && check_wrapper(in, err) != SD_OK)
+		return err->result;
 	if (!key[LEFT] && !key[RIGHT])
 		return sd_fail(err, SD_INPUT,
 			       "no key tells whether this is layout %s or %s%s%s%s: say --to %s or --to %s",
@@ -682,6 +696,10 @@ enum sd_result sd_rename_plan(struct sd_rename *rename, const struct sd_manifest
 		result = check_missing(&p);
 	if (result == SD_OK)
 		result = check_names(&p);
+	if (result == SD_OK && rename->map && !rename->keep_config)
+		result = sd_planner_adapter(&p);
+	if (result == SD_OK && rename->map && !rename->keep_config)
+		result = sd_planner_config(&p);
 	if (result == SD_OK)
 		result = write_targets(&p);
 	if (result == SD_OK)
@@ -689,11 +707,14 @@ enum sd_result sd_rename_plan(struct sd_rename *rename, const struct sd_manifest
 	if (result == SD_OK)
 		result = sd_companions_check(p.in, p.nmissing ? NULL : &p.companions, plan->manifest, plan->becomes,
 					     p.err);
+	plan->equal = p.equal;
+	plan->nequal = p.nequal;
 	if (result != SD_OK)
 		sd_plan_free(plan);
 	free(p.with_missing.records);
 	free(p.tensors);
 	free(p.pieces);
+	sd_findings_free(&p.findings);
 	free(p.notes);
 	sd_companions_free(&p.companions);
 	sd_names_free(&p.names);

@@ -35,7 +35,10 @@ struct sd_rename {
 	/* Of tensors marked as experts', parts may be missing: they become records that are (SD_MISSING), as the rank
 	 * that the plan is for may have others. */
 	bool leave_missing;
-	bool strict;                                                    /* a key that no rule takes is refused */
+	bool strict;    /* whatever would be noted is an error, and so are names of words that the map does not know */
+	bool all_taken; /* a key that no rule takes is refused */
+	bool drop_unequal; /* what a map takes for a copy is dropped whatever it is */
+	bool keep_config;  /* config.json and the files beside an adapter stay as they are */
 	void (*event)(void *user, const struct sd_rename_event *event); /* or NULL */
 	void *user;
 	/* Written here: what the map's notes say of this checkpoint, one line each; they live as long as the plan. */
@@ -61,5 +64,11 @@ struct sd_evidence {
 /* Of a rename its map and its defines matter. The keys are those of in. */
 SD_UNUSED_RESULT enum sd_result sd_rename_evidence(const struct sd_rename *rename, const struct sd_manifest *in,
 						   struct sd_evidence *evidence, struct sd_error *err);
+
+/*
+ * The first name of a layer with something in front of what those of released models begin with: *extra is the length
+ * of that. NULL: there is none.
+ */
+const char *sd_unusual_beginning(const struct sd_manifest *m, size_t *extra);
 
 #endif

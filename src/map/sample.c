@@ -207,7 +207,7 @@ static enum sd_result check_group(const struct sd_map *map, uint32_t first, stru
 {
 	const struct sample *lead = &map->samples[first];
 	struct sd_rename rename = {
-		.map = map, .to = RIGHT, .defines = lead->defines, .ndefines = lead->ndefines, .strict = true};
+		.map = map, .to = RIGHT, .defines = lead->defines, .ndefines = lead->ndefines, .all_taken = true};
 	struct sd_manifest *in = sd_manifest_new();
 	struct sd_plan there = {0}, back = {0};
 	enum sd_result result = in ? SD_OK : sd_fail_memory(err);
@@ -231,7 +231,7 @@ static enum sd_result check_group(const struct sd_map *map, uint32_t first, stru
 		if (strcmp(map->samples[i].group, lead->group) == 0)
 			result = compare_there(&map->samples[i], there.manifest, err);
 	rename.to = LEFT;
-	rename.strict = false;
+	rename.all_taken = false;
 	if (result == SD_OK && returns)
 		result = make_plan(&rename, there.manifest, &back, lead->file, lead->line, err);
 	for (uint32_t i = first; i < map->nsamples && result == SD_OK && returns; i++)

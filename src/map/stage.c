@@ -274,6 +274,7 @@ static enum sd_result apply(struct work *w, const struct rule *rule, uint32_t nu
 			return sd_fail_memory(p->err); /* it has matched before */
 	}
 	p->changes = p->changes || !lets_pass(p, rule, t);
+	p->decided[w->stage - p->map->stages] |= rule->nguards > 0;
 	if (read_numbers(w, rule, values, &member) != SD_OK)
 		return p->err->result;
 	if (sd_rule_stacks(rule, p->from) &&
@@ -366,6 +367,13 @@ static enum sd_result apply_all(struct work *w, uint32_t number, uint32_t tensor
 	return SD_OK;
 }
 
+/* Whether the rule has something to say of what it takes: of a copy, where it goes, not where it is made. */
+static bool has_note(const struct rule *rule, int from)
+{
+	return rule->note &&
+	       !((rule->direction == COPY || rule->direction == COPY_RIGHTWARDS) && rule->outcome[from] == MOVE);
+}
+
 /* What rules make beside what becomes of a tensor. */
 static enum sd_result make_beside(struct work *w, uint32_t tensor)
 {
@@ -381,7 +389,7 @@ static enum sd_result make_beside(struct work *w, uint32_t tensor)
 		    sd_planner_fit(p, w->stage, rule, t, &values) != MATCH || !siblings_fit(w, rule, &values, &scale))
 			continue;
 		if (apply(w, rule, i, tensor, NONE, &values) != SD_OK ||
-		    (rule->note && sd_planner_note(p, rule, rule->note, t) != SD_OK))
+		    (has_note(rule, p->from) && sd_planner_note(p, rule, rule->note, t) != SD_OK))
 			return p->err->result;
 	}
 	return SD_OK;
@@ -411,9 +419,9 @@ static enum sd_result take(struct work *w, uint32_t tensor)
 	}
 	rule = &w->stage->rules[number];
 	t->taken = true;
-	if (rule->note && p->rename->strict && rule->outcome[p->from] == KEEP)
+	if (has_note(rule, p->from) && p->rename->strict)
 		return sd_fail(p->err, SD_INPUT, "%s: %s (%s:%u)", t->name, rule->note, rule->file, rule->line);
-	if (rule->note && sd_planner_note(p, rule, rule->note, t) != SD_OK)
+	if (has_note(rule, p->from) && sd_planner_note(p, rule, rule->note, t) != SD_OK)
 		return p->err->result;
 	switch (rule->outcome[p->from]) {
 	case REFUSE:

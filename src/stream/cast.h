@@ -34,6 +34,7 @@ struct sd_quant {
 	const struct sd_manifest *in;
 	uint32_t *first; /* for each quantised record, its number in the outgoing manifest; the scales' is one more */
 	enum sd_dtype scale_dtype;
+	const char *note; /* what is odd about what comes out, for people; lives as long as the plan. NULL: nothing */
 	unsigned char *band, *codes, *scales; /* room for the largest */
 };
 

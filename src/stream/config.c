@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Looks a value up in config.json or a file like it. */
+/* Looks a value up in config.json or a file like it, and puts such a file back. */
 #include "stream/config.h"
 #include "base/json.h"
 #include "base/text.h"
@@ -9,6 +9,30 @@
 #include <string.h>
 
 #define PATH_MAX_DEPTH 8
+
+struct sd_side_file *sd_config_file(struct sd_manifest *m, const char *name)
+{
+	const struct sd_side_file *file = sd_manifest_side(m, name);
+
+	return file ? &m->side[file - m->side] : NULL;
+}
+
+enum sd_result sd_config_store(struct sd_manifest *m, struct sd_side_file *file, const struct sd_json_tree *tree,
+			       struct sd_error *err)
+{
+	size_t length;
+	char *text;
+	enum sd_result result = sd_json_tree_write(tree, &text, &length, err);
+
+	if (result == SD_OK) {
+		file->data = sd_arena_copy(&m->arena, text, length);
+		file->size = length;
+		if (!file->data)
+			result = sd_fail_memory(err);
+	}
+	free(text);
+	return result;
+}
 
 struct search {
 	const char *path;

@@ -1,9 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Looks a value up in config.json or a file like it. */
+/* Looks a value up in config.json or a file like it, and puts such a file back. */
 #ifndef SD_STREAM_CONFIG_H
 #define SD_STREAM_CONFIG_H
 
+#include "base/json_tree.h"
 #include "stream/manifest.h"
+
+/* The side file of that name, to be changed, or NULL. */
+struct sd_side_file *sd_config_file(struct sd_manifest *m, const char *name);
+
+/* Gives it the tree's text, in m's arena. */
+SD_UNUSED_RESULT enum sd_result sd_config_store(struct sd_manifest *m, struct sd_side_file *file,
+						const struct sd_json_tree *tree, struct sd_error *err);
 
 /*
  * Calls take for every text or number at this path of a JSON file ("text_config.model_type"; all elements of an array).

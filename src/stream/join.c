@@ -259,10 +259,10 @@ static enum sd_result join_part(struct join *j, uint32_t i, const struct holders
 		if (elsewhere && is_filled_by_others(holder, i))
 			continue;
 		if (!elsewhere && holder->here != NOBODY && holder->here != i && whole(part, &t))
-			return sd_fail(
-				err, SD_INPUT,
-				"%s is in %s and in %s; drop one of them first: sd-cat %s | sd-rename --exclude RE",
-				t.name, names[holder->here], names[i], names[i]);
+			return sd_fail(err, SD_INPUT,
+				       "%s is in %s and in %s: which shall it be? That of %s: sd-cat --exclude RE %s | "
+				       "sd-cat - %s",
+				       t.name, names[holder->here], names[i], names[i], names[holder->here], names[i]);
 		t.record += first;
 		if (!join_labels(m, part, t.labels, &t.labels) || !join_steps(m, &t, first) ||
 		    !sd_manifest_add_target(m, &t))

@@ -1,9 +1,12 @@
 sources += \
+	%D%/adapter_config.c %D%/adapter_config.h \
 	%D%/carry.c %D%/carry.h %D%/carry-work.c \
 	%D%/cast.c %D%/cast.h \
 	%D%/chunk.c %D%/chunk.h \
 	%D%/companions.c %D%/companions.h %D%/companions_check.c \
 	%D%/config.c %D%/config.h \
+	%D%/config_rows.c %D%/config_rows.h \
+	%D%/equal.c %D%/equal.h \
 	%D%/exchange.c \
 	%D%/frame.c %D%/frame.h \
 	%D%/choice.c %D%/choice.h \

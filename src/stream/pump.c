@@ -10,6 +10,7 @@ void sd_plan_free(struct sd_plan *plan)
 {
 	sd_manifest_free(plan->manifest);
 	free(plan->becomes);
+	free(plan->equal);
 	*plan = (struct sd_plan){0};
 }
 
@@ -115,7 +116,8 @@ static void blame(struct sd_source *source, const struct sd_worker *worker, cons
 }
 
 static enum sd_result run(struct sd_source *source, const struct sd_manifest *out, const uint32_t *becomes,
-			  struct sd_worker *worker, struct sd_sink *sink, struct sd_error *err)
+			  struct sd_equals *equals, struct sd_worker *worker, struct sd_sink *sink,
+			  struct sd_error *err)
 {
 	const struct sd_manifest *in = source->manifest;
 	struct sd_source *checked = NULL;
@@ -131,6 +133,8 @@ static enum sd_result run(struct sd_source *source, const struct sd_manifest *ou
 
 		if (in->records[i].state != SD_HERE)
 			continue;
+		if (equals)
+			from = sd_equals_source(equals, from, record);
 		result = take(from, record, as, worker, sink, err);
 		if (result == SD_INPUT)
 			blame(source, worker, in->records[i].key, err);
@@ -156,10 +160,20 @@ static enum sd_result run(struct sd_source *source, const struct sd_manifest *ou
 enum sd_result sd_pump(struct sd_source *source, const struct sd_plan *plan, struct sd_worker *worker,
 		       struct sd_sink *sink, struct sd_error *err)
 {
-	return run(source, plan->manifest, plan->becomes, worker, sink, err);
+	struct sd_equals *equals = plan->nequal ? sd_equals_new(plan->equal, plan->nequal, source->manifest) : NULL;
+	enum sd_result result;
+
+	if (plan->nequal && !equals) {
+		result = sd_fail_memory(err);
+		sink->ops->abort(sink, err);
+		return result;
+	}
+	result = run(source, plan->manifest, plan->becomes, equals, worker, sink, err);
+	sd_equals_free(equals);
+	return result;
 }
 
 enum sd_result sd_pump_all(struct sd_source *source, struct sd_sink *sink, struct sd_error *err)
 {
-	return run(source, source->manifest, NULL, NULL, sink, err);
+	return run(source, source->manifest, NULL, NULL, NULL, sink, err);
 }

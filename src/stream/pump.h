@@ -3,6 +3,7 @@
 #ifndef SD_STREAM_PUMP_H
 #define SD_STREAM_PUMP_H
 
+#include "stream/equal.h"
 #include "stream/sink.h"
 #include "stream/source.h"
 
@@ -15,6 +16,8 @@
 struct sd_plan {
 	struct sd_manifest *manifest; /* borrows from the incoming one */
 	uint32_t *becomes;            /* malloc'd */
+	struct sd_equal *equal;       /* records that have to be equal, or the data step fails; malloc'd */
+	size_t nequal;
 };
 
 void sd_plan_free(struct sd_plan *plan);

@@ -239,6 +239,29 @@ static enum sd_result quantise(struct sd_worker *worker, uint32_t record, struct
 	return give(sink, q->first[record] + 1, q->scales, made * scale_size, err);
 }
 
+/* Loaders find scales beside matrices; those of all experts in one tensor not everywhere. */
+static enum sd_result note_fused(struct sd_quant *q, const uint32_t *their, struct sd_error *err)
+{
+	const char *first = NULL;
+	char more[32] = "";
+	size_t n = 0;
+
+	for (size_t i = 0; i < q->in->nrecords; i++)
+		if (their[i] && q->in->records[i].rank > 2) {
+			first = first ? first : q->in->targets[their[i] - 1].name;
+			n++;
+		}
+	if (!n)
+		return SD_OK;
+	if (n > 1)
+		snprintf(more, sizeof(more), " and %zu more", n - 1);
+	q->note = sd_arena_printf(&q->plan.manifest->arena,
+				  "%s%s: where there is no GPU, transformers takes the codes of such fused experts for "
+				  "weights; one matrix for each expert loads everywhere",
+				  first, more);
+	return q->note ? SD_OK : sd_fail_memory(err);
+}
+
 enum sd_result sd_quant_plan(const struct sd_manifest *in, const struct sd_choice *choice, enum sd_dtype scale_dtype,
 			     struct sd_quant *q, struct sd_error *err)
 {
@@ -260,6 +283,8 @@ enum sd_result sd_quant_plan(const struct sd_manifest *in, const struct sd_choic
 		result = sd_companions_check(in, NULL, q->plan.manifest, q->first, err);
 	if (result == SD_OK)
 		result = make_room(q, their, err);
+	if (result == SD_OK)
+		result = note_fused(q, their, err);
 	free(their);
 	return result;
 }

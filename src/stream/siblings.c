@@ -623,6 +623,11 @@ static size_t common_module(const struct search *s, const uint32_t *parts, size_
 	}
 	while (length && text[length - 1] != '.')
 		length--;
+	/* Of one name, the module that it is in: of ".self_attn.q_proj.weight" that is "self_attn". */
+	if (n == 1 && strchr(text + 1, '.') != strrchr(text, '.'))
+		length = strcspn(text + 1, ".") + 2;
+	else if (n == 1)
+		length = 0;
 	/* ".mlp.experts.*." is that of "mlp.experts". */
 	if (length > 2 && text[length - 2] == '*')
 		length -= 2;
@@ -638,45 +643,6 @@ static bool has_module(const struct search *s, const struct unit *u, const char 
 	return false;
 }
 
-/* A name that is in no place of its own, near the one that is missing, with the same numbers. */
-static const char *find_near(const struct search *s, const char *missing)
-{
-	const char *best = NULL;
-	unsigned distance = SLIPS + 1;
-	size_t length = strlen(missing);
-	struct parsed wanted, p;
-	char pattern[NAME_MAX_LENGTH + 1];
-	uint32_t right;
-
-	if (!parse(missing, &wanted))
-		return NULL;
-	write_pattern(&wanted, 0, wanted.length, pattern);
-	right = sd_names_find(&s->class_names, pattern);
-	for (size_t i = 0; i < s->m->ntargets && right != SD_NO_NAME; i++) {
-		const char *name = s->m->targets[i].name;
-		size_t other = strlen(name), k = 0;
-		unsigned now;
-		uint32_t class;
-
-		if (other + SLIPS < length || length + SLIPS < other || !parse(name, &p) || p.n != wanted.n)
-			continue;
-		while (k < p.n && p.number[k].value == wanted.number[k].value)
-			k++;
-		if (k < p.n)
-			continue;
-		now = sd_text_distance(name, missing, distance - 1);
-		if (now >= distance)
-			continue;
-		write_pattern(&p, 0, p.length, pattern);
-		class = sd_names_find(&s->class_names, pattern);
-		if (class != SD_NO_NAME && 2 * s->classes[class].n > s->classes[right].n)
-			continue;
-		best = name;
-		distance = now;
-	}
-	return best;
-}
-
 static void tell_missing(struct search *s, const struct stack *stack, const struct unit *u, uint32_t part,
 			 const struct unit *host)
 {
@@ -688,7 +654,7 @@ static void tell_missing(struct search *s, const struct stack *stack, const stru
 		return;
 	find_siblings(s, f, stack, part);
 	f->right = find_target(s, right);
-	f->near = s->near++ < NEAR_MAX ? find_near(s, f->name) : NULL;
+	f->near = s->near++ < NEAR_MAX ? sd_siblings_near(s->m, f->name) : NULL;
 	f->tensors = 1;
 	if (!s->memory)
 		return;
@@ -736,7 +702,7 @@ static void tell_unit(struct search *s, const struct stack *stack, const struct 
 	if (!n || s->adapter || hosts->n < MISSING_HOSTS)
 		return;
 	length = common_module(s, lacking, n);
-	if (n > 1 && length && !has_module(s, u, s->parts[lacking[0]], length))
+	if (length && !has_module(s, u, s->parts[lacking[0]], length))
 		tell_module(s, stack, u, lacking, n, length);
 	else
 		for (size_t i = 0; i < n && s->memory; i++)
@@ -988,6 +954,71 @@ static void find_wrapper(struct search *s)
 					  "'s/%s%.*s[.]//g' before this",
 					  n, m->ntargets, words[w], first, w ? "" : "^", (int)length - 1, words[w]);
 	}
+}
+
+/* ---- one name ---- */
+
+/* How many names are the same but for their numbers. */
+static size_t count_alike(const struct sd_manifest *m, const struct parsed *like)
+{
+	char pattern[NAME_MAX_LENGTH + 1], other[NAME_MAX_LENGTH + 1];
+	size_t n = 0;
+
+	write_pattern(like, 0, like->length, pattern);
+	for (size_t i = 0; i < m->ntargets; i++) {
+		struct parsed p;
+
+		if (!parse(m->targets[i].name, &p) || p.n != like->n)
+			continue;
+		write_pattern(&p, 0, p.length, other);
+		n += strcmp(other, pattern) == 0;
+	}
+	return n;
+}
+
+static bool same_numbers(const struct parsed *a, const struct parsed *b)
+{
+	if (a->n != b->n)
+		return false;
+	for (size_t i = 0; i < a->n; i++)
+		if (a->number[i].value != b->number[i].value)
+			return false;
+	return true;
+}
+
+bool sd_siblings_is_alone(const struct sd_manifest *m, const char *name)
+{
+	struct parsed p;
+
+	return parse(name, &p) && count_alike(m, &p) == 1;
+}
+
+const char *sd_siblings_near(const struct sd_manifest *m, const char *missing)
+{
+	const char *best = NULL;
+	unsigned distance = SLIPS + 1;
+	size_t alike = 0, counted = 0;
+	struct parsed wanted, p;
+
+	if (!parse(missing, &wanted))
+		return NULL;
+	for (size_t i = 0; i < m->ntargets && counted < NEAR_MAX; i++) {
+		const char *name = m->targets[i].name;
+		unsigned now;
+
+		if (!parse(name, &p) || p.length + SLIPS < wanted.length || wanted.length + SLIPS < p.length ||
+		    !same_numbers(&p, &wanted))
+			continue;
+		now = sd_text_distance(name, missing, distance - 1);
+		if (now >= distance)
+			continue;
+		alike = counted++ ? alike : count_alike(m, &wanted);
+		if (2 * count_alike(m, &p) > alike)
+			continue;
+		best = name;
+		distance = now;
+	}
+	return best;
 }
 
 /* ---- all of it ---- */

@@ -48,4 +48,13 @@ SD_UNUSED_RESULT enum sd_result sd_siblings_check(const struct sd_manifest *m, s
 						  struct sd_findings *findings, struct sd_error *err);
 void sd_findings_free(struct sd_findings *findings);
 
+/*
+ * The name that was perhaps meant to be one that is missing: nearly the same, with the same numbers, and seldom found
+ * with other numbers. NULL: there is none.
+ */
+const char *sd_siblings_near(const struct sd_manifest *m, const char *missing);
+
+/* Whether no other name is the same but for its numbers. */
+bool sd_siblings_is_alone(const struct sd_manifest *m, const char *name);
+
 #endif

@@ -41,12 +41,13 @@ bool choosing_option(struct sd_choice *choice, int letter, const char *value)
 	return true;
 }
 
-enum sd_result choosing_note(const struct sd_choice *choice, const struct sd_manifest *m, struct sd_error *err)
+enum sd_result choosing_note(const struct sd_choice *choice, const struct sd_manifest *m, bool strict,
+			     struct sd_error *err)
 {
 	const char *exclude;
 	enum sd_result result = sd_choice_idle(choice, m, &exclude, err);
 
 	if (result == SD_OK && exclude && m->ntargets)
-		sd_note("--exclude %s matches none of %zu names", exclude, m->ntargets);
+		result = sd_doubt(strict, err, "--exclude %s matches none of %zu names", exclude, m->ntargets);
 	return result;
 }

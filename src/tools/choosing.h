@@ -19,7 +19,7 @@ enum { CHOOSING_INCLUDE = 0x100, CHOOSING_EXCLUDE, CHOOSING_LAYERS, CHOOSING_EXP
 bool choosing_option(struct sd_choice *choice, int letter, const char *value);
 
 /* A note where an --exclude matches no tensor. */
-SD_UNUSED_RESULT enum sd_result choosing_note(const struct sd_choice *choice, const struct sd_manifest *m,
+SD_UNUSED_RESULT enum sd_result choosing_note(const struct sd_choice *choice, const struct sd_manifest *m, bool strict,
 					      struct sd_error *err);
 
 #endif

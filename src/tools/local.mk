@@ -1,12 +1,14 @@
 tool_sources = %D%/tool.c %D%/tool.h
 choosing = %D%/choosing.c %D%/choosing.h
+# Which family is this?
+families = %D%/base_model.c %D%/base_model.h %D%/maps.c %D%/maps.h
 tool_libs = libsd.a $(PCRE2_LIBS) $(YAJL_LIBS) $(XXHASH_LIBS) $(ZSTD_LIBS) $(CUDA_LIBS) -lm
 
 bin_PROGRAMS += sd-cat sd-ls
 
 sd_cat_SOURCES = $(choosing) %D%/sd-cat.c $(tool_sources)
 sd_cat_LDADD = $(tool_libs)
-sd_ls_SOURCES = $(choosing) %D%/sd-ls.c %D%/ls.h %D%/ls-check.c %D%/ls-kind.c %D%/ls-lines.c %D%/ls-metadata.c %D%/ls-sums.c %D%/ls-table.c %D%/look.c %D%/look.h %D%/maps.c %D%/maps.h $(tool_sources)
+sd_ls_SOURCES = $(choosing) %D%/sd-ls.c %D%/ls.h %D%/ls-check.c %D%/ls-kind.c %D%/ls-lines.c %D%/ls-metadata.c %D%/ls-sums.c %D%/ls-table.c %D%/look.c %D%/look.h $(families) $(tool_sources)
 sd_ls_LDADD = $(tool_libs)
 
 bin_PROGRAMS += sd-pack
@@ -18,7 +20,7 @@ sd_shard_SOURCES = $(choosing) %D%/sd-shard.c $(tool_sources)
 sd_shard_LDADD = $(tool_libs)
 
 bin_PROGRAMS += sd-rename
-sd_rename_SOURCES = %D%/sd-rename.c %D%/maps.c %D%/maps.h $(tool_sources)
+sd_rename_SOURCES = %D%/sd-rename.c $(families) $(tool_sources)
 sd_rename_LDADD = $(tool_libs)
 
 bin_PROGRAMS += sd-transpose

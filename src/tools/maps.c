@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Where maps lie. */
 #include "tools/maps.h"
+#include "tools/base_model.h"
 #include "base/json.h"
 #include "base/text.h"
 #include "map/rename.h"
 #include "stream/config.h"
+#include "stream/siblings.h"
 #include "tools/tool.h"
 
 #include <ctype.h>
@@ -234,13 +236,16 @@ enum sd_result sd_maps_open(const char *name, struct sd_map **map, struct sd_err
 		result = open_path(&folders, path, path != name, map, err);
 	} else {
 		const char *alike = find_alike(&folders, name);
+		const char *here = sd_arena_printf(&folders.arena, "./%s.map", name);
+		bool is_here = here && access(here, R_OK) == 0;
 
 		result = folders.arena.failed ? sd_fail_memory(err)
 					      : sd_fail(err, SD_USAGE,
-							"there is no map \"%s\"%s%s; sd-rename --list-maps shows them, "
-							"and a path to one has "
-							"a slash in it",
-							name, alike ? ", but " : "", alike ? alike : "");
+							is_here ? "there is no map \"%s\"%s%s; for the file here: "
+								  "--map ./%s.map"
+								: "there is no map \"%s\"%s%s; sd-rename --list-maps "
+								  "shows them, and a path to one has a slash in it",
+							name, alike ? ", but " : "", alike ? alike : "", name);
 	}
 	sd_arena_free(&folders.arena);
 	return result;
@@ -301,9 +306,10 @@ struct fit {
 
 struct finding {
 	const struct sd_manifest *in;
-	const char *to;             /* a layout that the map has to know, or NULL */
-	const char *file, *field;   /* what by_config looks at */
-	const struct sd_map *asked; /* by take_model */
+	const char *to;                  /* a layout that the map has to know, or NULL */
+	const char *file, *field;        /* what by_config looks at */
+	const struct sd_side_file *base; /* a file in place of that */
+	const struct sd_map *asked;      /* by take_model */
 	bool is_for;
 	const char *other; /* about a map that is for the model and does not know the layout; or NULL */
 	struct sd_arena arena;
@@ -345,7 +351,7 @@ static enum sd_result by_config(void *user, struct sd_map **map, struct sd_error
 
 	f->asked = *map;
 	f->is_for = false;
-	sd_config_find(sd_manifest_side(f->in, f->file), f->field, take_model, f);
+	sd_config_find(f->base ? f->base : sd_manifest_side(f->in, f->file), f->field, take_model, f);
 	if (!f->is_for)
 		return SD_OK;
 	if (is_asked_for(f, *map))
@@ -491,9 +497,8 @@ static void take_first(void *user, const char *value)
 }
 
 /* Fails where config.json says what the model is, and no map is for that: the keys of other families look alike. */
-static enum sd_result check_known(const struct sd_manifest *in, struct sd_error *err)
+static enum sd_result check_known(const struct sd_side_file *config, const char *name, struct sd_error *err)
 {
-	const struct sd_side_file *config = sd_manifest_side(in, "config.json");
 	static const char *const fields[] = {"model_type", "architectures"};
 	enum sd_result result = SD_OK;
 
@@ -503,9 +508,9 @@ static enum sd_result check_known(const struct sd_manifest *in, struct sd_error 
 		sd_config_find(config, fields[i], take_first, &said);
 		if (said.text)
 			result = sd_fail(err, SD_INPUT,
-					 "%s %s of config.json has no map; where the map of another family fits, say "
-					 "--map NAME",
-					 i ? "architecture" : "model_type", said.text);
+					 "%s %s of %s has no map; where the map of another family fits, say --map "
+					 "NAME",
+					 i ? "architecture" : "model_type", said.text, name);
 		sd_arena_free(&said.arena);
 	}
 	return result;
@@ -548,12 +553,72 @@ static enum sd_result take_one(struct finding *f, const char *file, struct sd_ma
 	return err->result;
 }
 
+/* A wrapper's prefix hides the keys from one map and not from the next: that is no reason for either. */
+static enum sd_result check_wrapper(const struct sd_manifest *in, struct sd_error *err)
+{
+	struct sd_arena arena = {0};
+	struct sd_findings findings;
+	enum sd_result result = sd_siblings_check(in, &arena, &findings, err);
+
+	for (size_t i = 0; i < findings.n && result == SD_OK; i++)
+		if (findings.at[i].kind == SD_ODD_PREFIX)
+			result = sd_fail(err, SD_INPUT, "%s", findings.at[i].line);
+	sd_findings_free(&findings);
+	sd_arena_free(&arena);
+	return result;
+}
+
+/* Whether any of the maps is for its models in the first place. */
+static bool has_first_choice(const struct finding *f)
+{
+	for (size_t i = 0; i < f->n; i++)
+		if (!sd_map_is_for_if_alone(f->fits[i].map))
+			return true;
+	return false;
+}
+
+/* By the keys one map is left, which is not the first choice: they have to tell more than an unusual beginning. */
+static enum sd_result check_second_choice(const struct finding *f, const char *first, struct sd_error *err)
+{
+	size_t extra = 0;
+	const char *key = *first && f->n && !has_first_choice(f) ? sd_unusual_beginning(f->in, &extra) : NULL;
+
+	return key ? sd_fail(err, SD_INPUT,
+			     "%s begins otherwise than map %s has it, and map %s takes any beginning: put sd-rename -e "
+			     "'s/^%.*s[.]//' before this, or say --map NAME",
+			     key, first, sd_map_name(f->fits[0].map), (int)extra - 1, key)
+		   : SD_OK;
+}
+
+/* By the config.json of an adapter's base model, where that is on this machine. */
+static enum sd_result by_base_model(struct finding *f, struct sd_error *err)
+{
+	struct sd_side_file config;
+	enum sd_result result = sd_base_model_config(f->in, &f->arena, &config, err);
+
+	if (result != SD_OK || !config.data)
+		return result;
+	f->base = &config;
+	f->file = config.name;
+	result = check_config(&config, err);
+	for (size_t i = 0; i < 2 && result == SD_OK && !f->n; i++) {
+		f->field = names_of_model[i].field;
+		result = each_map(by_config, f, err);
+	}
+	if (result == SD_OK && !f->n && !f->other && !is_plain_adapter(f->in))
+		result = check_known(&config, config.name, err);
+	f->base = NULL;
+	return result;
+}
+
 enum sd_result sd_maps_find(const struct sd_manifest *in, const char *to, struct sd_map **map, struct sd_error *err)
 {
 	struct finding f = {.in = in, .to = to};
-	enum sd_result result = SD_OK;
+	enum sd_result result;
 	const char *file = NULL;
+	char first[64] = "";
 
+	result = check_wrapper(in, err);
 	for (size_t i = 0; i < sizeof(names_of_model) / sizeof(*names_of_model) && result == SD_OK && !f.n; i++) {
 		file = f.file = names_of_model[i].file;
 		f.field = names_of_model[i].field;
@@ -563,11 +628,15 @@ enum sd_result sd_maps_find(const struct sd_manifest *in, const char *to, struct
 		if (result == SD_OK)
 			result = each_map(by_config, &f, err);
 	}
+	if (result == SD_OK && !f.n) {
+		result = by_base_model(&f, err);
+		file = f.file;
+	}
 	/* Another family's map may know the keys as well, and give them other names. */
 	if (result == SD_OK && !f.n && f.other)
 		result = sd_fail(err, SD_INPUT, "no map with a layout %s is for %s: say --map NAME", to, f.other);
 	if (result == SD_OK && !f.n)
-		result = check_known(in, err);
+		result = check_known(sd_manifest_side(in, "config.json"), "config.json", err);
 	if (result == SD_OK && !f.n && is_plain_adapter(in)) {
 		*map = NULL;
 		free(f.fits);
@@ -578,8 +647,13 @@ enum sd_result sd_maps_find(const struct sd_manifest *in, const char *to, struct
 		file = NULL;
 		result = each_map(by_keys, &f, err);
 	}
+	for (size_t i = 0; i < f.n; i++)
+		if (!sd_map_is_for_if_alone(f.fits[i].map))
+			snprintf(first, sizeof(first), "%s", sd_map_name(f.fits[i].map));
 	if (result == SD_OK)
 		result = narrow(&f, knows_keys, err);
+	if (result == SD_OK && file)
+		result = check_second_choice(&f, first, err);
 	if (result == SD_OK)
 		result = narrow(&f, is_first_choice, err);
 	if (result == SD_OK)
@@ -619,7 +693,8 @@ enum sd_result sd_maps_layouts(const struct sd_manifest *in, sd_maps_take_layout
 		if (sd_manifest_side(in, f.file))
 			result = each_map(by_config, &f, err);
 	}
-	if (result == SD_OK && !f.n && !is_plain_adapter(in) && check_known(in, err) == SD_OK)
+	if (result == SD_OK && !f.n && !is_plain_adapter(in) &&
+	    check_known(sd_manifest_side(in, "config.json"), "config.json", err) == SD_OK)
 		result = each_map(by_keys, &f, err);
 	if (result == SD_OK && f.n)
 		qsort(f.fits, f.n, sizeof(*f.fits), compare_fits);

@@ -53,7 +53,7 @@ static void set_action(struct options *opt, enum action action)
 
 static enum sd_dtype parse_dtype(const char *option, const char *text, const char *choice)
 {
-	enum sd_dtype dtype = sd_dtype_parse(text, strlen(text));
+	enum sd_dtype dtype = sd_dtype_typed(text);
 	char word[32];
 
 	snprintf(word, sizeof(word), " %s ", sd_dtype_name(dtype));
@@ -132,6 +132,8 @@ static enum sd_result run_quant(const struct options *opt, struct sd_source *sou
 	struct sd_quant quant;
 	enum sd_result result = sd_quant_plan(source->manifest, &opt->choice, opt->scale, &quant, err);
 
+	if (result == SD_OK && quant.note)
+		sd_note("%s", quant.note);
 	if (result == SD_OK && !opt->keep_config)
 		result = sd_storage_follow(quant.plan.manifest, source->manifest, err);
 	if (result == SD_OK)
@@ -163,7 +165,7 @@ static enum sd_result run(const struct options *opt, struct sd_error *err)
 
 	sink->sums = opt->carrying.checksum;
 	if (result == SD_OK)
-		result = choosing_note(&opt->choice, source->manifest, err);
+		result = choosing_note(&opt->choice, source->manifest, false, err);
 	if (result == SD_OK)
 		result = (opt->action == QUANT ? run_quant : run_steps)(opt, source, sink, err);
 	if (result == SD_OK && opt->carrying.stats)

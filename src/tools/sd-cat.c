@@ -29,6 +29,8 @@ static const char usage[] = "Usage: sd-cat [OPTION]... [SOURCE]...\n"
 			    "      --manifest      send the manifest only, no data\n"
 			    "      --checksum      send checksums (XXH3) along, which the other tools renew and\n"
 			    "                      sd-pack checks; those that a SOURCE has are checked here\n"
+			    "      --strict        make an error of what is noted otherwise, and of names that are\n"
+			    "                      odd among their siblings\n"
 			    "      --zstd[=LEVEL]  compress the stream, which every tool reads as well;\n"
 			    "                      LEVEL is 1 to 19 (3)\n"
 			    "      --stats         tell on standard error which way the data went\n"
@@ -43,7 +45,7 @@ static const char usage[] = "Usage: sd-cat [OPTION]... [SOURCE]...\n"
 struct options {
 	struct sd_limits limits;
 	struct sd_choice choice;
-	bool manifest_only, checksum, stats;
+	bool manifest_only, checksum, stats, strict;
 	uint64_t level; /* of --zstd; 0: not compressed */
 	char **names;
 	int count;
@@ -55,6 +57,7 @@ static struct options parse(int argc, char **argv)
 		CHOOSING_OPTIONS,
 		{"manifest", no_argument, NULL, 'm'},
 		{"stats", no_argument, NULL, 's'},
+		{"strict", no_argument, NULL, 'S'},
 		{"zstd", optional_argument, NULL, 'z'},
 		{"checksum", no_argument, NULL, 'c'},
 		{"limit", required_argument, NULL, 'L'},
@@ -73,6 +76,9 @@ static struct options parse(int argc, char **argv)
 			break;
 		case 's':
 			opt.stats = true;
+			break;
+		case 'S':
+			opt.strict = true;
 			break;
 		case 'c':
 			opt.checksum = true;
@@ -112,12 +118,13 @@ static enum sd_result open_all(const struct options *opt, struct sd_source **joi
 		else
 			result = sd_open(opt->names[n], &opt->limits, &sources[n], err);
 		if (result == SD_OK && sources[n]->note)
-			sd_note("%s", sources[n]->note);
+			result = sd_doubt(opt->strict, err, "%s", sources[n]->note);
 	}
 	if (result == SD_OK) {
 		result = sd_join(sources, (const char *const *)opt->names, (size_t)n, joined, &differs, err);
 		if (result == SD_OK && n > 1 && differs)
-			sd_note("%s differs between the sources; the first one is taken", differs);
+			result = sd_doubt(opt->strict, err, "%s differs between the sources; the first one is taken",
+					  differs);
 	} else {
 		for (int i = 0; i < n && sources; i++)
 			sd_source_close(sources[i]);
@@ -129,8 +136,8 @@ static enum sd_result open_all(const struct options *opt, struct sd_source **joi
 /* Whether a record is wanted: a target of it is included, none of its names is excluded. */
 static enum sd_result choose(const struct options *opt, const struct sd_manifest *m, bool *wanted, struct sd_error *err)
 {
-	if (m->ntargets &&
-	    (sd_choice_check(&opt->choice, m, err) != SD_OK || choosing_note(&opt->choice, m, err) != SD_OK))
+	if (m->ntargets && (sd_choice_check(&opt->choice, m, err) != SD_OK ||
+			    choosing_note(&opt->choice, m, opt->strict, err) != SD_OK))
 		return err->result;
 	for (size_t i = 0; i < m->ntargets; i++) {
 		bool chosen;
@@ -192,6 +199,8 @@ static enum sd_result cat(const struct options *opt, struct sd_sink *sink, struc
 	sink->sums = sink->checks = opt->checksum;
 	if (result == SD_OK)
 		result = open_all(opt, &source, err);
+	if (result == SD_OK && opt->strict)
+		result = sd_tell_odd(source->manifest, true, err);
 	if (result == SD_OK)
 		result = plan(opt, source->manifest, &chosen, err);
 	if (result == SD_OK)

@@ -395,7 +395,7 @@ static enum sd_result choose(const struct ls_options *opt, struct ls_source *s, 
 	sd_choice_settle(&choice, m);
 	result = sd_choice_check(&choice, m, err);
 	if (result == SD_OK)
-		result = choosing_note(&choice, m, err);
+		result = choosing_note(&choice, m, false, err);
 	for (size_t i = 0; i < s->listing.n && result == SD_OK; i++) {
 		const struct sd_listed *t = &s->listing.tensors[i];
 		bool chosen = false;

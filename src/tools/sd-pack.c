@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* sd-pack: writes a stream's checkpoint as safetensors. */
 #include "base/text.h"
+#include "formats/loss.h"
 #include "formats/pack.h"
 #include "stream/pump.h"
 #include "tools/progress.h"
@@ -29,7 +30,9 @@ static const char usage[] = "Usage: sd-pack [OPTION]... [-]\n"
 			    "  -o PATH                write to PATH: a directory if it ends in / or is one,\n"
 			    "                         else a file; it appears whole or not at all\n"
 			    "  -f                     replace an existing file, or the checkpoint in an\n"
-			    "                         existing directory\n"
+			    "                         existing directory; -ff: also one that has more\n"
+			    "      --strict           make an error of what is noted otherwise: names that are\n"
+			    "                         odd among their siblings, tensors that are left out\n"
 			    "      --shard-size=SIZE  bytes of tensors in a shard (5GB); a larger tensor gets\n"
 			    "                         a shard of its own\n"
 			    "      --like=DIR         take the files of this checkpoint directory as they are:\n"
@@ -55,6 +58,7 @@ struct options {
 	struct sd_like like;
 	enum progress progress;
 	bool shard_size, keep_config, dry_run, stats;
+	bool lose; /* what stands there may have more than what comes */
 };
 
 static void add_metadata(struct options *opt, const char *text)
@@ -102,19 +106,13 @@ static bool is_file_name(const char *path)
 static struct options parse(int argc, char **argv)
 {
 	static const struct option longs[] = {
-		{"shard-size", required_argument, NULL, 's'},
-		{"like", required_argument, NULL, 'l'},
-		{"keep-config", no_argument, NULL, 'k'},
-		{"metadata", required_argument, NULL, 'm'},
-		{"no-sync", no_argument, NULL, 'n'},
-		{"dry-run", no_argument, NULL, 'd'},
-		{"progress", no_argument, NULL, 'p'},
-		{"no-progress", no_argument, NULL, 'q'},
-		{"stats", no_argument, NULL, 't'},
-		{"limit", required_argument, NULL, 'L'},
-		{"help", no_argument, NULL, 'h'},
-		{"version", no_argument, NULL, 'v'},
-		{NULL, 0, NULL, 0},
+		{"shard-size", required_argument, NULL, 's'}, {"like", required_argument, NULL, 'l'},
+		{"keep-config", no_argument, NULL, 'k'},      {"metadata", required_argument, NULL, 'm'},
+		{"no-sync", no_argument, NULL, 'n'},          {"strict", no_argument, NULL, 'S'},
+		{"dry-run", no_argument, NULL, 'd'},          {"progress", no_argument, NULL, 'p'},
+		{"no-progress", no_argument, NULL, 'q'},      {"stats", no_argument, NULL, 't'},
+		{"limit", required_argument, NULL, 'L'},      {"help", no_argument, NULL, 'h'},
+		{"version", no_argument, NULL, 'v'},          {NULL, 0, NULL, 0},
 	};
 	struct options opt = {.limits = sd_limits_default,
 			      .pack = {.fd = STDOUT_FILENO,
@@ -133,7 +131,11 @@ static struct options parse(int argc, char **argv)
 			opt.pack.path = optarg;
 			break;
 		case 'f':
+			opt.lose = opt.pack.force;
 			opt.pack.force = true;
+			break;
+		case 'S':
+			opt.pack.strict = true;
 			break;
 		case 's':
 			opt.pack.layout.shard_size = sd_option_size("--shard-size", optarg);
@@ -334,13 +336,36 @@ static void suppose_data(struct sd_manifest *m)
 			m->records[i].state = SD_HERE;
 }
 
+/* What stands in the way, and is replaced, is told where it had another number of tensors. */
+static enum sd_result check_replaced(const struct options *opt, const struct sd_manifest *m, struct sd_error *err)
+{
+	struct sd_census before, after;
+	struct stat st;
+	enum sd_result result;
+
+	if (!opt->pack.path || !opt->pack.force || stat(opt->pack.path, &st) != 0 ||
+	    !(S_ISREG(st.st_mode) || S_ISDIR(st.st_mode)))
+		return SD_OK;
+	result = sd_census_at(opt->pack.path, &opt->limits, &before, err);
+	if (result == SD_OK)
+		result = sd_census_take(m, &after, err);
+	if (result != SD_OK || before.tensors == after.tensors || !before.tensors)
+		return result;
+	if (sd_census_loses(&before, &after) && !opt->lose)
+		return sd_fail(err, SD_IO,
+			       "%s: %" PRIu64 " tensors of %" PRIu64 " elements would be replaced by %" PRIu64
+			       " of %" PRIu64 "; -ff does that",
+			       opt->pack.path, before.tensors, before.elements, after.tensors, after.elements);
+	return sd_doubt(opt->pack.strict, err, "%s: %" PRIu64 " tensors are replaced by %" PRIu64, opt->pack.path,
+			before.tensors, after.tensors);
+}
+
 static enum sd_result dry_run(const struct options *opt, struct sd_manifest *m, struct sd_error *err)
 {
 	struct sd_layout layout;
 	bool directory = opt->pack.layout.directory;
 	enum sd_result result;
 
-	suppose_data(m);
 	result = sd_layout_plan(m, &opt->pack.layout, &layout, err);
 	for (size_t i = 0; i < layout.nfiles && result == SD_OK; i++)
 		print_file(directory        ? layout.files[i].name
@@ -394,6 +419,12 @@ static enum sd_result run(struct options *opt, struct sd_error *err)
 		result = sd_open_stdin(&opt->limits, &source, err);
 	if (result == SD_OK && opt->like_path)
 		result = open_like(opt, source->manifest, err);
+	if (result == SD_OK)
+		result = opt->like_path ? SD_OK : sd_tell_odd(source->manifest, opt->pack.strict, err);
+	if (result == SD_OK && opt->dry_run)
+		suppose_data(source->manifest);
+	if (result == SD_OK)
+		result = check_replaced(opt, source->manifest, err);
 	if (result == SD_OK)
 		result = opt->dry_run ? dry_run(opt, source->manifest, err) : pack(opt, source, err);
 	sd_source_close(source);

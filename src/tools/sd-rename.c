@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* sd-rename: decides names and places, by a map or by hand. Never changes a byte of data. */
 #include "base/names.h"
+#include "base/nearest.h"
 #include "base/text.h"
 #include "map/rename.h"
 #include "stream/storage.h"
@@ -24,6 +25,8 @@ static const char usage[] = "Usage: sd-rename [OPTION]...\n"
 			    "  -e 's/RE/REPL/[gi]'   edit names by hand, after the map; may be repeated. RE is\n"
 			    "                        PCRE2; in REPL & is the match, \\1 a group\n"
 			    "      --exclude=RE      drop tensors whose new name matches RE; may be repeated\n"
+			    "      --drop-unequal    drop what the map takes for a copy of another tensor, also\n"
+			    "                        where the two are not equal\n"
 			    "      --keep-config     leave config.json as it is, also where the last quantised\n"
 			    "                        weight goes or most weights get another dtype\n"
 			    "      --dry-run         only print what would change: key, new name, dtype, shape,\n"
@@ -44,14 +47,23 @@ enum what { RENAME, DRY_RUN, EXPLAIN, LIST_MAPS, CHECK_MAP, EXPAND };
 
 #define SHORTS ":e:D:"
 static const struct option longs[] = {
-	{"map", required_argument, NULL, 'm'},    {"to", required_argument, NULL, 't'},
-	{"strict", no_argument, NULL, 's'},       {"exclude", required_argument, NULL, 'x'},
-	{"dry-run", no_argument, NULL, 'd'},      {"explain", optional_argument, NULL, 'E'},
-	{"list-maps", no_argument, NULL, 'l'},    {"check-map", required_argument, NULL, 'c'},
-	{"expand", required_argument, NULL, 'f'}, {"limit", required_argument, NULL, 'L'},
-	{"help", no_argument, NULL, 'h'},         {"version", no_argument, NULL, 'v'},
-	{"checksum", no_argument, NULL, 'C'},     {"stats", no_argument, NULL, 'S'},
-	{"keep-config", no_argument, NULL, 'k'},  {NULL, 0, NULL, 0},
+	{"map", required_argument, NULL, 'm'},
+	{"to", required_argument, NULL, 't'},
+	{"strict", no_argument, NULL, 's'},
+	{"exclude", required_argument, NULL, 'x'},
+	{"dry-run", no_argument, NULL, 'd'},
+	{"explain", optional_argument, NULL, 'E'},
+	{"list-maps", no_argument, NULL, 'l'},
+	{"check-map", required_argument, NULL, 'c'},
+	{"expand", required_argument, NULL, 'f'},
+	{"limit", required_argument, NULL, 'L'},
+	{"help", no_argument, NULL, 'h'},
+	{"version", no_argument, NULL, 'v'},
+	{"checksum", no_argument, NULL, 'C'},
+	{"stats", no_argument, NULL, 'S'},
+	{"keep-config", no_argument, NULL, 'k'},
+	{"drop-unequal", no_argument, NULL, 'u'},
+	{NULL, 0, NULL, 0},
 };
 
 struct options {
@@ -63,7 +75,7 @@ struct options {
 	struct sd_edit **edits;
 	size_t nedits, edits_room;
 	struct sd_regex_list exclude;
-	bool strict, keep_config, checksum, stats;
+	bool strict, drop_unequal, keep_config, checksum, stats;
 };
 
 static void add_define(struct options *opt, char *text)
@@ -100,8 +112,8 @@ static void check_use(const struct options *opt)
 {
 	if (opt->what > EXPLAIN)
 		return;
-	if (!opt->map && (opt->to || opt->ndefines || opt->strict))
-		sd_misuse("--to, -D and --strict need a --map");
+	if (!opt->map && (opt->to || opt->ndefines || opt->strict || opt->drop_unequal))
+		sd_misuse("--to, -D, --strict and --drop-unequal need a --map");
 	if (!opt->map && !opt->nedits && !opt->exclude.count)
 		sd_misuse("nothing to do: --map, -e or --exclude is missing");
 }
@@ -130,6 +142,9 @@ static struct options parse(int argc, char **argv)
 			break;
 		case 's':
 			opt.strict = true;
+			break;
+		case 'u':
+			opt.drop_unequal = true;
 			break;
 		case 'k':
 			opt.keep_config = true;
@@ -172,8 +187,8 @@ static struct options parse(int argc, char **argv)
 	if (opt.what == EXPLAIN && !opt.key && optind < argc)
 		opt.key = argv[optind++];
 	if (optind < argc)
-		sd_misuse("no operand is taken: \"%s\"; a map is named by --map, and a source is read by sd-cat",
-			  argv[optind]);
+		sd_misuse("no operand is taken: \"%s\"; a source is read by sd-cat: sd-cat %s | sd-rename --map MAP",
+			  argv[optind], argv[optind]);
 	check_use(&opt);
 	return opt;
 }
@@ -416,40 +431,19 @@ static const char *source_of(const struct sd_manifest *in, const struct sd_manif
 	return NULL;
 }
 
-#define SLIPS 3 /* letters that may be wrong in a key that was meant */
-
-/* A key that is looked for in vain, and what of the names is nearest to it. */
-struct nearest {
-	const char *key, *name, *container;
-	unsigned distance;
-};
-
-static void look_among(struct nearest *n, const struct sd_manifest *m)
-{
-	for (size_t i = 0; i < m->ntargets && n->distance; i++) {
-		const char *name = m->targets[i].name;
-		unsigned distance = sd_text_distance(n->key, name, n->distance - 1);
-
-		if (distance < n->distance) {
-			n->name = name;
-			n->distance = distance;
-		}
-		if (!n->container && strstr(name, n->key))
-			n->container = name;
-	}
-}
-
 static enum sd_result fail_unknown(const struct sd_manifest *in, const struct sd_manifest *out, const char *key,
 				   struct sd_error *err)
 {
-	struct nearest nearest = {.key = key, .distance = SLIPS + 1};
+	struct sd_nearest nearest = sd_nearest_begin(key);
+	const char *meant;
 
-	look_among(&nearest, in);
-	look_among(&nearest, out);
-	if (!nearest.name)
-		nearest.name = nearest.container;
-	return sd_fail(err, SD_DIFFERENT, nearest.name ? "there is no key %s; did you mean %s?" : "there is no key %s",
-		       key, nearest.name);
+	for (size_t i = 0; i < in->ntargets; i++)
+		sd_nearest_look(&nearest, in->targets[i].name);
+	for (size_t i = 0; i < out->ntargets; i++)
+		sd_nearest_look(&nearest, out->targets[i].name);
+	meant = sd_nearest_name(&nearest);
+	return sd_fail(err, SD_DIFFERENT, meant ? "there is no key %s; did you mean %s?" : "there is no key %s", key,
+		       meant);
 }
 
 /* What comes of the records that the key's tensor was made of, or the name among it that was asked for. */
@@ -536,6 +530,8 @@ static enum sd_result rename_source(const struct options *opt, struct sd_source 
 				   .nedits = opt->nedits,
 				   .edits = (const struct sd_edit *const *)opt->edits,
 				   .exclude = &opt->exclude,
+				   .drop_unequal = opt->drop_unequal,
+				   .keep_config = opt->keep_config,
 				   .leave_missing = opt->what == RENAME,
 				   .strict = opt->strict};
 	struct sd_map *map = NULL;

@@ -201,7 +201,7 @@ static enum sd_result ranks_plan(const struct options *opt, const struct sd_mani
 	ranks->pids = calloc(ranks->count, sizeof(*ranks->pids));
 	if (!ranks->shards || !ranks->sinks || !ranks->fds || !ranks->pids)
 		return sd_fail_memory(err);
-	if (choosing_note(&opt->choice, in, err) != SD_OK)
+	if (choosing_note(&opt->choice, in, false, err) != SD_OK)
 		return err->result;
 	for (size_t i = 0; i < ranks->count; i++) {
 		struct sd_shard_cut cuts[3];

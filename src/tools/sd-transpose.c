@@ -106,7 +106,7 @@ static enum sd_result run(const struct options *opt, struct sd_error *err)
 
 	sink->sums = opt->carrying.checksum;
 	if (result == SD_OK)
-		result = choosing_note(&opt->choice, source->manifest, err);
+		result = choosing_note(&opt->choice, source->manifest, false, err);
 	if (result == SD_OK && opt->dims)
 		result = sd_carry_exchange(source->manifest, opt->a, opt->b, &opt->choice, &exchanged, err);
 	if (result == SD_OK)

@@ -6,6 +6,7 @@
 #include "base/text.h"
 #include "formats/open.h"
 #include "stream/lane.h"
+#include "stream/siblings.h"
 #include "stream/stream.h"
 
 #include <errno.h>
@@ -224,6 +225,40 @@ void sd_note(const char *format, ...)
 	vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
 	say(program, text);
+}
+
+enum sd_result sd_doubt(bool strict, struct sd_error *err, const char *format, ...)
+{
+	struct sd_error said;
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(said.text, sizeof(said.text), format, args);
+	va_end(args);
+	if (strict)
+		return sd_fail(err, SD_INPUT, "%s", said.text);
+	say(program, said.text);
+	return SD_OK;
+}
+
+#define ODD_TOLD 5
+
+enum sd_result sd_tell_odd(struct sd_manifest *m, bool strict, struct sd_error *err)
+{
+	struct sd_findings findings;
+	enum sd_result result;
+
+	if (sd_manifest_label_bit(m, SD_LABEL_COMPARED))
+		return SD_OK;
+	result = sd_siblings_check(m, &m->arena, &findings, err);
+	for (size_t i = 0; i < findings.n && i < ODD_TOLD && result == SD_OK; i++)
+		result = sd_doubt(strict, err, "%s", findings.at[i].line);
+	if (result == SD_OK && findings.n > ODD_TOLD)
+		result = sd_doubt(strict, err, "%zu more names are odd among their siblings", findings.n - ODD_TOLD);
+	sd_findings_free(&findings);
+	/* Where there is no room for the label, the next program tells it again. */
+	(void)!sd_manifest_label(m, SD_LABEL_COMPARED);
+	return result;
 }
 
 uint64_t sd_option_size(const char *option, const char *text)

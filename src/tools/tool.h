@@ -44,6 +44,17 @@ _Noreturn void sd_bad_option(int c, char **argv, const struct option *longs);
 /* One line on stderr, for what is worth knowing and no failure: "sd-x: text". */
 void sd_note(const char *format, ...) SD_PRINTF(1, 2);
 
+/*
+ * A doubt: with strict SD_INPUT and the text, else a note.
+ */
+SD_UNUSED_RESULT enum sd_result sd_doubt(bool strict, struct sd_error *err, const char *format, ...) SD_PRINTF(3, 4);
+
+/*
+ * Tells what is odd about the names of a manifest, a line each, and marks it as told; does nothing where a program
+ * before this one has done it. SD_INPUT with strict.
+ */
+SD_UNUSED_RESULT enum sd_result sd_tell_odd(struct sd_manifest *m, bool strict, struct sd_error *err);
+
 /* What is called before anything is written to standard error, to clear a line that is being drawn there. NULL:
  * nothing. */
 void sd_before_saying(void (*clear)(void));

@@ -383,11 +383,11 @@ Test(layout, refuses_what_makes_no_whole_checkpoint)
 	expect_refusal(hole, "t [4, 3] is not whole: nothing fills it from element [2, 0] on");
 	expect_refusal(whole_twice, "two sources for t: k0 and k1");
 	expect_refusal(other_dtype, "t would be BF16 [4, 3] from k0, but F16 [4, 3] from k1");
-	expect_refusal(turned, "t has a pending transpose: put sd-transpose before sd-pack");
+	expect_refusal(turned, "t is still to be reordered: put sd-transpose before sd-pack");
 	expect_refusal(cast, "t has a pending cast to BF16: put sd-transpose before sd-pack");
 	expect_refusal(unknown_step, "t has a step of kind 77, which this version does not know");
 	expect_refusal(missing, "t needs k1, which no source has");
-	expect_refusal(elsewhere, "t is here only in part: k1 was left out of the stream");
+	expect_refusal(elsewhere, "t is here only in part: k1 was left out of the stream; convert all of it, then cut with sd-shard");
 	expect_refusal(metadata_name, "__metadata__: a tensor in a safetensors file cannot have this name");
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Tests of JSON as it comes from input: what yajl leaves to us, and strings as others write them. */
 #include "base/json.h"
+#include "base/json_tree.h"
 
 #include <criterion/criterion.h>
 
@@ -190,4 +191,97 @@ Test(json, strings_are_written_as_others_write_them)
 	cr_assert_str_eq(ascii, "\"a\\\"b\\\\c/\\b\\f\\n\\r\\t\\u0001\\u001f\\u007f\\u00fc\\u20ac\\ud83d\\ude00\"");
 	free(utf8);
 	free(ascii);
+}
+
+/* What is left of a document after these edits: "KEY=WORD" sets, "-KEY" removes, "KEY[]=TEXT" appends, "OLD>NEW" moves.
+ */
+static char *edited(const char *json, ...)
+{
+	struct sd_arena arena = {0};
+	struct sd_json_tree tree;
+	struct sd_error err;
+	size_t length;
+	const char *edit;
+	va_list edits;
+	char *text = NULL;
+
+	cr_assert_eq(sd_json_tree_read(&tree, json, strlen(json), &arena, &err), SD_OK, "%s", err.text);
+	va_start(edits, json);
+	while ((edit = va_arg(edits, const char *))) {
+		char *copy = strdup(edit), *value = strpbrk(copy, "=>");
+		struct sd_json_node *node;
+
+		if (*copy == '-') {
+			sd_json_remove(tree.root, copy + 1);
+		} else if (*value == '>') {
+			*value++ = '\0';
+			node = sd_json_get(tree.root, copy);
+			sd_json_detach(node);
+			cr_assert(sd_json_set(&tree, tree.root, value, node));
+		} else if (value[-1] == ']') {
+			value[-2] = '\0';
+			node = sd_json_get(tree.root, copy);
+			if (!node) {
+				node = sd_json_new(&tree, SD_JSON_ARRAY, NULL);
+				cr_assert(sd_json_set(&tree, tree.root, copy, node));
+			}
+			cr_assert(sd_json_append(&tree, node, sd_json_new(&tree, SD_JSON_STRING, value + 1)));
+		} else {
+			*value++ = '\0';
+			cr_assert(sd_json_set(&tree, tree.root, copy, sd_json_new(&tree, SD_JSON_WORD, value)));
+		}
+		free(copy);
+	}
+	va_end(edits);
+	cr_assert_eq(sd_json_tree_write(&tree, &text, &length, &err), SD_OK);
+	cr_assert_eq(strlen(text), length);
+	sd_arena_free(&arena);
+	return text;
+}
+
+#define EDITED(wanted, ...)                                                                                            \
+	do {                                                                                                           \
+		char *edited_text = edited(__VA_ARGS__, NULL);                                                         \
+                                                                                                                       \
+		cr_assert_str_eq(edited_text, wanted);                                                                 \
+		free(edited_text);                                                                                     \
+	} while (0)
+
+Test(json, a_tree_that_nobody_changes_is_the_same_bytes)
+{
+	static const char *const documents[] = {"{}", " { } \n", "{\"a\":1}",
+						"{ \"b\" : [ 1 ,2,\n{\"c\":null} ] , \"a\":\"\\u00e9\" }\n",
+						"{\n    \"a\": {\n        \"b\": []\n    },\n    \"a\": -1.5e3\n}"};
+
+	for (size_t i = 0; i < sizeof(documents) / sizeof(*documents); i++)
+		EDITED(documents[i], documents[i]);
+}
+
+Test(json, a_tree_changes_where_it_is_changed)
+{
+	EDITED("{}", "{\"a\": 1}", "-a");
+	EDITED("{\n  \"a\": true\n}", "{}", "-b", "a=true");
+	EDITED("{\n  \"a\": true\n}", "{\n  \"b\": 1\n}", "-b", "a=true");
+	EDITED("{\"a\":1,\"c\":3}", "{\"a\":1,\"b\":2,\"c\":3}", "-b");
+	EDITED("{\"b\": 2, \"c\":  3}", "{\"a\": 1, \"b\": 2, \"c\":  3}", "-a");
+	EDITED("{\"a\": 1, \"b\": null, \"c\": 3}", "{\"a\": 1, \"c\": 3}", "b=null");
+	EDITED("{\"a\": true, \"b\": 2, \"c\": 3}", "{\"b\": 2, \"c\": 3}", "a=true");
+	EDITED("{\"c\": 1, \"b\": 3, \"a\": null}", "{\"c\": 1, \"b\": 3}", "a=null");
+	EDITED("{\"a\": 2 , \"b\": null}", "{\"a\": 2 , \"b\": [1, 2]}", "b=null");
+	EDITED("{\n \"a\": [\n  \"x\",\n  \"\\u00e9\"\n ],\n \"b\": 1\n}", "{\n \"b\": 1\n}", "a[]=x", "a[]=\xc3\xa9");
+	EDITED("{\"a\":[\"x\",\"y\"],\"b\":1,\"c\":2}", "{\"b\":1,\"c\":2}", "a[]=x", "a[]=y");
+	EDITED("{\n  \"a\": [1, \"y\"]\n}", "{\n  \"a\": [1]\n}", "a[]=y");
+	EDITED("{\n  \"b\": {\n    \"x\": [1, 2]\n  }\n}", "{\n  \"a\": {\n      \"x\": [1, 2]}\n}", "a>b");
+}
+
+Test(json, a_tree_is_of_an_object)
+{
+	static const char *const documents[] = {"", "[]", "1", "{", "{\"a\" 1}", "{}{}"};
+	struct sd_arena arena = {0};
+	struct sd_json_tree tree;
+	struct sd_error err;
+
+	for (size_t i = 0; i < sizeof(documents) / sizeof(*documents); i++)
+		cr_assert_eq(sd_json_tree_read(&tree, documents[i], strlen(documents[i]), &arena, &err), SD_INPUT);
+	sd_arena_free(&arena);
 }

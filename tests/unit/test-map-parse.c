@@ -274,6 +274,37 @@ Test(map_parse, samples_go_there_and_back)
 		"t.map:4: samples: -D p: map t has no such option; it has none");
 }
 
+Test(map_parse, files_beside_the_weights)
+{
+	static const char option[] = "option o a|b\nstage s\n @o=a x -> y\n @o=b z -> y\n";
+	char text[512];
+
+	refused("config a\n", "t.map:2: between the two fields stands <->");
+	refused("config a -> b\n", "t.map:2: between the two fields stands <->");
+	refused("config a <->\n", "t.map:2: a field of the right layout's config.json is missing");
+	refused("config a <-> b if\n", "t.map:2: a condition is missing");
+	refused("config a <-> b if c\n", "t.map:2: behind \"if\" comes KEY=VALUE, with | between several values");
+	refused("config a <-> b c\n", "t.map:2: \"c\" is not understood here");
+	refused("config a <-> b\nconfig c <-> b\n", "t.map:3: field c or b is said already");
+	taken("config a <-> b if c=d|e\nconfig f <-> b.f\nstage s\n a <-> b\n");
+	refused("peft g target_modules a.b\n", "t.map:2: \"peft\" is no statement, and a rule stands in a stage");
+	refused("stage s\n peft\n", "t.map:3: a name for what the tensors are of is missing");
+	refused("stage s\n peft g a.b\n", "t.map:3: behind \"peft\" and a name comes target_modules or target_parameters");
+	refused("stage s\n peft g target_modules\n", "t.map:3: a pattern is missing");
+	refused("stage s\n peft g @o=a target_modules a.b\n", "t.map:3: there is no option \"o\"");
+	refused("stage s\n peft g target_modules b\n",
+		"t.map:3: \"b\": it ends in a name, behind the module that has the experts");
+	refused("stage s\n peft g target_modules {p*}.{x}\n",
+		"t.map:3: \"{p*}.{x}\": it ends in a name, behind the module that has the experts");
+	refused("stage s\n peft g target_modules {p*}.{E}.x\n",
+		"t.map:3: \"{p*}.{E}.x\": it ends in a name, behind the module that has the experts");
+	for (int i = 0; i < 2; i++) {
+		snprintf(text, sizeof(text), "%s peft g @o=a target_modules {p*}.m.{E}.x m.y\n%s", option,
+			 i ? " peft g @o=b target_parameters m.z\n" : "");
+		taken(text);
+	}
+}
+
 Test(map_parse, axes)
 {
 	refused("stage s\n a [x] <-> b\n", "t.map:3: one side has an axis list, the other has none");

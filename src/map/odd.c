@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Which of the tensors that become one is unlike the others. */
+#include "map/odd.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+typedef bool same_function(const struct tensor *a, const struct tensor *b);
+
+static bool same_shape(const struct tensor *a, const struct tensor *b)
+{
+	return sd_shape_equal(a->shape, a->rank, b->shape, b->rank);
+}
+
+static bool same_dtype(const struct tensor *a, const struct tensor *b)
+{
+	return a->dtype == b->dtype;
+}
+
+/* The members of a group as far as they are alike. */
+struct members {
+	const struct tensor *most, *odd; /* one of those that are alike; the first one that is not */
+	size_t alike, others;
+};
+
+static const struct tensor *next_tensor(const struct tensor *before, const struct member *members, uint32_t *at)
+{
+	const struct member *m = &members[*at];
+
+	*at = m->next;
+	return &before[m->tensor];
+}
+
+static struct members compare(const struct tensor *before, const struct member *members, const struct group *group,
+			      same_function *same)
+{
+	struct members found = {.most = NULL};
+	size_t votes = 0;
+
+	/* What more than half of them have wins each vote (Boyer and Moore). */
+	for (uint32_t at = group->first; at != NONE;) {
+		const struct tensor *t = next_tensor(before, members, &at);
+
+		if (!votes)
+			found.most = t;
+		votes = same(t, found.most) ? votes + 1 : votes - 1;
+	}
+	for (uint32_t at = group->first; at != NONE;) {
+		const struct tensor *t = next_tensor(before, members, &at);
+
+		if (same(t, found.most)) {
+			found.alike++;
+			continue;
+		}
+		found.odd = found.others++ ? found.odd : t;
+	}
+	return found;
+}
+
+/* Whether the others say what the odd one should be. */
+static bool is_odd(const struct members *m)
+{
+	return m->odd && m->alike >= 2 && m->alike > 2 * m->others;
+}
+
+static const char *shape_text(struct planner *p, const struct tensor *t)
+{
+	const char *text = "[";
+
+	for (uint32_t i = 0; i < t->rank && text; i++)
+		text = sd_arena_printf(&p->out->arena, "%s%s%" PRIu64, text, i ? "," : "", t->shape[i]);
+	return text ? sd_arena_printf(&p->out->arena, "%s]", text) : NULL;
+}
+
+static const char *tell(struct planner *p, const struct members *m, const struct group *group, const char *is,
+			const char *are, const char *end)
+{
+	const char *key = sd_planner_source(p, m->odd);
+
+	if (!is || !are)
+		return NULL;
+	if (m->others > 1)
+		return sd_arena_printf(&p->out->arena, "%s and %zu more are %s, the other %zu of %s are %s%s", key,
+				       m->others - 1, is, m->alike, group->name, are, end);
+	return sd_arena_printf(&p->out->arena, "%s is %s, the other %zu of %s are %s%s", key, is, m->alike, group->name,
+			       are, end);
+}
+
+static bool is_transposed(const struct tensor *a, const struct tensor *b)
+{
+	return a->rank == 2 && b->rank == 2 && a->shape[0] == b->shape[1] && a->shape[1] == b->shape[0];
+}
+
+const char *sd_odd_shape(struct planner *p, const struct tensor *before, const struct member *members,
+			 const struct group *group)
+{
+	struct members m = compare(before, members, group, same_shape);
+
+	return is_odd(&m) ? tell(p, &m, group, shape_text(p, m.odd), shape_text(p, m.most),
+				 is_transposed(m.odd, m.most) ? ": transposed?" : "")
+			  : NULL;
+}
+
+const char *sd_odd_dtype(struct planner *p, const struct tensor *before, const struct member *members,
+			 const struct group *group)
+{
+	struct members m = compare(before, members, group, same_dtype);
+
+	return is_odd(&m) ? tell(p, &m, group, sd_dtype_name(m.odd->dtype), sd_dtype_name(m.most->dtype), "") : NULL;
+}
