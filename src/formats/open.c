@@ -167,8 +167,12 @@ static enum sd_result open_any(const struct bytes *in, const struct sd_limits *l
 		return open_zstd(in, first, limits, source, err);
 	if (got == sizeof(first))
 		return open_file(in->fd, in->name, first, limits, source, err);
+	if (got == 0 && !in->expanded && sd_fd_is_pipe(in->fd))
+		sd_fail(err, SD_INPUT, "%s is empty: nothing came from the program before this one", in->name);
+	else
+		fail_neither(in->name, got ? "shorter than 8 bytes" : "empty", err);
 	close(in->fd);
-	return fail_neither(in->name, got ? "shorter than 8 bytes" : "empty", err);
+	return SD_INPUT;
 }
 
 /* Whether a path that is not there looks like OWNER/NAME on the Hub: one slash, and no such folder. */

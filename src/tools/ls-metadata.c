@@ -31,8 +31,9 @@ static void end_json(const struct ls_options *opt, const struct ls_source *s)
 	puts("}");
 }
 
-/* As much of a value as the rest of the line takes; long ones are JSON, or lists, that nobody reads here. */
-static void print_for_people(const struct ls_options *opt, const char *name, size_t width, const char *value)
+/* As much of a value as the rest of the line takes; long ones are JSON, or lists, that nobody reads here. False where
+ * memory is out. */
+static bool print_for_people(const struct ls_options *opt, const char *name, size_t width, const char *value)
 {
 	size_t room = opt->look.width > width + 2 ? opt->look.width - width - 2 : 1;
 	char *escaped = malloc(4 * strlen(value) + 1), *end;
@@ -40,10 +41,8 @@ static void print_for_people(const struct ls_options *opt, const char *name, siz
 
 	sd_text_print(stdout, name);
 	sd_look_pad(stdout, width - sd_look_columns(name) + 2);
-	if (!escaped) {
-		putchar('\n');
-		return;
-	}
+	if (!escaped)
+		return false;
 	sd_text_escape(value, escaped, 4 * strlen(value) + 1);
 	end = escaped;
 	if (!opt->all && sd_look_columns(escaped) > room) {
@@ -55,9 +54,10 @@ static void print_for_people(const struct ls_options *opt, const char *name, siz
 		puts(escaped);
 	}
 	free(escaped);
+	return true;
 }
 
-static void print_metadata(const struct ls_options *opt, const struct ls_source *s, size_t width)
+static bool print_metadata(const struct ls_options *opt, const struct ls_source *s, size_t width)
 {
 	const struct sd_manifest *m = s->source->manifest;
 
@@ -65,7 +65,8 @@ static void print_metadata(const struct ls_options *opt, const struct ls_source 
 		const struct sd_entry *entry = &m->metadata[i];
 
 		if (opt->look.human) {
-			print_for_people(opt, entry->key, width, entry->value);
+			if (!print_for_people(opt, entry->key, width, entry->value))
+				return false;
 		} else if (!opt->json) {
 			print_tsv("metadata", entry->key, entry->value, opt, s);
 		} else {
@@ -76,9 +77,10 @@ static void print_metadata(const struct ls_options *opt, const struct ls_source 
 			end_json(opt, s);
 		}
 	}
+	return true;
 }
 
-static void print_files(const struct ls_options *opt, const struct ls_source *s, size_t width)
+static bool print_files(const struct ls_options *opt, const struct ls_source *s, size_t width)
 {
 	const struct sd_manifest *m = s->source->manifest;
 
@@ -88,7 +90,9 @@ static void print_files(const struct ls_options *opt, const struct ls_source *s,
 
 		snprintf(exact, sizeof(exact), "%zu", file->size);
 		if (opt->look.human) {
-			print_for_people(opt, file->name, width, opt->exact ? exact : sd_units_bytes(file->size, size));
+			if (!print_for_people(opt, file->name, width,
+					      opt->exact ? exact : sd_units_bytes(file->size, size)))
+				return false;
 		} else if (!opt->json) {
 			print_tsv("file", file->name, exact, opt, s);
 		} else {
@@ -98,9 +102,10 @@ static void print_files(const struct ls_options *opt, const struct ls_source *s,
 			end_json(opt, s);
 		}
 	}
+	return true;
 }
 
-void ls_print_metadata(const struct ls_options *opt, const struct ls_source *s)
+enum sd_result ls_print_metadata(const struct ls_options *opt, const struct ls_source *s, struct sd_error *err)
 {
 	const struct sd_manifest *m = s->source->manifest;
 	size_t width = 0;
@@ -109,6 +114,5 @@ void ls_print_metadata(const struct ls_options *opt, const struct ls_source *s)
 		width = sd_look_columns(m->metadata[i].key) > width ? sd_look_columns(m->metadata[i].key) : width;
 	for (size_t i = 0; i < m->nside; i++)
 		width = sd_look_columns(m->side[i].name) > width ? sd_look_columns(m->side[i].name) : width;
-	print_metadata(opt, s, width);
-	print_files(opt, s, width);
+	return print_metadata(opt, s, width) && print_files(opt, s, width) ? SD_OK : sd_fail_memory(err);
 }

@@ -117,7 +117,8 @@ SD_UNUSED_RESULT enum sd_result ls_compare_sums(const struct ls_options *opt, st
 						struct sd_error *err);
 
 /* Writes __metadata__ and the side files. */
-void ls_print_metadata(const struct ls_options *opt, const struct ls_source *s);
+SD_UNUSED_RESULT enum sd_result ls_print_metadata(const struct ls_options *opt, const struct ls_source *s,
+						  struct sd_error *err);
 
 /* Writes how many tensors, parameters and bytes are shown. */
 SD_UNUSED_RESULT enum sd_result ls_print_total(const struct ls_options *opt, const struct ls_source *s,

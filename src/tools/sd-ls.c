@@ -444,9 +444,7 @@ static enum sd_result print_view(const struct ls_options *opt, struct ls_source 
 		return ls_compare_sums(opt, s, &outcome->odd, err);
 	if (opt->itself)
 		return ls_kind(opt, s, &outcome->kinds, err);
-	if (!opt->quiet)
-		ls_print_metadata(opt, s);
-	return SD_OK;
+	return opt->quiet ? SD_OK : ls_print_metadata(opt, s, err);
 }
 
 static enum sd_result print_list(const struct ls_options *opt, const struct ls_source *s, struct sd_error *err)
