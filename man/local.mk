@@ -14,5 +14,5 @@ dist_man_MANS = \
 nodist_man_MANS = %D%/sd-families.7
 CLEANFILES += %D%/sd-families.7
 EXTRA_DIST += %D%/families
-man/sd-families.7: %D%/families sd-rename$(EXEEXT) $(dist_map_DATA) $(srcdir)/tests/golden
+man/sd-families.7: %D%/families sd-rename$(EXEEXT) $(dist_map_DATA) $(srcdir)/tests/golden $(srcdir)/contrib/load-check.txt
 	$(AM_V_GEN)$(MKDIR_P) man && $(SHELL) $(srcdir)/man/families ./sd-rename$(EXEEXT) '$(srcdir)' >$@.new && mv $@.new $@

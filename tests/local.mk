@@ -96,6 +96,7 @@ test_scripts = \
 	%D%/block-fp8 \
 	%D%/empty \
 	%D%/ranks \
+	%D%/load-check \
 	%D%/loads \
 	%D%/missing \
 	%D%/bad-input \
