@@ -1453,7 +1453,8 @@ Test(carry, exchanges_dimensions)
 	sd_choice_free(&include);
 	include = (struct sd_choice){0};
 	cr_assert_eq(sd_carry_exchange(in.m, 0, 1, &include, &turned.m, &err), SD_USAGE);
-	cr_assert_str_eq(err.text, "a.bias has the shape [1]: no dimensions 0 and 1; choose tensors by -n or --include");
+	cr_assert_str_eq(err.text,
+			 "a.bias has the shape [1]: no dimensions 0 and 1; choose tensors by -n or --include");
 	cr_assert_eq(sd_carry_exchange(in.m, 0, INT64_MIN, &include, &turned.m, &err), SD_USAGE);
 	input_free(&in);
 }
