@@ -41,6 +41,10 @@ same() {
 	cmp -- "$1" "$2"
 }
 
+# ... | ls_all [OPTION..]: sd-ls of all that comes. sd-ls itself stops at the end of the names: then the program before it
+# may fail for want of a reader.
+ls_all() { cat >"$work/.listed" && sd-ls "$@" "$work/.listed"; }
+
 # The end of every test script.
 finish() {
 	echo "1..$count"
