@@ -4,9 +4,10 @@
  *
  * A stack is what a prefix counts: "model.layers.", or "model.layers.3.mlp.experts.". Each of its numbers is a unit,
  * and a unit has parts: what follows behind the number, in which later numbers are "*"
- * ("mlp.experts.*.up_proj.weight"). Units with the same parts are of one kind. A kind that is much like a larger one
- * lacks what that has more: it is odd. Layers of another design (full attention among linear ones) differ in more than
- * that. Where config.json has layer_types, only layers of one type are compared.
+ * ("mlp.experts.*.up_proj.weight"). The first word of a part is a module ("self_attn"). Of each module, units with the
+ * same parts are of one kind; a kind that is much like a larger one lacks what that has more: it is odd. So is a unit
+ * that lacks a module, unless it has another one in its place: full attention among linear ones. Where config.json has
+ * layer_types, only layers of one type are compared.
  */
 #include "stream/siblings.h"
 #include "base/names.h"
@@ -24,13 +25,15 @@
 #define NAME_MAX_LENGTH 480 /* longer names are not looked at */
 #define NUMBER_DIGITS 6
 #define NUMBERS_MAX 4   /* in a name */
-#define KINDS_MAX 32    /* in a stack; one that has more is of no kinds at all */
+#define KINDS_MAX 32    /* of a module in a stack; where there are more, they are no kinds at all */
+#define MODULES_MAX 64  /* of a unit, that are looked at */
 #define TYPES_MAX 65536 /* layer_types that are read */
 #define SLIPS 3         /* letters that may be wrong in a name that was meant */
 #define VARIANTS_MAX 4  /* shapes and dtypes of one class */
 #define NAMED_MAX 5
 #define FINDINGS_MAX 1000
 #define NEAR_MAX 16     /* missing names for which a near one is looked for among all */
+#define SHAPE_HOSTS 8   /* tensors that say what shape another one should have */
 #define MISSING_HOSTS 3 /* siblings that say what a unit should have */
 
 struct stack {
@@ -44,8 +47,19 @@ struct stack {
 struct unit {
 	uint32_t stack, number;
 	size_t begin, end; /* its parts */
-	uint64_t print;    /* of the parts */
 	uint32_t type;     /* by layer_types; 0: not told */
+	bool told;         /* that its type is another one */
+};
+
+struct part {
+	const char *text; /* ".mlp.experts.*.up_proj.weight" */
+	uint32_t module;  /* its first word */
+};
+
+/* A unit's parts that are of one module. */
+struct slot {
+	uint32_t module, unit;
+	uint64_t print;
 };
 
 /* One shape and dtype that members of a class have. */
@@ -74,7 +88,8 @@ struct search {
 	size_t nstacks, stacks_room;
 	struct unit *units;
 	size_t nunits, units_room;
-	const char **parts; /* texts, by number */
+	struct sd_names module_names;
+	struct part *parts; /* by number */
 	size_t nparts, parts_room;
 	uint64_t *entries; /* unit << 32 | part; sorted, each once */
 	size_t nentries, entries_room;
@@ -221,6 +236,16 @@ static uint32_t add_unit(struct search *s, const struct parsed *p, size_t i, con
 	return number;
 }
 
+static uint32_t intern_module(struct search *s, const char *part)
+{
+	char module[NAME_MAX_LENGTH + 1];
+	const char *text = module;
+
+	part += *part == '.';
+	snprintf(module, sizeof(module), "%.*s", (int)strcspn(part, "."), part);
+	return intern(s, &s->module_names, &text, s->module_names.used);
+}
+
 static void add_part(struct search *s, const struct parsed *p, size_t i, uint32_t unit)
 {
 	char part[NAME_MAX_LENGTH + 1];
@@ -232,7 +257,7 @@ static void add_part(struct search *s, const struct parsed *p, size_t i, uint32_
 	if (number == s->nparts && s->memory) {
 		s->memory = sd_array_grow(&s->parts, s->nparts, &s->parts_room, sizeof(*s->parts));
 		if (s->memory)
-			s->parts[s->nparts++] = text;
+			s->parts[s->nparts++] = (struct part){text, intern_module(s, text)};
 	}
 	s->memory = s->memory && sd_array_grow(&s->entries, s->nentries, &s->entries_room, sizeof(*s->entries));
 	if (s->memory)
@@ -285,7 +310,11 @@ static void read_target(struct search *s, const struct sd_target *t)
 	if (known != number)
 		return;
 	s->adapter = s->adapter || strstr(t->name, ".lora_");
-	s->quantised = s->quantised || sd_name_role(t->name).role >= SD_ROLE_CODES;
+	/* Which layers are quantised is a choice: what that makes beside weights is not compared. */
+	if (sd_name_role(t->name).role >= SD_ROLE_CODES) {
+		s->quantised = true;
+		return;
+	}
 	if (!parse(t->name, &p))
 		return;
 	for (size_t i = 0; i < p.n && s->memory; i++) {
@@ -324,8 +353,6 @@ static void sort_parts(struct search *s)
 
 		u->begin = u->end ? u->begin : i;
 		u->end = i + 1;
-		u->print = (u->print ^ (s->entries[i] & UINT32_MAX)) * 0x9e3779b97f4a7c15u;
-		u->print ^= u->print >> 29;
 	}
 }
 
@@ -479,6 +506,7 @@ struct kind {
 struct difference {
 	uint32_t lacks[8], has[8];
 	size_t nlacks, nhas; /* at most 8 are kept; more are counted */
+	size_t size;         /* about how many parts the larger kind has in the module */
 };
 
 static void note(uint32_t *parts, size_t *n, uint32_t part)
@@ -488,10 +516,19 @@ static void note(uint32_t *parts, size_t *n, uint32_t part)
 	++*n;
 }
 
-static struct difference compare(const struct search *s, const struct unit *odd, const struct unit *host)
+/* The next entry of a unit that is of a module, from at on; the unit's end if there is none. */
+static size_t next_entry(const struct search *s, const struct unit *u, size_t at, uint32_t module)
+{
+	while (at < u->end && s->parts[(uint32_t)s->entries[at]].module != module)
+		at++;
+	return at;
+}
+
+static struct difference compare(const struct search *s, const struct unit *odd, const struct unit *host,
+				 uint32_t module)
 {
 	struct difference d = {.nlacks = 0};
-	size_t a = odd->begin, b = host->begin;
+	size_t a = next_entry(s, odd, odd->begin, module), b = next_entry(s, host, host->begin, module);
 
 	while (a < odd->end || b < host->end) {
 		uint32_t x = a < odd->end ? (uint32_t)s->entries[a] : UINT32_MAX;
@@ -501,8 +538,11 @@ static struct difference compare(const struct search *s, const struct unit *odd,
 			note(d.has, &d.nhas, x);
 		else if (y < x)
 			note(d.lacks, &d.nlacks, y);
-		a += x <= y;
-		b += y <= x;
+		d.size += y != UINT32_MAX;
+		if (x <= y)
+			a = next_entry(s, odd, a + 1, module);
+		if (y <= x)
+			b = next_entry(s, host, b + 1, module);
 	}
 	return d;
 }
@@ -510,12 +550,12 @@ static struct difference compare(const struct search *s, const struct unit *odd,
 /* Which of the parts that are too many is near one that is lacking; SD_NO_NAME: none. */
 static uint32_t find_slip(const struct search *s, const struct difference *d, uint32_t lacking)
 {
-	const char *meant = s->parts[lacking];
+	const char *meant = s->parts[lacking].text;
 	uint32_t best = SD_NO_NAME;
 	unsigned distance = SLIPS + 1;
 
 	for (size_t i = 0; i < d->nhas; i++) {
-		unsigned now = sd_text_distance(s->parts[d->has[i]], meant, distance - 1);
+		unsigned now = sd_text_distance(s->parts[d->has[i]].text, meant, distance - 1);
 
 		if (now < distance) {
 			distance = now;
@@ -526,17 +566,22 @@ static uint32_t find_slip(const struct search *s, const struct difference *d, ui
 }
 
 /*
- * Whether units that differ so are still of one design: the one lacks little, and whatever it has of its own is a slip.
+ * Whether units that differ so are still of one design: the one lacks little, and what it has of its own are slips. One
+ * that is alone may lack more, or have one thing of its own.
  */
-static bool is_near(const struct search *s, const struct difference *d, const struct unit *host)
+static bool is_near(const struct search *s, const struct difference *d, bool alone)
 {
 	size_t slips = 0;
 
-	if (!d->nlacks || d->nlacks > 2 + (host->end - host->begin) / 5 || d->nlacks > 8 || d->nhas > 8)
+	if (!d->nlacks || d->nlacks > 8 || d->nhas > 8)
+		return false;
+	if (alone && !d->nhas)
+		return true;
+	if (d->nlacks > 2 + d->size / 5)
 		return false;
 	for (size_t i = 0; i < d->nlacks; i++)
 		slips += find_slip(s, d, d->lacks[i]) != SD_NO_NAME;
-	return slips >= d->nhas;
+	return slips >= d->nhas || (alone && d->nhas == 1 && d->nlacks == 1 && d->size > 2);
 }
 
 /* Whether so many units say what one of the others should be like. */
@@ -547,7 +592,7 @@ static bool outweighs(size_t host, size_t odd)
 
 /* The larger kind that is most like this one. */
 static const struct kind *find_host(const struct search *s, const struct kind *kinds, size_t n, size_t odd,
-				    struct difference *d)
+				    uint32_t module, struct difference *d)
 {
 	const struct kind *best = NULL;
 
@@ -556,8 +601,8 @@ static const struct kind *find_host(const struct search *s, const struct kind *k
 
 		if (!outweighs(kinds[i].n, kinds[odd].n) || kinds[i].type != kinds[odd].type)
 			continue;
-		now = compare(s, kinds[odd].unit, kinds[i].unit);
-		if (is_near(s, &now, kinds[i].unit) && (!best || now.nlacks + now.nhas < d->nlacks + d->nhas)) {
+		now = compare(s, kinds[odd].unit, kinds[i].unit, module);
+		if (is_near(s, &now, kinds[odd].n == 1) && (!best || now.nlacks + now.nhas < d->nlacks + d->nhas)) {
 			best = &kinds[i];
 			*d = now;
 		}
@@ -586,21 +631,22 @@ static const char *differing_word(struct search *s, const char *name, const char
 	return word;
 }
 
-static void tell_typo(struct search *s, const struct stack *stack, const struct unit *u, uint32_t is, uint32_t meant,
+/* A name that should be another one, by what the sibling host has. */
+static void tell_slip(struct search *s, const struct stack *stack, const char *is, const char *meant, uint32_t part,
 		      const struct unit *host)
 {
-	struct sd_finding *f = add_finding(s, SD_ODD_TYPO, name_of(s, stack, u->number, s->parts[is]));
-	const char *right = name_of(s, stack, host->number, s->parts[meant]), *word;
+	struct sd_finding *f = add_finding(s, SD_ODD_TYPO, is);
+	const char *right = name_of(s, stack, host->number, s->parts[part].text), *word;
 	char among[32];
 
-	if (!f || !right)
+	if (!f || !right || !meant)
 		return;
-	f->near = name_of(s, stack, u->number, s->parts[meant]);
-	find_siblings(s, f, stack, meant);
+	f->near = meant;
+	find_siblings(s, f, stack, part);
 	f->is = find_target(s, f->name);
 	f->right = find_target(s, right);
 	f->tensors = 1;
-	if (!s->memory || !f->near)
+	if (!s->memory)
 		return;
 	word = differing_word(s, f->near, f->name);
 	f->line = word ? sd_arena_printf(s->arena, "%s: %s? the other %zu %s have that", f->name, word, f->nsiblings,
@@ -608,16 +654,26 @@ static void tell_typo(struct search *s, const struct stack *stack, const struct 
 		       : NULL;
 }
 
+static void tell_typo(struct search *s, const struct stack *stack, const struct unit *u, uint32_t is, uint32_t meant,
+		      const struct unit *host)
+{
+	const char *name = name_of(s, stack, u->number, s->parts[is].text);
+
+	s->memory = s->memory && name;
+	if (s->memory)
+		tell_slip(s, stack, name, name_of(s, stack, u->number, s->parts[meant].text), meant, host);
+}
+
 /* How much of a part's text all of the parts begin with, up to a dot: 0 if nothing. */
 static size_t common_module(const struct search *s, const uint32_t *parts, size_t n)
 {
-	const char *text = s->parts[parts[0]];
+	const char *text = s->parts[parts[0]].text;
 	size_t length = strlen(text);
 
 	for (size_t i = 1; i < n; i++) {
 		size_t same = 0;
 
-		while (same < length && s->parts[parts[i]][same] == text[same])
+		while (same < length && s->parts[parts[i]].text[same] == text[same])
 			same++;
 		length = same;
 	}
@@ -638,7 +694,7 @@ static size_t common_module(const struct search *s, const uint32_t *parts, size_
 static bool has_module(const struct search *s, const struct unit *u, const char *text, size_t length)
 {
 	for (size_t i = u->begin; i < u->end; i++)
-		if (strncmp(s->parts[(uint32_t)s->entries[i]], text, length) == 0)
+		if (strncmp(s->parts[(uint32_t)s->entries[i]].text, text, length) == 0)
 			return true;
 	return false;
 }
@@ -646,28 +702,32 @@ static bool has_module(const struct search *s, const struct unit *u, const char 
 static void tell_missing(struct search *s, const struct stack *stack, const struct unit *u, uint32_t part,
 			 const struct unit *host)
 {
-	struct sd_finding *f = add_finding(s, SD_ODD_MISSING, name_of(s, stack, u->number, s->parts[part]));
-	const char *right = name_of(s, stack, host->number, s->parts[part]);
+	const char *name = name_of(s, stack, u->number, s->parts[part].text), *near;
+	const char *right = name_of(s, stack, host->number, s->parts[part].text);
+	struct sd_finding *f;
 	char among[32];
 
+	near = name && s->near++ < NEAR_MAX ? sd_siblings_near(s->m, name) : NULL;
+	if (near) {
+		tell_slip(s, stack, near, name, part, host);
+		return;
+	}
+	f = add_finding(s, SD_ODD_MISSING, name);
 	if (!f || !right)
 		return;
 	find_siblings(s, f, stack, part);
 	f->right = find_target(s, right);
-	f->near = s->near++ < NEAR_MAX ? sd_siblings_near(s->m, f->name) : NULL;
 	f->tensors = 1;
-	if (!s->memory)
-		return;
-	f->line = sd_arena_printf(s->arena, "%s is not there, and the other %zu %s have it%s%s", f->name, f->nsiblings,
-				  one_of(f->among, f->nsiblings, among), f->near ? "; there is " : "",
-				  f->near ? f->near : "");
+	if (s->memory)
+		f->line = sd_arena_printf(s->arena, "%s is not there, and the other %zu %s have it", f->name,
+					  f->nsiblings, one_of(f->among, f->nsiblings, among));
 }
 
 /* "layer 2 has no mlp.experts, which the other 5 have" */
 static void tell_module(struct search *s, const struct stack *stack, const struct unit *u, const uint32_t *parts,
 			size_t n, size_t length)
 {
-	const char *text = s->parts[parts[0]];
+	const char *text = s->parts[parts[0]].text;
 	char *module = sd_arena_text(s->arena, text, length);
 	struct sd_finding *f = module ? add_finding(s, SD_ODD_MISSING, name_of(s, stack, u->number, module)) : NULL;
 	char among[32];
@@ -681,6 +741,29 @@ static void tell_module(struct search *s, const struct stack *stack, const struc
 		f->line = sd_arena_printf(s->arena, "%s %" PRIu32 " has no %.*s, which the other %zu have",
 					  one_of(f->among, 1, among), u->number, (int)(length - 2), text + 1,
 					  f->nsiblings);
+}
+
+/* A layer has what others have whose type is another one by layer_types. */
+static void tell_type(struct search *s, const struct stack *stack, const struct unit *u, uint32_t instead,
+		      uint32_t lacks, size_t n)
+{
+	const char *is = s->parts[instead].text + 1, *should = s->parts[lacks].text + 1;
+	struct sd_finding *f;
+	char among[32];
+
+	if (u->told)
+		return;
+	s->units[u - s->units].told = true;
+	f = add_finding(s, SD_ODD_MISSING, name_of(s, stack, u->number, ""));
+	if (!f)
+		return;
+	find_siblings(s, f, stack, lacks);
+	if (s->memory)
+		f->line = sd_arena_printf(s->arena,
+					  "%s %" PRIu32 " has %.*s and no %.*s, which the other %zu have that "
+					  "config.json's layer_types calls the same",
+					  one_of(f->among, 1, among), u->number, (int)strcspn(is, "."), is,
+					  (int)strcspn(should, "."), should, n);
 }
 
 /* Tells of one unit how it differs from its kind. */
@@ -702,41 +785,184 @@ static void tell_unit(struct search *s, const struct stack *stack, const struct 
 	if (!n || s->adapter || hosts->n < MISSING_HOSTS)
 		return;
 	length = common_module(s, lacking, n);
-	if (length && !has_module(s, u, s->parts[lacking[0]], length))
+	if (length && !has_module(s, u, s->parts[lacking[0]].text, length))
 		tell_module(s, stack, u, lacking, n, length);
 	else
 		for (size_t i = 0; i < n && s->memory; i++)
 			tell_missing(s, stack, u, lacking[i], host);
 }
 
-static void compare_units(struct search *s, const struct stack *stack)
+/* Compares the units that have a module in what they have of it. */
+static void compare_kinds(struct search *s, const struct stack *stack, const struct slot *slots, size_t count)
 {
 	struct kind kinds[KINDS_MAX];
 	size_t n = 0;
 
-	for (size_t i = stack->begin; i < stack->end; i++) {
-		const struct unit *u = &s->units[s->order[i]];
+	for (size_t i = 0; i < count; i++) {
+		const struct unit *u = &s->units[slots[i].unit];
 		size_t k = 0;
 
-		while (k < n && (kinds[k].print != u->print || kinds[k].type != u->type))
+		while (k < n && (kinds[k].print != slots[i].print || kinds[k].type != u->type))
 			k++;
 		if (k == KINDS_MAX)
 			return;
 		if (k == n)
-			kinds[n++] = (struct kind){u->print, u->type, u, 0};
+			kinds[n++] = (struct kind){slots[i].print, u->type, u, 0};
 		kinds[k].n++;
 	}
 	for (size_t k = 0; k < n && n > 1 && s->memory; k++) {
 		struct difference d;
-		const struct kind *host = find_host(s, kinds, n, k, &d);
+		const struct kind *host = find_host(s, kinds, n, k, slots->module, &d);
 
-		for (size_t i = stack->begin; host && i < stack->end && s->memory; i++) {
-			const struct unit *u = &s->units[s->order[i]];
+		for (size_t i = 0; host && i < count && s->memory; i++) {
+			const struct unit *u = &s->units[slots[i].unit];
 
-			if (u->print == kinds[k].print && u->type == kinds[k].type)
+			if (slots[i].print == kinds[k].print && u->type == kinds[k].type)
 				tell_unit(s, stack, u, host, &d);
 		}
 	}
+}
+
+static bool has(const struct search *s, const struct unit *u, uint32_t module)
+{
+	return next_entry(s, u, u->begin, module) < u->end;
+}
+
+/* Whether no unit that has one module has the other one too. */
+static bool excludes(const struct search *s, const struct slot *having, size_t n, uint32_t other)
+{
+	for (size_t i = 0; i < n; i++)
+		if (has(s, &s->units[having[i].unit], other))
+			return false;
+	return true;
+}
+
+/*
+ * A part of the unit that stands in the place of a module which it lacks: no unit that has that has this. One that is a
+ * slip of it comes first. SD_NO_NAME: there is none.
+ */
+static uint32_t find_instead(const struct search *s, const struct unit *u, const struct slot *having, size_t n,
+			     uint32_t meant, bool *slip)
+{
+	uint32_t found = SD_NO_NAME;
+
+	*slip = false;
+	for (size_t i = u->begin; i < u->end && !*slip; i++) {
+		uint32_t number = (uint32_t)s->entries[i];
+
+		if (!excludes(s, having, n, s->parts[number].module))
+			continue;
+		found = number;
+		*slip = sd_text_distance(s->parts[number].text, s->parts[meant].text, SLIPS) <= SLIPS;
+	}
+	return found;
+}
+
+static void tell_absent(struct search *s, const struct stack *stack, const struct unit *u, const struct slot *having,
+			size_t n)
+{
+	const struct unit *host = &s->units[having->unit];
+	uint32_t parts[8], instead;
+	size_t count = 0;
+	bool slip;
+
+	for (size_t i = next_entry(s, host, host->begin, having->module); i < host->end && count < 8;
+	     i = next_entry(s, host, i + 1, having->module))
+		parts[count++] = (uint32_t)s->entries[i];
+	instead = find_instead(s, u, having, n, parts[0], &slip);
+	if (slip)
+		tell_typo(s, stack, u, instead, parts[0], host);
+	else if (instead != SD_NO_NAME && u->type)
+		tell_type(s, stack, u, instead, parts[0], n);
+	else if (instead != SD_NO_NAME || n < MISSING_HOSTS || s->adapter)
+		return;
+	else if (count == 1)
+		tell_missing(s, stack, u, parts[0], host);
+	else
+		tell_module(s, stack, u, parts, count, strcspn(s->parts[parts[0]].text + 1, ".") + 2);
+}
+
+/* Looks which units lack a module that nearly all others, of their type, have. slots: those that have it. */
+static void compare_absent(struct search *s, const struct stack *stack, const struct slot *slots, size_t count,
+			   struct slot *same)
+{
+	for (size_t i = stack->begin; i < stack->end && s->memory; i++) {
+		const struct unit *u = &s->units[s->order[i]];
+		size_t n = 0, lacking = 0;
+
+		if (has(s, u, slots->module))
+			continue;
+		for (size_t k = stack->begin; k < stack->end; k++)
+			lacking +=
+				s->units[s->order[k]].type == u->type && !has(s, &s->units[s->order[k]], slots->module);
+		for (size_t k = 0; k < count; k++)
+			if (s->units[slots[k].unit].type == u->type)
+				same[n++] = slots[k];
+		if (n && outweighs(n, lacking))
+			tell_absent(s, stack, u, same, n);
+		else if (!u->type)
+			return;
+	}
+}
+
+static int compare_slots(const void *a, const void *b)
+{
+	const struct slot *x = a, *y = b;
+
+	if (x->module != y->module)
+		return x->module < y->module ? -1 : 1;
+	return (x->unit > y->unit) - (x->unit < y->unit);
+}
+
+/* What the units of a stack have of each module. */
+static size_t find_slots(const struct search *s, const struct stack *stack, struct slot *slots)
+{
+	size_t n = 0;
+
+	for (size_t i = stack->begin; i < stack->end; i++) {
+		const struct unit *u = &s->units[s->order[i]];
+		size_t first = n;
+
+		for (size_t e = u->begin; e < u->end; e++) {
+			uint32_t part = (uint32_t)s->entries[e], module = s->parts[part].module;
+			size_t k = first;
+
+			while (k < n && slots[k].module != module)
+				k++;
+			if (k == n && n - first == MODULES_MAX)
+				continue;
+			if (k == n)
+				slots[n++] = (struct slot){module, s->order[i], 0};
+			slots[k].print = (slots[k].print ^ part) * 0x9e3779b97f4a7c15u;
+			slots[k].print ^= slots[k].print >> 29;
+		}
+	}
+	return n;
+}
+
+static void compare_units(struct search *s, const struct stack *stack)
+{
+	size_t room = 1, n, units = stack->end - stack->begin;
+	struct slot *slots, *same;
+
+	for (size_t i = stack->begin; i < stack->end; i++)
+		room += s->units[s->order[i]].end - s->units[s->order[i]].begin;
+	slots = calloc(room, sizeof(*slots));
+	same = calloc(units + 1, sizeof(*same));
+	s->memory = slots && same;
+	n = s->memory ? find_slots(s, stack, slots) : 0;
+	if (n)
+		qsort(slots, n, sizeof(*slots), compare_slots);
+	for (size_t i = 0, k; i < n && s->memory; i = k) {
+		k = i + 1;
+		while (k < n && slots[k].module == slots[i].module)
+			k++;
+		compare_kinds(s, stack, &slots[i], k - i);
+		if (k - i < units && 8 * (k - i) >= units)
+			compare_absent(s, stack, &slots[i], k - i, same);
+	}
+	free(slots);
+	free(same);
 }
 
 /* ---- gaps and counts ---- */
@@ -833,9 +1059,9 @@ static void compare_with_config(struct search *s, const struct stack *stack, con
 	f = add_finding(s, SD_ODD_COUNT, stack->prefix);
 	if (f)
 		f->line = sd_arena_printf(s->arena,
-					  "experts %zu to %" PRIu64 " of %" PRIu64
-					  " are not there: config.json counts them, and no key begins with %s%zu.",
-					  c->most, of - 1, of, stack->prefix, c->most);
+					  "of the %" PRIu64
+					  " experts that config.json counts %zu are there: no key begins with %s%zu.",
+					  of, c->most, stack->prefix, c->most);
 }
 
 /* The experts of a layer against those of the layers that are alike. */
@@ -897,6 +1123,13 @@ static bool is_swapped(const struct sd_target *a, const struct sd_target *b)
 	       a->shape[a->rank - 1] == b->shape[a->rank - 2] && a->shape[a->rank - 2] == b->shape[a->rank - 1];
 }
 
+/* One alone of many has another shape, and the others all have the same. */
+static bool is_odd_shape(const struct class *class, const struct variant *odd, const struct variant *right)
+{
+	return odd->n == 1 && class->nvariants == 2 && right->n >= SHAPE_HOSTS &&
+	       !sd_shape_equal(odd->first->shape, odd->first->rank, right->first->shape, right->first->rank);
+}
+
 static char *shape_text(struct search *s, const struct sd_target *t)
 {
 	char *text = sd_arena_text(s->arena, "[", 1);
@@ -911,7 +1144,8 @@ static char *shape_text(struct search *s, const struct sd_target *t)
 static void tell_variant(struct search *s, const struct class *class, const struct variant *odd,
 			 const struct variant *right)
 {
-	bool shape = is_swapped(odd->first, right->first);
+	bool swapped = is_swapped(odd->first, right->first);
+	bool shape = swapped || is_odd_shape(class, odd, right);
 	struct sd_finding *f = add_finding(s, shape ? SD_ODD_SHAPE : SD_ODD_DTYPE, odd->first->name);
 	const char *is, *others, *more = "";
 
@@ -927,7 +1161,7 @@ static void tell_variant(struct search *s, const struct class *class, const stru
 	if (!s->memory || !more)
 		return;
 	f->line = sd_arena_printf(s->arena, "%s%s is %s, the other %zu of %s are %s%s", f->name, more, is, right->n,
-				  class->pattern, others, shape ? ": transposed?" : "");
+				  class->pattern, others, swapped ? ": transposed?" : "");
 }
 
 /* Of one class nearly all are alike: what is swapped, or of another dtype, is odd. */
@@ -945,7 +1179,7 @@ static void compare_members(struct search *s, const struct class *class)
 
 		if (odd == right || !outweighs(right->n, odd->n) || right->n < 3)
 			continue;
-		if (is_swapped(odd->first, right->first) ||
+		if (is_swapped(odd->first, right->first) || is_odd_shape(class, odd, right) ||
 		    (odd->n == 1 && odd->first->dtype != right->first->dtype && !s->quantised))
 			tell_variant(s, class, odd, right);
 	}
@@ -1089,8 +1323,8 @@ static void run(struct search *s)
 
 static void free_search(struct search *s)
 {
-	struct sd_names *tables[] = {&s->names,      &s->prefixes,    &s->patterns,  &s->unit_names,
-				     &s->part_names, &s->class_names, &s->type_names};
+	struct sd_names *tables[] = {&s->module_names, &s->names,      &s->prefixes,    &s->patterns,
+				     &s->unit_names,   &s->part_names, &s->class_names, &s->type_names};
 
 	for (size_t i = 0; i < sizeof(tables) / sizeof(*tables); i++)
 		sd_names_free(tables[i]);

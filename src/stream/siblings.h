@@ -24,7 +24,7 @@ const char *sd_oddity_word(enum sd_oddity kind);
 struct sd_finding {
 	enum sd_oddity kind;
 	const char *name; /* the odd one; of what is missing its name, or the first part of several names ("...mlp.") */
-	const char *near; /* TYPO: what it should be called; MISSING: the nearest name that is there, or NULL */
+	const char *near; /* TYPO: what it should be called; else NULL */
 	const char *line; /* all that is to say, in one line, the name included */
 	size_t tensors;   /* how many tensors are concerned, as far as that is known; else 0 */
 	const char *among;             /* "layers", "experts": what the siblings are; NULL: whatever there is */
