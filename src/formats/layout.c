@@ -272,9 +272,19 @@ static enum sd_result add_bytes(struct planner *p, const struct item *item, stru
 	return sd_fail(err, SD_INPUT, "%s makes the checkpoint larger than 2^64 bytes", item->tensor.name);
 }
 
+/* Whether it is PEFT's: it says so, and no tensor is of a layer but behind PEFT's own prefix, as those of a model are.
+ */
 static bool is_adapter(const struct sd_manifest *m)
 {
-	return sd_manifest_side(m, "adapter_config.json") != NULL;
+	if (!sd_manifest_side(m, "adapter_config.json"))
+		return false;
+	for (size_t i = 0; i < m->ntargets; i++) {
+		const char *name = m->targets[i].name;
+
+		if (strstr(name, "layers.") && !strstr(name, "base_model.") && !strstr(name, "lora_"))
+			return false;
+	}
+	return true;
 }
 
 /* Gives each tensor its file: greedily, in natural order of names. PEFT reads an adapter in one file only. */

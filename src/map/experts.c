@@ -2,8 +2,10 @@
 /* Whether a map has found the experts of a checkpoint: where not, why not. */
 #include "map/experts.h"
 #include "map/follow.h"
+#include "stream/config.h"
 
 #include <ctype.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -68,8 +70,19 @@ static const char *quote(struct planner *p, const char *text, size_t length)
 static enum sd_result tell_beginning(struct planner *p, const char *key, size_t length, const char *beginning,
 				     const struct rule *rule, const char **text)
 {
-	const char *quoted = quote(p, key, length);
+	const char *rest = key + length, *quoted;
 
+	size_t kept = strlen(beginning);
+
+	/* What is right begins so, too: the edit is for those that have it twice. */
+	if (length && length >= kept && strncmp(beginning, key, kept) == 0 &&
+	    strncmp(rest, key + kept, length - kept) == 0) {
+		size_t more = strcspn(rest, ".") + 1;
+
+		beginning = sd_arena_printf(&p->out->arena, "%s%.*s", beginning, (int)more, rest);
+		length += more;
+	}
+	quoted = beginning ? quote(p, key, length) : NULL;
 	*text = quoted ? sd_arena_printf(&p->out->arena,
 					 "%s begins otherwise than its rule does (%s:%u); put sd-rename -e "
 					 "'s/^%s/%s/' before this",
@@ -103,11 +116,14 @@ static enum sd_result try_beginnings(struct planner *p, const char *key, const c
 	size_t n = sizeof(beginnings) / sizeof(*beginnings);
 
 	for (const char *rest = key; rest; rest = strchr(rest, '.') ? strchr(rest, '.') + 1 : NULL)
-		for (size_t i = 0; i < 2 * n; i++) {
+		for (size_t i = 0; i < 3 * n; i++) {
 			const char *beginning = beginnings[i % n], *name;
+			size_t round = i / n;
 			struct sd_followed end;
 
-			if (i < n && !is_used(p, beginning, rest))
+			/* Nothing in front of layers is the last choice, something in front of more than that none. */
+			if (i < n ? !is_used(p, beginning, rest)
+				  : !*beginning != (strncmp(rest, "layers.", 7) != 0 || round == 2))
 				continue;
 			name = sd_arena_printf(&p->out->arena, "%s%s", beginning, rest);
 			if (!name)
@@ -122,7 +138,8 @@ static enum sd_result try_beginnings(struct planner *p, const char *key, const c
 /* Whether a key is of a part of the model whose experts may be of a form of their own. */
 static bool is_aside(const char *name)
 {
-	static const char *const words[] = {"mtp.", "talker.", "vis", "audio", "draft", ".lora_", "bias", "shared"};
+	static const char *const words[] = {"mtp.",   "talker.", "vis",    "audio",    "draft",
+					    ".lora_", "bias",    "shared", "code2wav", "token2wav"};
 
 	for (size_t i = 0; i < sizeof(words) / sizeof(*words); i++)
 		if (strstr(name, words[i]))
@@ -130,29 +147,40 @@ static bool is_aside(const char *name)
 	return false;
 }
 
-#define TRIED_MAX 16
+/* Whether an expert's tensor has kept its form. */
+static bool is_left(struct planner *p, const struct tensor *t)
+{
+	const char *key = sd_planner_source(p, t);
+
+	return !(t->labels & sd_manifest_label_bit(p->out, SD_LABEL_EXPERT)) && strstr(key, EXPERTS) &&
+	       !is_aside(key) && sd_name_role(key).role < SD_ROLE_BLOCK_SCALE && !is_done(p, key);
+}
+
+static bool leaves_any(struct planner *p)
+{
+	for (size_t i = 0; i < p->ntensors; i++)
+		if (is_left(p, &p->tensors[i]))
+			return true;
+	return false;
+}
+
 #define TRIED_IDLE_MAX 512
 
 /* Of some experts the map makes what it should; others begin otherwise, and pass: half a conversion. */
 static enum sd_result tell_half(struct planner *p)
 {
-	uint32_t bit = sd_manifest_label_bit(p->out, SD_LABEL_EXPERT);
-	size_t tried = 0;
+	for (size_t i = 0; i < p->ntensors; i++) {
+		const char *key = sd_planner_source(p, &p->tensors[i]), *text = NULL, *line;
 
-	for (size_t i = 0; i < p->ntensors && tried < TRIED_MAX; i++) {
-		const struct tensor *t = &p->tensors[i];
-		const char *key = sd_planner_source(p, t), *text = NULL, *line;
-
-		if ((t->labels & bit) || !strstr(key, EXPERTS) || is_aside(key) ||
-		    sd_name_role(key).role >= SD_ROLE_BLOCK_SCALE || is_done(p, key))
+		if (!is_left(p, &p->tensors[i]))
 			continue;
-		tried++;
 		if (try_beginnings(p, key, &text) != SD_OK)
 			return p->err->result;
-		if (!text)
-			continue;
-		line = sd_arena_printf(&p->out->arena, "map %s leaves some experts as they are: %s", p->map->name,
+		if (text)
+			return sd_fail(p->err, SD_INPUT, "map %s leaves some experts as they are: %s", p->map->name,
 				       text);
+		line = sd_arena_printf(&p->out->arena, "map %s leaves some experts as they are: it has no rule for %s",
+				       p->map->name, key);
 		return line ? sd_planner_tell(p, line) : sd_fail_memory(p->err);
 	}
 	return SD_OK;
@@ -219,11 +247,44 @@ const char *sd_unusual_beginning(const struct sd_manifest *m, size_t *extra)
 	return NULL;
 }
 
+static bool has_label(const struct planner *p)
+{
+	for (uint32_t i = 0; i < p->map->nlabels; i++)
+		if (strcmp(p->map->labels[i].name, SD_LABEL_EXPERT) == 0)
+			return true;
+	return false;
+}
+
+/* config.json counts experts, the layers are here, and no key is of one. */
+static enum sd_result tell_none(struct planner *p)
+{
+	uint64_t of;
+	const char *line;
+	bool layers = false;
+
+	for (size_t i = 0; i < p->in->ntargets; i++) {
+		const char *name = p->in->targets[i].name;
+
+		if (strstr(name, EXPERTS) || strstr(name, ".lora_"))
+			return SD_OK;
+		layers = layers || (strstr(name, "layers.0.") && strstr(name, "mlp"));
+	}
+	if (!layers || !sd_config_count(p->in, SD_CONFIG_EXPERTS, &of) || of < 2)
+		return SD_OK;
+	line = sd_arena_printf(&p->out->arena, "config.json counts %" PRIu64 " experts, and no key is of one", of);
+	return line ? sd_planner_tell(p, line) : sd_fail_memory(p->err);
+}
+
 enum sd_result sd_planner_experts(struct planner *p)
 {
 	bool marked = any_marked(p);
 	const char *key = marked ? NULL : find_expert(p), *of, *text = NULL;
 
+	/* A wrapper's prefix says why, and how all of it is mended. */
+	if ((key || marked) && p->findings.n && p->findings.at[0].kind == SD_ODD_PREFIX && (key || leaves_any(p)))
+		return sd_fail(p->err, SD_INPUT, "%s", p->findings.at[0].line);
+	if (!marked && !key && has_label(p) && tell_none(p) != SD_OK)
+		return p->err->result;
 	if (!key)
 		return p->changes ? (marked ? tell_half(p) : SD_OK) : check_idle(p);
 	if (try_beginnings(p, key, &text) != SD_OK)

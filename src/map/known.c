@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Whether a map knows the words that names are made of. */
 #include "map/known.h"
+#include "map/follow.h"
 #include "base/text.h"
 
 #include <stdio.h>
@@ -213,7 +214,7 @@ static enum sd_result fail_untaken(struct planner *p)
 		   : SD_OK;
 }
 
-static void look_at(struct strangers *s, struct words *w, const struct planner *p)
+static void look_at(struct strangers *s, struct words *w, struct planner *p)
 {
 	size_t asked = 0;
 
@@ -224,6 +225,9 @@ static void look_at(struct strangers *s, struct words *w, const struct planner *
 		if (!word || (!p->rename->strict && asked++ >= ASKED_MAX))
 			continue;
 		near = s->n < NAMED_MAX ? nearest(w, word, p->rename->strict ? SLIPS : SLIPS - 1) : NULL;
+		/* What the map leaves out may be called as it likes. */
+		if (!near && sd_follow(p, name).dropped)
+			continue;
 		if (p->rename->strict || (near && !is_told(p, name) && sd_siblings_is_alone(p->in, name)))
 			add_stranger(s, name, near);
 	}

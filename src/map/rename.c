@@ -282,6 +282,9 @@ static enum sd_result tell_findings(struct planner *p)
 		/* Of experts that are missing the plan tells more. */
 		if (p->nmissing && strstr(f->at[i].name, ".experts."))
 			continue;
+		/* -D dtype is for those. */
+		if (p->dtype && f->at[i].kind == SD_ODD_DTYPE && strstr(f->at[i].name, ".experts."))
+			continue;
 		if (told++ < FINDINGS_TOLD)
 			result = sd_planner_tell(p, f->at[i].line);
 	}
@@ -391,6 +394,7 @@ static enum sd_result run_map(struct planner *p)
 	if (result == SD_OK && !p->rename->strict)
 		result = tell_findings(p);
 	/* Where there is no room for the label, the next program tells it again. */
+	(void)!sd_manifest_label(p->out, p->findings.n ? SD_LABEL_ODD : SD_LABEL_COMPARED);
 	(void)!sd_manifest_label(p->out, SD_LABEL_COMPARED);
 	return result;
 }
@@ -457,6 +461,8 @@ static enum sd_result exclude(struct planner *p)
 			p->tensors[kept++] = p->tensors[i];
 	}
 	p->ntensors = kept;
+	if (n && !kept)
+		return sd_fail(p->err, SD_INPUT, "--exclude leaves nothing of %zu tensors", n);
 	if (p->rename->exclude && p->rename->exclude->count && n && kept == n)
 		return sd_planner_tell(p, "--exclude matches no tensor's name");
 	return SD_OK;
@@ -642,6 +648,47 @@ static enum sd_result check_wrapper(const struct sd_manifest *in, struct sd_erro
 	return result;
 }
 
+/* What a plan towards one side comes to: whether it changes anything, or why there is none. */
+static enum sd_result try_side(const struct sd_rename *rename, const struct sd_manifest *in, int side, bool *idle,
+			       struct sd_error *err)
+{
+	struct sd_rename tried = *rename;
+	struct sd_plan plan;
+	enum sd_result result;
+
+	tried.to = side;
+	tried.event = NULL;
+	result = sd_rename_plan(&tried, in, &plan, err);
+	*idle = tried.idle;
+	sd_plan_free(&plan);
+	return result;
+}
+
+/* Where no key is of one layout alone, the side is meant towards which the map changes something. */
+static enum sd_result try_both(struct sd_rename *rename, const struct sd_manifest *in, struct sd_error *err)
+{
+	const struct sd_map *map = rename->map;
+	struct sd_error why = {.result = SD_OK}, ignored;
+	bool idle[2];
+	enum sd_result result[2];
+
+	result[RIGHT] = try_side(rename, in, RIGHT, &idle[RIGHT], &why);
+	result[LEFT] = try_side(rename, in, LEFT, &idle[LEFT], &ignored);
+	for (int side = LEFT; side <= RIGHT; side++)
+		if (result[side] == SD_OK && !idle[side] && (result[!side] != SD_OK || idle[!side])) {
+			rename->to = side;
+			return SD_OK;
+		}
+	if (result[RIGHT] != SD_OK && in->ntargets) {
+		*err = why;
+		return why.result;
+	}
+	return sd_fail(err, SD_INPUT, "no key tells whether this is layout %s or %s%s%s%s: say --to %s or --to %s",
+		       map->layout[LEFT], map->layout[RIGHT], in->ntargets ? " (" : "",
+		       in->ntargets ? in->targets[0].name : "", in->ntargets ? ", for one, does not)" : "",
+		       map->layout[LEFT], map->layout[RIGHT]);
+}
+
 static enum sd_result find_direction(struct sd_rename *rename, const struct sd_manifest *in, struct sd_error *err)
 {
 	const struct sd_map *map = rename->map;
@@ -654,14 +701,8 @@ static enum sd_result find_direction(struct sd_rename *rename, const struct sd_m
 		return sd_fail(err, SD_INPUT, "%s is a key of layout %s, %s is one of %s: say --to %s or --to %s",
 			       key[LEFT], map->layout[LEFT], key[RIGHT], map->layout[RIGHT], map->layout[LEFT],
 			       map->layout[RIGHT]);
-	if (!key[LEFT] && !key[RIGHT] && check_wrapper(in, err) != SD_OK)
-		return err->result;
 	if (!key[LEFT] && !key[RIGHT])
-		return sd_fail(err, SD_INPUT,
-			       "no key tells whether this is layout %s or %s%s%s%s: say --to %s or --to %s",
-			       map->layout[LEFT], map->layout[RIGHT], in->ntargets ? " (" : "",
-			       in->ntargets ? in->targets[0].name : "", in->ntargets ? ", for one, does not)" : "",
-			       map->layout[LEFT], map->layout[RIGHT]);
+		return check_wrapper(in, err) == SD_OK ? try_both(rename, in, err) : err->result;
 	rename->to = key[LEFT] ? RIGHT : LEFT;
 	return SD_OK;
 }

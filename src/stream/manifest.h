@@ -123,6 +123,8 @@ struct sd_side_file {
 #define SD_LABEL_STACKED "stacked"
 /* No tensor has it: it says that names were compared with their siblings already, and what is odd was told. */
 #define SD_LABEL_COMPARED "compared"
+/* The same, and there was something odd. */
+#define SD_LABEL_ODD "odd"
 
 /*
  * A plan is a function from one manifest to another. The outgoing one borrows texts, shapes, moves and side files from

@@ -577,10 +577,12 @@ static bool is_near(const struct search *s, const struct difference *d, bool alo
 		return false;
 	if (alone && !d->nhas)
 		return true;
-	if (d->nlacks > 2 + d->size / 5)
-		return false;
 	for (size_t i = 0; i < d->nlacks; i++)
 		slips += find_slip(s, d, d->lacks[i]) != SD_NO_NAME;
+	if (slips == d->nlacks && slips == d->nhas)
+		return true;
+	if (d->nlacks > 2 + d->size / 5)
+		return false;
 	return slips >= d->nhas || (alone && d->nhas == 1 && d->nlacks == 1 && d->size > 2);
 }
 

@@ -516,13 +516,27 @@ static enum sd_result check_known(const struct sd_side_file *config, const char 
 	return result;
 }
 
-/* Whether all tensors are those of a LoRA adapter, and none is of experts. */
+/* Whether all tensors are those of a LoRA adapter of attention: no map has other names for these. */
 static bool is_plain_adapter(const struct sd_manifest *in)
 {
 	for (size_t i = 0; i < in->ntargets; i++)
-		if (!strstr(in->targets[i].name, ".lora_") || strstr(in->targets[i].name, ".experts."))
+		if (!strstr(in->targets[i].name, ".lora_") || !strstr(in->targets[i].name, "_attn.") ||
+		    strncmp(in->targets[i].name, "base_model.model.model.", 23) != 0)
 			return false;
 	return in->ntargets;
+}
+
+/* Whether it is an adapter, and none of experts. */
+static bool is_adapter_alone(const struct sd_manifest *in)
+{
+	bool lora = false;
+
+	for (size_t i = 0; i < in->ntargets; i++) {
+		lora = lora || strstr(in->targets[i].name, ".lora_");
+		if (strstr(in->targets[i].name, ".experts."))
+			return false;
+	}
+	return lora;
 }
 
 /* The one map that is left, or why there is none. file: what told of it, NULL if the keys did. */
@@ -577,17 +591,55 @@ static bool has_first_choice(const struct finding *f)
 	return false;
 }
 
-/* By the keys one map is left, which is not the first choice: they have to tell more than an unusual beginning. */
+/*
+ * A map between transformers 4 and 5 is meant where the keys are those of 5. Where they are those of 4, the other map
+ * is for them, whatever stands in front of them.
+ */
+static enum sd_result drop_second_choices(struct finding *f, struct sd_error *err)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < f->n; i++) {
+		struct fit fit = f->fits[i];
+		struct sd_evidence evidence = {.key = {NULL}};
+
+		if (sd_map_is_for_if_alone(fit.map) &&
+		    sd_rename_evidence(&(struct sd_rename){.map = fit.map}, f->in, &evidence, err) != SD_OK)
+			return err->result;
+		if (evidence.key[0] && !evidence.key[1] && (!f->to || strcmp(f->to, sd_map_layout(fit.map, 1)) != 0)) {
+			f->fits[i] = f->fits[n];
+			f->fits[n++] = fit;
+		}
+	}
+	/* Those to be dropped stand in front. */
+	for (size_t i = 0; i < n; i++)
+		sd_map_free(f->fits[i].map);
+	memmove(f->fits, f->fits + n, (f->n - n) * sizeof(*f->fits));
+	f->n -= n;
+	return SD_OK;
+}
+
+/*
+ * By the keys one map is left, which is not the first choice. It has to be for what they are, and not only for whatever
+ * stands in front of them.
+ */
 static enum sd_result check_second_choice(const struct finding *f, const char *first, struct sd_error *err)
 {
+	const struct sd_map *map;
+	const char *key;
 	size_t extra = 0;
-	const char *key = *first && f->n && !has_first_choice(f) ? sd_unusual_beginning(f->in, &extra) : NULL;
 
-	return key ? sd_fail(err, SD_INPUT,
-			     "%s begins otherwise than map %s has it, and map %s takes any beginning: put sd-rename -e "
-			     "'s/^%.*s[.]//' before this, or say --map NAME",
-			     key, first, sd_map_name(f->fits[0].map), (int)extra - 1, key)
-		   : SD_OK;
+	if (!*first || !f->n || has_first_choice(f))
+		return SD_OK;
+	map = f->fits[0].map;
+	key = sd_unusual_beginning(f->in, &extra);
+	if (key)
+		return sd_fail(
+			err, SD_INPUT,
+			"%s begins otherwise than map %s has it, and map %s takes any beginning: put sd-rename -e "
+			"'s/^%.*s[.]//' before this, or say --map NAME",
+			key, first, sd_map_name(map), (int)extra - 1, key);
+	return SD_OK;
 }
 
 /* By the config.json of an adapter's base model, where that is on this machine. */
@@ -643,6 +695,9 @@ enum sd_result sd_maps_find(const struct sd_manifest *in, const char *to, struct
 		sd_arena_free(&f.arena);
 		return SD_OK;
 	}
+	/* One of which neither a file tells nor experts: whatever a map made of it would be a guess. */
+	if (result == SD_OK && !f.n && is_adapter_alone(in))
+		result = sd_fail(err, SD_INPUT, "nothing tells which model this adapter is for: say --map NAME");
 	if (result == SD_OK && !f.n) {
 		file = NULL;
 		result = each_map(by_keys, &f, err);
@@ -650,12 +705,28 @@ enum sd_result sd_maps_find(const struct sd_manifest *in, const char *to, struct
 	for (size_t i = 0; i < f.n; i++)
 		if (!sd_map_is_for_if_alone(f.fits[i].map))
 			snprintf(first, sizeof(first), "%s", sd_map_name(f.fits[i].map));
+	if (result == SD_OK && *first)
+		result = drop_second_choices(&f, err);
 	if (result == SD_OK)
 		result = narrow(&f, knows_keys, err);
 	if (result == SD_OK && file)
 		result = check_second_choice(&f, first, err);
 	if (result == SD_OK)
 		result = narrow(&f, is_first_choice, err);
+	/* A map that knows none of an adapter's keys has nothing to do. */
+	if (result == SD_OK && f.n && is_plain_adapter(in)) {
+		bool yes = false;
+
+		result = knows_keys(&f, f.fits[0].map, &yes, err);
+		if (!yes) {
+			while (f.n)
+				sd_map_free(f.fits[--f.n].map);
+			free(f.fits);
+			sd_arena_free(&f.arena);
+			*map = NULL;
+			return result;
+		}
+	}
 	if (result == SD_OK)
 		result = take_one(&f, file, map, err);
 	while (f.n)

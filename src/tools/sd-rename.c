@@ -113,8 +113,8 @@ static void check_use(const struct options *opt)
 {
 	if (opt->what > EXPLAIN)
 		return;
-	if (!opt->map && (opt->to || opt->ndefines || opt->strict || opt->drop_unequal))
-		sd_misuse("--to, -D, --strict and --drop-unequal need a --map");
+	if (!opt->map && (opt->to || opt->ndefines || opt->drop_unequal))
+		sd_misuse("--to, -D and --drop-unequal need a --map");
 	if (!opt->map && !opt->nedits && !opt->exclude.count)
 		sd_misuse("nothing to do: --map, -e or --exclude is missing");
 }
@@ -553,6 +553,8 @@ static enum sd_result rename_source(const struct options *opt, struct sd_source 
 	rename.map = map;
 	if (result == SD_OK)
 		result = choose_side(opt, map, &rename.to, err);
+	if (result == SD_OK && opt->map && !map)
+		result = sd_tell_odd(source->manifest, opt->strict, err);
 	if (result == SD_OK)
 		result = sd_rename_plan(&rename, source->manifest, &plan, err);
 	if (result == SD_OK && !opt->keep_config)

@@ -248,6 +248,9 @@ enum sd_result sd_tell_odd(struct sd_manifest *m, bool strict, struct sd_error *
 	struct sd_findings findings;
 	enum sd_result result;
 
+	if (strict && sd_manifest_label_bit(m, SD_LABEL_ODD))
+		return sd_fail(err, SD_INPUT,
+			       "names are odd among their siblings, as a program before this one has told");
 	if (sd_manifest_label_bit(m, SD_LABEL_COMPARED))
 		return SD_OK;
 	result = sd_siblings_check(m, &m->arena, &findings, err);
