@@ -18,6 +18,7 @@
 struct work {
 	struct planner *p;
 	const struct stage *stage;
+	uint32_t first;        /* the number of the stage's first rule in the map */
 	struct tensor *before; /* the tensors in front of the stage */
 	size_t nbefore;
 	bool *consumed;  /* scales that a weight has taken, if so */
@@ -108,17 +109,21 @@ static bool scale_has_rank(const struct work *w, const struct rule *rule, uint32
 	return scale == NONE || w->before[scale].rank == rule->side[w->p->from].scale->axes.n;
 }
 
-static void tell(struct work *w, const struct rule *rule, const struct tensor *t, const char *to,
-		 const struct values *values)
+/* joins: a scale goes along with another tensor in front of the stage. */
+static void tell_way(struct work *w, const struct rule *rule, const struct tensor *t, const char *to,
+		     const struct values *values, bool joins)
 {
 	struct planner *p = w->p;
-	struct sd_rename_event event = {.stage = w->stage->name, .from = t->name, .to = to, .holes = ""};
+	struct sd_rename_event event = {
+		.step = p->step, .rule = SD_NO_RULE, .stage = w->stage->name, .from = t->name, .to = to, .holes = ""};
 	char holes[512];
 	size_t used = 0;
 
 	if (!p->rename->event)
 		return;
 	if (rule) {
+		event.rule = w->first + (uint32_t)(rule - w->stage->rules);
+		event.joins = joins;
 		event.file = rule->file;
 		event.line = rule->line;
 		event.text = rule->text;
@@ -130,6 +135,12 @@ static void tell(struct work *w, const struct rule *rule, const struct tensor *t
 		event.holes = used ? holes : "";
 	}
 	p->rename->event(p->rename->user, &event);
+}
+
+static void tell(struct work *w, const struct rule *rule, const struct tensor *t, const char *to,
+		 const struct values *values)
+{
+	tell_way(w, rule, t, to, values, false);
 }
 
 /* Adds to the group of that name, a text that was made last. */
@@ -471,7 +482,7 @@ static void consume_scales(struct work *w)
 				continue;
 			if (scale != NONE) {
 				w->consumed[scale] = true;
-				tell(w, rule, &w->before[scale], w->before[i].name, &values);
+				tell_way(w, rule, &w->before[scale], w->before[i].name, &values, true);
 			}
 			break;
 		}
@@ -506,16 +517,18 @@ enum sd_result sd_planner_stage(struct planner *p, const struct stage *stage)
 	struct work w = {.p = p, .stage = stage, .before = p->tensors, .nbefore = p->ntensors};
 	enum sd_result result;
 
+	for (const struct stage *s = p->map->stages; s < stage; s++)
+		w.first += s->nrules;
 	p->tensors = NULL;
 	p->ntensors = p->tensors_room = 0;
 	result = begin(&w);
 	for (size_t i = 0; i < w.nbefore && result == SD_OK; i++)
 		if (!w.consumed || !w.consumed[i])
-			result = take(&w, (uint32_t)i);
-	if (result == SD_OK)
-		result = sd_family_check(&w.families, p, stage, &w.group_names);
+			result = sd_planner_bear(p, take(&w, (uint32_t)i));
+	if (result == SD_OK && !p->rename->some)
+		result = sd_planner_bear(p, sd_family_check(&w.families, p, stage, &w.group_names));
 	for (size_t i = 0; i < w.ngroups && result == SD_OK; i++)
-		result = sd_planner_join(p, stage, w.before, w.members, &w.families, &w.groups[i]);
+		result = sd_planner_bear(p, sd_planner_join(p, stage, w.before, w.members, &w.families, &w.groups[i]));
 	if (result == SD_OK && p->scratch.size == SIZE_MAX)
 		result = sd_fail_memory(p->err);
 	sd_names_free(&w.group_names);
