@@ -372,6 +372,8 @@ static enum sd_result run_map(struct planner *p)
 		p->named = false;
 		p->before = p->tensors;
 		p->nbefore = p->ntensors;
+		p->asked = p->asked_next ? p->asked_next : p->asked;
+		p->asked_next = NULL;
 		result = sd_planner_find_options(p, stage);
 		if (result == SD_OK)
 			result = sd_planner_stage(p, stage);
@@ -694,6 +696,7 @@ enum sd_result sd_rename_plan(struct sd_rename *rename, const struct sd_manifest
 	if (result == SD_OK && rename->map && rename->to < 0)
 		result = find_direction(rename, in, p.err);
 	p.from = rename->to == LEFT ? RIGHT : LEFT;
+	p.asked = rename->why ? rename->asked : NULL;
 	if (result == SD_OK)
 		result = sd_companions_find(in, &p.companions, p.err);
 	if (result == SD_OK)

@@ -27,6 +27,35 @@ struct sd_rename_event {
 	const char *holes; /* "L=3, x=gate_proj", or "" */
 };
 
+enum sd_why_reason {
+	SD_WHY_TAKES,     /* it takes it */
+	SD_WHY_EARLIER,   /* another rule of the stage has taken it before */
+	SD_WHY_DIRECTION, /* the rule goes the other way */
+	SD_WHY_OPTION,    /* the rule is for another value of an option */
+	SD_WHY_DTYPE,
+	SD_WHY_EXCEPT,    /* the rule says so itself */
+	SD_WHY_CONDITION, /* another tensor is there, or is not; or a number is too large, or too small */
+	SD_WHY_SCALE,     /* its scale is not there */
+	SD_WHY_AXES,      /* the shape has not the dimensions of the rule */
+	SD_WHY_SIZE,      /* a size is not known */
+	SD_WHY_TEXT,      /* the name is another one */
+};
+
+/* The word for a reason: "takes", "earlier" and so on. */
+const char *sd_why_word(enum sd_why_reason reason);
+
+/* Why a rule does not take a tensor. All texts are valid during the call only. */
+struct sd_why {
+	uint32_t rule;    /* as sd_map_rule numbers them */
+	const char *name; /* of the tensor, in front of the rule's stage */
+	enum sd_why_reason reason;
+	const char *expected, *found; /* or NULL */
+	size_t letters;               /* that the rule's pattern has */
+	/* SD_WHY_TEXT: the place in the name, how many letters of the rule are not found, and what has to go from the
+	 * front of the name, in bytes, so that the rule would match; 0: nothing helps. */
+	size_t position, missing, behind;
+};
+
 struct sd_rename {
 	const struct sd_map *map; /* NULL: none */
 	int to; /* the side to write: 0 left, 1 right, -1: found from the keys, and then written here */
@@ -48,6 +77,11 @@ struct sd_rename {
 	bool go_on;
 	void (*event)(void *user, const struct sd_rename_event *event); /* or NULL */
 	void *user;
+	/* A tensor, by the name with which it comes to the map, of which each rule says why it does not take it; or
+	 * NULL.
+	 */
+	const char *asked;
+	void (*why)(void *user, const struct sd_why *why);
 	/* Written here: what the map's notes say of this checkpoint, one line each; they live as long as the plan. */
 	const char *const *notes;
 	size_t nnotes;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* sd-rename: decides names and places, by a map or by hand. Never changes a byte of data. */
 #include "base/json.h"
+#include "base/nearest.h"
 #include "base/text.h"
 #include "map/rename.h"
 #include "stream/config.h"
@@ -9,6 +10,7 @@
 #include "tools/maps.h"
 #include "tools/sample.h"
 #include "tools/tool.h"
+#include "tools/why.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -38,9 +40,12 @@ static const char usage[] = "Usage: sd-rename [OPTION]...\n"
 			    "                        out, or a pattern as *.{0..39}.*; may be repeated), and\n"
 			    "                        what it becomes or is made of; without KEY, all rules and\n"
 			    "                        how many tensors each takes\n"
+			    "      --why-not[=RULE] KEY  print of each rule, or of RULE (file:line, line or stage),\n"
+			    "                        why it does not take KEY, the nearest first\n"
 			    "      --sample=TENSOR   look at such tensors, not at standard input: KEY DTYPE\n"
 			    "                        [SIZE ...], with braces in KEY as in bash; may be repeated\n"
-			    "      --json            JSON, a line each, of --dry-run, --explain and --list-maps\n"
+			    "      --json            JSON, a line each, of --dry-run, --explain, --why-not and\n"
+			    "                        --list-maps\n"
 			    "      --color=WHEN      tables for people and colours: auto, always or never\n"
 			    "      --list-maps       print the maps, their layouts and their options\n"
 			    "      --check-map=MAP   only check a map and its samples; print its one-way rules\n"
@@ -52,26 +57,37 @@ static const char usage[] = "Usage: sd-rename [OPTION]...\n"
 			    "      --help            print this text\n"
 			    "      --version         print the version\n";
 
-enum what { RENAME, DRY_RUN, EXPLAIN, LIST_MAPS, CHECK_MAP, EXPAND };
+enum what { RENAME, DRY_RUN, EXPLAIN, WHY_NOT, LIST_MAPS, CHECK_MAP, EXPAND };
 
 #define SHORTS ":e:D:"
 static const struct option longs[] = {
-	{"map", required_argument, NULL, 'm'},       {"to", required_argument, NULL, 't'},
-	{"strict", no_argument, NULL, 's'},          {"exclude", required_argument, NULL, 'x'},
-	{"dry-run", no_argument, NULL, 'd'},         {"explain", optional_argument, NULL, 'E'},
-	{"sample", required_argument, NULL, 'p'},    {"json", no_argument, NULL, 'j'},
-	{"color", required_argument, NULL, 'o'},     {"list-maps", no_argument, NULL, 'l'},
-	{"check-map", required_argument, NULL, 'c'}, {"expand", required_argument, NULL, 'f'},
-	{"limit", required_argument, NULL, 'L'},     {"help", no_argument, NULL, 'h'},
-	{"version", no_argument, NULL, 'v'},         {"checksum", no_argument, NULL, 'C'},
-	{"stats", no_argument, NULL, 'S'},           {"keep-config", no_argument, NULL, 'k'},
-	{"drop-unequal", no_argument, NULL, 'u'},    {NULL, 0, NULL, 0},
+	{"map", required_argument, NULL, 'm'},
+	{"to", required_argument, NULL, 't'},
+	{"strict", no_argument, NULL, 's'},
+	{"exclude", required_argument, NULL, 'x'},
+	{"dry-run", no_argument, NULL, 'd'},
+	{"explain", optional_argument, NULL, 'E'},
+	{"why-not", optional_argument, NULL, 'w'},
+	{"sample", required_argument, NULL, 'p'},
+	{"json", no_argument, NULL, 'j'},
+	{"color", required_argument, NULL, 'o'},
+	{"list-maps", no_argument, NULL, 'l'},
+	{"check-map", required_argument, NULL, 'c'},
+	{"expand", required_argument, NULL, 'f'},
+	{"limit", required_argument, NULL, 'L'},
+	{"help", no_argument, NULL, 'h'},
+	{"version", no_argument, NULL, 'v'},
+	{"checksum", no_argument, NULL, 'C'},
+	{"stats", no_argument, NULL, 'S'},
+	{"keep-config", no_argument, NULL, 'k'},
+	{"drop-unequal", no_argument, NULL, 'u'},
+	{NULL, 0, NULL, 0},
 };
 
 struct options {
 	struct sd_limits limits;
 	enum what what;
-	const char *map, *to, *check;
+	const char *map, *to, *check, *rule;
 	const char **keys;
 	size_t nkeys, keys_room;
 	struct sd_manifest *samples; /* NULL: standard input is read */
@@ -131,17 +147,21 @@ static void add_sample(struct options *opt, const char *text)
 static void set_what(struct options *opt, enum what what)
 {
 	if (opt->what != RENAME && opt->what != what)
-		sd_misuse("--dry-run, --explain, --list-maps, --check-map and --expand exclude each other");
+		sd_misuse("--dry-run, --explain, --why-not, --list-maps, --check-map and --expand exclude each other");
 	opt->what = what;
 }
 
 static void check_use(const struct options *opt)
 {
-	if (opt->json && opt->what != DRY_RUN && opt->what != EXPLAIN && opt->what != LIST_MAPS)
-		sd_misuse("--json goes with --dry-run, --explain or --list-maps");
-	if (opt->samples && opt->what != DRY_RUN && opt->what != EXPLAIN)
-		sd_misuse("--sample goes with --dry-run or --explain: it has no data");
-	if (opt->what > EXPLAIN)
+	if (opt->json && (opt->what < DRY_RUN || opt->what > LIST_MAPS))
+		sd_misuse("--json goes with --dry-run, --explain, --why-not or --list-maps");
+	if (opt->samples && (opt->what < DRY_RUN || opt->what > WHY_NOT))
+		sd_misuse("--sample goes with --dry-run, --explain or --why-not: it has no data");
+	if (opt->what == WHY_NOT && !opt->map)
+		sd_misuse("--why-not needs a --map");
+	if (opt->what == WHY_NOT && opt->nkeys != 1)
+		sd_misuse("--why-not[=RULE] takes one KEY");
+	if (opt->what > WHY_NOT)
 		return;
 	if (!opt->map && (opt->to || opt->ndefines || opt->strict || opt->drop_unequal))
 		sd_misuse("--to, -D, --strict and --drop-unequal need a --map");
@@ -189,6 +209,10 @@ static struct options parse(int argc, char **argv)
 			if (optarg)
 				add_key(&opt, optarg);
 			break;
+		case 'w':
+			set_what(&opt, WHY_NOT);
+			opt.rule = optarg;
+			break;
 		case 'p':
 			add_sample(&opt, optarg);
 			break;
@@ -226,7 +250,7 @@ static struct options parse(int argc, char **argv)
 			sd_bad_option(c, argv, longs);
 		}
 	}
-	while (opt.what == EXPLAIN && optind < argc)
+	while ((opt.what == EXPLAIN || opt.what == WHY_NOT) && optind < argc)
 		add_key(&opt, argv[optind++]);
 	if (optind < argc)
 		sd_misuse("no operand is taken: \"%s\"; a source is read by sd-cat: sd-cat %s | sd-rename --map MAP",
@@ -366,12 +390,13 @@ struct job {
 	const struct sd_manifest *to_map;
 	struct sd_map *map;
 	struct explain_options look;
+	struct why_options why;
 	struct explanation *explanation;
 };
 
 static struct sd_rename make_rename(const struct options *opt)
 {
-	bool explains = opt->what == EXPLAIN;
+	bool explains = opt->what == EXPLAIN || opt->what == WHY_NOT;
 
 	return (struct sd_rename){.defines = opt->defines,
 				  .ndefines = opt->ndefines,
@@ -415,6 +440,32 @@ static enum sd_result edit_first(struct job *job, struct sd_error *err)
 	return SD_OK;
 }
 
+/* A key, under the name that edits in front of the map give it. */
+static enum sd_result ask_why(struct job *job, struct sd_error *err)
+{
+	const struct sd_manifest *in = job->in;
+	struct sd_nearest nearest = sd_nearest_begin(job->opt->keys[0]);
+	const char *meant;
+
+	if (!job->map)
+		return sd_fail(err, SD_DIFFERENT, "there is no map whose rules could take it");
+	job->why = (struct why_options){.key = job->opt->keys[0],
+					.rule = job->opt->rule,
+					.json = job->opt->json,
+					.look = sd_look_at_stdout(job->opt->colour)};
+	job->why.look.human = job->why.look.human && !job->opt->json;
+	for (size_t i = 0; i < in->ntargets; i++) {
+		if (strcmp(in->targets[i].name, job->why.key) == 0)
+			job->why.name = job->to_map->targets[i].name;
+		sd_nearest_look(&nearest, in->targets[i].name);
+	}
+	if (job->why.name)
+		return why_print(&job->why, &job->rename, job->to_map, &job->plan, err);
+	meant = sd_nearest_name(&nearest);
+	return sd_fail(err, SD_DIFFERENT, meant ? "there is no key %s; did you mean %s?" : "there is no key %s",
+		       job->why.key, meant);
+}
+
 /* The plan. Where there is one also without success, it is to be looked at. */
 static enum sd_result make_plan(struct job *job, struct sd_error *err)
 {
@@ -426,7 +477,9 @@ static enum sd_result make_plan(struct job *job, struct sd_error *err)
 	job->rename.map = job->map;
 	if (result == SD_OK)
 		result = choose_side(opt, job->map, &job->rename.to, err);
-	if (result == SD_OK)
+	if (result == SD_OK && opt->what == WHY_NOT)
+		result = ask_why(job, err);
+	else if (result == SD_OK)
 		result = sd_rename_plan(&job->rename, job->to_map, &job->plan, err);
 	if (result == SD_OK && !opt->keep_config)
 		result = sd_storage_follow(job->plan.manifest, job->in, err);
@@ -504,6 +557,9 @@ static enum sd_result rename_manifest(const struct options *opt, const struct sd
 		print_plan(in, &job.plan, opt->json);
 	if (opt->what == EXPLAIN)
 		result = explain(&job, result, err);
+	/* An error comes last, also where both go to one file. */
+	if (opt->what == EXPLAIN || opt->what == WHY_NOT)
+		fflush(stdout);
 	if (result == SD_OK && opt->what == RENAME)
 		result = sd_pump(source, &job.plan, NULL, sink, err);
 	else if (result != SD_OK && sink)
@@ -564,7 +620,7 @@ static bool lists(int argc, char **argv)
 
 	opterr = 0;
 	while ((c = getopt_long(argc, argv, SHORTS, longs, NULL)) != -1)
-		found = found || strchr("dElcf", c);
+		found = found || strchr("dEwlcf", c);
 	optind = 0; /* once more from the start */
 	return found;
 }
