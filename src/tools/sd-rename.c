@@ -9,6 +9,7 @@
 #include "tools/explain.h"
 #include "tools/maps.h"
 #include "tools/sample.h"
+#include "tools/suggest.h"
 #include "tools/tool.h"
 #include "tools/why.h"
 
@@ -42,10 +43,11 @@ static const char usage[] = "Usage: sd-rename [OPTION]...\n"
 			    "                        how many tensors each takes\n"
 			    "      --why-not[=RULE] KEY  print of each rule, or of RULE (file:line, line or stage),\n"
 			    "                        why it does not take KEY, the nearest first\n"
+			    "      --suggest         print edits and maps by which more keys would be turned, best\n"
+			    "                        first: each has been tried\n"
 			    "      --sample=TENSOR   look at such tensors, not at standard input: KEY DTYPE\n"
 			    "                        [SIZE ...], with braces in KEY as in bash; may be repeated\n"
-			    "      --json            JSON, a line each, of --dry-run, --explain, --why-not and\n"
-			    "                        --list-maps\n"
+			    "      --json            what is printed, as JSON: an object in each line\n"
 			    "      --color=WHEN      tables for people and colours: auto, always or never\n"
 			    "      --list-maps       print the maps, their layouts and their options\n"
 			    "      --check-map=MAP   only check a map and its samples; print its one-way rules\n"
@@ -57,31 +59,21 @@ static const char usage[] = "Usage: sd-rename [OPTION]...\n"
 			    "      --help            print this text\n"
 			    "      --version         print the version\n";
 
-enum what { RENAME, DRY_RUN, EXPLAIN, WHY_NOT, LIST_MAPS, CHECK_MAP, EXPAND };
+enum what { RENAME, DRY_RUN, EXPLAIN, WHY_NOT, SUGGEST, LIST_MAPS, CHECK_MAP, EXPAND };
 
 #define SHORTS ":e:D:"
 static const struct option longs[] = {
-	{"map", required_argument, NULL, 'm'},
-	{"to", required_argument, NULL, 't'},
-	{"strict", no_argument, NULL, 's'},
-	{"exclude", required_argument, NULL, 'x'},
-	{"dry-run", no_argument, NULL, 'd'},
-	{"explain", optional_argument, NULL, 'E'},
-	{"why-not", optional_argument, NULL, 'w'},
-	{"sample", required_argument, NULL, 'p'},
-	{"json", no_argument, NULL, 'j'},
-	{"color", required_argument, NULL, 'o'},
-	{"list-maps", no_argument, NULL, 'l'},
-	{"check-map", required_argument, NULL, 'c'},
-	{"expand", required_argument, NULL, 'f'},
-	{"limit", required_argument, NULL, 'L'},
-	{"help", no_argument, NULL, 'h'},
-	{"version", no_argument, NULL, 'v'},
-	{"checksum", no_argument, NULL, 'C'},
-	{"stats", no_argument, NULL, 'S'},
-	{"keep-config", no_argument, NULL, 'k'},
-	{"drop-unequal", no_argument, NULL, 'u'},
-	{NULL, 0, NULL, 0},
+	{"map", required_argument, NULL, 'm'},       {"to", required_argument, NULL, 't'},
+	{"strict", no_argument, NULL, 's'},          {"exclude", required_argument, NULL, 'x'},
+	{"dry-run", no_argument, NULL, 'd'},         {"explain", optional_argument, NULL, 'E'},
+	{"why-not", optional_argument, NULL, 'w'},   {"suggest", no_argument, NULL, 'g'},
+	{"sample", required_argument, NULL, 'p'},    {"json", no_argument, NULL, 'j'},
+	{"color", required_argument, NULL, 'o'},     {"list-maps", no_argument, NULL, 'l'},
+	{"check-map", required_argument, NULL, 'c'}, {"expand", required_argument, NULL, 'f'},
+	{"limit", required_argument, NULL, 'L'},     {"help", no_argument, NULL, 'h'},
+	{"version", no_argument, NULL, 'v'},         {"checksum", no_argument, NULL, 'C'},
+	{"stats", no_argument, NULL, 'S'},           {"keep-config", no_argument, NULL, 'k'},
+	{"drop-unequal", no_argument, NULL, 'u'},    {NULL, 0, NULL, 0},
 };
 
 struct options {
@@ -147,21 +139,22 @@ static void add_sample(struct options *opt, const char *text)
 static void set_what(struct options *opt, enum what what)
 {
 	if (opt->what != RENAME && opt->what != what)
-		sd_misuse("--dry-run, --explain, --why-not, --list-maps, --check-map and --expand exclude each other");
+		sd_misuse("--dry-run, --explain, --why-not, --suggest, --list-maps, --check-map and --expand exclude "
+			  "each other");
 	opt->what = what;
 }
 
 static void check_use(const struct options *opt)
 {
 	if (opt->json && (opt->what < DRY_RUN || opt->what > LIST_MAPS))
-		sd_misuse("--json goes with --dry-run, --explain, --why-not or --list-maps");
-	if (opt->samples && (opt->what < DRY_RUN || opt->what > WHY_NOT))
-		sd_misuse("--sample goes with --dry-run, --explain or --why-not: it has no data");
+		sd_misuse("--json goes with --dry-run, --explain, --why-not, --suggest or --list-maps");
+	if (opt->samples && (opt->what < DRY_RUN || opt->what > SUGGEST))
+		sd_misuse("--sample goes with --dry-run, --explain, --why-not or --suggest: it has no data");
 	if (opt->what == WHY_NOT && !opt->map)
 		sd_misuse("--why-not needs a --map");
 	if (opt->what == WHY_NOT && opt->nkeys != 1)
 		sd_misuse("--why-not[=RULE] takes one KEY");
-	if (opt->what > WHY_NOT)
+	if (opt->what >= SUGGEST)
 		return;
 	if (!opt->map && (opt->to || opt->ndefines || opt->strict || opt->drop_unequal))
 		sd_misuse("--to, -D, --strict and --drop-unequal need a --map");
@@ -212,6 +205,9 @@ static struct options parse(int argc, char **argv)
 		case 'w':
 			set_what(&opt, WHY_NOT);
 			opt.rule = optarg;
+			break;
+		case 'g':
+			set_what(&opt, SUGGEST);
 			break;
 		case 'p':
 			add_sample(&opt, optarg);
@@ -525,6 +521,20 @@ static enum sd_result explain(struct job *job, enum sd_result planned, struct sd
 	return result;
 }
 
+static enum sd_result suggest(struct job *job, struct sd_error *err)
+{
+	const struct options *opt = job->opt;
+	struct suggest_options asked = {.map = opt->map,
+					.to = opt->to,
+					.defines = opt->defines,
+					.ndefines = opt->ndefines,
+					.json = opt->json,
+					.look = sd_look_at_stdout(opt->colour)};
+
+	asked.look.human = asked.look.human && !opt->json;
+	return edit_first(job, err) == SD_OK ? suggest_print(&asked, job->to_map, err) : err->result;
+}
+
 static void end_job(struct job *job)
 {
 	explain_end(job->explanation);
@@ -552,7 +562,10 @@ static enum sd_result rename_manifest(const struct options *opt, const struct sd
 		job.rename.event = explain_take;
 		job.rename.user = job.explanation;
 	}
-	result = make_plan(&job, err);
+	if (opt->what == SUGGEST)
+		result = suggest(&job, err);
+	else
+		result = make_plan(&job, err);
 	if (result == SD_OK && opt->what == DRY_RUN)
 		print_plan(in, &job.plan, opt->json);
 	if (opt->what == EXPLAIN)
@@ -620,7 +633,7 @@ static bool lists(int argc, char **argv)
 
 	opterr = 0;
 	while ((c = getopt_long(argc, argv, SHORTS, longs, NULL)) != -1)
-		found = found || strchr("dEwlcf", c);
+		found = found || strchr("dEwglcf", c);
 	optind = 0; /* once more from the start */
 	return found;
 }
