@@ -104,6 +104,7 @@ test_scripts = \
 	%D%/names \
 	%D%/choosing \
 	%D%/looking \
+	%D%/explain \
 	%D%/sources \
 	%D%/maps \
 	%D%/like \

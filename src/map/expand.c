@@ -57,12 +57,12 @@ static void put_pefts(FILE *out, const struct sd_map *map, uint32_t stage)
 	}
 }
 
-static void put_rule(FILE *out, const struct sd_map *map, const struct rule *rule)
+/* All of it but its place in a file. */
+static void put_whole(FILE *out, const struct sd_map *map, const struct rule *rule)
 {
 	static const char *const arrows[] = {
 		[BOTH_WAYS] = "<->", [RIGHTWARDS] = "->", [LEFTWARDS] = "<-", [COPY] = "<=", [COPY_RIGHTWARDS] = "=>"};
 
-	fputs("  ", out);
 	put_guards(out, map, rule->guards, rule->nguards);
 	if (rule->outcome[LEFT] == KEEP && rule->outcome[RIGHT] == KEEP) {
 		fprintf(out, "keep %s", rule->side[LEFT].key.text);
@@ -86,9 +86,25 @@ static void put_rule(FILE *out, const struct sd_map *map, const struct rule *rul
 		fputs(" if complete", out);
 	if (rule->note)
 		fprintf(out, " note \"%s\"", rule->note);
+}
+
+static void put_rule(FILE *out, const struct sd_map *map, const struct rule *rule)
+{
+	fputs("  ", out);
+	put_whole(out, map, rule);
 	fputs("\t# ", out);
 	sd_text_print(out, rule->file);
 	fprintf(out, ":%u\n", rule->line);
+}
+
+void sd_map_write_rule(const struct sd_map *map, uint32_t number, FILE *out)
+{
+	const struct stage *stage = map->stages, *end = stage + map->nstages;
+
+	for (; stage < end && number >= stage->nrules; stage++)
+		number -= stage->nrules;
+	if (stage < end)
+		put_whole(out, map, &stage->rules[number]);
 }
 
 static void put_words(FILE *out, const char *word, const char *const *words, uint32_t n)

@@ -29,4 +29,5 @@ sources += \
 	%D%/sample.c \
 	%D%/spans.c %D%/spans.h \
 	%D%/stage.c \
-	%D%/token.c
+	%D%/token.c \
+	%D%/why.c %D%/why.h

@@ -88,3 +88,20 @@ bool sd_map_option(const struct sd_map *map, size_t number, const char **name, c
 	}
 	return false;
 }
+
+bool sd_map_rule(const struct sd_map *map, uint32_t number, struct sd_map_rule *rule)
+{
+	const struct stage *stage = map->stages, *end = stage + map->nstages;
+
+	for (; stage < end && number >= stage->nrules; stage++)
+		number -= stage->nrules;
+	if (stage == end)
+		return false;
+	*rule = (struct sd_map_rule){.stage = stage->name,
+				     .file = stage->rules[number].file,
+				     .text = stage->rules[number].text,
+				     .line = stage->rules[number].line,
+				     .ways = {stage->rules[number].outcome[RIGHT] != NOT_READ,
+					      stage->rules[number].outcome[LEFT] != NOT_READ}};
+	return true;
+}

@@ -54,6 +54,21 @@ void sd_map_one_way(const struct sd_map *map, FILE *out);
  */
 void sd_map_expand(const struct sd_map *map, FILE *out);
 
+#define SD_NO_RULE UINT32_MAX
+
+/* A rule, as --explain tells of it. */
+struct sd_map_rule {
+	const char *stage, *file, *text;
+	uint32_t line;
+	bool ways[2]; /* whether it is read by who writes side 0 or 1 */
+};
+
+/* One rule at a time, in the order of the stages; false when number is past the last. */
+bool sd_map_rule(const struct sd_map *map, uint32_t number, struct sd_map_rule *rule);
+
+/* Writes a rule whole, as sd_map_expand does, with what its map puts in front of patterns. */
+void sd_map_write_rule(const struct sd_map *map, uint32_t number, FILE *out);
+
 /* One option of the map at a time: its name and its values as "a|b"; false when number is past the last. */
 bool sd_map_option(const struct sd_map *map, size_t number, const char **name, const char **values, bool *from_keys);
 

@@ -73,8 +73,15 @@ struct planner {
 	size_t nequal, equal_room;
 	struct scratch scratch;
 	struct sd_companions companions; /* of the records */
+	const char *asked, *asked_next; /* the name that the asked tensor has in front of the stage, and behind it */
+	uint32_t step;                   /* of the rename, for those who look on */
+	bool borne;                      /* something was wrong, and the rest went on: see first */
+	struct sd_error first;
 	struct sd_error *err;
 };
+
+/* SD_OK in place of SD_INPUT where all that is wrong is asked for; the first error is kept. */
+SD_UNUSED_RESULT enum sd_result sd_planner_bear(struct planner *p, enum sd_result result);
 
 /* The key of the record that a tensor comes from: what the user knows it by. */
 const char *sd_planner_source(const struct planner *p, const struct tensor *t);

@@ -17,6 +17,16 @@ const char *sd_planner_source(const struct planner *p, const struct tensor *t)
 	return t->first == NONE ? t->name : p->in->records[p->pieces[t->first].record].key;
 }
 
+enum sd_result sd_planner_bear(struct planner *p, enum sd_result result)
+{
+	if (result != SD_INPUT || !p->rename->go_on)
+		return result;
+	if (!p->borne)
+		p->first = *p->err;
+	p->borne = true;
+	return SD_OK;
+}
+
 void sd_planner_name(struct tensor *t, const char *name)
 {
 	t->name = name;
@@ -349,7 +359,7 @@ static enum sd_result run_map(struct planner *p)
 
 	/* Where each note is an error, the one that says most comes first. */
 	if (result == SD_OK && p->rename->strict)
-		result = tell_findings(p);
+		result = sd_planner_bear(p, tell_findings(p));
 	if (result == SD_OK)
 		result = sd_planner_options(p);
 	if (result == SD_OK && p->dtype && p->from == RIGHT)
@@ -357,7 +367,7 @@ static enum sd_result run_map(struct planner *p)
 	if (result == SD_OK && p->from == RIGHT)
 		result = put_labels(p);
 	if (result == SD_OK && p->from == RIGHT)
-		result = check_experts(p);
+		result = sd_planner_bear(p, check_experts(p));
 	for (uint32_t i = 0; i < n && result == SD_OK; i++) {
 		const struct stage *stage = &p->map->stages[p->from == LEFT ? i : n - 1 - i];
 
@@ -365,9 +375,12 @@ static enum sd_result run_map(struct planner *p)
 		p->named = false;
 		p->before = p->tensors;
 		p->nbefore = p->ntensors;
+		p->asked = p->asked_next ? p->asked_next : p->asked;
+		p->asked_next = NULL;
 		result = sd_planner_find_options(p, stage);
 		if (result == SD_OK)
 			result = sd_planner_stage(p, stage);
+		p->step++;
 	}
 	/* No stage is there any more to look for other tensors in. */
 	sd_names_free(&p->names);
@@ -377,20 +390,20 @@ static enum sd_result run_map(struct planner *p)
 	if (result == SD_OK && p->from == LEFT)
 		result = put_labels(p);
 	if (result == SD_OK)
-		result = check_mixed(p);
+		result = sd_planner_bear(p, check_mixed(p));
 	if (result == SD_OK && p->from == LEFT)
-		result = check_experts(p);
+		result = sd_planner_bear(p, check_experts(p));
 	if (result == SD_OK && p->dtype)
 		result = cast_labelled(p);
 	if (result == SD_OK)
-		result = sd_planner_known(p);
+		result = sd_planner_bear(p, sd_planner_known(p));
 	p->rename->idle = !p->changes;
 	if (result == SD_OK && p->scratch.size == SIZE_MAX)
 		result = sd_fail_memory(p->err);
 	if (result == SD_OK)
-		result = sd_planner_quantised(p);
+		result = sd_planner_bear(p, sd_planner_quantised(p));
 	if (result == SD_OK)
-		result = sd_planner_experts(p);
+		result = sd_planner_bear(p, sd_planner_experts(p));
 	if (result == SD_OK && !p->rename->strict)
 		result = tell_findings(p);
 	/* Where there is no room for the label, the next program tells it again. */
@@ -401,7 +414,8 @@ static enum sd_result run_map(struct planner *p)
 
 static void tell(const struct planner *p, const char *text, const char *from, const char *to)
 {
-	struct sd_rename_event event = {.text = text, .from = from, .to = to, .holes = ""};
+	struct sd_rename_event event = {
+		.step = p->step, .rule = SD_NO_RULE, .text = text, .from = from, .to = to, .holes = ""};
 
 	if (p->rename->event)
 		p->rename->event(p->rename->user, &event);
@@ -440,8 +454,10 @@ static enum sd_result edit_names(struct planner *p)
 {
 	enum sd_result result = SD_OK;
 
-	for (size_t e = 0; e < p->rename->nedits && result == SD_OK; e++)
-		result = edit_names_by(p, p->rename->edits[e]);
+	for (size_t e = 0; e < p->rename->nedits && result == SD_OK; e++) {
+		result = sd_planner_bear(p, edit_names_by(p, p->rename->edits[e]));
+		p->step++;
+	}
 	return result;
 }
 
@@ -721,6 +737,7 @@ enum sd_result sd_rename_plan(struct sd_rename *rename, const struct sd_manifest
 	if (result == SD_OK && rename->map && rename->to < 0)
 		result = find_direction(rename, in, p.err);
 	p.from = rename->to == LEFT ? RIGHT : LEFT;
+	p.asked = rename->why ? rename->asked : NULL;
 	if (result == SD_OK)
 		result = sd_companions_find(in, &p.companions, p.err);
 	if (result == SD_OK)
@@ -730,28 +747,30 @@ enum sd_result sd_rename_plan(struct sd_rename *rename, const struct sd_manifest
 	if (result == SD_OK)
 		result = edit_names(&p);
 	if (result == SD_OK)
-		result = exclude(&p);
+		result = sd_planner_bear(&p, exclude(&p));
 	if (result == SD_OK)
 		result = write_notes(&p);
 	if (result == SD_OK)
-		result = check_missing(&p);
+		result = sd_planner_bear(&p, check_missing(&p));
 	if (result == SD_OK)
-		result = check_names(&p);
+		result = sd_planner_bear(&p, check_names(&p));
 	if (result == SD_OK && rename->map && !rename->keep_config)
-		result = sd_planner_adapter(&p);
+		result = sd_planner_bear(&p, sd_planner_adapter(&p));
 	if (result == SD_OK && rename->map && !rename->keep_config)
-		result = sd_planner_config(&p);
+		result = sd_planner_bear(&p, sd_planner_config(&p));
 	if (result == SD_OK)
 		result = write_targets(&p);
 	if (result == SD_OK)
 		result = sd_plan_records(plan, p.in, p.err);
 	if (result == SD_OK)
-		result = sd_companions_check(p.in, p.nmissing ? NULL : &p.companions, plan->manifest, plan->becomes,
-					     p.err);
+		result = sd_planner_bear(&p, sd_companions_check(p.in, p.nmissing ? NULL : &p.companions,
+								 plan->manifest, plan->becomes, p.err));
 	plan->equal = p.equal;
 	plan->nequal = p.nequal;
 	if (result != SD_OK)
 		sd_plan_free(plan);
+	else if (p.borne)
+		result = (*p.err = p.first).result;
 	free(p.with_missing.records);
 	free(p.tensors);
 	free(p.pieces);

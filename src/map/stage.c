@@ -4,6 +4,7 @@
 #include "base/text.h"
 #include "map/arithmetic.h"
 #include "map/family.h"
+#include "map/why.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -18,6 +19,7 @@
 struct work {
 	struct planner *p;
 	const struct stage *stage;
+	uint32_t first;        /* the number of the stage's first rule in the map */
 	struct tensor *before; /* the tensors in front of the stage */
 	size_t nbefore;
 	bool *consumed;  /* scales that a weight has taken, if so */
@@ -108,17 +110,21 @@ static bool scale_has_rank(const struct work *w, const struct rule *rule, uint32
 	return scale == NONE || w->before[scale].rank == rule->side[w->p->from].scale->axes.n;
 }
 
-static void tell(struct work *w, const struct rule *rule, const struct tensor *t, const char *to,
-		 const struct values *values)
+/* joins: a scale goes along with another tensor in front of the stage. */
+static void tell_way(struct work *w, const struct rule *rule, const struct tensor *t, const char *to,
+		     const struct values *values, bool joins)
 {
 	struct planner *p = w->p;
-	struct sd_rename_event event = {.stage = w->stage->name, .from = t->name, .to = to, .holes = ""};
+	struct sd_rename_event event = {
+		.step = p->step, .rule = SD_NO_RULE, .stage = w->stage->name, .from = t->name, .to = to, .holes = ""};
 	char holes[512];
 	size_t used = 0;
 
 	if (!p->rename->event)
 		return;
 	if (rule) {
+		event.rule = w->first + (uint32_t)(rule - w->stage->rules);
+		event.joins = joins;
 		event.file = rule->file;
 		event.line = rule->line;
 		event.text = rule->text;
@@ -130,6 +136,12 @@ static void tell(struct work *w, const struct rule *rule, const struct tensor *t
 		event.holes = used ? holes : "";
 	}
 	p->rename->event(p->rename->user, &event);
+}
+
+static void tell(struct work *w, const struct rule *rule, const struct tensor *t, const char *to,
+		 const struct values *values)
+{
+	tell_way(w, rule, t, to, values, false);
 }
 
 /* Adds to the group of that name, a text that was made last. */
@@ -159,6 +171,8 @@ static enum sd_result add_member(struct work *w, char *name, const struct member
 	group->members++;
 	w->members[w->nmembers] = *member;
 	w->members[w->nmembers++].next = NONE;
+	if (p->asked && !p->asked_next && strcmp(p->asked, before) == 0)
+		p->asked_next = group->name;
 	return SD_OK;
 }
 
@@ -401,6 +415,163 @@ static uint32_t companion_of(const struct planner *p, const struct tensor *t)
 	return t->first == NONE ? SD_NO_RECORD : sd_companion_of(&p->companions, p->pieces[t->first].record);
 }
 
+const char *sd_why_word(enum sd_why_reason reason)
+{
+	static const char *const words[] = {"takes",     "earlier", "direction", "option", "dtype", "except",
+					    "condition", "scale",   "axes",      "size",   "text"};
+
+	return words[reason];
+}
+
+/* A condition of the rule that other tensors do not meet: its text, or NULL. */
+static const char *broken_condition(struct work *w, const struct rule *rule, const struct values *values)
+{
+	struct planner *p = w->p;
+
+	for (uint32_t i = 0; i < rule->nconditions && p->from == sd_rule_condition_side(rule); i++) {
+		const struct condition *c = &rule->conditions[i];
+		uint32_t at = sd_planner_other(p, &c->key, &rule->holes, values);
+		const char *key;
+
+		if ((at != NONE && (!c->dtype || w->before[at].dtype == c->dtype)) == c->wanted)
+			continue;
+		key = sd_pattern_fill(&c->key, &rule->holes, p->texts, values, &p->out->arena);
+		return key ? sd_arena_printf(&p->out->arena, "%s %s%s%s", c->wanted ? "if" : "unless", key,
+					     c->dtype ? " " : "", c->dtype ? sd_dtype_name(c->dtype) : "")
+			   : NULL;
+	}
+	return NULL;
+}
+
+/* "base=split", of the option that speaks against the rule; *is: what it is. */
+static const char *broken_guard(const struct planner *p, const struct rule *rule, const char **is)
+{
+	for (uint32_t i = 0; i < rule->nguards; i++) {
+		const struct option *option = &p->map->options[rule->guards[i].option];
+		uint32_t value = p->option[rule->guards[i].option];
+
+		if (value == OPEN || value == rule->guards[i].value)
+			continue;
+		*is = sd_arena_printf(&p->out->arena, "%s=%s", option->name, option->values[value]);
+		return sd_arena_printf(&p->out->arena, "%s=%s", option->name, option->values[rule->guards[i].value]);
+	}
+	return NULL;
+}
+
+static const char *shape_in_arena(struct planner *p, const struct tensor *t)
+{
+	char shape[SD_SHAPE_TEXT];
+
+	sd_shape_text(t->shape, t->rank, shape, sizeof(shape));
+	return sd_arena_text(&p->out->arena, shape, strlen(shape));
+}
+
+/* The reason of a rule whose pattern matches; the first one that there is. */
+static void find_reason(struct work *w, const struct rule *rule, const struct tensor *t, struct values *values,
+			struct sd_why *why)
+{
+	struct planner *p = w->p;
+	const struct side *side = &rule->side[p->from];
+	uint32_t scale;
+	enum fit fit;
+
+	if (rule->outcome[p->from] == NOT_READ) {
+		why->reason = SD_WHY_DIRECTION;
+		why->expected = p->map->layout[p->from];
+		why->found = p->map->layout[!p->from];
+		return;
+	}
+	why->reason = SD_WHY_OPTION;
+	if (!sd_planner_guards(p, rule)) {
+		why->expected = broken_guard(p, rule, &why->found);
+		return;
+	}
+	if (side->dtype && side->dtype != t->dtype) {
+		why->reason = SD_WHY_DTYPE;
+		why->expected = sd_dtype_name(side->dtype);
+		why->found = sd_dtype_name(t->dtype);
+		return;
+	}
+	fit = sd_planner_count(p, w->stage, rule, p->from, values);
+	if (fit != MATCH) {
+		why->reason = fit == UNKNOWN ? SD_WHY_SIZE : SD_WHY_CONDITION;
+		why->expected = rule->nbounds ? sd_arena_printf(&p->out->arena, "if %s", rule->bounds[0].text) : NULL;
+		return;
+	}
+	if (is_excepted(p, rule, t, values)) {
+		why->reason = SD_WHY_EXCEPT;
+		return;
+	}
+	if (sd_planner_fit(p, w->stage, rule, t, values) == MISFIT) {
+		why->reason = SD_WHY_AXES;
+		why->expected = side->axes.text;
+		why->found = shape_in_arena(p, t);
+		return;
+	}
+	if (siblings_fit(w, rule, values, &scale) && scale_has_rank(w, rule, scale)) {
+		why->reason = SD_WHY_TAKES;
+		return;
+	}
+	why->expected = broken_condition(w, rule, values);
+	why->reason = why->expected ? SD_WHY_CONDITION : SD_WHY_SCALE;
+	if (!why->expected && side->scale)
+		why->expected = sd_pattern_fill(&side->scale->key, &rule->holes, p->texts, values, &p->out->arena);
+}
+
+/* The reason of a rule whose pattern does not match. */
+static enum sd_result find_difference(struct planner *p, const struct rule *rule, const struct tensor *t,
+				      struct sd_why *why)
+{
+	struct near_miss miss;
+
+	if (!sd_pattern_near(&rule->side[p->from].key, &rule->holes, p->texts, t->name, &p->scratch, &p->out->arena,
+			     &miss))
+		return sd_fail_memory(p->err);
+	why->reason = SD_WHY_TEXT;
+	why->position = miss.position;
+	why->missing = miss.missing;
+	why->behind = miss.behind;
+	why->expected = miss.expected;
+	why->found = t->name + miss.position;
+	return SD_OK;
+}
+
+/* Says of each rule of the stage why it does not take a tensor. */
+static enum sd_result say_why(struct work *w, const struct tensor *t)
+{
+	struct planner *p = w->p;
+	const struct rule *taker = NULL;
+
+	for (uint32_t i = 0; i < w->stage->nrules; i++) {
+		const struct rule *rule = &w->stage->rules[i];
+		const struct side *side = &rule->side[p->from];
+		struct sd_why why = {.rule = w->first + i, .name = t->name, .letters = sd_pattern_letters(&side->key)};
+		struct values values;
+
+		if (!side->key.text || (rule->outcome[p->from] != NOT_READ && !rule->first_part[p->from] &&
+					!sd_rule_is_beside(rule, p->from) && rule->direction == COPY))
+			continue;
+		if (sd_pattern_match(&side->key, &rule->holes, p->texts, t->name, strlen(t->name), &p->scratch,
+				     &values))
+			find_reason(w, rule, t, &values, &why);
+		else if (rule->outcome[p->from] == NOT_READ)
+			continue;
+		else if (find_difference(p, rule, t, &why) != SD_OK)
+			return p->err->result;
+		if (why.reason == SD_WHY_TAKES && taker && rule->first_part[p->from] &&
+		    !sd_rule_is_beside(rule, p->from)) {
+			why.reason = SD_WHY_EARLIER;
+			why.found = sd_arena_printf(&p->out->arena, "%s:%u", taker->file, taker->line);
+		}
+		if (why.reason == SD_WHY_TAKES && !taker && !sd_rule_is_beside(rule, p->from))
+			taker = rule;
+		if (p->out->arena.failed || p->scratch.size == SIZE_MAX)
+			return sd_fail_memory(p->err);
+		p->rename->why(p->rename->user, &why);
+	}
+	return SD_OK;
+}
+
 static enum sd_result take(struct work *w, uint32_t tensor)
 {
 	struct planner *p = w->p;
@@ -409,6 +580,8 @@ static enum sd_result take(struct work *w, uint32_t tensor)
 	const struct rule *rule;
 	struct values values;
 
+	if (p->asked && strcmp(p->asked, t->name) == 0 && say_why(w, t) != SD_OK)
+		return p->err->result;
 	if (w->stage->beside && make_beside(w, tensor) != SD_OK)
 		return p->err->result;
 	if (find_rule(w, t, &number, &scale, &values) != SD_OK)
@@ -471,7 +644,7 @@ static void consume_scales(struct work *w)
 				continue;
 			if (scale != NONE) {
 				w->consumed[scale] = true;
-				tell(w, rule, &w->before[scale], w->before[i].name, &values);
+				tell_way(w, rule, &w->before[scale], w->before[i].name, &values, true);
 			}
 			break;
 		}
@@ -506,16 +679,18 @@ enum sd_result sd_planner_stage(struct planner *p, const struct stage *stage)
 	struct work w = {.p = p, .stage = stage, .before = p->tensors, .nbefore = p->ntensors};
 	enum sd_result result;
 
+	for (const struct stage *s = p->map->stages; s < stage; s++)
+		w.first += s->nrules;
 	p->tensors = NULL;
 	p->ntensors = p->tensors_room = 0;
 	result = begin(&w);
 	for (size_t i = 0; i < w.nbefore && result == SD_OK; i++)
 		if (!w.consumed || !w.consumed[i])
-			result = take(&w, (uint32_t)i);
-	if (result == SD_OK)
-		result = sd_family_check(&w.families, p, stage, &w.group_names);
+			result = sd_planner_bear(p, take(&w, (uint32_t)i));
+	if (result == SD_OK && !p->rename->some)
+		result = sd_planner_bear(p, sd_family_check(&w.families, p, stage, &w.group_names));
 	for (size_t i = 0; i < w.ngroups && result == SD_OK; i++)
-		result = sd_planner_join(p, stage, w.before, w.members, &w.families, &w.groups[i]);
+		result = sd_planner_bear(p, sd_planner_join(p, stage, w.before, w.members, &w.families, &w.groups[i]));
 	if (result == SD_OK && p->scratch.size == SIZE_MAX)
 		result = sd_fail_memory(p->err);
 	sd_names_free(&w.group_names);

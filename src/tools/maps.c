@@ -804,6 +804,50 @@ enum sd_result sd_maps_note_other(const struct sd_manifest *in, const struct sd_
 	return result;
 }
 
+static void print_string(const char *text)
+{
+	sd_json_write(stdout, text, SD_JSON_ASCII);
+}
+
+/* The values of an option: "a|b" as an array. */
+static void print_values(const char *values)
+{
+	for (const char *open = "["; *values; open = ",") {
+		size_t length = strcspn(values, "|");
+		char word[4097]; /* words of maps are no longer */
+
+		snprintf(word, sizeof(word), "%.*s", (int)length, values);
+		fputs(open, stdout);
+		print_string(word);
+		values += length + (values[length] == '|');
+	}
+	putchar(']');
+}
+
+static enum sd_result print_map_json(void *user, struct sd_map **map, struct sd_error *err)
+{
+	const char *name, *values;
+	bool from_keys;
+
+	(void)user;
+	(void)err;
+	printf("{\"map\":");
+	print_string(sd_map_name(*map));
+	for (int side = 0; side < 2; side++) {
+		fputs(side ? "," : ",\"layouts\":[", stdout);
+		print_string(sd_map_layout(*map, side));
+	}
+	printf("],\"options\":{");
+	for (size_t i = 0; sd_map_option(*map, i, &name, &values, &from_keys); i++) {
+		fputs(i ? "," : "", stdout);
+		print_string(name);
+		putchar(':');
+		print_values(values);
+	}
+	puts("}}");
+	return SD_OK;
+}
+
 static enum sd_result print_map(void *user, struct sd_map **map, struct sd_error *err)
 {
 	const char *name, *values;
@@ -818,7 +862,7 @@ static enum sd_result print_map(void *user, struct sd_map **map, struct sd_error
 	return SD_OK;
 }
 
-enum sd_result sd_maps_list(struct sd_error *err)
+enum sd_result sd_maps_list(bool json, struct sd_error *err)
 {
-	return each_map(print_map, NULL, err);
+	return each_map(json ? print_map_json : print_map, NULL, err);
 }

@@ -32,6 +32,6 @@ SD_UNUSED_RESULT enum sd_result sd_maps_note_other(const struct sd_manifest *in,
 						   struct sd_error *err);
 
 /* Prints all maps with their layouts and options. */
-SD_UNUSED_RESULT enum sd_result sd_maps_list(struct sd_error *err);
+SD_UNUSED_RESULT enum sd_result sd_maps_list(bool json, struct sd_error *err);
 
 #endif

@@ -1,13 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* sd-rename: decides names and places, by a map or by hand. Never changes a byte of data. */
-#include "base/names.h"
+#include "base/json.h"
 #include "base/nearest.h"
 #include "base/text.h"
 #include "map/rename.h"
 #include "stream/config.h"
 #include "stream/storage.h"
+#include "tools/explain.h"
 #include "tools/maps.h"
+#include "tools/sample.h"
+#include "tools/suggest.h"
 #include "tools/tool.h"
+#include "tools/why.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -23,8 +27,9 @@ static const char usage[] = "Usage: sd-rename [OPTION]...\n"
 			    "      --to=LAYOUT       the layout to write; found from the keys if not given\n"
 			    "  -D NAME=VALUE         an option of the map; dtype=DTYPE casts the experts\n"
 			    "      --strict          refuse keys that no rule of the map takes\n"
-			    "  -e 's/RE/REPL/[gi]'   edit names by hand, after the map; may be repeated. RE is\n"
-			    "                        PCRE2; in REPL & is the match, \\1 a group\n"
+			    "  -e 's/RE/REPL/[gi]'   edit names by hand: before the map where it stands in front\n"
+			    "                        of --map, else after it; may be repeated. RE is PCRE2; in\n"
+			    "                        REPL & is the match, \\1 a group\n"
 			    "      --exclude=RE      drop tensors whose new name matches RE; may be repeated\n"
 			    "      --drop-unequal    drop what the map takes for a copy of another tensor, also\n"
 			    "                        where the two are not equal\n"
@@ -32,8 +37,18 @@ static const char usage[] = "Usage: sd-rename [OPTION]...\n"
 			    "                        weight goes or most weights get another dtype\n"
 			    "      --dry-run         only print what would change: key, new name, dtype, shape,\n"
 			    "                        pending steps\n"
-			    "      --explain [KEY]   print the rules that KEY (an old or a new name) goes through,\n"
-			    "                        or, without KEY, how many tensors each rule takes\n"
+			    "      --explain [KEY]   print the rules that KEY goes through (a name that comes in or\n"
+			    "                        out, or a pattern as *.{0..39}.*; may be repeated), and\n"
+			    "                        what it becomes or is made of; without KEY, all rules and\n"
+			    "                        how many tensors each takes\n"
+			    "      --why-not[=RULE] KEY  print of each rule, or of RULE (file:line, line or stage),\n"
+			    "                        why it does not take KEY, the nearest first\n"
+			    "      --suggest         print edits and maps by which more keys would be turned, best\n"
+			    "                        first: each has been tried\n"
+			    "      --sample=TENSOR   look at such tensors, not at standard input: KEY DTYPE\n"
+			    "                        [SIZE ...], with braces in KEY as in bash; may be repeated\n"
+			    "      --json            what is printed, as JSON: an object in each line\n"
+			    "      --color=WHEN      tables for people and colours: auto, always or never\n"
 			    "      --list-maps       print the maps, their layouts and their options\n"
 			    "      --check-map=MAP   only check a map and its samples; print its one-way rules\n"
 			    "      --expand=MAP      print a map flat: with what it uses, all patterns written out\n"
@@ -44,37 +59,37 @@ static const char usage[] = "Usage: sd-rename [OPTION]...\n"
 			    "      --help            print this text\n"
 			    "      --version         print the version\n";
 
-enum what { RENAME, DRY_RUN, EXPLAIN, LIST_MAPS, CHECK_MAP, EXPAND };
+enum what { RENAME, DRY_RUN, EXPLAIN, WHY_NOT, SUGGEST, LIST_MAPS, CHECK_MAP, EXPAND };
 
 #define SHORTS ":e:D:"
 static const struct option longs[] = {
-	{"map", required_argument, NULL, 'm'},
-	{"to", required_argument, NULL, 't'},
-	{"strict", no_argument, NULL, 's'},
-	{"exclude", required_argument, NULL, 'x'},
-	{"dry-run", no_argument, NULL, 'd'},
-	{"explain", optional_argument, NULL, 'E'},
-	{"list-maps", no_argument, NULL, 'l'},
-	{"check-map", required_argument, NULL, 'c'},
-	{"expand", required_argument, NULL, 'f'},
-	{"limit", required_argument, NULL, 'L'},
-	{"help", no_argument, NULL, 'h'},
-	{"version", no_argument, NULL, 'v'},
-	{"checksum", no_argument, NULL, 'C'},
-	{"stats", no_argument, NULL, 'S'},
-	{"keep-config", no_argument, NULL, 'k'},
-	{"drop-unequal", no_argument, NULL, 'u'},
-	{NULL, 0, NULL, 0},
+	{"map", required_argument, NULL, 'm'},       {"to", required_argument, NULL, 't'},
+	{"strict", no_argument, NULL, 's'},          {"exclude", required_argument, NULL, 'x'},
+	{"dry-run", no_argument, NULL, 'd'},         {"explain", optional_argument, NULL, 'E'},
+	{"why-not", optional_argument, NULL, 'w'},   {"suggest", no_argument, NULL, 'g'},
+	{"sample", required_argument, NULL, 'p'},    {"json", no_argument, NULL, 'j'},
+	{"color", required_argument, NULL, 'o'},     {"list-maps", no_argument, NULL, 'l'},
+	{"check-map", required_argument, NULL, 'c'}, {"expand", required_argument, NULL, 'f'},
+	{"limit", required_argument, NULL, 'L'},     {"help", no_argument, NULL, 'h'},
+	{"version", no_argument, NULL, 'v'},         {"checksum", no_argument, NULL, 'C'},
+	{"stats", no_argument, NULL, 'S'},           {"keep-config", no_argument, NULL, 'k'},
+	{"drop-unequal", no_argument, NULL, 'u'},    {NULL, 0, NULL, 0},
 };
 
 struct options {
 	struct sd_limits limits;
 	enum what what;
-	const char *map, *to, *key, *check;
+	const char *map, *to, *check, *rule;
+	const char **keys;
+	size_t nkeys, keys_room;
+	struct sd_manifest *samples; /* NULL: standard input is read */
+	bool json;
+	enum sd_when colour;
 	struct sd_define *defines;
 	size_t ndefines, defines_room;
 	struct sd_edit **edits;
 	size_t nedits, edits_room;
+	size_t nbefore; /* so many edits come before the map */
 	struct sd_regex_list exclude;
 	bool strict, drop_unequal, keep_config, checksum, stats;
 };
@@ -102,16 +117,44 @@ static void add_edit(struct options *opt, const char *text)
 	opt->nedits++;
 }
 
+static void add_key(struct options *opt, const char *key)
+{
+	if (!sd_array_grow(&opt->keys, opt->nkeys, &opt->keys_room, sizeof(*opt->keys)))
+		sd_no_memory();
+	opt->keys[opt->nkeys++] = key;
+}
+
+static void add_sample(struct options *opt, const char *text)
+{
+	struct sd_error err;
+
+	if (!opt->samples)
+		opt->samples = sd_manifest_new();
+	if (!opt->samples)
+		sd_no_memory();
+	if (sample_add(opt->samples, text, &err) != SD_OK)
+		sd_bad_value(&err);
+}
+
 static void set_what(struct options *opt, enum what what)
 {
 	if (opt->what != RENAME && opt->what != what)
-		sd_misuse("--dry-run, --explain, --list-maps, --check-map and --expand exclude each other");
+		sd_misuse("--dry-run, --explain, --why-not, --suggest, --list-maps, --check-map and --expand exclude "
+			  "each other");
 	opt->what = what;
 }
 
 static void check_use(const struct options *opt)
 {
-	if (opt->what > EXPLAIN)
+	if (opt->json && (opt->what < DRY_RUN || opt->what > LIST_MAPS))
+		sd_misuse("--json goes with --dry-run, --explain, --why-not, --suggest or --list-maps");
+	if (opt->samples && (opt->what < DRY_RUN || opt->what > SUGGEST))
+		sd_misuse("--sample goes with --dry-run, --explain, --why-not or --suggest: it has no data");
+	if (opt->what == WHY_NOT && !opt->map)
+		sd_misuse("--why-not needs a --map");
+	if (opt->what == WHY_NOT && opt->nkeys != 1)
+		sd_misuse("--why-not[=RULE] takes one KEY");
+	if (opt->what >= SUGGEST)
 		return;
 	if (!opt->map && (opt->to || opt->ndefines || opt->drop_unequal))
 		sd_misuse("--to, -D and --drop-unequal need a --map");
@@ -128,6 +171,7 @@ static struct options parse(int argc, char **argv)
 		switch (c) {
 		case 'm':
 			opt.map = optarg;
+			opt.nbefore = opt.nedits;
 			break;
 		case 't':
 			opt.to = optarg;
@@ -155,7 +199,24 @@ static struct options parse(int argc, char **argv)
 			break;
 		case 'E':
 			set_what(&opt, EXPLAIN);
-			opt.key = optarg;
+			if (optarg)
+				add_key(&opt, optarg);
+			break;
+		case 'w':
+			set_what(&opt, WHY_NOT);
+			opt.rule = optarg;
+			break;
+		case 'g':
+			set_what(&opt, SUGGEST);
+			break;
+		case 'p':
+			add_sample(&opt, optarg);
+			break;
+		case 'j':
+			opt.json = true;
+			break;
+		case 'o':
+			opt.colour = sd_option_when(optarg);
 			break;
 		case 'l':
 			set_what(&opt, LIST_MAPS);
@@ -185,8 +246,8 @@ static struct options parse(int argc, char **argv)
 			sd_bad_option(c, argv, longs);
 		}
 	}
-	if (opt.what == EXPLAIN && !opt.key && optind < argc)
-		opt.key = argv[optind++];
+	while ((opt.what == EXPLAIN || opt.what == WHY_NOT) && optind < argc)
+		add_key(&opt, argv[optind++]);
 	if (optind < argc)
 		sd_misuse("no operand is taken: \"%s\"; a source is read by sd-cat: sd-cat %s | sd-rename --map MAP",
 			  argv[optind], argv[optind]);
@@ -232,40 +293,38 @@ static void print(const char *text)
 	sd_text_print(stdout, text);
 }
 
-/* As sd-ls has them: name, dtype, shape. */
-static void print_tensor(const char *name, enum sd_dtype dtype, const uint64_t *shape, uint32_t rank)
-{
-	print(name);
-	printf("\t%s\t[", sd_dtype_name(dtype));
-	for (uint32_t i = 0; i < rank; i++)
-		printf("%s%" PRIu64, i ? "," : "", shape[i]);
-	putchar(']');
-}
-
-/* As sd-ls has them: "cast:BF16>F32,reorder", or "-". */
-static void print_steps(const struct sd_target *t, enum sd_dtype dtype)
-{
-	const char *between = "";
-
-	for (uint32_t i = 0; i < t->nsteps; i++) {
-		printf("%s%s:%s>%s", between, sd_step_word(t->steps[i].kind), sd_dtype_name(dtype),
-		       sd_dtype_name(t->steps[i].dtype));
-		dtype = t->steps[i].dtype;
-		between = ",";
-	}
-	if (sd_target_is_reordered(t))
-		printf("%sreorder", between);
-	puts(t->nsteps || sd_target_is_reordered(t) ? "" : "-");
-}
-
 static bool is_untouched(const struct sd_record *r, const struct sd_target *t)
 {
 	return strcmp(r->key, t->name) == 0 && r->dtype == t->dtype && !t->nsteps && !t->move &&
 	       sd_shape_equal(r->shape, r->rank, t->shape, t->rank);
 }
 
+/* The same for programs that read JSON. t: NULL where the record is dropped. */
+static void print_change(const struct sd_record *r, const struct sd_target *t)
+{
+	printf("{\"key\":");
+	sd_json_write(stdout, r->key, SD_JSON_ASCII);
+	printf(",\"name\":");
+	if (t)
+		sd_json_write(stdout, t->name, SD_JSON_ASCII);
+	else
+		printf("null");
+	if (t) {
+		printf(",\"dtype\":\"%s\",\"shape\":[", sd_dtype_name(t->dtype));
+		for (uint32_t i = 0; i < t->rank; i++)
+			printf("%s%" PRIu64, i ? "," : "", t->shape[i]);
+		putchar(']');
+	}
+	printf(",\"steps\":\"");
+	if (t)
+		explain_steps(stdout, t, r->dtype);
+	else
+		printf("drop");
+	puts("\"}");
+}
+
 /* One line for each target that is not as its record was, and one for each record that is dropped. */
-static void print_plan(const struct sd_manifest *in, const struct sd_plan *plan)
+static void print_plan(const struct sd_manifest *in, const struct sd_plan *plan, bool json)
 {
 	const struct sd_manifest *m = plan->manifest;
 
@@ -275,240 +334,24 @@ static void print_plan(const struct sd_manifest *in, const struct sd_plan *plan)
 
 		if (is_untouched(r, t))
 			continue;
+		if (json) {
+			print_change(r, t);
+			continue;
+		}
 		print(r->key);
 		putchar('\t');
-		print_tensor(t->name, t->dtype, t->shape, t->rank);
+		explain_tensor(stdout, t->name, t->dtype, t->shape, t->rank);
 		putchar('\t');
-		print_steps(t, r->dtype);
+		explain_steps(stdout, t, r->dtype);
+		putchar('\n');
 	}
 	for (size_t i = 0; i < in->nrecords; i++)
-		if (plan->becomes[i] == SD_DROP) {
+		if (plan->becomes[i] == SD_DROP && json) {
+			print_change(&in->records[i], NULL);
+		} else if (plan->becomes[i] == SD_DROP) {
 			print(in->records[i].key);
 			puts("\t-\t-\t-\tdrop");
 		}
-}
-
-/* A rule, and how many tensors it took. */
-struct count {
-	const char *stage, *file, *text;
-	uint32_t line;
-	size_t taken;
-};
-
-/* What one stage does to a tensor. */
-struct step {
-	const char *file, *text, *from, *to, *holes;
-	uint32_t line;
-};
-
-/* What --explain gathers: the way of one key, or, without a key, how often each rule was taken. */
-struct explanation {
-	const char *key;
-	struct sd_names names; /* those that the key has had */
-	struct step *steps;
-	size_t nsteps, steps_room;
-	struct count *counts;
-	size_t ncounts, counts_room;
-	struct sd_arena arena;
-	bool failed; /* out of memory */
-};
-
-static const char *copy_of(struct explanation *e, const char *text)
-{
-	return text ? sd_arena_text(&e->arena, text, strlen(text)) : NULL;
-}
-
-/* Notes what happens to the key, under all the names that it gets. */
-static void note_step(struct explanation *e, const struct sd_rename_event *event)
-{
-	struct step *step;
-
-	if (sd_names_find(&e->names, event->from) == SD_NO_NAME || !event->text)
-		return;
-	if (!sd_array_grow(&e->steps, e->nsteps, &e->steps_room, sizeof(*e->steps))) {
-		e->failed = true;
-		return;
-	}
-	step = &e->steps[e->nsteps];
-	*step = (struct step){.file = copy_of(e, event->file),
-			      .text = copy_of(e, event->text),
-			      .line = event->line,
-			      .from = copy_of(e, event->from),
-			      .to = copy_of(e, event->to),
-			      .holes = copy_of(e, event->holes)};
-	if (!step->text || !step->from || !step->holes ||
-	    (step->to && sd_names_add(&e->names, step->to, 0) == SD_NO_NAME))
-		e->failed = true;
-	else
-		e->nsteps++;
-}
-
-static void print_step(const struct step *step)
-{
-	if (step->file) {
-		print(step->file);
-		printf(":%u\t", step->line);
-	}
-	print(step->text);
-	if (*step->holes) {
-		printf("\n\twhere ");
-		print(step->holes);
-	}
-	if (!step->to)
-		printf("\n\tdrops it");
-	else if (strcmp(step->from, step->to) != 0) {
-		printf("\n\tgives ");
-		print(step->to);
-	}
-	putchar('\n');
-}
-
-/* The steps of the key; where a name that comes out was asked for, those that lead to it. */
-static bool print_steps_of(const struct explanation *e, const char *name)
-{
-	struct sd_names wanted = {0};
-	bool *leads = calloc(e->nsteps + 1, sizeof(*leads)), all = strcmp(name, e->key) == 0;
-	bool done = leads && sd_names_add(&wanted, name, 0) != SD_NO_NAME;
-
-	for (size_t i = e->nsteps; done && i-- > 0;) {
-		const struct step *step = &e->steps[i];
-
-		leads[i] = all || (step->to && sd_names_find(&wanted, step->to) != SD_NO_NAME);
-		if (leads[i])
-			done = sd_names_add(&wanted, step->from, 0) != SD_NO_NAME;
-	}
-	for (size_t i = 0; done && i < e->nsteps; i++)
-		if (leads[i])
-			print_step(&e->steps[i]);
-	free(leads);
-	sd_names_free(&wanted);
-	return done;
-}
-
-static void count_rule(struct explanation *e, const struct sd_rename_event *event)
-{
-	if (!event->file)
-		return;
-	for (size_t i = 0; i < e->ncounts; i++)
-		if (e->counts[i].line == event->line && strcmp(e->counts[i].stage, event->stage) == 0 &&
-		    strcmp(e->counts[i].file, event->file) == 0 && strcmp(e->counts[i].text, event->text) == 0) {
-			e->counts[i].taken++;
-			return;
-		}
-	if (!sd_array_grow(&e->counts, e->ncounts, &e->counts_room, sizeof(*e->counts))) {
-		e->failed = true;
-		return;
-	}
-	e->counts[e->ncounts] = (struct count){copy_of(e, event->stage), copy_of(e, event->file),
-					       copy_of(e, event->text), event->line, 1};
-	e->failed =
-		e->failed || !e->counts[e->ncounts].stage || !e->counts[e->ncounts].file || !e->counts[e->ncounts].text;
-	e->ncounts += !e->failed;
-}
-
-static void take_event(void *user, const struct sd_rename_event *event)
-{
-	struct explanation *e = user;
-
-	if (!e->failed)
-		(e->key ? note_step : count_rule)(e, event);
-}
-
-/* The source key of a name, be it one that goes in or one that comes out. */
-static const char *source_of(const struct sd_manifest *in, const struct sd_manifest *out, const char *name)
-{
-	for (size_t i = 0; i < in->ntargets; i++)
-		if (strcmp(in->targets[i].name, name) == 0)
-			return name;
-	for (size_t i = 0; i < out->ntargets; i++) {
-		const char *key = out->records[out->targets[i].record].key;
-
-		if (strcmp(out->targets[i].name, name) != 0)
-			continue;
-		for (size_t k = 0; k < in->ntargets; k++)
-			if (strcmp(in->records[in->targets[k].record].key, key) == 0)
-				return in->targets[k].name;
-	}
-	return NULL;
-}
-
-static enum sd_result fail_unknown(const struct sd_manifest *in, const struct sd_manifest *out, const char *key,
-				   struct sd_error *err)
-{
-	struct sd_nearest nearest = sd_nearest_begin(key);
-	const char *meant;
-
-	for (size_t i = 0; i < in->ntargets; i++)
-		sd_nearest_look(&nearest, in->targets[i].name);
-	for (size_t i = 0; i < out->ntargets; i++)
-		sd_nearest_look(&nearest, out->targets[i].name);
-	meant = sd_nearest_name(&nearest);
-	return sd_fail(err, SD_DIFFERENT, meant ? "there is no key %s; did you mean %s?" : "there is no key %s", key,
-		       meant);
-}
-
-/* What comes of the records that the key's tensor was made of, or the name among it that was asked for. */
-static void print_result(const struct sd_manifest *in, const struct sd_manifest *out, const char *key,
-			 const char *asked)
-{
-	bool all = strcmp(key, asked) == 0;
-
-	for (size_t i = 0; i < in->ntargets; i++) {
-		const struct sd_target *before = &in->targets[i];
-
-		if (strcmp(before->name, key) != 0)
-			continue;
-		print_tensor(key, before->dtype, before->shape, before->rank);
-		putchar('\n');
-		for (size_t k = 0; k < out->ntargets; k++) {
-			const struct sd_target *t = &out->targets[k];
-
-			if (strcmp(out->records[t->record].key, in->records[before->record].key) != 0 ||
-			    (!all && strcmp(t->name, asked) != 0))
-				continue;
-			printf("=> ");
-			print_tensor(t->name, t->dtype, t->shape, t->rank);
-			putchar('\t');
-			print_steps(t, out->records[t->record].dtype);
-		}
-		break;
-	}
-}
-
-/* Makes the plan once more and looks on. */
-static enum sd_result explain(struct sd_rename *rename, const struct sd_manifest *in, const struct sd_manifest *out,
-			      const char *key, struct sd_error *err)
-{
-	struct explanation e = {.key = key ? source_of(in, out, key) : NULL};
-	struct sd_plan plan = {0};
-	enum sd_result result;
-
-	if (key && !e.key)
-		return fail_unknown(in, out, key, err);
-	if (e.key && sd_names_add(&e.names, e.key, 0) == SD_NO_NAME)
-		return sd_fail_memory(err);
-	rename->event = take_event;
-	rename->user = &e;
-	result = sd_rename_plan(rename, in, &plan, err);
-	if (result == SD_OK && (e.failed || (e.key && !print_steps_of(&e, key))))
-		result = sd_fail_memory(err);
-	if (result == SD_OK && e.key)
-		print_result(in, out, e.key, key);
-	for (size_t i = 0; result == SD_OK && i < e.ncounts; i++) {
-		printf("%zu\t", e.counts[i].taken);
-		print(e.counts[i].stage);
-		putchar('\t');
-		print(e.counts[i].file);
-		printf(":%u\t", e.counts[i].line);
-		print(e.counts[i].text);
-		putchar('\n');
-	}
-	sd_plan_free(&plan);
-	sd_names_free(&e.names);
-	free(e.steps);
-	free(e.counts);
-	sd_arena_free(&e.arena);
-	return result;
 }
 
 static void take_method(void *user, const char *value)
@@ -533,47 +376,224 @@ static enum sd_result tell_idle(const struct options *opt, const struct sd_map *
 	return SD_OK;
 }
 
-/* The plan, and then what was asked for with it. */
-static enum sd_result rename_source(const struct options *opt, struct sd_source *source, struct sd_sink *sink,
-				    struct sd_error *err)
-{
-	struct sd_rename rename = {.defines = opt->defines,
-				   .ndefines = opt->ndefines,
-				   .nedits = opt->nedits,
-				   .edits = (const struct sd_edit *const *)opt->edits,
-				   .exclude = &opt->exclude,
-				   .drop_unequal = opt->drop_unequal,
-				   .keep_config = opt->keep_config,
-				   .leave_missing = opt->what == RENAME,
-				   .strict = opt->strict};
-	struct sd_map *map = NULL;
-	struct sd_plan plan = {0};
-	enum sd_result result = open_map(opt, source->manifest, &map, err);
+/* A rename as the options have it, and what it is for. */
+struct job {
+	const struct options *opt;
+	struct sd_rename before; /* edits in front of the map */
+	struct sd_rename rename;
+	struct sd_plan edited, plan;  /* edited has a manifest only where there are such edits */
+	struct sd_manifest *in; /* what comes in, and what the map gets of it */
+	struct sd_manifest *to_map;
+	struct sd_map *map;
+	struct explain_options look;
+	struct why_options why;
+	struct explanation *explanation;
+};
 
-	rename.map = map;
+static struct sd_rename make_rename(const struct options *opt)
+{
+	bool explains = opt->what == EXPLAIN || opt->what == WHY_NOT;
+
+	return (struct sd_rename){.defines = opt->defines,
+				  .ndefines = opt->ndefines,
+				  .nedits = opt->nedits - opt->nbefore,
+				  .edits = (const struct sd_edit *const *)opt->edits + opt->nbefore,
+				  .exclude = &opt->exclude,
+				  .drop_unequal = opt->drop_unequal,
+				  .keep_config = opt->keep_config,
+				  .leave_missing = opt->what == RENAME || explains || opt->samples,
+				  .some = opt->samples,
+				  .go_on = explains,
+				  .strict = opt->strict};
+}
+
+static void tell_notes(const struct sd_rename *rename)
+{
+	for (size_t i = 0; i < rename->nnotes; i++)
+		sd_note("%s", rename->notes[i]);
+}
+
+/* The edits in front of the map. */
+static enum sd_result edit_first(struct job *job, struct sd_error *err)
+{
+	enum sd_result result;
+
+	job->to_map = job->in;
+	if (!job->opt->nbefore)
+		return SD_OK;
+	job->before = (struct sd_rename){.nedits = job->opt->nbefore,
+					 .edits = (const struct sd_edit *const *)job->opt->edits,
+					 .strict = job->opt->strict,
+					 .event = job->rename.event,
+					 .user = job->rename.user};
+	result = sd_rename_plan(&job->before, job->in, &job->edited, err);
+	if (result != SD_OK)
+		return result;
+	tell_notes(&job->before);
+	job->to_map = job->edited.manifest;
+	if (job->explanation)
+		explain_next(job->explanation);
+	return SD_OK;
+}
+
+/* A key, under the name that edits in front of the map give it. */
+static enum sd_result ask_why(struct job *job, struct sd_error *err)
+{
+	const struct sd_manifest *in = job->in;
+	struct sd_nearest nearest = sd_nearest_begin(job->opt->keys[0]);
+	const char *meant;
+
+	if (!job->map)
+		return sd_fail(err, SD_DIFFERENT, "there is no map whose rules could take it");
+	job->why = (struct why_options){.key = job->opt->keys[0],
+					.rule = job->opt->rule,
+					.json = job->opt->json,
+					.look = sd_look_at_stdout(job->opt->colour)};
+	job->why.look.human = job->why.look.human && !job->opt->json;
+	for (size_t i = 0; i < in->ntargets; i++) {
+		if (strcmp(in->targets[i].name, job->why.key) == 0)
+			job->why.name = job->to_map->targets[i].name;
+		sd_nearest_look(&nearest, in->targets[i].name);
+	}
+	if (job->why.name)
+		return why_print(&job->why, &job->rename, job->to_map, &job->plan, err);
+	meant = sd_nearest_name(&nearest);
+	return sd_fail(err, SD_DIFFERENT, meant ? "there is no key %s; did you mean %s?" : "there is no key %s",
+		       job->why.key, meant);
+}
+
+/* The plan. Where there is one also without success, it is to be looked at. */
+static enum sd_result make_plan(struct job *job, struct sd_error *err)
+{
+	const struct options *opt = job->opt;
+	enum sd_result result = edit_first(job, err);
+
 	if (result == SD_OK)
-		result = choose_side(opt, map, &rename.to, err);
-	if (result == SD_OK && opt->map && !map)
-		result = sd_tell_odd(source->manifest, opt->strict, err);
+		result = open_map(opt, job->to_map, &job->map, err);
+	job->rename.map = job->map;
+	if (result == SD_OK && opt->map && !job->map)
+		result = sd_tell_odd(job->to_map, opt->strict, err);
 	if (result == SD_OK)
-		result = sd_rename_plan(&rename, source->manifest, &plan, err);
+		result = choose_side(opt, job->map, &job->rename.to, err);
+	if (result == SD_OK && opt->what == WHY_NOT)
+		result = ask_why(job, err);
+	else if (result == SD_OK)
+		result = sd_rename_plan(&job->rename, job->to_map, &job->plan, err);
 	if (result == SD_OK && !opt->keep_config)
-		result = sd_storage_follow(plan.manifest, source->manifest, err);
-	if (result == SD_OK && map && !opt->to)
-		sd_note("from %s to %s", sd_map_layout(map, !rename.to), sd_map_layout(map, rename.to));
-	for (size_t i = 0; result == SD_OK && i < rename.nnotes; i++)
-		sd_note("%s", rename.notes[i]);
-	if (result == SD_OK && map && rename.idle && source->manifest->ntargets)
-		result = tell_idle(opt, map, rename.to, sd_manifest_side(source->manifest, "config.json"), err);
+		result = sd_storage_follow(job->plan.manifest, job->in, err);
+	if (!job->plan.manifest)
+		return result;
+	if (job->map && !opt->to)
+		sd_note("from %s to %s", sd_map_layout(job->map, !job->rename.to),
+			sd_map_layout(job->map, job->rename.to));
+	tell_notes(&job->rename);
+	if (result == SD_OK && job->map && job->rename.idle && job->in->ntargets)
+		result = tell_idle(opt, job->map, job->rename.to, sd_manifest_side(job->in, "config.json"), err);
+	return result;
+}
+
+/* What is missing is an error where nothing can be left to a later program. */
+static enum sd_result check_missing(const struct sd_plan *plan, struct sd_error *err)
+{
+	const struct sd_manifest *m = plan->manifest;
+
+	for (size_t i = 0; i < m->nrecords; i++)
+		if (m->records[i].state == SD_MISSING && m->records[i].lack)
+			return sd_fail(err, SD_INPUT, "%s", m->records[i].lack);
+	return SD_OK;
+}
+
+/* Explains what there is of a plan; what is wrong with it comes last. */
+static enum sd_result explain(struct job *job, enum sd_result planned, struct sd_error *err)
+{
+	struct sd_error own;
+	enum sd_result result;
+
+	if (planned == SD_OK && !job->opt->samples)
+		planned = check_missing(&job->plan, err);
+	if (!job->plan.manifest)
+		return planned;
+	result = explain_print(job->explanation, job->map, job->rename.to, job->to_map, &job->plan, &own);
+	if (result == SD_OK || (planned != SD_OK && result == SD_DIFFERENT)) {
+		if (result != SD_OK)
+			sd_note("%s", own.text);
+		return planned;
+	}
+	*err = own;
+	return result;
+}
+
+static enum sd_result suggest(struct job *job, struct sd_error *err)
+{
+	const struct options *opt = job->opt;
+	struct suggest_options asked = {.map = opt->map,
+					.to = opt->to,
+					.defines = opt->defines,
+					.ndefines = opt->ndefines,
+					.json = opt->json,
+					.look = sd_look_at_stdout(opt->colour)};
+
+	asked.look.human = asked.look.human && !opt->json;
+	return edit_first(job, err) == SD_OK ? suggest_print(&asked, job->to_map, err) : err->result;
+}
+
+static void end_job(struct job *job)
+{
+	explain_end(job->explanation);
+	sd_plan_free(&job->plan);
+	sd_plan_free(&job->edited);
+	sd_map_free(job->map);
+}
+
+/* Does what was asked for with a manifest, whose data comes from the source, if there is one. */
+static enum sd_result rename_manifest(const struct options *opt, const struct sd_manifest *in, struct sd_source *source,
+				      struct sd_sink *sink, struct sd_error *err)
+{
+	struct job job = {.opt = opt, .in = in, .rename = make_rename(opt)};
+	enum sd_result result;
+
+	if (opt->what == EXPLAIN) {
+		job.look = (struct explain_options){.keys = (char *const *)opt->keys,
+						    .nkeys = opt->nkeys,
+						    .json = opt->json,
+						    .look = sd_look_at_stdout(opt->colour)};
+		job.look.look.human = job.look.look.human && !opt->json;
+		job.explanation = explain_begin(&job.look, in);
+		if (!job.explanation)
+			return sd_fail_memory(err);
+		job.rename.event = explain_take;
+		job.rename.user = job.explanation;
+	}
+	if (opt->what == SUGGEST)
+		result = suggest(&job, err);
+	else
+		result = make_plan(&job, err);
 	if (result == SD_OK && opt->what == DRY_RUN)
-		print_plan(source->manifest, &plan);
-	if (result == SD_OK && opt->what == EXPLAIN)
-		result = explain(&rename, source->manifest, plan.manifest, opt->key, err);
+		print_plan(in, &job.plan, opt->json);
+	if (opt->what == EXPLAIN)
+		result = explain(&job, result, err);
+	/* An error comes last, also where both go to one file. */
+	if (opt->what == EXPLAIN || opt->what == WHY_NOT)
+		fflush(stdout);
 	if (result == SD_OK && opt->what == RENAME)
-		result = sd_pump(source, &plan, NULL, sink, err);
+		result = sd_pump(source, &job.plan, NULL, sink, err);
 	else if (result != SD_OK && sink)
 		sink->ops->abort(sink, err);
-	sd_plan_free(&plan);
+	end_job(&job);
+	return result;
+}
+
+static enum sd_result look_at_map(const struct options *opt, struct sd_error *err)
+{
+	struct sd_map *map = NULL;
+	enum sd_result result = sd_maps_open(opt->check, &map, err);
+
+	if (result == SD_OK && opt->what == CHECK_MAP)
+		result = sd_map_check_samples(map, err);
+	if (result == SD_OK && opt->what == CHECK_MAP)
+		sd_map_one_way(map, stdout);
+	if (result == SD_OK && opt->what == EXPAND)
+		sd_map_expand(map, stdout);
 	sd_map_free(map);
 	return result;
 }
@@ -582,29 +602,21 @@ static enum sd_result run(const struct options *opt, struct sd_error *err)
 {
 	struct sd_source *source = NULL;
 	struct sd_sink *sink = NULL;
-	struct sd_map *map = NULL;
 	enum sd_result result;
 
 	if (opt->what == LIST_MAPS)
-		return sd_maps_list(err);
-	if (opt->what == CHECK_MAP || opt->what == EXPAND) {
-		result = sd_maps_open(opt->check, &map, err);
-		if (result == SD_OK && opt->what == CHECK_MAP)
-			result = sd_map_check_samples(map, err);
-		if (result == SD_OK && opt->what == CHECK_MAP)
-			sd_map_one_way(map, stdout);
-		if (result == SD_OK && opt->what == EXPAND)
-			sd_map_expand(map, stdout);
-		sd_map_free(map);
-		return result;
-	}
+		return sd_maps_list(opt->json, err);
+	if (opt->what == CHECK_MAP || opt->what == EXPAND)
+		return look_at_map(opt, err);
+	if (opt->samples)
+		return rename_manifest(opt, opt->samples, NULL, NULL, err);
 	if (opt->what == RENAME) {
 		sink = sd_stdout_stream();
 		sink->sums = opt->checksum;
 	}
 	result = sd_open_stdin(&opt->limits, &source, err);
 	if (result == SD_OK)
-		result = rename_source(opt, source, sink, err);
+		result = rename_manifest(opt, source->manifest, source, sink, err);
 	else if (sink)
 		sink->ops->abort(sink, err);
 	if (result == SD_OK && sink && opt->stats)
@@ -623,7 +635,7 @@ static bool lists(int argc, char **argv)
 
 	opterr = 0;
 	while ((c = getopt_long(argc, argv, SHORTS, longs, NULL)) != -1)
-		found = found || strchr("dElcf", c);
+		found = found || strchr("dEwglcf", c);
 	optind = 0; /* once more from the start */
 	return found;
 }
@@ -641,6 +653,8 @@ int main(int argc, char **argv)
 		sd_edit_free(opt.edits[i]);
 	free(opt.edits);
 	free(opt.defines);
+	free(opt.keys);
+	sd_manifest_free(opt.samples);
 	sd_regex_list_free(&opt.exclude);
 	return sd_finish(result, &err);
 }
