@@ -3,7 +3,6 @@
 #include "formats/checkpoint.h"
 #include "base/names.h"
 #include "base/text.h"
-#include "formats/files.h"
 #include "formats/index.h"
 
 #include <dirent.h>
@@ -20,37 +19,17 @@ struct listing {
 	struct sd_arena arena;
 	const char **names[SD_ROLE_OTHER]; /* of each role that matters, in natural order */
 	size_t count[SD_ROLE_OTHER], room[SD_ROLE_OTHER];
-	const char *torch; /* a file of weights that only PyTorch reads, or NULL */
+	const char *unread; /* a file of weights that is not read, and what its format has to say; or NULL */
+	const char *why;
 };
 
-static bool ends_in(const char *name, const char *end)
+enum sd_file_role sd_checkpoint_role(const char *name)
 {
-	size_t n = strlen(name), m = strlen(end);
-
-	return n >= m && strcmp(name + n - m, end) == 0;
-}
-
-enum sd_role sd_checkpoint_role(const char *name)
-{
-	static const char *const weights[] = {".bin",     ".pt",   ".pth", ".ckpt",   ".gguf",      ".h5",
-					      ".msgpack", ".onnx", ".npz", ".distcp", ".index.json"};
+	const struct sd_format *format = sd_format_of_name(name);
 
 	if (name[0] == '.')
 		return SD_ROLE_OTHER;
-	if (ends_in(name, ".safetensors"))
-		return SD_ROLE_WEIGHTS;
-	if (ends_in(name, ".safetensors.index.json"))
-		return SD_ROLE_INDEX;
-	for (size_t i = 0; i < sizeof(weights) / sizeof(*weights); i++)
-		if (ends_in(name, weights[i]))
-			return SD_ROLE_OTHER;
-	return SD_ROLE_SIDE;
-}
-
-static bool is_torch(const char *name)
-{
-	return name[0] != '.' && (ends_in(name, ".bin") || ends_in(name, ".pt") || ends_in(name, ".pth") ||
-				  ends_in(name, ".ckpt") || ends_in(name, ".distcp"));
+	return format ? format->role : SD_ROLE_SIDE;
 }
 
 static int natural(const void *a, const void *b)
@@ -60,14 +39,16 @@ static int natural(const void *a, const void *b)
 
 static enum sd_result list_name(struct listing *list, const char *name, struct sd_error *err)
 {
-	enum sd_role role = sd_checkpoint_role(name);
+	const struct sd_format *format = sd_format_of_name(name);
+	enum sd_file_role role = sd_checkpoint_role(name);
 	char *copy;
 
-	if (role == SD_ROLE_OTHER && (list->torch || !is_torch(name)))
+	if (role == SD_ROLE_OTHER && (list->unread || name[0] == '.' || !format->directory))
 		return SD_OK;
 	copy = sd_arena_text(&list->arena, name, strlen(name));
 	if (role == SD_ROLE_OTHER) {
-		list->torch = copy;
+		list->unread = copy;
+		list->why = format->directory;
 		return copy ? SD_OK : sd_fail_memory(err);
 	}
 	if (!copy ||
@@ -199,15 +180,16 @@ static enum sd_result add_side(struct sd_source *source, const char *dir, const 
 	free(data);
 	if (!file.data || !file.name || !sd_manifest_add_side(m, &file))
 		return sd_fail_memory(err);
-	return sd_files_watch(source, path, &st, err);
+	return sd_extents_watch(source, path, &st, err);
 }
 
-static enum sd_result add_weights(struct sd_source *source, const char *dir, const char *name,
-				  struct sd_files_chooser *chooser, struct sd_error *err)
+static enum sd_result add_weights(struct sd_reading *reading, const char *dir, const char *name,
+				  struct sd_chooser *chooser, struct sd_error *err)
 {
 	unsigned char first[8];
+	const struct sd_format *format;
 	const char *path;
-	enum sd_result result = path_of(source->manifest, dir, name, &path, err);
+	enum sd_result result = path_of(reading->source->manifest, dir, name, &path, err);
 	struct stat st;
 	size_t got = 0;
 	int fd;
@@ -232,30 +214,32 @@ static enum sd_result add_weights(struct sd_source *source, const char *dir, con
 		close(fd);
 		return result;
 	}
-	return sd_files_add(source, fd, path, first, chooser, err);
+	result = sd_reading_add(reading, fd, path, first, chooser, false, err);
+	format = sd_format_of_bytes(first);
+	if (result == SD_INPUT && sd_safetensors_length(first) > SD_SAFETENSORS_HEADER_MAX && format && format->instead)
+		return sd_fail(err, SD_INPUT, "%s is no safetensors file, but %s", path, format->instead);
+	return result;
 }
 
 /* A failure, result, that is a lack of data is noted where that may be. */
-static enum sd_result note_lack(struct sd_source *source, const struct sd_limits *limits, enum sd_result result,
-				struct sd_error *err)
+static enum sd_result note_lack(struct sd_reading *reading, enum sd_result result, struct sd_error *err)
 {
 	struct sd_error lack;
 
-	if (result != SD_INPUT || err->said || !limits || !limits->short_data)
+	if (result != SD_INPUT || err->said || !reading->limits.short_data)
 		return result;
 	lack = *err;
-	return sd_files_lack(source, &lack, err);
+	return sd_extents_lack(reading->source, &lack, err);
 }
 
 /* Where data may be missing, a file that could not be added is noted, and what it had is missing. */
-static enum sd_result add_weights_there(struct sd_source *source, const char *dir, const char *name,
-					struct sd_files_chooser *chooser, const struct sd_limits *limits,
-					struct sd_error *err)
+static enum sd_result add_weights_there(struct sd_reading *reading, const char *dir, const char *name,
+					struct sd_chooser *chooser, struct sd_error *err)
 {
-	size_t before = source->manifest->nrecords;
-	enum sd_result result = add_weights(source, dir, name, chooser, err);
+	size_t before = sd_reading_count(reading);
+	enum sd_result result = add_weights(reading, dir, name, chooser, err);
 
-	return source->manifest->nrecords == before ? note_lack(source, limits, result, err) : result;
+	return sd_reading_count(reading) == before ? note_lack(reading, result, err) : result;
 }
 
 /* ---- with an index ---- */
@@ -320,7 +304,7 @@ static void free_indexed(struct indexed *in)
 
 /* What the index says of the tensors of one file. */
 struct chooser {
-	struct sd_files_chooser base;
+	struct sd_chooser base;
 	const struct indexed *in;
 	struct sd_arena *arena;
 	const char *file;  /* one of the index's texts */
@@ -329,7 +313,7 @@ struct chooser {
 	bool out_of_memory;
 };
 
-static bool wants(struct sd_files_chooser *base, const char *key, const char **doubt)
+static bool wants(struct sd_chooser *base, const char *key, const char **doubt)
 {
 	struct chooser *c = (struct chooser *)base;
 	uint32_t number = sd_names_find(&c->in->index.keys, key);
@@ -386,15 +370,17 @@ static enum sd_result check_all_there(const struct indexed *in, const struct sd_
 	return result;
 }
 
-static enum sd_result add_indexed_files(struct sd_source *source, const char *dir, const struct indexed *in,
-					const struct sd_limits *limits, struct sd_error *err)
+static enum sd_result add_indexed_files(struct sd_reading *reading, const char *dir, const struct indexed *in,
+					struct sd_error *err)
 {
+	struct sd_source *source = reading->source;
 	struct sd_manifest *m = source->manifest;
+	enum sd_result result;
 
 	for (size_t i = 0; i < in->index.nfiles; i++) {
 		struct chooser c = {.base = {wants}, .in = in, .arena = &m->arena, .file = in->index.files[i]};
-		enum sd_result result = add_weights_there(source, dir, c.file, &c.base, limits, err);
 
+		result = add_weights_there(reading, dir, c.file, &c.base, err);
 		if (result == SD_IO && !err->said)
 			sd_error_at(err, "%s names a file that cannot be read", in->path);
 		if (result == SD_OK && c.out_of_memory)
@@ -404,27 +390,27 @@ static enum sd_result add_indexed_files(struct sd_source *source, const char *di
 		if (result != SD_OK)
 			return result;
 	}
-	if ((m->nrecords == in->index.nentries && !source->note) || source->lack)
-		return SD_OK;
-	return note_lack(source, limits, check_all_there(in, m, err), err);
+	result = sd_reading_finish(reading, err);
+	if (result != SD_OK || (m->nrecords == in->index.nentries && !source->note) || source->lack)
+		return result;
+	return note_lack(reading, check_all_there(in, m, err), err);
 }
 
-static enum sd_result add_indexed(struct sd_source *source, const char *dir, const char *name,
-				  const struct sd_limits *limits, struct sd_error *err)
+static enum sd_result add_indexed(struct sd_reading *reading, const char *dir, const char *name, struct sd_error *err)
 {
 	struct indexed in = {0};
 	const char *path;
-	enum sd_result result = path_of(source->manifest, dir, name, &path, err);
+	enum sd_result result = path_of(reading->source->manifest, dir, name, &path, err);
 
 	if (result == SD_OK)
-		result = read_index(path, limits, &in, err);
+		result = read_index(path, &reading->limits, &in, err);
 	/* Of a million keys it is 100 MB. */
 	free(in.json);
 	in.json = NULL;
 	if (result == SD_OK)
-		result = sd_files_watch(source, path, &in.stat, err);
+		result = sd_extents_watch(reading->source, path, &in.stat, err);
 	if (result == SD_OK)
-		result = add_indexed_files(source, dir, &in, limits, err);
+		result = add_indexed_files(reading, dir, &in, err);
 	free_indexed(&in);
 	return result;
 }
@@ -473,8 +459,11 @@ static enum sd_result check_numbers(const struct listing *list, struct sd_error 
 
 	/* In natural order, those of one stem stand together. */
 	for (size_t i = 0, k; i < count; i = k) {
+		bool is_shard;
+
 		k = i + 1;
-		if (!is_numbered(names[i], &stem, &total))
+		sd_format_rest(names[i], &is_shard);
+		if (is_shard || !is_numbered(names[i], &stem, &total))
 			continue;
 		while (k < count && is_numbered(names[k], &other, &n) && n == total && other == stem &&
 		       memcmp(names[i], names[k], stem) == 0)
@@ -506,8 +495,14 @@ static bool are_one(const char *a, const char *b)
 {
 	unsigned long total_a = 0, total_b = 0;
 	size_t stem_a = 0, stem_b = 0;
-	bool numbered_a = is_numbered(a, &stem_a, &total_a), numbered_b = is_numbered(b, &stem_b, &total_b);
+	bool numbered_a, numbered_b, shard_a, shard_b;
 
+	a = sd_format_rest(a, &shard_a);
+	b = sd_format_rest(b, &shard_b);
+	numbered_a = is_numbered(a, &stem_a, &total_a);
+	numbered_b = is_numbered(b, &stem_b, &total_b);
+	if (shard_a != shard_b)
+		return false;
 	if (is_whole(a) || is_whole(b) || numbered_a != numbered_b)
 		return false;
 	return !numbered_a || (total_a == total_b && stem_a == stem_b && memcmp(a, b, stem_a) == 0);
@@ -547,39 +542,41 @@ static enum sd_result check_one(const struct listing *list, struct sd_error *err
 	return SD_OK;
 }
 
-static enum sd_result fill(struct sd_source *source, const char *path, const struct listing *list,
-			   const struct sd_limits *limits, struct sd_error *err)
+static enum sd_result add_unindexed(struct sd_reading *reading, const char *path, const struct listing *list,
+				    struct sd_error *err)
+{
+	enum sd_result result = check_one(list, err);
+
+	if (result == SD_OK)
+		result = check_numbers(list, err);
+	if (result != SD_OK)
+		sd_error_at(err, "%s", path);
+	result = note_lack(reading, result, err);
+	for (size_t i = 0; i < list->count[SD_ROLE_WEIGHTS] && result == SD_OK; i++)
+		result = add_weights_there(reading, path, list->names[SD_ROLE_WEIGHTS][i], NULL, err);
+	return result == SD_OK ? sd_reading_finish(reading, err) : result;
+}
+
+static enum sd_result fill(struct sd_reading *reading, const char *path, const struct listing *list,
+			   struct sd_error *err)
 {
 	const char *index;
-	bool are_one_checkpoint;
 	enum sd_result result = choose_index(list, &index, err);
 
 	if (result == SD_OK && !index && !list->count[SD_ROLE_WEIGHTS])
 		result = sd_fail(err, SD_INPUT,
 				 "no checkpoint here: neither *.safetensors nor *.safetensors.index.json%s%s%s",
-				 list->torch ? "; " : "", list->torch ? list->torch : "",
-				 list->torch ? " is in PyTorch's format, which is not read" : "");
-	if (result == SD_OK && !index)
-		result = check_one(list, err);
-	are_one_checkpoint = result == SD_OK && !index;
-	if (are_one_checkpoint)
-		result = check_numbers(list, err);
+				 list->unread ? "; " : "", list->unread ? list->unread : "",
+				 list->unread ? list->why : "");
 	if (result != SD_OK)
-		sd_error_at(err, "%s", path);
-	if (are_one_checkpoint)
-		result = note_lack(source, limits, result, err);
-	if (result != SD_OK)
-		return result;
-	if (index)
-		result = add_indexed(source, path, index, limits, err);
-	for (size_t i = 0; i < list->count[SD_ROLE_WEIGHTS] && !index && result == SD_OK; i++)
-		result = add_weights_there(source, path, list->names[SD_ROLE_WEIGHTS][i], NULL, limits, err);
+		return sd_error_at(err, "%s", path);
+	result = index ? add_indexed(reading, path, index, err) : add_unindexed(reading, path, list, err);
 	for (size_t i = 0; i < list->count[SD_ROLE_SIDE] && result == SD_OK; i++)
-		result = add_side(source, path, list->names[SD_ROLE_SIDE][i], err);
+		result = add_side(reading->source, path, list->names[SD_ROLE_SIDE][i], err);
 	return result;
 }
 
-static bool same_names(const struct listing *a, const struct listing *b, enum sd_role role)
+static bool same_names(const struct listing *a, const struct listing *b, enum sd_file_role role)
 {
 	if (a->count[role] != b->count[role])
 		return false;
@@ -603,27 +600,29 @@ static enum sd_result look_again(const struct sd_source *source, const char *pat
 				(!then->count[SD_ROLE_INDEX] && !same_names(then, &now, SD_ROLE_WEIGHTS))))
 		result = sd_fail(err, SD_INPUT, "%s changed while it was being read", path);
 	free_listing(&now);
-	return result == SD_OK ? sd_files_still(source, err) : result;
+	return result == SD_OK ? sd_extents_still(source, err) : result;
 }
 
 enum sd_result sd_checkpoint_open(const char *path, const struct sd_limits *limits, struct sd_source **source,
 				  struct sd_error *err)
 {
 	struct listing list = {0};
+	struct sd_reading reading = {0};
 	enum sd_result result = list_directory(path, &list, err);
 
-	*source = sd_files_new(limits);
-	if (!*source && result == SD_OK)
-		result = sd_fail_memory(err);
+	*source = NULL;
 	if (result == SD_OK)
-		result = fill(*source, path, &list, limits, err);
+		result = sd_reading_begin(&reading, limits, err);
 	if (result == SD_OK)
-		result = look_again(*source, path, &list, err);
+		result = fill(&reading, path, &list, err);
+	if (result == SD_OK)
+		result = look_again(reading.source, path, &list, err);
 	free_listing(&list);
-	if (result != SD_OK) {
-		sd_source_close(*source);
-		*source = NULL;
-	}
+	sd_reading_free(&reading);
+	if (result == SD_OK)
+		*source = reading.source;
+	else
+		sd_source_close(reading.source);
 	return result;
 }
 

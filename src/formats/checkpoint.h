@@ -3,8 +3,7 @@
 #ifndef SD_FORMATS_CHECKPOINT_H
 #define SD_FORMATS_CHECKPOINT_H
 
-#include "base/limits.h"
-#include "stream/source.h"
+#include "formats/format.h"
 
 /* Opens a directory as a source. Errors name the directory's files by their paths. limits may be NULL. */
 SD_UNUSED_RESULT enum sd_result sd_checkpoint_open(const char *path, const struct sd_limits *limits,
@@ -26,14 +25,7 @@ SD_UNUSED_RESULT enum sd_result sd_checkpoint_list(const char *path, const struc
 						   struct sd_checkpoint_files *files, struct sd_error *err);
 
 /* What a file of this name is in a checkpoint directory. */
-enum sd_role {
-	SD_ROLE_SIDE,
-	SD_ROLE_WEIGHTS, /* safetensors */
-	SD_ROLE_INDEX,   /* of safetensors files */
-	SD_ROLE_OTHER,   /* hidden, other formats' weights and indexes: nothing of ours */
-};
-
-enum sd_role sd_checkpoint_role(const char *name);
+enum sd_file_role sd_checkpoint_role(const char *name);
 
 /*
  * Stands in a directory while one checkpoint takes another's place there. Files that no index names are a checkpoint

@@ -2,7 +2,7 @@
 /* A checkpoint directory as the pattern for another. */
 #include "formats/like.h"
 #include "formats/checkpoint.h"
-#include "formats/files.h"
+#include "formats/extents.h"
 #include "stream/storage.h"
 
 #include <errno.h>
@@ -58,6 +58,8 @@ static enum sd_result add_file(struct sd_like *like, const char *name, const str
 	like->nfiles++;
 	result = read_header(fd, limits, file, err);
 	close(fd);
+	if (result == SD_OK && sd_format_of_header(&file->content))
+		result = sd_fail(err, SD_INPUT, "its tensors are in pieces, and such files are not written");
 	if (result != SD_OK)
 		return err->said ? result : sd_error_at(err, "%s", path);
 	for (size_t i = 0; i < file->content.ntensors; i++)
@@ -88,7 +90,7 @@ enum sd_result sd_like_open(const char *path, const struct sd_limits *limits, st
 	for (size_t i = 0; i < list.nweights && result == SD_OK; i++)
 		result = add_file(like, list.weights[i], limits, err);
 	/* The source is looked at again: what was read since then is of the same files. */
-	return result == SD_OK ? sd_files_still(like->source, err) : result;
+	return result == SD_OK ? sd_extents_still(like->source, err) : result;
 }
 
 void sd_like_close(struct sd_like *like)

@@ -3,8 +3,6 @@
 #include "formats/open.h"
 #include "base/signals.h"
 #include "formats/checkpoint.h"
-#include "formats/files.h"
-#include "formats/safetensors.h"
 #include "formats/zstd.h"
 #include "stream/stream.h"
 
@@ -15,91 +13,45 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define FIRST 8
+#define FIRST SD_FORMAT_FIRST
 
 _Static_assert(FIRST == SD_STREAM_MAGIC_LENGTH && FIRST == SD_SAFETENSORS_LENGTH, "one look tells them apart");
 
-/* What people take for a checkpoint too. */
-static const struct {
-	const char *bytes;
-	size_t length;
-	const char *what;
-} others[] = {
-	{"PK\x03\x04", 4, "a zip archive (PyTorch .pt, .bin or .pth?)"},
-	{"\x80\x02\x8a", 3, "an old PyTorch file"},
-	{"\x80\x04\x95", 3, "a Python pickle"},
-	{"GGUF", 4, "a GGUF file"},
-	{"\x1f\x8b", 2, "compressed by gzip: put gunzip in front"},
-	{SD_ZSTD_MAGIC, SD_ZSTD_MAGIC_LENGTH, "compressed by zstd a second time: put zstd -dc in front"},
-	{"\xfd"
-	 "7zXZ",
-	 5, "compressed by xz: put xz -dc in front"},
-	{"\x93NUMPY", 6, "a NumPy array"},
-	{"\x89HDF", 4, "an HDF5 file"},
-	{"version ", 8, "a Git LFS pointer: the file itself is still to be fetched by git lfs pull"},
-};
-
-static bool is_text(const unsigned char first[FIRST])
-{
-	for (int i = 0; i < FIRST; i++)
-		if ((first[i] < ' ' || first[i] > '~') && first[i] != '\n' && first[i] != '\r' && first[i] != '\t')
-			return false;
-	return true;
-}
-
-/* NULL: nothing that is known. */
-static const char *recognise(const unsigned char first[FIRST])
-{
-	for (size_t i = 0; i < sizeof(others) / sizeof(*others); i++)
-		if (memcmp(first, others[i].bytes, others[i].length) == 0)
-			return others[i].what;
-	return is_text(first) ? "text" : NULL;
-}
-
 static enum sd_result fail_neither(const char *name, const char *what, struct sd_error *err)
 {
-	static const char index[] = ".safetensors.index.json";
-	size_t length = strlen(name), end = strlen(index);
+	const struct sd_format *format = sd_format_of_name(name);
 
-	if (length > end && strcmp(name + length - end, index) == 0)
+	if (format && format->role == SD_ROLE_INDEX)
 		return sd_fail(err, SD_INPUT, "%s is the index of a checkpoint, which is its directory: name that",
 			       name);
 	return sd_fail(err, SD_INPUT, "%s is neither a stream nor a safetensors file, but %s", name, what);
 }
 
-static enum sd_result open_file(int fd, const char *name, const unsigned char first[FIRST],
+/* What has no mark of its own: a safetensors file. */
+static enum sd_result open_file(const struct sd_opened *in, const unsigned char first[FIRST],
 				const struct sd_limits *limits, struct sd_source **source, struct sd_error *err)
 {
-	enum sd_result result;
+	struct sd_reading reading;
+	enum sd_result result = sd_reading_begin(&reading, limits, err);
 
-	*source = sd_files_new(limits);
-	if (!*source) {
-		close(fd);
-		return sd_fail_memory(err);
-	}
-	result = sd_files_add(*source, fd, name, first, NULL, err);
 	if (result != SD_OK) {
-		sd_source_close(*source);
-		*source = NULL;
+		close(in->fd);
+		return result;
 	}
-	/* Any 8 bytes may be a length field: only after the file has failed as safetensors is it taken for something
-	 * else. */
-	if (result == SD_INPUT && recognise(first))
-		return fail_neither(name, recognise(first), err);
+	result = sd_reading_add(&reading, in->fd, in->name, first, NULL, true, err);
+	sd_reading_free(&reading);
+	if (result == SD_OK)
+		*source = reading.source;
+	else
+		sd_source_close(reading.source);
 	return result;
 }
 
-/* Bytes to be looked at, and where they are from. */
-struct bytes {
-	int fd;
-	const char *name;
-	bool expanded; /* from compressed data */
-	bool kept;     /* in a file, or made of one */
-};
-
-static enum sd_result open_stream(const struct bytes *in, const struct sd_limits *limits, struct sd_source **source,
-				  struct sd_error *err)
+enum sd_result sd_open_stream(const struct sd_opened *in, const unsigned char first[FIRST],
+			      const struct sd_limits *limits, struct sd_source **source, struct sd_error *err)
 {
+	(void)first;
+
 	enum sd_result result = sd_stream_open_behind(in->fd, in->kept, limits, source, err);
 
 	/* What another stage says is told in its own words. */
@@ -118,14 +70,13 @@ static enum sd_result open_stream(const struct bytes *in, const struct sd_limits
 	return result;
 }
 
-static enum sd_result open_any(const struct bytes *in, const struct sd_limits *limits, struct sd_source **source,
+static enum sd_result open_any(const struct sd_opened *in, const struct sd_limits *limits, struct sd_source **source,
 			       struct sd_error *err);
 
-/* The source in compressed data. */
-static enum sd_result open_zstd(const struct bytes *in, const unsigned char first[FIRST],
-				const struct sd_limits *limits, struct sd_source **source, struct sd_error *err)
+enum sd_result sd_open_zstd(const struct sd_opened *in, const unsigned char first[FIRST], const struct sd_limits *limits,
+			    struct sd_source **source, struct sd_error *err)
 {
-	struct bytes plain = {-1, in->name, true, in->kept};
+	struct sd_opened plain = {-1, in->name, true, in->kept};
 	struct sd_source *inner, *outer;
 	struct sd_zstd *zstd;
 	enum sd_result result = sd_zstd_expand(in->fd, first, FIRST, &zstd, &plain.fd, err);
@@ -146,13 +97,14 @@ static enum sd_result open_zstd(const struct bytes *in, const unsigned char firs
 enum sd_result sd_open_fd(int fd, const char *name, const struct sd_limits *limits, struct sd_source **source,
 			  struct sd_error *err)
 {
-	return open_any(&(struct bytes){fd, name, false, !sd_fd_is_pipe(fd)}, limits, source, err);
+	return open_any(&(struct sd_opened){fd, name, false, !sd_fd_is_pipe(fd)}, limits, source, err);
 }
 
-static enum sd_result open_any(const struct bytes *in, const struct sd_limits *limits, struct sd_source **source,
+static enum sd_result open_any(const struct sd_opened *in, const struct sd_limits *limits, struct sd_source **source,
 			       struct sd_error *err)
 {
 	unsigned char first[FIRST];
+	const struct sd_format *format;
 	size_t got = 0;
 	enum sd_result result = sd_read_upto(in->fd, first, sizeof(first), &got, err);
 
@@ -161,12 +113,15 @@ static enum sd_result open_any(const struct bytes *in, const struct sd_limits *l
 		close(in->fd);
 		return err->said ? result : sd_error_at(err, "%s", in->name);
 	}
-	if (got == sizeof(first) && memcmp(first, SD_STREAM_MAGIC, sizeof(first)) == 0)
-		return open_stream(in, limits, source, err);
-	if (got == sizeof(first) && !in->expanded && memcmp(first, SD_ZSTD_MAGIC, SD_ZSTD_MAGIC_LENGTH) == 0)
-		return open_zstd(in, first, limits, source, err);
-	if (got == sizeof(first))
-		return open_file(in->fd, in->name, first, limits, source, err);
+	if (got == sizeof(first)) {
+		format = sd_format_of_bytes(first);
+		if (format && format->open && !(in->expanded && format->instead))
+			return format->open(in, first, limits, source, err);
+		result = open_file(in, first, limits, source, err);
+		/* Any 8 bytes may be a length field: only after the file has failed as safetensors is it taken for
+		 * something else. */
+		return result == SD_INPUT && format ? fail_neither(in->name, format->instead, err) : result;
+	}
 	if (got == 0 && !in->expanded && sd_fd_is_pipe(in->fd))
 		sd_fail(err, SD_INPUT, "%s is empty: nothing came from the program before this one", in->name);
 	else

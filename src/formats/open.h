@@ -3,8 +3,7 @@
 #ifndef SD_FORMATS_OPEN_H
 #define SD_FORMATS_OPEN_H
 
-#include "base/limits.h"
-#include "stream/source.h"
+#include "formats/format.h"
 
 /*
  * path: a safetensors file, a checkpoint directory (with or without an index), a stream, or "-" for fd 0. Errors name
@@ -16,5 +15,13 @@ SD_UNUSED_RESULT enum sd_result sd_open(const char *path, const struct sd_limits
 /* The same for an open file or pipe, which is taken over; name is for errors, e.g. "standard input". */
 SD_UNUSED_RESULT enum sd_result sd_open_fd(int fd, const char *name, const struct sd_limits *limits,
 					   struct sd_source **source, struct sd_error *err);
+
+/* The rows of a stream and of compressed data, see formats/format.h. */
+SD_UNUSED_RESULT enum sd_result sd_open_stream(const struct sd_opened *in, const unsigned char first[SD_FORMAT_FIRST],
+					       const struct sd_limits *limits, struct sd_source **source,
+					       struct sd_error *err);
+SD_UNUSED_RESULT enum sd_result sd_open_zstd(const struct sd_opened *in, const unsigned char first[SD_FORMAT_FIRST],
+					     const struct sd_limits *limits, struct sd_source **source,
+					     struct sd_error *err);
 
 #endif

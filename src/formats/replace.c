@@ -21,7 +21,7 @@
 /* What stands in the new checkpoint's way. */
 struct victim {
 	char *name;
-	enum sd_role role;
+	enum sd_file_role role;
 	bool aside;
 };
 
@@ -61,12 +61,12 @@ const char *sd_replace_obstacle(int dir, const char *name)
 	return NULL;
 }
 
-static bool is_weights(enum sd_role role)
+static bool is_weights(enum sd_file_role role)
 {
 	return role == SD_ROLE_WEIGHTS || role == SD_ROLE_INDEX;
 }
 
-static enum sd_result add_victim(struct sd_replace *r, const char *name, enum sd_role role, struct sd_error *err)
+static enum sd_result add_victim(struct sd_replace *r, const char *name, enum sd_file_role role, struct sd_error *err)
 {
 	const char *obstacle = sd_replace_obstacle(r->place, name);
 	char *copy;
@@ -83,7 +83,7 @@ static enum sd_result add_victim(struct sd_replace *r, const char *name, enum sd
 }
 
 /* Whoever could not read the old files shall not read the new ones: what they allow is kept. */
-static void note_permissions(struct sd_replace *r, const char *name, enum sd_role role, uint32_t file)
+static void note_permissions(struct sd_replace *r, const char *name, enum sd_file_role role, uint32_t file)
 {
 	struct stat st;
 
@@ -101,7 +101,7 @@ static void note_permissions(struct sd_replace *r, const char *name, enum sd_rol
 
 static enum sd_result look_at(struct sd_replace *r, const char *name, struct sd_error *err)
 {
-	enum sd_role role = sd_checkpoint_role(name);
+	enum sd_file_role role = sd_checkpoint_role(name);
 	uint32_t file = sd_names_find(&r->names, name);
 
 	if (file == SD_NO_NAME && !is_weights(role))
@@ -250,7 +250,7 @@ static enum sd_result make_aside(struct sd_replace *r, int staging, struct sd_er
 }
 
 /* Moves the old files of one role aside. */
-static enum sd_result take_away(struct sd_replace *r, enum sd_role role, struct sd_error *err)
+static enum sd_result take_away(struct sd_replace *r, enum sd_file_role role, struct sd_error *err)
 {
 	for (size_t i = 0; i < r->nvictims; i++) {
 		struct victim *v = &r->victims[i];
@@ -295,7 +295,7 @@ static bool move_back_new(struct sd_replace *r, int staging, enum sd_publish_rol
 	return true;
 }
 
-static bool move_back_old(struct sd_replace *r, enum sd_role role)
+static bool move_back_old(struct sd_replace *r, enum sd_file_role role)
 {
 	for (size_t i = 0; i < r->nvictims; i++) {
 		struct victim *v = &r->victims[i];

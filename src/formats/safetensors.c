@@ -343,6 +343,14 @@ void sd_safetensors_free(struct sd_safetensors *st)
 	*st = (struct sd_safetensors){0};
 }
 
+const char *sd_safetensors_metadata(const struct sd_safetensors *st, const char *key)
+{
+	for (size_t i = 0; i < st->nmetadata; i++)
+		if (strcmp(st->metadata[i].key, key) == 0)
+			return st->metadata[i].value;
+	return NULL;
+}
+
 int sd_safetensors_order(const void *a, const void *b)
 {
 	const struct sd_tensor *x = a, *y = b;

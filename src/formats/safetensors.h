@@ -49,6 +49,9 @@ SD_UNUSED_RESULT enum sd_result sd_safetensors_parse(const char *header, size_t 
 
 void sd_safetensors_free(struct sd_safetensors *st);
 
+/* The value of an entry of __metadata__, or NULL. */
+const char *sd_safetensors_metadata(const struct sd_safetensors *st, const char *key);
+
 /* The order of tensors in a file: dtype, then name bytewise. For qsort. */
 int sd_safetensors_order(const void *a, const void *b);
 

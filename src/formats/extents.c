@@ -1,0 +1,325 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Data at offsets of files, as a source. */
+#include "formats/extents.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define OPEN_MAX_FILES 64
+#define COMPARE_READ (1u << 18)
+
+/* A file that is not open any more. */
+struct watched {
+	const char *path;
+	struct stat stat; /* when it was read */
+};
+
+/* Where a record's bytes are. */
+struct place {
+	uint32_t input;
+	uint64_t offset; /* in a seekable one */
+};
+
+struct extents {
+	struct sd_source source;
+	struct sd_input *inputs;
+	size_t ninputs, inputs_room;
+	struct watched *watched;
+	size_t nwatched, watched_room;
+	struct place *places; /* of each record */
+	size_t nplaces, places_room;
+	size_t open;
+	size_t current; /* input */
+	uint32_t given; /* the record whose chunk has been given out */
+};
+
+static void close_input(struct extents *x, struct sd_input *input)
+{
+	if (input->fd >= 0) {
+		close(input->fd);
+		input->fd = -1;
+		x->open--;
+	}
+}
+
+/* That an open file is what it was when it was opened. */
+static enum sd_result check_unchanged(const struct sd_input *input, struct sd_error *err)
+{
+	return input->seekable ? sd_fd_unchanged(input->fd, input->path, &input->stat, err) : SD_OK;
+}
+
+static enum sd_result open_input(struct extents *x, struct sd_input *input, struct sd_error *err)
+{
+	if (input->fd >= 0)
+		return SD_OK;
+	/* What it has become since may be a FIFO, which nobody writes to. */
+	input->fd = sd_openat(AT_FDCWD, input->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK, 0);
+	if (input->fd < 0)
+		return sd_fail_errno(err, errno, "%s", input->path);
+	x->open++;
+	return check_unchanged(input, err);
+}
+
+/* Leaves the files before this one, and opens it. */
+static enum sd_result go_to(struct extents *x, size_t number, struct sd_error *err)
+{
+	struct sd_input *input = &x->inputs[number];
+
+	for (; x->current < number; x->current++) {
+		struct sd_input *left = &x->inputs[x->current];
+
+		if (left->fd < 0)
+			continue;
+		if (check_unchanged(left, err) != SD_OK)
+			return err->result;
+		close_input(x, left);
+	}
+	return open_input(x, input, err);
+}
+
+static enum sd_result extents_next(struct sd_source *source, uint32_t record, struct sd_chunk *chunk,
+				 struct sd_error *err)
+{
+	struct extents *x = (struct extents *)source;
+	const struct place *place = &x->places[record];
+	const struct sd_input *input = &x->inputs[place->input];
+	enum sd_result result;
+
+	*chunk = (struct sd_chunk){.fd = -1, .offset = -1};
+	if (x->given == record)
+		return SD_OK;
+	result = go_to(x, place->input, err);
+	if (result != SD_OK)
+		return result;
+	x->given = record;
+	chunk->length = source->manifest->records[record].bytes;
+	chunk->fd = input->fd;
+	if (input->seekable)
+		chunk->offset = (off_t)place->offset;
+	return SD_OK;
+}
+
+static enum sd_result extents_finish(struct sd_source *source, struct sd_error *err)
+{
+	struct extents *x = (struct extents *)source;
+
+	for (size_t i = 0; i < x->ninputs; i++) {
+		const struct sd_input *input = &x->inputs[i];
+		enum sd_result result;
+		size_t got;
+		char more;
+
+		if (input->fd < 0)
+			continue;
+		if (input->seekable) {
+			result = check_unchanged(input, err);
+		} else {
+			result = sd_read_upto(input->fd, &more, 1, &got, err);
+			if (result == SD_OK && got)
+				result = sd_fail(
+					err, SD_INPUT,
+					"%s goes on after its last tensor; several files are joined by sd-cat A B",
+					input->path);
+		}
+		if (result != SD_OK)
+			return result;
+	}
+	return SD_OK;
+}
+
+static void extents_close(struct sd_source *source)
+{
+	struct extents *x = (struct extents *)source;
+
+	for (size_t i = 0; i < x->ninputs; i++)
+		close_input(x, &x->inputs[i]);
+	free(x->inputs);
+	free(x->watched);
+	free(x->places);
+	sd_manifest_free(source->manifest);
+	free(x);
+}
+
+static bool extents_place(const struct sd_source *source, uint32_t record, const char **path, uint64_t *offset)
+{
+	const struct extents *x = (const struct extents *)source;
+	const struct place *place = &x->places[record];
+	const struct sd_input *input = &x->inputs[place->input];
+
+	*path = input->path;
+	*offset = place->offset;
+	return input->seekable;
+}
+
+static const struct sd_source_ops extents_ops = {
+	.next = extents_next, .finish = extents_finish, .close = extents_close, .place = extents_place};
+
+struct sd_source *sd_extents_new(void)
+{
+	struct extents *x = calloc(1, sizeof(*x));
+
+	if (!x)
+		return NULL;
+	x->source.ops = &extents_ops;
+	x->given = SD_NO_RECORD;
+	x->source.manifest = sd_manifest_new();
+	if (!x->source.manifest) {
+		free(x);
+		return NULL;
+	}
+	return &x->source;
+}
+
+enum sd_result sd_extents_input(struct sd_source *source, int fd, const char *path, uint32_t *number,
+			       struct sd_error *err)
+{
+	struct extents *x = (struct extents *)source;
+	struct sd_input input = {.path = sd_arena_text(&source->manifest->arena, path, strlen(path)), .fd = fd};
+	enum sd_result result = SD_OK;
+
+	if (!input.path || !sd_array_grow(&x->inputs, x->ninputs, &x->inputs_room, sizeof(*x->inputs)))
+		result = sd_fail_memory(err);
+	else if (fstat(fd, &input.stat) != 0)
+		result = sd_fail_errno(err, errno, "%s: cannot be looked at", path);
+	if (result != SD_OK) {
+		close(fd);
+		return result;
+	}
+	input.seekable = S_ISREG(input.stat.st_mode);
+	/* All but the last one have been looked at. */
+	if (x->open >= OPEN_MAX_FILES && x->inputs[x->ninputs - 1].seekable)
+		close_input(x, &x->inputs[x->ninputs - 1]);
+	x->open++;
+	*number = (uint32_t)x->ninputs;
+	x->inputs[x->ninputs++] = input;
+	return SD_OK;
+}
+
+const struct sd_input *sd_extents_at(const struct sd_source *source, uint32_t number)
+{
+	return &((const struct extents *)source)->inputs[number];
+}
+
+void sd_extents_drop(struct sd_source *source)
+{
+	struct extents *x = (struct extents *)source;
+
+	close_input(x, &x->inputs[--x->ninputs]);
+}
+
+enum sd_result sd_extents_add(struct sd_source *source, const struct sd_record *record, const struct sd_target *target,
+			      uint32_t input, uint64_t offset, struct sd_error *err)
+{
+	struct extents *x = (struct extents *)source;
+	struct sd_manifest *m = source->manifest;
+	struct sd_target made = *target;
+
+	made.record = (uint32_t)m->nrecords;
+	if (!sd_manifest_add_record(m, record) || !sd_manifest_add_target(m, &made) ||
+	    !sd_array_grow(&x->places, x->nplaces, &x->places_room, sizeof(*x->places)))
+		return sd_fail_memory(err);
+	x->places[x->nplaces++] = (struct place){input, offset};
+	return SD_OK;
+}
+
+uint32_t sd_extents_input_of(const struct sd_source *source, uint32_t record)
+{
+	return ((const struct extents *)source)->places[record].input;
+}
+
+/* Reads what is at an offset of an input, as far as it goes. */
+static enum sd_result read_at(struct extents *x, uint32_t number, uint64_t offset, void *buffer, size_t length,
+			      size_t *got, struct sd_error *err)
+{
+	struct sd_chunk chunk = {.length = length, .fd = x->inputs[number].fd, .offset = (off_t)offset};
+	uint64_t size = (uint64_t)x->inputs[number].stat.st_size;
+
+	*got = offset >= size ? 0 : size - offset < length ? (size_t)(size - offset) : length;
+	return sd_chunk_read(&chunk, buffer, *got, err);
+}
+
+static enum sd_result compare(struct extents *x, const uint32_t number[2], const uint64_t offset[2], uint64_t bytes,
+			      bool *same, struct sd_error *err)
+{
+	size_t got[2];
+	char *buffer = malloc(2 * COMPARE_READ);
+	enum sd_result result = buffer ? SD_OK : sd_fail_memory(err);
+
+	*same = true;
+	for (uint64_t done = 0; done < bytes && *same && result == SD_OK; done += COMPARE_READ) {
+		size_t length = bytes - done < COMPARE_READ ? (size_t)(bytes - done) : COMPARE_READ;
+
+		for (int i = 0; i < 2 && result == SD_OK; i++)
+			result = read_at(x, number[i], offset[i] + done, buffer + i * COMPARE_READ, length, &got[i],
+					 err);
+		if (result == SD_OK)
+			*same = memcmp(buffer, buffer + COMPARE_READ, got[0] < got[1] ? got[0] : got[1]) == 0;
+	}
+	free(buffer);
+	return result;
+}
+
+enum sd_result sd_extents_same(struct sd_source *source, const uint32_t number[2], const uint64_t offset[2],
+			       uint64_t bytes, bool *same, struct sd_error *err)
+{
+	struct extents *x = (struct extents *)source;
+	bool opened[2] = {false, false};
+	enum sd_result result = SD_OK;
+
+	for (int i = 0; i < 2 && result == SD_OK; i++) {
+		opened[i] = x->inputs[number[i]].fd < 0;
+		result = open_input(x, &x->inputs[number[i]], err);
+	}
+	if (result == SD_OK)
+		result = compare(x, number, offset, bytes, same, err);
+	for (int i = 0; i < 2; i++)
+		if (opened[i])
+			close_input(x, &x->inputs[number[i]]);
+	return result;
+}
+
+enum sd_result sd_extents_lack(struct sd_source *source, const struct sd_error *lack, struct sd_error *err)
+{
+	if (!source->lack)
+		source->lack = sd_arena_text(&source->manifest->arena, lack->text, strlen(lack->text));
+	return source->lack ? SD_OK : sd_fail_memory(err);
+}
+
+enum sd_result sd_extents_watch(struct sd_source *source, const char *path, const struct stat *then, struct sd_error *err)
+{
+	struct extents *x = (struct extents *)source;
+
+	if (!sd_array_grow(&x->watched, x->nwatched, &x->watched_room, sizeof(*x->watched)))
+		return sd_fail_memory(err);
+	x->watched[x->nwatched++] = (struct watched){path, *then};
+	return SD_OK;
+}
+
+static enum sd_result still(const char *path, const struct stat *then, struct sd_error *err)
+{
+	struct stat now;
+
+	if (stat(path, &now) != 0) {
+		if (errno != ENOENT)
+			return sd_fail_errno(err, errno, "%s", path);
+	} else if (sd_stat_same(then, &now)) {
+		return SD_OK;
+	}
+	return sd_fail(err, SD_INPUT, "%s changed while it was being read", path);
+}
+
+enum sd_result sd_extents_still(const struct sd_source *source, struct sd_error *err)
+{
+	const struct extents *x = (const struct extents *)source;
+	enum sd_result result = SD_OK;
+
+	for (size_t i = 0; i < x->nwatched && result == SD_OK; i++)
+		result = still(x->watched[i].path, &x->watched[i].stat, err);
+	for (size_t i = 0; i < x->ninputs && result == SD_OK; i++)
+		result = still(x->inputs[i].path, &x->inputs[i].stat, err);
+	return result;
+}

@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The formats of checkpoints. */
+#include "formats/format.h"
+#include "formats/dcp_safetensors.h"
+#include "formats/open.h"
+#include "formats/zstd.h"
+#include "stream/stream.h"
+
+#include <string.h>
+
+#define SUFFIXES(...) .suffixes = (const char *const[]){__VA_ARGS__, NULL}
+
+static const char pytorch[] = " is in PyTorch's format, which is not read";
+
+/* The first row that fits counts. */
+static const struct sd_format formats[] = {
+	{.magic = SD_STREAM_MAGIC, .magic_length = SD_STREAM_MAGIC_LENGTH, .open = sd_open_stream},
+	{.magic = SD_ZSTD_MAGIC, .magic_length = SD_ZSTD_MAGIC_LENGTH, .open = sd_open_zstd,
+	 .instead = "compressed by zstd a second time: put zstd -dc in front"},
+	{.claims = sd_dcp_claims, .gather = sd_dcp_gather, .is_shard = sd_dcp_is_shard,
+	 .alone = "sharded by PyTorch DCP: it holds pieces of tensors; name the directory with all of its shards"},
+	{SUFFIXES(".safetensors"), .role = SD_ROLE_WEIGHTS},
+	{SUFFIXES(".safetensors.index.json"), .role = SD_ROLE_INDEX},
+	{.magic = "PK\x03\x04", .magic_length = 4, .instead = "a zip archive (PyTorch .pt, .bin or .pth?)",
+	 SUFFIXES(".bin", ".pt", ".pth", ".ckpt"), .role = SD_ROLE_OTHER, .directory = pytorch},
+	{.magic = "\x80\x02\x8a", .magic_length = 3, .instead = "an old PyTorch file"},
+	{.magic = "\x80\x04\x95", .magic_length = 3, .instead = "a Python pickle"},
+	{SUFFIXES(".distcp"), .role = SD_ROLE_OTHER, .directory = pytorch},
+	{.magic = "GGUF", .magic_length = 4, .instead = "a GGUF file", SUFFIXES(".gguf"), .role = SD_ROLE_OTHER},
+	{.magic = "\x1f\x8b", .magic_length = 2, .instead = "compressed by gzip: put gunzip in front"},
+	{.magic = "\xfd" "7zXZ", .magic_length = 5, .instead = "compressed by xz: put xz -dc in front"},
+	{.magic = "\x93NUMPY", .magic_length = 6, .instead = "a NumPy array", SUFFIXES(".npz"), .role = SD_ROLE_OTHER},
+	{.magic = "\x89HDF", .magic_length = 4, .instead = "an HDF5 file", SUFFIXES(".h5"), .role = SD_ROLE_OTHER},
+	{SUFFIXES(".msgpack", ".onnx", ".index.json"), .role = SD_ROLE_OTHER},
+	{.magic = "version ", .magic_length = 8,
+	 .instead = "a Git LFS pointer: the file itself is still to be fetched by git lfs pull"},
+};
+
+static const struct sd_format text = {.instead = "text"};
+
+#define FORMATS (sizeof(formats) / sizeof(*formats))
+
+static bool is_text(const unsigned char first[SD_FORMAT_FIRST])
+{
+	for (int i = 0; i < SD_FORMAT_FIRST; i++)
+		if ((first[i] < ' ' || first[i] > '~') && first[i] != '\n' && first[i] != '\r' && first[i] != '\t')
+			return false;
+	return true;
+}
+
+const struct sd_format *sd_format_of_bytes(const unsigned char first[SD_FORMAT_FIRST])
+{
+	for (size_t i = 0; i < FORMATS; i++)
+		if (formats[i].magic && memcmp(first, formats[i].magic, formats[i].magic_length) == 0)
+			return &formats[i];
+	return is_text(first) ? &text : NULL;
+}
+
+static bool ends_in(const char *name, const char *end)
+{
+	size_t n = strlen(name), m = strlen(end);
+
+	return n >= m && strcmp(name + n - m, end) == 0;
+}
+
+const struct sd_format *sd_format_of_name(const char *name)
+{
+	for (size_t i = 0; i < FORMATS; i++)
+		for (const char *const *end = formats[i].suffixes; end && *end; end++)
+			if (ends_in(name, *end))
+				return &formats[i];
+	return NULL;
+}
+
+const struct sd_format *sd_format_of_header(const struct sd_safetensors *header)
+{
+	for (size_t i = 0; i < FORMATS; i++)
+		if (formats[i].claims && formats[i].claims(header))
+			return &formats[i];
+	return NULL;
+}
+
+const char *sd_format_rest(const char *name, bool *is_shard)
+{
+	const char *rest = name;
+
+	*is_shard = false;
+	for (size_t i = 0; i < FORMATS && !*is_shard; i++)
+		*is_shard = formats[i].is_shard && formats[i].is_shard(name, &rest);
+	return *is_shard ? rest : name;
+}
