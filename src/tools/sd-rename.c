@@ -381,8 +381,8 @@ struct job {
 	const struct options *opt;
 	struct sd_rename before; /* edits in front of the map */
 	struct sd_rename rename;
-	struct sd_plan edited, plan;  /* edited has a manifest only where there are such edits */
-	struct sd_manifest *in; /* what comes in, and what the map gets of it */
+	struct sd_plan edited, plan; /* edited has a manifest only where there are such edits */
+	struct sd_manifest *in;      /* what comes in, and what the map gets of it */
 	struct sd_manifest *to_map;
 	struct sd_map *map;
 	struct explain_options look;
@@ -546,7 +546,7 @@ static void end_job(struct job *job)
 }
 
 /* Does what was asked for with a manifest, whose data comes from the source, if there is one. */
-static enum sd_result rename_manifest(const struct options *opt, const struct sd_manifest *in, struct sd_source *source,
+static enum sd_result rename_manifest(const struct options *opt, struct sd_manifest *in, struct sd_source *source,
 				      struct sd_sink *sink, struct sd_error *err)
 {
 	struct job job = {.opt = opt, .in = in, .rename = make_rename(opt)};
