@@ -105,6 +105,7 @@ test_scripts = \
 	%D%/choosing \
 	%D%/looking \
 	%D%/sources \
+	%D%/dcp \
 	%D%/maps \
 	%D%/like \
 	%D%/progress \
