@@ -106,6 +106,7 @@ test_scripts = \
 	%D%/looking \
 	%D%/explain \
 	%D%/sources \
+	%D%/dcp \
 	%D%/maps \
 	%D%/like \
 	%D%/progress \

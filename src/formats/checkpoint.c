@@ -564,10 +564,9 @@ static enum sd_result fill(struct sd_reading *reading, const char *path, const s
 	enum sd_result result = choose_index(list, &index, err);
 
 	if (result == SD_OK && !index && !list->count[SD_ROLE_WEIGHTS])
-		result = sd_fail(err, SD_INPUT,
-				 "no checkpoint here: neither *.safetensors nor *.safetensors.index.json%s%s%s",
-				 list->unread ? "; " : "", list->unread ? list->unread : "",
-				 list->unread ? list->why : "");
+		result = sd_fail(
+			err, SD_INPUT, "no checkpoint here: neither *.safetensors nor *.safetensors.index.json%s%s%s",
+			list->unread ? "; " : "", list->unread ? list->unread : "", list->unread ? list->why : "");
 	if (result != SD_OK)
 		return sd_error_at(err, "%s", path);
 	result = index ? add_indexed(reading, path, index, err) : add_unindexed(reading, path, list, err);

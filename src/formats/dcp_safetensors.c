@@ -255,7 +255,8 @@ static enum sd_result add_piece(struct dcp *d, const struct sd_header *h, const 
 				const uint64_t *begin, struct sd_error *err)
 {
 	struct sd_arena *arena = &d->source->manifest->arena;
-	struct piece piece = {.input = h->input, .data = h->data + t->begin, .bytes = t->end - t->begin, .begin = begin};
+	struct piece piece = {
+		.input = h->input, .data = h->data + t->begin, .bytes = t->end - t->begin, .begin = begin};
 	uint64_t *end;
 
 	if (h->chooser && !h->chooser->wants(h->chooser, t->name, &piece.lack))
@@ -269,8 +270,9 @@ static enum sd_result add_piece(struct dcp *d, const struct sd_header *h, const 
 		return err->result;
 	for (uint32_t k = 0; k < t->rank; k++)
 		if (!sd_add(begin[k], t->shape[k], &end[k]))
-			return sd_fail(err, SD_INPUT, "%s: a piece of %" PRIu64 " from %" PRIu64 " on is no possible one",
-				       t->name, t->shape[k], begin[k]);
+			return sd_fail(err, SD_INPUT,
+				       "%s: a piece of %" PRIu64 " from %" PRIu64 " on is no possible one", t->name,
+				       t->shape[k], begin[k]);
 	d->pieces[d->base.count++] = piece;
 	return SD_OK;
 }
@@ -289,7 +291,8 @@ static enum sd_result dcp_add(struct sd_gather *gather, const struct sd_header *
 		result = sd_fail(err, SD_INPUT, "%s %s of PyTorch DCP, of which only %s is known", version_key, said,
 				 version);
 	if (result == SD_OK)
-		result = sd_dcp_parse(sd_safetensors_metadata(st, info_key), st, &d->source->manifest->arena, begin, err);
+		result = sd_dcp_parse(sd_safetensors_metadata(st, info_key), st, &d->source->manifest->arena, begin,
+				      err);
 	for (size_t i = 0; i < st->ntensors && result == SD_OK; i++)
 		result = add_piece(d, h, &st->tensors[i], begin[i], err);
 	free(begin);
@@ -421,8 +424,9 @@ static enum sd_result fail_cover(const struct dcp *d, const struct tensor *t, en
 		return sd_fail(err, SD_INPUT, "%s: %s in %s and %s in %s overlap: are they of two runs?", t->name,
 			       box_text(a->begin, a->end, t->rank, x), path_of(d, a),
 			       box_text(b->begin, b->end, t->rank, y), path_of(d, b));
-	return sd_fail(err, SD_INPUT, "%s is cut into its %zu pieces in too many ways for it to be sure that they fill it",
-		       t->name, t->count);
+	return sd_fail(err, SD_INPUT,
+		       "%s is cut into its %zu pieces in too many ways for it to be sure that they fill it", t->name,
+		       t->count);
 }
 
 /* The move of a piece to its place in the tensor. */
@@ -467,15 +471,17 @@ static enum sd_result check_tensor(struct dcp *d, struct tensor *t, const struct
 			       path_of(d, t->pieces[0]),
 			       sd_extents_at(d->source, sd_extents_input_of(d->source, record))->path, info_key);
 	if (!sd_shape_count(t->shape, t->rank, &count) || !sd_dtype_bytes(t->dtype, count, &bytes))
-		return sd_fail(err, SD_INPUT, "%s: its pieces go as far as %s of %s, which is no possible size", t->name,
-			       sd_shape_text(t->shape, t->rank, shape, sizeof(shape)), sd_dtype_name(t->dtype));
+		return sd_fail(err, SD_INPUT, "%s: its pieces go as far as %s of %s, which is no possible size",
+			       t->name, sd_shape_text(t->shape, t->rank, shape, sizeof(shape)),
+			       sd_dtype_name(t->dtype));
 	qsort_r(t->pieces, t->count, sizeof(*t->pieces), by_box, &t->rank);
 	leave_out_empty(t);
 	if (leave_out_replicas(d, t, err) != SD_OK)
 		return err->result;
 	if (t->count > 1 && !sd_dtype_size(t->dtype))
-		return sd_fail(err, SD_INPUT, "%s: %s elements are smaller than a byte, and pieces of such are not read",
-			       t->name, sd_dtype_name(t->dtype));
+		return sd_fail(err, SD_INPUT,
+			       "%s: %s elements are smaller than a byte, and pieces of such are not read", t->name,
+			       sd_dtype_name(t->dtype));
 	return check_cover(d, t, err);
 }
 

@@ -22,8 +22,8 @@ bool sd_dcp_is_shard(const char *name, const char **rest);
 struct sd_gather *sd_dcp_gather(struct sd_source *source, const struct sd_limits *limits);
 
 /*
- * Reads DCP_SHARDING_INFO of a header: begin gets for each of its tensors the index of its first element, `rank` numbers
- * in the arena. SD_INPUT where the text is not as it must be or does not fit the tensors.
+ * Reads DCP_SHARDING_INFO of a header: begin gets for each of its tensors the index of its first element, `rank`
+ * numbers in the arena. SD_INPUT where the text is not as it must be or does not fit the tensors.
  */
 SD_UNUSED_RESULT enum sd_result sd_dcp_parse(const char *info, const struct sd_safetensors *header,
 					     struct sd_arena *arena, const uint64_t **begin, struct sd_error *err);

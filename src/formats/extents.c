@@ -82,7 +82,7 @@ static enum sd_result go_to(struct extents *x, size_t number, struct sd_error *e
 }
 
 static enum sd_result extents_next(struct sd_source *source, uint32_t record, struct sd_chunk *chunk,
-				 struct sd_error *err)
+				   struct sd_error *err)
 {
 	struct extents *x = (struct extents *)source;
 	const struct place *place = &x->places[record];
@@ -175,7 +175,7 @@ struct sd_source *sd_extents_new(void)
 }
 
 enum sd_result sd_extents_input(struct sd_source *source, int fd, const char *path, uint32_t *number,
-			       struct sd_error *err)
+				struct sd_error *err)
 {
 	struct extents *x = (struct extents *)source;
 	struct sd_input input = {.path = sd_arena_text(&source->manifest->arena, path, strlen(path)), .fd = fd};
@@ -239,7 +239,9 @@ static enum sd_result read_at(struct extents *x, uint32_t number, uint64_t offse
 	uint64_t size = (uint64_t)x->inputs[number].stat.st_size;
 
 	*got = offset >= size ? 0 : size - offset < length ? (size_t)(size - offset) : length;
-	return sd_chunk_read(&chunk, buffer, *got, err);
+	if (sd_chunk_read(&chunk, buffer, *got, err) == SD_OK)
+		return SD_OK;
+	return err->said ? err->result : sd_error_at(err, "%s", x->inputs[number].path);
 }
 
 static enum sd_result compare(struct extents *x, const uint32_t number[2], const uint64_t offset[2], uint64_t bytes,
@@ -289,7 +291,8 @@ enum sd_result sd_extents_lack(struct sd_source *source, const struct sd_error *
 	return source->lack ? SD_OK : sd_fail_memory(err);
 }
 
-enum sd_result sd_extents_watch(struct sd_source *source, const char *path, const struct stat *then, struct sd_error *err)
+enum sd_result sd_extents_watch(struct sd_source *source, const char *path, const struct stat *then,
+				struct sd_error *err)
 {
 	struct extents *x = (struct extents *)source;
 

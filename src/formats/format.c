@@ -8,31 +8,47 @@
 
 #include <string.h>
 
-#define SUFFIXES(...) .suffixes = (const char *const[]){__VA_ARGS__, NULL}
+#define SUFFIXES(...)                                                                                                  \
+	.suffixes = (const char *const[])                                                                              \
+	{                                                                                                              \
+		__VA_ARGS__, NULL                                                                                      \
+	}
 
 static const char pytorch[] = " is in PyTorch's format, which is not read";
 
 /* The first row that fits counts. */
 static const struct sd_format formats[] = {
 	{.magic = SD_STREAM_MAGIC, .magic_length = SD_STREAM_MAGIC_LENGTH, .open = sd_open_stream},
-	{.magic = SD_ZSTD_MAGIC, .magic_length = SD_ZSTD_MAGIC_LENGTH, .open = sd_open_zstd,
+	{.magic = SD_ZSTD_MAGIC,
+	 .magic_length = SD_ZSTD_MAGIC_LENGTH,
+	 .open = sd_open_zstd,
 	 .instead = "compressed by zstd a second time: put zstd -dc in front"},
-	{.claims = sd_dcp_claims, .gather = sd_dcp_gather, .is_shard = sd_dcp_is_shard,
+	{.claims = sd_dcp_claims,
+	 .gather = sd_dcp_gather,
+	 .is_shard = sd_dcp_is_shard,
 	 .alone = "sharded by PyTorch DCP: it holds pieces of tensors; name the directory with all of its shards"},
 	{SUFFIXES(".safetensors"), .role = SD_ROLE_WEIGHTS},
 	{SUFFIXES(".safetensors.index.json"), .role = SD_ROLE_INDEX},
-	{.magic = "PK\x03\x04", .magic_length = 4, .instead = "a zip archive (PyTorch .pt, .bin or .pth?)",
-	 SUFFIXES(".bin", ".pt", ".pth", ".ckpt"), .role = SD_ROLE_OTHER, .directory = pytorch},
+	{.magic = "PK\x03\x04",
+	 .magic_length = 4,
+	 .instead = "a zip archive (PyTorch .pt, .bin or .pth?)",
+	 SUFFIXES(".bin", ".pt", ".pth", ".ckpt"),
+	 .role = SD_ROLE_OTHER,
+	 .directory = pytorch},
 	{.magic = "\x80\x02\x8a", .magic_length = 3, .instead = "an old PyTorch file"},
 	{.magic = "\x80\x04\x95", .magic_length = 3, .instead = "a Python pickle"},
 	{SUFFIXES(".distcp"), .role = SD_ROLE_OTHER, .directory = pytorch},
 	{.magic = "GGUF", .magic_length = 4, .instead = "a GGUF file", SUFFIXES(".gguf"), .role = SD_ROLE_OTHER},
 	{.magic = "\x1f\x8b", .magic_length = 2, .instead = "compressed by gzip: put gunzip in front"},
-	{.magic = "\xfd" "7zXZ", .magic_length = 5, .instead = "compressed by xz: put xz -dc in front"},
+	{.magic = "\xfd"
+		  "7zXZ",
+	 .magic_length = 5,
+	 .instead = "compressed by xz: put xz -dc in front"},
 	{.magic = "\x93NUMPY", .magic_length = 6, .instead = "a NumPy array", SUFFIXES(".npz"), .role = SD_ROLE_OTHER},
 	{.magic = "\x89HDF", .magic_length = 4, .instead = "an HDF5 file", SUFFIXES(".h5"), .role = SD_ROLE_OTHER},
 	{SUFFIXES(".msgpack", ".onnx", ".index.json"), .role = SD_ROLE_OTHER},
-	{.magic = "version ", .magic_length = 8,
+	{.magic = "version ",
+	 .magic_length = 8,
 	 .instead = "a Git LFS pointer: the file itself is still to be fetched by git lfs pull"},
 };
 

@@ -34,8 +34,8 @@ struct sd_format {
 	/* Opens what begins so, which is taken over, also on failure; *first has been read. NULL: it is not read. */
 	enum sd_result (*open)(const struct sd_opened *in, const unsigned char first[SD_FORMAT_FIRST],
 			       const struct sd_limits *limits, struct sd_source **source, struct sd_error *err);
-	/* Where it is not read: what it is, and perhaps what to do: "a NumPy array". A row with open has it for what is in compressed
-	 * data too, where it is not read again. */
+	/* Where it is not read: what it is, and perhaps what to do: "a NumPy array". A row with open has it for what is
+	 * in compressed data too, where it is not read again. */
 	const char *instead;
 
 	/* How the names of its files end, with NULL behind the last, and what they are in a directory. NULL: none. */

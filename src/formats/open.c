@@ -73,8 +73,8 @@ enum sd_result sd_open_stream(const struct sd_opened *in, const unsigned char fi
 static enum sd_result open_any(const struct sd_opened *in, const struct sd_limits *limits, struct sd_source **source,
 			       struct sd_error *err);
 
-enum sd_result sd_open_zstd(const struct sd_opened *in, const unsigned char first[FIRST], const struct sd_limits *limits,
-			    struct sd_source **source, struct sd_error *err)
+enum sd_result sd_open_zstd(const struct sd_opened *in, const unsigned char first[FIRST],
+			    const struct sd_limits *limits, struct sd_source **source, struct sd_error *err)
 {
 	struct sd_opened plain = {-1, in->name, true, in->kept};
 	struct sd_source *inner, *outer;

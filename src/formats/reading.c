@@ -139,8 +139,7 @@ static enum sd_result add_tensor(struct sd_reading *r, const struct sd_header *h
 				 struct sd_error *err)
 {
 	struct sd_arena *arena = &r->source->manifest->arena;
-	struct sd_record record = {
-		.rank = t->rank, .dtype = t->dtype, .state = SD_HERE, .bytes = t->end - t->begin};
+	struct sd_record record = {.rank = t->rank, .dtype = t->dtype, .state = SD_HERE, .bytes = t->end - t->begin};
 	struct sd_target target = {.rank = t->rank, .dtype = t->dtype};
 	uint32_t number = (uint32_t)r->source->manifest->nrecords, known;
 

@@ -116,15 +116,15 @@ static void count_dtypes(struct kind *k)
 	}
 }
 
+/* Records are in the order of their files; a tensor may have several. */
 static void count_files(struct kind *k)
 {
-	const char *last = NULL;
+	const struct sd_source *source = k->s->source;
+	const char *last = NULL, *file;
+	uint64_t offset;
 
-	for (size_t i = 0; i < k->s->listing.n; i++) {
-		const char *file;
-		uint64_t offset;
-
-		if (!ls_place(k->s, &k->s->listing.tensors[i], &file, &offset) || file == last)
+	for (uint32_t i = 0; i < source->manifest->nrecords && source->ops->place; i++) {
+		if (!source->ops->place(source, i, &file, &offset) || file == last)
 			continue;
 		last = file;
 		k->files++;

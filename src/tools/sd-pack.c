@@ -336,8 +336,11 @@ static void suppose_data(struct sd_manifest *m)
 			m->records[i].state = SD_HERE;
 }
 
-/* What stands in the way, and is replaced, is told where it had another number of tensors. */
-static enum sd_result check_replaced(const struct options *opt, const struct sd_manifest *m, struct sd_error *err)
+#define REPLACED "%s: %" PRIu64 " tensors are replaced by %" PRIu64
+
+/* What stands in the way, and is replaced, is to be told where it has another number of tensors: both are 0 if not. */
+static enum sd_result check_replaced(const struct options *opt, const struct sd_manifest *m, uint64_t *before_tensors,
+				     uint64_t *after_tensors, struct sd_error *err)
 {
 	struct sd_census before, after;
 	struct stat st;
@@ -356,8 +359,10 @@ static enum sd_result check_replaced(const struct options *opt, const struct sd_
 			       "%s: %" PRIu64 " tensors of %" PRIu64 " elements would be replaced by %" PRIu64
 			       " of %" PRIu64 "; -ff does that",
 			       opt->pack.path, before.tensors, before.elements, after.tensors, after.elements);
-	return sd_doubt(opt->pack.strict, err, "%s: %" PRIu64 " tensors are replaced by %" PRIu64, opt->pack.path,
-			before.tensors, after.tensors);
+	*before_tensors = before.tensors;
+	*after_tensors = after.tensors;
+	return opt->pack.strict ? sd_fail(err, SD_INPUT, REPLACED, opt->pack.path, before.tensors, after.tensors)
+				: SD_OK;
 }
 
 static enum sd_result dry_run(const struct options *opt, struct sd_manifest *m, struct sd_error *err)
@@ -413,20 +418,28 @@ static enum sd_result open_like(struct options *opt, struct sd_manifest *manifes
 static enum sd_result run(struct options *opt, struct sd_error *err)
 {
 	struct sd_source *source = NULL;
+	uint64_t before = 0, after = 0;
+	bool odd;
 	enum sd_result result = opt->dry_run ? SD_OK : check_input(opt, err);
 
 	if (result == SD_OK)
 		result = sd_open_stdin(&opt->limits, &source, err);
 	if (result == SD_OK && opt->like_path)
 		result = open_like(opt, source->manifest, err);
-	if (result == SD_OK)
-		result = opt->like_path ? SD_OK : sd_tell_odd(source->manifest, opt->pack.strict, err);
+	odd = result == SD_OK && !opt->like_path;
+	if (odd && opt->pack.strict)
+		result = sd_tell_odd(source->manifest, true, err);
 	if (result == SD_OK && opt->dry_run)
 		suppose_data(source->manifest);
 	if (result == SD_OK)
-		result = check_replaced(opt, source->manifest, err);
+		result = check_replaced(opt, source->manifest, &before, &after, err);
 	if (result == SD_OK)
 		result = opt->dry_run ? dry_run(opt, source->manifest, err) : pack(opt, source, err);
+	/* Only when all went well: a failure is one line. */
+	if (result == SD_OK && odd)
+		result = sd_tell_odd(source->manifest, opt->pack.strict, err);
+	if (result == SD_OK && before != after)
+		sd_note(REPLACED, opt->pack.path, before, after);
 	sd_source_close(source);
 	sd_like_close(&opt->like);
 	return result;

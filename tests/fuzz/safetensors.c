@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Fuzzes headers of safetensors files: what is accepted is a manifest without faults, and is the same when written. */
+#include "formats/dcp_safetensors.h"
 #include "formats/open.h"
 #include "formats/safetensors.h"
 #include "fuzz.h"
@@ -77,6 +78,33 @@ static void open_file(const uint8_t *data, size_t size, const struct sd_safetens
 	sd_source_close(source);
 }
 
+/* A directory with that file, n times. */
+static void open_files(const uint8_t *data, size_t size, const struct sd_safetensors *st, int n)
+{
+	uint64_t length = size;
+	struct sd_reading reading;
+	struct sd_error err = {0};
+	enum sd_result result = sd_reading_begin(&reading, NULL, &err);
+
+	SURE(result == SD_OK);
+	for (int i = 0; i < n && result == SD_OK; i++) {
+		int fd = file_of(&length, sizeof(length));
+
+		SURE(pwrite(fd, data, size, sizeof(length)) == (ssize_t)size);
+		SURE(ftruncate(fd, (off_t)(sizeof(length) + size + st->data_bytes)) == 0);
+		SURE(lseek(fd, sizeof(length), SEEK_SET) == sizeof(length));
+		result = sd_reading_add(&reading, fd, "fuzz", (unsigned char *)&length, NULL, false, &err);
+	}
+	if (result == SD_OK)
+		result = sd_reading_finish(&reading, &err);
+	if (result == SD_OK)
+		SURE(sd_manifest_check(reading.source->manifest, &err) == SD_OK, "%s", err.text);
+	else
+		sure_of_failure(result, &err);
+	sd_reading_free(&reading);
+	sd_source_close(reading.source);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct sd_safetensors st = {0};
@@ -88,6 +116,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	} else {
 		if (st.data_bytes <= DATA_MAX)
 			open_file(data, size, &st);
+		if (st.data_bytes <= DATA_MAX && sd_dcp_claims(&st))
+			for (int n = 1; n <= 2; n++)
+				open_files(data, size, &st, n);
 		write_again(&st);
 	}
 	sd_safetensors_free(&st);
