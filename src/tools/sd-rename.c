@@ -6,6 +6,7 @@
 #include "map/rename.h"
 #include "stream/config.h"
 #include "stream/storage.h"
+#include "tools/back.h"
 #include "tools/explain.h"
 #include "tools/maps.h"
 #include "tools/sample.h"
@@ -50,7 +51,9 @@ static const char usage[] = "Usage: sd-rename [OPTION]...\n"
 			    "      --json            what is printed, as JSON: an object in each line\n"
 			    "      --color=WHEN      tables for people and colours: auto, always or never\n"
 			    "      --list-maps       print the maps, their layouts and their options\n"
-			    "      --check-map=MAP   only check a map and its samples; print its one-way rules\n"
+			    "      --check-map=MAP   only check a map and its samples; print its one-way rules; with\n"
+			    "                        a checkpoint (< FILE, or - for standard input) go there\n"
+			    "                        and back, and print what is not as it was\n"
 			    "      --expand=MAP      print a map flat: with what it uses, all patterns written out\n"
 			    "      --checksum        make checksums of data that comes without\n"
 			    "      --stats           tell on standard error which way the data went\n"
@@ -91,6 +94,7 @@ struct options {
 	size_t nedits, edits_room;
 	size_t nbefore; /* so many edits come before the map */
 	struct sd_regex_list exclude;
+	bool back; /* --check-map goes there and back */
 	bool strict, drop_unequal, keep_config, checksum, stats;
 };
 
@@ -248,6 +252,10 @@ static struct options parse(int argc, char **argv)
 	}
 	while ((opt.what == EXPLAIN || opt.what == WHY_NOT) && optind < argc)
 		add_key(&opt, argv[optind++]);
+	if (opt.what == CHECK_MAP && optind < argc && strcmp(argv[optind], "-") == 0) {
+		opt.back = true;
+		optind++;
+	}
 	if (optind < argc)
 		sd_misuse("no operand is taken: \"%s\"; a source is read by sd-cat: sd-cat %s | sd-rename --map MAP",
 			  argv[optind], argv[optind]);
@@ -583,6 +591,22 @@ static enum sd_result rename_manifest(const struct options *opt, struct sd_manif
 	return result;
 }
 
+/* There and back with what comes on standard input. */
+static enum sd_result go_back(const struct options *opt, const struct sd_map *map, struct sd_error *err)
+{
+	struct sd_rename rename = {.map = map, .defines = opt->defines, .ndefines = opt->ndefines};
+	struct sd_source *source = NULL;
+	enum sd_result result = choose_side(opt, map, &rename.to, err);
+
+	if (result == SD_OK)
+		result = sd_open_stdin(&opt->limits, &source, err);
+	if (result == SD_OK)
+		result = back_check(&rename, source->manifest, err);
+	sd_source_close(source);
+	fflush(stdout);
+	return result;
+}
+
 static enum sd_result look_at_map(const struct options *opt, struct sd_error *err)
 {
 	struct sd_map *map = NULL;
@@ -592,6 +616,8 @@ static enum sd_result look_at_map(const struct options *opt, struct sd_error *er
 		result = sd_map_check_samples(map, err);
 	if (result == SD_OK && opt->what == CHECK_MAP)
 		sd_map_one_way(map, stdout);
+	if (result == SD_OK && opt->what == CHECK_MAP && (opt->back || back_is_wanted()))
+		result = go_back(opt, map, err);
 	if (result == SD_OK && opt->what == EXPAND)
 		sd_map_expand(map, stdout);
 	sd_map_free(map);
