@@ -73,7 +73,7 @@ struct planner {
 	size_t nequal, equal_room;
 	struct scratch scratch;
 	struct sd_companions companions; /* of the records */
-	const char *asked, *asked_next; /* the name that the asked tensor has in front of the stage, and behind it */
+	const char *asked, *asked_next;  /* the name that the asked tensor has in front of the stage, and behind it */
 	uint32_t step;                   /* of the rename, for those who look on */
 	bool borne;                      /* something was wrong, and the rest went on: see first */
 	struct sd_error first;
