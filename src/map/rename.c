@@ -664,40 +664,22 @@ static enum sd_result check_wrapper(const struct sd_manifest *in, struct sd_erro
 	return result;
 }
 
-/* What a plan towards one side comes to: whether it changes anything, or why there is none. */
-static enum sd_result try_side(const struct sd_rename *rename, const struct sd_manifest *in, int side, bool *idle,
-			       struct sd_error *err)
+/* Where no key is of one layout alone, why there is no way to the right is worth more than that. */
+static enum sd_result fail_direction(const struct sd_rename *rename, const struct sd_manifest *in, struct sd_error *err)
 {
+	const struct sd_map *map = rename->map;
 	struct sd_rename tried = *rename;
+	struct sd_error why;
 	struct sd_plan plan;
 	enum sd_result result;
 
-	tried.to = side;
+	tried.to = RIGHT;
 	tried.event = NULL;
-	result = sd_rename_plan(&tried, in, &plan, err);
-	*idle = tried.idle;
+	result = sd_rename_plan(&tried, in, &plan, &why);
 	sd_plan_free(&plan);
-	return result;
-}
-
-/* Where no key is of one layout alone, the side is meant towards which the map changes something. */
-static enum sd_result try_both(struct sd_rename *rename, const struct sd_manifest *in, struct sd_error *err)
-{
-	const struct sd_map *map = rename->map;
-	struct sd_error why = {.result = SD_OK}, ignored;
-	bool idle[2];
-	enum sd_result result[2];
-
-	result[RIGHT] = try_side(rename, in, RIGHT, &idle[RIGHT], &why);
-	result[LEFT] = try_side(rename, in, LEFT, &idle[LEFT], &ignored);
-	for (int side = LEFT; side <= RIGHT; side++)
-		if (result[side] == SD_OK && !idle[side] && (result[!side] != SD_OK || idle[!side])) {
-			rename->to = side;
-			return SD_OK;
-		}
-	if (result[RIGHT] != SD_OK && in->ntargets) {
+	if (result != SD_OK && in->ntargets) {
 		*err = why;
-		return why.result;
+		return result;
 	}
 	return sd_fail(err, SD_INPUT, "no key tells whether this is layout %s or %s%s%s%s: say --to %s or --to %s",
 		       map->layout[LEFT], map->layout[RIGHT], in->ntargets ? " (" : "",
@@ -718,7 +700,7 @@ static enum sd_result find_direction(struct sd_rename *rename, const struct sd_m
 			       key[LEFT], map->layout[LEFT], key[RIGHT], map->layout[RIGHT], map->layout[LEFT],
 			       map->layout[RIGHT]);
 	if (!key[LEFT] && !key[RIGHT])
-		return check_wrapper(in, err) == SD_OK ? try_both(rename, in, err) : err->result;
+		return check_wrapper(in, err) == SD_OK ? fail_direction(rename, in, err) : err->result;
 	rename->to = key[LEFT] ? RIGHT : LEFT;
 	return SD_OK;
 }
