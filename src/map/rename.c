@@ -477,8 +477,6 @@ static enum sd_result exclude(struct planner *p)
 			p->tensors[kept++] = p->tensors[i];
 	}
 	p->ntensors = kept;
-	if (n && !kept)
-		return sd_fail(p->err, SD_INPUT, "--exclude leaves nothing of %zu tensors", n);
 	if (p->rename->exclude && p->rename->exclude->count && n && kept == n)
 		return sd_planner_tell(p, "--exclude matches no tensor's name");
 	return SD_OK;

@@ -1104,13 +1104,15 @@ static void find_all_gaps(struct search *s, const struct stack *layers)
 		const struct stack *stack = &s->stacks[i];
 		uint64_t begin = s->units[s->order[stack->begin]].number;
 		uint64_t end = (uint64_t)s->units[s->order[stack->end - 1]].number + 1, of;
+		bool counted = false;
 
 		if (stack == layers && sd_config_count(s->m, SD_CONFIG_LAYERS, &of) && of <= TYPES_MAX) {
 			begin = 0;
 			end = of;
+			counted = true;
 		}
 		/* A few of many numbers are a choice, and no gaps. */
-		if (stack == layers || end - begin <= 2 * (stack->end - stack->begin))
+		if (counted || end - begin <= 2 * (stack->end - stack->begin))
 			find_gaps(s, stack, begin, end);
 	}
 	compare_counts(s);
