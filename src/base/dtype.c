@@ -139,13 +139,30 @@ bool sd_shape_equal(const uint64_t *a, uint32_t a_rank, const uint64_t *b, uint3
 	return a_rank == b_rank && (a_rank == 0 || memcmp(a, b, a_rank * sizeof(*a)) == 0);
 }
 
-char *sd_shape_text(const uint64_t *shape, uint32_t rank, char *text, size_t size)
+bool sd_shape_is_transposed(const uint64_t *a, uint32_t a_rank, const uint64_t *b, uint32_t b_rank)
+{
+	return a_rank >= 2 && a_rank == b_rank && a[a_rank - 1] != a[a_rank - 2] &&
+	       memcmp(a, b, (a_rank - 2) * sizeof(*a)) == 0 && a[a_rank - 1] == b[a_rank - 2] &&
+	       a[a_rank - 2] == b[a_rank - 1];
+}
+
+static char *write_shape(const uint64_t *shape, uint32_t rank, const char *between, char *text, size_t size)
 {
 	size_t used = (size_t)snprintf(text, size, "[");
 
 	for (uint32_t i = 0; i < rank && used < size; i++)
-		used += (size_t)snprintf(text + used, size - used, "%s%" PRIu64, i ? ", " : "", shape[i]);
+		used += (size_t)snprintf(text + used, size - used, "%s%" PRIu64, i ? between : "", shape[i]);
 	if (used < size)
 		snprintf(text + used, size - used, "]");
 	return text;
+}
+
+char *sd_shape_text(const uint64_t *shape, uint32_t rank, char *text, size_t size)
+{
+	return write_shape(shape, rank, ", ", text, size);
+}
+
+char *sd_shape_brief(const uint64_t *shape, uint32_t rank, char *text, size_t size)
+{
+	return write_shape(shape, rank, ",", text, size);
 }

@@ -73,6 +73,12 @@ bool sd_shape_equal(const uint64_t *a, uint32_t a_rank, const uint64_t *b, uint3
 /* Writes "[256, 1024, 2048]" into text, cut at size; returns text. */
 char *sd_shape_text(const uint64_t *shape, uint32_t rank, char *text, size_t size);
 
+/* The same as sd-ls has it: "[256,1024,2048]". */
+char *sd_shape_brief(const uint64_t *shape, uint32_t rank, char *text, size_t size);
+
+/* Whether both are the same but that the last two sizes, which differ, have changed places. */
+bool sd_shape_is_transposed(const uint64_t *a, uint32_t a_rank, const uint64_t *b, uint32_t b_rank);
+
 /* Room for the text of any sensible shape. */
 #define SD_SHAPE_TEXT 256
 

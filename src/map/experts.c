@@ -12,15 +12,15 @@
 
 #define EXPERTS ".experts."
 
-/* What the names of layers begin with. */
-static const char *const beginnings[] = {"",
-					 "model.",
-					 "model.language_model.",
-					 "language_model.model.",
-					 "language_model.",
-					 "backbone.",
-					 "language_model.backbone.",
-					 "thinker.model."};
+const char *const sd_beginnings[] = {"",
+				     "model.",
+				     "model.language_model.",
+				     "language_model.model.",
+				     "language_model.",
+				     "backbone.",
+				     "language_model.backbone.",
+				     "thinker.model.",
+				     NULL};
 
 static bool any_marked(const struct planner *p)
 {
@@ -113,11 +113,13 @@ static bool is_used(const struct planner *p, const char *beginning, const char *
  */
 static enum sd_result try_beginnings(struct planner *p, const char *key, const char **text)
 {
-	size_t n = sizeof(beginnings) / sizeof(*beginnings);
+	size_t n = 0;
 
+	while (sd_beginnings[n])
+		n++;
 	for (const char *rest = key; rest; rest = strchr(rest, '.') ? strchr(rest, '.') + 1 : NULL)
 		for (size_t i = 0; i < 3 * n; i++) {
-			const char *beginning = beginnings[i % n], *name;
+			const char *beginning = sd_beginnings[i % n], *name;
 			size_t round = i / n;
 			struct sd_followed end;
 
@@ -219,11 +221,11 @@ static size_t measure_extra(const char *name, size_t prefix)
 {
 	size_t longest = 0;
 
-	for (size_t k = 0; k < sizeof(beginnings) / sizeof(*beginnings); k++) {
-		size_t length = strlen(beginnings[k]);
+	for (size_t k = 0; sd_beginnings[k]; k++) {
+		size_t length = strlen(sd_beginnings[k]);
 
 		if (length > longest && length <= prefix &&
-		    strncmp(name + prefix - length, beginnings[k], length) == 0 &&
+		    strncmp(name + prefix - length, sd_beginnings[k], length) == 0 &&
 		    (length == prefix || name[prefix - length - 1] == '.'))
 			longest = length;
 	}

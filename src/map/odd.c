@@ -2,9 +2,6 @@
 /* Which of the tensors that become one is unlike the others. */
 #include "map/odd.h"
 
-#include <inttypes.h>
-#include <string.h>
-
 typedef bool same_function(const struct tensor *a, const struct tensor *b);
 
 static bool same_shape(const struct tensor *a, const struct tensor *b)
@@ -63,22 +60,11 @@ static bool is_odd(const struct members *m)
 	return m->odd && m->alike >= 2 && m->alike > 2 * m->others;
 }
 
-static const char *shape_text(struct planner *p, const struct tensor *t)
-{
-	const char *text = "[";
-
-	for (uint32_t i = 0; i < t->rank && text; i++)
-		text = sd_arena_printf(&p->out->arena, "%s%s%" PRIu64, text, i ? "," : "", t->shape[i]);
-	return text ? sd_arena_printf(&p->out->arena, "%s]", text) : NULL;
-}
-
 static const char *tell(struct planner *p, const struct members *m, const struct group *group, const char *is,
 			const char *are, const char *end)
 {
 	const char *key = sd_planner_source(p, m->odd);
 
-	if (!is || !are)
-		return NULL;
 	if (m->others > 1)
 		return sd_arena_printf(&p->out->arena, "%s and %zu more are %s, the other %zu of %s are %s%s", key,
 				       m->others - 1, is, m->alike, group->name, are, end);
@@ -86,19 +72,20 @@ static const char *tell(struct planner *p, const struct members *m, const struct
 			       are, end);
 }
 
-static bool is_transposed(const struct tensor *a, const struct tensor *b)
-{
-	return a->rank == 2 && b->rank == 2 && a->shape[0] == b->shape[1] && a->shape[1] == b->shape[0];
-}
-
 const char *sd_odd_shape(struct planner *p, const struct tensor *before, const struct member *members,
 			 const struct group *group)
 {
 	struct members m = compare(before, members, group, same_shape);
 
-	return is_odd(&m) ? tell(p, &m, group, shape_text(p, m.odd), shape_text(p, m.most),
-				 is_transposed(m.odd, m.most) ? ": transposed?" : "")
-			  : NULL;
+	char is[SD_SHAPE_TEXT], are[SD_SHAPE_TEXT];
+
+	if (!is_odd(&m))
+		return NULL;
+	sd_shape_brief(m.odd->shape, m.odd->rank, is, sizeof(is));
+	sd_shape_brief(m.most->shape, m.most->rank, are, sizeof(are));
+	return tell(p, &m, group, is, are,
+		    sd_shape_is_transposed(m.odd->shape, m.odd->rank, m.most->shape, m.most->rank) ? ": transposed?"
+												   : "");
 }
 
 const char *sd_odd_dtype(struct planner *p, const struct tensor *before, const struct member *members,

@@ -407,8 +407,9 @@ static enum sd_result run_map(struct planner *p)
 	if (result == SD_OK && !p->rename->strict)
 		result = tell_findings(p);
 	/* Where there is no room for the label, the next program tells it again. */
-	(void)!sd_manifest_label(p->out, p->findings.n ? SD_LABEL_ODD : SD_LABEL_COMPARED);
 	(void)!sd_manifest_label(p->out, SD_LABEL_COMPARED);
+	if (p->findings.n)
+		(void)!sd_manifest_label(p->out, SD_LABEL_ODD);
 	return result;
 }
 
@@ -648,20 +649,6 @@ enum sd_result sd_rename_evidence(const struct sd_rename *rename, const struct s
 	return result;
 }
 
-/* A wrapper's prefix hides all that could be known. */
-static enum sd_result check_wrapper(const struct sd_manifest *in, struct sd_error *err)
-{
-	struct sd_arena arena = {0};
-	struct sd_findings findings;
-	enum sd_result result = sd_siblings_check(in, &arena, &findings, err);
-
-	if (result == SD_OK && findings.n && findings.at[0].kind == SD_ODD_PREFIX)
-		result = sd_fail(err, SD_INPUT, "%s", findings.at[0].line);
-	sd_findings_free(&findings);
-	sd_arena_free(&arena);
-	return result;
-}
-
 /* Where no key is of one layout alone, why there is no way to the right is worth more than that. */
 static enum sd_result fail_direction(const struct sd_rename *rename, const struct sd_manifest *in, struct sd_error *err)
 {
@@ -698,7 +685,7 @@ static enum sd_result find_direction(struct sd_rename *rename, const struct sd_m
 			       key[LEFT], map->layout[LEFT], key[RIGHT], map->layout[RIGHT], map->layout[LEFT],
 			       map->layout[RIGHT]);
 	if (!key[LEFT] && !key[RIGHT])
-		return check_wrapper(in, err) == SD_OK ? fail_direction(rename, in, err) : err->result;
+		return sd_siblings_wrapper(in, err) == SD_OK ? fail_direction(rename, in, err) : err->result;
 	rename->to = key[LEFT] ? RIGHT : LEFT;
 	return SD_OK;
 }

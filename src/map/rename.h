@@ -106,6 +106,9 @@ struct sd_evidence {
 SD_UNUSED_RESULT enum sd_result sd_rename_evidence(const struct sd_rename *rename, const struct sd_manifest *in,
 						   struct sd_evidence *evidence, struct sd_error *err);
 
+/* What the names of layers begin with in released models: "", "model." and so on, with NULL behind the last. */
+extern const char *const sd_beginnings[];
+
 /*
  * The first name of a layer with something in front of what those of released models begin with: *extra is the length
  * of that. NULL: there is none.

@@ -65,7 +65,6 @@ struct slot {
 /* One shape and dtype that members of a class have. */
 struct variant {
 	const struct sd_target *first;
-	uint32_t unit; /* the innermost one of first */
 	size_t n;
 };
 
@@ -270,7 +269,7 @@ static bool same_data(const struct sd_target *a, const struct sd_target *b)
 	return a->dtype == b->dtype && sd_shape_equal(a->shape, a->rank, b->shape, b->rank);
 }
 
-static void count_member(struct search *s, const struct parsed *p, const struct sd_target *t, uint32_t unit)
+static void count_member(struct search *s, const struct parsed *p, const struct sd_target *t)
 {
 	char pattern[NAME_MAX_LENGTH + 1];
 	const char *text = pattern;
@@ -292,7 +291,7 @@ static void count_member(struct search *s, const struct parsed *p, const struct 
 	while (v < class->nvariants && v < VARIANTS_MAX && !same_data(class->variants[v].first, t))
 		v++;
 	if (v == class->nvariants && v < VARIANTS_MAX)
-		class->variants[v] = (struct variant){.first = t, .unit = unit};
+		class->variants[v] = (struct variant){.first = t};
 	if (v == class->nvariants)
 		class->nvariants++;
 	if (v < VARIANTS_MAX)
@@ -302,7 +301,6 @@ static void count_member(struct search *s, const struct parsed *p, const struct 
 static void read_target(struct search *s, const struct sd_target *t)
 {
 	struct parsed p;
-	uint32_t unit = SD_NO_NAME;
 
 	uint32_t number = (uint32_t)(t - s->m->targets), known = sd_names_add(&s->names, t->name, number);
 
@@ -319,6 +317,7 @@ static void read_target(struct search *s, const struct sd_target *t)
 		return;
 	for (size_t i = 0; i < p.n && s->memory; i++) {
 		const char *word;
+		uint32_t unit;
 
 		if (!is_stack(p.name, p.number[i].at, &word))
 			return;
@@ -327,7 +326,7 @@ static void read_target(struct search *s, const struct sd_target *t)
 			add_part(s, &p, i, unit);
 	}
 	if (s->memory)
-		count_member(s, &p, t, unit);
+		count_member(s, &p, t);
 }
 
 static int compare_entries(const void *a, const void *b)
@@ -1122,9 +1121,7 @@ static void find_all_gaps(struct search *s, const struct stack *layers)
 
 static bool is_swapped(const struct sd_target *a, const struct sd_target *b)
 {
-	return a->rank >= 2 && a->rank == b->rank && a->shape[a->rank - 1] != a->shape[a->rank - 2] &&
-	       memcmp(a->shape, b->shape, (a->rank - 2) * sizeof(*a->shape)) == 0 &&
-	       a->shape[a->rank - 1] == b->shape[a->rank - 2] && a->shape[a->rank - 2] == b->shape[a->rank - 1];
+	return sd_shape_is_transposed(a->shape, a->rank, b->shape, b->rank);
 }
 
 /* One alone of many has another shape, and the others all have the same. */
@@ -1134,23 +1131,13 @@ static bool is_odd_shape(const struct class *class, const struct variant *odd, c
 	       !sd_shape_equal(odd->first->shape, odd->first->rank, right->first->shape, right->first->rank);
 }
 
-static char *shape_text(struct search *s, const struct sd_target *t)
-{
-	char *text = sd_arena_text(s->arena, "[", 1);
-
-	for (uint32_t i = 0; i < t->rank && text; i++)
-		text = sd_arena_printf(s->arena, "%s%s%" PRIu64, text, i ? "," : "", t->shape[i]);
-	text = text ? sd_arena_printf(s->arena, "%s]", text) : NULL;
-	s->memory = s->memory && text;
-	return text;
-}
-
 static void tell_variant(struct search *s, const struct class *class, const struct variant *odd,
 			 const struct variant *right)
 {
 	bool swapped = is_swapped(odd->first, right->first);
 	bool shape = swapped || is_odd_shape(class, odd, right);
 	struct sd_finding *f = add_finding(s, shape ? SD_ODD_SHAPE : SD_ODD_DTYPE, odd->first->name);
+	char odd_text[SD_SHAPE_TEXT], right_text[SD_SHAPE_TEXT];
 	const char *is, *others, *more = "";
 
 	if (!f)
@@ -1158,8 +1145,10 @@ static void tell_variant(struct search *s, const struct class *class, const stru
 	f->is = odd->first;
 	f->right = right->first;
 	f->tensors = odd->n;
-	is = shape ? shape_text(s, odd->first) : sd_dtype_name(odd->first->dtype);
-	others = shape ? shape_text(s, right->first) : sd_dtype_name(right->first->dtype);
+	is = shape ? sd_shape_brief(f->is->shape, f->is->rank, odd_text, sizeof(odd_text))
+		   : sd_dtype_name(f->is->dtype);
+	others = shape ? sd_shape_brief(f->right->shape, f->right->rank, right_text, sizeof(right_text))
+		       : sd_dtype_name(f->right->dtype);
 	if (odd->n > 1)
 		more = sd_arena_printf(s->arena, ", with %zu more,", odd->n - 1);
 	if (!s->memory || !more)
@@ -1191,13 +1180,15 @@ static void compare_members(struct search *s, const struct class *class)
 
 /* ---- wrappers ---- */
 
+const char *const sd_wrapper_words[] = {
+	"module.", "_orig_mod.", "_fsdp_wrapped_module.", "_forward_module.", "_checkpoint_wrapped_module.", NULL};
+
 static void find_wrapper(struct search *s)
 {
-	static const char *const words[] = {"module.", "_orig_mod.", "_fsdp_wrapped_module.", "_forward_module.",
-					    "_checkpoint_wrapped_module."};
+	const char *const *words = sd_wrapper_words;
 	const struct sd_manifest *m = s->m;
 
-	for (size_t w = 0; w < sizeof(words) / sizeof(*words) && s->memory; w++) {
+	for (size_t w = 0; words[w] && s->memory; w++) {
 		size_t n = 0, length = strlen(words[w]);
 		const char *first = NULL;
 		struct sd_finding *f;
@@ -1356,6 +1347,20 @@ enum sd_result sd_siblings_check(const struct sd_manifest *m, struct sd_arena *a
 	if (findings->n)
 		qsort(findings->at, findings->n, sizeof(*findings->at), compare_findings);
 	return SD_OK;
+}
+
+enum sd_result sd_siblings_wrapper(const struct sd_manifest *m, struct sd_error *err)
+{
+	struct sd_arena arena = {0};
+	struct sd_findings findings;
+	enum sd_result result = sd_siblings_check(m, &arena, &findings, err);
+
+	/* By kind, it stands first. */
+	if (result == SD_OK && findings.n && findings.at[0].kind == SD_ODD_PREFIX)
+		result = sd_fail(err, SD_INPUT, "%s", findings.at[0].line);
+	sd_findings_free(&findings);
+	sd_arena_free(&arena);
+	return result;
 }
 
 void sd_findings_free(struct sd_findings *findings)

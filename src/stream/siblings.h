@@ -48,6 +48,12 @@ SD_UNUSED_RESULT enum sd_result sd_siblings_check(const struct sd_manifest *m, s
 						  struct sd_findings *findings, struct sd_error *err);
 void sd_findings_free(struct sd_findings *findings);
 
+/* What wrappers put in front of names, or between: "module.", with NULL behind the last. */
+extern const char *const sd_wrapper_words[];
+
+/* SD_INPUT, and the line that tells how to mend it, where names have the word of a wrapper. */
+SD_UNUSED_RESULT enum sd_result sd_siblings_wrapper(const struct sd_manifest *m, struct sd_error *err);
+
 /*
  * The name that was perhaps meant to be one that is missing: nearly the same, with the same numbers, and seldom found
  * with other numbers. NULL: there is none.

@@ -567,21 +567,6 @@ static enum sd_result take_one(struct finding *f, const char *file, struct sd_ma
 	return err->result;
 }
 
-/* A wrapper's prefix hides the keys from one map and not from the next: that is no reason for either. */
-static enum sd_result check_wrapper(const struct sd_manifest *in, struct sd_error *err)
-{
-	struct sd_arena arena = {0};
-	struct sd_findings findings;
-	enum sd_result result = sd_siblings_check(in, &arena, &findings, err);
-
-	for (size_t i = 0; i < findings.n && result == SD_OK; i++)
-		if (findings.at[i].kind == SD_ODD_PREFIX)
-			result = sd_fail(err, SD_INPUT, "%s", findings.at[i].line);
-	sd_findings_free(&findings);
-	sd_arena_free(&arena);
-	return result;
-}
-
 /* Whether any of the maps is for its models in the first place. */
 static bool has_first_choice(const struct finding *f)
 {
@@ -670,7 +655,8 @@ enum sd_result sd_maps_find(const struct sd_manifest *in, const char *to, struct
 	const char *file = NULL;
 	char first[64] = "";
 
-	result = check_wrapper(in, err);
+	/* It hides the keys from one map and not from the next: that is no reason for either. */
+	result = sd_siblings_wrapper(in, err);
 	for (size_t i = 0; i < sizeof(names_of_model) / sizeof(*names_of_model) && result == SD_OK && !f.n; i++) {
 		file = f.file = names_of_model[i].file;
 		f.field = names_of_model[i].field;

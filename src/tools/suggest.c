@@ -236,14 +236,11 @@ static bool has_word(const struct sd_manifest *m, const char *word)
 /* Prefixes that many names have, without them or with another beginning; and words of wrappers, anywhere. */
 static void add_prefixes(struct suggest *s)
 {
-	static const char *const wrappers[] = {"module.", "_orig_mod.", "_fsdp_wrapped_module.",
-					       "_checkpoint_wrapped_module.", "_forward_module."};
-	static const char *const beginnings[] = {"", "model.", "model.language_model.", "language_model.model.",
-						 "language_model."};
+	const char *const *wrappers = sd_wrapper_words;
 	const struct sd_manifest *m = s->thin.manifest;
 	const char *name = m->ntargets ? m->targets[m->ntargets / 2].name : "", *end = name;
 
-	for (size_t i = 0; i < sizeof(wrappers) / sizeof(*wrappers); i++) {
+	for (size_t i = 0; wrappers[i]; i++) {
 		const char *word = has_word(m, wrappers[i]) ? quote(s, wrappers[i], strlen(wrappers[i]), true) : NULL,
 			   *edit = word ? sd_arena_printf(&s->arena, "s/\\b%s//g", word) : NULL;
 
@@ -254,8 +251,8 @@ static void add_prefixes(struct suggest *s)
 			add(s, edit, NULL, NULL);
 	}
 	for (int parts = 0; parts <= PREFIX_PARTS && is_common(m, name, (size_t)(end - name)); parts++) {
-		for (size_t b = 0; b < sizeof(beginnings) / sizeof(*beginnings); b++)
-			add_prefix(s, name, (size_t)(end - name), beginnings[b]);
+		for (size_t b = 0; sd_beginnings[b]; b++)
+			add_prefix(s, name, (size_t)(end - name), sd_beginnings[b]);
 		end += strcspn(end, ".");
 		if (!*end++)
 			break;
