@@ -166,3 +166,11 @@ char *sd_shape_brief(const uint64_t *shape, uint32_t rank, char *text, size_t si
 {
 	return write_shape(shape, rank, ",", text, size);
 }
+
+void sd_shape_print(FILE *out, const uint64_t *shape, uint32_t rank)
+{
+	fputc('[', out);
+	for (uint32_t i = 0; i < rank; i++)
+		fprintf(out, "%s%" PRIu64, i ? "," : "", shape[i]);
+	fputc(']', out);
+}

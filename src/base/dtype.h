@@ -6,6 +6,7 @@
 #include "base/error.h"
 
 #include <stdint.h>
+#include <stdio.h>
 
 /* More dimensions than any framework has (PyTorch: 64). */
 #define SD_RANK_MAX 64
@@ -75,6 +76,9 @@ char *sd_shape_text(const uint64_t *shape, uint32_t rank, char *text, size_t siz
 
 /* The same as sd-ls has it: "[256,1024,2048]". */
 char *sd_shape_brief(const uint64_t *shape, uint32_t rank, char *text, size_t size);
+
+/* Writes that, whole. */
+void sd_shape_print(FILE *out, const uint64_t *shape, uint32_t rank);
 
 /* Whether both are the same but that the last two sizes, which differ, have changed places. */
 bool sd_shape_is_transposed(const uint64_t *a, uint32_t a_rank, const uint64_t *b, uint32_t b_rank);

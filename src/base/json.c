@@ -314,3 +314,12 @@ void sd_json_write(FILE *out, const char *text, enum sd_json_style style)
 	}
 	putc('"', out);
 }
+
+void sd_json_member(FILE *out, const char *name, const char *text)
+{
+	fprintf(out, ",\"%s\":", name);
+	if (text)
+		sd_json_write(out, text, SD_JSON_ASCII);
+	else
+		fputs("null", out);
+}

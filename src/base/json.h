@@ -59,4 +59,7 @@ enum sd_json_style {
 /* Writes a UTF-8 text as a JSON string with its quotes. */
 void sd_json_write(FILE *out, const char *text, enum sd_json_style style);
 
+/* Writes a member of an object that is not its first, in ASCII; null where there is no text. */
+void sd_json_member(FILE *out, const char *name, const char *text);
+
 #endif

@@ -16,32 +16,29 @@ static double scale(uint64_t number, double step, size_t *unit)
 	return left;
 }
 
-static char *write_scaled(double left, const char *unit, char text[SD_UNITS_TEXT])
+/* Below the first step exactly, and with its own unit; else three digits or four. */
+static char *write_scaled(uint64_t n, double step, const char *const *units, char text[SD_UNITS_TEXT])
 {
-	snprintf(text, SD_UNITS_TEXT, left < 99.95 ? "%.1f%s" : "%.0f%s", left, unit);
+	size_t unit;
+	double left = scale(n, step, &unit);
+
+	if (unit)
+		snprintf(text, SD_UNITS_TEXT, left < 99.95 ? "%.1f%s" : "%.0f%s", left, units[unit]);
+	else
+		snprintf(text, SD_UNITS_TEXT, "%" PRIu64 "%s", n, *units);
 	return text;
 }
 
 char *sd_units_bytes(uint64_t bytes, char text[SD_UNITS_TEXT])
 {
 	static const char *const units[] = {" B", " KiB", " MiB", " GiB", " TiB", " PiB", " EiB"};
-	size_t unit;
-	double left = scale(bytes, 1024, &unit);
 
-	if (unit)
-		return write_scaled(left, units[unit], text);
-	snprintf(text, SD_UNITS_TEXT, "%" PRIu64 " B", bytes);
-	return text;
+	return write_scaled(bytes, 1024, units, text);
 }
 
 char *sd_units_count(uint64_t count, char text[SD_UNITS_TEXT])
 {
 	static const char *const units[] = {"", "k", "M", "B", "T", "Q", "E"};
-	size_t unit;
-	double left = scale(count, 1000, &unit);
 
-	if (unit)
-		return write_scaled(left, units[unit], text);
-	snprintf(text, SD_UNITS_TEXT, "%" PRIu64, count);
-	return text;
+	return write_scaled(count, 1000, units, text);
 }

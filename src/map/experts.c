@@ -29,7 +29,7 @@ static bool any_marked(const struct planner *p)
 	for (size_t i = 0; i < p->ntensors; i++)
 		if (p->tensors[i].labels & bit)
 			return true;
-	return !bit;
+	return false;
 }
 
 /* Whether the map leaves a key out, or knows it as one of the layout that is asked for. */
@@ -43,16 +43,30 @@ static bool is_done(struct planner *p, const char *name)
 	return done;
 }
 
-/* The first key of an expert's weight. Layers for prediction may keep experts of their own form. */
+/* Whether a key is of a part of the model whose experts may be of a form of their own. */
+static bool is_aside(const char *name)
+{
+	static const char *const words[] = {"mtp.",   "talker.", "vis",    "audio",    "draft",
+					    ".lora_", "bias",    "shared", "code2wav", "token2wav"};
+
+	for (size_t i = 0; i < sizeof(words) / sizeof(*words); i++)
+		if (strstr(name, words[i]))
+			return true;
+	return false;
+}
+
+/* Whether a key is one of an expert's weight, of the language model. */
+static bool is_expert(const char *name)
+{
+	return strstr(name, EXPERTS) && !is_aside(name) && sd_name_role(name).role < SD_ROLE_BLOCK_SCALE;
+}
+
+/* The first key of an expert that is neither left out nor of the layout that is asked for already. */
 static const char *find_expert(struct planner *p)
 {
-	for (size_t i = 0; i < p->in->ntargets; i++) {
-		const char *name = p->in->targets[i].name;
-
-		if (strstr(name, EXPERTS) && !strstr(name, ".lora_") && !strstr(name, "mtp.") &&
-		    !strstr(name, "bias") && sd_name_role(name).role < SD_ROLE_BLOCK_SCALE && !is_done(p, name))
-			return name;
-	}
+	for (size_t i = 0; i < p->in->ntargets; i++)
+		if (is_expert(p->in->targets[i].name) && !is_done(p, p->in->targets[i].name))
+			return p->in->targets[i].name;
 	return NULL;
 }
 
@@ -107,6 +121,19 @@ static bool is_used(const struct planner *p, const char *beginning, const char *
 	return false;
 }
 
+/* What is tried first: beginnings that other keys have; then any that layers may have; nothing in front at last. */
+static bool is_tried(const struct planner *p, size_t round, const char *beginning, const char *rest)
+{
+	switch (round) {
+	case 0:
+		return is_used(p, beginning, rest);
+	case 1:
+		return *beginning && strncmp(rest, "layers.", 7) == 0;
+	default:
+		return !*beginning;
+	}
+}
+
 /*
  * Looks whether the map would move the key behind another beginning: *text says which then, and is NULL otherwise. One
  * that other keys have comes first.
@@ -120,12 +147,9 @@ static enum sd_result try_beginnings(struct planner *p, const char *key, const c
 	for (const char *rest = key; rest; rest = strchr(rest, '.') ? strchr(rest, '.') + 1 : NULL)
 		for (size_t i = 0; i < 3 * n; i++) {
 			const char *beginning = sd_beginnings[i % n], *name;
-			size_t round = i / n;
 			struct sd_followed end;
 
-			/* Nothing in front of layers is the last choice, something in front of more than that none. */
-			if (i < n ? !is_used(p, beginning, rest)
-				  : !*beginning != (strncmp(rest, "layers.", 7) != 0 || round == 2))
+			if (!is_tried(p, i / n, beginning, rest))
 				continue;
 			name = sd_arena_printf(&p->out->arena, "%s%s", beginning, rest);
 			if (!name)
@@ -137,25 +161,12 @@ static enum sd_result try_beginnings(struct planner *p, const char *key, const c
 	return SD_OK;
 }
 
-/* Whether a key is of a part of the model whose experts may be of a form of their own. */
-static bool is_aside(const char *name)
-{
-	static const char *const words[] = {"mtp.",   "talker.", "vis",    "audio",    "draft",
-					    ".lora_", "bias",    "shared", "code2wav", "token2wav"};
-
-	for (size_t i = 0; i < sizeof(words) / sizeof(*words); i++)
-		if (strstr(name, words[i]))
-			return true;
-	return false;
-}
-
 /* Whether an expert's tensor has kept its form. */
 static bool is_left(struct planner *p, const struct tensor *t)
 {
 	const char *key = sd_planner_source(p, t);
 
-	return !(t->labels & sd_manifest_label_bit(p->out, SD_LABEL_EXPERT)) && strstr(key, EXPERTS) &&
-	       !is_aside(key) && sd_name_role(key).role < SD_ROLE_BLOCK_SCALE && !is_done(p, key);
+	return !(t->labels & sd_manifest_label_bit(p->out, SD_LABEL_EXPERT)) && is_expert(key) && !is_done(p, key);
 }
 
 static bool leaves_any(struct planner *p)
@@ -249,14 +260,6 @@ const char *sd_unusual_beginning(const struct sd_manifest *m, size_t *extra)
 	return NULL;
 }
 
-static bool has_label(const struct planner *p)
-{
-	for (uint32_t i = 0; i < p->map->nlabels; i++)
-		if (strcmp(p->map->labels[i].name, SD_LABEL_EXPERT) == 0)
-			return true;
-	return false;
-}
-
 /* config.json counts experts, the layers are here, and no key is of one. */
 static enum sd_result tell_none(struct planner *p)
 {
@@ -269,7 +272,7 @@ static enum sd_result tell_none(struct planner *p)
 
 		if (strstr(name, EXPERTS) || strstr(name, ".lora_"))
 			return SD_OK;
-		layers = layers || (strstr(name, "layers.0.") && strstr(name, "mlp"));
+		layers = layers || strstr(name, "layers.");
 	}
 	if (!layers || !sd_config_count(p->in, SD_CONFIG_EXPERTS, &of) || of < 2)
 		return SD_OK;
@@ -279,16 +282,18 @@ static enum sd_result tell_none(struct planner *p)
 
 enum sd_result sd_planner_experts(struct planner *p)
 {
-	bool marked = any_marked(p);
-	const char *key = marked ? NULL : find_expert(p), *of, *text = NULL;
+	bool marks = sd_map_has_label(p->map, SD_LABEL_EXPERT), marked = marks && any_marked(p);
+	const char *key = marks && !marked ? find_expert(p) : NULL, *of, *text = NULL;
 
 	/* A wrapper's prefix says why, and how all of it is mended. */
-	if ((key || marked) && p->findings.n && p->findings.at[0].kind == SD_ODD_PREFIX && (key || leaves_any(p)))
+	if (p->findings.n && p->findings.at[0].kind == SD_ODD_PREFIX && (key || (marked && leaves_any(p))))
 		return sd_fail(p->err, SD_INPUT, "%s", p->findings.at[0].line);
-	if (!marked && !key && has_label(p) && tell_none(p) != SD_OK)
+	if (marks && !marked && !key && tell_none(p) != SD_OK)
 		return p->err->result;
+	if (!key && !p->changes)
+		return check_idle(p);
 	if (!key)
-		return p->changes ? (marked ? tell_half(p) : SD_OK) : check_idle(p);
+		return marked ? tell_half(p) : SD_OK;
 	if (try_beginnings(p, key, &text) != SD_OK)
 		return p->err->result;
 	if (text)

@@ -125,9 +125,8 @@ enum sd_result sd_map_check_idle(struct sd_map *map, struct sd_error *err)
 
 bool sd_map_has_dtype(const struct sd_map *map)
 {
-	for (uint32_t i = 0; i < map->nlabels; i++)
-		if (strcmp(map->labels[i].name, SD_LABEL_EXPERT) == 0)
-			return true;
+	if (sd_map_has_label(map, SD_LABEL_EXPERT))
+		return true;
 	for (uint32_t s = 0; s < map->nstages; s++)
 		for (uint32_t i = 0; i < map->stages[s].nrules; i++)
 			switch (map->stages[s].rules[i].arithmetic) {

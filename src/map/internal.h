@@ -264,6 +264,9 @@ struct sd_map {
  */
 SD_UNUSED_RESULT enum sd_result sd_map_check_idle(struct sd_map *map, struct sd_error *err);
 
+/* Whether it has a label of this name. */
+bool sd_map_has_label(const struct sd_map *map, const char *name);
+
 /* Whether -D dtype changes anything: the map marks experts, or dequantises. */
 bool sd_map_has_dtype(const struct sd_map *map);
 

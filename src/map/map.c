@@ -56,6 +56,14 @@ bool sd_map_is_part(const struct sd_map *map)
 	return map->part;
 }
 
+bool sd_map_has_label(const struct sd_map *map, const char *name)
+{
+	for (uint32_t i = 0; i < map->nlabels; i++)
+		if (strcmp(map->labels[i].name, name) == 0)
+			return true;
+	return false;
+}
+
 bool sd_map_is_alias(const struct sd_map *map)
 {
 	return !map->own;

@@ -279,32 +279,26 @@ uint32_t sd_planner_other(struct planner *p, const struct pattern *key, const st
 	return number;
 }
 
-#define FINDINGS_TOLD 5
+static enum sd_result tell_finding(void *user, const char *line)
+{
+	return sd_planner_tell(user, line);
+}
 
 /* What is odd about the names is worth a word: the rest converts as well without it. */
 static enum sd_result tell_findings(struct planner *p)
 {
-	const struct sd_findings *f = &p->findings;
-	enum sd_result result = SD_OK;
-	size_t told = 0;
+	size_t kept = 0;
 
-	for (size_t i = 0; i < f->n && result == SD_OK; i++) {
-		/* Of experts that are missing the plan tells more. */
-		if (p->nmissing && strstr(f->at[i].name, ".experts."))
-			continue;
-		/* -D dtype is for those. */
-		if (p->dtype && f->at[i].kind == SD_ODD_DTYPE && strstr(f->at[i].name, ".experts."))
-			continue;
-		if (told++ < FINDINGS_TOLD)
-			result = sd_planner_tell(p, f->at[i].line);
-	}
-	if (result == SD_OK && told > FINDINGS_TOLD) {
-		const char *line = sd_arena_printf(&p->out->arena, "%zu more names are odd among their siblings",
-						   told - FINDINGS_TOLD);
+	for (size_t i = 0; i < p->findings.n; i++) {
+		const struct sd_finding *f = &p->findings.at[i];
+		bool expert = strstr(f->name, ".experts.");
 
-		result = line ? sd_planner_tell(p, line) : sd_fail_memory(p->err);
+		/* Of experts that are missing the plan tells more; -D dtype makes those alike that are of several. */
+		if (!expert || (!p->nmissing && !(p->dtype && f->kind == SD_ODD_DTYPE)))
+			p->findings.at[kept++] = *f;
 	}
-	return result;
+	p->findings.n = kept;
+	return sd_findings_tell(&p->findings, &p->out->arena, tell_finding, p, p->err);
 }
 
 /* What config.json decided, and what the rules that were taken have to say: "KEY and 3 more: TEXT (FILE:LINE)". */
@@ -660,6 +654,7 @@ static enum sd_result fail_direction(const struct sd_rename *rename, const struc
 
 	tried.to = RIGHT;
 	tried.event = NULL;
+	tried.why = NULL;
 	result = sd_rename_plan(&tried, in, &plan, &why);
 	sd_plan_free(&plan);
 	if (result != SD_OK && in->ntargets) {

@@ -389,22 +389,21 @@ bool sd_is_dequantised(const struct sd_companions *c, const struct sd_target *t,
 
 /* ---- what is told ---- */
 
-/* A text that takes the first value that comes and is harmless. */
-static void take_word(void *user, const char *value)
+/* The first value at one of these paths that is a short word; "" where there is none. */
+static void look_up(const struct sd_side_file *file, const char *const *paths, size_t n, char word[32])
 {
-	char *word = user;
-	size_t length = strlen(value);
+	char text[33];
 
-	if (!*word && length < 32 &&
-	    strspn(value, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.") == length)
-		memcpy(word, value, length + 1);
-}
-
-static void look_up(const struct sd_side_file *file, const char *const *paths, size_t n, char *word)
-{
 	*word = '\0';
-	for (size_t i = 0; file && i < n && !*word; i++)
-		sd_config_find(file, paths[i], take_word, word);
+	for (size_t i = 0; i < n && !*word; i++) {
+		size_t length;
+
+		sd_config_text(file, paths[i], text, sizeof(text));
+		length = strlen(text);
+		if (length < 32 &&
+		    strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.") == length)
+			memcpy(word, text, length + 1);
+	}
 }
 
 /* " (modelopt NVFP4)", or nothing where no file says it. */

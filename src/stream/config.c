@@ -95,6 +95,28 @@ void sd_config_find(const struct sd_side_file *file, const char *path, void (*ta
 		return; /* what a tool cannot read there it does without */
 }
 
+struct place {
+	char *text;
+	size_t size;
+};
+
+static void take_first(void *user, const char *value)
+{
+	struct place *place = user;
+
+	if (!*place->text)
+		snprintf(place->text, place->size, "%s", value);
+}
+
+void sd_config_text(const struct sd_side_file *file, const char *path, char *text, size_t size)
+{
+	struct place place = {text, size};
+
+	*text = '\0';
+	if (file)
+		sd_config_find(file, path, take_first, &place);
+}
+
 /* The names of a number, and the objects of config.json that may have it. */
 static const char *const NAMES[][6] = {
 	[SD_CONFIG_LAYERS] = {"num_hidden_layers", "num_layers", "n_layer", "n_layers"},

@@ -20,6 +20,9 @@ SD_UNUSED_RESULT enum sd_result sd_config_store(struct sd_manifest *m, struct sd
 void sd_config_find(const struct sd_side_file *file, const char *path, void (*take)(void *user, const char *value),
 		    void *user);
 
+/* Copies the first text or number at a path into text, cut at size; "" where there is none. file may be NULL. */
+void sd_config_text(const struct sd_side_file *file, const char *path, char *text, size_t size);
+
 /* Numbers of a model that config.json has under several names. */
 enum sd_config_number {
 	SD_CONFIG_LAYERS,

@@ -76,22 +76,12 @@ static bool add_quantised(const struct sd_manifest *in, const struct sd_target *
 	       sd_manifest_add_record(out, &r) && sd_manifest_add_target(out, &scale);
 }
 
-static void take_method(void *user, const char *value)
-{
-	char *method = user;
-
-	if (!*method)
-		snprintf(method, 64, "%.63s", value);
-}
-
 /* A config.json can say one method: block FP8 cannot stand beside another. */
 static enum sd_result check_method(const struct sd_manifest *in, struct sd_error *err)
 {
-	const struct sd_side_file *config = sd_manifest_side(in, "config.json");
-	char method[64] = "";
+	char method[64];
 
-	if (config)
-		sd_config_find(config, "quantization_config.quant_method", take_method, method);
+	sd_config_text(sd_manifest_side(in, "config.json"), "quantization_config.quant_method", method, sizeof(method));
 	return !*method || strcmp(method, "fp8") == 0
 		       ? SD_OK
 		       : sd_fail(err, SD_INPUT,

@@ -32,6 +32,7 @@
 #define VARIANTS_MAX 4  /* shapes and dtypes of one class */
 #define NAMED_MAX 5
 #define FINDINGS_MAX 1000
+#define TOLD_MAX 5      /* findings with a line of their own */
 #define NEAR_MAX 16     /* missing names for which a near one is looked for among all */
 #define SHAPE_HOSTS 8   /* tensors that say what shape another one should have */
 #define MISSING_HOSTS 3 /* siblings that say what a unit should have */
@@ -1367,4 +1368,19 @@ void sd_findings_free(struct sd_findings *findings)
 {
 	free(findings->at);
 	*findings = (struct sd_findings){.n = 0};
+}
+
+enum sd_result sd_findings_tell(const struct sd_findings *findings, struct sd_arena *arena,
+				enum sd_result (*tell)(void *user, const char *line), void *user, struct sd_error *err)
+{
+	enum sd_result result = SD_OK;
+	const char *more;
+
+	for (size_t i = 0; i < findings->n && i < TOLD_MAX && result == SD_OK; i++)
+		result = tell(user, findings->at[i].line);
+	if (result != SD_OK || findings->n <= TOLD_MAX)
+		return result;
+	more = sd_arena_printf(arena, "%zu more names are odd among their siblings: sd-ls --check lists them",
+			       findings->n - TOLD_MAX);
+	return more ? tell(user, more) : sd_fail_memory(err);
 }

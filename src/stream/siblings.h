@@ -48,6 +48,12 @@ SD_UNUSED_RESULT enum sd_result sd_siblings_check(const struct sd_manifest *m, s
 						  struct sd_findings *findings, struct sd_error *err);
 void sd_findings_free(struct sd_findings *findings);
 
+/* Gives tell the lines of the first ones, and a line that counts the others, which it makes in the arena. Ends with
+ * what tell returns where that is no SD_OK. */
+SD_UNUSED_RESULT enum sd_result sd_findings_tell(const struct sd_findings *findings, struct sd_arena *arena,
+						 enum sd_result (*tell)(void *user, const char *line), void *user,
+						 struct sd_error *err);
+
 /* What wrappers put in front of names, or between: "module.", with NULL behind the last. */
 extern const char *const sd_wrapper_words[];
 

@@ -372,19 +372,11 @@ static void find_rows(struct explanation *e)
 
 /* ---- words ---- */
 
-static void write_shape(FILE *out, const uint64_t *shape, uint32_t rank)
-{
-	fputc('[', out);
-	for (uint32_t i = 0; i < rank; i++)
-		fprintf(out, "%s%" PRIu64, i ? "," : "", shape[i]);
-	fputc(']', out);
-}
-
 void explain_tensor(FILE *out, const char *name, enum sd_dtype dtype, const uint64_t *shape, uint32_t rank)
 {
 	sd_text_print(out, name);
 	fprintf(out, "\t%s\t", sd_dtype_name(dtype));
-	write_shape(out, shape, rank);
+	sd_shape_print(out, shape, rank);
 }
 
 void explain_steps(FILE *out, const struct sd_target *t, enum sd_dtype dtype)
@@ -650,7 +642,7 @@ static void print_json_tensor(const char *name, const char *text, enum sd_dtype 
 	printf("\"%s\":{\"name\":", name);
 	sd_json_write(stdout, text, SD_JSON_ASCII);
 	printf(",\"dtype\":\"%s\",\"shape\":", sd_dtype_name(dtype));
-	write_shape(stdout, shape, rank);
+	sd_shape_print(stdout, shape, rank);
 }
 
 static void print_json_way(const struct explanation *e, const struct row *row)
@@ -742,7 +734,7 @@ static const char *make_kind(struct explanation *e, const struct row *row, bool 
 		return text_of(e, NULL);
 	write_parts(out, e, row, &numbered);
 	fprintf(out, "\t%s ", sd_dtype_name(from.dtype));
-	write_shape(out, from.shape, from.rank);
+	sd_shape_print(out, from.shape, from.rank);
 	fputc('\t', out);
 	write_steps(out, e, row);
 	fprintf(out, "\t%u\t", numbered);
@@ -750,7 +742,7 @@ static const char *make_kind(struct explanation *e, const struct row *row, bool 
 		write_rules(out, e, row);
 		fprintf(out, "\t%s ", t ? sd_dtype_name(t->dtype) : "");
 		if (t)
-			write_shape(out, t->shape, t->rank);
+			sd_shape_print(out, t->shape, t->rank);
 	}
 	return text_of(e, stream);
 }
@@ -1045,7 +1037,7 @@ static void print_made(struct explanation *e, uint32_t name)
 	sd_ink(stdout, &e->opt->look, SD_INK_NONE);
 	if (t) {
 		printf("  %s ", sd_dtype_name(t->dtype));
-		write_shape(stdout, t->shape, t->rank);
+		sd_shape_print(stdout, t->shape, t->rank);
 		for (uint32_t k = 0; k < out->nlabels; k++)
 			if (t->labels & (UINT32_C(1) << k)) {
 				printf("  ");

@@ -25,10 +25,8 @@ static void print_kind(const struct sd_target *t, const char *nothing)
 		fputs(nothing, stdout);
 		return;
 	}
-	printf("%s [", sd_dtype_name(t->dtype));
-	for (uint32_t i = 0; i < t->rank; i++)
-		printf("%s%" PRIu64, i ? "," : "", t->shape[i]);
-	putchar(']');
+	printf("%s ", sd_dtype_name(t->dtype));
+	sd_shape_print(stdout, t->shape, t->rank);
 }
 
 /* ---- for people ---- */
@@ -191,15 +189,6 @@ static void print_tsv(const struct check *c, const struct sd_finding *f)
 	putchar('\n');
 }
 
-static void print_member(const char *name, const char *text)
-{
-	printf(",\"%s\":", name);
-	if (text)
-		sd_json_write(stdout, text, SD_JSON_ASCII);
-	else
-		printf("null");
-}
-
 static void print_kind_member(const char *name, const struct sd_target *t)
 {
 	printf(",\"%s\":", name);
@@ -207,28 +196,27 @@ static void print_kind_member(const char *name, const struct sd_target *t)
 		printf("null");
 		return;
 	}
-	printf("{\"dtype\":\"%s\",\"shape\":[", sd_dtype_name(t->dtype));
-	for (uint32_t i = 0; i < t->rank; i++)
-		printf("%s%" PRIu64, i ? "," : "", t->shape[i]);
-	printf("]}");
+	printf("{\"dtype\":\"%s\",\"shape\":", sd_dtype_name(t->dtype));
+	sd_shape_print(stdout, t->shape, t->rank);
+	putchar('}');
 }
 
 static void print_json(const struct check *c, const struct sd_finding *f)
 {
 	printf("{\"kind\":\"%s\"", sd_oddity_word(f->kind));
-	print_member("name", f->name);
+	sd_json_member(stdout, "name", f->name);
 	print_kind_member("is", f->is);
 	print_kind_member("siblings_are", f->right);
-	print_member("near", f->near);
+	sd_json_member(stdout, "near", f->near);
 	printf(",\"tensors\":%zu", f->tensors);
-	print_member("among", f->among);
+	sd_json_member(stdout, "among", f->among);
 	printf(",\"siblings\":[");
 	for (size_t i = 0; i < f->nsiblings; i++)
 		printf("%s%" PRIu32, i ? "," : "", f->siblings[i]);
 	putchar(']');
-	print_member("text", f->line);
+	sd_json_member(stdout, "text", f->line);
 	if (c->opt->count > 1)
-		print_member("source", c->s->name);
+		sd_json_member(stdout, "source", c->s->name);
 	puts("}");
 }
 

@@ -15,14 +15,6 @@ static uint64_t count_of(const struct ls_item *i)
 	return i->fold ? i->fold->count : 1;
 }
 
-static void write_shape(FILE *out, const struct sd_listed *t)
-{
-	fputc('[', out);
-	for (uint32_t i = 0; i < t->rank; i++)
-		fprintf(out, "%s%" PRIu64, i ? "," : "", t->shape[i]);
-	fputc(']', out);
-}
-
 /* The words of a list with commas as an array of JSON. */
 static void print_array(const char *words)
 {
@@ -113,7 +105,7 @@ void ls_write_cell(FILE *out, const struct ls_item *i, enum ls_column column, bo
 		fputs(sd_dtype_name(t->dtype), out);
 		return;
 	case LS_COLUMN_SHAPE:
-		write_shape(out, t);
+		sd_shape_print(out, t->shape, t->rank);
 		return;
 	case LS_COLUMN_BYTES:
 		/* People see the size of one, and how many there are. */

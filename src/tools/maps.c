@@ -648,72 +648,69 @@ static enum sd_result by_base_model(struct finding *f, struct sd_error *err)
 	return result;
 }
 
+/* The maps that fit, the best ones only. *file: what told of them, NULL if the keys did. */
+static enum sd_result find_fits(struct finding *f, const char **file, struct sd_error *err)
+{
+	enum sd_result result = SD_OK;
+	char first[64] = "";
+
+	for (size_t i = 0; i < sizeof(names_of_model) / sizeof(*names_of_model) && result == SD_OK && !f->n; i++) {
+		*file = f->file = names_of_model[i].file;
+		f->field = names_of_model[i].field;
+		if (!sd_manifest_side(f->in, f->file))
+			continue;
+		result = check_config(sd_manifest_side(f->in, f->file), err);
+		if (result == SD_OK)
+			result = each_map(by_config, f, err);
+	}
+	if (result == SD_OK && !f->n) {
+		result = by_base_model(f, err);
+		*file = f->file;
+	}
+	/* Another family's map may know the keys as well, and give them other names. */
+	if (result == SD_OK && !f->n && f->other)
+		result = sd_fail(err, SD_INPUT, "no map with a layout %s is for %s: say --map NAME", f->to, f->other);
+	if (result == SD_OK && !f->n)
+		result = check_known(sd_manifest_side(f->in, "config.json"), "config.json", err);
+	if (result == SD_OK && !f->n && is_plain_adapter(f->in))
+		return SD_OK;
+	/* One of which neither a file tells nor experts: whatever a map made of it would be a guess. */
+	if (result == SD_OK && !f->n && is_adapter_alone(f->in))
+		result = sd_fail(err, SD_INPUT, "nothing tells which model this adapter is for: say --map NAME");
+	if (result == SD_OK && !f->n) {
+		*file = NULL;
+		result = each_map(by_keys, f, err);
+	}
+	for (size_t i = 0; i < f->n; i++)
+		if (!sd_map_is_for_if_alone(f->fits[i].map))
+			snprintf(first, sizeof(first), "%s", sd_map_name(f->fits[i].map));
+	if (result == SD_OK && *first)
+		result = drop_second_choices(f, err);
+	if (result == SD_OK)
+		result = narrow(f, knows_keys, err);
+	if (result == SD_OK && *file)
+		result = check_second_choice(f, first, err);
+	return result == SD_OK ? narrow(f, is_first_choice, err) : result;
+}
+
 enum sd_result sd_maps_find(const struct sd_manifest *in, const char *to, struct sd_map **map, struct sd_error *err)
 {
 	struct finding f = {.in = in, .to = to};
-	enum sd_result result;
 	const char *file = NULL;
-	char first[64] = "";
+	/* A wrapper hides the keys from one map and not from the next: that is no reason for either. */
+	enum sd_result result = sd_siblings_wrapper(in, err);
+	bool known = true;
 
-	/* It hides the keys from one map and not from the next: that is no reason for either. */
-	result = sd_siblings_wrapper(in, err);
-	for (size_t i = 0; i < sizeof(names_of_model) / sizeof(*names_of_model) && result == SD_OK && !f.n; i++) {
-		file = f.file = names_of_model[i].file;
-		f.field = names_of_model[i].field;
-		if (!sd_manifest_side(in, f.file))
-			continue;
-		result = check_config(sd_manifest_side(in, f.file), err);
-		if (result == SD_OK)
-			result = each_map(by_config, &f, err);
-	}
-	if (result == SD_OK && !f.n) {
-		result = by_base_model(&f, err);
-		file = f.file;
-	}
-	/* Another family's map may know the keys as well, and give them other names. */
-	if (result == SD_OK && !f.n && f.other)
-		result = sd_fail(err, SD_INPUT, "no map with a layout %s is for %s: say --map NAME", to, f.other);
-	if (result == SD_OK && !f.n)
-		result = check_known(sd_manifest_side(in, "config.json"), "config.json", err);
-	if (result == SD_OK && !f.n && is_plain_adapter(in)) {
-		*map = NULL;
-		free(f.fits);
-		sd_arena_free(&f.arena);
-		return SD_OK;
-	}
-	/* One of which neither a file tells nor experts: whatever a map made of it would be a guess. */
-	if (result == SD_OK && !f.n && is_adapter_alone(in))
-		result = sd_fail(err, SD_INPUT, "nothing tells which model this adapter is for: say --map NAME");
-	if (result == SD_OK && !f.n) {
-		file = NULL;
-		result = each_map(by_keys, &f, err);
-	}
-	for (size_t i = 0; i < f.n; i++)
-		if (!sd_map_is_for_if_alone(f.fits[i].map))
-			snprintf(first, sizeof(first), "%s", sd_map_name(f.fits[i].map));
-	if (result == SD_OK && *first)
-		result = drop_second_choices(&f, err);
+	*map = NULL;
 	if (result == SD_OK)
-		result = narrow(&f, knows_keys, err);
-	if (result == SD_OK && file)
-		result = check_second_choice(&f, first, err);
-	if (result == SD_OK)
-		result = narrow(&f, is_first_choice, err);
+		result = find_fits(&f, &file, err);
 	/* A map that knows none of an adapter's keys has nothing to do. */
-	if (result == SD_OK && f.n && is_plain_adapter(in)) {
-		bool yes = false;
-
-		result = knows_keys(&f, f.fits[0].map, &yes, err);
-		if (!yes) {
-			while (f.n)
-				sd_map_free(f.fits[--f.n].map);
-			free(f.fits);
-			sd_arena_free(&f.arena);
-			*map = NULL;
-			return result;
-		}
+	if (result == SD_OK && is_plain_adapter(in)) {
+		known = false;
+		for (size_t i = 0; i < f.n && result == SD_OK && !known; i++)
+			result = knows_keys(&f, f.fits[i].map, &known, err);
 	}
-	if (result == SD_OK)
+	if (result == SD_OK && known)
 		result = take_one(&f, file, map, err);
 	while (f.n)
 		sd_map_free(f.fits[--f.n].map);

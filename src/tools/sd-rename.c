@@ -313,16 +313,10 @@ static void print_change(const struct sd_record *r, const struct sd_target *t)
 {
 	printf("{\"key\":");
 	sd_json_write(stdout, r->key, SD_JSON_ASCII);
-	printf(",\"name\":");
-	if (t)
-		sd_json_write(stdout, t->name, SD_JSON_ASCII);
-	else
-		printf("null");
+	sd_json_member(stdout, "name", t ? t->name : NULL);
 	if (t) {
-		printf(",\"dtype\":\"%s\",\"shape\":[", sd_dtype_name(t->dtype));
-		for (uint32_t i = 0; i < t->rank; i++)
-			printf("%s%" PRIu64, i ? "," : "", t->shape[i]);
-		putchar(']');
+		printf(",\"dtype\":\"%s\",\"shape\":", sd_dtype_name(t->dtype));
+		sd_shape_print(stdout, t->shape, t->rank);
 	}
 	printf(",\"steps\":\"");
 	if (t)
@@ -363,19 +357,13 @@ static void print_plan(const struct sd_manifest *in, const struct sd_plan *plan,
 		}
 }
 
-static void take_method(void *user, const char *value)
-{
-	snprintf(user, 64, "%s", value);
-}
-
 /* That a map knows nothing of a checkpoint is worth a word, and an error where all keys should be known. */
 static enum sd_result tell_idle(const struct options *opt, const struct sd_map *map, int to,
 				const struct sd_side_file *config, struct sd_error *err)
 {
-	char method[64] = "";
+	char method[64];
 
-	if (config)
-		sd_config_find(config, "quantization_config.quant_method", take_method, method);
+	sd_config_text(config, "quantization_config.quant_method", method, sizeof(method));
 	sd_fail(err, SD_INPUT, "map %s changes no key on the way from %s to %s%s%s", sd_map_name(map),
 		sd_map_layout(map, !to), sd_map_layout(map, to), *method ? "; the weights stay quantised, by " : "",
 		method);

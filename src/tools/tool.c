@@ -241,10 +241,22 @@ enum sd_result sd_doubt(bool strict, struct sd_error *err, const char *format, .
 	return SD_OK;
 }
 
-#define ODD_TOLD 5
+/* How a finding is told. */
+struct doubt {
+	bool strict;
+	struct sd_error *err;
+};
+
+static enum sd_result tell_finding(void *user, const char *line)
+{
+	const struct doubt *doubt = user;
+
+	return sd_doubt(doubt->strict, doubt->err, "%s", line);
+}
 
 enum sd_result sd_tell_odd(struct sd_manifest *m, bool strict, struct sd_error *err)
 {
+	struct doubt doubt = {strict, err};
 	struct sd_findings findings;
 	enum sd_result result;
 
@@ -254,10 +266,8 @@ enum sd_result sd_tell_odd(struct sd_manifest *m, bool strict, struct sd_error *
 	if (sd_manifest_label_bit(m, SD_LABEL_COMPARED))
 		return SD_OK;
 	result = sd_siblings_check(m, &m->arena, &findings, err);
-	for (size_t i = 0; i < findings.n && i < ODD_TOLD && result == SD_OK; i++)
-		result = sd_doubt(strict, err, "%s", findings.at[i].line);
-	if (result == SD_OK && findings.n > ODD_TOLD)
-		result = sd_doubt(strict, err, "%zu more names are odd among their siblings", findings.n - ODD_TOLD);
+	if (result == SD_OK)
+		result = sd_findings_tell(&findings, &m->arena, tell_finding, &doubt, err);
 	sd_findings_free(&findings);
 	/* Where there is no room for the label, the next program tells it again. */
 	(void)!sd_manifest_label(m, SD_LABEL_COMPARED);

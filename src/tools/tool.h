@@ -28,13 +28,13 @@ int sd_finish(enum sd_result result, const struct sd_error *err);
 _Noreturn void sd_help(const char *text);
 _Noreturn void sd_version(void);
 
-/* Misuse: one line and "Try 'sd-x --help' for more information.", exit 2. */
 /* Memory is out before there is a sink to tell it to: one line, an abort to standard output, exit status 4. */
 _Noreturn void sd_no_memory(void);
 
 /* The value of an option was refused: misuse, unless it was memory that was out. */
 _Noreturn void sd_bad_value(const struct sd_error *err);
 
+/* Misuse: one line and "Try 'sd-x --help' for more information.", exit 2. */
 _Noreturn void sd_misuse(const char *format, ...) SD_PRINTF(1, 2);
 
 /* Misuse that getopt_long has found (c is ? or :), with short options that begin with ":". It would tell itself, but

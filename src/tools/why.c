@@ -109,27 +109,18 @@ static void print_tsv(const struct sd_why *why, const struct sd_map_rule *rule)
 	putchar('\n');
 }
 
-static void print_member(const char *name, const char *text)
-{
-	printf(",\"%s\":", name);
-	if (text)
-		sd_json_write(stdout, text, SD_JSON_ASCII);
-	else
-		printf("null");
-}
-
 static void print_json(const struct sd_why *why, const struct sd_map_rule *rule)
 {
 	printf("{\"line\":%" PRIu32, rule->line);
-	print_member("file", rule->file);
-	print_member("stage", rule->stage);
-	print_member("rule", rule->text);
-	print_member("name", why->name);
-	print_member("reason", sd_why_word(why->reason));
+	sd_json_member(stdout, "file", rule->file);
+	sd_json_member(stdout, "stage", rule->stage);
+	sd_json_member(stdout, "rule", rule->text);
+	sd_json_member(stdout, "name", why->name);
+	sd_json_member(stdout, "reason", sd_why_word(why->reason));
 	if (why->reason == SD_WHY_TEXT)
 		printf(",\"position\":%zu,\"behind\":%zu", why->position, why->behind);
-	print_member("expected", why->expected);
-	print_member("found", why->found);
+	sd_json_member(stdout, "expected", why->expected);
+	sd_json_member(stdout, "found", why->found);
 	puts("}");
 }
 
