@@ -22,6 +22,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define EXPERTS "experts."
 #define NAME_MAX_LENGTH 480 /* longer names are not looked at */
 #define NUMBER_DIGITS 6
 #define NUMBERS_MAX 4   /* in a name */
@@ -35,14 +36,14 @@
 #define TOLD_MAX 5      /* findings with a line of their own */
 #define NEAR_MAX 16     /* missing names for which a near one is looked for among all */
 #define SHAPE_HOSTS 8   /* tensors that say what shape another one should have */
+#define LACKING_MAX 64  /* units that may lack a module; where more do, that is a choice */
 #define MISSING_HOSTS 3 /* siblings that say what a unit should have */
 
 struct stack {
 	const char *prefix; /* "model.layers." */
 	const char *word;   /* "layers", in the prefix */
 	uint32_t pattern;   /* of the prefix with numbers as "*": stacks that are alike have the same */
-	size_t keys;
-	size_t begin, end; /* its units, in order of their numbers */
+	size_t begin, end;  /* its units, in order of their numbers */
 };
 
 struct unit {
@@ -146,12 +147,9 @@ static bool parse(const char *name, struct parsed *p)
 	return true;
 }
 
-/* Whether a prefix ends in a word for things of one design that are counted; *word is where. */
+/* Whether a prefix ends in a word for things of one design that are counted, layers or experts; *word is where. */
 static bool is_stack(const char *prefix, size_t length, const char **word)
 {
-	static const char *const words[] = {
-		"layers",         "layer",  "blocks", "block", "h", "blk", "resblocks", "transformer_blocks",
-		"decoder_layers", "experts"};
 	size_t begin;
 
 	if (length < 2 || prefix[length - 1] != '.')
@@ -159,13 +157,10 @@ static bool is_stack(const char *prefix, size_t length, const char **word)
 	for (begin = length - 1; begin && prefix[begin - 1] != '.'; begin--)
 		;
 	*word = prefix + begin;
-	for (size_t i = 0; i < sizeof(words) / sizeof(*words); i++)
-		if (strlen(words[i]) == length - 1 - begin && memcmp(*word, words[i], length - 1 - begin) == 0)
-			return true;
-	return false;
+	return sd_stack_is_word(*word, length - 1 - begin) || strncmp(*word, EXPERTS, length - begin) == 0;
 }
 
-/* Writes a piece of a name, from byte begin to end, with the numbers behind the skip first ones as "*". */
+/* Writes a piece of a name, from byte begin to end, with its numbers as "*". */
 static void write_pattern(const struct parsed *p, size_t begin, size_t end, char *out)
 {
 	size_t at = begin;
@@ -262,7 +257,6 @@ static void add_part(struct search *s, const struct parsed *p, size_t i, uint32_
 	s->memory = s->memory && sd_array_grow(&s->entries, s->nentries, &s->entries_room, sizeof(*s->entries));
 	if (s->memory)
 		s->entries[s->nentries++] = (uint64_t)unit << 32 | number;
-	s->stacks[s->units[unit].stack].keys++;
 }
 
 static bool same_data(const struct sd_target *a, const struct sd_target *b)
@@ -302,7 +296,6 @@ static void count_member(struct search *s, const struct parsed *p, const struct 
 static void read_target(struct search *s, const struct sd_target *t)
 {
 	struct parsed p;
-
 	uint32_t number = (uint32_t)(t - s->m->targets), known = sd_names_add(&s->names, t->name, number);
 
 	s->memory = s->memory && known != SD_NO_NAME;
@@ -404,16 +397,16 @@ static void take_type(void *user, const char *value)
 
 /* ---- which layers are those of the language model ---- */
 
-/* The stack of most names that config.json counts; NULL: none. */
+/* The stack that config.json counts; NULL: none. */
 static struct stack *main_stack(struct search *s)
 {
-	struct stack *best = NULL;
+	size_t length;
+	const char *name = sd_stack_main(s->m, &length);
+	char *prefix = name ? sd_arena_printf(s->arena, "%.*s.", (int)length, name) : NULL;
+	uint32_t number = prefix ? sd_names_find(&s->prefixes, prefix) : SD_NO_NAME;
 
-	for (size_t i = 0; i < s->nstacks; i++)
-		if (!sd_stack_is_other(s->stacks[i].prefix, strlen(s->stacks[i].prefix)) &&
-		    (!best || s->stacks[i].keys > best->keys))
-			best = &s->stacks[i];
-	return best;
+	s->memory = s->memory && (prefix || !name);
+	return number == SD_NO_NAME ? NULL : &s->stacks[number];
 }
 
 static void give_types(struct search *s, const struct stack *stack)
@@ -884,26 +877,39 @@ static void tell_absent(struct search *s, const struct stack *stack, const struc
 		tell_module(s, stack, u, parts, count, strcspn(s->parts[parts[0]].text + 1, ".") + 2);
 }
 
+/* The units of a type that have a module, into same, and how many lack it. */
+static size_t sort_out(const struct search *s, const struct stack *stack, const struct slot *slots, size_t count,
+		       uint32_t type, struct slot *same, size_t *lacking)
+{
+	size_t n = 0, all = 0;
+
+	for (size_t k = stack->begin; k < stack->end; k++)
+		all += s->units[s->order[k]].type == type;
+	for (size_t k = 0; k < count; k++)
+		if (s->units[slots[k].unit].type == type)
+			same[n++] = slots[k];
+	*lacking = all - n;
+	return n;
+}
+
 /* Looks which units lack a module that nearly all others, of their type, have. slots: those that have it. */
 static void compare_absent(struct search *s, const struct stack *stack, const struct slot *slots, size_t count,
 			   struct slot *same)
 {
-	for (size_t i = stack->begin; i < stack->end && s->memory; i++) {
+	size_t n = 0, lacking = 0, seen = 0;
+	uint32_t type = UINT32_MAX;
+
+	for (size_t i = stack->begin; i < stack->end && seen < LACKING_MAX && s->memory; i++) {
 		const struct unit *u = &s->units[s->order[i]];
-		size_t n = 0, lacking = 0;
 
 		if (has(s, u, slots->module))
 			continue;
-		for (size_t k = stack->begin; k < stack->end; k++)
-			lacking +=
-				s->units[s->order[k]].type == u->type && !has(s, &s->units[s->order[k]], slots->module);
-		for (size_t k = 0; k < count; k++)
-			if (s->units[slots[k].unit].type == u->type)
-				same[n++] = slots[k];
-		if (n && outweighs(n, lacking))
+		seen++;
+		if (u->type != type)
+			n = sort_out(s, stack, slots, count, u->type, same, &lacking);
+		type = u->type;
+		if (n && lacking <= LACKING_MAX && outweighs(n, lacking))
 			tell_absent(s, stack, u, same, n);
-		else if (!u->type)
-			return;
 	}
 }
 
@@ -1022,7 +1028,7 @@ static void find_gaps(struct search *s, const struct stack *stack, uint64_t begi
 
 static bool is_experts(const struct stack *stack)
 {
-	return strncmp(stack->word, "experts.", 8) == 0;
+	return strncmp(stack->word, EXPERTS, strlen(EXPERTS)) == 0;
 }
 
 /* Whether experts are not those that config.json counts. */

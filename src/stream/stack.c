@@ -39,13 +39,21 @@ bool sd_stack_number(const char *name, const char *word, size_t length, size_t *
 	return false;
 }
 
+static const char *const layers[] = {
+	"layers", "layer", "blocks", "block", "h", "blk", "resblocks", "transformer_blocks", "decoder_layers"};
+
+bool sd_stack_is_word(const char *word, size_t length)
+{
+	for (size_t i = 0; i < COUNT(layers); i++)
+		if (strlen(layers[i]) == length && memcmp(word, layers[i], length) == 0)
+			return true;
+	return false;
+}
+
 bool sd_stack_layer(const char *name, size_t *stack, uint32_t *number)
 {
-	static const char *const words[] = {
-		"layers", "layer", "blocks", "block", "h", "blk", "resblocks", "transformer_blocks", "decoder_layers"};
-
-	for (size_t i = 0; i < COUNT(words); i++)
-		if (sd_stack_number(name, words[i], strlen(words[i]), stack, number))
+	for (size_t i = 0; i < COUNT(layers); i++)
+		if (sd_stack_number(name, layers[i], strlen(layers[i]), stack, number))
 			return true;
 	return false;
 }

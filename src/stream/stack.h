@@ -8,6 +8,9 @@
 /* Whether the layers behind this beginning of a name are others than those of the language model. */
 bool sd_stack_is_other(const char *prefix, size_t length);
 
+/* Whether a part of a name is a word for layers: "layers", "blocks", "h" and so on. */
+bool sd_stack_is_word(const char *word, size_t length);
+
 /*
  * The number of the layer in a name, and the length of what stands in front of it and its dot: "model.layers" of
  * model.layers.3.norm. False where the name has none.
