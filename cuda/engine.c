@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The engine: what is where in a slice, and what waits for what. */
 #include "engine.h"
-#include "part.h"
+#include "job_slice.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -35,7 +35,7 @@ _Static_assert(SLOTS *EVENTS <= SD_GPU_EVENTS, "a slot has an event for each sta
 
 /* A part in a slice. */
 struct cargo {
-	struct sd_part part;
+	struct sd_job_slice part;
 	void *target;  /* the job's */
 	uint64_t out;  /* where its target is in the slot */
 	bool straight; /* it is copied to where it belongs at once */
@@ -109,17 +109,17 @@ static bool is_pinned(const struct engine *e, const uint8_t *begin, uint64_t byt
 }
 
 /* Whether a side is copied from or to where it lies at the host. */
-static bool goes_straight(const struct engine *e, const struct sd_side *side, const void *buffer)
+static bool goes_straight(const struct engine *e, const struct sd_strided *side, const void *buffer)
 {
 	return side->bytes >= e->sizes.direct && side->run >= e->sizes.run && side->rank <= 1 &&
 	       (side->rank == 0 || side->dim[0].step <= STEP_MAX) &&
-	       is_pinned(e, (const uint8_t *)buffer + side->from, sd_side_reach(side));
+	       is_pinned(e, (const uint8_t *)buffer + side->from, sd_strided_reach(side));
 }
 
 /* Room in a slice, which has enough. */
 static uint64_t take(struct hold *hold, uint64_t bytes, bool straight)
 {
-	bytes = sd_part_aligned(bytes);
+	bytes = sd_job_slice_aligned(bytes);
 	if (straight)
 		return hold->end -= bytes;
 	hold->front += bytes;
@@ -127,7 +127,7 @@ static uint64_t take(struct hold *hold, uint64_t bytes, bool straight)
 }
 
 /* What is copied between the host and the device; where to and where from is for the caller to fill in. */
-static struct sd_gpu_copy rectangle(const struct sd_side *side, bool out)
+static struct sd_gpu_copy rectangle(const struct sd_strided *side, bool out)
 {
 	struct sd_gpu_copy copy = {.width = side->run, .rows = 1, .to_step = side->run, .from_step = side->run};
 
@@ -154,7 +154,7 @@ static enum sd_device_result land(struct engine *e, struct slot *slot)
 		const struct cargo *cargo = &slot->cargo[i];
 
 		if (!cargo->straight)
-			sd_side_scatter(&cargo->part.target, slot->out.host + cargo->out, cargo->target);
+			sd_strided_scatter(&cargo->part.target, slot->out.host + cargo->out, cargo->target);
 	}
 	slot->flying = false;
 	slot->count = 0;
@@ -250,14 +250,14 @@ static enum sd_device_result send(struct engine *e)
 /* The source of a part: a copy of its own, or one to the front of the slice. */
 static bool load(struct engine *e, struct slot *slot, struct cargo *cargo)
 {
-	const struct sd_side *side = &cargo->part.source;
+	const struct sd_strided *side = &cargo->part.source;
 	bool straight = goes_straight(e, side, e->job->source);
 	uint64_t at = take(&slot->in, side->bytes, straight);
 	struct sd_gpu_copy copy = rectangle(side, false);
 
 	cargo->part.grid.source = slot->in.device + at;
 	if (!straight) {
-		sd_side_gather(side, e->job->source, slot->in.host + at);
+		sd_strided_gather(side, e->job->source, slot->in.host + at);
 		return true;
 	}
 	copy.from = (const uint8_t *)e->job->source + side->from;
@@ -265,14 +265,15 @@ static bool load(struct engine *e, struct slot *slot, struct cargo *cargo)
 	return e->gpu->ops->copy(e->gpu, SD_GPU_IN, &copy);
 }
 
-static bool fits(const struct slot *slot, const struct sd_part *part)
+static bool fits(const struct slot *slot, const struct sd_job_slice *part)
 {
 	return slot->count < PARTS &&
-	       slot->in.end - slot->in.front >= slot->count * sd_part_aligned(sizeof(part->grid)) + sd_part_in(part) &&
-	       slot->out.end - slot->out.front >= sd_part_out(part);
+	       slot->in.end - slot->in.front >=
+		       slot->count * sd_job_slice_aligned(sizeof(part->grid)) + sd_job_slice_in(part) &&
+	       slot->out.end - slot->out.front >= sd_job_slice_out(part);
 }
 
-static enum sd_device_result add(void *context, const struct sd_part *part)
+static enum sd_device_result add(void *context, const struct sd_job_slice *part)
 {
 	struct engine *e = context;
 	struct slot *slot = &e->slot[e->current];
@@ -363,7 +364,7 @@ static enum sd_device_result begin_job(struct engine *e, const struct sd_job *jo
 	e->job = job;
 	e->room = idle ? share(e, bytes_of(job)) : e->sizes.slice;
 	if (plan.loops > 0)
-		result = sd_part_cut(&plan, e->room, add, e);
+		result = sd_job_slice_cut(&plan, e->room, add, e);
 	if (result != SD_DEVICE_OK)
 		return result;
 	e->begun++;

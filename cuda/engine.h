@@ -14,7 +14,7 @@
 /* In bytes. */
 struct sd_engine_sizes {
 	size_t slice;       /* each way, at most; with its halves, a multiple of 1024 */
-	size_t slice_least; /* where the device has not so much: eight times SD_PART_LEAST or more */
+	size_t slice_least; /* where the device has not so much: eight times SD_JOB_SLICE_LEAST or more */
 	size_t direct, run; /* what is worth a copy of its own from or to pinned memory: so much, in runs of so much */
 };
 
@@ -25,7 +25,7 @@ extern const struct sd_engine_sizes sd_engine_sizes;
  * Takes gpu over and closes it, also where it fails. NOMEM: there is no memory for the smallest slices. Of the device's
  * memory it takes eight slices or less, and as much pinned memory.
  */
-SD_UNUSED_RESULT enum sd_device_result sd_engine_open(struct sd_gpu *gpu, const struct sd_engine_sizes *sizes,
-						      struct sd_device **device);
+SD_MUST_CHECK enum sd_device_result sd_engine_open(struct sd_gpu *gpu, const struct sd_engine_sizes *sizes,
+						   struct sd_device **device);
 
 #endif

@@ -59,7 +59,7 @@ struct sd_batch {
 };
 
 /* Fills in the tiles; plan and pointers are the caller's. False where a number does not fit. The plan has loops. */
-SD_UNUSED_RESULT bool sd_grid_plan(struct sd_grid *grid);
+SD_MUST_CHECK bool sd_grid_plan(struct sd_grid *grid);
 
 /* Elements of a vector that is read, for elements of these sizes, and of one that is written. */
 SD_SCALAR uint32_t sd_grid_read_width(bool rows, unsigned source_size, unsigned target_size)

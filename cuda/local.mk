@@ -3,8 +3,8 @@ sources += \
 	%D%/engine.c %D%/engine.h \
 	%D%/gpu.h \
 	%D%/grid.c %D%/grid.h \
-	%D%/part.c %D%/part.h \
-	%D%/side.c %D%/side.h
+	%D%/job_slice.c %D%/job_slice.h \
+	%D%/strided.c %D%/strided.h
 if HAVE_CUDA
 libsd_a_SOURCES += %D%/device_cuda.cu
 else

@@ -10,8 +10,8 @@ AM_TESTS_ENVIRONMENT = \
 # Unit tests, one line each: unit/test-NAME is made from unit/test-NAME.c.
 unit_tests = \
 	%D%/unit/test-base \
-	%D%/unit/test-carry \
-	%D%/unit/test-choice \
+	%D%/unit/test-execute \
+	%D%/unit/test-selection \
 	%D%/unit/test-companions \
 	%D%/unit/test-convert \
 	%D%/unit/test-cuda-index \
@@ -22,7 +22,7 @@ unit_tests = \
 	%D%/unit/test-formats \
 	%D%/unit/test-hostile \
 	%D%/unit/test-json \
-	%D%/unit/test-lane \
+	%D%/unit/test-handoff \
 	%D%/unit/test-many \
 	%D%/unit/test-map-edit \
 	%D%/unit/test-map-names \
@@ -31,13 +31,13 @@ unit_tests = \
 	%D%/unit/test-map-plan \
 	%D%/unit/test-move \
 	%D%/unit/test-nearest \
-	%D%/unit/test-pack \
+	%D%/unit/test-safetensors-write \
 	%D%/unit/test-progress \
 	%D%/unit/test-quantise \
 	%D%/unit/test-shard \
-	%D%/unit/test-storage \
+	%D%/unit/test-config-dtypes \
 	%D%/unit/test-stream \
-	%D%/unit/test-sums
+	%D%/unit/test-checksum
 
 EXTRA_DIST += %D%/unit/exact.h %D%/unit/gpu-mock.h %D%/unit/grid-host.h %D%/unit/kernel-host.cc %D%/unit/jobs.h %D%/unit/map.h %D%/unit/memory-source.h \
 	%D%/unit/threads %D%/golden-threads
@@ -54,7 +54,7 @@ endif
 
 # sd-transpose with the CUDA kernel's arithmetic, run on the host, in place of a GPU.
 check_PROGRAMS += %D%/sd-transpose-grid
-tests_sd_transpose_grid_SOURCES = %D%/unit/device-grid.c src/tools/sd-transpose.c src/tools/carrying.c src/tools/choosing.c src/tools/tool.c
+tests_sd_transpose_grid_SOURCES = %D%/unit/device-grid.c src/tools/sd-transpose.c src/tools/device_options.c src/tools/selection_options.c src/tools/tool.c
 tests_sd_transpose_grid_LDADD = libsd.a $(PCRE2_LIBS) $(YAJL_LIBS) $(XXHASH_LIBS) $(ZSTD_LIBS) $(CUDA_LIBS) -lm
 
 include %D%/fuzz/local.mk
@@ -78,8 +78,8 @@ test_scripts = \
 	%D%/golden-grid \
 	%D%/gpu \
 	%D%/kernel \
-	%D%/golden-lanes \
-	%D%/lanes \
+	%D%/golden-handoff \
+	%D%/handoff \
 	%D%/zstd \
 	%D%/checksum \
 	%D%/there-and-back \
@@ -136,7 +136,7 @@ check-sanitize:
 	$(MAKE) -C sanitize check
 
 # What works in threads, built with ThreadSanitizer: unit tests, and the golden cases.
-threaded = device carry lane stream formats sums pack shard
+threaded = device execute handoff stream formats checksum safetensors-write shard
 check-threads:
 	$(MKDIR_P) threads
 	cd threads && $(abs_top_srcdir)/configure -q --enable-sanitize=thread --with-cuda=no CFLAGS='-g -O1' \

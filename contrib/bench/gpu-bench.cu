@@ -7,7 +7,7 @@
 #include "../../cuda/device_cuda.cu"
 
 extern "C" {
-#include "part.h"
+#include "job_slice.h"
 }
 
 #include <time.h>
@@ -92,9 +92,9 @@ static struct sd_job make_job(uint64_t matrices, uint64_t rows, uint64_t columns
 	return job;
 }
 
-static enum sd_device_result keep(void *context, const struct sd_part *part)
+static enum sd_device_result keep(void *context, const struct sd_job_slice *part)
 {
-	*(struct sd_part *)context = *part;
+	*(struct sd_job_slice *)context = *part;
 	return SD_DEVICE_OK;
 }
 
@@ -141,14 +141,14 @@ static void bench_kernel(struct bare *bare, uint64_t rows, uint64_t columns, con
 	size_t bytes =
 		job.source_count * (sd_dtype_size((enum sd_dtype)kind->from) + sd_dtype_size((enum sd_dtype)kind->to));
 	struct sd_transpose plan;
-	struct sd_part part;
+	struct sd_job_slice part;
 	struct sd_batch batch;
 	char failure[256] = "";
 	double turned, copied;
 
 	job.scale.data = kind->scaled ? bare->scales : NULL;
 	must(sd_transpose_plan(&job, &plan, failure) == SD_DEVICE_OK &&
-		     sd_part_cut(&plan, UINT64_MAX, keep, &part) == SD_DEVICE_OK,
+		     sd_job_slice_cut(&plan, UINT64_MAX, keep, &part) == SD_DEVICE_OK,
 	     "a plan", failure);
 	part.grid.source = bare->source;
 	part.grid.target = bare->target;
@@ -304,7 +304,7 @@ int main(int argc, char **argv)
 	printf("%s\n", device->name);
 	bench_kernels();
 	by_gpu = bench_engine(device, cpu, &by_cpu);
-	printf("\nFor --device=auto (src/tools/carrying.c): GPU_START_MS %.0f, GPU_MIB_PER_S %.0f, THREAD_MIB_PER_S "
+	printf("\nFor --device=auto (src/tools/device_options.c): GPU_START_MS %.0f, GPU_MIB_PER_S %.0f, THREAD_MIB_PER_S "
 	       "%.0f\n",
 	       start * 1e3, by_gpu / (double)MIB, by_cpu / (double)MIB);
 	if (by_gpu > by_cpu)

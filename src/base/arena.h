@@ -38,6 +38,6 @@ void sd_arena_free(struct sd_arena *arena);
  * Makes room for one more element at the end of a malloc'd array (*array has count elements, and room for *room).
  * Doubles, so appending n elements costs O(n). False when memory is out; the array is then as it was.
  */
-SD_UNUSED_RESULT bool sd_array_grow(void *array, size_t count, size_t *room, size_t element);
+SD_MUST_CHECK bool sd_array_grow(void *array, size_t count, size_t *room, size_t element);
 
 #endif

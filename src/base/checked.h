@@ -7,18 +7,18 @@
 
 #include <stdint.h>
 
-SD_UNUSED_RESULT static inline bool sd_add(uint64_t a, uint64_t b, uint64_t *sum)
+SD_MUST_CHECK static inline bool sd_add(uint64_t a, uint64_t b, uint64_t *sum)
 {
 	return !__builtin_add_overflow(a, b, sum);
 }
 
-SD_UNUSED_RESULT static inline bool sd_mul(uint64_t a, uint64_t b, uint64_t *product)
+SD_MUST_CHECK static inline bool sd_mul(uint64_t a, uint64_t b, uint64_t *product)
 {
 	return !__builtin_mul_overflow(a, b, product);
 }
 
 /* The smallest multiple of step (a power of two) that is not below n. */
-SD_UNUSED_RESULT static inline bool sd_round_up(uint64_t n, uint64_t step, uint64_t *rounded)
+SD_MUST_CHECK static inline bool sd_round_up(uint64_t n, uint64_t step, uint64_t *rounded)
 {
 	if (!sd_add(n, step - 1, rounded))
 		return false;

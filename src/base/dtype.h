@@ -61,13 +61,13 @@ unsigned sd_dtype_size(enum sd_dtype dtype);
 bool sd_dtype_is_float(enum sd_dtype dtype);
 
 /* Product of the sizes; false where it does not fit 64 bits. rank 0 gives 1. */
-SD_UNUSED_RESULT bool sd_shape_count(const uint64_t *shape, uint32_t rank, uint64_t *count);
+SD_MUST_CHECK bool sd_shape_count(const uint64_t *shape, uint32_t rank, uint64_t *count);
 
 /* Whether an array of this shape has no elements. */
 bool sd_shape_is_empty(const uint64_t *shape, uint32_t rank);
 
 /* Bytes of count elements; false where that is too large or no whole number of bytes. */
-SD_UNUSED_RESULT bool sd_dtype_bytes(enum sd_dtype dtype, uint64_t count, uint64_t *bytes);
+SD_MUST_CHECK bool sd_dtype_bytes(enum sd_dtype dtype, uint64_t count, uint64_t *bytes);
 
 bool sd_shape_equal(const uint64_t *a, uint32_t a_rank, const uint64_t *b, uint32_t b_rank);
 

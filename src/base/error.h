@@ -7,7 +7,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#define SD_UNUSED_RESULT __attribute__((warn_unused_result))
+#define SD_MUST_CHECK __attribute__((warn_unused_result))
 #define SD_PRINTF(text, first) __attribute__((format(printf, text, first)))
 
 /* The values are the exit codes of every tool. */

@@ -61,8 +61,8 @@ struct sd_fold {
  * From the last number to the first: where all of the later ones are the same, the earlier ones are folded. Only memory
  * can be missing. sd_fold_free in any case.
  */
-SD_UNUSED_RESULT enum sd_result sd_fold(const char *const *names, const uint32_t *kinds, size_t n, struct sd_fold *fold,
-					struct sd_error *err);
+SD_MUST_CHECK enum sd_result sd_fold(const char *const *names, const uint32_t *kinds, size_t n, struct sd_fold *fold,
+				     struct sd_error *err);
 void sd_fold_free(struct sd_fold *fold);
 
 /*

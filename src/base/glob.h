@@ -12,13 +12,12 @@
 struct sd_glob;
 
 /* Compiles one. SD_USAGE for what is nested too deeply. */
-SD_UNUSED_RESULT enum sd_result sd_glob_new(const char *pattern, struct sd_glob **glob, struct sd_error *err);
+SD_MUST_CHECK enum sd_result sd_glob_new(const char *pattern, struct sd_glob **glob, struct sd_error *err);
 void sd_glob_free(struct sd_glob *glob);
 
 /* Whether it is the whole of name. Time grows with the product of their lengths, and no faster. Only memory can be
  * missing. */
-SD_UNUSED_RESULT enum sd_result sd_glob_matches(struct sd_glob *glob, const char *name, bool *yes,
-						struct sd_error *err);
+SD_MUST_CHECK enum sd_result sd_glob_matches(struct sd_glob *glob, const char *name, bool *yes, struct sd_error *err);
 
 /* The pattern as it was given. */
 const char *sd_glob_text(const struct sd_glob *glob);

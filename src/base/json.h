@@ -41,14 +41,14 @@ typedef enum sd_result (*sd_json_take)(void *user, const struct sd_json_token *t
  * Gives all tokens of one JSON document to take. Refused with SD_INPUT: what RFC 8259 refuses, what is no UTF-8,
  * surrogates without their other half, too deep nesting. Duplicate keys are the taker's to refuse.
  */
-SD_UNUSED_RESULT enum sd_result sd_json_parse(const char *json, size_t length, sd_json_take take, void *user,
-					      struct sd_error *err);
+SD_MUST_CHECK enum sd_result sd_json_parse(const char *json, size_t length, sd_json_take take, void *user,
+					   struct sd_error *err);
 
 /* Whether the text of a token is this one. */
 bool sd_json_is(const struct sd_json_token *token, const char *text);
 
 /* The number of a token, which must be a plain non-negative integer that fits. */
-SD_UNUSED_RESULT bool sd_json_integer(const struct sd_json_token *token, uint64_t *number);
+SD_MUST_CHECK bool sd_json_integer(const struct sd_json_token *token, uint64_t *number);
 
 /* How a string is written: UTF-8 as it is (as Rust's serde_json does it), or only ASCII (as Python's json does it). */
 enum sd_json_style {

@@ -38,12 +38,12 @@ struct sd_json_tree {
 };
 
 /* SD_INPUT where it is no JSON object. */
-SD_UNUSED_RESULT enum sd_result sd_json_tree_read(struct sd_json_tree *tree, const char *json, size_t length,
-						  struct sd_arena *arena, struct sd_error *err);
+SD_MUST_CHECK enum sd_result sd_json_tree_read(struct sd_json_tree *tree, const char *json, size_t length,
+					       struct sd_arena *arena, struct sd_error *err);
 
 /* The text; malloc'd. */
-SD_UNUSED_RESULT enum sd_result sd_json_tree_write(const struct sd_json_tree *tree, char **text, size_t *length,
-						   struct sd_error *err);
+SD_MUST_CHECK enum sd_result sd_json_tree_write(const struct sd_json_tree *tree, char **text, size_t *length,
+						struct sd_error *err);
 
 /* The member of that key, the last one if there are several; NULL where there is none, or object is NULL or none. */
 struct sd_json_node *sd_json_get(const struct sd_json_node *object, const char *key);
@@ -61,13 +61,13 @@ void sd_json_detach(struct sd_json_node *node);
  * Puts a value, which is nowhere, in the place of the member of that key, else where it belongs if the keys are
  * sorted, else at the end. False when memory is out.
  */
-SD_UNUSED_RESULT bool sd_json_set(struct sd_json_tree *tree, struct sd_json_node *object, const char *key,
-				  struct sd_json_node *value);
+SD_MUST_CHECK bool sd_json_set(struct sd_json_tree *tree, struct sd_json_node *object, const char *key,
+			       struct sd_json_node *value);
 
 /* Takes out all members of that key. */
 void sd_json_remove(struct sd_json_node *object, const char *key);
 
 /* Puts a value, which is nowhere, at the end of an array. False when memory is out. */
-SD_UNUSED_RESULT bool sd_json_append(struct sd_json_tree *tree, struct sd_json_node *array, struct sd_json_node *value);
+SD_MUST_CHECK bool sd_json_append(struct sd_json_tree *tree, struct sd_json_node *array, struct sd_json_node *value);
 
 #endif

@@ -28,15 +28,15 @@ struct sd_limits {
 extern const struct sd_limits sd_limits_default;
 
 /* Sets one by "NAME=VALUE". SD_USAGE where there is no such limit, and where none can be so high. */
-SD_UNUSED_RESULT enum sd_result sd_limits_set(struct sd_limits *limits, const char *text, struct sd_error *err);
+SD_MUST_CHECK enum sd_result sd_limits_set(struct sd_limits *limits, const char *text, struct sd_error *err);
 
 /* SD_INPUT where the value is beyond the limit. what is for the error, which goes on with the value: "the header has".
  */
-SD_UNUSED_RESULT enum sd_result sd_limits_check(const struct sd_limits *limits, enum sd_limit limit, uint64_t value,
-						const char *what, struct sd_error *err);
+SD_MUST_CHECK enum sd_result sd_limits_check(const struct sd_limits *limits, enum sd_limit limit, uint64_t value,
+					     const char *what, struct sd_error *err);
 
 /* The same for a name of length bytes. */
-SD_UNUSED_RESULT enum sd_result sd_limits_check_name(const struct sd_limits *limits, const char *name, size_t length,
-						     struct sd_error *err);
+SD_MUST_CHECK enum sd_result sd_limits_check_name(const struct sd_limits *limits, const char *name, size_t length,
+						  struct sd_error *err);
 
 #endif

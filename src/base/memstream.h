@@ -20,6 +20,6 @@ size_t sd_memstream_length(struct sd_memstream *stream);
  * Closes it and gives its text, malloc'd with a NUL behind it, and its length. False when memory was out at any time:
  * *text is NULL then. text may be NULL: nobody wants it.
  */
-SD_UNUSED_RESULT bool sd_memstream_close(struct sd_memstream *stream, char **text, size_t *length);
+SD_MUST_CHECK bool sd_memstream_close(struct sd_memstream *stream, char **text, size_t *length);
 
 #endif

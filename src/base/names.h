@@ -23,7 +23,7 @@ uint32_t sd_names_find(const struct sd_names *names, const char *name);
  * Gives the name this number, unless it has one already. Returns the number that the name has now,
  * or SD_NO_NAME when memory is out.
  */
-SD_UNUSED_RESULT uint32_t sd_names_add(struct sd_names *names, const char *name, uint32_t number);
+SD_MUST_CHECK uint32_t sd_names_add(struct sd_names *names, const char *name, uint32_t number);
 
 void sd_names_free(struct sd_names *names);
 

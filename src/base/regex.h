@@ -8,15 +8,15 @@
 struct sd_regex;
 
 /* Compiles one. SD_USAGE and a line that shows the regex, the place and PCRE2's reason; *regex is NULL then. */
-SD_UNUSED_RESULT enum sd_result sd_regex_new(const char *pattern, bool ignore_case, struct sd_regex **regex,
-					     struct sd_error *err);
+SD_MUST_CHECK enum sd_result sd_regex_new(const char *pattern, bool ignore_case, struct sd_regex **regex,
+					  struct sd_error *err);
 
 /*
  * Whether it is found in text. Fails (SD_USAGE) when PCRE2 gives up, on a regex that backtracks without end for
  * instance.
  */
-SD_UNUSED_RESULT enum sd_result sd_regex_search(const struct sd_regex *regex, const char *text, bool *found,
-						struct sd_error *err);
+SD_MUST_CHECK enum sd_result sd_regex_search(const struct sd_regex *regex, const char *text, bool *found,
+					     struct sd_error *err);
 
 /* The pattern as it was given. */
 const char *sd_regex_text(const struct sd_regex *regex);
@@ -29,10 +29,9 @@ struct sd_regex_list {
 	size_t count, room;
 };
 
-SD_UNUSED_RESULT enum sd_result sd_regex_list_add(struct sd_regex_list *list, const char *pattern,
+SD_MUST_CHECK enum sd_result sd_regex_list_add(struct sd_regex_list *list, const char *pattern, struct sd_error *err);
+SD_MUST_CHECK enum sd_result sd_regex_list_search(const struct sd_regex_list *list, const char *text, bool *found,
 						  struct sd_error *err);
-SD_UNUSED_RESULT enum sd_result sd_regex_list_search(const struct sd_regex_list *list, const char *text, bool *found,
-						     struct sd_error *err);
 void sd_regex_list_free(struct sd_regex_list *list);
 
 #endif

@@ -31,7 +31,7 @@ void sd_text_print(FILE *out, const char *text);
 const char *sd_text_harm(const char *text, size_t length);
 
 /* "4096", "32MiB", "5GB", "1.5GB": bytes; K M G T with B are decimal, with iB binary. False for anything else. */
-SD_UNUSED_RESULT bool sd_text_size(const char *text, uint64_t *bytes);
+SD_MUST_CHECK bool sd_text_size(const char *text, uint64_t *bytes);
 
 /*
  * How many letters of a must be added, taken away, replaced or exchanged with the next one to make it b; limit + 1
@@ -40,6 +40,6 @@ SD_UNUSED_RESULT bool sd_text_size(const char *text, uint64_t *bytes);
 unsigned sd_text_distance(const char *a, const char *b, unsigned limit);
 
 /* Decimal digits only, the whole text. */
-SD_UNUSED_RESULT bool sd_text_number(const char *text, uint64_t *number);
+SD_MUST_CHECK bool sd_text_number(const char *text, uint64_t *number);
 
 #endif

@@ -183,7 +183,7 @@ static enum sd_result add_side(struct sd_source *source, const char *dir, const 
 	return sd_extents_watch(source, path, &st, err);
 }
 
-static enum sd_result add_weights(struct sd_reading *reading, const char *dir, const char *name,
+static enum sd_result add_weights(struct sd_safetensors_read *reading, const char *dir, const char *name,
 				  struct sd_chooser *chooser, struct sd_error *err)
 {
 	unsigned char first[8];
@@ -214,7 +214,7 @@ static enum sd_result add_weights(struct sd_reading *reading, const char *dir, c
 		close(fd);
 		return result;
 	}
-	result = sd_reading_add(reading, fd, path, first, chooser, false, err);
+	result = sd_safetensors_read_add(reading, fd, path, first, chooser, false, err);
 	format = sd_format_of_bytes(first);
 	if (result == SD_INPUT && sd_safetensors_length(first) > SD_SAFETENSORS_HEADER_MAX && format && format->instead)
 		return sd_fail(err, SD_INPUT, "%s is no safetensors file, but %s", path, format->instead);
@@ -222,7 +222,7 @@ static enum sd_result add_weights(struct sd_reading *reading, const char *dir, c
 }
 
 /* A failure, result, that is a lack of data is noted where that may be. */
-static enum sd_result note_lack(struct sd_reading *reading, enum sd_result result, struct sd_error *err)
+static enum sd_result note_lack(struct sd_safetensors_read *reading, enum sd_result result, struct sd_error *err)
 {
 	struct sd_error lack;
 
@@ -233,13 +233,13 @@ static enum sd_result note_lack(struct sd_reading *reading, enum sd_result resul
 }
 
 /* Where data may be missing, a file that could not be added is noted, and what it had is missing. */
-static enum sd_result add_weights_there(struct sd_reading *reading, const char *dir, const char *name,
+static enum sd_result add_weights_there(struct sd_safetensors_read *reading, const char *dir, const char *name,
 					struct sd_chooser *chooser, struct sd_error *err)
 {
-	size_t before = sd_reading_count(reading);
+	size_t before = sd_safetensors_read_count(reading);
 	enum sd_result result = add_weights(reading, dir, name, chooser, err);
 
-	return sd_reading_count(reading) == before ? note_lack(reading, result, err) : result;
+	return sd_safetensors_read_count(reading) == before ? note_lack(reading, result, err) : result;
 }
 
 /* ---- with an index ---- */
@@ -370,7 +370,7 @@ static enum sd_result check_all_there(const struct indexed *in, const struct sd_
 	return result;
 }
 
-static enum sd_result add_indexed_files(struct sd_reading *reading, const char *dir, const struct indexed *in,
+static enum sd_result add_indexed_files(struct sd_safetensors_read *reading, const char *dir, const struct indexed *in,
 					struct sd_error *err)
 {
 	struct sd_source *source = reading->source;
@@ -390,13 +390,14 @@ static enum sd_result add_indexed_files(struct sd_reading *reading, const char *
 		if (result != SD_OK)
 			return result;
 	}
-	result = sd_reading_finish(reading, err);
+	result = sd_safetensors_read_finish(reading, err);
 	if (result != SD_OK || (m->nrecords == in->index.nentries && !source->note) || source->lack)
 		return result;
 	return note_lack(reading, check_all_there(in, m, err), err);
 }
 
-static enum sd_result add_indexed(struct sd_reading *reading, const char *dir, const char *name, struct sd_error *err)
+static enum sd_result add_indexed(struct sd_safetensors_read *reading, const char *dir, const char *name,
+				  struct sd_error *err)
 {
 	struct indexed in = {0};
 	const char *path;
@@ -542,7 +543,7 @@ static enum sd_result check_one(const struct listing *list, struct sd_error *err
 	return SD_OK;
 }
 
-static enum sd_result add_unindexed(struct sd_reading *reading, const char *path, const struct listing *list,
+static enum sd_result add_unindexed(struct sd_safetensors_read *reading, const char *path, const struct listing *list,
 				    struct sd_error *err)
 {
 	enum sd_result result = check_one(list, err);
@@ -554,10 +555,10 @@ static enum sd_result add_unindexed(struct sd_reading *reading, const char *path
 	result = note_lack(reading, result, err);
 	for (size_t i = 0; i < list->count[SD_ROLE_WEIGHTS] && result == SD_OK; i++)
 		result = add_weights_there(reading, path, list->names[SD_ROLE_WEIGHTS][i], NULL, err);
-	return result == SD_OK ? sd_reading_finish(reading, err) : result;
+	return result == SD_OK ? sd_safetensors_read_finish(reading, err) : result;
 }
 
-static enum sd_result fill(struct sd_reading *reading, const char *path, const struct listing *list,
+static enum sd_result fill(struct sd_safetensors_read *reading, const char *path, const struct listing *list,
 			   struct sd_error *err)
 {
 	const char *index;
@@ -606,18 +607,18 @@ enum sd_result sd_checkpoint_open(const char *path, const struct sd_limits *limi
 				  struct sd_error *err)
 {
 	struct listing list = {0};
-	struct sd_reading reading = {0};
+	struct sd_safetensors_read reading = {0};
 	enum sd_result result = list_directory(path, &list, err);
 
 	*source = NULL;
 	if (result == SD_OK)
-		result = sd_reading_begin(&reading, limits, err);
+		result = sd_safetensors_read_begin(&reading, limits, err);
 	if (result == SD_OK)
 		result = fill(&reading, path, &list, err);
 	if (result == SD_OK)
 		result = look_again(reading.source, path, &list, err);
 	free_listing(&list);
-	sd_reading_free(&reading);
+	sd_safetensors_read_free(&reading);
 	if (result == SD_OK)
 		*source = reading.source;
 	else

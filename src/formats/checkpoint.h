@@ -6,8 +6,8 @@
 #include "formats/format.h"
 
 /* Opens a directory as a source. Errors name the directory's files by their paths. limits may be NULL. */
-SD_UNUSED_RESULT enum sd_result sd_checkpoint_open(const char *path, const struct sd_limits *limits,
-						   struct sd_source **source, struct sd_error *err);
+SD_MUST_CHECK enum sd_result sd_checkpoint_open(const char *path, const struct sd_limits *limits,
+						struct sd_source **source, struct sd_error *err);
 
 /* The files that hold the weights, and the index that says so. All is the caller's: names in the arena, index malloc'd.
  */
@@ -21,8 +21,8 @@ struct sd_checkpoint_files {
 };
 
 /* Lists a directory that sd_checkpoint_open takes. files is filled only if that went well. */
-SD_UNUSED_RESULT enum sd_result sd_checkpoint_list(const char *path, const struct sd_limits *limits,
-						   struct sd_checkpoint_files *files, struct sd_error *err);
+SD_MUST_CHECK enum sd_result sd_checkpoint_list(const char *path, const struct sd_limits *limits,
+						struct sd_checkpoint_files *files, struct sd_error *err);
 
 /* What a file of this name is in a checkpoint directory. */
 enum sd_file_role sd_checkpoint_role(const char *name);

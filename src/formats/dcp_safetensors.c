@@ -3,7 +3,7 @@
 #include "formats/dcp_safetensors.h"
 #include "base/checked.h"
 #include "base/json.h"
-#include "move/cover.h"
+#include "move/coverage.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -405,14 +405,14 @@ static void find_hole(const struct tensor *t, uint64_t element, uint64_t *begin,
 	}
 }
 
-static enum sd_result fail_cover(const struct dcp *d, const struct tensor *t, enum sd_cover cover,
-				 const struct sd_cover_fault *fault, struct sd_error *err)
+static enum sd_result fail_cover(const struct dcp *d, const struct tensor *t, enum sd_coverage cover,
+				 const struct sd_coverage_fault *fault, struct sd_error *err)
 {
 	uint64_t begin[SD_RANK_MAX], end[SD_RANK_MAX];
 	const struct piece *a = t->pieces[fault->first], *b = t->pieces[fault->second];
 	char shape[SD_SHAPE_TEXT], x[BOX_TEXT], y[BOX_TEXT];
 
-	if (cover == SD_COVER_NOMEM)
+	if (cover == SD_COVERAGE_NOMEM)
 		return sd_fail_memory(err);
 	if (cover == SD_HOLE) {
 		find_hole(t, fault->element, begin, end);
@@ -442,8 +442,8 @@ static enum sd_result check_cover(const struct dcp *d, const struct tensor *t, s
 {
 	struct sd_move *moves = calloc(t->count, sizeof(*moves));
 	const struct sd_move **each = calloc(t->count, sizeof(*each));
-	struct sd_cover_fault fault = {0};
-	enum sd_cover cover = SD_COVER_NOMEM;
+	struct sd_coverage_fault fault = {0};
+	enum sd_coverage cover = SD_COVERAGE_NOMEM;
 	uint64_t elements = 0;
 	bool fits = sd_shape_count(t->shape, t->rank, &elements);
 
@@ -452,7 +452,7 @@ static enum sd_result check_cover(const struct dcp *d, const struct tensor *t, s
 		each[i] = &moves[i];
 	}
 	if (moves && each && fits)
-		cover = sd_cover_check(each, t->count, elements, &fault);
+		cover = sd_coverage_check(each, t->count, elements, &fault);
 	free(moves);
 	free(each);
 	if (!fits)

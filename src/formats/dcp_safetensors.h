@@ -6,7 +6,7 @@
 #ifndef SD_FORMATS_DCP_SAFETENSORS_H
 #define SD_FORMATS_DCP_SAFETENSORS_H
 
-#include "formats/reading.h"
+#include "formats/safetensors_read.h"
 
 /* Whether a header says so. */
 bool sd_dcp_claims(const struct sd_safetensors *header);
@@ -25,7 +25,7 @@ struct sd_gather *sd_dcp_gather(struct sd_source *source, const struct sd_limits
  * Reads DCP_SHARDING_INFO of a header: begin gets for each of its tensors the index of its first element, `rank`
  * numbers in the arena. SD_INPUT where the text is not as it must be or does not fit the tensors.
  */
-SD_UNUSED_RESULT enum sd_result sd_dcp_parse(const char *info, const struct sd_safetensors *header,
-					     struct sd_arena *arena, const uint64_t **begin, struct sd_error *err);
+SD_MUST_CHECK enum sd_result sd_dcp_parse(const char *info, const struct sd_safetensors *header, struct sd_arena *arena,
+					  const uint64_t **begin, struct sd_error *err);
 
 #endif

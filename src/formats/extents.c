@@ -34,7 +34,7 @@ struct extents {
 	size_t nplaces, places_room;
 	size_t open;
 	size_t current; /* input */
-	uint32_t given; /* the record whose chunk has been given out */
+	uint32_t given; /* the record whose extent has been given out */
 };
 
 static void close_input(struct extents *x, struct sd_input *input)
@@ -81,7 +81,7 @@ static enum sd_result go_to(struct extents *x, size_t number, struct sd_error *e
 	return open_input(x, input, err);
 }
 
-static enum sd_result extents_next(struct sd_source *source, uint32_t record, struct sd_chunk *chunk,
+static enum sd_result extents_next(struct sd_source *source, uint32_t record, struct sd_extent *extent,
 				   struct sd_error *err)
 {
 	struct extents *x = (struct extents *)source;
@@ -89,17 +89,17 @@ static enum sd_result extents_next(struct sd_source *source, uint32_t record, st
 	const struct sd_input *input = &x->inputs[place->input];
 	enum sd_result result;
 
-	*chunk = (struct sd_chunk){.fd = -1, .offset = -1};
+	*extent = (struct sd_extent){.fd = -1, .offset = -1};
 	if (x->given == record)
 		return SD_OK;
 	result = go_to(x, place->input, err);
 	if (result != SD_OK)
 		return result;
 	x->given = record;
-	chunk->length = source->manifest->records[record].bytes;
-	chunk->fd = input->fd;
+	extent->length = source->manifest->records[record].bytes;
+	extent->fd = input->fd;
 	if (input->seekable)
-		chunk->offset = (off_t)place->offset;
+		extent->offset = (off_t)place->offset;
 	return SD_OK;
 }
 
@@ -235,11 +235,11 @@ uint32_t sd_extents_input_of(const struct sd_source *source, uint32_t record)
 static enum sd_result read_at(struct extents *x, uint32_t number, uint64_t offset, void *buffer, size_t length,
 			      size_t *got, struct sd_error *err)
 {
-	struct sd_chunk chunk = {.length = length, .fd = x->inputs[number].fd, .offset = (off_t)offset};
+	struct sd_extent extent = {.length = length, .fd = x->inputs[number].fd, .offset = (off_t)offset};
 	uint64_t size = (uint64_t)x->inputs[number].stat.st_size;
 
 	*got = offset >= size ? 0 : size - offset < length ? (size_t)(size - offset) : length;
-	if (sd_chunk_read(&chunk, buffer, *got, err) == SD_OK)
+	if (sd_extent_read(&extent, buffer, *got, err) == SD_OK)
 		return SD_OK;
 	return err->said ? err->result : sd_error_at(err, "%s", x->inputs[number].path);
 }

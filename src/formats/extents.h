@@ -6,7 +6,7 @@
 #ifndef SD_FORMATS_EXTENTS_H
 #define SD_FORMATS_EXTENTS_H
 
-#include "stream/source.h"
+#include "flow/source.h"
 
 #include <sys/stat.h>
 
@@ -25,8 +25,8 @@ struct sd_source *sd_extents_new(void);
  * Adds an input. path (copied) opens it again where that is needed: no more than 64 are open at a time. fd is taken
  * over, also on failure. Until the next one is added it is open.
  */
-SD_UNUSED_RESULT enum sd_result sd_extents_input(struct sd_source *source, int fd, const char *path, uint32_t *number,
-						 struct sd_error *err);
+SD_MUST_CHECK enum sd_result sd_extents_input(struct sd_source *source, int fd, const char *path, uint32_t *number,
+					      struct sd_error *err);
 
 /* An input, valid until the next one is added. */
 const struct sd_input *sd_extents_at(const struct sd_source *source, uint32_t number);
@@ -39,30 +39,30 @@ void sd_extents_drop(struct sd_source *source);
  * both point to lives as long as the manifest. Records come in the order of the inputs, and in a pipe (offset: any),
  * which must be the only input, one behind another from where it stands.
  */
-SD_UNUSED_RESULT enum sd_result sd_extents_add(struct sd_source *source, const struct sd_record *record,
-					       const struct sd_target *target, uint32_t input, uint64_t offset,
-					       struct sd_error *err);
+SD_MUST_CHECK enum sd_result sd_extents_add(struct sd_source *source, const struct sd_record *record,
+					    const struct sd_target *target, uint32_t input, uint64_t offset,
+					    struct sd_error *err);
 
 /* In which input a record is. */
 uint32_t sd_extents_input_of(const struct sd_source *source, uint32_t record);
 
 /* Whether bytes at these offsets of two inputs, both files, are the same, as far as the files go. */
-SD_UNUSED_RESULT enum sd_result sd_extents_same(struct sd_source *source, const uint32_t number[2],
-						const uint64_t offset[2], uint64_t bytes, bool *same,
-						struct sd_error *err);
+SD_MUST_CHECK enum sd_result sd_extents_same(struct sd_source *source, const uint32_t number[2],
+					     const uint64_t offset[2], uint64_t bytes, bool *same,
+					     struct sd_error *err);
 
 /* Keeps what is not there, the first one told, as the source's lack. Only memory can be missing. */
-SD_UNUSED_RESULT enum sd_result sd_extents_lack(struct sd_source *source, const struct sd_error *lack,
-						struct sd_error *err);
+SD_MUST_CHECK enum sd_result sd_extents_lack(struct sd_source *source, const struct sd_error *lack,
+					     struct sd_error *err);
 
 /* Adds to what sd_extents_still looks at: a file (path is borrowed) of which something else was read. */
-SD_UNUSED_RESULT enum sd_result sd_extents_watch(struct sd_source *source, const char *path, const struct stat *then,
-						 struct sd_error *err);
+SD_MUST_CHECK enum sd_result sd_extents_watch(struct sd_source *source, const char *path, const struct stat *then,
+					      struct sd_error *err);
 
 /*
  * That each path is still the file that was opened by it, unchanged: if so now, then all of them belonged together when
  * the last one was opened.
  */
-SD_UNUSED_RESULT enum sd_result sd_extents_still(const struct sd_source *source, struct sd_error *err);
+SD_MUST_CHECK enum sd_result sd_extents_still(const struct sd_source *source, struct sd_error *err);
 
 #endif

@@ -4,7 +4,7 @@
 #include "formats/dcp_safetensors.h"
 #include "formats/open.h"
 #include "formats/zstd.h"
-#include "stream/stream.h"
+#include "pipe/stream.h"
 
 #include <string.h>
 

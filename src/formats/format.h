@@ -6,7 +6,7 @@
 #ifndef SD_FORMATS_FORMAT_H
 #define SD_FORMATS_FORMAT_H
 
-#include "formats/reading.h"
+#include "formats/safetensors_read.h"
 
 /* So many bytes tell what a file is. */
 #define SD_FORMAT_FIRST 8

@@ -26,22 +26,22 @@ struct sd_index {
 
 /* Reads an index. limits may be NULL. SD_INPUT, with a line that does not name it, for whatever is not as it must be.
  */
-SD_UNUSED_RESULT enum sd_result sd_index_parse(const char *json, size_t length, const struct sd_limits *limits,
-					       struct sd_index *out, struct sd_error *err);
+SD_MUST_CHECK enum sd_result sd_index_parse(const char *json, size_t length, const struct sd_limits *limits,
+					    struct sd_index *out, struct sd_error *err);
 
 void sd_index_free(struct sd_index *index);
 
 /*
  * Writes an index as transformers does: keys sorted (entries is sorted for that), indent 2. *json is malloc'd.
  */
-SD_UNUSED_RESULT enum sd_result sd_index_write(struct sd_index_entry *entries, size_t nentries, uint64_t parameters,
-					       uint64_t bytes, char **json, size_t *length, struct sd_error *err);
+SD_MUST_CHECK enum sd_result sd_index_write(struct sd_index_entry *entries, size_t nentries, uint64_t parameters,
+					    uint64_t bytes, char **json, size_t *length, struct sd_error *err);
 
 /*
  * The same index for tensors of other sizes: the numbers total_parameters and total_size, where its metadata has them,
  * are replaced. *out is malloc'd.
  */
-SD_UNUSED_RESULT enum sd_result sd_index_resize(const char *json, size_t length, uint64_t parameters, uint64_t bytes,
-						char **out, size_t *out_length, struct sd_error *err);
+SD_MUST_CHECK enum sd_result sd_index_resize(const char *json, size_t length, uint64_t parameters, uint64_t bytes,
+					     char **out, size_t *out_length, struct sd_error *err);
 
 #endif

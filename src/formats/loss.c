@@ -4,8 +4,8 @@
 #include "base/checked.h"
 #include "base/names.h"
 #include "formats/open.h"
-#include "stream/companions.h"
-#include "stream/source.h"
+#include "model/companions.h"
+#include "flow/source.h"
 
 enum sd_result sd_census_take(const struct sd_manifest *m, struct sd_census *census, struct sd_error *err)
 {

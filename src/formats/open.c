@@ -4,7 +4,7 @@
 #include "base/signals.h"
 #include "formats/checkpoint.h"
 #include "formats/zstd.h"
-#include "stream/stream.h"
+#include "pipe/stream.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -31,15 +31,15 @@ static enum sd_result fail_neither(const char *name, const char *what, struct sd
 static enum sd_result open_file(const struct sd_opened *in, const unsigned char first[FIRST],
 				const struct sd_limits *limits, struct sd_source **source, struct sd_error *err)
 {
-	struct sd_reading reading;
-	enum sd_result result = sd_reading_begin(&reading, limits, err);
+	struct sd_safetensors_read reading;
+	enum sd_result result = sd_safetensors_read_begin(&reading, limits, err);
 
 	if (result != SD_OK) {
 		close(in->fd);
 		return result;
 	}
-	result = sd_reading_add(&reading, in->fd, in->name, first, NULL, true, err);
-	sd_reading_free(&reading);
+	result = sd_safetensors_read_add(&reading, in->fd, in->name, first, NULL, true, err);
+	sd_safetensors_read_free(&reading);
 	if (result == SD_OK)
 		*source = reading.source;
 	else

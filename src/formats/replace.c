@@ -4,7 +4,7 @@
 #include "base/arena.h"
 #include "base/names.h"
 #include "formats/checkpoint.h"
-#include "stream/chunk.h"
+#include "flow/extent.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -28,9 +28,9 @@ struct victim {
 struct sd_replace {
 	int place, aside;
 	const char *path; /* for errors */
-	const struct sd_publish_file *files;
+	const struct sd_output_file *files;
 	size_t count;
-	struct sd_publish_options options;
+	struct sd_output_options options;
 	struct sd_names names; /* of files */
 	bool *moved;           /* of each file */
 	struct stat *like;     /* of each file: what it replaces; without a mode: nothing */
@@ -143,11 +143,11 @@ static enum sd_result look(struct sd_replace *r, struct sd_error *err)
 	return result;
 }
 
-const struct stat *sd_replace_like(const struct sd_replace *r, size_t file)
+const struct stat *sd_replace_template(const struct sd_replace *r, size_t file)
 {
 	if (r->like[file].st_mode)
 		return &r->like[file];
-	return r->files[file].role != SD_PUBLISH_SIDE && r->common.st_mode ? &r->common : NULL;
+	return r->files[file].role != SD_OUTPUT_SIDE && r->common.st_mode ? &r->common : NULL;
 }
 
 static enum sd_result begin(struct sd_replace *r, struct sd_error *err)
@@ -160,8 +160,8 @@ static enum sd_result begin(struct sd_replace *r, struct sd_error *err)
 	return look(r, err);
 }
 
-enum sd_result sd_replace_begin(int place, const char *path, const struct sd_publish_file *files, size_t count,
-				const struct sd_publish_options *options, struct sd_replace **replace,
+enum sd_result sd_replace_begin(int place, const char *path, const struct sd_output_file *files, size_t count,
+				const struct sd_output_options *options, struct sd_replace **replace,
 				struct sd_error *err)
 {
 	struct sd_replace *r = calloc(1, sizeof(*r));
@@ -213,7 +213,7 @@ int sd_replace_rename(int from_dir, const char *from, int to_dir, const char *to
 
 static enum sd_result sync_place(const struct sd_replace *r, struct sd_error *err)
 {
-	return r->options.sync ? sd_publish_sync(r->place, r->path, true, err) : SD_OK;
+	return r->options.sync ? sd_output_sync(r->place, r->path, true, err) : SD_OK;
 }
 
 static enum sd_result put_guard(struct sd_replace *r, struct sd_error *err)
@@ -221,9 +221,9 @@ static enum sd_result put_guard(struct sd_replace *r, struct sd_error *err)
 	int fd = -1;
 
 	for (int tries = 0; fd < 0 && tries < 100; tries++) {
-		char letters[SD_PUBLISH_LETTERS];
+		char letters[SD_OUTPUT_LETTERS];
 
-		sd_publish_letters(letters);
+		sd_output_letters(letters);
 		snprintf(r->guard, sizeof(r->guard), SD_CHECKPOINT_GUARD, letters);
 		if (sd_names_find(&r->names, r->guard) != SD_NO_NAME)
 			continue;
@@ -265,7 +265,7 @@ static enum sd_result take_away(struct sd_replace *r, enum sd_file_role role, st
 }
 
 /* Moves the new files of one role to their places. */
-static enum sd_result bring_in(struct sd_replace *r, int staging, enum sd_publish_role role, struct sd_error *err)
+static enum sd_result bring_in(struct sd_replace *r, int staging, enum sd_output_role role, struct sd_error *err)
 {
 	for (size_t i = 0; i < r->count; i++) {
 		const char *name = r->files[i].name;
@@ -281,7 +281,7 @@ static enum sd_result bring_in(struct sd_replace *r, int staging, enum sd_publis
 
 /* ---- and back ---- */
 
-static bool move_back_new(struct sd_replace *r, int staging, enum sd_publish_role role)
+static bool move_back_new(struct sd_replace *r, int staging, enum sd_output_role role)
 {
 	for (size_t i = 0; i < r->count; i++) {
 		const char *name = r->files[i].name;
@@ -320,8 +320,8 @@ static bool remove_guard(struct sd_replace *r)
 /* The same steps in the other order. A disk that cannot be synced may be why: it is no reason to stop here. */
 static bool go_back(struct sd_replace *r, int staging)
 {
-	bool back = move_back_new(r, staging, SD_PUBLISH_ENTRY) && move_back_new(r, staging, SD_PUBLISH_WEIGHTS) &&
-		    move_back_new(r, staging, SD_PUBLISH_SIDE) && move_back_old(r, SD_ROLE_SIDE) &&
+	bool back = move_back_new(r, staging, SD_OUTPUT_ENTRY) && move_back_new(r, staging, SD_OUTPUT_WEIGHTS) &&
+		    move_back_new(r, staging, SD_OUTPUT_SIDE) && move_back_old(r, SD_ROLE_SIDE) &&
 		    move_back_old(r, SD_ROLE_WEIGHTS);
 
 	(void)!sync_place(r, NULL);
@@ -346,11 +346,11 @@ enum sd_result sd_replace_run(struct sd_replace *r, int staging, const char *nam
 	if (result == SD_OK)
 		result = take_away(r, SD_ROLE_SIDE, err);
 	if (result == SD_OK)
-		result = bring_in(r, staging, SD_PUBLISH_SIDE, err);
+		result = bring_in(r, staging, SD_OUTPUT_SIDE, err);
 	if (result == SD_OK)
-		result = bring_in(r, staging, SD_PUBLISH_WEIGHTS, err);
+		result = bring_in(r, staging, SD_OUTPUT_WEIGHTS, err);
 	if (result == SD_OK)
-		result = bring_in(r, staging, SD_PUBLISH_ENTRY, err);
+		result = bring_in(r, staging, SD_OUTPUT_ENTRY, err);
 	if (result == SD_OK || go_back(r, staging))
 		return result;
 	*stuck = true;

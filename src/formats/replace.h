@@ -6,7 +6,7 @@
 #ifndef SD_FORMATS_REPLACE_H
 #define SD_FORMATS_REPLACE_H
 
-#include "formats/publish.h"
+#include "formats/atomic_output.h"
 
 #include <sys/stat.h>
 
@@ -17,23 +17,23 @@ struct sd_replace;
  * there, or if another run has begun to do so, which it keeps out from then on where the file system has locks. Only
  * with options->force may there be anything.
  */
-SD_UNUSED_RESULT enum sd_result sd_replace_begin(int place, const char *path, const struct sd_publish_file *files,
-						 size_t count, const struct sd_publish_options *options,
-						 struct sd_replace **replace, struct sd_error *err);
+SD_MUST_CHECK enum sd_result sd_replace_begin(int place, const char *path, const struct sd_output_file *files,
+					      size_t count, const struct sd_output_options *options,
+					      struct sd_replace **replace, struct sd_error *err);
 
 /* The file whose permissions a new one should have, for it takes its place or that of the like; NULL: none is there. */
-const struct stat *sd_replace_like(const struct sd_replace *replace, size_t file);
+const struct stat *sd_replace_template(const struct sd_replace *replace, size_t file);
 
 /*
  * Moves the new files from the directory staging, called by this name in place, to their places, and the old ones into
  * a folder in staging. A failure is undone; *stuck if that failed too, and all must stay as it is then.
  */
-SD_UNUSED_RESULT enum sd_result sd_replace_run(struct sd_replace *replace, int staging, const char *name, bool *stuck,
-					       struct sd_error *err);
+SD_MUST_CHECK enum sd_result sd_replace_run(struct sd_replace *replace, int staging, const char *name, bool *stuck,
+					    struct sd_error *err);
 
 /* After that the new checkpoint stands there, on the disk too: removes the old one, and staging. */
-SD_UNUSED_RESULT enum sd_result sd_replace_end(struct sd_replace *replace, int staging, const char *name,
-					       struct sd_error *err);
+SD_MUST_CHECK enum sd_result sd_replace_end(struct sd_replace *replace, int staging, const char *name,
+					    struct sd_error *err);
 
 /* Frees. Does nothing for NULL. */
 void sd_replace_close(struct sd_replace *replace);

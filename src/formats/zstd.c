@@ -286,10 +286,10 @@ struct expanded {
 	struct sd_zstd *zstd;
 };
 
-static enum sd_result expanded_next(struct sd_source *source, uint32_t record, struct sd_chunk *chunk,
+static enum sd_result expanded_next(struct sd_source *source, uint32_t record, struct sd_extent *extent,
 				    struct sd_error *err)
 {
-	return sd_source_next(((struct expanded *)source)->inner, record, chunk, err);
+	return sd_source_next(((struct expanded *)source)->inner, record, extent, err);
 }
 
 static void expanded_explain(struct sd_source *source, struct sd_error *err)
@@ -319,7 +319,7 @@ static void expanded_close(struct sd_source *source)
 
 static bool expanded_sum(const struct sd_source *source, uint32_t record, uint64_t *sum)
 {
-	return sd_source_sum(((const struct expanded *)source)->inner, record, sum);
+	return sd_source_checksum(((const struct expanded *)source)->inner, record, sum);
 }
 
 static const struct sd_source_ops expanded_ops = {.next = expanded_next,

@@ -3,7 +3,7 @@
 #ifndef SD_FORMATS_ZSTD_H
 #define SD_FORMATS_ZSTD_H
 
-#include "stream/source.h"
+#include "flow/source.h"
 
 /* The first bytes of a zstd frame. */
 #define SD_ZSTD_MAGIC "\x28\xb5\x2f\xfd"
@@ -18,18 +18,18 @@ struct sd_zstd;
  * Expands what is in fd, which is taken over and of which the first `length` bytes (at most 64) have been read already:
  * *plain is the end of a pipe, the caller's, to read the plain bytes from. Several frames one behind another are one.
  */
-SD_UNUSED_RESULT enum sd_result sd_zstd_expand(int fd, const void *first, size_t length, struct sd_zstd **zstd,
-					       int *plain, struct sd_error *err);
+SD_MUST_CHECK enum sd_result sd_zstd_expand(int fd, const void *first, size_t length, struct sd_zstd **zstd, int *plain,
+					    struct sd_error *err);
 
 /*
  * Compresses to fd, which stays the caller's: *plain is the end of a pipe, the caller's, to write the plain bytes to;
  * the frame ends when that is closed. level: as zstd(1) has them, 1 to SD_ZSTD_LEVEL_MOST.
  */
-SD_UNUSED_RESULT enum sd_result sd_zstd_compress(int fd, int level, struct sd_zstd **zstd, int *plain,
-						 struct sd_error *err);
+SD_MUST_CHECK enum sd_result sd_zstd_compress(int fd, int level, struct sd_zstd **zstd, int *plain,
+					      struct sd_error *err);
 
 /* Waits for the thread to have done all, and says how that went. Once. */
-SD_UNUSED_RESULT enum sd_result sd_zstd_wait(struct sd_zstd *zstd, struct sd_error *err);
+SD_MUST_CHECK enum sd_result sd_zstd_wait(struct sd_zstd *zstd, struct sd_error *err);
 
 /*
  * What came out ended early, or was not what it should be: puts the cause into err, if it was the thread's failure.

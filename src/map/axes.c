@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-uint32_t sd_axis_number(struct axis_names *names, const char *name, uint64_t fixed)
+uint32_t sd_axis_number(struct sd_map_axis_names *names, const char *name, uint64_t fixed)
 {
 	for (uint32_t i = 0; i < names->n; i++)
 		if (strcmp(names->name[i], name) == 0)
@@ -21,13 +21,13 @@ uint32_t sd_axis_number(struct axis_names *names, const char *name, uint64_t fix
 }
 
 /* The n-th literal of this value in the list. */
-static uint32_t literals_before(const struct axes *axes, const struct axis_dim *dim, const struct axis_names *names,
-				uint64_t value)
+static uint32_t literals_before(const struct sd_axes *axes, const struct sd_map_axis_dim *dim,
+				const struct sd_map_axis_names *names, uint64_t value)
 {
 	uint32_t n = 0;
 
 	for (uint32_t d = 0; d <= axes->n; d++) {
-		const struct axis_dim *at = d < axes->n ? &axes->dims[d] : dim;
+		const struct sd_map_axis_dim *at = d < axes->n ? &axes->dims[d] : dim;
 
 		for (uint32_t f = 0; f < at->n; f++)
 			n += at->factors[f].axis != NO_AXIS && names->fixed[at->factors[f].axis] == value;
@@ -35,16 +35,16 @@ static uint32_t literals_before(const struct axes *axes, const struct axis_dim *
 	return n;
 }
 
-static const char *parse_factor(const char **text, struct axis_names *names, struct sd_arena *arena,
-				const struct axes *axes, struct axis_dim *dim)
+static const char *parse_factor(const char **text, struct sd_map_axis_names *names, struct sd_arena *arena,
+				const struct sd_axes *axes, struct sd_map_axis_dim *dim)
 {
-	struct factor *factor = &dim->factors[dim->n];
+	struct sd_map_factor *factor = &dim->factors[dim->n];
 	const char *p = *text, *start;
 	uint32_t before = 0, after = 0;
 	uint64_t number;
 	char *name;
 
-	*factor = (struct factor){.axis = NO_AXIS, .per = 1, .packed = 1};
+	*factor = (struct sd_map_factor){.axis = NO_AXIS, .per = 1, .packed = 1};
 	while (*p == '|')
 		before++, p++;
 	start = p;
@@ -92,17 +92,18 @@ static const char *parse_factor(const char **text, struct axis_names *names, str
 	return NULL;
 }
 
-const char *sd_axes_parse(const char *text, struct axis_names *names, struct sd_arena *arena, struct axes *axes)
+const char *sd_axes_parse(const char *text, struct sd_map_axis_names *names, struct sd_arena *arena,
+			  struct sd_axes *axes)
 {
 	size_t most = strlen(text);
 	const char *p = text + 1, *why;
 	bool slotted = false;
 
-	*axes = (struct axes){.text = text, .dims = sd_arena_array(arena, most, sizeof(*axes->dims))};
+	*axes = (struct sd_axes){.text = text, .dims = sd_arena_array(arena, most, sizeof(*axes->dims))};
 	if (!axes->dims)
 		return "out of memory";
 	for (;;) {
-		struct axis_dim dim = {0};
+		struct sd_map_axis_dim dim = {0};
 		bool product;
 
 		while (*p == ' ' || *p == '\t')
@@ -136,7 +137,7 @@ const char *sd_axes_parse(const char *text, struct axis_names *names, struct sd_
 	return axes->n > SD_RANK_MAX ? "too many axes" : NULL;
 }
 
-bool sd_axes_have(const struct axes *axes, uint32_t axis)
+bool sd_axes_have(const struct sd_axes *axes, uint32_t axis)
 {
 	for (uint32_t d = 0; d < axes->n; d++)
 		for (uint32_t f = 0; f < axes->dims[d].n; f++)
@@ -145,7 +146,7 @@ bool sd_axes_have(const struct axes *axes, uint32_t axis)
 	return false;
 }
 
-const struct factor *sd_axes_packed(const struct axes *axes)
+const struct sd_map_factor *sd_axes_packed(const struct sd_axes *axes)
 {
 	for (uint32_t d = 0; d < axes->n; d++)
 		for (uint32_t f = 0; f < axes->dims[d].n; f++)
@@ -154,7 +155,7 @@ const struct factor *sd_axes_packed(const struct axes *axes)
 	return NULL;
 }
 
-const struct factor *sd_axes_slot(const struct axes *axes)
+const struct sd_map_factor *sd_axes_slot(const struct sd_axes *axes)
 {
 	for (uint32_t d = 0; d < axes->n; d++)
 		for (uint32_t f = 0; f < axes->dims[d].n; f++)
@@ -169,7 +170,7 @@ static uint64_t axis_size(uint32_t axis, const axis_sizes sizes)
 }
 
 /* The sum of the first slots; SIZE_OPEN where one is not known or it does not fit. */
-static uint64_t slots_size(const struct axes *axes, uint32_t slots, const axis_sizes sizes)
+static uint64_t slots_size(const struct sd_axes *axes, uint32_t slots, const axis_sizes sizes)
 {
 	uint64_t sum = 0;
 
@@ -182,7 +183,7 @@ static uint64_t slots_size(const struct axes *axes, uint32_t slots, const axis_s
 	return sum;
 }
 
-static uint64_t whole_size(const struct axes *axes, const struct factor *factor, const axis_sizes sizes)
+static uint64_t whole_size(const struct sd_axes *axes, const struct sd_map_factor *factor, const axis_sizes sizes)
 {
 	uint64_t size = factor->slots ? slots_size(axes, axes->nslots, sizes) : axis_size(factor->axis, sizes);
 
@@ -192,7 +193,7 @@ static uint64_t whole_size(const struct axes *axes, const struct factor *factor,
 }
 
 /* Gives a factor its size; the one axis of its slots that is not known gets what the others leave. */
-static bool give(const struct axes *axes, const struct factor *factor, uint64_t whole, axis_sizes sizes)
+static bool give(const struct sd_axes *axes, const struct sd_map_factor *factor, uint64_t whole, axis_sizes sizes)
 {
 	uint32_t open = NO_AXIS, times = 0;
 
@@ -221,10 +222,10 @@ static bool give(const struct axes *axes, const struct factor *factor, uint64_t 
 }
 
 /* One dimension; sets *open if something is left to be told. */
-static bool bind_dim(const struct axes *axes, const struct axis_dim *dim, uint64_t size, axis_sizes sizes,
+static bool bind_dim(const struct sd_axes *axes, const struct sd_map_axis_dim *dim, uint64_t size, axis_sizes sizes,
 		     bool *progress, bool *open)
 {
-	const struct factor *unknown = NULL;
+	const struct sd_map_factor *unknown = NULL;
 	uint64_t product = 1;
 	uint32_t n = 0;
 
@@ -254,7 +255,7 @@ static bool bind_dim(const struct axes *axes, const struct axis_dim *dim, uint64
 	return true;
 }
 
-bool sd_axes_bind(const struct axes *axes, const uint64_t *shape, uint32_t rank, axis_sizes sizes)
+bool sd_axes_bind(const struct sd_axes *axes, const uint64_t *shape, uint32_t rank, axis_sizes sizes)
 {
 	bool progress, open;
 
@@ -269,13 +270,13 @@ bool sd_axes_bind(const struct axes *axes, const uint64_t *shape, uint32_t rank,
 	return true;
 }
 
-uint32_t sd_axes_shape(const struct axes *axes, const axis_sizes sizes, uint64_t *shape, bool *overflow)
+uint32_t sd_axes_shape(const struct sd_axes *axes, const axis_sizes sizes, uint64_t *shape, bool *overflow)
 {
 	*overflow = false;
 	for (uint32_t d = 0; d < axes->n; d++) {
 		shape[d] = 1;
 		for (uint32_t f = 0; f < axes->dims[d].n; f++) {
-			const struct factor *factor = &axes->dims[d].factors[f];
+			const struct sd_map_factor *factor = &axes->dims[d].factors[f];
 			uint64_t whole = whole_size(axes, factor, sizes);
 
 			if (whole == SIZE_OPEN)
@@ -287,7 +288,7 @@ uint32_t sd_axes_shape(const struct axes *axes, const axis_sizes sizes, uint64_t
 	return NO_AXIS;
 }
 
-void sd_axes_place(const struct axes *axes, const axis_sizes sizes, const axis_sizes index, uint64_t *strides,
+void sd_axes_place(const struct sd_axes *axes, const axis_sizes sizes, const axis_sizes index, uint64_t *strides,
 		   uint64_t *offset)
 {
 	uint64_t stride = 1;
@@ -295,7 +296,7 @@ void sd_axes_place(const struct axes *axes, const axis_sizes sizes, const axis_s
 	*offset = 0;
 	for (uint32_t d = axes->n; d-- > 0;)
 		for (uint32_t f = axes->dims[d].n; f-- > 0;) {
-			const struct factor *factor = &axes->dims[d].factors[f];
+			const struct sd_map_factor *factor = &axes->dims[d].factors[f];
 
 			if (factor->slots)
 				*offset += slots_size(axes, factor->slot, sizes) * stride;

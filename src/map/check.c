@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What is known to be wrong with a map before it meets a checkpoint. */
-#include "map/internal.h"
+#include "map/compiled.h"
 
 #include <string.h>
 
 #define fail(rule, ...) sd_map_fail(err, (rule)->file, (rule)->line, __VA_ARGS__)
 
-static bool writes(const struct rule *rule, int side)
+static bool writes(const struct sd_rule *rule, int side)
 {
 	return rule->outcome[!side] == MOVE;
 }
 
 /* Where a number hole of one side's key is an axis of the other. */
-static const struct stack *find_stack(const struct rule *rule, uint32_t hole)
+static const struct sd_map_stack *find_stack(const struct sd_rule *rule, uint32_t hole)
 {
 	for (uint32_t i = 0; i < rule->stacks; i++)
 		if (rule->stack[i].hole == hole)
@@ -20,11 +20,11 @@ static const struct stack *find_stack(const struct rule *rule, uint32_t hole)
 	return NULL;
 }
 
-static enum sd_result find_stacks(const struct sd_map *map, struct rule *rule, struct sd_error *err)
+static enum sd_result find_stacks(const struct sd_map *map, struct sd_rule *rule, struct sd_error *err)
 {
 	for (uint32_t h = 0; h < rule->holes.n; h++)
 		for (int side = LEFT; side <= RIGHT; side++) {
-			const struct side *key = &rule->side[side], *other = &rule->side[!side];
+			const struct sd_map_side *key = &rule->side[side], *other = &rule->side[!side];
 
 			if (rule->holes.hole[h].kind != HOLE_NUMBER || !key->key.text || !other->key.text ||
 			    !sd_pattern_has(&key->key, h) || sd_pattern_has(&other->key, h))
@@ -34,15 +34,15 @@ static enum sd_result find_stacks(const struct sd_map *map, struct rule *rule, s
 				    sd_axes_have(&other->axes, a)) {
 					if (rule->stacks == STACKS_MAX)
 						return fail(rule, "more than %d numbers become axes", STACKS_MAX);
-					rule->stack[rule->stacks++] = (struct stack){h, a, side};
+					rule->stack[rule->stacks++] = (struct sd_map_stack){h, a, side};
 				}
 		}
 	return SD_OK;
 }
 
-bool sd_rule_knows(const struct rule *rule, int side, uint32_t hole)
+bool sd_rule_knows(const struct sd_rule *rule, int side, uint32_t hole)
 {
-	const struct pattern *key = &rule->side[side].key;
+	const struct sd_pattern *key = &rule->side[side].key;
 
 	if (sd_pattern_has(key, hole))
 		return true;
@@ -53,10 +53,10 @@ bool sd_rule_knows(const struct rule *rule, int side, uint32_t hole)
 }
 
 /* A shifted number is the same on both sides, once plain and once shifted. */
-static enum sd_result check_numbers(struct rule *rule, struct sd_error *err)
+static enum sd_result check_numbers(struct sd_rule *rule, struct sd_error *err)
 {
 	for (uint32_t h = 0; h < rule->holes.n; h++) {
-		const struct hole *hole = &rule->holes.hole[h], *base = &rule->holes.hole[hole->base];
+		const struct sd_map_hole *hole = &rule->holes.hole[h], *base = &rule->holes.hole[hole->base];
 
 		if (!hole->shifted)
 			continue;
@@ -77,10 +77,10 @@ static enum sd_result check_numbers(struct rule *rule, struct sd_error *err)
 }
 
 /* Every hole of the side that is written has a value. */
-static enum sd_result check_holes(const struct rule *rule, struct sd_error *err)
+static enum sd_result check_holes(const struct sd_rule *rule, struct sd_error *err)
 {
 	for (int side = LEFT; side <= RIGHT; side++) {
-		const struct side *written = &rule->side[side];
+		const struct sd_map_side *written = &rule->side[side];
 
 		if (!writes(rule, side))
 			continue;
@@ -108,7 +108,7 @@ static enum sd_result check_holes(const struct rule *rule, struct sd_error *err)
 	return SD_OK;
 }
 
-static uint32_t count_axis(const struct axes *axes, uint32_t axis)
+static uint32_t count_axis(const struct sd_axes *axes, uint32_t axis)
 {
 	uint32_t n = 0;
 
@@ -122,9 +122,9 @@ static uint32_t count_axis(const struct axes *axes, uint32_t axis)
  * Both sides have the same axes, each once: the rule permutes elements, so its inverse exists and is exact. A constant
  * has some of those of the tensor that it is made beside.
  */
-static enum sd_result check_axes(const struct sd_map *map, const struct rule *rule, struct sd_error *err)
+static enum sd_result check_axes(const struct sd_map *map, const struct sd_rule *rule, struct sd_error *err)
 {
-	const struct side *left = &rule->side[LEFT], *right = &rule->side[RIGHT];
+	const struct sd_map_side *left = &rule->side[LEFT], *right = &rule->side[RIGHT];
 	uint32_t used = 0;
 
 	if (!left->key.text || !right->key.text)
@@ -155,9 +155,9 @@ static enum sd_result check_axes(const struct sd_map *map, const struct rule *ru
 	return SD_OK;
 }
 
-static enum sd_result check_scale(const struct rule *rule, struct sd_error *err)
+static enum sd_result check_scale(const struct sd_rule *rule, struct sd_error *err)
 {
-	const struct side *left = &rule->side[LEFT], *right = &rule->side[RIGHT];
+	const struct sd_map_side *left = &rule->side[LEFT], *right = &rule->side[RIGHT];
 
 	if (right->scale)
 		return fail(rule, "a + SCALE stands on the left of a ->");
@@ -175,7 +175,7 @@ static enum sd_result check_scale(const struct rule *rule, struct sd_error *err)
 		return fail(rule, "the weight and its scale need axis lists, e.g. [o i] and [o~128 i~128]");
 	for (uint32_t d = 0; d < left->axes.n; d++)
 		for (uint32_t f = 0; f < left->axes.dims[d].n; f++) {
-			const struct factor *factor = &left->axes.dims[d].factors[f];
+			const struct sd_map_factor *factor = &left->axes.dims[d].factors[f];
 
 			if (factor->slots || factor->per != 1)
 				return fail(rule, "a weight with a scale has plain axes");
@@ -184,7 +184,7 @@ static enum sd_result check_scale(const struct rule *rule, struct sd_error *err)
 		}
 	for (uint32_t d = 0; d < left->scale->axes.n; d++)
 		for (uint32_t f = 0; f < left->scale->axes.dims[d].n; f++) {
-			const struct factor *factor = &left->scale->axes.dims[d].factors[f];
+			const struct sd_map_factor *factor = &left->scale->axes.dims[d].factors[f];
 
 			if (factor->slots || factor->packed > 1 ||
 			    (factor->axis != NO_AXIS && !sd_axes_have(&left->axes, factor->axis)))
@@ -195,11 +195,11 @@ static enum sd_result check_scale(const struct rule *rule, struct sd_error *err)
 }
 
 /* Codes lie one behind another in the last dimension, and nowhere else. */
-static enum sd_result check_packed(const struct rule *rule, struct sd_error *err)
+static enum sd_result check_packed(const struct sd_rule *rule, struct sd_error *err)
 {
-	const struct axes *axes = &rule->side[LEFT].axes;
-	const struct axis_dim *last = axes->n ? &axes->dims[axes->n - 1] : NULL;
-	const struct factor *packed = sd_axes_packed(axes);
+	const struct sd_axes *axes = &rule->side[LEFT].axes;
+	const struct sd_map_axis_dim *last = axes->n ? &axes->dims[axes->n - 1] : NULL;
+	const struct sd_map_factor *packed = sd_axes_packed(axes);
 
 	if (rule->unpack ? !packed || packed != &last->factors[last->n - 1] : packed != NULL)
 		return fail(rule,
@@ -211,7 +211,7 @@ static enum sd_result check_packed(const struct rule *rule, struct sd_error *err
 }
 
 /* What is made beside other tensors. */
-static enum sd_result check_constant(const struct rule *rule, struct sd_error *err)
+static enum sd_result check_constant(const struct sd_rule *rule, struct sd_error *err)
 {
 	if (rule->arithmetic != CONSTANT)
 		return SD_OK;
@@ -223,7 +223,7 @@ static enum sd_result check_constant(const struct rule *rule, struct sd_error *e
 	return SD_OK;
 }
 
-enum sd_result sd_map_check_rule(struct sd_map *map, struct rule *rule, struct sd_error *err)
+enum sd_result sd_map_check_rule(struct sd_map *map, struct sd_rule *rule, struct sd_error *err)
 {
 	if (rule->nconditions && rule->outcome[LEFT] && rule->outcome[RIGHT] && rule->direction != COPY_RIGHTWARDS)
 		return fail(rule, "if and unless stand behind a one-way rule: the other layout has other names");
@@ -234,13 +234,13 @@ enum sd_result sd_map_check_rule(struct sd_map *map, struct rule *rule, struct s
 	return SD_OK;
 }
 
-static bool moves(const struct rule *rule)
+static bool moves(const struct sd_rule *rule)
 {
 	return rule->outcome[LEFT] == MOVE || rule->outcome[RIGHT] == MOVE;
 }
 
 /* Whether two rules of a stage have the same tensor on this side, and may both have a part of it. */
-static bool share(const struct rule *a, const struct rule *b, int side)
+static bool share(const struct sd_rule *a, const struct sd_rule *b, int side)
 {
 	if (!a->side[side].key.text || !b->side[side].key.text || !moves(a) || !moves(b) ||
 	    !sd_pattern_same(&a->side[side].key, &a->holes, &b->side[side].key, &b->holes) ||
@@ -258,11 +258,11 @@ static bool share(const struct rule *a, const struct rule *b, int side)
 }
 
 /* The slots of a tensor that several rules share: what stands in each. */
-static enum sd_result fill_slots(struct sd_map *map, struct stage *stage, uint32_t first, int side,
+static enum sd_result fill_slots(struct sd_map *map, struct sd_map_stage *stage, uint32_t first, int side,
 				 struct sd_error *err)
 {
-	struct rule *rule = &stage->rules[first];
-	const struct factor *own = sd_axes_slot(&rule->side[side].axes);
+	struct sd_rule *rule = &stage->rules[first];
+	const struct sd_map_factor *own = sd_axes_slot(&rule->side[side].axes);
 	uint32_t *slots;
 	bool *filled;
 
@@ -273,8 +273,8 @@ static enum sd_result fill_slots(struct sd_map *map, struct stage *stage, uint32
 	if (!slots || !filled)
 		return sd_fail_memory(err);
 	for (uint32_t i = first; i != NONE; i = stage->rules[i].next_part[side]) {
-		struct rule *part = &stage->rules[i];
-		const struct factor *slot = sd_axes_slot(&part->side[side].axes);
+		struct sd_rule *part = &stage->rules[i];
+		const struct sd_map_factor *slot = sd_axes_slot(&part->side[side].axes);
 
 		if (!slot || part->direction == COPY)
 			continue;
@@ -295,7 +295,7 @@ static enum sd_result fill_slots(struct sd_map *map, struct stage *stage, uint32
 }
 
 /* Links the rules that share a tensor on this side: next_part goes from each to the next, first_part marks the head. */
-static void link_parts(struct stage *stage, int side)
+static void link_parts(struct sd_map_stage *stage, int side)
 {
 	for (uint32_t i = 0; i < stage->nrules; i++)
 		stage->rules[i].first_part[side] = true;
@@ -308,7 +308,7 @@ static void link_parts(struct stage *stage, int side)
 			}
 }
 
-enum sd_result sd_map_check_stage(struct sd_map *map, struct stage *stage, struct sd_error *err)
+enum sd_result sd_map_check_stage(struct sd_map *map, struct sd_map_stage *stage, struct sd_error *err)
 {
 	for (uint32_t i = 0; i < stage->nrules; i++) {
 		stage->siblings |= stage->rules[i].side[LEFT].scale || stage->rules[i].nconditions;

@@ -1,21 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A compiled map as text again: flat, with every pattern written out, and a map itself. */
 #include "base/text.h"
-#include "map/internal.h"
-#include "map/rename.h"
+#include "map/compiled.h"
+#include "renaming/rename.h"
 
 #include <inttypes.h>
 
-static void put_guards(FILE *out, const struct sd_map *map, const struct guard *guards, uint32_t n)
+static void put_guards(FILE *out, const struct sd_map *map, const struct sd_map_guard *guards, uint32_t n)
 {
 	for (uint32_t i = 0; i < n; i++) {
-		const struct option *option = &map->options[guards[i].option];
+		const struct sd_map_option *option = &map->options[guards[i].option];
 
 		fprintf(out, "@%s=%s ", option->name, option->values[guards[i].value]);
 	}
 }
 
-static void put_place(FILE *out, const struct pattern *key, const struct axes *axes, uint8_t dtype)
+static void put_place(FILE *out, const struct sd_pattern *key, const struct sd_axes *axes, uint8_t dtype)
 {
 	fputs(key->text, out);
 	if (axes->text)
@@ -25,10 +25,10 @@ static void put_place(FILE *out, const struct pattern *key, const struct axes *a
 }
 
 /* A side, or the outcome that stands in its place. */
-static void put_side(FILE *out, const struct rule *rule, int number)
+static void put_side(FILE *out, const struct sd_rule *rule, int number)
 {
-	const struct side *side = &rule->side[number];
-	enum outcome outcome = rule->outcome[!number];
+	const struct sd_map_side *side = &rule->side[number];
+	enum sd_map_outcome outcome = rule->outcome[!number];
 
 	if (!side->key.text) {
 		fputs(outcome == DROP ? "drop" : outcome == KEEP ? "keep" : "refuse", out);
@@ -47,7 +47,7 @@ static void put_side(FILE *out, const struct rule *rule, int number)
 static void put_pefts(FILE *out, const struct sd_map *map, uint32_t stage)
 {
 	for (uint32_t i = 0; i < map->npefts; i++) {
-		const struct peft *peft = &map->pefts[i];
+		const struct sd_map_peft *peft = &map->pefts[i];
 
 		if (peft->stage != stage)
 			continue;
@@ -58,7 +58,7 @@ static void put_pefts(FILE *out, const struct sd_map *map, uint32_t stage)
 }
 
 /* All of it but its place in a file. */
-static void put_whole(FILE *out, const struct sd_map *map, const struct rule *rule)
+static void put_whole(FILE *out, const struct sd_map *map, const struct sd_rule *rule)
 {
 	static const char *const arrows[] = {
 		[BOTH_WAYS] = "<->", [RIGHTWARDS] = "->", [LEFTWARDS] = "<-", [COPY] = "<=", [COPY_RIGHTWARDS] = "=>"};
@@ -88,7 +88,7 @@ static void put_whole(FILE *out, const struct sd_map *map, const struct rule *ru
 		fprintf(out, " note \"%s\"", rule->note);
 }
 
-static void put_rule(FILE *out, const struct sd_map *map, const struct rule *rule)
+static void put_rule(FILE *out, const struct sd_map *map, const struct sd_rule *rule)
 {
 	fputs("  ", out);
 	put_whole(out, map, rule);
@@ -99,7 +99,7 @@ static void put_rule(FILE *out, const struct sd_map *map, const struct rule *rul
 
 void sd_map_write_rule(const struct sd_map *map, uint32_t number, FILE *out)
 {
-	const struct stage *stage = map->stages, *end = stage + map->nstages;
+	const struct sd_map_stage *stage = map->stages, *end = stage + map->nstages;
 
 	for (; stage < end && number >= stage->nrules; stage++)
 		number -= stage->nrules;
@@ -115,7 +115,7 @@ static void put_words(FILE *out, const char *word, const char *const *words, uin
 		fprintf(out, " %s", words[i]);
 }
 
-static void put_size(FILE *out, const struct sd_map *map, const struct size *size)
+static void put_size(FILE *out, const struct sd_map *map, const struct sd_map_size *size)
 {
 	fprintf(out, "size %s %s", map->axes.name[size->axis], size->option);
 	if (size->of_side != NO_SIDE)
@@ -137,7 +137,7 @@ static void put_row(FILE *out, const struct sd_config_row *row)
 	putc('\n', out);
 }
 
-static void put_option(FILE *out, const struct option *option)
+static void put_option(FILE *out, const struct sd_map_option *option)
 {
 	fprintf(out, "option %s %s%s", option->name, option->text, option->from_keys ? " from keys" : "");
 	if (option->from_config)
@@ -150,7 +150,7 @@ static void put_option(FILE *out, const struct option *option)
 	putc('\n', out);
 }
 
-static void put_text(FILE *out, const struct sd_map *map, const struct text *text)
+static void put_text(FILE *out, const struct sd_map *map, const struct sd_map_text *text)
 {
 	fprintf(out, "set %s \"%s\" if ", text->name, text->then);
 	if (text->any_side == NO_SIDE)
@@ -161,7 +161,7 @@ static void put_text(FILE *out, const struct sd_map *map, const struct text *tex
 	fprintf(out, " else \"%s\"\n", text->otherwise);
 }
 
-static void put_sample_tensor(FILE *out, const struct sample_tensor *t)
+static void put_sample_tensor(FILE *out, const struct sd_map_sample_tensor *t)
 {
 	fprintf(out, " %s %s [", t->key, sd_dtype_name(t->dtype));
 	for (uint32_t i = 0; i < t->rank; i++)
@@ -169,7 +169,7 @@ static void put_sample_tensor(FILE *out, const struct sample_tensor *t)
 	putc(']', out);
 }
 
-static void put_sample(FILE *out, const struct sample *sample)
+static void put_sample(FILE *out, const struct sd_map_sample *sample)
 {
 	fputs("sample", out);
 	for (size_t i = 0; i < sample->ndefines; i++)
@@ -182,7 +182,7 @@ static void put_sample(FILE *out, const struct sample *sample)
 	putc('\n', out);
 }
 
-static void put_one_way(FILE *out, const struct rule *rule, const char *layout)
+static void put_one_way(FILE *out, const struct sd_rule *rule, const char *layout)
 {
 	sd_text_print(out, rule->file);
 	fprintf(out, ":%u\tto %s only\t", rule->line, layout);
@@ -194,7 +194,7 @@ void sd_map_one_way(const struct sd_map *map, FILE *out)
 {
 	for (uint32_t s = 0; s < map->nstages; s++)
 		for (uint32_t i = 0; i < map->stages[s].nrules; i++) {
-			const struct rule *rule = &map->stages[s].rules[i];
+			const struct sd_rule *rule = &map->stages[s].rules[i];
 			int from = rule->direction == RIGHTWARDS ? LEFT : RIGHT;
 
 			if ((rule->direction == RIGHTWARDS || rule->direction == LEFTWARDS) &&

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Options and sizes that nothing depends on. */
-#include "map/internal.h"
-#include "stream/manifest.h"
+#include "map/compiled.h"
+#include "model/manifest.h"
 
 #include <string.h>
 
-static bool has_text(const struct pattern *pattern, uint32_t text)
+static bool has_text(const struct sd_pattern *pattern, uint32_t text)
 {
 	for (uint32_t i = 0; i < pattern->n; i++)
 		if (pattern->elements[i].kind == TEXT && pattern->elements[i].number == text)
@@ -13,7 +13,7 @@ static bool has_text(const struct pattern *pattern, uint32_t text)
 	return false;
 }
 
-static bool writes_text(const struct rule *rule, uint32_t text)
+static bool writes_text(const struct sd_rule *rule, uint32_t text)
 {
 	bool found = false;
 
@@ -28,7 +28,7 @@ static bool writes_text(const struct rule *rule, uint32_t text)
 }
 
 /* By a guard, or by a text that it decides. */
-static bool asks_option(const struct sd_map *map, const struct rule *rule, uint32_t option)
+static bool asks_option(const struct sd_map *map, const struct sd_rule *rule, uint32_t option)
 {
 	for (uint32_t i = 0; i < rule->nguards; i++)
 		if (rule->guards[i].option == option)
@@ -39,12 +39,12 @@ static bool asks_option(const struct sd_map *map, const struct rule *rule, uint3
 	return false;
 }
 
-static bool is_axis(const struct amount *amount, uint32_t axis)
+static bool is_axis(const struct sd_map_amount *amount, uint32_t axis)
 {
 	return amount->is_axis && amount->axis == axis;
 }
 
-static bool asks_axis(const struct rule *rule, uint32_t axis)
+static bool asks_axis(const struct sd_rule *rule, uint32_t axis)
 {
 	bool found = false;
 
@@ -60,7 +60,7 @@ static bool asks_axis(const struct rule *rule, uint32_t axis)
 	return found;
 }
 
-static bool is_for(const struct size *size, const struct stage *stage)
+static bool is_for(const struct sd_map_size *size, const struct sd_map_stage *stage)
 {
 	for (uint32_t i = 0; i < size->nstages; i++)
 		if (strcmp(size->stages[i], stage->name) == 0)
@@ -85,11 +85,11 @@ static bool is_in_keys(const struct sd_map *map, uint32_t option)
 }
 
 /* Whether any rule asks for the option, or, where there is a size, for that. */
-static bool is_asked(const struct sd_map *map, uint32_t option, const struct size *size)
+static bool is_asked(const struct sd_map *map, uint32_t option, const struct sd_map_size *size)
 {
 	for (uint32_t s = 0; s < map->nstages; s++)
 		for (uint32_t i = 0; i < map->stages[s].nrules; i++) {
-			const struct rule *rule = &map->stages[s].rules[i];
+			const struct sd_rule *rule = &map->stages[s].rules[i];
 
 			if (size ? is_for(size, &map->stages[s]) && asks_axis(rule, size->axis)
 				 : asks_option(map, rule, option))
@@ -107,14 +107,14 @@ static enum sd_result fail_idle(const struct sd_map *map, const char *what, cons
 enum sd_result sd_map_check_idle(struct sd_map *map, struct sd_error *err)
 {
 	for (uint32_t i = 0; i < map->noptions && !map->part; i++) {
-		struct option *option = &map->options[i];
+		struct sd_map_option *option = &map->options[i];
 
 		option->idle = !is_asked(map, i, NULL) && !is_in_keys(map, i);
 		if (option->idle && option->line)
 			return fail_idle(map, "option", option->name, option->line, err);
 	}
 	for (uint32_t i = 0; i < map->nsizes && !map->part; i++) {
-		struct size *size = &map->sizes[i];
+		struct sd_map_size *size = &map->sizes[i];
 
 		size->idle = !is_asked(map, 0, size);
 		if (size->idle && size->line)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A compiled map: what it says of itself, and its end. */
-#include "map/internal.h"
+#include "map/compiled.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -85,7 +85,7 @@ bool sd_map_is_for_if_alone(const struct sd_map *map)
 bool sd_map_option(const struct sd_map *map, size_t number, const char **name, const char **values, bool *from_keys)
 {
 	for (uint32_t i = 0; i < map->noptions; i++) {
-		const struct option *option = &map->options[i];
+		const struct sd_map_option *option = &map->options[i];
 
 		if (option->idle || number--)
 			continue;
@@ -99,7 +99,7 @@ bool sd_map_option(const struct sd_map *map, size_t number, const char **name, c
 
 bool sd_map_rule(const struct sd_map *map, uint32_t number, struct sd_map_rule *rule)
 {
-	const struct stage *stage = map->stages, *end = stage + map->nstages;
+	const struct sd_map_stage *stage = map->stages, *end = stage + map->nstages;
 
 	for (; stage < end && number >= stage->nrules; stage++)
 		number -= stage->nrules;

@@ -23,12 +23,12 @@ struct sd_map_library {
  * Compiles a map and checks it. file is for errors, which begin with "FILE:LINE: ". Nothing is borrowed. library may be
  * NULL: a map that uses another is refused then.
  */
-SD_UNUSED_RESULT enum sd_result sd_map_parse(const char *file, const char *text, struct sd_map_library *library,
-					     struct sd_map **map, struct sd_error *err);
+SD_MUST_CHECK enum sd_result sd_map_parse(const char *file, const char *text, struct sd_map_library *library,
+					  struct sd_map **map, struct sd_error *err);
 void sd_map_free(struct sd_map *map);
 
 /* Takes the map's samples to the right layout and back; they have to be as they were. */
-SD_UNUSED_RESULT enum sd_result sd_map_check_samples(const struct sd_map *map, struct sd_error *err);
+SD_MUST_CHECK enum sd_result sd_map_check_samples(const struct sd_map *map, struct sd_error *err);
 
 const char *sd_map_name(const struct sd_map *map);
 

@@ -5,7 +5,7 @@
  * nodes or states than there is time for when a map is loaded is let through, and so is what comes behind it when the
  * time for the whole map is used up.
  */
-#include "map/internal.h"
+#include "map/compiled.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -85,7 +85,7 @@ static uint32_t add_text(struct automaton *a, const char *text, uint32_t next)
 }
 
 /* One or more, or any number, of a kind of characters. */
-static uint32_t add_run(struct automaton *a, enum hole_kind kind, uint32_t next)
+static uint32_t add_run(struct automaton *a, enum sd_map_hole_kind kind, uint32_t next)
 {
 	uint32_t one = add_node(a, kind == HOLE_NUMBER ? DIGIT : kind == HOLE_WORD ? NO_DOT : ANY_BYTE, 0, 0, 0);
 	uint32_t again = add_node(a, SPLIT, 0, one, next);
@@ -97,14 +97,14 @@ static uint32_t add_run(struct automaton *a, enum hole_kind kind, uint32_t next)
 }
 
 /* The nodes of a pattern, from its end to its beginning, which is returned. */
-static uint32_t add_pattern(struct automaton *a, const struct sd_map *map, const struct pattern *p,
-			    const struct holes *holes, uint32_t rule)
+static uint32_t add_pattern(struct automaton *a, const struct sd_map *map, const struct sd_pattern *p,
+			    const struct sd_map_holes *holes, uint32_t rule)
 {
 	uint32_t next = add_node(a, ACCEPT, 0, rule, 0);
 
 	for (uint32_t i = p->n; i-- > 0;) {
-		const struct element *e = &p->elements[i];
-		const struct hole *hole = &holes->hole[e->kind == HOLE ? e->number : 0];
+		const struct sd_map_element *e = &p->elements[i];
+		const struct sd_map_hole *hole = &holes->hole[e->kind == HOLE ? e->number : 0];
 
 		if (e->kind == LITERAL) {
 			next = add_text(a, e->text, next);
@@ -274,7 +274,7 @@ static const char *key_of(const struct automaton *a, uint32_t state, char *key, 
 }
 
 /* Whether the list fits some shapes of its rank and not others: a size in it is known beforehand. */
-static bool tells_shapes(const struct sd_map *map, const struct axes *axes)
+static bool tells_shapes(const struct sd_map *map, const struct sd_axes *axes)
 {
 	for (uint32_t d = 0; d < axes->n; d++)
 		for (uint32_t f = 0; f < axes->dims[d].n; f++) {
@@ -290,33 +290,33 @@ static bool tells_shapes(const struct sd_map *map, const struct axes *axes)
 }
 
 /* Whether a rule may pass a key on that its pattern and its rank match, so that others have to be able to take it. */
-static bool may_decline(const struct sd_map *map, const struct rule *rule, int side)
+static bool may_decline(const struct sd_map *map, const struct sd_rule *rule, int side)
 {
 	return rule->nexcepts || rule->nconditions || rule->counts || rule->side[side].dtype ||
 	       rule->side[side].scale || tells_shapes(map, &rule->side[side].axes);
 }
 
 /* A list is a condition: the rule is for tensors of one rank. NO_RANK: for tensors of ranks that no list has. */
-static bool is_for_rank(const struct rule *rule, int side, uint32_t rank)
+static bool is_for_rank(const struct sd_rule *rule, int side, uint32_t rank)
 {
-	const struct axes *axes = &rule->side[side].axes;
+	const struct sd_axes *axes = &rule->side[side].axes;
 
 	return !axes->text || axes->n == rank;
 }
 
-static bool is_same_outcome(const struct rule *a, const struct rule *b, int side)
+static bool is_same_outcome(const struct sd_rule *a, const struct sd_rule *b, int side)
 {
 	return a->outcome[side] == b->outcome[side] && a->outcome[side] != MOVE;
 }
 
 /* The rules of the stage that read tensors of this rank on this side with these values of the options. */
-static uint32_t choose(const struct sd_map *map, const struct stage *stage, int side, uint32_t rank,
-		       const uint32_t *values, const struct rule **rules)
+static uint32_t choose(const struct sd_map *map, const struct sd_map_stage *stage, int side, uint32_t rank,
+		       const uint32_t *values, const struct sd_rule **rules)
 {
 	uint32_t n = 0;
 
 	for (uint32_t i = 0; i < stage->nrules && n < RULES_MAX; i++) {
-		const struct rule *rule = &stage->rules[i];
+		const struct sd_rule *rule = &stage->rules[i];
 		bool wanted = rule->outcome[side] != NOT_READ && rule->first_part[side] &&
 			      !sd_rule_is_beside(rule, side) && is_for_rank(rule, side, rank) &&
 			      !may_decline(map, rule, side);
@@ -357,8 +357,8 @@ static void compare(const struct automaton *a, uint32_t n, struct pair *pairs, u
 	}
 }
 
-static enum sd_result judge(const struct automaton *a, const struct rule **rules, uint32_t n, int side, uint32_t rank,
-			    const struct pair *pairs, const uint32_t *first, struct sd_error *err)
+static enum sd_result judge(const struct automaton *a, const struct sd_rule **rules, uint32_t n, int side,
+			    uint32_t rank, const struct pair *pairs, const uint32_t *first, struct sd_error *err)
 {
 	char key[256];
 
@@ -380,7 +380,7 @@ static enum sd_result judge(const struct automaton *a, const struct rule **rules
 	return SD_OK;
 }
 
-static enum sd_result check_rules(const struct sd_map *map, const struct rule **rules, uint32_t n, int side,
+static enum sd_result check_rules(const struct sd_map *map, const struct sd_rule **rules, uint32_t n, int side,
 				  uint32_t rank, uint64_t *work, struct sd_error *err)
 {
 	struct automaton a = {.work = work};
@@ -431,7 +431,7 @@ static bool next_values(const struct sd_map *map, const bool *guarded, uint32_t 
 	return false;
 }
 
-static bool has_rank(const struct stage *stage, int side, uint32_t rank)
+static bool has_rank(const struct sd_map_stage *stage, int side, uint32_t rank)
 {
 	bool found = rank == NO_RANK;
 
@@ -440,10 +440,10 @@ static bool has_rank(const struct stage *stage, int side, uint32_t rank)
 	return found;
 }
 
-static enum sd_result check_side(const struct sd_map *map, const struct stage *stage, int side, const uint32_t *values,
-				 uint64_t *work, struct sd_error *err)
+static enum sd_result check_side(const struct sd_map *map, const struct sd_map_stage *stage, int side,
+				 const uint32_t *values, uint64_t *work, struct sd_error *err)
 {
-	const struct rule *rules[RULES_MAX];
+	const struct sd_rule *rules[RULES_MAX];
 
 	for (uint32_t rank = 0; rank <= NO_RANK; rank++) {
 		uint32_t n = has_rank(stage, side, rank) ? choose(map, stage, side, rank, values, rules) : 0;
@@ -454,8 +454,8 @@ static enum sd_result check_side(const struct sd_map *map, const struct stage *s
 	return SD_OK;
 }
 
-static enum sd_result check_stage(const struct sd_map *map, const struct stage *stage, bool *guarded, uint32_t *values,
-				  uint64_t *work, struct sd_error *err)
+static enum sd_result check_stage(const struct sd_map *map, const struct sd_map_stage *stage, bool *guarded,
+				  uint32_t *values, uint64_t *work, struct sd_error *err)
 {
 	uint32_t combinations = 0;
 

@@ -9,7 +9,7 @@
 #define USE_DEPTH 8
 #define USES_MAX 256 /* a map that uses itself is soon at their end; real maps use a dozen */
 
-static enum sd_result parse_map(struct parser *p)
+static enum sd_result parse_map(struct sd_parser *p)
 {
 	const char *name = NULL, *left = NULL, *right = NULL;
 
@@ -35,7 +35,7 @@ static enum sd_result parse_map(struct parser *p)
 	return SD_OK;
 }
 
-static enum sd_result parse_model(struct parser *p)
+static enum sd_result parse_model(struct sd_parser *p)
 {
 	struct sd_map *map = p->map;
 	const char **models;
@@ -60,7 +60,7 @@ static enum sd_result parse_model(struct parser *p)
 }
 
 /* `FIELD TEXT=VALUE ..` behind an option: what a file says for its values. */
-static enum sd_result parse_stamp(struct parser *p, struct option *option)
+static enum sd_result parse_stamp(struct sd_parser *p, struct sd_map_option *option)
 {
 	option->stamps = sd_arena_array(&p->map->arena, option->nvalues, sizeof(*option->stamps));
 	if (!option->stamps)
@@ -82,7 +82,7 @@ static enum sd_result parse_stamp(struct parser *p, struct option *option)
 }
 
 /* Whether an option has all values of another. */
-static bool has_values(const struct option *option, const struct option *other)
+static bool has_values(const struct sd_map_option *option, const struct sd_map_option *other)
 {
 	for (uint32_t i = 0; i < other->nvalues; i++) {
 		uint32_t k = 0;
@@ -95,10 +95,10 @@ static bool has_values(const struct option *option, const struct option *other)
 	return true;
 }
 
-static enum sd_result parse_option(struct parser *p)
+static enum sd_result parse_option(struct sd_parser *p)
 {
-	struct option option = {0};
-	struct option *added;
+	struct sd_map_option option = {0};
+	struct sd_map_option *added;
 
 	if (sd_token_want(p, WORD, "the option's name", &option.name) != SD_OK ||
 	    sd_token_want(p, WORD, "the option's values", &option.text) != SD_OK ||
@@ -135,7 +135,7 @@ static enum sd_result parse_option(struct parser *p)
 }
 
 /* known WORD..: of these names are made in both layouts. They come along, whatever of the map is used. */
-static enum sd_result parse_known(struct parser *p)
+static enum sd_result parse_known(struct sd_parser *p)
 {
 	if (p->at == p->ntokens)
 		return sd_parse_fail(p, "behind \"known\" come words");
@@ -155,7 +155,7 @@ static enum sd_result parse_known(struct parser *p)
 }
 
 /* A layout's name as its side. */
-static enum sd_result parse_layout(struct parser *p, int *side)
+static enum sd_result parse_layout(struct sd_parser *p, int *side)
 {
 	const char *word = NULL;
 
@@ -168,9 +168,9 @@ static enum sd_result parse_layout(struct parser *p, int *side)
 			     p->map->layout[RIGHT]);
 }
 
-static enum sd_result parse_set(struct parser *p)
+static enum sd_result parse_set(struct sd_parser *p)
 {
-	struct text text = {.any_side = NO_SIDE}, *added;
+	struct sd_map_text text = {.any_side = NO_SIDE}, *added;
 	const char *word = NULL;
 
 	if (sd_token_want(p, WORD, "the name of the text", &text.name) != SD_OK ||
@@ -203,9 +203,9 @@ static enum sd_result parse_set(struct parser *p)
 	return SD_OK;
 }
 
-static enum sd_result parse_table(struct parser *p)
+static enum sd_result parse_table(struct sd_parser *p)
 {
-	struct table table = {0}, *added;
+	struct sd_map_table table = {0}, *added;
 	uint32_t n = p->ntokens - p->at;
 
 	if (sd_token_want(p, WORD, "the table's name", &table.name) != SD_OK)
@@ -239,9 +239,9 @@ static enum sd_result parse_table(struct parser *p)
 	return SD_OK;
 }
 
-static enum sd_result parse_label(struct parser *p)
+static enum sd_result parse_label(struct sd_parser *p)
 {
-	struct label label = {0}, *added;
+	struct sd_map_label label = {0}, *added;
 
 	if (p->user && !p->whole)
 		return SD_OK;
@@ -257,7 +257,7 @@ static enum sd_result parse_label(struct parser *p)
 }
 
 /* `of LAYOUT PATTERN [axes]`: the tensor whose shape tells the size. */
-static enum sd_result parse_size_of(struct parser *p, struct size *size)
+static enum sd_result parse_size_of(struct sd_parser *p, struct sd_map_size *size)
 {
 	if (parse_layout(p, &size->of_side) != SD_OK ||
 	    sd_parse_want_pattern(p, size->of_side, &size->of_holes, &size->of) != SD_OK ||
@@ -273,9 +273,9 @@ static enum sd_result parse_size_of(struct parser *p, struct size *size)
 				       p->map->axes.name[size->axis]);
 }
 
-static enum sd_result parse_size(struct parser *p)
+static enum sd_result parse_size(struct sd_parser *p)
 {
-	struct size size = {.of_side = NO_SIDE}, *added;
+	struct sd_map_size size = {.of_side = NO_SIDE}, *added;
 	const char *name = NULL;
 
 	if (sd_token_want(p, WORD, "the axis", &name) != SD_OK ||
@@ -317,7 +317,7 @@ static enum sd_result parse_size(struct parser *p)
 	return SD_OK;
 }
 
-static bool is_wanted(struct parser *p, const char *stage)
+static bool is_wanted(struct sd_parser *p, const char *stage)
 {
 	bool wanted = p->whole;
 
@@ -327,9 +327,9 @@ static bool is_wanted(struct parser *p, const char *stage)
 	return wanted;
 }
 
-static enum sd_result open_stage(struct parser *p, const char *name)
+static enum sd_result open_stage(struct sd_parser *p, const char *name)
 {
-	struct stage *stage;
+	struct sd_map_stage *stage;
 
 	p->under[LEFT] = p->under[RIGHT] = NULL;
 	p->skip = p->user && !is_wanted(p, name);
@@ -345,7 +345,7 @@ static enum sd_result open_stage(struct parser *p, const char *name)
 	return SD_OK;
 }
 
-static enum sd_result parse_stage(struct parser *p)
+static enum sd_result parse_stage(struct sd_parser *p)
 {
 	const char *name = NULL;
 
@@ -354,7 +354,7 @@ static enum sd_result parse_stage(struct parser *p)
 	return open_stage(p, name);
 }
 
-static enum sd_result parse_under(struct parser *p)
+static enum sd_result parse_under(struct sd_parser *p)
 {
 	const char *left = NULL, *right;
 
@@ -368,10 +368,10 @@ static enum sd_result parse_under(struct parser *p)
 	return sd_token_end(p);
 }
 
-static enum sd_result read_file(struct parser *p, const char *text);
+static enum sd_result read_file(struct sd_parser *p, const char *text);
 
 /* All of a used map, or what is wanted of the map that uses it. */
-static void want_all(const struct parser *p, struct parser *used)
+static void want_all(const struct sd_parser *p, struct sd_parser *used)
 {
 	used->whole = p->whole || !p->user;
 	used->wanted = p->wanted;
@@ -384,9 +384,9 @@ static void want_all(const struct parser *p, struct parser *used)
 }
 
 /* STAGE.. [@NAME=a] [under PATTERN [PATTERN]] */
-static enum sd_result want_stages(struct parser *p, struct parser *used)
+static enum sd_result want_stages(struct sd_parser *p, struct sd_parser *used)
 {
-	struct guard *guards;
+	struct sd_map_guard *guards;
 	const char *text = NULL;
 
 	used->wanted = sd_arena_array(&p->map->arena, p->ntokens, sizeof(*used->wanted));
@@ -414,7 +414,7 @@ static enum sd_result want_stages(struct parser *p, struct parser *used)
 	return used->nwanted || p->user ? SD_OK : sd_parse_fail(p, "behind the map's name come the stages to use");
 }
 
-static enum sd_result read_used(struct parser *p, struct parser *used, const char *name)
+static enum sd_result read_used(struct sd_parser *p, struct sd_parser *used, const char *name)
 {
 	const char *text = NULL;
 	enum sd_result result = p->library ? p->library->read(p->library, name, &text, &used->file, p->err)
@@ -434,9 +434,9 @@ static enum sd_result read_used(struct parser *p, struct parser *used, const cha
 }
 
 /* use MAP [STAGE.. [@NAME=a] [under PATTERN [PATTERN]]] */
-static enum sd_result parse_use(struct parser *p)
+static enum sd_result parse_use(struct sd_parser *p)
 {
-	struct parser *used;
+	struct sd_parser *used;
 	const char *name = NULL;
 	enum sd_result result = SD_OK;
 
@@ -453,7 +453,7 @@ static enum sd_result parse_use(struct parser *p)
 	used = calloc(1, sizeof(*used));
 	if (!used)
 		return sd_fail_memory(p->err);
-	*used = (struct parser){
+	*used = (struct sd_parser){
 		.map = p->map, .library = p->library, .user = p, .stage = NONE, .depth = p->depth + 1, .err = p->err};
 	if (p->at < p->ntokens) {
 		p->map->own = p->map->own || !p->user;
@@ -468,11 +468,11 @@ static enum sd_result parse_use(struct parser *p)
 	return result;
 }
 
-static enum sd_result parse_line(struct parser *p)
+static enum sd_result parse_line(struct sd_parser *p)
 {
 	static const struct {
 		const char *word;
-		enum sd_result (*parse)(struct parser *p);
+		enum sd_result (*parse)(struct sd_parser *p);
 	} statements[] = {
 		{"map", parse_map},
 		{"model", parse_model},
@@ -505,7 +505,7 @@ static enum sd_result parse_line(struct parser *p)
 	return sd_token_accept(p, "under") ? parse_under(p) : sd_parse_rule(p);
 }
 
-static enum sd_result read_file(struct parser *p, const char *text)
+static enum sd_result read_file(struct sd_parser *p, const char *text)
 {
 	for (p->line = 1; *text; p->line++) {
 		size_t length = strcspn(text, "\n"), from = strspn(text, " \t"), to = length;
@@ -535,7 +535,7 @@ enum sd_result sd_map_parse(const char *file, const char *text, struct sd_map_li
 			    struct sd_error *err)
 {
 	struct sd_map *made = calloc(1, sizeof(*made));
-	struct parser *p = calloc(1, sizeof(*p));
+	struct sd_parser *p = calloc(1, sizeof(*p));
 	struct sd_error own;
 	enum sd_result result = SD_OK;
 
@@ -546,7 +546,7 @@ enum sd_result sd_map_parse(const char *file, const char *text, struct sd_map_li
 	}
 	if (!err)
 		err = &own;
-	*p = (struct parser){.map = made, .library = library, .file = file, .stage = NONE, .err = err};
+	*p = (struct sd_parser){.map = made, .library = library, .file = file, .stage = NONE, .err = err};
 	made->file = sd_arena_text(&made->arena, file, strlen(file));
 	result = made->file ? read_file(p, text) : sd_fail_memory(err);
 	for (uint32_t i = 0; result == SD_OK && i < made->nstages; i++)

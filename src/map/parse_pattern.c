@@ -5,7 +5,7 @@
 
 #include <ctype.h>
 
-struct table *sd_parse_table(struct sd_map *map, const char *name)
+struct sd_map_table *sd_parse_table(struct sd_map *map, const char *name)
 {
 	for (uint32_t i = 0; i < map->ntables; i++)
 		if (strcmp(map->tables[i].name, name) == 0)
@@ -13,12 +13,12 @@ struct table *sd_parse_table(struct sd_map *map, const char *name)
 	return NULL;
 }
 
-static enum sd_result new_hole(struct parser *p, const char *name, enum hole_kind kind, const char *words,
-			       struct hole *hole)
+static enum sd_result new_hole(struct sd_parser *p, const char *name, enum sd_map_hole_kind kind, const char *words,
+			       struct sd_map_hole *hole)
 {
-	const struct table *table = sd_parse_table(p->map, name);
+	const struct sd_map_table *table = sd_parse_table(p->map, name);
 
-	*hole = (struct hole){.name = name, .kind = kind};
+	*hole = (struct sd_map_hole){.name = name, .kind = kind};
 	if (words) {
 		const char **list;
 
@@ -37,7 +37,7 @@ static enum sd_result new_hole(struct parser *p, const char *name, enum hole_kin
 	return SD_OK;
 }
 
-static bool same_hole(const struct hole *a, const struct hole *b)
+static bool same_hole(const struct sd_map_hole *a, const struct sd_map_hole *b)
 {
 	if (a->kind != b->kind || a->nwords != b->nwords)
 		return false;
@@ -47,9 +47,9 @@ static bool same_hole(const struct hole *a, const struct hole *b)
 	return true;
 }
 
-enum sd_result sd_parse_amount(struct parser *p, const char *text, struct amount *amount)
+enum sd_result sd_parse_amount(struct sd_parser *p, const char *text, struct sd_map_amount *amount)
 {
-	*amount = (struct amount){0};
+	*amount = (struct sd_map_amount){0};
 	if (sd_text_number(text, &amount->number))
 		return SD_OK;
 	for (uint32_t i = 0; i < p->map->nsizes; i++)
@@ -61,13 +61,13 @@ enum sd_result sd_parse_amount(struct parser *p, const char *text, struct amount
 	return sd_parse_fail(p, "\"%s\" is neither a number nor a size", text);
 }
 
-static enum sd_result parse_hole(struct parser *p, char *text, struct holes *holes, uint32_t *number);
+static enum sd_result parse_hole(struct sd_parser *p, char *text, struct sd_map_holes *holes, uint32_t *number);
 
 /* "L-N" or "L+N", at the sign: a hole of its own, besides {L}. */
-static enum sd_result parse_shifted(struct parser *p, const char *text, const char *sign, struct holes *holes,
+static enum sd_result parse_shifted(struct sd_parser *p, const char *text, const char *sign, struct sd_map_holes *holes,
 				    uint32_t *number)
 {
-	struct hole hole = {.name = text, .kind = HOLE_NUMBER, .shifted = true, .minus = *sign == '-'};
+	struct sd_map_hole hole = {.name = text, .kind = HOLE_NUMBER, .shifted = true, .minus = *sign == '-'};
 	char *base = sd_arena_text(&p->map->arena, text, (size_t)(sign - text));
 
 	if (!base)
@@ -87,13 +87,13 @@ static enum sd_result parse_shifted(struct parser *p, const char *text, const ch
 }
 
 /* "x", "x*", "x=a|b" or "L-N": the hole's number among the rule's holes. */
-static enum sd_result parse_hole(struct parser *p, char *text, struct holes *holes, uint32_t *number)
+static enum sd_result parse_hole(struct sd_parser *p, char *text, struct sd_map_holes *holes, uint32_t *number)
 {
 	char *words = sd_token_cut(text);
 	size_t length = strlen(text);
 	bool any = !words && length && text[length - 1] == '*';
 	const char *sign = words ? NULL : strpbrk(text, "-+");
-	struct hole hole;
+	struct sd_map_hole hole;
 
 	if (sign && sign == text + 1)
 		return parse_shifted(p, text, sign, holes, number);
@@ -104,7 +104,7 @@ static enum sd_result parse_hole(struct parser *p, char *text, struct holes *hol
 	if (new_hole(p, text, any ? HOLE_ANY : HOLE_WORD, words, &hole) != SD_OK)
 		return p->err->result;
 	for (*number = 0; *number < holes->n; ++*number) {
-		const struct hole *old = &holes->hole[*number];
+		const struct sd_map_hole *old = &holes->hole[*number];
 
 		if (strcmp(old->name, text) != 0)
 			continue;
@@ -118,7 +118,7 @@ static enum sd_result parse_hole(struct parser *p, char *text, struct holes *hol
 	return SD_OK;
 }
 
-enum sd_result sd_parse_no_shift(struct parser *p, const struct holes *holes)
+enum sd_result sd_parse_no_shift(struct sd_parser *p, const struct sd_map_holes *holes)
 {
 	for (uint32_t i = 0; i < holes->n; i++)
 		if (holes->hole[i].shifted)
@@ -126,7 +126,7 @@ enum sd_result sd_parse_no_shift(struct parser *p, const struct holes *holes)
 	return SD_OK;
 }
 
-static enum sd_result parse_text_name(struct parser *p, const char *name, uint32_t *number)
+static enum sd_result parse_text_name(struct sd_parser *p, const char *name, uint32_t *number)
 {
 	for (*number = 0; *number < p->map->ntexts; ++*number)
 		if (strcmp(p->map->texts[*number].name, name) == 0)
@@ -134,19 +134,19 @@ static enum sd_result parse_text_name(struct parser *p, const char *name, uint32
 	return sd_parse_fail(p, "${%s} is not set", name);
 }
 
-enum sd_result sd_parse_pattern(struct parser *p, const char *text, int side, struct holes *holes,
-				struct pattern *pattern)
+enum sd_result sd_parse_pattern(struct sd_parser *p, const char *text, int side, struct sd_map_holes *holes,
+				struct sd_pattern *pattern)
 {
 	const char *at = text;
 
-	*pattern = (struct pattern){.text = text, .side = side};
+	*pattern = (struct sd_pattern){.text = text, .side = side};
 	if (strlen(text) > TOKEN_MAX)
 		return sd_parse_fail(p, "a pattern of %zu bytes; at most %d are allowed", strlen(text), TOKEN_MAX);
 	pattern->elements = sd_arena_array(&p->map->arena, strlen(text), sizeof(*pattern->elements));
 	if (!pattern->elements)
 		return sd_fail_memory(p->err);
 	while (*at) {
-		struct element *e = &pattern->elements[pattern->n];
+		struct sd_map_element *e = &pattern->elements[pattern->n];
 		bool is_text = at[0] == '$' && at[1] == '{';
 
 		if (is_text || *at == '{') {
@@ -186,7 +186,7 @@ enum sd_result sd_parse_pattern(struct parser *p, const char *text, int side, st
 }
 
 /* What stands in front of the patterns of this file: its `under`, and what the map that uses it says. */
-enum sd_result sd_parse_full_pattern(struct parser *p, const char *text, int side, const char **full)
+enum sd_result sd_parse_full_pattern(struct sd_parser *p, const char *text, int side, const char **full)
 {
 	*full = text;
 	if (*text == '.' && p->under[side])
@@ -202,7 +202,8 @@ enum sd_result sd_parse_full_pattern(struct parser *p, const char *text, int sid
 	return SD_OK;
 }
 
-enum sd_result sd_parse_want_pattern(struct parser *p, int side, struct holes *holes, struct pattern *pattern)
+enum sd_result sd_parse_want_pattern(struct sd_parser *p, int side, struct sd_map_holes *holes,
+				     struct sd_pattern *pattern)
 {
 	const char *text = NULL, *full = NULL;
 

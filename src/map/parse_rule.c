@@ -1,22 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A line to a rule. */
 #include "map/parser.h"
-#include "stream/manifest.h"
+#include "model/manifest.h"
 
-enum sd_result sd_parse_guard(struct parser *p, char *text, struct guard *guard)
+enum sd_result sd_parse_guard(struct sd_parser *p, char *text, struct sd_map_guard *guard)
 {
 	const char *value = sd_token_cut(text);
 
 	if (!value)
 		return sd_parse_fail(p, "a condition on an option is NAME=VALUE");
 	for (uint32_t i = 0; i < p->map->noptions; i++) {
-		const struct option *option = &p->map->options[i];
+		const struct sd_map_option *option = &p->map->options[i];
 
 		if (strcmp(option->name, text) != 0)
 			continue;
 		for (uint32_t v = 0; v < option->nvalues; v++)
 			if (strcmp(option->values[v], value) == 0) {
-				*guard = (struct guard){i, v};
+				*guard = (struct sd_map_guard){i, v};
 				return SD_OK;
 			}
 		return sd_parse_fail(p, "option %s is %s, never \"%s\"", text, option->text, value);
@@ -24,7 +24,7 @@ enum sd_result sd_parse_guard(struct parser *p, char *text, struct guard *guard)
 	return sd_parse_fail(p, "there is no option \"%s\"", text);
 }
 
-enum sd_result sd_parse_guards(struct parser *p, struct guard **guards, uint32_t *n)
+enum sd_result sd_parse_guards(struct sd_parser *p, struct sd_map_guard **guards, uint32_t *n)
 {
 	*guards = sd_arena_array(&p->map->arena, p->nguards + p->ntokens, sizeof(**guards));
 	if (!*guards)
@@ -38,7 +38,7 @@ enum sd_result sd_parse_guards(struct parser *p, struct guard **guards, uint32_t
 	return SD_OK;
 }
 
-enum sd_result sd_parse_axes(struct parser *p, struct axes *axes)
+enum sd_result sd_parse_axes(struct sd_parser *p, struct sd_axes *axes)
 {
 	const char *why;
 
@@ -48,7 +48,7 @@ enum sd_result sd_parse_axes(struct parser *p, struct axes *axes)
 	return why ? sd_parse_fail(p, "%s: %s", p->tokens[p->at - 1].text, why) : SD_OK;
 }
 
-static void parse_dtype(struct parser *p, uint8_t *dtype)
+static void parse_dtype(struct sd_parser *p, uint8_t *dtype)
 {
 	*dtype = (uint8_t)sd_dtype_parse(sd_token_peek(p), strlen(sd_token_peek(p)));
 	if (*dtype)
@@ -56,9 +56,9 @@ static void parse_dtype(struct parser *p, uint8_t *dtype)
 }
 
 /* What may stand on one side of a rule: its outcome, if it is one, or a pattern with what belongs to it. */
-static enum sd_result parse_side(struct parser *p, struct rule *rule, int number, enum outcome *outcome)
+static enum sd_result parse_side(struct sd_parser *p, struct sd_rule *rule, int number, enum sd_map_outcome *outcome)
 {
-	struct side *side = &rule->side[number];
+	struct sd_map_side *side = &rule->side[number];
 
 	*outcome = sd_token_accept(p, "drop")     ? DROP
 		   : sd_token_accept(p, "keep")   ? KEEP
@@ -85,7 +85,7 @@ static enum sd_result parse_side(struct parser *p, struct rule *rule, int number
 }
 
 /* What may stand behind fp8, fp4 and int4: how some codes and bytes are to be read. */
-static enum sd_result parse_codes(struct parser *p, struct rule *rule, const char *text)
+static enum sd_result parse_codes(struct sd_parser *p, struct sd_rule *rule, const char *text)
 {
 	bool codes = rule->unpack == SD_UNPACK_E2M1;
 
@@ -112,11 +112,11 @@ static enum sd_result parse_codes(struct parser *p, struct rule *rule, const cha
 	return SD_OK;
 }
 
-static enum sd_result parse_arithmetic(struct parser *p, struct rule *rule)
+static enum sd_result parse_arithmetic(struct sd_parser *p, struct sd_rule *rule)
 {
 	static const struct {
 		const char *word;
-		enum arithmetic arithmetic;
+		enum sd_map_arithmetic arithmetic;
 		uint8_t unpack;
 		uint32_t constant;
 	} words[] = {{"fp8", BLOCK_SCALE, 0, 0},
@@ -145,9 +145,9 @@ static enum sd_result parse_arithmetic(struct parser *p, struct rule *rule)
 }
 
 /* "L>=N" or "L<N". */
-static enum sd_result parse_bound(struct parser *p, struct rule *rule)
+static enum sd_result parse_bound(struct sd_parser *p, struct sd_rule *rule)
 {
-	struct bound *bound = &rule->bounds[rule->nbounds++];
+	struct sd_map_bound *bound = &rule->bounds[rule->nbounds++];
 	char *text = p->tokens[p->at++].text, *sign = strpbrk(text, "<>");
 	size_t length = (size_t)(sign - text);
 
@@ -159,7 +159,7 @@ static enum sd_result parse_bound(struct parser *p, struct rule *rule)
 		return sd_parse_fail(p, "\"%s\": a bound is L>=N or L<N", text);
 	*sign = '\0';
 	for (bound->hole = 0; bound->hole < rule->holes.n; bound->hole++) {
-		const struct hole *hole = &rule->holes.hole[bound->hole];
+		const struct sd_map_hole *hole = &rule->holes.hole[bound->hole];
 
 		if (strlen(hole->name) == length && strcmp(hole->name, text) == 0 && hole->kind == HOLE_NUMBER)
 			return sd_parse_amount(p, sign + 1 + bound->least, &bound->amount);
@@ -168,7 +168,7 @@ static enum sd_result parse_bound(struct parser *p, struct rule *rule)
 }
 
 /* What may stand behind a rule. */
-static enum sd_result parse_tail(struct parser *p, struct rule *rule, int read)
+static enum sd_result parse_tail(struct sd_parser *p, struct sd_rule *rule, int read)
 {
 	uint32_t most = p->ntokens - p->at;
 
@@ -184,7 +184,7 @@ static enum sd_result parse_tail(struct parser *p, struct rule *rule, int read)
 			if (parse_arithmetic(p, rule) != SD_OK)
 				return p->err->result;
 		} else if (sd_token_accept(p, "except")) {
-			struct except *except = &rule->excepts[rule->nexcepts++];
+			struct sd_map_except *except = &rule->excepts[rule->nexcepts++];
 
 			if (sd_parse_want_pattern(p, LEFT, &except->holes, &except->pattern) != SD_OK ||
 			    sd_parse_no_shift(p, &except->holes) != SD_OK)
@@ -193,7 +193,7 @@ static enum sd_result parse_tail(struct parser *p, struct rule *rule, int read)
 			if (sd_token_want(p, STRING, "what is to be said, in \"\",", &rule->note) != SD_OK)
 				return p->err->result;
 		} else if (sd_token_accept(p, "if") || sd_token_accept(p, "unless")) {
-			struct condition *condition = &rule->conditions[rule->nconditions];
+			struct sd_map_condition *condition = &rule->conditions[rule->nconditions];
 
 			if (wanted && sd_token_accept(p, "complete")) {
 				rule->if_complete = true;
@@ -218,7 +218,8 @@ static enum sd_result parse_tail(struct parser *p, struct rule *rule, int read)
 	return SD_OK;
 }
 
-static enum sd_result set_direction(struct parser *p, struct rule *rule, const char *op, const enum outcome *outcome)
+static enum sd_result set_direction(struct sd_parser *p, struct sd_rule *rule, const char *op,
+				    const enum sd_map_outcome *outcome)
 {
 	bool rightwards = strcmp(op, "->") == 0, leftwards = strcmp(op, "<-") == 0;
 
@@ -242,7 +243,7 @@ static enum sd_result set_direction(struct parser *p, struct rule *rule, const c
 }
 
 /* `keep PATTERN`: both ways. */
-static enum sd_result parse_keep(struct parser *p, struct rule *rule)
+static enum sd_result parse_keep(struct sd_parser *p, struct sd_rule *rule)
 {
 	uint32_t start = p->at;
 
@@ -254,15 +255,15 @@ static enum sd_result parse_keep(struct parser *p, struct rule *rule)
 											      : p->err->result;
 }
 
-enum sd_result sd_parse_rule(struct parser *p)
+enum sd_result sd_parse_rule(struct sd_parser *p)
 {
-	struct rule rule = {.file = sd_arena_text(&p->map->arena, p->file, strlen(p->file)),
-			    .line = p->line,
-			    .text = p->line_text,
-			    .next_part = {NONE, NONE}};
-	struct stage *stage;
-	struct rule *added;
-	enum outcome outcome[2];
+	struct sd_rule rule = {.file = sd_arena_text(&p->map->arena, p->file, strlen(p->file)),
+			       .line = p->line,
+			       .text = p->line_text,
+			       .next_part = {NONE, NONE}};
+	struct sd_map_stage *stage;
+	struct sd_rule *added;
+	enum sd_map_outcome outcome[2];
 	const char *op = "";
 
 	if (!rule.file)

@@ -5,13 +5,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-void sd_scratch_free(struct scratch *scratch)
+void sd_scratch_free(struct sd_map_scratch *scratch)
 {
 	free(scratch->room);
-	*scratch = (struct scratch){0};
+	*scratch = (struct sd_map_scratch){0};
 }
 
-static void *scratch_room(struct scratch *scratch, size_t bytes)
+static void *scratch_room(struct sd_map_scratch *scratch, size_t bytes)
 {
 	void *room;
 
@@ -29,7 +29,7 @@ static void *scratch_room(struct scratch *scratch, size_t bytes)
 	return scratch->room;
 }
 
-static void add_print(struct fingerprint *print, const char *text, size_t length)
+static void add_print(struct sd_map_fingerprint *print, const char *text, size_t length)
 {
 	for (size_t i = 2; i < length; i++) {
 		uint32_t hash = ((uint32_t)(unsigned char)text[i - 2] << 16 |
@@ -41,20 +41,20 @@ static void add_print(struct fingerprint *print, const char *text, size_t length
 	}
 }
 
-struct fingerprint sd_pattern_print(const char *name, size_t length)
+struct sd_map_fingerprint sd_pattern_print(const char *name, size_t length)
 {
-	struct fingerprint print = {0};
+	struct sd_map_fingerprint print = {0};
 
 	add_print(&print, name, length);
 	return print;
 }
 
-void sd_pattern_finish(struct pattern *pattern, const struct holes *holes)
+void sd_pattern_finish(struct sd_pattern *pattern, const struct sd_map_holes *holes)
 {
 	pattern->shortest = 0;
-	pattern->print = (struct fingerprint){0};
+	pattern->print = (struct sd_map_fingerprint){0};
 	for (uint32_t i = 0; i < pattern->n; i++) {
-		const struct element *e = &pattern->elements[i];
+		const struct sd_map_element *e = &pattern->elements[i];
 
 		if (e->kind == LITERAL) {
 			pattern->shortest += e->length;
@@ -65,7 +65,7 @@ void sd_pattern_finish(struct pattern *pattern, const struct holes *holes)
 	}
 }
 
-bool sd_pattern_has(const struct pattern *pattern, uint32_t hole)
+bool sd_pattern_has(const struct sd_pattern *pattern, uint32_t hole)
 {
 	for (uint32_t i = 0; i < pattern->n; i++)
 		if (pattern->elements[i].kind == HOLE && pattern->elements[i].number == hole)
@@ -73,7 +73,7 @@ bool sd_pattern_has(const struct pattern *pattern, uint32_t hole)
 	return false;
 }
 
-static bool same_hole(const struct hole *a, int a_side, const struct hole *b, int b_side)
+static bool same_hole(const struct sd_map_hole *a, int a_side, const struct sd_map_hole *b, int b_side)
 {
 	if (a->kind != b->kind || a->nwords != b->nwords || strcmp(a->name, b->name) != 0)
 		return false;
@@ -83,13 +83,13 @@ static bool same_hole(const struct hole *a, int a_side, const struct hole *b, in
 	return true;
 }
 
-bool sd_pattern_same(const struct pattern *a, const struct holes *a_holes, const struct pattern *b,
-		     const struct holes *b_holes)
+bool sd_pattern_same(const struct sd_pattern *a, const struct sd_map_holes *a_holes, const struct sd_pattern *b,
+		     const struct sd_map_holes *b_holes)
 {
 	if (a->n != b->n)
 		return false;
 	for (uint32_t i = 0; i < a->n; i++) {
-		const struct element *x = &a->elements[i], *y = &b->elements[i];
+		const struct sd_map_element *x = &a->elements[i], *y = &b->elements[i];
 
 		if (x->kind != y->kind)
 			return false;
@@ -105,9 +105,9 @@ bool sd_pattern_same(const struct pattern *a, const struct holes *a_holes, const
 }
 
 /* Turns most names away without looking closer. */
-static bool may_match(const struct pattern *p, const char *name, size_t length)
+static bool may_match(const struct sd_pattern *p, const char *name, size_t length)
 {
-	const struct element *first = p->elements, *last = p->elements + p->n - 1;
+	const struct sd_map_element *first = p->elements, *last = p->elements + p->n - 1;
 
 	if (length < p->shortest)
 		return false;
@@ -118,7 +118,7 @@ static bool may_match(const struct pattern *p, const char *name, size_t length)
 	return last->kind != LITERAL || memcmp(name + length - last->length, last->text, last->length) == 0;
 }
 
-static bool fits(enum hole_kind kind, char c)
+static bool fits(enum sd_map_hole_kind kind, char c)
 {
 	return kind == HOLE_NUMBER ? c >= '0' && c <= '9' : kind == HOLE_WORD ? c != '.' : true;
 }
@@ -169,7 +169,7 @@ static void fill_words(const char *const *words, uint32_t n, const char *name, s
 }
 
 /* The same for one text and one place behind it, as it mostly is. */
-static void fill_literal(const struct element *e, const char *name, struct row *row, size_t end)
+static void fill_literal(const struct sd_map_element *e, const char *name, struct row *row, size_t end)
 {
 	bool there = end >= e->length && memcmp(name + end - e->length, e->text, e->length) == 0;
 
@@ -179,7 +179,7 @@ static void fill_literal(const struct element *e, const char *name, struct row *
 }
 
 /* The same for a hole of some kind of characters; from the right, because it can go on. */
-static void fill_run(enum hole_kind kind, const char *name, struct row *row, const struct row *behind)
+static void fill_run(enum sd_map_hole_kind kind, const char *name, struct row *row, const struct row *behind)
 {
 	bool inside = false;
 
@@ -200,10 +200,10 @@ static void fill_run(enum hole_kind kind, const char *name, struct row *row, con
 	trim(row);
 }
 
-static void fill_row(const struct element *e, const struct holes *holes, int side, const char *const *texts,
-		     const char *name, struct row *row, const struct row *behind)
+static void fill_row(const struct sd_map_element *e, const struct sd_map_holes *holes, int side,
+		     const char *const *texts, const char *name, struct row *row, const struct row *behind)
 {
-	const struct hole *hole = e->kind == HOLE ? &holes->hole[e->number] : NULL;
+	const struct sd_map_hole *hole = e->kind == HOLE ? &holes->hole[e->number] : NULL;
 
 	if (e->kind == LITERAL && behind->end - behind->first == 1)
 		fill_literal(e, name, row, behind->first);
@@ -216,11 +216,11 @@ static void fill_row(const struct element *e, const struct holes *holes, int sid
 }
 
 /* What an element takes at this place, given that the rest can match. */
-static size_t take(const struct element *e, const struct holes *holes, int side, const char *const *texts,
-		   const char *name, size_t length, size_t at, const struct row *behind, struct values *values)
+static size_t take(const struct sd_map_element *e, const struct sd_map_holes *holes, int side, const char *const *texts,
+		   const char *name, size_t length, size_t at, const struct row *behind, struct sd_map_values *values)
 {
-	const struct hole *hole;
-	struct value *value;
+	const struct sd_map_hole *hole;
+	struct sd_map_value *value;
 	size_t end = at;
 
 	if (e->kind == LITERAL)
@@ -229,7 +229,7 @@ static size_t take(const struct element *e, const struct holes *holes, int side,
 		return strlen(texts[e->number]);
 	hole = &holes->hole[e->number];
 	value = &values->value[e->number];
-	*value = (struct value){.text = name + at};
+	*value = (struct sd_map_value){.text = name + at};
 	if (hole->kind == HOLE_CHOICE) {
 		for (;; value->word++) {
 			value->length = strlen(hole->words[side][value->word]);
@@ -246,8 +246,8 @@ static size_t take(const struct element *e, const struct holes *holes, int side,
 	return value->length;
 }
 
-bool sd_pattern_match(const struct pattern *pattern, const struct holes *holes, const char *const *texts,
-		      const char *name, size_t length, struct scratch *scratch, struct values *values)
+bool sd_pattern_match(const struct sd_pattern *pattern, const struct sd_map_holes *holes, const char *const *texts,
+		      const char *name, size_t length, struct sd_map_scratch *scratch, struct sd_map_values *values)
 {
 	size_t columns = length + 1, rows = (size_t)pattern->n + 1, bytes, at = 0;
 	struct row *row;
@@ -274,10 +274,11 @@ bool sd_pattern_match(const struct pattern *pattern, const struct holes *holes, 
 	return true;
 }
 
-static const char *element_text(const struct pattern *p, const struct element *e, const struct holes *holes,
-				const char *const *texts, const struct values *values, size_t *length)
+static const char *element_text(const struct sd_pattern *p, const struct sd_map_element *e,
+				const struct sd_map_holes *holes, const char *const *texts,
+				const struct sd_map_values *values, size_t *length)
 {
-	const struct value *value;
+	const struct sd_map_value *value;
 	const char *text;
 
 	switch (e->kind) {
@@ -300,8 +301,8 @@ static const char *element_text(const struct pattern *p, const struct element *e
 	}
 }
 
-char *sd_pattern_fill(const struct pattern *pattern, const struct holes *holes, const char *const *texts,
-		      const struct values *values, struct sd_arena *arena)
+char *sd_pattern_fill(const struct sd_pattern *pattern, const struct sd_map_holes *holes, const char *const *texts,
+		      const struct sd_map_values *values, struct sd_arena *arena)
 {
 	size_t length = 0, used = 0, n;
 	char *name;

@@ -4,13 +4,13 @@
 
 #include <ctype.h>
 
-enum sd_result sd_token_split(struct parser *p, const char *text, size_t length)
+enum sd_result sd_token_split(struct sd_parser *p, const char *text, size_t length)
 {
 	const char *end = text + length, *start;
 
 	p->ntokens = p->at = 0;
 	for (;;) {
-		struct token *token = &p->tokens[p->ntokens];
+		struct sd_map_token *token = &p->tokens[p->ntokens];
 
 		while (text < end && isspace((unsigned char)*text))
 			text++;
@@ -23,17 +23,19 @@ enum sd_result sd_token_split(struct parser *p, const char *text, size_t length)
 			text = memchr(text + 1, '"', (size_t)(end - text - 1));
 			if (!text)
 				return sd_parse_fail(p, "a \" is not closed");
-			*token = (struct token){STRING,
-						sd_arena_text(&p->map->arena, start + 1, (size_t)(text++ - start - 1))};
+			*token = (struct sd_map_token){
+				STRING, sd_arena_text(&p->map->arena, start + 1, (size_t)(text++ - start - 1))};
 		} else if (*text == '[') {
 			text = memchr(text, ']', (size_t)(end - text));
 			if (!text)
 				return sd_parse_fail(p, "a [ is not closed");
-			*token = (struct token){LIST, sd_arena_text(&p->map->arena, start, (size_t)(++text - start))};
+			*token = (struct sd_map_token){LIST,
+						       sd_arena_text(&p->map->arena, start, (size_t)(++text - start))};
 		} else {
 			while (text < end && !isspace((unsigned char)*text))
 				text++;
-			*token = (struct token){WORD, sd_arena_text(&p->map->arena, start, (size_t)(text - start))};
+			*token = (struct sd_map_token){WORD,
+						       sd_arena_text(&p->map->arena, start, (size_t)(text - start))};
 		}
 		if (!token->text)
 			return sd_fail_memory(p->err);
@@ -44,12 +46,12 @@ enum sd_result sd_token_split(struct parser *p, const char *text, size_t length)
 	}
 }
 
-const char *sd_token_peek(const struct parser *p)
+const char *sd_token_peek(const struct sd_parser *p)
 {
 	return p->at < p->ntokens && p->tokens[p->at].kind == WORD ? p->tokens[p->at].text : "";
 }
 
-bool sd_token_accept(struct parser *p, const char *word)
+bool sd_token_accept(struct sd_parser *p, const char *word)
 {
 	if (strcmp(sd_token_peek(p), word) != 0)
 		return false;
@@ -57,7 +59,7 @@ bool sd_token_accept(struct parser *p, const char *word)
 	return true;
 }
 
-enum sd_result sd_token_want(struct parser *p, enum token_kind kind, const char *what, const char **text)
+enum sd_result sd_token_want(struct sd_parser *p, enum sd_map_token_kind kind, const char *what, const char **text)
 {
 	if (p->at == p->ntokens || p->tokens[p->at].kind != kind)
 		return sd_parse_fail(p, "%s is missing", what);
@@ -65,12 +67,12 @@ enum sd_result sd_token_want(struct parser *p, enum token_kind kind, const char 
 	return SD_OK;
 }
 
-enum sd_result sd_token_end(struct parser *p)
+enum sd_result sd_token_end(struct sd_parser *p)
 {
 	return p->at == p->ntokens ? SD_OK : sd_parse_fail(p, "\"%s\" is not understood here", p->tokens[p->at].text);
 }
 
-enum sd_result sd_token_words(struct parser *p, const char *text, const char ***words, uint32_t *n)
+enum sd_result sd_token_words(struct sd_parser *p, const char *text, const char ***words, uint32_t *n)
 {
 	const char **out = sd_arena_array(&p->map->arena, strlen(text) + 1, sizeof(*out));
 
@@ -99,7 +101,7 @@ bool sd_token_is_name(const char *text)
 	return !*text;
 }
 
-char *sd_token_pair(struct parser *p, char **left)
+char *sd_token_pair(struct sd_parser *p, char **left)
 {
 	*left = p->tokens[p->at].text;
 	return p->tokens[p->at++].kind == WORD ? sd_token_cut(*left) : NULL;

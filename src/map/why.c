@@ -13,8 +13,8 @@
  * first i elements take the first at bytes of the name.
  */
 struct near {
-	const struct pattern *pattern;
-	const struct holes *holes;
+	const struct sd_pattern *pattern;
+	const struct sd_map_holes *holes;
 	const char *const *texts;
 	const char *name;
 	size_t length, columns;
@@ -76,12 +76,12 @@ static void take_text(struct near *n, uint32_t element, size_t at, uint32_t scor
 	stop(n, at + word, score + (uint32_t)same, text + word, length - word);
 }
 
-static bool fits(enum hole_kind kind, char c)
+static bool fits(enum sd_map_hole_kind kind, char c)
 {
 	return kind == HOLE_NUMBER ? c >= '0' && c <= '9' : kind == HOLE_WORD ? c != '.' : true;
 }
 
-static void take_run(struct near *n, uint32_t element, size_t at, uint32_t score, enum hole_kind kind)
+static void take_run(struct near *n, uint32_t element, size_t at, uint32_t score, enum sd_map_hole_kind kind)
 {
 	size_t end = at;
 
@@ -97,8 +97,8 @@ static void take_run(struct near *n, uint32_t element, size_t at, uint32_t score
 
 static void take_element(struct near *n, uint32_t number, size_t at, uint32_t score)
 {
-	const struct element *e = &n->pattern->elements[number];
-	const struct hole *hole = e->kind == HOLE ? &n->holes->hole[e->number] : NULL;
+	const struct sd_map_element *e = &n->pattern->elements[number];
+	const struct sd_map_hole *hole = e->kind == HOLE ? &n->holes->hole[e->number] : NULL;
 
 	if (e->kind == LITERAL) {
 		take_text(n, number, at, score, e->text, e->length, (uint32_t)e->length);
@@ -139,8 +139,8 @@ static void lead_text(struct near *n, uint32_t element, size_t end, uint32_t sco
 
 static void lead_element(struct near *n, uint32_t number, size_t end, uint32_t score, struct tail *tail)
 {
-	const struct element *e = &n->pattern->elements[number];
-	const struct hole *hole = e->kind == HOLE ? &n->holes->hole[e->number] : NULL;
+	const struct sd_map_element *e = &n->pattern->elements[number];
+	const struct sd_map_hole *hole = e->kind == HOLE ? &n->holes->hole[e->number] : NULL;
 
 	if (e->kind == LITERAL) {
 		lead_text(n, number, end, score, e->text, e->length, (uint32_t)e->length, tail);
@@ -173,7 +173,7 @@ static struct tail find_tail(struct near *n, size_t cells)
 	return tail;
 }
 
-size_t sd_pattern_letters(const struct pattern *pattern)
+size_t sd_pattern_letters(const struct sd_pattern *pattern)
 {
 	size_t letters = 0;
 
@@ -216,9 +216,9 @@ static const char *join_expected(const struct near *n)
 }
 
 /* How much has to go from the front of the name. */
-static size_t find_behind(const struct near *n, struct scratch *scratch)
+static size_t find_behind(const struct near *n, struct sd_map_scratch *scratch)
 {
-	struct values ignored;
+	struct sd_map_values ignored;
 
 	for (const char *dot = strchr(n->name, '.'); dot; dot = strchr(dot + 1, '.'))
 		if (sd_pattern_match(n->pattern, n->holes, n->texts, dot + 1, strlen(dot + 1), scratch, &ignored))
@@ -226,8 +226,9 @@ static size_t find_behind(const struct near *n, struct scratch *scratch)
 	return 0;
 }
 
-bool sd_pattern_near(const struct pattern *pattern, const struct holes *holes, const char *const *texts,
-		     const char *name, struct scratch *scratch, struct sd_arena *arena, struct near_miss *miss)
+bool sd_pattern_near(const struct sd_pattern *pattern, const struct sd_map_holes *holes, const char *const *texts,
+		     const char *name, struct sd_map_scratch *scratch, struct sd_arena *arena,
+		     struct sd_map_near_miss *miss)
 {
 	struct near n = {.pattern = pattern,
 			 .holes = holes,
@@ -255,9 +256,9 @@ bool sd_pattern_near(const struct pattern *pattern, const struct holes *holes, c
 			stop(&n, at, n.score[pattern->n * n.columns + at], "", 0);
 	tail = find_tail(&n, cells);
 	free(n.score);
-	*miss = (struct near_miss){.position = n.position,
-				   .missing = count_missing(&n, tail),
-				   .expected = join_expected(&n),
-				   .behind = find_behind(&n, scratch)};
+	*miss = (struct sd_map_near_miss){.position = n.position,
+					  .missing = count_missing(&n, tail),
+					  .expected = join_expected(&n),
+					  .behind = find_behind(&n, scratch)};
 	return miss->expected && scratch->size != SIZE_MAX;
 }

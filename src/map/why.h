@@ -5,7 +5,7 @@
 
 #include "map/pattern.h"
 
-struct near_miss {
+struct sd_map_near_miss {
 	size_t position; /* up to here the name is as the pattern has it */
 	size_t missing;  /* so many letters of pattern and name are not in the other, or about */
 	const char
@@ -14,11 +14,11 @@ struct near_miss {
 };
 
 /* How many letters of a pattern stand there as such. */
-size_t sd_pattern_letters(const struct pattern *pattern);
+size_t sd_pattern_letters(const struct sd_pattern *pattern);
 
 /* The pattern must not match. False where memory is out. */
-SD_UNUSED_RESULT bool sd_pattern_near(const struct pattern *pattern, const struct holes *holes,
-				      const char *const *texts, const char *name, struct scratch *scratch,
-				      struct sd_arena *arena, struct near_miss *miss);
+SD_MUST_CHECK bool sd_pattern_near(const struct sd_pattern *pattern, const struct sd_map_holes *holes,
+				   const char *const *texts, const char *name, struct sd_map_scratch *scratch,
+				   struct sd_arena *arena, struct sd_map_near_miss *miss);
 
 #endif

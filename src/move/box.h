@@ -22,7 +22,7 @@ struct sd_box {
  * The box of a move between arrays of these shapes. False where the move is none: it splits or joins dimensions, skips
  * elements, or copies nothing.
  */
-SD_UNUSED_RESULT bool sd_box_of(const struct sd_move *move, const uint64_t *source, uint32_t source_rank,
-				const uint64_t *target, uint32_t target_rank, struct sd_box *box);
+SD_MUST_CHECK bool sd_box_of(const struct sd_move *move, const uint64_t *source, uint32_t source_rank,
+			     const uint64_t *target, uint32_t target_rank, struct sd_box *box);
 
 #endif

@@ -23,8 +23,8 @@ struct sd_moves {
  * normal form, and no element is in two of them. SD_INPUT when there would be more than SD_COMPOSE_MAX, or the
  * dimensions are too many.
  */
-SD_UNUSED_RESULT enum sd_result sd_move_compose(const struct sd_move *first, const struct sd_move *then,
-						struct sd_moves *moves, struct sd_error *err);
+SD_MUST_CHECK enum sd_result sd_move_compose(const struct sd_move *first, const struct sd_move *then,
+					     struct sd_moves *moves, struct sd_error *err);
 
 /*
  * What many compositions come to together; {0} at first. One may make many moves, and all of them a few each, but not
@@ -33,6 +33,6 @@ SD_UNUSED_RESULT enum sd_result sd_move_compose(const struct sd_move *first, con
 struct sd_compose_sum {
 	uint64_t asked, made;
 };
-SD_UNUSED_RESULT enum sd_result sd_compose_count(struct sd_compose_sum *sum, size_t made, struct sd_error *err);
+SD_MUST_CHECK enum sd_result sd_compose_count(struct sd_compose_sum *sum, size_t made, struct sd_error *err);
 
 #endif

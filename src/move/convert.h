@@ -68,8 +68,8 @@ SD_SCALAR uint32_t sd_bits_of_float(float value)
 }
 
 /*
- * yes ? a : b, without a branch, and so that the compiler sees none to make of it: casts are worked on as vectors. A GPU
- * has an instruction for it.
+ * yes ? a : b, without a branch, and so that the compiler sees none to make of it: casts are worked on as vectors. A
+ * GPU has an instruction for it.
  */
 SD_SCALAR uint32_t sd_pick(bool yes, uint32_t a, uint32_t b)
 {

@@ -3,7 +3,7 @@
  * The CPU as a device: one queue of jobs, cut into units, which all threads take from; nobody waits for the others
  * where a job begins or ends. Who waits for a job does units meanwhile.
  */
-#include "move/piece.h"
+#include "move/tile.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -51,13 +51,13 @@ struct work {
 struct cpu {
 	struct sd_device device; /* first */
 	const struct sd_kernels *kernels;
-	struct sd_piece_scratch *scratch; /* the caller's */
+	struct sd_tile_scratch *scratch; /* the caller's */
 	char name[64];
 	unsigned nhelpers; /* threads beside the caller's */
 	struct helper {
 		pthread_t thread;
 		struct cpu *cpu;
-		struct sd_piece_scratch *scratch;
+		struct sd_tile_scratch *scratch;
 	} * helpers;
 	pthread_mutex_t lock;
 	pthread_cond_t more, less; /* work to do; done */
@@ -104,14 +104,14 @@ static uint64_t loops_of(const struct work *work, uint64_t unit, uint64_t *end)
  * What a unit has of one loop. Units are numbered along b first, then a, then the loops, so that one thread's follow
  * each other in the target.
  */
-static struct sd_piece piece_of(const struct work *work, uint64_t unit, uint64_t loop)
+static struct sd_tile piece_of(const struct work *work, uint64_t unit, uint64_t loop)
 {
 	const struct sd_transpose *plan = &work->plan;
 	struct sd_place place = sd_transpose_place(plan, loop);
 	uint64_t units_b = pieces_of(plan->b.size, work->b), units_a = pieces_of(plan->a.size, work->a);
 	uint64_t b = unit % units_b * work->b, a = unit / units_b % units_a * work->a;
 
-	return (struct sd_piece){
+	return (struct sd_tile){
 		.source = work->job.source,
 		.from = place.from + a * plan->a.from + b * plan->b.from,
 		.target =
@@ -127,25 +127,25 @@ static struct sd_piece piece_of(const struct work *work, uint64_t unit, uint64_t
 /* What is to be asked for while the piece before it is done: a guess, for another thread may take the next unit. */
 static const uint8_t *source_of(const struct work *work, uint64_t unit, uint64_t loop)
 {
-	struct sd_piece piece = piece_of(work, unit, loop);
+	struct sd_tile piece = piece_of(work, unit, loop);
 
 	return sd_transpose_source(&work->plan, piece.source, piece.from);
 }
 
-static void do_unit(const struct sd_kernels *kernels, struct sd_piece_scratch *scratch, const struct work *work,
+static void do_unit(const struct sd_kernels *kernels, struct sd_tile_scratch *scratch, const struct work *work,
 		    uint64_t unit)
 {
-	struct sd_piece_how how = {kernels, &work->plan, work->job.scale.data, scratch, work->streaming};
+	struct sd_tile_how how = {kernels, &work->plan, work->job.scale.data, scratch, work->streaming};
 	uint64_t end, after, loop = loops_of(work, unit, &end);
 
 	for (; loop < end; loop++) {
-		struct sd_piece piece = piece_of(work, unit, loop);
+		struct sd_tile piece = piece_of(work, unit, loop);
 
 		if (loop + 1 < end)
 			piece.after = source_of(work, unit, loop + 1);
 		else if (unit + 1 < work->units)
 			piece.after = source_of(work, unit + 1, loops_of(work, unit + 1, &after));
-		sd_piece_do(&how, &piece);
+		sd_tile_do(&how, &piece);
 	}
 	kernels->end();
 }
@@ -185,7 +185,7 @@ static void note_done(struct cpu *cpu)
 }
 
 /* Does units, under the lock but for the work itself, until there are none or all jobs before end are done. */
-static void do_units(struct cpu *cpu, struct sd_piece_scratch *scratch, uint64_t end)
+static void do_units(struct cpu *cpu, struct sd_tile_scratch *scratch, uint64_t end)
 {
 	struct work *work;
 	uint64_t unit;
@@ -241,7 +241,7 @@ static void wait_until(struct cpu *cpu, uint64_t end)
 static void cut(struct work *work, unsigned threads)
 {
 	const struct sd_transpose *plan = &work->plan;
-	uint64_t line = plan->rows ? 1 : SD_PIECE_ROWS;
+	uint64_t line = plan->rows ? 1 : SD_TILE_ROWS;
 	uint64_t elements = plan->a.size * plan->b.size * plan->loops;
 	uint64_t least_room = UNIT_LEAST / plan->target_size, most_room = UNIT_MOST / plan->target_size;
 	uint64_t room = least(elements / threads / UNITS_A_THREAD, most_room);
@@ -343,9 +343,9 @@ unsigned sd_device_threads(void)
 	return count ? count : 1;
 }
 
-static struct sd_piece_scratch *new_scratch(void)
+static struct sd_tile_scratch *new_scratch(void)
 {
-	return aligned_alloc(SD_LINE, (sizeof(struct sd_piece_scratch) + SD_LINE - 1) / SD_LINE * SD_LINE);
+	return aligned_alloc(SD_LINE, (sizeof(struct sd_tile_scratch) + SD_LINE - 1) / SD_LINE * SD_LINE);
 }
 
 static bool start_helper(struct cpu *cpu)

@@ -2,12 +2,12 @@ sources += \
 	%D%/box.c %D%/box.h \
 	%D%/compose.c %D%/compose.h \
 	%D%/convert.c %D%/convert.h %D%/convert_simd.h \
-	%D%/cover.c %D%/cover.h \
+	%D%/coverage.c %D%/coverage.h \
 	%D%/device.h \
 	%D%/device_cpu.c \
 	%D%/kernels.h \
 	%D%/move.c %D%/move.h \
-	%D%/piece.c %D%/piece.h \
+	%D%/tile.c %D%/tile.h \
 	%D%/quantise.c %D%/quantise.h \
 	%D%/transpose.c %D%/transpose.h \
 	%D%/transpose_avx2.c \

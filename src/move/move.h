@@ -47,21 +47,20 @@ static inline struct sd_move sd_move_load(const struct sd_move *kept)
  * The move of these dimensions, however many, in normal form; dim is used up. False where more than SD_MOVE_RANK are
  * left. What it is made of needs sd_move_check only if it comes from outside.
  */
-SD_UNUSED_RESULT bool sd_move_make(struct sd_move *move, uint64_t from, uint64_t to, struct sd_dim *dim, uint32_t rank);
+SD_MUST_CHECK bool sd_move_make(struct sd_move *move, uint64_t from, uint64_t to, struct sd_dim *dim, uint32_t rank);
 
 /*
  * Turns a whole array: dimension k of the target is dimension order[k] of the source. False if order is no permutation
  * or the array is too large.
  */
-SD_UNUSED_RESULT bool sd_move_permute(struct sd_move *move, const uint64_t *shape, uint32_t rank,
-				      const uint32_t *order);
+SD_MUST_CHECK bool sd_move_permute(struct sd_move *move, const uint64_t *shape, uint32_t rank, const uint32_t *order);
 
 /*
  * The box of an array, size[k] elements from begin[k] on, becomes an array of its own; the inverse puts an array into
  * its place in a larger one. False if the box is not inside or it is too large.
  */
-SD_UNUSED_RESULT bool sd_move_slice(struct sd_move *move, const uint64_t *shape, uint32_t rank, const uint64_t *begin,
-				    const uint64_t *size);
+SD_MUST_CHECK bool sd_move_slice(struct sd_move *move, const uint64_t *shape, uint32_t rank, const uint64_t *begin,
+				 const uint64_t *size);
 
 /* The move that copies count elements in order. */
 struct sd_move sd_move_identity(uint64_t count);
@@ -81,7 +80,7 @@ void sd_move_normalise(struct sd_move *move);
  * (strides, ordered, are each at least as large as what lies below them). For moves from outside; all arithmetic is
  * checked.
  */
-SD_UNUSED_RESULT bool sd_move_check(const struct sd_move *move, uint64_t source_count, uint64_t target_count);
+SD_MUST_CHECK bool sd_move_check(const struct sd_move *move, uint64_t source_count, uint64_t target_count);
 
 /* Whether, in normal form, elements keep their relative order: such a move needs no work but its place (slices,
  * stacks). */

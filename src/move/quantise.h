@@ -24,7 +24,7 @@ SD_SCALAR uint8_t sd_f8_e4m3_of_f32(uint32_t bits)
  * to within half a step. codes has rows * columns bytes, scales one element for each SD_QUANT_BLOCK columns begun.
  * False if an element is infinite or no number: nothing useful can be made of such a block.
  */
-SD_UNUSED_RESULT bool sd_quantise_band(enum sd_dtype dtype, const void *source, uint64_t rows, uint64_t columns,
-				       enum sd_dtype scale_dtype, uint8_t *codes, void *scales);
+SD_MUST_CHECK bool sd_quantise_band(enum sd_dtype dtype, const void *source, uint64_t rows, uint64_t columns,
+				    enum sd_dtype scale_dtype, uint8_t *codes, void *scales);
 
 #endif

@@ -35,8 +35,8 @@ struct sd_transpose {
  * Plans a job. FAILED (with failure, of 256 bytes, filled) if it cannot be: no such cast or scale, or it leaves its
  * buffers. A job without elements has loops 0.
  */
-SD_UNUSED_RESULT enum sd_device_result sd_transpose_plan(const struct sd_job *job, struct sd_transpose *plan,
-							 char failure[256]);
+SD_MUST_CHECK enum sd_device_result sd_transpose_plan(const struct sd_job *job, struct sd_transpose *plan,
+						      char failure[256]);
 
 /* How many elements of the scale operand, counted from its first, the job looks at; 0 without a scale. */
 uint64_t sd_transpose_scales(const struct sd_transpose *plan);

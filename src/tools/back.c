@@ -4,7 +4,7 @@
 #include "base/names.h"
 #include "base/text.h"
 #include "formats/zstd.h"
-#include "stream/stream.h"
+#include "pipe/stream.h"
 #include "tools/explain.h"
 #include "tools/tool.h"
 

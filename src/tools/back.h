@@ -3,7 +3,7 @@
 #ifndef SD_TOOLS_BACK_H
 #define SD_TOOLS_BACK_H
 
-#include "map/rename.h"
+#include "renaming/rename.h"
 
 /* Whether standard input is a file that begins as a checkpoint does: nothing is read from it. */
 bool back_is_wanted(void);
@@ -13,7 +13,7 @@ bool back_is_wanted(void);
  * side to go to, or -1. SD_DIFFERENT, with how many these are, where there are any; what does not convert fails as
  * sd_rename_plan does.
  */
-SD_UNUSED_RESULT enum sd_result back_check(const struct sd_rename *asked, const struct sd_manifest *in,
-					   struct sd_error *err);
+SD_MUST_CHECK enum sd_result back_check(const struct sd_rename *asked, const struct sd_manifest *in,
+					struct sd_error *err);
 
 #endif

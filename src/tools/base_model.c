@@ -2,8 +2,8 @@
 /* The base model of an adapter. */
 #include "tools/base_model.h"
 #include "base/text.h"
-#include "stream/chunk.h"
-#include "stream/config.h"
+#include "flow/extent.h"
+#include "model/config_json.h"
 
 #include <ctype.h>
 #include <fcntl.h>

@@ -3,7 +3,7 @@
 #ifndef SD_TOOLS_EXPLAIN_H
 #define SD_TOOLS_EXPLAIN_H
 
-#include "map/rename.h"
+#include "renaming/rename.h"
 #include "tools/look.h"
 
 struct explain_options {
@@ -28,9 +28,9 @@ void explain_next(struct explanation *e);
  * Prints it. before is what came to the map, which writes the side to; plan is the last rename's, and without a
  * manifest nothing came out. SD_DIFFERENT where a key is unknown.
  */
-SD_UNUSED_RESULT enum sd_result explain_print(struct explanation *e, const struct sd_map *map, int to,
-					      const struct sd_manifest *before, const struct sd_plan *plan,
-					      struct sd_error *err);
+SD_MUST_CHECK enum sd_result explain_print(struct explanation *e, const struct sd_map *map, int to,
+					   const struct sd_manifest *before, const struct sd_plan *plan,
+					   struct sd_error *err);
 
 /* "name<TAB>dtype<TAB>[shape]", and the pending steps of a target as sd-ls has them. */
 void explain_tensor(FILE *out, const char *name, enum sd_dtype dtype, const uint64_t *shape, uint32_t rank);

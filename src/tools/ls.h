@@ -5,9 +5,9 @@
 
 #include "base/limits.h"
 #include "base/memstream.h"
-#include "stream/choice.h"
-#include "stream/listing.h"
-#include "stream/source.h"
+#include "model/selection.h"
+#include "model/listing.h"
+#include "flow/source.h"
 #include "tools/look.h"
 
 enum ls_sort { LS_ORDER, LS_NAME, LS_SIZE, LS_DTYPE, LS_FILE };
@@ -32,7 +32,7 @@ enum ls_column {
 
 struct ls_options {
 	struct sd_limits limits;
-	struct sd_choice choice;
+	struct sd_selection choice;
 	struct sd_look look;
 	enum sd_when colour;
 	bool tsv, json, fold, all, exact, quiet, here, itself, metadata, check, checksum, reverse, places;
@@ -77,19 +77,19 @@ bool ls_place(const struct ls_source *s, const struct sd_listed *t, const char *
 void ls_write_cell(FILE *out, const struct ls_item *item, enum ls_column column, bool human);
 
 /* Folds what is shown: sd_fold's numbers are places in s->shown. */
-SD_UNUSED_RESULT enum sd_result ls_fold(const struct ls_source *s, struct sd_fold *fold, struct sd_error *err);
+SD_MUST_CHECK enum sd_result ls_fold(const struct ls_source *s, struct sd_fold *fold, struct sd_error *err);
 
 /* Writes what is shown as lines for programs, TSV or JSON. */
-SD_UNUSED_RESULT enum sd_result ls_print_lines(const struct ls_options *opt, const struct ls_source *s,
-					       struct sd_error *err);
+SD_MUST_CHECK enum sd_result ls_print_lines(const struct ls_options *opt, const struct ls_source *s,
+					    struct sd_error *err);
 
 /* Writes it as a table for people. */
-SD_UNUSED_RESULT enum sd_result ls_print_table(const struct ls_options *opt, const struct ls_source *s,
-					       struct sd_error *err);
+SD_MUST_CHECK enum sd_result ls_print_table(const struct ls_options *opt, const struct ls_source *s,
+					    struct sd_error *err);
 
 /* Writes what is odd; *odd: something is. Only memory can be missing. */
-SD_UNUSED_RESULT enum sd_result ls_check(const struct ls_options *opt, const struct ls_source *s, bool *odd,
-					 struct sd_error *err);
+SD_MUST_CHECK enum sd_result ls_check(const struct ls_options *opt, const struct ls_source *s, bool *odd,
+				      struct sd_error *err);
 
 /* What several sources are, for people: a table whose columns are as wide as they have to be. */
 struct ls_kinds {
@@ -99,29 +99,29 @@ struct ls_kinds {
 };
 
 /* False where memory is out. */
-SD_UNUSED_RESULT bool ls_kinds_open(const struct ls_options *opt, struct ls_kinds *kinds);
+SD_MUST_CHECK bool ls_kinds_open(const struct ls_options *opt, struct ls_kinds *kinds);
 
 /* What a source is: one line more in the table, or printed, for programs. */
-SD_UNUSED_RESULT enum sd_result ls_kind(const struct ls_options *opt, const struct ls_source *s, struct ls_kinds *kinds,
-					struct sd_error *err);
+SD_MUST_CHECK enum sd_result ls_kind(const struct ls_options *opt, const struct ls_source *s, struct ls_kinds *kinds,
+				     struct sd_error *err);
 
 /* Prints the table and frees it. False where memory is out. */
-SD_UNUSED_RESULT bool ls_kinds_print(const struct ls_options *opt, struct ls_kinds *kinds);
+SD_MUST_CHECK bool ls_kinds_print(const struct ls_options *opt, struct ls_kinds *kinds);
 
 /* Reads the data of what is shown, into s->sums and s->sum: XXH3, seed 0, of the data of each, and of lines of name,
  * dtype, shape and sum, in the order of their bytes. */
-SD_UNUSED_RESULT enum sd_result ls_sum(const struct ls_options *opt, struct ls_source *s, struct sd_error *err);
+SD_MUST_CHECK enum sd_result ls_sum(const struct ls_options *opt, struct ls_source *s, struct sd_error *err);
 
 /* Compares what is shown with a list of sums, and tells what differs. */
-SD_UNUSED_RESULT enum sd_result ls_compare_sums(const struct ls_options *opt, struct ls_source *s, bool *differ,
-						struct sd_error *err);
+SD_MUST_CHECK enum sd_result ls_compare_sums(const struct ls_options *opt, struct ls_source *s, bool *differ,
+					     struct sd_error *err);
 
 /* Writes __metadata__ and the side files. */
-SD_UNUSED_RESULT enum sd_result ls_print_metadata(const struct ls_options *opt, const struct ls_source *s,
-						  struct sd_error *err);
+SD_MUST_CHECK enum sd_result ls_print_metadata(const struct ls_options *opt, const struct ls_source *s,
+					       struct sd_error *err);
 
 /* Writes how many tensors, parameters and bytes are shown. */
-SD_UNUSED_RESULT enum sd_result ls_print_total(const struct ls_options *opt, const struct ls_source *s,
-					       struct sd_error *err);
+SD_MUST_CHECK enum sd_result ls_print_total(const struct ls_options *opt, const struct ls_source *s,
+					    struct sd_error *err);
 
 #endif

@@ -4,9 +4,9 @@
 #include "tools/base_model.h"
 #include "base/json.h"
 #include "base/text.h"
-#include "map/rename.h"
-#include "stream/config.h"
-#include "stream/siblings.h"
+#include "renaming/rename.h"
+#include "model/config_json.h"
+#include "model/siblings.h"
 #include "tools/tool.h"
 
 #include <ctype.h>

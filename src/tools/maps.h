@@ -4,10 +4,10 @@
 #define SD_TOOLS_MAPS_H
 
 #include "map/map.h"
-#include "stream/manifest.h"
+#include "model/manifest.h"
 
 /* A map by name, or by path if it has a slash or ends in .map. */
-SD_UNUSED_RESULT enum sd_result sd_maps_open(const char *name, struct sd_map **map, struct sd_error *err);
+SD_MUST_CHECK enum sd_result sd_maps_open(const char *name, struct sd_map **map, struct sd_error *err);
 
 /*
  * The map for a manifest: by config.json's model_type and architectures; where it says neither, by the keys. to: a
@@ -15,8 +15,8 @@ SD_UNUSED_RESULT enum sd_result sd_maps_open(const char *name, struct sd_map **m
  * that are left are an error, and so is a model_type or architecture that no map is for. *map is NULL for a LoRA
  * adapter without experts whose model nothing tells: its names are the same in all layouts.
  */
-SD_UNUSED_RESULT enum sd_result sd_maps_find(const struct sd_manifest *in, const char *to, struct sd_map **map,
-					     struct sd_error *err);
+SD_MUST_CHECK enum sd_result sd_maps_find(const struct sd_manifest *in, const char *to, struct sd_map **map,
+					  struct sd_error *err);
 
 /*
  * Tells for each map that may be for a manifest, the first choice first, in which of its layouts it is: by config.json,
@@ -24,14 +24,14 @@ SD_UNUSED_RESULT enum sd_result sd_maps_find(const struct sd_manifest *in, const
  * only; not sure: only keys tell, and another map knows as many.
  */
 typedef void (*sd_maps_take_layout)(void *user, const char *map, const char *layout, bool sure);
-SD_UNUSED_RESULT enum sd_result sd_maps_layouts(const struct sd_manifest *in, sd_maps_take_layout take, void *user,
-						struct sd_error *err);
+SD_MUST_CHECK enum sd_result sd_maps_layouts(const struct sd_manifest *in, sd_maps_take_layout take, void *user,
+					     struct sd_error *err);
 
 /* Says so on standard error where config.json's model_type is one that other maps are for, and this one is not. */
-SD_UNUSED_RESULT enum sd_result sd_maps_note_other(const struct sd_manifest *in, const struct sd_map *map,
-						   struct sd_error *err);
+SD_MUST_CHECK enum sd_result sd_maps_note_other(const struct sd_manifest *in, const struct sd_map *map,
+						struct sd_error *err);
 
 /* Prints all maps with their layouts and options. */
-SD_UNUSED_RESULT enum sd_result sd_maps_list(bool json, struct sd_error *err);
+SD_MUST_CHECK enum sd_result sd_maps_list(bool json, struct sd_error *err);
 
 #endif

@@ -3,12 +3,12 @@
 #ifndef SD_TOOLS_SAMPLE_H
 #define SD_TOOLS_SAMPLE_H
 
-#include "stream/manifest.h"
+#include "model/manifest.h"
 
 /*
  * Adds the tensors of 'KEY DTYPE [SIZE ...]' to a manifest. Braces in KEY are as in bash: {a,b}, {0..39}, {3..39..4};
  * each combination is a tensor. SD_USAGE, and a line, for what is no sample.
  */
-SD_UNUSED_RESULT enum sd_result sample_add(struct sd_manifest *m, const char *text, struct sd_error *err);
+SD_MUST_CHECK enum sd_result sample_add(struct sd_manifest *m, const char *text, struct sd_error *err);
 
 #endif

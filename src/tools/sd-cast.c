@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* sd-cast: changes dtypes by hand: casts, dequantisation of block FP8, and quantisation to it. */
-#include "stream/cast.h"
-#include "stream/storage.h"
-#include "tools/carrying.h"
-#include "tools/choosing.h"
+#include "filters/cast.h"
+#include "config/config_dtypes.h"
+#include "tools/device_options.h"
+#include "tools/selection_options.h"
 #include "tools/tool.h"
 
 #include <stdio.h>
@@ -39,7 +39,7 @@ struct options {
 	struct sd_limits limits;
 	enum action action;
 	enum sd_dtype dtype, scale;
-	struct sd_choice choice;
+	struct sd_selection choice;
 	bool keep_config;
 	struct carrying carrying;
 };
@@ -117,7 +117,7 @@ static struct options parse(int argc, char **argv)
 		sd_misuse("no operand is taken: \"%s\"; sd-cat %s | sd-cast reads it", argv[optind], argv[optind]);
 	if (opt.action == NOTHING)
 		sd_misuse("one of --to, --dequant and --quant is needed");
-	if (opt.action == QUANT && !sd_choice_chooses(&opt.choice))
+	if (opt.action == QUANT && !sd_selection_chooses(&opt.choice))
 		sd_misuse("--quant needs -n or --include: which tensors are weights, only you know");
 	if (opt.action != QUANT && opt.scale)
 		sd_misuse("--scale needs --quant");
@@ -135,9 +135,9 @@ static enum sd_result run_quant(const struct options *opt, struct sd_source *sou
 	if (result == SD_OK && quant.note)
 		sd_note("%s", quant.note);
 	if (result == SD_OK && !opt->keep_config)
-		result = sd_storage_follow(quant.plan.manifest, source->manifest, err);
+		result = sd_config_dtypes_follow(quant.plan.manifest, source->manifest, err);
 	if (result == SD_OK)
-		result = sd_pump(source, &quant.plan, &quant.worker, sink, err);
+		result = sd_drive(source, &quant.plan, &quant.worker, sink, err);
 	sd_quant_free(&quant);
 	return result;
 }
@@ -150,7 +150,7 @@ static enum sd_result run_steps(const struct options *opt, struct sd_source *sou
 										   &opt->choice, &more, err);
 
 	if (result == SD_OK && !opt->keep_config)
-		result = sd_storage_follow(more, source->manifest, err);
+		result = sd_config_dtypes_follow(more, source->manifest, err);
 	if (result == SD_OK)
 		result = carrying_run(&opt->carrying, source, more, sink, err);
 	sd_manifest_free(more);
@@ -186,6 +186,6 @@ int main(int argc, char **argv)
 	sd_start("sd-cast", true);
 	opt = parse(argc, argv);
 	result = run(&opt, &err);
-	sd_choice_free(&opt.choice);
+	sd_selection_free(&opt.choice);
 	return sd_finish(result, &err);
 }

@@ -3,10 +3,10 @@
 #include "base/signals.h"
 #include "formats/open.h"
 #include "formats/zstd.h"
-#include "stream/join.h"
-#include "stream/pump.h"
-#include "stream/stream.h"
-#include "tools/choosing.h"
+#include "flow/concat.h"
+#include "flow/driver.h"
+#include "pipe/stream.h"
+#include "tools/selection_options.h"
 #include "tools/tool.h"
 
 #include <signal.h>
@@ -44,7 +44,7 @@ static const char usage[] = "Usage: sd-cat [OPTION]... [SOURCE]...\n"
 
 struct options {
 	struct sd_limits limits;
-	struct sd_choice choice;
+	struct sd_selection choice;
 	bool manifest_only, checksum, stats, strict;
 	uint64_t level; /* of --zstd; 0: not compressed */
 	char **names;
@@ -121,7 +121,7 @@ static enum sd_result open_all(const struct options *opt, struct sd_source **joi
 			result = sd_doubt(opt->strict, err, "%s", sources[n]->note);
 	}
 	if (result == SD_OK) {
-		result = sd_join(sources, (const char *const *)opt->names, (size_t)n, joined, &differs, err);
+		result = sd_concat(sources, (const char *const *)opt->names, (size_t)n, joined, &differs, err);
 		if (result == SD_OK && n > 1 && differs)
 			result = sd_doubt(opt->strict, err, "%s differs between the sources; the first one is taken",
 					  differs);
@@ -136,13 +136,13 @@ static enum sd_result open_all(const struct options *opt, struct sd_source **joi
 /* Whether a record is wanted: a target of it is included, none of its names is excluded. */
 static enum sd_result choose(const struct options *opt, const struct sd_manifest *m, bool *wanted, struct sd_error *err)
 {
-	if (m->ntargets && (sd_choice_check(&opt->choice, m, err) != SD_OK ||
+	if (m->ntargets && (sd_selection_check(&opt->choice, m, err) != SD_OK ||
 			    choosing_note(&opt->choice, m, opt->strict, err) != SD_OK))
 		return err->result;
 	for (size_t i = 0; i < m->ntargets; i++) {
 		bool chosen;
 
-		if (sd_choice_takes(&opt->choice, m->targets[i].name, &chosen, err) != SD_OK)
+		if (sd_selection_takes(&opt->choice, m->targets[i].name, &chosen, err) != SD_OK)
 			return err->result;
 		wanted[m->targets[i].record] = wanted[m->targets[i].record] || chosen;
 	}
@@ -204,7 +204,7 @@ static enum sd_result cat(const struct options *opt, struct sd_sink *sink, struc
 	if (result == SD_OK)
 		result = plan(opt, source->manifest, &chosen, err);
 	if (result == SD_OK)
-		result = sd_pump(source, &chosen, NULL, sink, err);
+		result = sd_drive(source, &chosen, NULL, sink, err);
 	if (result == SD_OK && opt->stats)
 		sd_tell_stats(&sink, 1);
 	if (result != SD_OK)
@@ -263,6 +263,6 @@ int main(int argc, char **argv)
 	sd_start("sd-cat", true);
 	opt = parse(argc, argv);
 	result = run(&opt, &err);
-	sd_choice_free(&opt.choice);
+	sd_selection_free(&opt.choice);
 	return sd_finish(result, &err);
 }

@@ -3,7 +3,7 @@
 #include "base/names.h"
 #include "base/text.h"
 #include "formats/open.h"
-#include "tools/choosing.h"
+#include "tools/selection_options.h"
 #include "tools/ls.h"
 #include "tools/tool.h"
 
@@ -170,7 +170,7 @@ static void choose_columns(struct ls_options *opt)
 
 static bool has_choice(const struct ls_options *opt)
 {
-	return sd_choice_chooses(&opt->choice) || opt->choice.exclude.count || opt->here;
+	return sd_selection_chooses(&opt->choice) || opt->choice.exclude.count || opt->here;
 }
 
 /* What is shown in the place of a list of tensors goes alone. */
@@ -389,11 +389,11 @@ static int compare(const void *left, const void *right, void *user)
 static enum sd_result choose(const struct ls_options *opt, struct ls_source *s, struct sd_error *err)
 {
 	const struct sd_manifest *m = s->source->manifest;
-	struct sd_choice choice = opt->choice; /* which layers are meant is another thing in each source */
+	struct sd_selection choice = opt->choice; /* which layers are meant is another thing in each source */
 	enum sd_result result;
 
-	sd_choice_settle(&choice, m);
-	result = sd_choice_check(&choice, m, err);
+	sd_selection_settle(&choice, m);
+	result = sd_selection_check(&choice, m, err);
 	if (result == SD_OK)
 		result = choosing_note(&choice, m, false, err);
 	for (size_t i = 0; i < s->listing.n && result == SD_OK; i++) {
@@ -401,7 +401,7 @@ static enum sd_result choose(const struct ls_options *opt, struct ls_source *s, 
 		bool chosen = false;
 
 		if (!opt->here || !t->elsewhere)
-			result = sd_choice_takes(&choice, t->name, &chosen, err);
+			result = sd_selection_takes(&choice, t->name, &chosen, err);
 		if (chosen)
 			s->shown[s->nshown++] = (uint32_t)i;
 	}
@@ -537,6 +537,6 @@ int main(int argc, char **argv)
 	sd_start("sd-ls", false);
 	opt = parse(argc, argv);
 	result = run(&opt, &err);
-	sd_choice_free(&opt.choice);
+	sd_selection_free(&opt.choice);
 	return sd_finish(result, &err);
 }

@@ -2,8 +2,8 @@
 /* sd-pack: writes a stream's checkpoint as safetensors. */
 #include "base/text.h"
 #include "formats/loss.h"
-#include "formats/pack.h"
-#include "stream/pump.h"
+#include "formats/safetensors_write.h"
+#include "flow/driver.h"
 #include "tools/progress.h"
 #include "tools/tool.h"
 
@@ -52,10 +52,10 @@ static const char usage[] = "Usage: sd-pack [OPTION]... [-]\n"
 
 struct options {
 	struct sd_limits limits;
-	struct sd_pack_options pack;
+	struct sd_safetensors_sink_options pack;
 	struct sd_entry *metadata;
 	const char *like_path;
-	struct sd_like like;
+	struct sd_template like;
 	enum progress progress;
 	bool shard_size, keep_config, dry_run, stats;
 	bool lose; /* what stands there may have more than what comes */
@@ -64,7 +64,7 @@ struct options {
 static void add_metadata(struct options *opt, const char *text)
 {
 	const char *equals = strchr(text, '=');
-	struct sd_layout_options *layout = &opt->pack.layout;
+	struct sd_output_plan_options *layout = &opt->pack.layout;
 	struct sd_entry *larger = realloc(opt->metadata, (layout->nmetadata + 1) * sizeof(*larger));
 	char *key = equals ? strndup(text, (size_t)(equals - text)) : NULL;
 
@@ -367,11 +367,11 @@ static enum sd_result check_replaced(const struct options *opt, const struct sd_
 
 static enum sd_result dry_run(const struct options *opt, struct sd_manifest *m, struct sd_error *err)
 {
-	struct sd_layout layout;
+	struct sd_output_plan layout;
 	bool directory = opt->pack.layout.directory;
 	enum sd_result result;
 
-	result = sd_layout_plan(m, &opt->pack.layout, &layout, err);
+	result = sd_output_plan_make(m, &opt->pack.layout, &layout, err);
 	for (size_t i = 0; i < layout.nfiles && result == SD_OK; i++)
 		print_file(directory        ? layout.files[i].name
 			   : opt->pack.path ? opt->pack.path
@@ -381,22 +381,22 @@ static enum sd_result dry_run(const struct options *opt, struct sd_manifest *m, 
 		print_file(layout.index_name, 0, layout.index_length);
 	for (size_t i = 0; i < m->nside && directory && result == SD_OK; i++)
 		print_file(m->side[i].name, 0, m->side[i].size);
-	sd_layout_free(&layout);
+	sd_output_plan_free(&layout);
 	return result;
 }
 
 static enum sd_result pack(struct options *opt, struct sd_source *source, struct sd_error *err)
 {
 	enum sd_result result = open_special(opt, err);
-	struct sd_sink *sink = sd_pack_sink(&opt->pack);
+	struct sd_sink *sink = sd_safetensors_sink(&opt->pack);
 	uint64_t in, out;
 
 	progress_start(opt->progress);
 	if (result == SD_OK)
-		result = sink ? sd_pump_all(source, sink, err) : sd_fail_memory(err);
+		result = sink ? sd_drive_all(source, sink, err) : sd_fail_memory(err);
 	progress_stop();
 	if (opt->stats && result == SD_OK) {
-		sd_pack_counts(sink, &in, &out);
+		sd_safetensors_sink_counts(sink, &in, &out);
 		sd_note("%" PRIu64 " bytes of data came, %" PRIu64 " bytes were written", in, out);
 		sd_tell_checked(sink->checked);
 	}
@@ -409,10 +409,10 @@ static enum sd_result pack(struct options *opt, struct sd_source *source, struct
 
 static enum sd_result open_like(struct options *opt, struct sd_manifest *manifest, struct sd_error *err)
 {
-	enum sd_result result = sd_like_open(opt->like_path, &opt->limits, &opt->like, err);
+	enum sd_result result = sd_template_open(opt->like_path, &opt->limits, &opt->like, err);
 
 	opt->pack.layout.like = &opt->like;
-	return result == SD_OK ? sd_like_take_side(&opt->like, manifest, opt->keep_config, err) : result;
+	return result == SD_OK ? sd_template_take_side(&opt->like, manifest, opt->keep_config, err) : result;
 }
 
 /* The checkpoint is there: that there is no memory to say more is no failure. */
@@ -449,7 +449,7 @@ static enum sd_result run(struct options *opt, struct sd_error *err)
 	if (result == SD_OK && before != after)
 		sd_note(REPLACED, opt->pack.path, before, after);
 	sd_source_close(source);
-	sd_like_close(&opt->like);
+	sd_template_close(&opt->like);
 	return result;
 }
 

@@ -3,9 +3,9 @@
 #include "base/json.h"
 #include "base/nearest.h"
 #include "base/text.h"
-#include "map/rename.h"
-#include "stream/config.h"
-#include "stream/storage.h"
+#include "renaming/rename.h"
+#include "model/config_json.h"
+#include "config/config_dtypes.h"
 #include "tools/back.h"
 #include "tools/explain.h"
 #include "tools/maps.h"
@@ -477,7 +477,7 @@ static enum sd_result make_plan(struct job *job, struct sd_error *err)
 	else if (result == SD_OK)
 		result = sd_rename_plan(&job->rename, job->to_map, &job->plan, err);
 	if (result == SD_OK && !opt->keep_config)
-		result = sd_storage_follow(job->plan.manifest, job->in, err);
+		result = sd_config_dtypes_follow(job->plan.manifest, job->in, err);
 	if (!job->plan.manifest)
 		return result;
 	if (job->map && !opt->to)
@@ -573,7 +573,7 @@ static enum sd_result rename_manifest(const struct options *opt, struct sd_manif
 	if (opt->what == EXPLAIN || opt->what == WHY_NOT)
 		fflush(stdout);
 	if (result == SD_OK && opt->what == RENAME)
-		result = sd_pump(source, &job.plan, NULL, sink, err);
+		result = sd_drive(source, &job.plan, NULL, sink, err);
 	else if (result != SD_OK && sink)
 		sink->ops->abort(sink, err);
 	end_job(&job);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* sd-shard: cuts tensors into the shards of ranks. */
 #include "base/signals.h"
-#include "stream/shard.h"
-#include "stream/stream.h"
-#include "tools/choosing.h"
+#include "filters/shard.h"
+#include "pipe/stream.h"
+#include "tools/selection_options.h"
 #include "tools/tool.h"
 
 #include <errno.h>
@@ -48,19 +48,19 @@ static const char usage[] = "Usage: sd-shard [OPTION]...\n"
 
 struct options {
 	struct sd_limits limits;
-	struct sd_part ep, ep_shard, part; /* of 0: not given */
-	struct sd_choice choice;
+	struct sd_rank ep, ep_shard, part; /* of 0: not given */
+	struct sd_selection choice;
 	int dim;
 	bool has_dim, keep_global, checksum, stats;
 	uint64_t all;
 	const char *filter;
 };
 
-static struct sd_part parse_part(const char *option, const char *text)
+static struct sd_rank parse_part(const char *option, const char *text)
 {
 	char part[32];
 	const char *slash = strchr(text, '/');
-	struct sd_part p;
+	struct sd_rank p;
 
 	if (!slash || (size_t)(slash - text) >= sizeof(part))
 		sd_misuse("%s: \"%s\" is not of the form K/N", option, text);
@@ -87,7 +87,7 @@ static void check(const struct options *opt)
 		sd_misuse("--all and --filter go together");
 	if (opt->has_dim && !opt->part.of && !opt->all)
 		sd_misuse("--dim needs --part=K/N (or --all=N)");
-	if (!opt->has_dim && (opt->part.of || sd_choice_chooses(&opt->choice) || opt->choice.exclude.count))
+	if (!opt->has_dim && (opt->part.of || sd_selection_chooses(&opt->choice) || opt->choice.exclude.count))
 		sd_misuse("--part, -n, --include and --exclude need --dim");
 	if (opt->all && (opt->has_dim ? opt->part.of : opt->ep.of))
 		sd_misuse("--all=N takes the place of %s", opt->has_dim ? "--part" : "--ep");
@@ -169,7 +169,7 @@ static struct options parse(int argc, char **argv)
 /* The cuts of one rank, at most three; rank only counts with --all. */
 static size_t cuts_of(const struct options *opt, uint64_t rank, struct sd_shard_cut cuts[3])
 {
-	struct sd_part all = {rank, opt->all};
+	struct sd_rank all = {rank, opt->all};
 	size_t n = 0;
 
 	if (opt->ep.of || (opt->all && !opt->has_dim))
@@ -293,7 +293,7 @@ static enum sd_result run_all(const struct options *opt, struct sd_source *sourc
 	if (result != SD_OK && ranks.sinks)
 		sd_shard_abort(ranks.sinks, ranks.count, err);
 	else if (result == SD_OK)
-		result = sd_shard_pump(source, ranks.shards, ranks.sinks, ranks.count, &failed, err);
+		result = sd_shard_drive(source, ranks.shards, ranks.sinks, ranks.count, &failed, err);
 	if (result != SD_OK && failed < ranks.count && !sd_signals_came())
 		result = sd_fail(err, SD_IO, "the command of rank %zu stopped reading", failed);
 	if (result == SD_OK && opt->stats)
@@ -310,7 +310,7 @@ static enum sd_result run_one(const struct options *opt, struct sd_source *sourc
 
 	sink->sums = opt->checksum;
 	if (result == SD_OK)
-		result = sd_shard_pump(source, ranks.shards, &sink, 1, &failed, err);
+		result = sd_shard_drive(source, ranks.shards, &sink, 1, &failed, err);
 	return ranks_end(&ranks, result, err);
 }
 
@@ -341,6 +341,6 @@ int main(int argc, char **argv)
 	sd_start("sd-shard", true);
 	opt = parse(argc, argv);
 	result = run(&opt, &err);
-	sd_choice_free(&opt.choice);
+	sd_selection_free(&opt.choice);
 	return sd_finish(result, &err);
 }

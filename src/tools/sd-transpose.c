@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* sd-transpose: carries out pending steps, reorderings, casts and dequantisation, on the CPU or a GPU. */
 #include "base/text.h"
-#include "stream/carry.h"
-#include "tools/carrying.h"
-#include "tools/choosing.h"
+#include "filters/execute.h"
+#include "tools/device_options.h"
+#include "tools/selection_options.h"
 #include "tools/tool.h"
 
 #include <stdlib.h>
@@ -28,7 +28,7 @@ static const char usage[] =
 
 struct options {
 	struct sd_limits limits;
-	struct sd_choice choice;
+	struct sd_selection choice;
 	int64_t a, b;
 	bool dims;
 	struct carrying carrying;
@@ -92,7 +92,7 @@ static struct options parse(int argc, char **argv)
 	}
 	if (optind < argc)
 		sd_misuse("no operand is taken: \"%s\"; sd-cat %s | sd-transpose reads it", argv[optind], argv[optind]);
-	if ((sd_choice_chooses(&opt.choice) || opt.choice.exclude.count) && !opt.dims)
+	if ((sd_selection_chooses(&opt.choice) || opt.choice.exclude.count) && !opt.dims)
 		sd_misuse("-n, --include and --exclude need --dims");
 	return opt;
 }
@@ -108,7 +108,7 @@ static enum sd_result run(const struct options *opt, struct sd_error *err)
 	if (result == SD_OK)
 		result = choosing_note(&opt->choice, source->manifest, false, err);
 	if (result == SD_OK && opt->dims)
-		result = sd_carry_exchange(source->manifest, opt->a, opt->b, &opt->choice, &exchanged, err);
+		result = sd_swap_dims(source->manifest, opt->a, opt->b, &opt->choice, &exchanged, err);
 	if (result == SD_OK)
 		result = carrying_run(&opt->carrying, source, exchanged ? exchanged : source->manifest, sink, err);
 	if (result == SD_OK && opt->carrying.stats)
@@ -130,6 +130,6 @@ int main(int argc, char **argv)
 	sd_start("sd-transpose", true);
 	opt = parse(argc, argv);
 	result = run(&opt, &err);
-	sd_choice_free(&opt.choice);
+	sd_selection_free(&opt.choice);
 	return sd_finish(result, &err);
 }

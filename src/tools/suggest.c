@@ -3,7 +3,7 @@
 #include "tools/suggest.h"
 #include "base/json.h"
 #include "base/text.h"
-#include "stream/siblings.h"
+#include "model/siblings.h"
 #include "tools/maps.h"
 
 #include <inttypes.h>

@@ -3,7 +3,7 @@
 #ifndef SD_TOOLS_SUGGEST_H
 #define SD_TOOLS_SUGGEST_H
 
-#include "map/rename.h"
+#include "renaming/rename.h"
 #include "tools/look.h"
 
 struct suggest_options {
@@ -19,7 +19,7 @@ struct suggest_options {
  * Prints what helps, best first, and how much: each has been tried on the whole checkpoint. SD_DIFFERENT, with nothing
  * more to be said, where nothing does.
  */
-SD_UNUSED_RESULT enum sd_result suggest_print(const struct suggest_options *opt, const struct sd_manifest *in,
-					      struct sd_error *err);
+SD_MUST_CHECK enum sd_result suggest_print(const struct suggest_options *opt, const struct sd_manifest *in,
+					   struct sd_error *err);
 
 #endif

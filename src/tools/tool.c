@@ -5,9 +5,9 @@
 #include "base/signals.h"
 #include "base/text.h"
 #include "formats/open.h"
-#include "stream/lane.h"
-#include "stream/siblings.h"
-#include "stream/stream.h"
+#include "handoff/handoff.h"
+#include "model/siblings.h"
+#include "pipe/stream.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -310,10 +310,10 @@ void sd_option_regex(struct sd_regex_list *list, const char *pattern)
 
 enum sd_result sd_check_lanes(struct sd_error *err)
 {
-	if (sd_lane_mode_known())
+	if (sd_handoff_mode_known())
 		return SD_OK;
-	return sd_fail(err, SD_USAGE, "SD_LANES in the environment is \"%s\": it can be inline or wait, or not set",
-		       getenv("SD_LANES"));
+	return sd_fail(err, SD_USAGE, "SD_HANDOFF in the environment is \"%s\": it can be inline or wait, or not set",
+		       getenv("SD_HANDOFF"));
 }
 
 enum sd_result sd_open_stdin(const struct sd_limits *limits, struct sd_source **source, struct sd_error *err)
@@ -348,13 +348,13 @@ struct sd_sink *sd_stdout_stream(void)
 	return sink;
 }
 
-static void add(struct sd_sum_count *sum, struct sd_sum_count more)
+static void add(struct sd_checksum_count *sum, struct sd_checksum_count more)
 {
 	sum->records += more.records;
 	sum->bytes += more.bytes;
 }
 
-void sd_tell_checked(struct sd_sum_count checked)
+void sd_tell_checked(struct sd_checksum_count checked)
 {
 	if (checked.records)
 		sd_note("the checksums of %" PRIu64 " records (%" PRIu64 " bytes) were checked", checked.records,
@@ -364,7 +364,7 @@ void sd_tell_checked(struct sd_sum_count checked)
 void sd_tell_stats(struct sd_sink *const *streams, size_t count)
 {
 	struct sd_stream_counts sum = {0};
-	struct sd_sum_count checked = {0};
+	struct sd_checksum_count checked = {0};
 	bool sums = false;
 
 	for (size_t i = 0; i < count; i++) {

@@ -5,8 +5,8 @@
 
 #include "base/limits.h"
 #include "base/regex.h"
-#include "stream/sink.h"
-#include "stream/source.h"
+#include "flow/sink.h"
+#include "flow/source.h"
 
 #include <getopt.h>
 #include <stdint.h>
@@ -47,13 +47,13 @@ void sd_note(const char *format, ...) SD_PRINTF(1, 2);
 /*
  * A doubt: with strict SD_INPUT and the text, else a note.
  */
-SD_UNUSED_RESULT enum sd_result sd_doubt(bool strict, struct sd_error *err, const char *format, ...) SD_PRINTF(3, 4);
+SD_MUST_CHECK enum sd_result sd_doubt(bool strict, struct sd_error *err, const char *format, ...) SD_PRINTF(3, 4);
 
 /*
  * Tells what is odd about the names of a manifest, a line each, and marks it as told; does nothing where a program
  * before this one has done it. SD_INPUT with strict.
  */
-SD_UNUSED_RESULT enum sd_result sd_tell_odd(struct sd_manifest *m, bool strict, struct sd_error *err);
+SD_MUST_CHECK enum sd_result sd_tell_odd(struct sd_manifest *m, bool strict, struct sd_error *err);
 
 /* What is called before anything is written to standard error, to clear a line that is being drawn there. NULL:
  * nothing. */
@@ -69,12 +69,13 @@ void sd_option_limit(struct sd_limits *limits, const char *text);
 /* One more regex of an option that may be given several times, or misuse that shows what is wrong with it. */
 void sd_option_regex(struct sd_regex_list *list, const char *pattern);
 
-/* SD_USAGE if SD_LANES is no word that is known. Opening stdin looks too, so that only who does without it need ask. */
-SD_UNUSED_RESULT enum sd_result sd_check_lanes(struct sd_error *err);
+/* SD_USAGE if SD_HANDOFF is no word that is known. Opening stdin looks too, so that only who does without it need ask.
+ */
+SD_MUST_CHECK enum sd_result sd_check_lanes(struct sd_error *err);
 
 /* Stdin as a source, whatever it is by its first bytes (a stream or a safetensors file). A terminal is misuse. */
-SD_UNUSED_RESULT enum sd_result sd_open_stdin(const struct sd_limits *limits, struct sd_source **source,
-					      struct sd_error *err);
+SD_MUST_CHECK enum sd_result sd_open_stdin(const struct sd_limits *limits, struct sd_source **source,
+					   struct sd_error *err);
 
 /* Stdout as a stream. A terminal is misuse that names the fix. */
 struct sd_sink *sd_stdout_stream(void);
@@ -83,6 +84,6 @@ struct sd_sink *sd_stdout_stream(void);
 void sd_tell_stats(struct sd_sink *const *streams, size_t count);
 
 /* The part of it about data that was checked; says nothing where there was none. */
-void sd_tell_checked(struct sd_sum_count checked);
+void sd_tell_checked(struct sd_checksum_count checked);
 
 #endif

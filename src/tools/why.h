@@ -3,7 +3,7 @@
 #ifndef SD_TOOLS_WHY_H
 #define SD_TOOLS_WHY_H
 
-#include "map/rename.h"
+#include "renaming/rename.h"
 #include "tools/look.h"
 
 struct why_options {
@@ -16,7 +16,7 @@ struct why_options {
 
 /* Plans a rename of this manifest for that, and prints. SD_DIFFERENT where the rule is unknown; else what the plan is.
  */
-SD_UNUSED_RESULT enum sd_result why_print(const struct why_options *opt, struct sd_rename *rename,
-					  const struct sd_manifest *in, struct sd_plan *plan, struct sd_error *err);
+SD_MUST_CHECK enum sd_result why_print(const struct why_options *opt, struct sd_rename *rename,
+				       const struct sd_manifest *in, struct sd_plan *plan, struct sd_error *err);
 
 #endif

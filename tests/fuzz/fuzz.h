@@ -3,7 +3,7 @@
 #ifndef SD_TESTS_FUZZ_H
 #define SD_TESTS_FUZZ_H
 
-#include "stream/manifest.h"
+#include "model/manifest.h"
 
 #include <stdint.h>
 #include <stdio.h>

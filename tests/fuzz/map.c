@@ -4,7 +4,7 @@
  * in both directions, is a manifest without faults.
  */
 #include "fuzz.h"
-#include "map/rename.h"
+#include "renaming/rename.h"
 
 /* What there is for `use`: a map that is always the same, and the input itself. */
 struct fuzz_library {

@@ -2,9 +2,9 @@
 /* Fuzzes headers of safetensors files: what is accepted is a manifest without faults, and is the same when written. */
 #include "formats/dcp_safetensors.h"
 #include "formats/open.h"
-#include "formats/safetensors.h"
+#include "formats/safetensors_header.h"
 #include "fuzz.h"
-#include "stream/source.h"
+#include "flow/source.h"
 
 /* Files of more data than that are not made. */
 #define DATA_MAX (1u << 20)
@@ -82,9 +82,9 @@ static void open_file(const uint8_t *data, size_t size, const struct sd_safetens
 static void open_files(const uint8_t *data, size_t size, const struct sd_safetensors *st, int n)
 {
 	uint64_t length = size;
-	struct sd_reading reading;
+	struct sd_safetensors_read reading;
 	struct sd_error err = {0};
-	enum sd_result result = sd_reading_begin(&reading, NULL, &err);
+	enum sd_result result = sd_safetensors_read_begin(&reading, NULL, &err);
 
 	SURE(result == SD_OK);
 	for (int i = 0; i < n && result == SD_OK; i++) {
@@ -93,15 +93,15 @@ static void open_files(const uint8_t *data, size_t size, const struct sd_safeten
 		SURE(pwrite(fd, data, size, sizeof(length)) == (ssize_t)size);
 		SURE(ftruncate(fd, (off_t)(sizeof(length) + size + st->data_bytes)) == 0);
 		SURE(lseek(fd, sizeof(length), SEEK_SET) == sizeof(length));
-		result = sd_reading_add(&reading, fd, "fuzz", (unsigned char *)&length, NULL, false, &err);
+		result = sd_safetensors_read_add(&reading, fd, "fuzz", (unsigned char *)&length, NULL, false, &err);
 	}
 	if (result == SD_OK)
-		result = sd_reading_finish(&reading, &err);
+		result = sd_safetensors_read_finish(&reading, &err);
 	if (result == SD_OK)
 		SURE(sd_manifest_check(reading.source->manifest, &err) == SD_OK, "%s", err.text);
 	else
 		sure_of_failure(result, &err);
-	sd_reading_free(&reading);
+	sd_safetensors_read_free(&reading);
 	sd_source_close(reading.source);
 }
 

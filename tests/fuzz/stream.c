@@ -3,16 +3,16 @@
  * Fuzzes streams. An input is a stream, or the payload of a manifest, from which a stream is made. What is accepted is
  * encoded as it came, passes through a filter unchanged, and every plan for it gives a manifest without faults.
  */
-#include "formats/layout.h"
+#include "formats/output_plan.h"
 #include "formats/open.h"
 #include "fuzz.h"
-#include "map/rename.h"
+#include "renaming/rename.h"
 #include "move/device.h"
-#include "stream/carry.h"
-#include "stream/cast.h"
-#include "stream/shard.h"
-#include "stream/stream.h"
-#include "stream/wire.h"
+#include "filters/execute.h"
+#include "filters/cast.h"
+#include "filters/shard.h"
+#include "pipe/stream.h"
+#include "model/manifest_codec.h"
 
 /* What is made up to go into a stream, at most. */
 #define DATA_MAX (1u << 16)
@@ -28,7 +28,7 @@ static struct sd_bytes encoded(const struct sd_manifest *m)
 	struct sd_bytes bytes = {0};
 	struct sd_error err = {0};
 
-	SURE(sd_wire_encode(m, take_bytes, &bytes, &err) == SD_OK, "%s", err.text);
+	SURE(sd_manifest_encode(m, take_bytes, &bytes, &err) == SD_OK, "%s", err.text);
 	return bytes;
 }
 
@@ -40,7 +40,7 @@ static void sure_of_manifest(const struct sd_manifest *m)
 	struct sd_error err = {0};
 
 	SURE(again && sd_bytes_add(&copy, first.data, first.length));
-	SURE(sd_wire_decode(copy.data, copy.length, NULL, again, &err) == SD_OK, "%s", err.text);
+	SURE(sd_manifest_decode(copy.data, copy.length, NULL, again, &err) == SD_OK, "%s", err.text);
 	second = encoded(again);
 	SURE(first.length == second.length && memcmp(first.data, second.data, first.length) == 0);
 	sd_manifest_free(again);
@@ -78,7 +78,7 @@ static void plan_rename(const struct sd_manifest *in)
 
 static void plan_shard(const struct sd_manifest *in)
 {
-	struct sd_choice all = {0};
+	struct sd_selection all = {0};
 	const struct sd_shard_cut cuts[] = {{.experts = true, .choice = &all, .dim = 0, .part = {1, 2}},
 					    {.choice = &all, .dim = -1, .part = {0, 3}}};
 
@@ -94,7 +94,7 @@ static void plan_shard(const struct sd_manifest *in)
 
 static void plan_casts(const struct sd_manifest *in)
 {
-	struct sd_choice all = {0};
+	struct sd_selection all = {0};
 	struct sd_manifest *out[3] = {0};
 	struct sd_quant quant = {0};
 	struct sd_error err = {0};
@@ -102,7 +102,7 @@ static void plan_casts(const struct sd_manifest *in)
 	for (int i = 0; i < 3; i++) {
 		enum sd_result result = i == 0   ? sd_cast_to(in, SD_F32, &all, &out[i], &err)
 					: i == 1 ? sd_cast_dequant(in, SD_BF16, &all, &out[i], &err)
-						 : sd_carry_exchange(in, 0, -1, &all, &out[i], &err);
+						 : sd_swap_dims(in, 0, -1, &all, &out[i], &err);
 
 		planned(result, out[i], &err);
 		sd_manifest_free(out[i]);
@@ -117,28 +117,28 @@ static void plan_casts(const struct sd_manifest *in)
 static void plan_layout(const struct sd_manifest *in)
 {
 	for (int directory = 0; directory < 2; directory++) {
-		struct sd_layout_options options = {.directory = directory, .shard_size = 1000};
-		struct sd_layout layout = {0};
+		struct sd_output_plan_options options = {.directory = directory, .shard_size = 1000};
+		struct sd_output_plan layout = {0};
 		struct sd_error err = {0};
-		enum sd_result result = sd_layout_plan(in, &options, &layout, &err);
+		enum sd_result result = sd_output_plan_make(in, &options, &layout, &err);
 
 		if (result != SD_OK)
 			sure_of_failure(result, &err);
-		sd_layout_free(&layout);
+		sd_output_plan_free(&layout);
 	}
 }
 
 static void plan_all(const struct sd_manifest *in)
 {
-	struct sd_carry carry;
+	struct sd_execution carry;
 	struct sd_error err = {0};
 	enum sd_result result;
 
 	sure_of_manifest(in);
 	plan_rename(in);
-	result = sd_carry_plan(in, MEMORY, &carry, &err);
+	result = sd_execution_plan(in, MEMORY, &carry, &err);
 	planned(result, carry.plan.manifest, &err);
-	sd_carry_free(&carry);
+	sd_execution_free(&carry);
 	plan_shard(in);
 	plan_casts(in);
 	plan_layout(in);
@@ -149,7 +149,7 @@ static enum sd_result pump(int from, bool carry_out, int to, struct sd_error *er
 {
 	struct sd_source *source = NULL;
 	struct sd_sink *sink = sd_stream_sink(to, "fuzz");
-	struct sd_carry carry = {0};
+	struct sd_execution carry = {0};
 	struct sd_device *device = NULL;
 	int fd = dup(from);
 	enum sd_result result;
@@ -158,18 +158,18 @@ static enum sd_result pump(int from, bool carry_out, int to, struct sd_error *er
 	sink->sums = sink->checks = carry_out;
 	result = sd_open_fd(fd, "fuzz", NULL, &source, err);
 	if (result == SD_OK && carry_out) {
-		result = sd_carry_plan(source->manifest, MEMORY, &carry, err);
+		result = sd_execution_plan(source->manifest, MEMORY, &carry, err);
 		if (result == SD_OK) {
 			SURE(sd_device_open_cpu(1, &device) == SD_DEVICE_OK);
 			carry.device = device;
-			result = sd_pump(source, &carry.plan, &carry.worker, sink, err);
+			result = sd_drive(source, &carry.plan, &carry.worker, sink, err);
 		}
 	} else if (result == SD_OK) {
-		result = sd_pump_all(source, sink, err);
+		result = sd_drive_all(source, sink, err);
 	}
 	sink->ops->close(sink);
 	if (source && carry_out)
-		sd_carry_free(&carry);
+		sd_execution_free(&carry);
 	if (device)
 		device->ops->close(device);
 	sd_source_close(source);
@@ -242,7 +242,7 @@ static bool write_stream(const struct sd_manifest *m, bool sums, int to)
 	sink->sums = sums;
 	SURE(sink->ops->begin(sink, m, &err) == SD_OK, "%s", err.text);
 	for (size_t i = 0; i < m->nrecords; i++) {
-		struct sd_chunk chunk = {.memory = bytes, .length = m->records[i].bytes, .fd = -1, .offset = -1};
+		struct sd_extent chunk = {.memory = bytes, .length = m->records[i].bytes, .fd = -1, .offset = -1};
 
 		if (m->records[i].state == SD_HERE && chunk.length)
 			SURE(sink->ops->data(sink, (uint32_t)i, &chunk, &err) == SD_OK, "%s", err.text);
@@ -262,7 +262,7 @@ static void try_manifest(const uint8_t *data, size_t size)
 
 	SURE(m && copy);
 	memcpy(copy, data, size);
-	result = sd_wire_decode(copy, size, NULL, m, &err);
+	result = sd_manifest_decode(copy, size, NULL, m, &err);
 	if (result != SD_OK) {
 		sure_of_failure(result, &err);
 	} else {

@@ -3,7 +3,7 @@
 #ifndef TEST_MAP_H
 #define TEST_MAP_H
 
-#include "map/rename.h"
+#include "renaming/rename.h"
 
 #include <criterion/criterion.h>
 

@@ -3,7 +3,7 @@
 #ifndef TESTS_UNIT_MEMORY_SOURCE_H
 #define TESTS_UNIT_MEMORY_SOURCE_H
 
-#include "stream/source.h"
+#include "flow/source.h"
 
 #include <criterion/criterion.h>
 #include <stdlib.h>
@@ -16,7 +16,7 @@ struct memory_source {
 	uint32_t fail_at; /* a record whose data cannot be read */
 };
 
-static inline enum sd_result memory_next(struct sd_source *source, uint32_t record, struct sd_chunk *chunk,
+static inline enum sd_result memory_next(struct sd_source *source, uint32_t record, struct sd_extent *extent,
 					 struct sd_error *err)
 {
 	struct memory_source *s = (struct memory_source *)source;
@@ -27,7 +27,7 @@ static inline enum sd_result memory_next(struct sd_source *source, uint32_t reco
 	free(s->data);
 	s->data = malloc(bytes + 1);
 	s->fill(s->data, record, bytes);
-	*chunk = (struct sd_chunk){.memory = s->data, .length = s->given == record + 1 ? 0 : bytes};
+	*extent = (struct sd_extent){.memory = s->data, .length = s->given == record + 1 ? 0 : bytes};
 	s->given = record + 1;
 	return SD_OK;
 }

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Tests of what quantised weights are stored with: names, boxes, and that no map parts a weight from its companions. */
 #include "base/checked.h"
-#include "map/internal.h"
-#include "map/rename.h"
+#include "map/compiled.h"
+#include "renaming/rename.h"
 #include "move/box.h"
-#include "stream/cast.h"
-#include "stream/companions.h"
+#include "filters/cast.h"
+#include "model/companions.h"
 
 #include <criterion/criterion.h>
 
@@ -97,7 +97,7 @@ Test(reshaped, is_not_measured_as_its_record)
 
 	for (uint32_t i = 0; i < 3; i++) {
 		struct sd_manifest *m = reshaped(SD_BF16, i ? 2 : 1, shapes[i]), *out = NULL;
-		struct sd_choice include = {0};
+		struct sd_selection include = {0};
 		struct sd_quant quant;
 		struct sd_error err = {0};
 
@@ -105,10 +105,10 @@ Test(reshaped, is_not_measured_as_its_record)
 		cr_expect_eq(sd_quant_plan(m, &include, SD_F32, &quant, &err), SD_INPUT);
 		cr_expect(strstr(err.text, "sd-transpose"), "%s", err.text);
 		sd_quant_free(&quant);
-		sd_choice_free(&include);
+		sd_selection_free(&include);
 		sd_manifest_free(m);
 		m = reshaped(SD_F8_E4M3, i ? 2 : 1, shapes[i]);
-		cr_expect_eq(sd_cast_dequant(m, SD_BF16, &(struct sd_choice){0}, &out, &err), SD_INPUT);
+		cr_expect_eq(sd_cast_dequant(m, SD_BF16, &(struct sd_selection){0}, &out, &err), SD_INPUT);
 		cr_expect(strstr(err.text, "sd-transpose"), "%s", err.text);
 		sd_manifest_free(out);
 		sd_manifest_free(m);
@@ -399,8 +399,8 @@ Test(by_hand, nothing_is_parted)
 
 	for (size_t i = 0; i < sizeof(ways) / sizeof(*ways); i++) {
 		struct sd_manifest *m = sd_manifest_new(), *out = NULL;
-		struct sd_choice all = {0}, weight = {0};
-		const struct sd_choice *include[] = {&all, &weight};
+		struct sd_selection all = {0}, weight = {0};
+		const struct sd_selection *include[] = {&all, &weight};
 		struct sd_error err = {0};
 		char name[64];
 		bool numbers;
@@ -434,7 +434,7 @@ Test(by_hand, nothing_is_parted)
 				out = NULL;
 			}
 		}
-		sd_choice_free(&weight);
+		sd_selection_free(&weight);
 		sd_manifest_free(m);
 	}
 	cr_expect(changed > 3 && refused > 30, "%zu dequantised, %zu refused", changed, refused);
@@ -471,12 +471,12 @@ static enum sd_result read_map(struct sd_map_library *base, const char *name, co
 }
 
 /* The manifest of all samples of one group, with matrices so many times larger. */
-static struct sd_manifest *samples(const struct sd_map *map, const struct sample *first, uint64_t times)
+static struct sd_manifest *samples(const struct sd_map *map, const struct sd_map_sample *first, uint64_t times)
 {
 	struct sd_manifest *m = sd_manifest_new();
 
 	for (uint32_t i = 0; i < map->nsamples; i++) {
-		const struct sample_tensor *t = &map->samples[i].left;
+		const struct sd_map_sample_tensor *t = &map->samples[i].left;
 		uint64_t shape[SD_RANK_MAX];
 
 		memcpy(shape, t->shape, t->rank * sizeof(*shape));
@@ -614,7 +614,7 @@ static bool mentions(const char *text, const struct sd_manifest *in, const uint3
 }
 
 /* The weights of a checkpoint that are chosen, in one form. */
-static void try(const struct sd_map *map, const struct sample *sample, const struct sd_manifest *plain,
+static void try(const struct sd_map *map, const struct sd_map_sample *sample, const struct sd_manifest *plain,
 		const bool *chosen, bool all, int to, const struct way *way, struct count *count)
 {
 	struct sd_rename rename = {.map = map, .defines = sample->defines, .ndefines = sample->ndefines, .to = to};
@@ -648,8 +648,8 @@ static void try(const struct sd_map *map, const struct sample *sample, const str
 }
 
 /* All weights of a checkpoint that a map changes, in all forms: together, and each by itself. */
-static void try_all(const struct sd_map *map, const struct sample *sample, const struct sd_manifest *plain, int to,
-		    const struct sd_plan *plan, struct count *count)
+static void try_all(const struct sd_map *map, const struct sd_map_sample *sample, const struct sd_manifest *plain,
+		    int to, const struct sd_plan *plan, struct count *count)
 {
 	bool *chosen = calloc(plain->nrecords + 1, sizeof(*chosen)), *one = calloc(plain->nrecords + 1, sizeof(*one));
 
@@ -681,7 +681,7 @@ static void try_map(struct folder *folder, const char *name, struct count *count
 	cr_assert(read_map(&folder->base, name, &text, &file, &err) == SD_OK);
 	cr_assert(sd_map_parse(file, text, &folder->base, &map, &err) == SD_OK, "%s", err.text);
 	for (uint32_t i = 0; i < map->nsamples; i++) {
-		const struct sample *sample = &map->samples[i];
+		const struct sd_map_sample *sample = &map->samples[i];
 		struct sd_rename rename = {
 			.map = map, .defines = sample->defines, .ndefines = sample->ndefines, .to = RIGHT};
 		bool first = true;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The CUDA kernel's arithmetic, on the host: words without bank conflicts, whole lines, and every thread of the grid.
  */
-#include "../../cuda/part.h"
+#include "../../cuda/job_slice.h"
 #include "grid-host.h"
 #include "jobs.h"
 
@@ -10,14 +10,14 @@
 /* Buffers of just the size that the device has, aligned as it has them. */
 static void *memory(size_t bytes)
 {
-	void *memory = aligned_alloc(SD_GRID_ALIGN, sd_part_aligned(bytes + 1));
+	void *memory = aligned_alloc(SD_GRID_ALIGN, sd_job_slice_aligned(bytes + 1));
 
 	cr_assert_not_null(memory);
 	return memory;
 }
 
 /* One part, turned as a launch of its own. */
-static enum sd_device_result turn(void *context, const struct sd_part *part)
+static enum sd_device_result turn(void *context, const struct sd_job_slice *part)
 {
 	struct case_ *c = context;
 	struct sd_grid grid = part->grid;
@@ -25,7 +25,7 @@ static enum sd_device_result turn(void *context, const struct sd_part *part)
 	uint8_t *source = memory(part->source.bytes), *target = memory(part->target.bytes),
 		*scales = memory(part->scale_bytes);
 
-	sd_side_gather(&part->source, c->job.source, source);
+	sd_strided_gather(&part->source, c->job.source, source);
 	if (part->scale_bytes > 0)
 		memcpy(scales, (const uint8_t *)c->job.scale.data + part->scale_from, part->scale_bytes);
 	cr_assert_leq(sd_transpose_scales(&grid.plan) * sd_element_size(grid.plan.scale_dtype), part->scale_bytes);
@@ -35,7 +35,7 @@ static enum sd_device_result turn(void *context, const struct sd_part *part)
 	grid.target = target;
 	grid.scales = scales;
 	cr_assert_null(grid_turn(&batch), "%s: %s", c->text, grid_turn(&batch));
-	sd_side_scatter(&part->target, target, c->job.target);
+	sd_strided_scatter(&part->target, target, c->job.target);
 	free(source);
 	free(target);
 	free(scales);
@@ -50,7 +50,7 @@ static void check(uint64_t seed, uint64_t elements, uint64_t room)
 
 	case_make(&c, seed, elements);
 	cr_assert_eq(sd_transpose_plan(&c.job, &plan, failure), SD_DEVICE_OK, "%s", failure);
-	cr_assert_eq(sd_part_cut(&plan, room, turn, &c), SD_DEVICE_OK, "%s", c.text);
+	cr_assert_eq(sd_job_slice_cut(&plan, room, turn, &c), SD_DEVICE_OK, "%s", c.text);
 	cr_assert(case_holds(&c), "%s", c.text);
 	case_free(&c);
 }
@@ -76,7 +76,7 @@ Test(cuda_index, large)
 Test(cuda_index, cut_into_parts)
 {
 	for (uint64_t seed = 30000; seed < 31000; seed++)
-		check(seed, 4000, SD_PART_LEAST << seed % 4);
+		check(seed, 4000, SD_JOB_SLICE_LEAST << seed % 4);
 }
 
 static const unsigned sizes[][2] = {{1, 1}, {1, 2}, {1, 4}, {1, 8}, {2, 2}, {2, 4}, {2, 8},
@@ -242,7 +242,7 @@ struct counted {
 	uint64_t shortest; /* run */
 };
 
-static enum sd_device_result count(void *context, const struct sd_part *part)
+static enum sd_device_result count(void *context, const struct sd_job_slice *part)
 {
 	struct counted *counted = context;
 	uint64_t run = part->source.run < part->target.run ? part->source.run : part->target.run;
@@ -267,7 +267,7 @@ static struct counted cut(struct sd_move move, uint64_t elements, uint64_t room)
 	char failure[256];
 
 	cr_assert_eq(sd_transpose_plan(&job, &plan, failure), SD_DEVICE_OK);
-	cr_assert_eq(sd_part_cut(&plan, room, count, &counted), SD_DEVICE_OK);
+	cr_assert_eq(sd_job_slice_cut(&plan, room, count, &counted), SD_DEVICE_OK);
 	return counted;
 }
 

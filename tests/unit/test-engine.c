@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The engine, on a GPU that does what is queued in any order that is allowed, against the naive reference. */
 #include "../../cuda/engine.h"
-#include "../../cuda/part.h"
+#include "../../cuda/job_slice.h"
 #include "gpu-mock.h"
 #include "jobs.h"
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Tests of safetensors headers, indexes and layouts, with no I/O. */
 #include "formats/index.h"
-#include "formats/layout.h"
-#include "formats/safetensors.h"
+#include "formats/output_plan.h"
+#include "formats/safetensors_header.h"
 
 #include <criterion/criterion.h>
 
@@ -237,11 +237,11 @@ Test(layout, shards_are_filled_in_natural_order)
 	static const char *const names[] = {"l.10", "l.9", "big", "l.11", "empty", "l.1"};
 	static const uint64_t sizes[] = {40, 60, 250, 1, 0, 40};
 	struct sd_manifest *m = manifest_of(names, sizes, 6);
-	const struct sd_layout_options options = {.directory = true, .shard_size = 100};
-	struct sd_layout layout;
+	const struct sd_output_plan_options options = {.directory = true, .shard_size = 100};
+	struct sd_output_plan layout;
 	struct sd_error err;
 
-	cr_assert_eq(sd_layout_plan(m, &options, &layout, &err), SD_OK, "%s", err.text);
+	cr_assert_eq(sd_output_plan_make(m, &options, &layout, &err), SD_OK, "%s", err.text);
 	cr_assert_eq(layout.nfiles, 3);
 	cr_assert_str_eq(layout.files[0].name, "model-00001-of-00003.safetensors");
 	cr_assert_eq(layout.files[0].ntensors, 1); /* big, larger than a shard */
@@ -250,7 +250,7 @@ Test(layout, shards_are_filled_in_natural_order)
 	cr_assert_str_eq(layout.files[1].tensors[2].name, "l.9");
 	cr_assert_eq(layout.files[2].ntensors, 2); /* l.10, l.11 */
 	cr_assert_eq(layout.bytes, 391);
-	sd_layout_free(&layout);
+	sd_output_plan_free(&layout);
 	sd_manifest_free(m);
 }
 
@@ -260,18 +260,18 @@ Test(layout, one_file_has_no_index_and_bytewise_order)
 	static const uint64_t sizes[] = {4, 6};
 	static const struct sd_entry more[] = {{"zz", "1"}, {"format", "x"}};
 	struct sd_manifest *m = manifest_of(names, sizes, 2);
-	const struct sd_layout_options options = {.shard_size = 1, .metadata = more, .nmetadata = 2};
-	struct sd_layout layout;
+	const struct sd_output_plan_options options = {.shard_size = 1, .metadata = more, .nmetadata = 2};
+	struct sd_output_plan layout;
 	struct sd_error err;
 
 	cr_assert(sd_manifest_add_metadata(m, "a", "b"));
-	cr_assert_eq(sd_layout_plan(m, &options, &layout, &err), SD_OK, "%s", err.text);
+	cr_assert_eq(sd_output_plan_make(m, &options, &layout, &err), SD_OK, "%s", err.text);
 	cr_assert_eq(layout.nfiles, 1);
 	cr_assert_null(layout.index);
 	cr_assert_eq(layout.places[1].offset, layout.files[0].header_length + 4);
 	cr_assert(strstr(layout.files[0].header + 8,
 			 "{\"__metadata__\":{\"a\":\"b\",\"format\":\"x\",\"zz\":\"1\"},\"l.10\""));
-	sd_layout_free(&layout);
+	sd_output_plan_free(&layout);
 	sd_manifest_free(m);
 }
 
@@ -284,9 +284,9 @@ static void expect_refusal(void (*change)(struct sd_manifest *m), const char *wh
 		{0, 0, 1, {{6, 1, 1}}},
 		{0, 6, 1, {{6, 1, 1}}},
 	};
-	const struct sd_layout_options options = {.directory = true, .shard_size = 100};
+	const struct sd_output_plan_options options = {.directory = true, .shard_size = 100};
 	struct sd_manifest *m = sd_manifest_new();
-	struct sd_layout layout;
+	struct sd_output_plan layout;
 	struct sd_error err = {.result = SD_OK};
 	enum sd_result result;
 
@@ -300,10 +300,10 @@ static void expect_refusal(void (*change)(struct sd_manifest *m), const char *wh
 	}
 	if (change)
 		change(m);
-	result = sd_layout_plan(m, &options, &layout, &err);
+	result = sd_output_plan_make(m, &options, &layout, &err);
 	cr_assert_eq(result, why ? SD_INPUT : SD_OK, "%s", err.text);
 	cr_assert(!why || strcmp(err.text, why) == 0, "%s", err.text);
-	sd_layout_free(&layout);
+	sd_output_plan_free(&layout);
 	sd_manifest_free(m);
 }
 
@@ -387,7 +387,9 @@ Test(layout, refuses_what_makes_no_whole_checkpoint)
 	expect_refusal(cast, "t has a pending cast to BF16: put sd-transpose before sd-pack");
 	expect_refusal(unknown_step, "t has a step of kind 77, which this version does not know");
 	expect_refusal(missing, "t needs k1, which no source has");
-	expect_refusal(elsewhere, "t is here only in part: k1 was left out of the stream; convert all of it, then cut with sd-shard");
+	expect_refusal(
+		elsewhere,
+		"t is here only in part: k1 was left out of the stream; convert all of it, then cut with sd-shard");
 	expect_refusal(metadata_name, "__metadata__: a tensor in a safetensors file cannot have this name");
 }
 
@@ -396,15 +398,15 @@ Test(layout, tensors_that_are_all_elsewhere_are_left_out)
 	static const char *const names[] = {"a", "b", "c"};
 	static const uint64_t sizes[] = {4, 6, 8};
 	struct sd_manifest *m = manifest_of(names, sizes, 3);
-	const struct sd_layout_options options = {.directory = true, .shard_size = 100};
-	struct sd_layout layout;
+	const struct sd_output_plan_options options = {.directory = true, .shard_size = 100};
+	struct sd_output_plan layout;
 	struct sd_error err;
 
 	m->records[0].state = SD_ELSEWHERE;
-	cr_assert_eq(sd_layout_plan(m, &options, &layout, &err), SD_OK, "%s", err.text);
+	cr_assert_eq(sd_output_plan_make(m, &options, &layout, &err), SD_OK, "%s", err.text);
 	cr_assert_eq(layout.ntensors, 2);
 	cr_assert_eq(layout.left_out, 1);
 	cr_assert_eq(layout.places[2].offset, layout.files[0].header_length + 6);
-	sd_layout_free(&layout);
+	sd_output_plan_free(&layout);
 	sd_manifest_free(m);
 }

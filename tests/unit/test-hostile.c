@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Small streams that are made to take endless time or memory: each is refused or done at once. */
 #include "base/regex.h"
-#include "stream/carry.h"
-#include "stream/cast.h"
-#include "stream/stream.h"
+#include "filters/execute.h"
+#include "filters/cast.h"
+#include "pipe/stream.h"
 
 #include <criterion/criterion.h>
 
@@ -69,12 +69,12 @@ Test(hostile, endless_side_files, .timeout = 20)
 	sd_manifest_free(m);
 }
 
-static enum sd_result nothing(struct sd_source *source, uint32_t record, struct sd_chunk *chunk, struct sd_error *err)
+static enum sd_result nothing(struct sd_source *source, uint32_t record, struct sd_extent *extent, struct sd_error *err)
 {
 	(void)source;
 	(void)record;
 	(void)err;
-	*chunk = (struct sd_chunk){.fd = -1, .offset = -1};
+	*extent = (struct sd_extent){.fd = -1, .offset = -1};
 	return SD_OK;
 }
 
@@ -86,16 +86,16 @@ Test(hostile, quantising_nothing_2_to_60_times, .timeout = 20)
 
 	for (size_t i = 0; i < sizeof(shapes) / sizeof(*shapes); i++) {
 		struct sd_source source = {.ops = &ops, .manifest = sd_manifest_new()};
-		struct sd_choice choice = {0};
+		struct sd_selection choice = {0};
 		struct sd_quant quant = {0};
 		struct sd_error err;
 
 		cr_assert(sd_manifest_add_tensor(source.manifest, "w", SD_BF16, shapes[i], 3));
-		cr_assert_eq(sd_choice_add_name(&choice, "*w*", &err), SD_OK);
+		cr_assert_eq(sd_selection_add_name(&choice, "*w*", &err), SD_OK);
 		cr_assert_eq(sd_quant_plan(source.manifest, &choice, SD_F32, &quant, &err), SD_OK, "%s", err.text);
 		cr_expect_eq(quant.worker.record(&quant.worker, 0, &source, NULL, &err), SD_OK);
 		sd_quant_free(&quant);
-		sd_choice_free(&choice);
+		sd_selection_free(&choice);
 		sd_manifest_free(source.manifest);
 	}
 }
@@ -107,7 +107,7 @@ Test(hostile, pieces_of_all_records, .timeout = 20)
 	const uint64_t own[] = {rows, columns}, turned[] = {columns, rows};
 	const struct sd_move move = {.rank = 2, .dim = {{columns, 1, rows}, {rows, columns, 1}}};
 	struct sd_manifest *m = sd_manifest_new();
-	struct sd_carry carry;
+	struct sd_execution carry;
 	struct sd_error err;
 
 	for (uint32_t i = 0; i < 6; i++) {
@@ -117,9 +117,9 @@ Test(hostile, pieces_of_all_records, .timeout = 20)
 		cr_assert(m->targets[i].shape && m->targets[i].move);
 	}
 	cr_assert_eq(sd_manifest_check(m, &err), SD_OK, "%s", err.text);
-	cr_expect_eq(sd_carry_plan(m, 32 << 20, &carry, &err), SD_INPUT);
+	cr_expect_eq(sd_execution_plan(m, 32 << 20, &carry, &err), SD_INPUT);
 	cr_expect(strstr(err.text, "pieces"), "%s", err.text);
-	sd_carry_free(&carry);
+	sd_execution_free(&carry);
 	sd_manifest_free(m);
 }
 
@@ -128,7 +128,7 @@ Test(hostile, joining_200000_records, .timeout = 20)
 {
 	const uint64_t count = 200000, own[] = {2, 2}, all[] = {2, 2 * count};
 	struct sd_manifest *m = sd_manifest_new();
-	struct sd_carry carry;
+	struct sd_execution carry;
 	struct sd_error err;
 
 	for (uint64_t i = 0; i < count; i++) {
@@ -143,9 +143,9 @@ Test(hostile, joining_200000_records, .timeout = 20)
 		cr_assert(target->shape && target->move);
 	}
 	cr_assert_eq(sd_manifest_check(m, &err), SD_OK, "%s", err.text);
-	cr_assert_eq(sd_carry_plan(m, 32 << 20, &carry, &err), SD_OK, "%s", err.text);
+	cr_assert_eq(sd_execution_plan(m, 32 << 20, &carry, &err), SD_OK, "%s", err.text);
 	cr_expect_eq(carry.plan.manifest->nrecords, 1);
-	sd_carry_free(&carry);
+	sd_execution_free(&carry);
 	sd_manifest_free(m);
 }
 
@@ -158,7 +158,7 @@ Test(hostile, codes_of_large_records, .timeout = 20)
 	static const struct sd_step fill = {.kind = SD_STEP_FILL, .dtype = SD_F64, .operand = SD_NO_RECORD};
 	struct sd_manifest *m = sd_manifest_new();
 	struct sd_target *t;
-	struct sd_carry carry;
+	struct sd_execution carry;
 	struct sd_error err;
 
 	for (uint32_t i = 0; i < 2; i++) {
@@ -170,8 +170,8 @@ Test(hostile, codes_of_large_records, .timeout = 20)
 		t->shape = i ? own : unpacked;
 	}
 	cr_assert_eq(sd_manifest_check(m, &err), SD_OK, "%s", err.text);
-	cr_expect_eq(sd_carry_plan(m, 32 << 20, &carry, &err), SD_OK, "%s", err.text);
-	sd_carry_free(&carry);
+	cr_expect_eq(sd_execution_plan(m, 32 << 20, &carry, &err), SD_OK, "%s", err.text);
+	sd_execution_free(&carry);
 	m->records[0].shape = m->targets[1].shape = unpacked;
 	cr_expect_eq(sd_manifest_check(m, &err), SD_INPUT, "more elements than there are");
 	sd_manifest_free(m);

@@ -2,8 +2,8 @@
 /* Tests with many tensors: done at once by plans that are linear, and not in minutes by any that is quadratic. */
 #include "map.h"
 
-#include "formats/layout.h"
-#include "stream/carry.h"
+#include "formats/output_plan.h"
+#include "filters/execute.h"
 
 #define EXPERTS 100000u
 
@@ -65,18 +65,18 @@ Test(many, pieces_of_one_tensor_are_carried_out_and_fill_it)
 {
 	struct sd_manifest *in = experts();
 	struct sd_plan merged = renamed(in, 1);
-	const struct sd_layout_options options = {.shard_size = UINT64_MAX, .directory = true};
+	const struct sd_output_plan_options options = {.shard_size = UINT64_MAX, .directory = true};
 	struct sd_error err = {0};
-	struct sd_layout layout;
-	struct sd_carry carry;
+	struct sd_output_plan layout;
+	struct sd_execution carry;
 
-	cr_assert_eq(sd_carry_plan(merged.manifest, 1 << 20, &carry, &err), SD_OK, "%s", err.text);
+	cr_assert_eq(sd_execution_plan(merged.manifest, 1 << 20, &carry, &err), SD_OK, "%s", err.text);
 	cr_assert_eq(carry.plan.manifest->ntargets, EXPERTS, "gate and up of an expert come out together");
-	cr_assert_eq(sd_layout_plan(carry.plan.manifest, &options, &layout, &err), SD_OK, "%s", err.text);
+	cr_assert_eq(sd_output_plan_make(carry.plan.manifest, &options, &layout, &err), SD_OK, "%s", err.text);
 	cr_assert_eq(layout.ntensors, 1);
 	cr_assert_eq(layout.bytes, 2 * 2 * 3 * 2 * (uint64_t)EXPERTS);
-	sd_layout_free(&layout);
-	sd_carry_free(&carry);
+	sd_output_plan_free(&layout);
+	sd_execution_free(&carry);
 	sd_plan_free(&merged);
 	sd_manifest_free(in);
 }
@@ -85,11 +85,11 @@ Test(many, pieces_of_one_tensor_are_carried_out_and_fill_it)
 Test(many, tensors_have_their_places)
 {
 	struct sd_manifest *in = experts();
-	const struct sd_layout_options options = {.shard_size = 2 * 3 * 2 * 1000, .directory = true};
+	const struct sd_output_plan_options options = {.shard_size = 2 * 3 * 2 * 1000, .directory = true};
 	struct sd_error err = {0};
-	struct sd_layout layout;
+	struct sd_output_plan layout;
 
-	cr_assert_eq(sd_layout_plan(in, &options, &layout, &err), SD_OK, "%s", err.text);
+	cr_assert_eq(sd_output_plan_make(in, &options, &layout, &err), SD_OK, "%s", err.text);
 	cr_assert_eq(layout.nfiles, 2 * EXPERTS / 1000);
 	cr_assert_eq(layout.ntensors, 2 * EXPERTS);
 	/* m.N.gate and m.N.up, N from 0 on: a thousand tensors in each file, in bytewise order there. */
@@ -98,28 +98,28 @@ Test(many, tensors_have_their_places)
 
 		cr_assert_eq(layout.places[i].file, number / 500, "%s", in->targets[i].name);
 	}
-	sd_layout_free(&layout);
+	sd_output_plan_free(&layout);
 	sd_manifest_free(in);
 }
 
 Test(many, a_header_that_could_not_be_read_again_is_refused)
 {
 	struct sd_manifest *m = sd_manifest_new();
-	const struct sd_layout_options options = {.shard_size = UINT64_MAX};
+	const struct sd_output_plan_options options = {.shard_size = UINT64_MAX};
 	const uint64_t shape[] = {1};
 	struct sd_error err = {0};
-	struct sd_layout layout;
+	struct sd_output_plan layout;
 	char *name = malloc(SD_SAFETENSORS_HEADER_MAX + 1u);
 
 	cr_assert(m && name);
 	memset(name, 'x', SD_SAFETENSORS_HEADER_MAX);
 	name[SD_SAFETENSORS_HEADER_MAX] = '\0';
 	cr_assert(sd_manifest_add_tensor(m, name, SD_U8, shape, 1));
-	cr_assert_eq(sd_layout_plan(m, &options, &layout, &err), SD_INPUT);
+	cr_assert_eq(sd_output_plan_make(m, &options, &layout, &err), SD_INPUT);
 	cr_assert_str_eq(err.text,
 			 "the header of 1 tensors has 100000088 bytes, more than safetensors allows (100000000): "
 			 "write a directory of smaller shards, with --shard-size");
-	sd_layout_free(&layout);
+	sd_output_plan_free(&layout);
 	sd_manifest_free(m);
 	free(name);
 }

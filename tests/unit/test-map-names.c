@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What every map that is shipped has to do with names: what hangs under one module is renamed alike, adapters of LoRA
  * as much as weights, and every option of it does something. */
-#include "map/internal.h"
-#include "map/rename.h"
+#include "map/compiled.h"
+#include "renaming/rename.h"
 
 #include <criterion/criterion.h>
 
@@ -127,7 +127,7 @@ static bool is_marked_in(const char *word, const char *file, uint32_t line)
 struct case_of {
 	const struct sd_map *map;
 	struct sd_map one;
-	const struct rule *rule;
+	const struct sd_rule *rule;
 	int from;
 	struct sd_define defines[8];
 	size_t ndefines;
@@ -205,7 +205,7 @@ static void look_at_prefix(struct case_of *c, const char *key)
 }
 
 /* The words that a hole may hold for a try. */
-static const char *word_of(const struct hole *hole, int side, uint32_t i, bool first)
+static const char *word_of(const struct sd_map_hole *hole, int side, uint32_t i, bool first)
 {
 	switch (hole->kind) {
 	case HOLE_CHOICE:
@@ -220,9 +220,9 @@ static const char *word_of(const struct hole *hole, int side, uint32_t i, bool f
 }
 
 /* All keys that a pattern makes with such words, of element i and those behind it. */
-static void fill(struct case_of *c, const struct pattern *pattern, uint32_t i, const char *so_far)
+static void fill(struct case_of *c, const struct sd_pattern *pattern, uint32_t i, const char *so_far)
 {
-	const struct element *e = &pattern->elements[i];
+	const struct sd_map_element *e = &pattern->elements[i];
 	char key[TEXT];
 
 	if (i == pattern->n) {
@@ -231,7 +231,7 @@ static void fill(struct case_of *c, const struct pattern *pattern, uint32_t i, c
 		return;
 	}
 	if (e->kind == HOLE) {
-		const struct hole *hole = &c->rule->holes.hole[e->number];
+		const struct sd_map_hole *hole = &c->rule->holes.hole[e->number];
 		const char *word;
 
 		for (uint32_t w = 0; (word = word_of(hole, c->from, w, i == 0)); w++) {
@@ -247,7 +247,7 @@ static void fill(struct case_of *c, const struct pattern *pattern, uint32_t i, c
 }
 
 /* Rules that only give names: no axes, no values, no conditions. */
-static bool only_renames(const struct rule *rule, int from)
+static bool only_renames(const struct sd_rule *rule, int from)
 {
 	return rule->outcome[from] == MOVE && !rule->side[LEFT].axes.text && !rule->side[RIGHT].axes.text &&
 	       !rule->side[LEFT].scale && !rule->side[from].dtype && !rule->nconditions && !rule->counts &&
@@ -259,7 +259,7 @@ static void look_at_names(const struct sd_map *map)
 	for (uint32_t s = 0; s < map->nstages; s++)
 		for (uint32_t r = 0; r < map->stages[s].nrules; r++)
 			for (int from = LEFT; from <= RIGHT; from++) {
-				const struct rule *rule = &map->stages[s].rules[r];
+				const struct sd_rule *rule = &map->stages[s].rules[r];
 				struct case_of c = {.map = map, .one = *map, .rule = rule, .from = from};
 
 				if (!only_renames(rule, from))
@@ -267,7 +267,7 @@ static void look_at_names(const struct sd_map *map)
 				c.one.stages = &map->stages[s];
 				c.one.nstages = 1;
 				for (uint32_t g = 0; g < rule->nguards && g < 8; g++) {
-					const struct option *option = &map->options[rule->guards[g].option];
+					const struct sd_map_option *option = &map->options[rule->guards[g].option];
 
 					c.defines[c.ndefines++] =
 						(struct sd_define){option->name, option->values[rule->guards[g].value]};
@@ -317,7 +317,7 @@ static struct sd_manifest *manifest_of(const struct sd_map *map, const char *gro
 	struct sd_manifest *m = sd_manifest_new();
 
 	for (uint32_t i = 0; i < map->nsamples; i++) {
-		const struct sample_tensor *t = &map->samples[i].left;
+		const struct sd_map_sample_tensor *t = &map->samples[i].left;
 
 		if (strcmp(map->samples[i].group, group) == 0)
 			cr_assert(m && sd_manifest_add_tensor(m, t->key, t->dtype, t->shape, t->rank));
@@ -409,7 +409,7 @@ static bool differs(const struct sd_map *map, const char *name, const char *a, c
 	static const struct sd_define lora[] = {{"experts", "2"}, {"expert_inter", "4"}, {"lora", "paramwrapper"}};
 
 	for (uint32_t i = 0; i < map->nsamples; i++) {
-		const struct sample *sample = &map->samples[i];
+		const struct sd_map_sample *sample = &map->samples[i];
 
 		if ((!i || strcmp(sample->group, map->samples[i - 1].group) != 0) &&
 		    differs_for(map, manifest_of(map, sample->group), sample->defines, sample->ndefines, name, a, b))
@@ -457,7 +457,7 @@ static struct sd_manifest *mixed_manifest(const struct sd_map *map, const char *
 
 	*changed = false;
 	for (uint32_t i = 0; i < map->nsamples; i++) {
-		const struct sample_tensor *t = &map->samples[i].left;
+		const struct sd_map_sample_tensor *t = &map->samples[i].left;
 		bool expert = t->dtype == SD_BF16 && strstr(t->key, "experts.") && !strstr(t->key, "lora");
 
 		if (strcmp(map->samples[i].group, group) != 0)
@@ -472,7 +472,7 @@ static struct sd_manifest *mixed_manifest(const struct sd_map *map, const char *
 static void mix_dtypes(const struct sd_map *map)
 {
 	for (uint32_t i = 0; i < map->nsamples; i++) {
-		const struct sample *sample = &map->samples[i];
+		const struct sd_map_sample *sample = &map->samples[i];
 		struct sd_define defines[16] = {{"dtype", "bf16"}};
 		struct sd_rename rename = {.map = map, .to = RIGHT, .defines = defines, .ndefines = 1};
 		struct sd_manifest *in;
@@ -504,7 +504,7 @@ Test(shipped_maps, experts_of_several_dtypes_become_one)
 }
 
 /* With one expert more in one tensor than in the others of its module, nothing goes to the left. */
-static void disagree(const struct sd_map *map, const struct sd_plan *plan, const struct sample *sample)
+static void disagree(const struct sd_map *map, const struct sd_plan *plan, const struct sd_map_sample *sample)
 {
 	struct sd_rename rename = {.map = map, .to = LEFT, .defines = sample->defines, .ndefines = sample->ndefines};
 	const struct sd_manifest *out = plan->manifest;
@@ -539,7 +539,7 @@ static void disagree(const struct sd_map *map, const struct sd_plan *plan, const
 static void with_more_experts(const struct sd_map *map)
 {
 	for (uint32_t i = 0; i < map->nsamples; i++) {
-		const struct sample *sample = &map->samples[i];
+		const struct sd_map_sample *sample = &map->samples[i];
 		struct sd_rename rename = {
 			.map = map, .to = RIGHT, .defines = sample->defines, .ndefines = sample->ndefines};
 		struct sd_manifest *in;

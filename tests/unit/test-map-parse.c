@@ -289,7 +289,8 @@ Test(map_parse, files_beside_the_weights)
 	taken("config a <-> b if c=d|e\nconfig f <-> b.f\nstage s\n a <-> b\n");
 	refused("peft g target_modules a.b\n", "t.map:2: \"peft\" is no statement, and a rule stands in a stage");
 	refused("stage s\n peft\n", "t.map:3: a name for what the tensors are of is missing");
-	refused("stage s\n peft g a.b\n", "t.map:3: behind \"peft\" and a name comes target_modules or target_parameters");
+	refused("stage s\n peft g a.b\n",
+		"t.map:3: behind \"peft\" and a name comes target_modules or target_parameters");
 	refused("stage s\n peft g target_modules\n", "t.map:3: a pattern is missing");
 	refused("stage s\n peft g @o=a target_modules a.b\n", "t.map:3: there is no option \"o\"");
 	refused("stage s\n peft g target_modules b\n",

@@ -436,8 +436,7 @@ Test(map_dtypes, copies_rightwards)
 {
 	static const char map[] = "stage s\n e => h unless h note \"tied\"\n {x} <-> n.{x}\n";
 
-	expect((struct try){map, .in = "e F32 2\n", .to = "nemo"},
-	       "h F32 2 < e\nn.e F32 2 < e\n");
+	expect((struct try){map, .in = "e F32 2\n", .to = "nemo"}, "h F32 2 < e\nn.e F32 2 < e\n");
 	expect((struct try){map, .in = "e F32 2\nh F32 2\n", .to = "nemo"}, "n.e F32 2 < e\nn.h F32 2 < h\n");
 	expect((struct try){map, .in = "n.e F32 2\nh F32 2\n", .to = "hf"}, "e F32 2 < n.e\nnote: h: tied (t.map:3)\n");
 	expect_error((struct try){map, .in = "h F32 2\n", .to = "hf"}, SD_INPUT,

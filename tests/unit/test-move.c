@@ -2,7 +2,7 @@
 /* Moves, their composition and their coverage, against loops over single elements. */
 #include "base/dtype.h"
 #include "move/compose.h"
-#include "move/cover.h"
+#include "move/coverage.h"
 
 #include <criterion/criterion.h>
 #include <inttypes.h>
@@ -377,8 +377,8 @@ Test(cover, finds_first_hole_and_overlap)
 		uint32_t rank;
 		struct sd_move pieces[80];
 		const struct sd_move *list[80];
-		struct sd_cover_fault fault = {0};
-		enum sd_cover found, expected;
+		struct sd_coverage_fault fault = {0};
+		enum sd_coverage found, expected;
 		unsigned *times;
 		size_t n;
 
@@ -418,7 +418,7 @@ Test(cover, finds_first_hole_and_overlap)
 		for (at = 0; at < count && times[at] == 1; at++)
 			;
 		expected = at == count ? SD_COVERED : times[at] ? SD_OVERLAP : SD_HOLE;
-		found = sd_cover_check(list, n, count, &fault);
+		found = sd_coverage_check(list, n, count, &fault);
 		cr_assert_eq(found, expected, "seed %" PRIu64 ": %d, not %d", seed, found, expected);
 		if (found != SD_COVERED)
 			cr_assert_eq(fault.element, at, "seed %" PRIu64, seed);
@@ -445,7 +445,7 @@ Test(cover, experts)
 	const uint64_t n = 512, rows = 2048, half = 768, shape[] = {n, rows, 2 * half}, count = n * rows * 2 * half;
 	struct sd_move *pieces = malloc(n * 8 * sizeof(*pieces));
 	const struct sd_move **list = malloc(n * 8 * sizeof(*list));
-	struct sd_cover_fault fault;
+	struct sd_coverage_fault fault;
 	size_t k = 0;
 
 	for (uint64_t e = 0; e < n; e++)
@@ -454,13 +454,13 @@ Test(cover, experts)
 				pieces[k] = box(shape, e, r * 512, h * half, 1, 512, half);
 				list[k] = &pieces[k];
 			}
-	cr_assert_eq(sd_cover_check(list, k, count, &fault), SD_COVERED);
+	cr_assert_eq(sd_coverage_check(list, k, count, &fault), SD_COVERED);
 	list[8 * 300 + 5] = &pieces[8 * 300 + 4];
-	cr_assert_eq(sd_cover_check(list, k, count, &fault), SD_OVERLAP);
+	cr_assert_eq(sd_coverage_check(list, k, count, &fault), SD_OVERLAP);
 	cr_assert_eq(fault.element, 300 * rows * 2 * half + half);
 	cr_assert(fault.first != fault.second && fault.first / 2 == 300 * 4 + 2 && fault.second / 2 == 300 * 4 + 2);
 	list[8 * 300 + 5] = list[--k];
-	cr_assert_eq(sd_cover_check(list, k, count, &fault), SD_HOLE);
+	cr_assert_eq(sd_coverage_check(list, k, count, &fault), SD_HOLE);
 	cr_assert_eq(fault.element, 300 * rows * 2 * half + 512 * 2 * half + half);
 	free(pieces);
 	free(list);
@@ -472,14 +472,14 @@ Test(cover, columns)
 	const uint64_t columns = 20000, shape[] = {1, 3000, columns};
 	struct sd_move *pieces = malloc(columns * sizeof(*pieces));
 	const struct sd_move **list = malloc(columns * sizeof(*list));
-	struct sd_cover_fault fault;
+	struct sd_coverage_fault fault;
 
 	for (uint64_t k = 0; k < columns; k++) {
 		pieces[k] = box(shape, 0, 0, columns - 1 - k, 1, 3000, 1);
 		list[k] = &pieces[k];
 	}
-	cr_assert_eq(sd_cover_check(list, columns, 3000 * columns, &fault), SD_COVERED);
-	cr_assert_eq(sd_cover_check(list, columns - 1, 3000 * columns, &fault), SD_HOLE);
+	cr_assert_eq(sd_coverage_check(list, columns, 3000 * columns, &fault), SD_COVERED);
+	cr_assert_eq(sd_coverage_check(list, columns - 1, 3000 * columns, &fault), SD_HOLE);
 	cr_assert_eq(fault.element, 0);
 	free(pieces);
 	free(list);
@@ -489,26 +489,26 @@ Test(cover, gives_up_in_time)
 {
 	struct sd_move pieces[500];
 	const struct sd_move *list[500];
-	struct sd_cover_fault fault;
+	struct sd_coverage_fault fault;
 
 	/* Strides that have nothing in common, each over a billion elements. */
 	for (uint64_t k = 0; k < 500; k++) {
 		pieces[k] = (struct sd_move){.to = k, .rank = 1, .dim = {{1000000, 1, 1000 + k}}};
 		list[k] = &pieces[k];
 	}
-	cr_assert_neq(sd_cover_check(list, 500, UINT64_C(2000000000), &fault), SD_COVERED);
+	cr_assert_neq(sd_coverage_check(list, 500, UINT64_C(2000000000), &fault), SD_COVERED);
 }
 
 Test(cover, nothing)
 {
 	struct sd_move none = {.rank = 1, .dim = {{0, 1, 1}}}, one = {0};
 	const struct sd_move *list[] = {&none, &one};
-	struct sd_cover_fault fault;
+	struct sd_coverage_fault fault;
 
-	cr_assert_eq(sd_cover_check(NULL, 0, 0, &fault), SD_COVERED);
-	cr_assert_eq(sd_cover_check(list, 1, 0, &fault), SD_COVERED);
-	cr_assert_eq(sd_cover_check(list, 2, 1, &fault), SD_COVERED);
-	cr_assert_eq(sd_cover_check(list, 1, 1, &fault), SD_HOLE);
+	cr_assert_eq(sd_coverage_check(NULL, 0, 0, &fault), SD_COVERED);
+	cr_assert_eq(sd_coverage_check(list, 1, 0, &fault), SD_COVERED);
+	cr_assert_eq(sd_coverage_check(list, 2, 1, &fault), SD_COVERED);
+	cr_assert_eq(sd_coverage_check(list, 1, 1, &fault), SD_HOLE);
 }
 
 /* One composition may make many moves, but not each of many. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Cutting for ranks: what all ranks get together is the whole, and each gets what the formula says. */
-#include "stream/shard.h"
+#include "filters/shard.h"
 
 #include <criterion/criterion.h>
 #include <stdlib.h>
@@ -18,16 +18,17 @@ Test(shard, parts_of_a_size)
 			for (uint64_t k = 0; k < s; k++) {
 				uint64_t expected = n / s + (k < n % s ? 1 : 0);
 
-				cr_assert(sd_part_of(n, SD_CUT_UNEVEN, (struct sd_part){k, s}, &begin, &count));
+				cr_assert(sd_rank_part(n, SD_CUT_UNEVEN, (struct sd_rank){k, s}, &begin, &count));
 				cr_expect(begin == next && count == expected);
 				next += count;
 			}
 			cr_expect(next == n);
-			cr_expect(sd_part_of(n, SD_CUT_EQUAL, (struct sd_part){0, s}, &begin, &count) == (n % s == 0));
+			cr_expect(sd_rank_part(n, SD_CUT_EQUAL, (struct sd_rank){0, s}, &begin, &count) ==
+				  (n % s == 0));
 		}
 }
 
-/* A source whose records hold the numbers 0, 1, 2, ... as U16, given in odd chunks. */
+/* A source whose records hold the numbers 0, 1, 2, ... as U16, given in odd extents. */
 struct counting {
 	struct sd_source source;
 	uint16_t *data;
@@ -35,7 +36,7 @@ struct counting {
 	uint32_t record;
 };
 
-static enum sd_result counting_next(struct sd_source *source, uint32_t record, struct sd_chunk *chunk,
+static enum sd_result counting_next(struct sd_source *source, uint32_t record, struct sd_extent *extent,
 				    struct sd_error *err)
 {
 	struct counting *c = (struct counting *)source;
@@ -47,7 +48,7 @@ static enum sd_result counting_next(struct sd_source *source, uint32_t record, s
 		c->given = 0;
 	}
 	n = bytes - c->given < 37 ? bytes - c->given : 37;
-	*chunk = (struct sd_chunk){.memory = (const char *)c->data + c->given, .length = n};
+	*extent = (struct sd_extent){.memory = (const char *)c->data + c->given, .length = n};
 	c->given += n;
 	return SD_OK;
 }
@@ -106,13 +107,14 @@ static enum sd_result placing_begin(struct sd_sink *sink, const struct sd_manife
 	return SD_OK;
 }
 
-static enum sd_result placing_data(struct sd_sink *sink, uint32_t record, struct sd_chunk *chunk, struct sd_error *err)
+static enum sd_result placing_data(struct sd_sink *sink, uint32_t record, struct sd_extent *extent,
+				   struct sd_error *err)
 {
 	struct placing *p = (struct placing *)sink;
-	uint64_t n = chunk->length;
+	uint64_t n = extent->length;
 
 	cr_assert(record == 0 && p->got + n <= p->manifest->records[0].bytes);
-	cr_assert(sd_chunk_read(chunk, (char *)p->record + p->got, n, err) == SD_OK);
+	cr_assert(sd_extent_read(extent, (char *)p->record + p->got, n, err) == SD_OK);
 	p->got += n;
 	return SD_OK;
 }
@@ -163,7 +165,7 @@ static void there_and_back(const uint64_t shape[3], bool turned, int dim, uint64
 	struct sd_shard shards[8];
 	struct placing placing[8] = {0};
 	struct sd_sink *sinks[8];
-	struct sd_choice all = {0};
+	struct sd_selection all = {0};
 	struct sd_move move;
 	struct sd_error err;
 	uint16_t *whole = malloc(count * sizeof(*whole) + 1);
@@ -183,7 +185,7 @@ static void there_and_back(const uint64_t shape[3], bool turned, int dim, uint64
 		placing[k].sink.ops = &placing_ops;
 		sinks[k] = &placing[k].sink;
 	}
-	cr_assert(sd_shard_pump(&c->source, shards, sinks, ranks, &failed, &err) == SD_OK, "%s", err.text);
+	cr_assert(sd_shard_drive(&c->source, shards, sinks, ranks, &failed, &err) == SD_OK, "%s", err.text);
 	for (int i = 0; i < dim; i++)
 		outer *= whole_shape[i];
 	for (int i = dim + 1; i < 3; i++)
@@ -273,7 +275,7 @@ Test(shard, labels)
 Test(shard, dimensions)
 {
 	struct sd_manifest *m = two_tensors();
-	struct sd_choice all = {0};
+	struct sd_selection all = {0};
 	struct sd_shard_cut cut = {false, &all, 1, SD_CUT_UNEVEN, {0, 2}};
 	struct sd_shard shard;
 	struct sd_error err;

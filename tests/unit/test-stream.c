@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The stream: what is written is read back; what is malformed is refused, and never more than that. */
-#include "stream/join.h"
-#include "stream/pump.h"
-#include "stream/stream.h"
-#include "stream/wire.h"
+#include "flow/concat.h"
+#include "flow/driver.h"
+#include "pipe/stream.h"
+#include "model/manifest_codec.h"
 #include "memory-source.h"
 
 #include <criterion/criterion.h>
@@ -97,7 +97,7 @@ static int write_stream(struct sd_source *source)
 	struct sd_sink *sink = sd_stream_sink(fd, "sd-test");
 	struct sd_error err;
 
-	cr_assert(sd_pump_all(source, sink, &err) == SD_OK, "%s", err.text);
+	cr_assert(sd_drive_all(source, sink, &err) == SD_OK, "%s", err.text);
 	sink->ops->close(sink);
 	sd_source_close(source);
 	lseek(fd, SD_STREAM_MAGIC_LENGTH, SEEK_SET);
@@ -125,8 +125,8 @@ Test(stream, round_trip)
 	struct sd_bytes a = {0}, b = {0};
 
 	cr_assert(sd_stream_open(fd, NULL, &read, &err) == SD_OK, "%s", err.text);
-	cr_assert(sd_wire_encode(original->manifest, append, &a, &err) == SD_OK &&
-		  sd_wire_encode(read->manifest, append, &b, &err) == SD_OK);
+	cr_assert(sd_manifest_encode(original->manifest, append, &a, &err) == SD_OK &&
+		  sd_manifest_encode(read->manifest, append, &b, &err) == SD_OK);
 	cr_expect(a.length == b.length && memcmp(a.data, b.data, a.length) == 0);
 	cr_expect_str_eq(sd_manifest_metadata(read->manifest, "format"), "pt");
 	cr_expect(sd_manifest_side(read->manifest, "config.json")->size == 3);
@@ -135,18 +135,18 @@ Test(stream, round_trip)
 		  !sd_target_is_pending(&read->manifest->targets[0]));
 	for (uint32_t i = 0; i < read->manifest->nrecords; i++) {
 		uint64_t bytes = 0;
-		struct sd_chunk chunk;
+		struct sd_extent extent;
 
 		for (;;) {
 			unsigned char data[4096];
 
-			cr_assert(sd_source_next(read, i, &chunk, &err) == SD_OK, "%s", err.text);
-			if (!chunk.length)
+			cr_assert(sd_source_next(read, i, &extent, &err) == SD_OK, "%s", err.text);
+			if (!extent.length)
 				break;
-			while (chunk.length) {
-				uint64_t n = chunk.length < sizeof(data) ? chunk.length : sizeof(data);
+			while (extent.length) {
+				uint64_t n = extent.length < sizeof(data) ? extent.length : sizeof(data);
 
-				cr_assert(sd_chunk_read(&chunk, data, n, &err) == SD_OK, "%s", err.text);
+				cr_assert(sd_extent_read(&extent, data, n, &err) == SD_OK, "%s", err.text);
 				for (uint64_t k = 0; k < n; k++)
 					cr_assert(data[k] == 'a' + i);
 				bytes += n;
@@ -170,7 +170,7 @@ static enum sd_result drain(int fd, struct sd_error *err)
 	struct sd_sink *sink = sd_stream_sink(null, "sd-test");
 
 	if (result == SD_OK) {
-		result = sd_pump_all(source, sink, err);
+		result = sd_drive_all(source, sink, err);
 		sd_source_close(source);
 	}
 	sink->ops->close(sink);
@@ -282,7 +282,7 @@ Test(stream, abort_reaches_the_reader_even_inside_a_record)
 	((struct memory_source *)source)->fail_at = 4;
 	cr_assert(pipe(pipes) == 0);
 	sink = sd_stream_sink(pipes[1], "sd-test");
-	result = sd_pump_all(source, sink, &err);
+	result = sd_drive_all(source, sink, &err);
 	cr_expect(result == SD_IO && !err.said, "who reads the pipe is not known: it is to be told here");
 	sink->ops->close(sink);
 	close(pipes[1]);
@@ -332,7 +332,7 @@ Test(join, two_sources)
 
 	cr_assert(sd_manifest_add_tensor(parts[1]->manifest, "more", SD_U8, (const uint64_t[]){5}, 1));
 	cr_assert(sd_manifest_add_side(parts[1]->manifest, &side));
-	cr_assert(sd_join(parts, names, 2, &joined, &differs, &err) == SD_OK, "%s", err.text);
+	cr_assert(sd_concat(parts, names, 2, &joined, &differs, &err) == SD_OK, "%s", err.text);
 	cr_expect_str_eq(differs, "config.json");
 	cr_expect(joined->manifest->nrecords == 6 && joined->manifest->targets[5].record == 5);
 	cr_expect(joined->manifest->nmetadata == 0, "b has no metadata");
@@ -352,7 +352,7 @@ Test(join, unknown_frames_of_all_sources)
 	parts[0]->manifest->extra = (struct sd_extra){one, sizeof(one)};
 	parts[2]->manifest->extra = (struct sd_extra){two, sizeof(two)};
 	parts[3]->manifest->extra = (struct sd_extra){one, sizeof(one)};
-	cr_assert(sd_join(parts, names, 4, &joined, NULL, &err) == SD_OK, "%s", err.text);
+	cr_assert(sd_concat(parts, names, 4, &joined, NULL, &err) == SD_OK, "%s", err.text);
 	extra = &joined->manifest->extra;
 	cr_expect(extra->length == sizeof(one) + sizeof(two) && memcmp(extra->data, one, sizeof(one)) == 0 &&
 			  memcmp((const char *)extra->data + sizeof(one), two, sizeof(two)) == 0,
@@ -379,7 +379,7 @@ Test(join, more_side_files_than_a_stream_may_have)
 			file.name = sd_arena_printf(&m->arena, "%d.txt", i);
 			cr_assert(sd_manifest_side_fits(m, file.size, &err) == SD_OK && sd_manifest_add_side(m, &file));
 		}
-		cr_assert(sd_join(parts, names, 2, &joined, NULL, &err) == SD_OK, "%s", err.text);
+		cr_assert(sd_concat(parts, names, 2, &joined, NULL, &err) == SD_OK, "%s", err.text);
 		cr_expect(sd_manifest_side_fits(joined->manifest, 1, &err) == SD_INPUT);
 		sd_source_close(joined);
 
@@ -391,7 +391,7 @@ Test(join, more_side_files_than_a_stream_may_have)
 			file.name = sd_arena_printf(&m->arena, "%d.txt", i);
 			cr_assert(sd_manifest_add_side(m, &file));
 		}
-		cr_expect(sd_join(parts, names, 2, &joined, NULL, &err) == SD_INPUT);
+		cr_expect(sd_concat(parts, names, 2, &joined, NULL, &err) == SD_INPUT);
 		cr_expect(strstr(err.text, "side files"), "%s", err.text);
 	}
 	free(content);
@@ -404,7 +404,7 @@ Test(join, operands_move_with_their_records)
 	struct sd_error err;
 
 	cr_assert(sd_manifest_add_tensor(parts[0]->manifest, "first", SD_U8, (const uint64_t[]){5}, 1));
-	cr_assert(sd_join(parts, names, 2, &joined, NULL, &err) == SD_OK, "%s", err.text);
+	cr_assert(sd_concat(parts, names, 2, &joined, NULL, &err) == SD_OK, "%s", err.text);
 	cr_expect(joined->manifest->targets[2].record == 2 && joined->manifest->targets[2].steps[0].operand == 1);
 	sd_source_close(joined);
 }
@@ -415,7 +415,7 @@ Test(join, a_tensor_in_both)
 	static const char *const names[] = {"left", "right"};
 	struct sd_error err;
 
-	cr_expect(sd_join(parts, names, 2, &joined, NULL, &err) == SD_INPUT);
+	cr_expect(sd_concat(parts, names, 2, &joined, NULL, &err) == SD_INPUT);
 	cr_expect(strstr(err.text, "left") && strstr(err.text, "right") && strstr(err.text, "scale"), "%s", err.text);
 }
 
@@ -429,7 +429,7 @@ Test(join, parts_are_the_whole)
 	for (int i = 0; i < 5; i++)
 		parts[i % 2]->manifest->records[i].state = SD_ELSEWHERE;
 	parts[1]->manifest->records[4].state = SD_ELSEWHERE;
-	cr_assert(sd_join(parts, names, 2, &joined, NULL, &err) == SD_OK, "%s", err.text);
+	cr_assert(sd_concat(parts, names, 2, &joined, NULL, &err) == SD_OK, "%s", err.text);
 	cr_expect(joined->manifest->nrecords == 10 && joined->manifest->ntargets == 5);
 	for (int i = 0; i < 5; i++) {
 		const struct sd_target *t = &joined->manifest->targets[i];
@@ -534,8 +534,8 @@ Test(stream, steps_of_codes_travel)
 	struct sd_error err;
 
 	cr_assert(sd_stream_open(write_stream(packed_source()), NULL, &read, &err) == SD_OK, "%s", err.text);
-	cr_assert(sd_wire_encode(original->manifest, append, &a, &err) == SD_OK &&
-		  sd_wire_encode(read->manifest, append, &b, &err) == SD_OK);
+	cr_assert(sd_manifest_encode(original->manifest, append, &a, &err) == SD_OK &&
+		  sd_manifest_encode(read->manifest, append, &b, &err) == SD_OK);
 	cr_expect(a.length == b.length && memcmp(a.data, b.data, a.length) == 0);
 	cr_expect_eq(read->manifest->targets[1].steps[1].param, SD_EXPONENT_ZERO | SD_EXPONENT_2_128);
 	cr_expect_eq(read->manifest->targets[2].steps[0].param, 0x3f800000);
@@ -557,14 +557,14 @@ Test(stream, shared_data_stays, .timeout = 60)
 {
 	enum { half = 16 << 20 };
 	struct sd_source *source = memory_source(fill), *read;
-	struct sd_chunk chunk;
+	struct sd_extent extent;
 	unsigned char *memory[2];
 	struct sd_sink *sink;
 	void *more;
 	int ends[2];
 	bool later;
 
-	cr_assert_eq(setenv("SD_LANES", "wait", 1), 0);
+	cr_assert_eq(setenv("SD_HANDOFF", "wait", 1), 0);
 	cr_assert_eq(pipe2(ends, O_CLOEXEC), 0);
 	for (int i = 0; i < 2; i++)
 		cr_assert(sd_manifest_add_tensor(source->manifest, i ? "b" : "a", SD_U8, (const uint64_t[]){half}, 1));
@@ -577,21 +577,21 @@ Test(stream, shared_data_stays, .timeout = 60)
 		cr_assert_not_null(memory[i]);
 		memset(memory[i], 'a' + i, half);
 	}
-	chunk = (struct sd_chunk){.memory = memory[0], .length = half};
-	cr_assert_eq(sink->ops->data(sink, 0, &chunk, NULL), SD_OK);
-	cr_assert_eq(sd_source_next(read, 0, &chunk, NULL), SD_OK);
-	cr_assert(chunk.length == half && *(const unsigned char *)chunk.memory == 'a');
+	extent = (struct sd_extent){.memory = memory[0], .length = half};
+	cr_assert_eq(sink->ops->data(sink, 0, &extent, NULL), SD_OK);
+	cr_assert_eq(sd_source_next(read, 0, &extent, NULL), SD_OK);
+	cr_assert(extent.length == half && *(const unsigned char *)extent.memory == 'a');
 	cr_assert_eq(sd_sink_room(sink, half, &more, &later, NULL), SD_OK);
 	cr_assert(!more && later, "it is read just now");
-	cr_assert_eq(sd_source_next(read, 0, &chunk, NULL), SD_OK);
-	cr_assert_eq(chunk.length, 0);
+	cr_assert_eq(sd_source_next(read, 0, &extent, NULL), SD_OK);
+	cr_assert_eq(extent.length, 0);
 	cr_assert_eq(sd_sink_room(sink, half, &more, &later, NULL), SD_OK);
 	cr_assert_not_null(more);
 	sink->ops->close(sink);
 	sd_source_close(read);
 	sd_source_close(source);
 	close(ends[1]);
-	cr_assert_eq(unsetenv("SD_LANES"), 0);
+	cr_assert_eq(unsetenv("SD_HANDOFF"), 0);
 }
 
 /* A program of ours that is known to read tells what an abort says, and the one that fails does not. */
@@ -602,7 +602,7 @@ Test(stream, abort_is_told_by_who_is_known_to_read, .timeout = 60)
 	struct sd_sink *sink;
 	int ends[2];
 
-	cr_assert_eq(setenv("SD_LANES", "wait", 1), 0);
+	cr_assert_eq(setenv("SD_HANDOFF", "wait", 1), 0);
 	cr_assert_eq(pipe2(ends, O_CLOEXEC), 0);
 	sink = sd_stream_sink(ends[1], "sd-test");
 	cr_assert_eq(sink->ops->begin(sink, source->manifest, NULL), SD_OK);
@@ -613,11 +613,11 @@ Test(stream, abort_is_told_by_who_is_known_to_read, .timeout = 60)
 	cr_expect(err.said);
 	sink->ops->close(sink);
 	close(ends[1]);
-	cr_expect_eq(sd_source_next(read, 0, &(struct sd_chunk){0}, &read_err), SD_IO);
+	cr_expect_eq(sd_source_next(read, 0, &(struct sd_extent){0}, &read_err), SD_IO);
 	cr_expect(!read_err.said && strcmp(read_err.tool, "sd-test") == 0);
 	sd_source_close(read);
 	sd_source_close(source);
-	cr_assert_eq(unsetenv("SD_LANES"), 0);
+	cr_assert_eq(unsetenv("SD_HANDOFF"), 0);
 }
 
 /* Whoever was told of what is kept in a file is no longer there. */

@@ -1,0 +1,8 @@
+sources += \
+	%D%/checksum.c %D%/checksum.h \
+	%D%/concat.c %D%/concat.h \
+	%D%/driver.c %D%/driver.h \
+	%D%/equal.c %D%/equal.h \
+	%D%/extent.c %D%/extent.h \
+	%D%/sink.h \
+	%D%/source.h

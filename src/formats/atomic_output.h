@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Output that appears whole or not at all: a single file, a new directory, or a checkpoint that takes another's place
+ * in an existing directory. Until the end everything is written where no reader looks, and no old file is touched.
+ */
+#ifndef SD_FORMATS_ATOMIC_OUTPUT_H
+#define SD_FORMATS_ATOMIC_OUTPUT_H
+
+#include "base/error.h"
+
+#include <stdint.h>
+
+struct sd_output;
+
+enum sd_output_role {
+	SD_OUTPUT_WEIGHTS,
+	SD_OUTPUT_SIDE,
+	SD_OUTPUT_ENTRY, /* by which a reader knows that a checkpoint is there: the index, or the only weights. It
+			     comes last */
+};
+
+struct sd_output_file {
+	const char *name; /* in the directory; not looked at for a single file */
+	uint64_t size;    /* reserved at once */
+	enum sd_output_role role;
+};
+
+struct sd_output_options {
+	bool directory; /* path is one, or becomes one; else the single file */
+	bool force;     /* an existing file, or the checkpoint in an existing directory, may be replaced */
+	bool sync;      /* files and directories reach the disk before it is said that all is well */
+	void (*note)(const char *format, ...) SD_PRINTF(1, 2); /* told of what a killed run left behind; may be NULL */
+};
+
+/*
+ * Begins: checks that the place may be taken and that nobody else is about to, that all that is needed at the end can
+ * be done there, that there is room on its file system, and creates the files (borrowed until the close) under
+ * temporary names. They get the permissions of those whose place they take.
+ */
+SD_MUST_CHECK enum sd_result sd_output_begin(const char *path, const struct sd_output_file *files, size_t count,
+					     const struct sd_output_options *options, struct sd_output **publish,
+					     struct sd_error *err);
+
+/* A file to write to (and read from), open until the next call. */
+SD_MUST_CHECK enum sd_result sd_output_fd(struct sd_output *publish, size_t file, int *fd, struct sd_error *err);
+
+/* Everything is written: it gets its place. */
+SD_MUST_CHECK enum sd_result sd_output_end(struct sd_output *publish, struct sd_error *err);
+
+/* Frees; without an end before it, nothing is left behind. Does nothing for NULL. */
+void sd_output_close(struct sd_output *publish);
+
+/* Whether the file system of the directory dir has room for bytes more; where is for the error. */
+SD_MUST_CHECK enum sd_result sd_output_room(int dir, const char *where, uint64_t bytes, struct sd_error *err);
+
+/* fsync(2), where it means something. After a signal it goes on only if it is told to. path is for errors. */
+SD_MUST_CHECK enum sd_result sd_output_sync(int fd, const char *path, bool go_on, struct sd_error *err);
+
+/* Random letters for the name of a file; no NUL behind them. */
+#define SD_OUTPUT_LETTERS 6
+void sd_output_letters(char letters[SD_OUTPUT_LETTERS]);
+
+/* Reserves the space of a file of size bytes. */
+SD_MUST_CHECK enum sd_result sd_output_reserve(int fd, uint64_t size, struct sd_error *err);
+
+#endif

@@ -1,0 +1,5 @@
+sources += \
+	%D%/consumer.c \
+	%D%/handoff.h \
+	%D%/producer.c \
+	%D%/socket.c %D%/socket.h

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Looks a value up in config.json or a file like it, and puts such a file back. */
+#ifndef SD_MODEL_CONFIG_JSON_H
+#define SD_MODEL_CONFIG_JSON_H
+
+#include "base/json_tree.h"
+#include "model/manifest.h"
+
+/* The side file of that name, to be changed, or NULL. */
+struct sd_side_file *sd_config_file(struct sd_manifest *m, const char *name);
+
+/* Gives it the tree's text, in m's arena. */
+SD_MUST_CHECK enum sd_result sd_config_store(struct sd_manifest *m, struct sd_side_file *file,
+					     const struct sd_json_tree *tree, struct sd_error *err);
+
+/*
+ * Calls take for every text or number at this path of a JSON file ("text_config.model_type"; all elements of an array).
+ * A file that is no JSON has none.
+ */
+void sd_config_find(const struct sd_side_file *file, const char *path, void (*take)(void *user, const char *value),
+		    void *user);
+
+/* Copies the first text or number at a path into text, cut at size; "" where there is none. file may be NULL. */
+void sd_config_text(const struct sd_side_file *file, const char *path, char *text, size_t size);
+
+/* Numbers of a model that config.json has under several names. */
+enum sd_config_number {
+	SD_CONFIG_LAYERS,
+	SD_CONFIG_EXPERTS, /* of a layer */
+};
+
+/* The first of its names that the manifest's config.json has; false where it has none. */
+SD_MUST_CHECK bool sd_config_count(const struct sd_manifest *m, enum sd_config_number which, uint64_t *count);
+
+/* quantization_config.weight_block_size, rows and columns; false where config.json has none. */
+SD_MUST_CHECK bool sd_config_blocks(const struct sd_manifest *m, uint64_t block[2]);
+
+#endif

@@ -1,0 +1,11 @@
+sources += \
+	%D%/companions.c %D%/companions.h \
+	%D%/companions_check.c \
+	%D%/config_json.c %D%/config_json.h \
+	%D%/listing.c %D%/listing.h \
+	%D%/manifest.c %D%/manifest.h \
+	%D%/manifest_codec.c %D%/manifest_codec.h \
+	%D%/scales.c %D%/scales.h \
+	%D%/selection.c %D%/selection.h \
+	%D%/siblings.c %D%/siblings.h \
+	%D%/stack.c %D%/stack.h

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Which tensors are meant: -n PATTERN, --include RE, --exclude RE, --layers LIST and --experts LIST, the same in every
+ * tool.
+ */
+#ifndef SD_MODEL_SELECTION_H
+#define SD_MODEL_SELECTION_H
+
+#include "base/glob.h"
+#include "base/regex.h"
+#include "model/manifest.h"
+
+/* Numbers that people type: 0-3,7. */
+struct sd_numbers {
+	const char *text; /* as it was given, borrowed; NULL: all numbers */
+	struct sd_range {
+		uint32_t first, last;
+	} * ranges;
+	size_t count, room;
+};
+
+/* {0} is all tensors. */
+struct sd_selection {
+	struct sd_glob *
+		*names; /* -n: a tensor is meant that one of them or one of include matches, if there are any, */
+	size_t nnames, names_room;
+	struct sd_regex_list include, exclude; /* and none of exclude, */
+	struct sd_numbers layers, experts;     /* and that has these numbers, or none */
+	const char *stack; /* what stands in front of the numbers of layers; NULL: sd_selection_settle finds it */
+	size_t stack_length;
+};
+
+/* One more of -n. SD_USAGE as sd_glob_new has it. */
+SD_MUST_CHECK enum sd_result sd_selection_add_name(struct sd_selection *choice, const char *pattern,
+						   struct sd_error *err);
+
+/*
+ * --layers and --experts: LIST, of layers also STACK:LIST, where STACK is what stands in front of the number:
+ * visual.blocks. text is borrowed. SD_USAGE for what is no list.
+ */
+SD_MUST_CHECK enum sd_result sd_selection_set_layers(struct sd_selection *choice, const char *text,
+						     struct sd_error *err);
+SD_MUST_CHECK enum sd_result sd_selection_set_experts(struct sd_selection *choice, const char *text,
+						      struct sd_error *err);
+
+void sd_selection_free(struct sd_selection *choice);
+
+/* Whether it chooses some, and does not only leave out. */
+bool sd_selection_chooses(const struct sd_selection *choice);
+
+/*
+ * For --layers: finds which layers are those of the language model, the ones that config.json counts. To be called
+ * before sd_selection_takes where layers are chosen; the manifest has to outlive the choice.
+ */
+void sd_selection_settle(struct sd_selection *choice, const struct sd_manifest *m);
+
+/* Whether a tensor of this name is meant. Fails as sd_regex_search does. */
+SD_MUST_CHECK enum sd_result sd_selection_takes(const struct sd_selection *choice, const char *name, bool *yes,
+						struct sd_error *err);
+
+/*
+ * SD_INPUT where something that chooses matches no tensor of the manifest, by a line that says which and names the
+ * nearest name: likely it is mistyped.
+ */
+SD_MUST_CHECK enum sd_result sd_selection_check(const struct sd_selection *choice, const struct sd_manifest *m,
+						struct sd_error *err);
+
+/* The first --exclude that matches no tensor; NULL where there is none. Fails as sd_regex_search does. */
+SD_MUST_CHECK enum sd_result sd_selection_idle(const struct sd_selection *choice, const struct sd_manifest *m,
+					       const char **exclude, struct sd_error *err);
+
+#endif

@@ -1,0 +1,307 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Whether a map has found the experts of a checkpoint: where not, why not. */
+#include "renaming/experts.h"
+#include "renaming/follow.h"
+#include "model/config_json.h"
+
+#include <ctype.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define EXPERTS ".experts."
+
+const char *const sd_beginnings[] = {"",
+				     "model.",
+				     "model.language_model.",
+				     "language_model.model.",
+				     "language_model.",
+				     "backbone.",
+				     "language_model.backbone.",
+				     "thinker.model.",
+				     NULL};
+
+static bool any_marked(const struct sd_planner *p)
+{
+	uint32_t bit = sd_manifest_label_bit(p->out, SD_LABEL_EXPERT);
+
+	for (size_t i = 0; i < p->ntensors; i++)
+		if (p->tensors[i].labels & bit)
+			return true;
+	return false;
+}
+
+/* Whether the map leaves a key out, or knows it as one of the layout that is asked for. */
+static bool is_done(struct sd_planner *p, const char *name)
+{
+	bool done = sd_follow(p, name).dropped;
+
+	p->from = !p->from;
+	done = done || sd_follow(p, name).moved;
+	p->from = !p->from;
+	return done;
+}
+
+/* Whether a key is of a part of the model whose experts may be of a form of their own. */
+static bool is_aside(const char *name)
+{
+	static const char *const words[] = {"mtp.",   "talker.", "vis",    "audio",    "draft",
+					    ".lora_", "bias",    "shared", "code2wav", "token2wav"};
+
+	for (size_t i = 0; i < sizeof(words) / sizeof(*words); i++)
+		if (strstr(name, words[i]))
+			return true;
+	return false;
+}
+
+/* Whether a key is one of an expert's weight, of the language model. */
+static bool is_expert(const char *name)
+{
+	return strstr(name, EXPERTS) && !is_aside(name) && sd_name_role(name).role < SD_ROLE_BLOCK_SCALE;
+}
+
+/* The first key of an expert that is neither left out nor of the layout that is asked for already. */
+static const char *find_expert(struct sd_planner *p)
+{
+	for (size_t i = 0; i < p->in->ntargets; i++)
+		if (is_expert(p->in->targets[i].name) && !is_done(p, p->in->targets[i].name))
+			return p->in->targets[i].name;
+	return NULL;
+}
+
+/* A text as it stands in a regular expression: a dot is [.], for messages show backslashes twice. */
+static const char *quote(struct sd_planner *p, const char *text, size_t length)
+{
+	char *quoted = sd_arena_alloc(&p->out->arena, 3 * length + 1), *end = quoted;
+
+	for (size_t i = 0; quoted && i < length; i++)
+		end += sprintf(end, text[i] == '.' ? "[%c]" : "%c", text[i]);
+	return quoted;
+}
+
+/* How to take the first length bytes of the key away, and to put a beginning in their place. */
+static enum sd_result tell_beginning(struct sd_planner *p, const char *key, size_t length, const char *beginning,
+				     const struct sd_rule *rule, const char **text)
+{
+	const char *rest = key + length, *quoted;
+
+	size_t kept = strlen(beginning);
+
+	/* What is right begins so, too: the edit is for those that have it twice. */
+	if (length && length >= kept && strncmp(beginning, key, kept) == 0 &&
+	    strncmp(rest, key + kept, length - kept) == 0) {
+		size_t more = strcspn(rest, ".") + 1;
+
+		beginning = sd_arena_printf(&p->out->arena, "%s%.*s", beginning, (int)more, rest);
+		length += more;
+	}
+	quoted = beginning ? quote(p, key, length) : NULL;
+	*text = quoted ? sd_arena_printf(&p->out->arena,
+					 "%s begins otherwise than its rule does (%s:%u); put sd-rename -e "
+					 "'s/^%s/%s/' before this",
+					 key, rule ? rule->file : p->map->file, rule ? rule->line : 0, quoted,
+					 beginning)
+		       : NULL;
+	return *text ? SD_OK : sd_fail_memory(p->err);
+}
+
+/* Whether a key begins with this, and then as rest does up to its first dot: other layers are called so. */
+static bool is_used(const struct sd_planner *p, const char *beginning, const char *rest)
+{
+	size_t length = strlen(beginning), more = strcspn(rest, ".");
+
+	for (size_t i = 0; i < p->in->ntargets; i++) {
+		const char *name = p->in->targets[i].name;
+
+		if (strncmp(name, beginning, length) == 0 && strncmp(name + length, rest, more) == 0 &&
+		    name[length + more] == '.')
+			return true;
+	}
+	return false;
+}
+
+/* What is tried first: beginnings that other keys have; then any that layers may have; nothing in front at last. */
+static bool is_tried(const struct sd_planner *p, size_t round, const char *beginning, const char *rest)
+{
+	switch (round) {
+	case 0:
+		return is_used(p, beginning, rest);
+	case 1:
+		return *beginning && strncmp(rest, "layers.", 7) == 0;
+	default:
+		return !*beginning;
+	}
+}
+
+/*
+ * Looks whether the map would move the key behind another beginning: *text says which then, and is NULL otherwise. One
+ * that other keys have comes first.
+ */
+static enum sd_result try_beginnings(struct sd_planner *p, const char *key, const char **text)
+{
+	size_t n = 0;
+
+	while (sd_beginnings[n])
+		n++;
+	for (const char *rest = key; rest; rest = strchr(rest, '.') ? strchr(rest, '.') + 1 : NULL)
+		for (size_t i = 0; i < 3 * n; i++) {
+			const char *beginning = sd_beginnings[i % n], *name;
+			struct sd_followed end;
+
+			if (!is_tried(p, i / n, beginning, rest))
+				continue;
+			name = sd_arena_printf(&p->out->arena, "%s%s", beginning, rest);
+			if (!name)
+				return sd_fail_memory(p->err);
+			end = sd_follow(p, name);
+			if (end.moved && strcmp(name, key) != 0)
+				return tell_beginning(p, key, (size_t)(rest - key), beginning, end.rule, text);
+		}
+	return SD_OK;
+}
+
+/* Whether an expert's tensor has kept its form. */
+static bool is_left(struct sd_planner *p, const struct sd_planner_tensor *t)
+{
+	const char *key = sd_planner_source(p, t);
+
+	return !(t->labels & sd_manifest_label_bit(p->out, SD_LABEL_EXPERT)) && is_expert(key) && !is_done(p, key);
+}
+
+static bool leaves_any(struct sd_planner *p)
+{
+	for (size_t i = 0; i < p->ntensors; i++)
+		if (is_left(p, &p->tensors[i]))
+			return true;
+	return false;
+}
+
+#define TRIED_IDLE_MAX 512
+
+/* Of some experts the map makes what it should; others begin otherwise, and pass: half a conversion. */
+static enum sd_result tell_half(struct sd_planner *p)
+{
+	for (size_t i = 0; i < p->ntensors; i++) {
+		const char *key = sd_planner_source(p, &p->tensors[i]), *text = NULL, *line;
+
+		if (!is_left(p, &p->tensors[i]))
+			continue;
+		if (try_beginnings(p, key, &text) != SD_OK)
+			return p->err->result;
+		if (text)
+			return sd_fail(p->err, SD_INPUT, "map %s leaves some experts as they are: %s", p->map->name,
+				       text);
+		line = sd_arena_printf(&p->out->arena, "map %s leaves some experts as they are: it has no rule for %s",
+				       p->map->name, key);
+		return line ? sd_planner_tell(p, line) : sd_fail_memory(p->err);
+	}
+	return SD_OK;
+}
+
+/* Whether a name is of one of the first layers: the others are like them. */
+static bool is_early(const char *name)
+{
+	for (const char *at = name; *at; at++)
+		if (isdigit((unsigned char)*at) && at > name && at[-1] == '.' && strtoul(at, NULL, 10) > 3)
+			return false;
+	return true;
+}
+
+/* A map that changes nothing may be kept from it by what stands in front of the names. */
+static enum sd_result check_idle(struct sd_planner *p)
+{
+	const char *text = NULL;
+
+	for (size_t i = 0, tried = 0; i < p->in->ntargets && tried < TRIED_IDLE_MAX; i++) {
+		const char *name = p->in->targets[i].name;
+
+		if (is_aside(name) || !is_early(name) || is_done(p, name))
+			continue;
+		tried++;
+		if (try_beginnings(p, name, &text) != SD_OK)
+			return p->err->result;
+		if (text)
+			return sd_fail(p->err, SD_INPUT, "map %s changes no key: %s", p->map->name, text);
+	}
+	return SD_OK;
+}
+
+/* How much of a name stands in front of the longest beginning that layers may have. */
+static size_t measure_extra(const char *name, size_t prefix)
+{
+	size_t longest = 0;
+
+	for (size_t k = 0; sd_beginnings[k]; k++) {
+		size_t length = strlen(sd_beginnings[k]);
+
+		if (length > longest && length <= prefix &&
+		    strncmp(name + prefix - length, sd_beginnings[k], length) == 0 &&
+		    (length == prefix || name[prefix - length - 1] == '.'))
+			longest = length;
+	}
+	return prefix - longest;
+}
+
+const char *sd_unusual_beginning(const struct sd_manifest *m, size_t *extra)
+{
+	static const char layers[] = "layers.", adapter[] = "base_model.model.";
+
+	for (size_t i = 0; i < m->ntargets; i++) {
+		const char *name = m->targets[i].name, *at = strstr(name, layers);
+		size_t skip = strncmp(name, adapter, strlen(adapter)) == 0 ? strlen(adapter) : 0;
+
+		if (!at || is_aside(name))
+			continue;
+		*extra = measure_extra(name + skip, (size_t)(at - name) - skip);
+		if (*extra)
+			return name + skip;
+	}
+	return NULL;
+}
+
+/* config.json counts experts, the layers are here, and no key is of one. */
+static enum sd_result tell_none(struct sd_planner *p)
+{
+	uint64_t of;
+	const char *line;
+	bool layers = false;
+
+	for (size_t i = 0; i < p->in->ntargets; i++) {
+		const char *name = p->in->targets[i].name;
+
+		if (strstr(name, EXPERTS) || strstr(name, ".lora_"))
+			return SD_OK;
+		layers = layers || strstr(name, "layers.");
+	}
+	if (!layers || !sd_config_count(p->in, SD_CONFIG_EXPERTS, &of) || of < 2)
+		return SD_OK;
+	line = sd_arena_printf(&p->out->arena, "config.json counts %" PRIu64 " experts, and no key is of one", of);
+	return line ? sd_planner_tell(p, line) : sd_fail_memory(p->err);
+}
+
+enum sd_result sd_planner_experts(struct sd_planner *p)
+{
+	bool marks = sd_map_has_label(p->map, SD_LABEL_EXPERT), marked = marks && any_marked(p);
+	const char *key = marks && !marked ? find_expert(p) : NULL, *of, *text = NULL;
+
+	/* A wrapper's prefix says why, and how all of it is mended. */
+	if (p->findings.n && p->findings.at[0].kind == SD_ODD_PREFIX && (key || (marked && leaves_any(p))))
+		return sd_fail(p->err, SD_INPUT, "%s", p->findings.at[0].line);
+	if (marks && !marked && !key && tell_none(p) != SD_OK)
+		return p->err->result;
+	if (!key && !p->changes)
+		return check_idle(p);
+	if (!key)
+		return marked ? tell_half(p) : SD_OK;
+	if (try_beginnings(p, key, &text) != SD_OK)
+		return p->err->result;
+	if (text)
+		return sd_fail(p->err, SD_INPUT, "map %s finds no experts: %s", p->map->name, text);
+	of = strstr(key, EXPERTS) + strlen(EXPERTS);
+	return sd_fail(p->err, SD_INPUT, "map %s finds no experts: it has no rule for %s, %s", p->map->name, key,
+		       isdigit((unsigned char)*of)
+			       ? "which is of one expert; sd-rename --list-maps lists the maps"
+			       : "which is of all experts, as transformers 5 has them; a map of v4 and v5 (sd-rename "
+				 "--list-maps) makes single ones of them");
+}

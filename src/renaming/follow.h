@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a map would do to a tensor of some name, whatever its shape. */
+#ifndef SD_RENAMING_FOLLOW_H
+#define SD_RENAMING_FOLLOW_H
+
+#include "renaming/planner.h"
+
+/* The end of a name's way through the stages of a map. */
+struct sd_followed {
+	const char *name;           /* NULL: memory is out */
+	bool moved;                 /* some rule on the way stacks, splits or turns it: the name is the one so far */
+	bool dropped;               /* or refused */
+	const struct sd_rule *rule; /* the rule that moves it, or NULL */
+};
+
+/* Behind the last stage of a map, when the planner looks for no other tensors any more. */
+struct sd_followed sd_follow(struct sd_planner *p, const char *name);
+
+#endif

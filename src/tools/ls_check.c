@@ -1,0 +1,247 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* sd-ls --check: what is odd among the names, shapes and dtypes of a checkpoint. */
+#include "base/fold.h"
+#include "base/json.h"
+#include "base/text.h"
+#include "model/siblings.h"
+#include "tools/ls.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#define INDENT "           "
+
+struct check {
+	const struct ls_options *opt;
+	const struct ls_source *s;
+	struct sd_arena arena;
+	struct sd_findings findings;
+};
+
+/* "BF16 [32,64]", or nothing. */
+static void print_kind(const struct sd_target *t, const char *nothing)
+{
+	if (!t) {
+		fputs(nothing, stdout);
+		return;
+	}
+	printf("%s ", sd_dtype_name(t->dtype));
+	sd_shape_print(stdout, t->shape, t->rank);
+}
+
+/* ---- for people ---- */
+
+/* Where two names begin to differ and where they end to do so, by their parts: a[*begin..*end] is not in b. */
+static void find_difference(const char *a, const char *b, size_t *begin, size_t *end)
+{
+	size_t na = strlen(a), nb = strlen(b), front = 0, back = 0;
+
+	while (a[front] && a[front] == b[front])
+		front++;
+	while (front && a[front - 1] != '.')
+		front--;
+	while (back < na - front && back < nb - front && a[na - back - 1] == b[nb - back - 1])
+		back++;
+	while (back && a[na - back] != '.')
+		back--;
+	*begin = front;
+	*end = na - back;
+}
+
+/* How many names have this text. */
+static size_t count_names(const struct sd_manifest *m, const char *text, size_t length)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < m->ntargets; i++)
+		n += memmem(m->targets[i].name, strlen(m->targets[i].name), text, length) != NULL;
+	return n;
+}
+
+/* A text in a regex or its replacement, with what has a meaning there escaped. */
+static void print_escaped(const char *text, size_t length, const char *special)
+{
+	for (size_t i = 0; i < length; i++) {
+		if (strchr(special, text[i]))
+			putchar('\\');
+		putchar(text[i]);
+	}
+}
+
+/* The edit that mends a name: of its odd part alone where no other name has that, else of all of it. Names that a shell
+ * or a terminal would not take as they are get none. */
+static void print_edit(const struct check *c, const char *is, const char *meant)
+{
+	static const char regex[] = "\\^$.[]()|?*+{}/", replacement[] = "\\&/";
+	size_t begin, end, length;
+
+	if (sd_text_harm(is, strlen(is)) || sd_text_harm(meant, strlen(meant)) || strpbrk(is, "'\t") ||
+	    strpbrk(meant, "'\t"))
+		return;
+	find_difference(is, meant, &begin, &end);
+	/* With the dots around. */
+	begin -= begin > 0;
+	end += is[end] == '.';
+	length = strlen(meant) - strlen(is) + end - begin;
+	printf(INDENT "sd-rename -e 's/");
+	if (begin && count_names(c->s->source->manifest, is + begin, end - begin) == 1) {
+		print_escaped(is + begin, end - begin, regex);
+		putchar('/');
+		print_escaped(meant + begin, length, replacement);
+	} else {
+		putchar('^');
+		print_escaped(is, strlen(is), regex);
+		printf("$/");
+		print_escaped(meant, strlen(meant), replacement);
+	}
+	puts("/'");
+}
+
+/* "layers {0,1,{3..5}}", or "the others". */
+static bool print_siblings(struct check *c, const struct sd_finding *f)
+{
+	const char *numbers;
+
+	if (!f->nsiblings || !f->among) {
+		printf("the others");
+		return true;
+	}
+	numbers = sd_fold_numbers(&c->arena, f->siblings, f->nsiblings);
+	if (!numbers)
+		return false;
+	sd_text_print(stdout, f->among);
+	putchar(' ');
+	sd_ink(stdout, &c->opt->look, SD_INK_NUMBERS);
+	fputs(numbers, stdout);
+	sd_ink(stdout, &c->opt->look, SD_INK_NONE);
+	return true;
+}
+
+static bool print_details(struct check *c, const struct sd_finding *f)
+{
+	bool memory;
+	size_t begin, end;
+
+	fputs(INDENT, stdout);
+	switch (f->kind) {
+	case SD_ODD_TYPO:
+		find_difference(f->near, f->name, &begin, &end);
+		printf("for %.*s, which ", (int)(end - begin), f->near + begin);
+		memory = print_siblings(c, f);
+		printf(" have: ");
+		print_kind(f->right, "");
+		putchar('\n');
+		print_edit(c, f->name, f->near);
+		return memory;
+	case SD_ODD_MISSING:
+		memory = print_siblings(c, f);
+		printf(f->right ? " have it: " : " have it");
+		print_kind(f->right, "");
+		putchar('\n');
+		return memory;
+	case SD_ODD_SHAPE:
+	case SD_ODD_DTYPE:
+		memory = print_siblings(c, f);
+		printf(": ");
+		print_kind(f->right, "");
+		puts(f->kind == SD_ODD_SHAPE ? "; transposed?" : "");
+		return memory;
+	default:
+		sd_text_print(stdout, f->line);
+		putchar('\n');
+		return true;
+	}
+}
+
+static bool print_for_people(struct check *c, const struct sd_finding *f)
+{
+	sd_ink(stdout, &c->opt->look, SD_INK_FAULT);
+	printf("%-9s", sd_oddity_word(f->kind));
+	sd_ink(stdout, &c->opt->look, SD_INK_NONE);
+	sd_text_print(stdout, f->name);
+	if (f->is) {
+		printf("  ");
+		print_kind(f->is, "");
+	}
+	if (f->tensors > 1)
+		printf("  (%zu tensors)", f->tensors);
+	putchar('\n');
+	return print_details(c, f);
+}
+
+/* ---- for programs ---- */
+
+static void print_tsv(const struct check *c, const struct sd_finding *f)
+{
+	printf("%s\t", sd_oddity_word(f->kind));
+	sd_text_print(stdout, f->name);
+	putchar('\t');
+	print_kind(f->is, "-");
+	putchar('\t');
+	print_kind(f->right, "-");
+	putchar('\t');
+	sd_text_print(stdout, f->near ? f->near : "-");
+	printf("\t%zu", f->tensors);
+	if (c->opt->count > 1) {
+		putchar('\t');
+		sd_text_print(stdout, c->s->name);
+	}
+	putchar('\n');
+}
+
+static void print_kind_member(const char *name, const struct sd_target *t)
+{
+	printf(",\"%s\":", name);
+	if (!t) {
+		printf("null");
+		return;
+	}
+	printf("{\"dtype\":\"%s\",\"shape\":", sd_dtype_name(t->dtype));
+	sd_shape_print(stdout, t->shape, t->rank);
+	putchar('}');
+}
+
+static void print_json(const struct check *c, const struct sd_finding *f)
+{
+	printf("{\"kind\":\"%s\"", sd_oddity_word(f->kind));
+	sd_json_member(stdout, "name", f->name);
+	print_kind_member("is", f->is);
+	print_kind_member("siblings_are", f->right);
+	sd_json_member(stdout, "near", f->near);
+	printf(",\"tensors\":%zu", f->tensors);
+	sd_json_member(stdout, "among", f->among);
+	printf(",\"siblings\":[");
+	for (size_t i = 0; i < f->nsiblings; i++)
+		printf("%s%" PRIu32, i ? "," : "", f->siblings[i]);
+	putchar(']');
+	sd_json_member(stdout, "text", f->line);
+	if (c->opt->count > 1)
+		sd_json_member(stdout, "source", c->s->name);
+	puts("}");
+}
+
+static bool print(struct check *c, const struct sd_finding *f)
+{
+	if (c->opt->look.human)
+		return print_for_people(c, f);
+	(c->opt->json ? print_json : print_tsv)(c, f);
+	return true;
+}
+
+enum sd_result ls_check(const struct ls_options *opt, const struct ls_source *s, bool *odd, struct sd_error *err)
+{
+	struct check c = {.opt = opt, .s = s};
+	enum sd_result result = sd_siblings_check(s->source->manifest, &c.arena, &c.findings, err);
+
+	*odd = result == SD_OK && c.findings.n;
+	for (size_t i = 0; i < c.findings.n && result == SD_OK && !opt->quiet; i++)
+		if (!print(&c, &c.findings.at[i]))
+			result = sd_fail_memory(err);
+	if (*odd && result == SD_OK && !opt->quiet && opt->look.human) {
+		sd_text_print(stdout, s->name);
+		printf(": %zu odd thing%s in %zu tensors\n", c.findings.n, c.findings.n == 1 ? "" : "s", s->listing.n);
+	}
+	sd_findings_free(&c.findings);
+	sd_arena_free(&c.arena);
+	return result;
+}

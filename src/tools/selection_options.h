@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Choosing tensors: the options that all tools have which choose. */
+#ifndef SD_TOOLS_SELECTION_OPTIONS_H
+#define SD_TOOLS_SELECTION_OPTIONS_H
+
+#include "model/selection.h"
+
+/* Letters of getopt_long that no tool has for others. */
+enum { CHOOSING_INCLUDE = 0x100, CHOOSING_EXCLUDE, CHOOSING_LAYERS, CHOOSING_EXPERTS };
+
+/* Their short option in the string of getopt_long, their entries in its array, and what takes their values, or is
+ * misuse; false for other letters. */
+#define CHOOSING_SHORT "n:"
+#define CHOOSING_OPTIONS                                                                                               \
+	{"name", required_argument, NULL, 'n'}, {"include", required_argument, NULL, CHOOSING_INCLUDE},                \
+	{                                                                                                              \
+		"exclude", required_argument, NULL, CHOOSING_EXCLUDE                                                   \
+	}
+bool choosing_option(struct sd_selection *choice, int letter, const char *value);
+
+/* A note where an --exclude matches no tensor. */
+SD_MUST_CHECK enum sd_result choosing_note(const struct sd_selection *choice, const struct sd_manifest *m, bool strict,
+					   struct sd_error *err);
+
+#endif
