@@ -265,6 +265,9 @@ struct sd_map {
  */
 SD_MUST_CHECK enum sd_result sd_map_check_idle(struct sd_map *map, struct sd_error *err);
 
+/* Whether other modules have this name as well as experts. */
+bool sd_map_is_elsewhere(const struct sd_map *map, const char *name);
+
 /* Whether it has a label of this name. */
 bool sd_map_has_label(const struct sd_map *map, const char *name);
 

@@ -2,7 +2,6 @@
 /* A compiled map as text again: flat, with every pattern written out, and a map itself. */
 #include "base/text.h"
 #include "map/compiled.h"
-#include "renaming/rename.h"
 
 #include <inttypes.h>
 

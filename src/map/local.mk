@@ -8,8 +8,11 @@ sources += \
 	%D%/map.c %D%/map.h \
 	%D%/overlap.c \
 	%D%/parse.c \
+	%D%/parse_config.c \
 	%D%/parse_pattern.c \
+	%D%/parse_peft.c \
 	%D%/parse_rule.c \
+	%D%/parse_sample.c \
 	%D%/parser.h \
 	%D%/pattern.c %D%/pattern.h \
 	%D%/token.c \

@@ -113,3 +113,11 @@ bool sd_map_rule(const struct sd_map *map, uint32_t number, struct sd_map_rule *
 					      stage->rules[number].outcome[LEFT] != NOT_READ}};
 	return true;
 }
+
+bool sd_map_is_elsewhere(const struct sd_map *map, const char *name)
+{
+	for (uint32_t i = 0; i < map->nelsewhere; i++)
+		if (strcmp(map->elsewhere[i], name) == 0)
+			return true;
+	return false;
+}

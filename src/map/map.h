@@ -12,6 +12,11 @@
 
 struct sd_map;
 
+/* -D NAME=VALUE: an option of the map, a size, or dtype. */
+struct sd_define {
+	const char *name, *value;
+};
+
 /* Where the maps come from that a map uses. */
 struct sd_map_library {
 	/* The text of a map and the name to call it by in errors; both must live until sd_map_parse returns. */
@@ -26,9 +31,6 @@ struct sd_map_library {
 SD_MUST_CHECK enum sd_result sd_map_parse(const char *file, const char *text, struct sd_map_library *library,
 					  struct sd_map **map, struct sd_error *err);
 void sd_map_free(struct sd_map *map);
-
-/* Takes the map's samples to the right layout and back; they have to be as they were. */
-SD_MUST_CHECK enum sd_result sd_map_check_samples(const struct sd_map *map, struct sd_error *err);
 
 const char *sd_map_name(const struct sd_map *map);
 

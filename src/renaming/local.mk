@@ -1,10 +1,12 @@
 sources += \
 	%D%/adapter.c \
 	%D%/arithmetic.c %D%/arithmetic.h \
+	%D%/check_samples.c \
+	%D%/config.c \
 	%D%/copies.c \
+	%D%/direction.c \
 	%D%/experts.c %D%/experts.h \
 	%D%/family.c %D%/family.h \
-	%D%/fields.c \
 	%D%/follow.c %D%/follow.h \
 	%D%/interval_index.c %D%/interval_index.h \
 	%D%/known.c %D%/known.h \
@@ -13,8 +15,7 @@ sources += \
 	%D%/number.c \
 	%D%/odd.c %D%/odd.h \
 	%D%/options.c \
-	%D%/planner.h \
+	%D%/planner.c %D%/planner.h \
 	%D%/quantised.c %D%/quantised.h \
 	%D%/rename.c %D%/rename.h \
-	%D%/sample.c \
 	%D%/stage.c

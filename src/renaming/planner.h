@@ -80,6 +80,9 @@ struct sd_planner {
 	struct sd_error *err;
 };
 
+/* The manifest's targets as tensors: those of one name are the pieces of one. */
+SD_MUST_CHECK enum sd_result sd_planner_read(struct sd_planner *p);
+
 /* SD_OK in place of SD_INPUT where all that is wrong is asked for; the first error is kept. */
 SD_MUST_CHECK enum sd_result sd_planner_bear(struct sd_planner *p, enum sd_result result);
 
@@ -131,6 +134,10 @@ SD_MUST_CHECK enum sd_result sd_planner_cast(struct sd_planner *p, struct sd_pla
 /* Whether -D dtype casts it: numbers with a fraction, but for exponents, which are scales. */
 bool sd_planner_castable(uint8_t dtype);
 
+/* direction.c: the side to write, where it is not said, from the keys. */
+SD_MUST_CHECK enum sd_result sd_rename_direction(struct sd_rename *rename, const struct sd_manifest *in,
+						 struct sd_error *err);
+
 /* options.c: what -D says, what the keys tell. */
 SD_MUST_CHECK enum sd_result sd_planner_options(struct sd_planner *p);
 SD_MUST_CHECK enum sd_result sd_planner_find_options(struct sd_planner *p, const struct sd_map_stage *stage);
@@ -150,7 +157,7 @@ void sd_planner_sizes(struct sd_planner *p, const struct sd_map_stage *stage, co
 /* adapter.c: the files beside a LoRA adapter, in out, follow the form that it gets. */
 SD_MUST_CHECK enum sd_result sd_planner_adapter(struct sd_planner *p);
 
-/* fields.c: config.json, in out, follows the layout. */
+/* config.c: config.json, in out, follows the layout. */
 SD_MUST_CHECK enum sd_result sd_planner_config(struct sd_planner *p);
 
 /* stage.c */
@@ -199,7 +206,7 @@ struct sd_planner_group {
 struct sd_planner_families;
 
 /*
- * join.c: makes one tensor of a group, or several where it lacks a member and may (`if complete`). before: the tensors
+ * merge.c: makes one tensor of a group, or several where it lacks a member and may (`if complete`). before: the tensors
  * in front of the stage.
  */
 SD_MUST_CHECK enum sd_result sd_planner_merge(struct sd_planner *p, const struct sd_map_stage *stage,

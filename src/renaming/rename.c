@@ -12,167 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-const char *sd_planner_source(const struct sd_planner *p, const struct sd_planner_tensor *t)
-{
-	return t->first == NONE ? t->name : p->in->records[p->pieces[t->first].record].key;
-}
-
-enum sd_result sd_planner_bear(struct sd_planner *p, enum sd_result result)
-{
-	if (result != SD_INPUT || !p->rename->go_on)
-		return result;
-	if (!p->borne)
-		p->first = *p->err;
-	p->borne = true;
-	return SD_OK;
-}
-
-void sd_planner_name(struct sd_planner_tensor *t, const char *name)
-{
-	t->name = name;
-	t->print = sd_pattern_print(name, strlen(name));
-}
-
-enum sd_result sd_planner_tell(struct sd_planner *p, const char *line)
-{
-	if (p->rename->strict)
-		return sd_fail(p->err, SD_INPUT, "%s", line);
-	if (!sd_array_grow(&p->notes, p->nnotes, &p->notes_room, sizeof(*p->notes)))
-		return sd_fail_memory(p->err);
-	p->notes[p->nnotes++] = (struct sd_planner_note){.text = line};
-	return SD_OK;
-}
-
-enum sd_result sd_planner_note(struct sd_planner *p, const struct sd_rule *rule, const char *text,
-			       const struct sd_planner_tensor *t)
-{
-	for (size_t i = 0; i < p->nnotes; i++)
-		if (p->notes[i].rule == rule && p->notes[i].text == text) {
-			p->notes[i].taken++;
-			return SD_OK;
-		}
-	if (!sd_array_grow(&p->notes, p->nnotes, &p->notes_room, sizeof(*p->notes)))
-		return sd_fail_memory(p->err);
-	p->notes[p->nnotes++] = (struct sd_planner_note){rule, text, sd_planner_source(p, t), 1};
-	return SD_OK;
-}
-
-enum sd_result sd_planner_add(struct sd_planner *p, const struct sd_planner_tensor *t)
-{
-	if (p->ntensors == NONE || !sd_array_grow(&p->tensors, p->ntensors, &p->tensors_room, sizeof(*p->tensors)))
-		return sd_fail_memory(p->err);
-	p->tensors[p->ntensors++] = *t;
-	return SD_OK;
-}
-
-enum sd_result sd_planner_add_piece(struct sd_planner *p, struct sd_planner_tensor *t,
-				    const struct sd_planner_piece *piece)
-{
-	if (p->npieces == NONE || !sd_array_grow(&p->pieces, p->npieces, &p->pieces_room, sizeof(*p->pieces)))
-		return sd_fail_memory(p->err);
-	p->pieces[p->npieces] = *piece;
-	p->pieces[p->npieces].next = NONE;
-	if (t->first == NONE)
-		t->first = (uint32_t)p->npieces;
-	else
-		p->pieces[t->last].next = (uint32_t)p->npieces;
-	t->last = (uint32_t)p->npieces++;
-	return SD_OK;
-}
-
-enum sd_result sd_planner_missing(struct sd_planner *p, const struct sd_record *record, uint32_t *number)
-{
-	struct sd_manifest *more = &p->with_missing;
-
-	if (p->in != more) {
-		more->records = calloc(p->in->nrecords + 1, sizeof(*more->records));
-		if (!more->records)
-			return sd_fail_memory(p->err);
-		memcpy(more->records, p->in->records, p->in->nrecords * sizeof(*more->records));
-		more->nrecords = p->in->nrecords;
-		more->records_room = p->in->nrecords + 1;
-		more->targets = p->in->targets;
-		more->ntargets = p->in->ntargets;
-		more->side = p->in->side;
-		more->nside = p->in->nside;
-		p->in = more;
-	}
-	*number = (uint32_t)more->nrecords;
-	p->nmissing++;
-	return sd_manifest_add_record(more, record) ? SD_OK : sd_fail_memory(p->err);
-}
-
-enum sd_result sd_planner_step(struct sd_planner *p, struct sd_planner_piece *piece, const struct sd_step *step)
-{
-	struct sd_step *steps = sd_arena_array(&p->out->arena, (size_t)piece->nsteps + 1, sizeof(*steps));
-
-	if (!steps)
-		return sd_fail_memory(p->err);
-	if (piece->nsteps)
-		memcpy(steps, piece->steps, piece->nsteps * sizeof(*steps));
-	steps[piece->nsteps++] = *step;
-	piece->steps = steps;
-	return SD_OK;
-}
-
-enum sd_result sd_planner_cast(struct sd_planner *p, struct sd_planner_piece *piece, enum sd_dtype dtype)
-{
-	struct sd_step step = {.kind = SD_STEP_CAST, .operand = SD_NO_RECORD};
-
-	/* The product of a block scale is an F32 number, rounded once: to give it to F32 and cast that is one and the
-	 * same. */
-	if (piece->nsteps) {
-		const struct sd_step *last = &piece->steps[piece->nsteps - 1];
-
-		if (last->kind == SD_STEP_BLOCK_SCALE && last->dtype == SD_F32) {
-			step = *last;
-			piece->nsteps--;
-		}
-	}
-	step.dtype = (uint16_t)dtype;
-	return sd_planner_step(p, piece, &step);
-}
-
-/* The manifest's targets as tensors: those of one name are the pieces of one. */
-static enum sd_result read_manifest(struct sd_planner *p)
-{
-	struct sd_names names = {0};
-	enum sd_result result = SD_OK;
-
-	for (size_t i = 0; i < p->in->ntargets && result == SD_OK; i++) {
-		const struct sd_target *target = &p->in->targets[i];
-		uint32_t number = sd_names_add(&names, target->name, (uint32_t)p->ntensors);
-		struct sd_planner_piece piece = {.record = target->record,
-						 .target = (uint32_t)i,
-						 .nsteps = target->nsteps,
-						 .steps = target->steps,
-						 .move = target->move};
-
-		if (number == SD_NO_NAME) {
-			result = sd_fail_memory(p->err);
-		} else if (number == p->ntensors) {
-			struct sd_planner_tensor t = {.shape = target->shape,
-						      .rank = target->rank,
-						      .labels = target->labels,
-						      .first = NONE,
-						      .last = NONE,
-						      .dtype = target->dtype,
-						      .number = target->number,
-						      .of = target->of};
-
-			sd_planner_name(&t, target->name);
-			result = sd_planner_add(p, &t);
-		} else if (!target->move || !p->pieces[p->tensors[number].first].move) {
-			result = sd_fail(p->err, SD_INPUT, "%s comes twice, from %s and %s", target->name,
-					 sd_planner_source(p, &p->tensors[number]), p->in->records[target->record].key);
-		}
-		if (result == SD_OK)
-			result = sd_planner_add_piece(p, &p->tensors[number], &piece);
-	}
-	sd_names_free(&names);
-	return result;
-}
-
 /* Marks the tensors whose right-hand names the map's labels are for. */
 static enum sd_result put_labels(struct sd_planner *p)
 {
@@ -190,11 +29,6 @@ static enum sd_result put_labels(struct sd_planner *p)
 				p->tensors[i].labels |= bit;
 	}
 	return SD_OK;
-}
-
-bool sd_planner_castable(uint8_t dtype)
-{
-	return sd_dtype_is_float(dtype) && dtype != SD_F8_E8M0;
 }
 
 /* What several dtypes went into is of one by -D dtype, where that is for it. */
@@ -260,25 +94,6 @@ static enum sd_result cast_labelled(struct sd_planner *p)
 		p->changes = true;
 	}
 	return SD_OK;
-}
-
-uint32_t sd_planner_other(struct sd_planner *p, const struct sd_pattern *key, const struct sd_map_holes *holes,
-			  const struct sd_map_values *values)
-{
-	char *name = sd_pattern_fill(key, holes, p->texts, values, &p->out->arena);
-	uint32_t number;
-
-	for (size_t i = 0; !p->named && i < p->nbefore; i++)
-		if (sd_names_add(&p->names, p->before[i].name, (uint32_t)i) == SD_NO_NAME)
-			p->scratch.size = SIZE_MAX;
-	p->named = true;
-	if (!name) {
-		p->scratch.size = SIZE_MAX;
-		return NONE;
-	}
-	number = sd_names_find(&p->names, name);
-	sd_arena_undo(&p->out->arena, name);
-	return number;
 }
 
 static enum sd_result tell_finding(void *user, const char *line)
@@ -562,131 +377,6 @@ static enum sd_result write_targets(struct sd_planner *p)
 	return result;
 }
 
-/* Whether a rule would take what it makes of a key once more: a.{x*} from b.a.{x*}, of which every a.key could come. */
-static bool takes_again(struct sd_planner *p, const struct sd_map_stage *stage, const struct sd_rule *rule,
-			const struct sd_planner_tensor *t, const struct sd_map_values *values)
-{
-	struct sd_map_values filled = *values, ignored;
-	struct sd_planner_tensor made = *t;
-	char *name;
-	bool again;
-
-	for (uint32_t i = 0; i < rule->stacks; i++)
-		if (rule->stack[i].key_side != p->from)
-			filled.value[rule->stack[i].hole] = (struct sd_map_value){.text = "0", .length = 1};
-	name = sd_pattern_fill(&rule->side[!p->from].key, &rule->holes, p->texts, &filled, &p->out->arena);
-	if (!name)
-		return false;
-	sd_planner_name(&made, name);
-	again = sd_planner_fit(p, stage, rule, &made, &ignored) != NO_MATCH;
-	sd_arena_undo(&p->out->arena, name);
-	return again;
-}
-
-/* Whether a rule both ways takes the tensor and gives it a name of the other layout alone. */
-static bool is_renamed(struct sd_planner *p, const struct sd_planner_tensor *t)
-{
-	struct sd_map_values values;
-
-	for (uint32_t s = 0; s < p->map->nstages; s++) {
-		const struct sd_map_stage *stage = &p->map->stages[s];
-
-		for (uint32_t r = 0; r < stage->nrules; r++) {
-			const struct sd_rule *rule = &stage->rules[r];
-
-			if (rule->direction == BOTH_WAYS && rule->outcome[p->from] == MOVE &&
-			    !sd_rule_same_names(rule) && sd_planner_guards(p, rule) &&
-			    sd_planner_fit(p, stage, rule, t, &values) == MATCH &&
-			    !takes_again(p, stage, rule, t, &values))
-				return true;
-		}
-	}
-	return false;
-}
-
-enum sd_result sd_rename_evidence(const struct sd_rename *rename, const struct sd_manifest *in,
-				  struct sd_evidence *evidence, struct sd_error *err)
-{
-	struct sd_rename asked = {.map = rename->map, .defines = rename->defines, .ndefines = rename->ndefines};
-	struct sd_planner sides[2];
-	enum sd_result result = SD_OK;
-
-	*evidence = (struct sd_evidence){.keys = {0}};
-	for (int side = LEFT; side <= RIGHT; side++) {
-		struct sd_planner *p = &sides[side];
-
-		*p = (struct sd_planner){.map = asked.map,
-					 .rename = &asked,
-					 .in = in,
-					 .out = sd_manifest_new(),
-					 .from = side,
-					 .err = err};
-		if (result == SD_OK)
-			result = p->out ? read_manifest(p) : sd_fail_memory(err);
-		if (result == SD_OK)
-			result = sd_planner_options(p);
-	}
-	for (size_t i = 0; result == SD_OK && i < sides[LEFT].ntensors; i++) {
-		const struct sd_planner_tensor *t = &sides[LEFT].tensors[i];
-		bool left = is_renamed(&sides[LEFT], t), right = is_renamed(&sides[RIGHT], t);
-		const char **key = &evidence->key[left ? LEFT : RIGHT];
-
-		evidence->keys[LEFT] += left;
-		evidence->keys[RIGHT] += right;
-		if (left != right && !*key)
-			*key = t->name;
-	}
-	for (int side = LEFT; side <= RIGHT; side++) {
-		free(sides[side].tensors);
-		free(sides[side].pieces);
-		sd_scratch_free(&sides[side].scratch);
-		sd_manifest_free(sides[side].out);
-	}
-	return result;
-}
-
-/* Where no key is of one layout alone, why there is no way to the right is worth more than that. */
-static enum sd_result fail_direction(const struct sd_rename *rename, const struct sd_manifest *in, struct sd_error *err)
-{
-	const struct sd_map *map = rename->map;
-	struct sd_rename tried = *rename;
-	struct sd_error why;
-	struct sd_plan plan;
-	enum sd_result result;
-
-	tried.to = RIGHT;
-	tried.event = NULL;
-	tried.why = NULL;
-	result = sd_rename_plan(&tried, in, &plan, &why);
-	sd_plan_free(&plan);
-	if (result != SD_OK && in->ntargets) {
-		*err = why;
-		return result;
-	}
-	return sd_fail(err, SD_INPUT, "no key tells whether this is layout %s or %s%s%s%s: say --to %s or --to %s",
-		       map->layout[LEFT], map->layout[RIGHT], in->ntargets ? " (" : "",
-		       in->ntargets ? in->targets[0].name : "", in->ntargets ? ", for one, does not)" : "",
-		       map->layout[LEFT], map->layout[RIGHT]);
-}
-
-static enum sd_result find_direction(struct sd_rename *rename, const struct sd_manifest *in, struct sd_error *err)
-{
-	const struct sd_map *map = rename->map;
-	struct sd_evidence evidence;
-	const char **key = evidence.key;
-
-	if (sd_rename_evidence(rename, in, &evidence, err) != SD_OK)
-		return err->result;
-	if (key[LEFT] && key[RIGHT])
-		return sd_fail(err, SD_INPUT, "%s is a key of layout %s, %s is one of %s: say --to %s or --to %s",
-			       key[LEFT], map->layout[LEFT], key[RIGHT], map->layout[RIGHT], map->layout[LEFT],
-			       map->layout[RIGHT]);
-	if (!key[LEFT] && !key[RIGHT])
-		return sd_siblings_wrapper(in, err) == SD_OK ? fail_direction(rename, in, err) : err->result;
-	rename->to = key[LEFT] ? RIGHT : LEFT;
-	return SD_OK;
-}
-
 enum sd_result sd_rename_plan(struct sd_rename *rename, const struct sd_manifest *in, struct sd_plan *plan,
 			      struct sd_error *err)
 {
@@ -699,13 +389,13 @@ enum sd_result sd_rename_plan(struct sd_rename *rename, const struct sd_manifest
 	if (!p.out || !sd_manifest_copy_head(p.out, in))
 		result = sd_fail_memory(p.err);
 	if (result == SD_OK && rename->map && rename->to < 0)
-		result = find_direction(rename, in, p.err);
+		result = sd_rename_direction(rename, in, p.err);
 	p.from = rename->to == LEFT ? RIGHT : LEFT;
 	p.asked = rename->why ? rename->asked : NULL;
 	if (result == SD_OK)
 		result = sd_companions_find(in, &p.companions, p.err);
 	if (result == SD_OK)
-		result = read_manifest(&p);
+		result = sd_planner_read(&p);
 	if (result == SD_OK && rename->map)
 		result = run_map(&p);
 	if (result == SD_OK)

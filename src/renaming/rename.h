@@ -8,11 +8,6 @@
 #include "map/map.h"
 #include "flow/driver.h"
 
-/* -D NAME=VALUE: an option of the map, a size, or dtype. */
-struct sd_define {
-	const char *name, *value;
-};
-
 /* One thing that happened to one tensor, for --explain. All texts are valid during the call only. */
 struct sd_rename_event {
 	uint32_t step; /* counts stages, edits and --exclude in the order in which tensors go through them */
@@ -95,6 +90,9 @@ struct sd_rename {
  */
 SD_MUST_CHECK enum sd_result sd_rename_plan(struct sd_rename *rename, const struct sd_manifest *in,
 					    struct sd_plan *plan, struct sd_error *err);
+
+/* check_samples.c: takes the map's samples to the right layout and back; they have to be as they were. */
+SD_MUST_CHECK enum sd_result sd_map_check_samples(const struct sd_map *map, struct sd_error *err);
 
 /* What keys tell about a manifest: those that a rule both ways gives another name. */
 struct sd_evidence {

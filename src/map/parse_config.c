@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* `config`: fields of config.json that have another place in the other layout. */
+/* `config FIELD <-> FIELD`: fields of config.json that have another place in the other layout. */
 #include "map/parser.h"
-#include "renaming/planner.h"
 
 #include <stdlib.h>
 
@@ -44,9 +43,4 @@ enum sd_result sd_parse_config(struct sd_parser *p)
 		return sd_fail_memory(p->err);
 	*added = row;
 	return SD_OK;
-}
-
-enum sd_result sd_planner_config(struct sd_planner *p)
-{
-	return sd_config_fields_follow(p->out, p->map->rows, p->map->nrows, !p->from, p->err);
 }
