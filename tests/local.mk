@@ -54,7 +54,7 @@ endif
 
 # sd-transpose with the CUDA kernel's arithmetic, run on the host, in place of a GPU.
 check_PROGRAMS += %D%/sd-transpose-grid
-tests_sd_transpose_grid_SOURCES = %D%/unit/device-grid.c src/tools/sd-transpose.c src/tools/device_options.c src/tools/selection_options.c src/tools/tool.c
+tests_sd_transpose_grid_SOURCES = %D%/unit/device-grid.c src/tools/sd-transpose.c src/tools/execution_options.c src/tools/selection_options.c src/tools/tool.c
 tests_sd_transpose_grid_LDADD = libsd.a $(PCRE2_LIBS) $(YAJL_LIBS) $(XXHASH_LIBS) $(ZSTD_LIBS) $(CUDA_LIBS) -lm
 
 include %D%/fuzz/local.mk

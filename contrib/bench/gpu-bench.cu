@@ -304,7 +304,7 @@ int main(int argc, char **argv)
 	printf("%s\n", device->name);
 	bench_kernels();
 	by_gpu = bench_engine(device, cpu, &by_cpu);
-	printf("\nFor --device=auto (src/tools/device_options.c): GPU_START_MS %.0f, GPU_MIB_PER_S %.0f, THREAD_MIB_PER_S "
+	printf("\nFor --device=auto (src/tools/execution_options.c): GPU_START_MS %.0f, GPU_MIB_PER_S %.0f, THREAD_MIB_PER_S "
 	       "%.0f\n",
 	       start * 1e3, by_gpu / (double)MIB, by_cpu / (double)MIB);
 	if (by_gpu > by_cpu)

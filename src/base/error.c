@@ -9,7 +9,7 @@ static enum sd_result fill(struct sd_error *err, enum sd_result result, const ch
 {
 	if (err) {
 		err->result = result;
-		err->said = err->lost = false;
+		err->told = SD_UNTOLD;
 		err->tool[0] = '\0';
 		vsnprintf(err->text, sizeof(err->text), format, args);
 	}
@@ -52,6 +52,8 @@ enum sd_result sd_error_at(struct sd_error *err, const char *format, ...)
 	va_list args;
 	size_t n;
 
+	if (err->told || err->tool[0])
+		return err->result;
 	va_start(args, format);
 	vsnprintf(text, sizeof(err->text), format, args);
 	va_end(args);
@@ -64,6 +66,6 @@ enum sd_result sd_error_at(struct sd_error *err, const char *format, ...)
 
 void sd_error_about(struct sd_error *err, const char *what)
 {
-	if (err && !err->tool[0] && !strstr(err->text, what))
+	if (err && !strstr(err->text, what))
 		sd_error_at(err, "%s", what);
 }

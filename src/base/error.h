@@ -19,10 +19,16 @@ enum sd_result {
 	SD_IO = 4,        /* I/O or resources */
 };
 
+/* Who tells the user of an error. */
+enum sd_told {
+	SD_UNTOLD, /* nobody yet: the tool prints it */
+	SD_TOLD,   /* someone has told it or will: the tool prints nothing */
+	SD_LOST,   /* the same, and nobody down the pipe can be told: a broken pipe, a signal */
+};
+
 struct sd_error {
 	enum sd_result result;
-	bool said;       /* the user is told already, or someone else tells: nothing is to be printed */
-	bool lost;       /* and nobody down the pipe can be told: a broken pipe, a signal */
+	enum sd_told told;
 	char tool[24];   /* the tool that failed, when the failure came down the stream; else "" */
 	char text[2048]; /* one line, no newline, no program name */
 };
@@ -36,11 +42,13 @@ enum sd_result sd_fail_errno(struct sd_error *err, int error, const char *format
 /* SD_IO, "out of memory". */
 enum sd_result sd_fail_memory(struct sd_error *err);
 
-/* Puts "WHERE: " in front of the text, e.g. a file name; returns err's result. */
+/*
+ * Puts "WHERE: " in front of the text, e.g. a file name; returns err's result. Does nothing to an error that is told or
+ * that another tool's words came with.
+ */
 enum sd_result sd_error_at(struct sd_error *err, const char *format, ...) SD_PRINTF(2, 3);
 
-/* The same for what the failure is about, a tensor for instance, unless the text has it already or comes from another
- * tool. */
+/* The same for what the failure is about, a tensor for instance, unless the text has it already. */
 void sd_error_about(struct sd_error *err, const char *what);
 
 #endif

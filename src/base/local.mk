@@ -3,6 +3,7 @@ sources += \
 	%D%/checked.h \
 	%D%/dtype.c %D%/dtype.h \
 	%D%/error.c %D%/error.h \
+	%D%/io.c %D%/io.h \
 	%D%/fold.c %D%/fold.h \
 	%D%/glob.c %D%/glob.h \
 	%D%/json.c %D%/json.h \

@@ -79,7 +79,7 @@ enum sd_result sd_signals_check(struct sd_error *err)
 		return SD_OK;
 	sd_fail(err, SD_IO, "interrupted by signal %d", (int)came);
 	if (err)
-		err->said = err->lost = true;
+		err->told = SD_LOST;
 	return SD_IO;
 }
 

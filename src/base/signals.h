@@ -18,7 +18,7 @@ void sd_signals_report(void (*report)(void));
 /* If it is this one, it was none. */
 void sd_signals_forget(int number);
 
-/* Fails (silently: err->said) if a signal has come. Lets a report be made that was asked for. */
+/* Fails (silently: err->told is SD_LOST) if a signal has come. Lets a report be made that was asked for. */
 SD_MUST_CHECK enum sd_result sd_signals_check(struct sd_error *err);
 
 /* If a signal came, gives it back its old meaning and raises it: the process ends as the user's shell expects. */

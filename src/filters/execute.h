@@ -7,7 +7,7 @@
 #include "filters/tiling.h"
 #include "flow/driver.h"
 
-/* What is to be done with a record; the carrying-out's own. */
+/* What is to be done with a record; for the worker alone. */
 struct sd_execution_work {
 	uint32_t out;           /* the first outgoing record */
 	uint32_t at;            /* the record after which it can be made: itself, or the last one that its steps need */
@@ -76,12 +76,12 @@ struct sd_execution {
  * carried out or memory is too small for them; the line says what would mend it. sd_execution_free in any case.
  */
 SD_MUST_CHECK enum sd_result sd_execution_plan(const struct sd_manifest *in, uint64_t memory,
-					       struct sd_execution *carry, struct sd_error *err);
+					       struct sd_execution *execution, struct sd_error *err);
 
-void sd_execution_free(struct sd_execution *carry);
+void sd_execution_free(struct sd_execution *execution);
 
 /* The parts of it: how a record is cut, and the worker's functions. */
-SD_MUST_CHECK enum sd_result sd_execution_cut(const struct sd_execution *c, uint32_t record, struct sd_tiling *pieces,
+SD_MUST_CHECK enum sd_result sd_execution_cut(const struct sd_execution *c, uint32_t record, struct sd_tiling *tiling,
 					      struct sd_error *err);
 enum sd_result sd_execution_record(struct sd_worker *worker, uint32_t record, struct sd_source *source,
 				   struct sd_sink *sink, struct sd_error *err);

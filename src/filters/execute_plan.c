@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 struct planner {
-	struct sd_execution *carry;
+	struct sd_execution *execution;
 	struct sd_manifest *out;
 	uint32_t *origin; /* of each outgoing target: the one that it is made from */
 	size_t room;
@@ -54,13 +54,13 @@ static bool any_pending(const struct sd_execution *c, size_t record)
 	return false;
 }
 
-enum sd_result sd_execution_cut(const struct sd_execution *c, uint32_t record, struct sd_tiling *pieces,
+enum sd_result sd_execution_cut(const struct sd_execution *c, uint32_t record, struct sd_tiling *tiling,
 				struct sd_error *err)
 {
 	const uint32_t *targets;
 	size_t n = targets_of(c, record, &targets);
 
-	return sd_tiling_cut(c->in, record, targets, n, c->memory, c->held, pieces, err);
+	return sd_tiling_cut(c->in, record, targets, n, c->memory, c->held, tiling, err);
 }
 
 static enum sd_result add_target(struct planner *p, size_t origin, const struct sd_target *target)
@@ -79,7 +79,7 @@ static enum sd_result add_target(struct planner *p, size_t origin, const struct 
 static enum sd_result order_targets(struct planner *p)
 {
 	struct sd_manifest *out = p->out;
-	size_t origins = p->carry->in->ntargets, ordered = 0;
+	size_t origins = p->execution->in->ntargets, ordered = 0;
 	uint32_t *place;
 	struct sd_target *targets;
 
@@ -109,7 +109,7 @@ static enum sd_result order_targets(struct planner *p)
 
 static enum sd_result pass(struct planner *p, size_t record)
 {
-	const struct sd_execution *c = p->carry;
+	const struct sd_execution *c = p->execution;
 	const uint32_t *targets;
 	size_t n = targets_of(c, record, &targets);
 	enum sd_result result = SD_OK;
@@ -125,11 +125,11 @@ static enum sd_result pass(struct planner *p, size_t record)
 /* An outgoing record with nothing left to do: a box of a target, and its place, dimension by dimension. */
 static enum sd_result add_box(struct planner *p, size_t origin, const struct sd_move *place)
 {
-	struct sd_target target = p->carry->in->targets[origin];
-	const struct sd_record *from = &p->carry->in->records[target.record];
+	struct sd_target target = p->execution->in->targets[origin];
+	const struct sd_record *from = &p->execution->in->records[target.record];
 	struct sd_record record = {.key = from->key,
 				   .dtype = target.dtype,
-				   .state = p->carry->work[target.record].state,
+				   .state = p->execution->work[target.record].state,
 				   .lack = from->lack};
 	struct sd_arena *arena = &p->out->arena;
 	struct sd_move normal = *place, whole;
@@ -170,40 +170,40 @@ static void need_room(struct sd_execution *c, uint64_t bytes)
 }
 
 /* For any unit: where several targets take turns, one's may have to keep what was there for another. */
-static uint64_t room_of(const struct sd_execution *c, const struct sd_tiling *pieces)
+static uint64_t room_of(const struct sd_execution *c, const struct sd_tiling *tiling)
 {
 	uint64_t most_window = 0, most_made = 0;
 
-	for (size_t i = 0; i < pieces->ncuts; i++) {
+	for (size_t i = 0; i < tiling->ncuts; i++) {
 		uint64_t window, made;
 
-		sd_cut_room(c->in, &pieces->cuts[i], &window, &made);
+		sd_cut_room(c->in, &tiling->cuts[i], &window, &made);
 		most_window = window > most_window ? window : most_window;
 		most_made = made > most_made ? made : most_made;
 	}
 	return most_window + most_made;
 }
 
-static enum sd_result carry_out(struct planner *p, size_t record, const struct sd_tiling *pieces)
+static enum sd_result execute(struct planner *p, size_t record, const struct sd_tiling *tiling)
 {
-	struct sd_execution *c = p->carry;
+	struct sd_execution *c = p->execution;
 	const struct sd_record *r = &c->in->records[record];
 	enum sd_result result = SD_OK;
 
-	need_room(c, room_of(c, pieces));
-	if (pieces->npieces > pieces->ncuts)
-		p->pieces += pieces->npieces - pieces->ncuts;
+	need_room(c, room_of(c, tiling));
+	if (tiling->nruns > tiling->ncuts)
+		p->pieces += tiling->nruns - tiling->ncuts;
 	if (p->pieces > SD_UNIT_RUNS_MAX)
 		return sd_fail(p->err, SD_INPUT,
 			       "%s: with it, records would be cut into more than %u pieces; use more --memory", r->key,
 			       SD_UNIT_RUNS_MAX);
 	c->plan.becomes[record] = c->work[record].state == SD_HERE ? SD_WORK : SD_DROP;
 	c->work[record].out = (uint32_t)p->out->nrecords;
-	for (size_t i = 0; i < pieces->npieces && result == SD_OK; i++) {
+	for (size_t i = 0; i < tiling->nruns && result == SD_OK; i++) {
 		struct sd_move place;
 
-		sd_unit_run_place(&pieces->pieces[i], &place);
-		result = add_box(p, pieces->pieces[i].cut->target, &place);
+		sd_unit_run_place(&tiling->runs[i], &place);
+		result = add_box(p, tiling->runs[i].cut->target, &place);
 	}
 	return result;
 }
@@ -217,11 +217,11 @@ static bool is_run(const struct sd_move *place)
 }
 
 /* Whether a record is made in one go, and would come out in short runs. */
-static const struct sd_cut *joinable(const struct sd_tiling *pieces)
+static const struct sd_cut *joinable(const struct sd_tiling *tiling)
 {
-	const struct sd_cut *cut = pieces->cuts;
+	const struct sd_cut *cut = tiling->cuts;
 
-	if (pieces->ncuts != 1 || cut->units != 1 || cut->links.count != 1 || cut->links.fill || cut->move.rank < 2 ||
+	if (tiling->ncuts != 1 || cut->units != 1 || cut->links.count != 1 || cut->links.fill || cut->move.rank < 2 ||
 	    is_run(&cut->move))
 		return NULL;
 	return cut;
@@ -271,11 +271,11 @@ static bool joint_room(const struct sd_execution *c, uint64_t largest, const str
 }
 
 /* Finds the records from first on that fill one box together. *end is behind the last: first + 1 if it is alone. */
-static enum sd_result join(struct planner *p, size_t first, const struct sd_tiling *pieces, struct sd_move *joint,
+static enum sd_result join(struct planner *p, size_t first, const struct sd_tiling *tiling, struct sd_move *joint,
 			   size_t *end)
 {
-	struct sd_execution *c = p->carry;
-	const struct sd_cut *begin = joinable(pieces);
+	struct sd_execution *c = p->execution;
+	const struct sd_cut *begin = joinable(tiling);
 	const struct sd_target *targets = c->in->targets;
 	uint64_t largest = c->in->records[first].bytes;
 
@@ -309,10 +309,10 @@ static enum sd_result join(struct planner *p, size_t first, const struct sd_tili
 	return SD_OK;
 }
 
-static enum sd_result carry_out_joined(struct planner *p, size_t first, size_t end, size_t target,
+static enum sd_result execute_joined(struct planner *p, size_t first, size_t end, size_t target,
 				       const struct sd_move *joint)
 {
-	struct sd_execution *c = p->carry;
+	struct sd_execution *c = p->execution;
 	const struct sd_move *kept = sd_arena_copy(&p->out->arena, joint, sd_move_size(joint));
 
 	if (!kept)
@@ -328,39 +328,39 @@ static enum sd_result carry_out_joined(struct planner *p, size_t first, size_t e
 
 static enum sd_result plan_work(struct planner *p, size_t record, size_t *end)
 {
-	size_t target = p->carry->targets[p->carry->targets_begin[record]];
-	struct sd_tiling pieces;
+	size_t target = p->execution->targets[p->execution->targets_begin[record]];
+	struct sd_tiling tiling;
 	struct sd_move joint;
-	enum sd_result result = sd_execution_cut(p->carry, (uint32_t)record, &pieces, p->err);
+	enum sd_result result = sd_execution_cut(p->execution, (uint32_t)record, &tiling, p->err);
 
 	if (result != SD_OK)
 		return result;
-	result = join(p, record, &pieces, &joint, end);
+	result = join(p, record, &tiling, &joint, end);
 	if (result == SD_OK && *end > record + 1)
-		result = carry_out_joined(p, record, *end, target, &joint);
+		result = execute_joined(p, record, *end, target, &joint);
 	else if (result == SD_OK)
-		result = carry_out(p, record, &pieces);
-	sd_tiling_free(&pieces);
+		result = execute(p, record, &tiling);
+	sd_tiling_free(&tiling);
 	return result;
 }
 
 /* A record whose operands come later: it has been put aside. */
 static enum sd_result plan_aside(struct planner *p, uint32_t record)
 {
-	struct sd_tiling pieces;
-	enum sd_result result = sd_execution_cut(p->carry, record, &pieces, p->err);
+	struct sd_tiling tiling;
+	enum sd_result result = sd_execution_cut(p->execution, record, &tiling, p->err);
 
 	if (result != SD_OK)
 		return result;
-	result = carry_out(p, record, &pieces);
-	sd_tiling_free(&pieces);
+	result = execute(p, record, &tiling);
+	sd_tiling_free(&tiling);
 	return result;
 }
 
 /* What comes out when a record has come, in the order in which the worker gives it. *end is the next to look at. */
 static enum sd_result plan_from(struct planner *p, size_t record, size_t *end)
 {
-	struct sd_execution *c = p->carry;
+	struct sd_execution *c = p->execution;
 	struct sd_execution_work *work = &c->work[record];
 	enum sd_result result = SD_OK;
 	const uint32_t *targets;
@@ -499,7 +499,7 @@ static enum sd_result plan_operands(struct sd_execution *c, struct sd_error *err
 enum sd_result sd_execution_plan(const struct sd_manifest *in, uint64_t memory, struct sd_execution *c,
 				 struct sd_error *err)
 {
-	struct planner p = {.carry = c, .err = err};
+	struct planner p = {.execution = c, .err = err};
 	enum sd_result result;
 
 	*c = (struct sd_execution){.worker = {sd_execution_record, sd_execution_pass, sd_execution_settle},

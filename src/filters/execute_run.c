@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Carries out pending steps: the worker. */
+/* Executes pending steps: the worker. */
 #include "filters/execute.h"
 #include "filters/tiling.h"
+#include "flow/window.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -18,94 +19,6 @@
 #define PASSING_MOST (16u << 10)
 /* What the buffer has for them beyond its units. */
 #define PASSING_ROOM (4 * PASSING_MOST)
-
-/* A part of a record's data that moves on: bytes begin to end are in memory, nothing before begin can be had again. */
-struct window {
-	struct sd_source *source; /* NULL: all of it is one extent, or there */
-	bool whole;               /* all of it is in memory, and stays there until its last unit is done */
-	uint32_t record;
-	const char *key;
-	struct sd_extent extent;
-	unsigned char *memory;
-	uint64_t begin, end;
-};
-
-static enum sd_result next_chunk(struct window *w, struct sd_error *err)
-{
-	enum sd_result result = SD_OK;
-
-	if (w->extent.length == 0 && w->source)
-		result = sd_source_next(w->source, w->record, &w->extent, err);
-	if (result == SD_OK && w->extent.length == 0)
-		result = sd_fail(err, SD_INPUT, "the data of %s ends early", w->key);
-	return result;
-}
-
-static enum sd_result skip(struct window *w, uint64_t length, struct sd_error *err)
-{
-	while (length > 0) {
-		enum sd_result result = next_chunk(w, err);
-		uint64_t n = w->extent.length < length ? w->extent.length : length;
-		struct sd_extent part;
-
-		if (result != SD_OK)
-			return result;
-		part = sd_extent_take(&w->extent, n);
-		length -= n;
-		w->end += n;
-		result = sd_extent_skip(&part, err);
-		if (result != SD_OK)
-			return result;
-	}
-	return SD_OK;
-}
-
-/*
- * Makes bytes begin to end the window, in other memory that is large enough; begin never goes back. What is there
- * already goes along: a unit that is being made may still look at the old memory, which nobody has written to since.
- */
-static enum sd_result slide(struct window *w, unsigned char *memory, uint64_t begin, uint64_t end, struct sd_error *err)
-{
-	enum sd_result result = SD_OK;
-
-	if (begin >= w->end) {
-		result = skip(w, begin - w->end, err);
-		w->begin = w->end;
-	} else {
-		memmove(memory, w->memory + (begin - w->begin), w->end - begin);
-		w->begin = begin;
-	}
-	w->memory = memory;
-	while (result == SD_OK && w->end < end) {
-		uint64_t length = end - w->end;
-
-		result = next_chunk(w, err);
-		if (result != SD_OK)
-			break;
-		if (length > w->extent.length)
-			length = w->extent.length;
-		result = sd_extent_read(&w->extent, w->memory + (w->end - w->begin), length, err);
-		w->end += length;
-	}
-	return result;
-}
-
-/* Leaves the rest of the record: the source wants to be asked until there is no more. */
-static enum sd_result leave(struct window *w, struct sd_error *err)
-{
-	enum sd_result result = SD_OK;
-
-	if (!w->source)
-		return SD_OK;
-
-	do {
-		if (w->extent.length > 0)
-			result = sd_extent_skip(&w->extent, err);
-		if (result == SD_OK)
-			result = sd_source_next(w->source, w->record, &w->extent, err);
-	} while (result == SD_OK && w->extent.length > 0);
-	return result;
-}
 
 /* Makes an error of what a device says. */
 static enum sd_result check(const struct sd_device *device, enum sd_device_result result, const char *name,
@@ -319,7 +232,7 @@ static enum sd_result choose(struct sd_execution *c, struct sd_sink *sink, uint6
 
 /* What of the record a job reads, whose move is still the one from the record: bytes. */
 static struct sd_span needs(const struct sd_execution *c, const struct sd_cut *cut, const struct sd_job *job,
-			    const struct window *w)
+			    const struct sd_window *w)
 {
 	uint64_t size = sd_dtype_size(c->in->records[w->record].dtype);
 	uint64_t first = job->move.from / cut->codes, last = job->move.from + sd_unit_span(&job->move) - 1;
@@ -328,14 +241,14 @@ static struct sd_span needs(const struct sd_execution *c, const struct sd_cut *c
 }
 
 /* Bytes of memory for a window with this span; what comes later in the record and is there already must stay. */
-static uint64_t window_bytes(const struct window *w, const struct sd_span *span)
+static uint64_t window_bytes(const struct sd_window *w, const struct sd_span *span)
 {
 	return sd_buffer_aligned((w->end > span->end ? w->end : span->end) - span->begin);
 }
 
 /* Makes memory the window, if not all is there already, and what a job reads in it the job's source. */
-static enum sd_result load(const struct sd_execution *c, const struct sd_cut *cut, struct sd_job *job, struct window *w,
-			   unsigned char *memory, struct sd_error *err)
+static enum sd_result load(const struct sd_execution *c, const struct sd_cut *cut, struct sd_job *job,
+			   struct sd_window *w, unsigned char *memory, struct sd_error *err)
 {
 	struct sd_span span = needs(c, cut, job, w);
 
@@ -346,7 +259,7 @@ static enum sd_result load(const struct sd_execution *c, const struct sd_cut *cu
 	job->source = w->whole ? w->memory + span.begin : memory;
 	job->source_count = (span.end - span.begin) / sd_dtype_size(c->in->records[w->record].dtype) * cut->codes;
 	job->move.from %= cut->codes;
-	return w->whole ? SD_OK : slide(w, memory, span.begin, span.end, err);
+	return w->whole ? SD_OK : sd_window_slide(w, memory, span.begin, span.end, err);
 }
 
 /* All elements come from one. */
@@ -360,9 +273,8 @@ static void load_constant(const uint32_t *constant, uint64_t count, struct sd_jo
 }
 
 /* Begins what the links make, one after the other: the last into place, or NULL, all others below at. */
-static enum sd_result carry_links(const struct sd_execution *c, const struct sd_links *links, struct sd_job *job,
-				  unsigned char *place, unsigned char *at, struct sd_flight *flight,
-				  struct sd_error *err)
+static enum sd_result run_links(const struct sd_execution *c, const struct sd_links *links, struct sd_job *job,
+				unsigned char *place, unsigned char *at, struct sd_flight *flight, struct sd_error *err)
 {
 	uint64_t count = sd_move_count(&job->move);
 	enum sd_result result = SD_OK;
@@ -397,8 +309,8 @@ static struct sd_flight unit_of(const struct sd_execution *c, const struct sd_cu
 }
 
 /* Makes one unit: in the buffer, the window lies behind what becomes of it. */
-static enum sd_result carry_unit(struct sd_execution *c, const struct sd_cut *cut, uint64_t unit, struct window *w,
-				 uint32_t out, struct sd_sink *sink, struct sd_error *err)
+static enum sd_result make_unit(struct sd_execution *c, const struct sd_cut *cut, uint64_t unit, struct sd_window *w,
+				uint32_t out, struct sd_sink *sink, struct sd_error *err)
 {
 	const struct sd_links *links = &cut->links;
 	struct sd_flight flight = unit_of(c, cut, w->record, out);
@@ -428,7 +340,7 @@ static enum sd_result carry_unit(struct sd_execution *c, const struct sd_cut *cu
 	else
 		result = load(c, cut, &job, w, at, err);
 	if (result == SD_OK)
-		result = carry_links(c, links, &job, place, at, &flight, err);
+		result = run_links(c, links, &job, place, at, &flight, err);
 	return result == SD_OK ? depart(c, &flight, sink, err) : result;
 }
 
@@ -459,9 +371,9 @@ static void close_joint(struct sd_execution *c, uint64_t bytes, struct sd_flight
 }
 
 /* Puts a record into the joint box, which goes to the sink when it is full. */
-static enum sd_result carry_joined(struct sd_execution *c, const struct sd_cut *cut,
-				   const struct sd_execution_work *work, struct window *w, struct sd_sink *sink,
-				   struct sd_error *err)
+static enum sd_result make_joined(struct sd_execution *c, const struct sd_cut *cut,
+				  const struct sd_execution_work *work, struct sd_window *w, struct sd_sink *sink,
+				  struct sd_error *err)
 {
 	const struct sd_move *joint = work->joint;
 	uint64_t count = sd_move_count(joint), bytes = count * sd_dtype_size(cut->links.dtype[1]);
@@ -489,16 +401,16 @@ static enum sd_result carry_joined(struct sd_execution *c, const struct sd_cut *
 	return result == SD_OK ? depart(c, &flight, sink, err) : result;
 }
 
-static enum sd_result carry_pieces(struct sd_execution *c, const struct sd_tiling *pieces, uint32_t out,
-				   struct window *w, struct sd_sink *sink, struct sd_error *err)
+static enum sd_result make_units(struct sd_execution *c, const struct sd_tiling *tiling, uint32_t out,
+				 struct sd_window *w, struct sd_sink *sink, struct sd_error *err)
 {
 	enum sd_result result = SD_OK;
 
-	for (size_t i = 0; i < pieces->npieces; i++) {
-		const struct sd_unit_run *piece = &pieces->pieces[i];
+	for (size_t i = 0; i < tiling->nruns; i++) {
+		const struct sd_unit_run *run = &tiling->runs[i];
 
-		for (uint64_t k = 0; k < piece->units && result == SD_OK; k++)
-			result = carry_unit(c, piece->cut, piece->first + k, w, out + (uint32_t)i, sink, err);
+		for (uint64_t k = 0; k < run->units && result == SD_OK; k++)
+			result = make_unit(c, run->cut, run->first + k, w, out + (uint32_t)i, sink, err);
 	}
 	return result;
 }
@@ -513,22 +425,23 @@ static void release_later(struct sd_execution *c, uint32_t record)
 }
 
 /* Makes all that becomes of a record whose data is in the window's source. */
-static enum sd_result carry_window(struct sd_execution *c, struct window *w, struct sd_sink *sink, struct sd_error *err)
+static enum sd_result make_record(struct sd_execution *c, struct sd_window *w, struct sd_sink *sink,
+				  struct sd_error *err)
 {
 	const struct sd_execution_work *work = &c->work[w->record];
-	struct sd_tiling pieces;
-	enum sd_result result = sd_execution_cut(c, w->record, &pieces, err);
+	struct sd_tiling tiling;
+	enum sd_result result = sd_execution_cut(c, w->record, &tiling, err);
 
 	if (result != SD_OK)
 		return result;
 	w->key = c->in->records[w->record].key;
 	if (work->joint)
-		result = carry_joined(c, pieces.cuts, work, w, sink, err);
+		result = make_joined(c, tiling.cuts, work, w, sink, err);
 	else
-		result = carry_pieces(c, &pieces, work->out, w, sink, err);
-	sd_tiling_free(&pieces);
+		result = make_units(c, &tiling, work->out, w, sink, err);
+	sd_tiling_free(&tiling);
 	if (result == SD_OK)
-		result = leave(w, err);
+		result = sd_window_leave(w, err);
 	if (result == SD_OK)
 		release_later(c, w->record);
 	return result;
@@ -574,7 +487,7 @@ static enum sd_result find_memory(struct sd_execution *c, uint64_t bytes, uint64
 static enum sd_result hold(struct sd_execution *c, uint32_t record, struct sd_source *source, uint64_t *count,
 			   struct sd_error *err)
 {
-	struct window w = {.source = source, .record = record, .key = c->in->records[record].key};
+	struct sd_window w = {.source = source, .record = record, .key = c->in->records[record].key};
 	uint64_t bytes = c->in->records[record].bytes;
 	unsigned char *memory = malloc(bytes + 1);
 	enum sd_result result;
@@ -583,8 +496,8 @@ static enum sd_result hold(struct sd_execution *c, uint32_t record, struct sd_so
 		return sd_fail_memory(err);
 	c->work[record].held = memory;
 	*count += bytes;
-	result = slide(&w, memory, 0, bytes, err);
-	return result == SD_OK ? leave(&w, err) : result;
+	result = sd_window_slide(&w, memory, 0, bytes, err);
+	return result == SD_OK ? sd_window_leave(&w, err) : result;
 }
 
 /* Writes a record into the spool. */
@@ -601,7 +514,7 @@ static enum sd_result spool(struct sd_execution *c, uint32_t record, struct sd_s
 		if (result != SD_OK || extent.length == 0)
 			break;
 		result = sd_extent_copy(&extent, c->spool, &end, extent.length, err);
-		if (result == SD_IO && !err->said)
+		if (result == SD_IO)
 			sd_error_at(err, "%s waits in a temporary file (TMPDIR says where)",
 				    c->in->records[record].key);
 	}
@@ -621,16 +534,16 @@ static enum sd_result put_aside(struct sd_execution *c, uint32_t record, struct 
 	return there ? hold(c, record, source, &c->waiting, err) : spool(c, record, source, err);
 }
 
-static enum sd_result carry_aside(struct sd_execution *c, uint32_t record, struct sd_sink *sink, struct sd_error *err)
+static enum sd_result make_waiting(struct sd_execution *c, uint32_t record, struct sd_sink *sink, struct sd_error *err)
 {
 	uint64_t bytes = c->in->records[record].bytes;
 	off_t begin = (off_t)c->work[record].aside;
-	struct window w = {.record = record, .memory = c->work[record].held, .whole = c->work[record].held != NULL};
+	struct sd_window w = {.record = record, .memory = c->work[record].held, .whole = c->work[record].held != NULL};
 	enum sd_result result;
 
 	if (!w.whole)
 		w.extent = (struct sd_extent){.length = bytes, .fd = c->spool, .offset = begin};
-	result = carry_window(c, &w, sink, err);
+	result = make_record(c, &w, sink, err);
 	/* What has been read needs no room on the disk any more, if the file system can do that. */
 	if (!w.whole)
 		(void)!fallocate(c->spool, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, begin, (off_t)bytes);
@@ -711,7 +624,7 @@ enum sd_result sd_execution_record(struct sd_worker *worker, uint32_t record, st
 {
 	struct sd_execution *c = (struct sd_execution *)worker;
 	struct sd_execution_work *work = &c->work[record];
-	struct window w = {.source = source, .record = record};
+	struct sd_window w = {.source = source, .record = record};
 	enum sd_result result;
 
 	if (work->uses > 0) {
@@ -719,9 +632,9 @@ enum sd_result sd_execution_record(struct sd_worker *worker, uint32_t record, st
 	} else if (work->at > record) {
 		result = put_aside(c, record, source, sink, err);
 	} else {
-		result = carry_window(c, &w, sink, err);
+		result = make_record(c, &w, sink, err);
 	}
 	for (uint32_t i = work->waiting; i != SD_NO_RECORD && result == SD_OK; i = c->work[i].next)
-		result = carry_aside(c, i, sink, err);
+		result = make_waiting(c, i, sink, err);
 	return result;
 }

@@ -524,7 +524,7 @@ static enum sd_result give(struct fan *fan, size_t i, uint32_t record, struct sd
 	enum sd_result result =
 		fan->sinks[i]->ops->data(fan->sinks[i], fan->shards[i].ranges[record].record, extent, err);
 
-	if (result != SD_OK && err->lost)
+	if (result != SD_OK && err->told == SD_LOST)
 		*fan->failed = i;
 	return result;
 }
@@ -611,7 +611,7 @@ static enum sd_result pass_sum(struct fan *fan, uint32_t record, const uint64_t 
 			result = sink->ops->sum(sink, as, *sum, err);
 		else
 			sink->ops->await_sum(sink, as);
-		if (result != SD_OK && err->lost)
+		if (result != SD_OK && err->told == SD_LOST)
 			*fan->failed = i;
 	}
 	return result;
@@ -656,8 +656,7 @@ void sd_shard_abort(struct sd_sink *const *sinks, size_t count, struct sd_error 
 	for (size_t i = 0; i < count && count > 1; i++) {
 		struct sd_error told = *err;
 
-		told.said = true;
-		told.lost = false;
+		told.told = SD_TOLD;
 		if (sinks[i])
 			sinks[i]->ops->abort(sinks[i], &told);
 	}
@@ -681,7 +680,7 @@ enum sd_result sd_shard_drive(struct sd_source *source, const struct sd_shard *s
 	for (size_t i = 0; i < count && result == SD_OK; i++) {
 		sinks[i]->sums = sinks[i]->sums || source->sums;
 		result = sinks[i]->ops->begin(sinks[i], shards[i].manifest, err);
-		if (result != SD_OK && err->lost)
+		if (result != SD_OK && err->told == SD_LOST)
 			*failed = i;
 	}
 	for (size_t i = 0; i < in->nrecords && result == SD_OK; i++)
@@ -699,7 +698,7 @@ enum sd_result sd_shard_drive(struct sd_source *source, const struct sd_shard *s
 	}
 	for (size_t i = 0; i < count && result == SD_OK; i++) {
 		result = sinks[i]->ops->end(sinks[i], err);
-		if (result != SD_OK && err->lost)
+		if (result != SD_OK && err->told == SD_LOST)
 			*failed = i;
 	}
 	if (result != SD_OK)

@@ -454,19 +454,19 @@ static int by_unit(const void *a, const void *b)
 	return (x->first > y->first) - (x->first < y->first);
 }
 
-static enum sd_result add_pieces(const struct sd_manifest *m, struct sd_tiling *p, size_t *room, struct sd_cut *c,
-				 bool alone, struct sd_error *err)
+static enum sd_result add_runs(const struct sd_manifest *m, struct sd_tiling *p, size_t *room, struct sd_cut *c,
+			       bool alone, struct sd_error *err)
 {
 	bool one = alone && c->in_order;
 	uint64_t n = one || c->units == 0 ? 1 : c->units;
 
-	if (n > SD_UNIT_RUNS_MAX - p->npieces)
+	if (n > SD_UNIT_RUNS_MAX - p->nruns)
 		return sd_fail(err, SD_INPUT, "%s would be cut into more than %u pieces; use more --memory",
 			       m->targets[c->target].name, SD_UNIT_RUNS_MAX);
 	for (uint64_t i = 0; i < n; i++) {
-		if (!sd_array_grow(&p->pieces, p->npieces, room, sizeof(*p->pieces)))
+		if (!sd_array_grow(&p->runs, p->nruns, room, sizeof(*p->runs)))
 			return sd_fail_memory(err);
-		p->pieces[p->npieces++] = (struct sd_unit_run){c, i, one || c->units == 0 ? c->units : 1};
+		p->runs[p->nruns++] = (struct sd_unit_run){c, i, one || c->units == 0 ? c->units : 1};
 	}
 	return SD_OK;
 }
@@ -478,7 +478,7 @@ static enum sd_result arrange(const struct sd_manifest *m, struct sd_tiling *p, 
 
 	for (size_t i = 0, first; i < p->ncuts; i = first) {
 		uint64_t end = end_of(&p->cuts[i]);
-		size_t begin = p->npieces;
+		size_t begin = p->nruns;
 		enum sd_result result = SD_OK;
 
 		for (first = i + 1; first < p->ncuts && begin_of(&p->cuts[first]) < end; first++) {
@@ -489,11 +489,11 @@ static enum sd_result arrange(const struct sd_manifest *m, struct sd_tiling *p, 
 		if (first == i + 1 && p->cuts[i].in_order && (p->cuts[i].units > 1 || p->cuts[i].move.rank < 2))
 			divide_more(p, &p->cuts[i]);
 		for (size_t k = i; k < first && result == SD_OK; k++)
-			result = add_pieces(m, p, &room, &p->cuts[k], first == i + 1, err);
+			result = add_runs(m, p, &room, &p->cuts[k], first == i + 1, err);
 		if (result != SD_OK)
 			return result;
 		if (first > i + 1)
-			qsort(p->pieces + begin, p->npieces - begin, sizeof(*p->pieces), by_unit);
+			qsort(p->runs + begin, p->nruns - begin, sizeof(*p->runs), by_unit);
 	}
 	return SD_OK;
 }
@@ -523,11 +523,11 @@ enum sd_result sd_tiling_cut(const struct sd_manifest *m, uint32_t record, const
 	return result;
 }
 
-void sd_tiling_free(struct sd_tiling *pieces)
+void sd_tiling_free(struct sd_tiling *tiling)
 {
-	free(pieces->cuts);
-	free(pieces->pieces);
-	*pieces = (struct sd_tiling){0};
+	free(tiling->cuts);
+	free(tiling->runs);
+	*tiling = (struct sd_tiling){0};
 }
 
 /* Gives the dimensions strides on the target side as if their box stood alone. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Pieces: how the data of a record is cut, so that a target with pending steps can be made in little memory. All of it
- * follows from the manifest and the size of that memory alone.
+ * Tiling: how the data of a record is cut into units, so that a target with pending steps can be made in little
+ * memory. The manifest and the size of that memory alone decide it.
  */
 #ifndef SD_FILTERS_TILING_H
 #define SD_FILTERS_TILING_H
@@ -10,8 +10,8 @@
 #include "model/manifest.h"
 
 #define SD_LINKS_MAX 4
-/* At most so many pieces: a record is cut into no more, and all that are in a manifest into no more than that above one
- * for each target. Their plan is in memory, and the sizes are only what a stream says. */
+/* At most so many runs of units: a record is cut into no more, and all that are in a manifest into no more than that
+ * above one for each target. Their plan is in memory, and the sizes are only what a stream says. */
 #define SD_UNIT_RUNS_MAX (1u << 18)
 
 /* Every buffer begins at a multiple of this. */
@@ -51,12 +51,12 @@ struct sd_unit_run {
 	uint64_t first, units;
 };
 
-/* All that becomes of one record. */
+/* The output records that are made from one input record. */
 struct sd_tiling {
 	struct sd_cut *cuts;
 	size_t ncuts;
-	struct sd_unit_run *pieces; /* in the order in which they come out */
-	size_t npieces;
+	struct sd_unit_run *runs; /* in the order in which they come out */
+	size_t nruns;
 	uint64_t window; /* elements of the record that are there at one time, at most */
 	uint64_t each;   /* bytes for each of them and what all links make of it (of its codes), at most */
 };
@@ -67,10 +67,10 @@ struct sd_tiling {
  * row; the line says what would mend it.
  */
 SD_MUST_CHECK enum sd_result sd_tiling_cut(const struct sd_manifest *m, uint32_t record, const uint32_t *targets,
-					   size_t count, uint64_t memory, uint64_t held, struct sd_tiling *pieces,
+					   size_t count, uint64_t memory, uint64_t held, struct sd_tiling *tiling,
 					   struct sd_error *err);
 
-void sd_tiling_free(struct sd_tiling *pieces);
+void sd_tiling_free(struct sd_tiling *tiling);
 
 /*
  * The elements of a unit: from the record into a box of their own, in the order of the target. Not in normal form:
@@ -95,7 +95,7 @@ void sd_move_pack_source(struct sd_move *move);
 /* How far in the record a unit reaches from its first element: 1 for one element. */
 uint64_t sd_unit_span(const struct sd_move *unit);
 
-/* Where a piece lies in the tensor: from its own box, in normal form, in order. */
+/* Where a run of units lies in the tensor: from its own box, in normal form, in order. */
 void sd_unit_run_place(const struct sd_unit_run *piece, struct sd_move *place);
 
 #endif

@@ -5,4 +5,5 @@ sources += \
 	%D%/equal.c %D%/equal.h \
 	%D%/extent.c %D%/extent.h \
 	%D%/sink.h \
-	%D%/source.h
+	%D%/source.h \
+	%D%/window.c %D%/window.h

@@ -17,7 +17,7 @@ struct sd_sink_ops {
 	enum sd_result (*end)(struct sd_sink *sink, struct sd_error *err);
 	/*
 	 * Instead of end, at any point, before begin too: leaves nothing half-written behind. A sink with somebody
-	 * behind it who is known to tell the user passes err on and sets err->said. Does nothing a second time.
+	 * behind it who is known to tell the user passes err on and sets err->told. Does nothing a second time.
 	 */
 	void (*abort)(struct sd_sink *sink, struct sd_error *err);
 	/* Frees; without end before it, as abort. */

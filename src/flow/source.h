@@ -58,9 +58,9 @@ SD_MUST_CHECK static inline enum sd_result sd_source_finish(struct sd_source *so
 /* To be called when taking the source's data has failed with err. */
 static inline void sd_source_explain(struct sd_source *source, struct sd_error *err)
 {
-	if (source->ops->explain && err->result == SD_INPUT && !err->said && !err->tool[0])
+	if (source->ops->explain && err->result == SD_INPUT && !err->told && !err->tool[0])
 		source->ops->explain(source, err);
-	if (source->name && err->result == SD_INPUT && !err->said)
+	if (source->name && err->result == SD_INPUT)
 		sd_error_about(err, source->name);
 }
 

@@ -4,7 +4,7 @@
 #include "base/checked.h"
 #include "base/signals.h"
 #include "formats/replace.h"
-#include "flow/extent.h"
+#include "base/io.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -426,7 +426,7 @@ static enum sd_result create_file(struct sd_output *p, struct sd_error *err)
 		result = try_rename(p, err);
 	if (result == SD_OK)
 		result = sd_output_reserve(fd, p->files[0].size, err);
-	return result == SD_OK || err->said ? result : sd_error_at(err, "%s", p->path);
+	return result == SD_OK ? result : sd_error_at(err, "%s", p->path);
 }
 
 static enum sd_result create_staging(struct sd_output *p, struct sd_error *err)
@@ -474,7 +474,7 @@ static enum sd_result create_in_staging(struct sd_output *p, size_t file, struct
 		result = take_permissions(slot->fd, like, (like->st_mode & 0777) | 0600, err);
 	if (result == SD_OK)
 		result = sd_output_reserve(slot->fd, p->files[file].size, err);
-	return result == SD_OK || err->said ? result : sd_error_at(err, "%s/%s", p->path, name);
+	return result == SD_OK ? result : sd_error_at(err, "%s/%s", p->path, name);
 }
 
 static enum sd_result create_files(struct sd_output *p, struct sd_error *err)
@@ -543,7 +543,7 @@ static enum sd_result sync_published(struct sd_output *p, struct sd_error *err)
 {
 	enum sd_result result = sync_fd(p, p->place, err);
 
-	if (result != SD_OK && !err->said)
+	if (result != SD_OK)
 		sd_error_at(err, "complete and in its place, but perhaps not yet on the disk");
 	return result;
 }

@@ -131,7 +131,7 @@ static enum sd_result read_whole(const char *path, uint64_t limit, void **data, 
 	result = read_open(fd, (size_t)st->st_size, data, err);
 	if (result == SD_OK)
 		result = sd_fd_unchanged(fd, path, st, err);
-	else if (!err->said)
+	else
 		sd_error_at(err, "%s", path);
 	close(fd);
 	if (result != SD_OK) {
@@ -226,7 +226,7 @@ static enum sd_result note_lack(struct sd_safetensors_read *reading, enum sd_res
 {
 	struct sd_error lack;
 
-	if (result != SD_INPUT || err->said || !reading->limits.short_data)
+	if (result != SD_INPUT || err->told || !reading->limits.short_data)
 		return result;
 	lack = *err;
 	return sd_extents_lack(reading->source, &lack, err);
@@ -381,7 +381,7 @@ static enum sd_result add_indexed_files(struct sd_safetensors_read *reading, con
 		struct chooser c = {.base = {wants}, .in = in, .arena = &m->arena, .file = in->index.files[i]};
 
 		result = add_weights_there(reading, dir, c.file, &c.base, err);
-		if (result == SD_IO && !err->said)
+		if (result == SD_IO)
 			sd_error_at(err, "%s names a file that cannot be read", in->path);
 		if (result == SD_OK && c.out_of_memory)
 			result = sd_fail_memory(err);

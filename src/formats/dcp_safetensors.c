@@ -518,7 +518,7 @@ static enum sd_result check_all(struct dcp *d, const struct sd_names *whole, str
 		if (!d->tensors[i].count)
 			continue;
 		result = check_tensor(d, &d->tensors[i], whole, err);
-		if (result == SD_INPUT && !err->said && d->short_data) {
+		if (result == SD_INPUT && !err->told && d->short_data) {
 			struct sd_error lack = *err;
 
 			result = sd_extents_lack(d->source, &lack, err);

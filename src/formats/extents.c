@@ -241,7 +241,7 @@ static enum sd_result read_at(struct extents *x, uint32_t number, uint64_t offse
 	*got = offset >= size ? 0 : size - offset < length ? (size_t)(size - offset) : length;
 	if (sd_extent_read(&extent, buffer, *got, err) == SD_OK)
 		return SD_OK;
-	return err->said ? err->result : sd_error_at(err, "%s", x->inputs[number].path);
+	return sd_error_at(err, "%s", x->inputs[number].path);
 }
 
 static enum sd_result compare(struct extents *x, const uint32_t number[2], const uint64_t offset[2], uint64_t bytes,

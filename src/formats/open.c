@@ -54,8 +54,7 @@ enum sd_result sd_open_stream(const struct sd_opened *in, const unsigned char fi
 
 	enum sd_result result = sd_stream_open_behind(in->fd, in->kept, limits, source, err);
 
-	/* What another stage says is told in its own words. */
-	if (result != SD_OK && !err->said && !err->tool[0])
+	if (result != SD_OK)
 		sd_error_at(err, "%s", in->name);
 	if (result == SD_OK && (*source)->lack) {
 		struct sd_source *s = *source;
@@ -111,7 +110,7 @@ static enum sd_result open_any(const struct sd_opened *in, const struct sd_limit
 	*source = NULL;
 	if (result != SD_OK) {
 		close(in->fd);
-		return err->said ? result : sd_error_at(err, "%s", in->name);
+		return sd_error_at(err, "%s", in->name);
 	}
 	if (got == sizeof(first)) {
 		format = sd_format_of_bytes(first);

@@ -4,7 +4,7 @@
 #include "base/arena.h"
 #include "base/names.h"
 #include "formats/checkpoint.h"
-#include "flow/extent.h"
+#include "base/io.h"
 
 #include <dirent.h>
 #include <errno.h>

@@ -207,7 +207,7 @@ static enum sd_result add_input(struct sd_safetensors_read *r, uint32_t input, c
 		result = sd_extents_lack(r->source, &lack, err);
 	}
 	sd_safetensors_free(&st);
-	return result == SD_OK || err->said ? result : sd_error_at(err, "%s", path);
+	return result == SD_OK ? result : sd_error_at(err, "%s", path);
 }
 
 enum sd_result sd_safetensors_read_add(struct sd_safetensors_read *reading, int fd, const char *path,

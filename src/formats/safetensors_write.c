@@ -87,7 +87,7 @@ static enum sd_result fail_writing(const struct pack *p, uint32_t file, struct s
 {
 	const struct sd_safetensors_sink_options *o = p->options;
 
-	if (err->said || err->result != SD_IO)
+	if (err->result != SD_IO)
 		return err->result;
 	if (p->mode == TO_SPOOL)
 		return sd_error_at(err, "writing a temporary file");
@@ -511,7 +511,7 @@ static enum sd_result open_spool(struct pack *p, struct sd_error *err)
 	result = sd_output_room(p->spool, dir, size, err);
 	if (result == SD_OK)
 		result = sd_output_reserve(p->spool, size, err);
-	if (result != SD_OK && !err->said)
+	if (result != SD_OK)
 		sd_error_at(err, "the tensors come in another order than the file has and are collected first; "
 				 "-o FILE needs no temporary file, or set TMPDIR");
 	return result;
@@ -600,7 +600,7 @@ static enum sd_result pour_spool(struct pack *p, struct sd_error *err)
 
 	if (sd_extent_copy(&extent, p->options->fd, NULL, size, err) == SD_OK)
 		return SD_OK;
-	return err->said ? err->result : sd_error_at(err, "writing %s", p->options->name);
+	return sd_error_at(err, "writing %s", p->options->name);
 }
 
 /* Only when all went well: a failure is one line. */

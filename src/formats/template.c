@@ -61,7 +61,7 @@ static enum sd_result add_file(struct sd_template *like, const char *name, const
 	if (result == SD_OK && sd_format_of_header(&file->content))
 		result = sd_fail(err, SD_INPUT, "its tensors are in pieces, and such files are not written");
 	if (result != SD_OK)
-		return err->said ? result : sd_error_at(err, "%s", path);
+		return sd_error_at(err, "%s", path);
 	for (size_t i = 0; i < file->content.ntensors; i++)
 		if (sd_names_add(&like->file_of, file->content.tensors[i].name, (uint32_t)like->nfiles - 1) ==
 		    SD_NO_NAME)

@@ -260,9 +260,9 @@ static void look_on(struct sd_zstd *z)
 
 void sd_zstd_explain(struct sd_zstd *z, struct sd_error *err)
 {
-	if (err->result == SD_INPUT && !err->said)
+	if (err->result == SD_INPUT && !err->told)
 		look_on(z);
-	if (atomic_load(&z->done) && z->result != SD_OK && !z->err.said)
+	if (atomic_load(&z->done) && z->result != SD_OK && !z->err.told)
 		*err = z->err;
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The consumer's end of a handoff. */
 #include "base/signals.h"
-#include "flow/extent.h"
+#include "base/io.h"
 #include "handoff/socket.h"
 #include "handoff/handoff.h"
 

@@ -160,7 +160,7 @@ static enum sd_result take_abort(struct reader *r, const struct sd_frame *f, str
 			strncpy(err->tool, tool, sizeof(err->tool) - 1);
 			err->tool[sizeof(err->tool) - 1] = '\0';
 			sd_text_mend(err->tool); /* it may be cut inside of a character */
-			err->said = told;
+			err->told = told ? SD_TOLD : SD_UNTOLD;
 		}
 	}
 	free(payload.data);

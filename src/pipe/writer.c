@@ -567,15 +567,15 @@ static void writer_abort(struct sd_sink *sink, struct sd_error *err)
 	int signal = sd_signals_came();
 	bool heard = false;
 
-	if (w->ended || err->lost)
+	if (w->ended || err->told == SD_LOST)
 		return;
 	/* The names of files are any bytes, and a long text may be cut inside of a character: a reader would refuse
 	 * these. */
 	sd_text_mend(err->text);
 	if (complete_frame(w) == SD_OK) {
-		heard = !err->said && is_heard(w);
+		heard = !err->told && is_heard(w);
 		if (put_abort(w, err, !heard) == SD_OK && heard)
-			err->said = true;
+			err->told = SD_TOLD;
 	}
 	w->ended = true;
 	/* That nobody reads is not why this program ends. */

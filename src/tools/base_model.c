@@ -2,7 +2,7 @@
 /* The base model of an adapter. */
 #include "tools/base_model.h"
 #include "base/text.h"
-#include "flow/extent.h"
+#include "base/io.h"
 #include "model/config_json.h"
 
 #include <ctype.h>

@@ -1,14 +1,14 @@
 tool_sources = %D%/tool.c %D%/tool.h
-choosing = %D%/selection_options.c %D%/selection_options.h
+selection = %D%/selection_options.c %D%/selection_options.h
 # Which family is this?
 families = %D%/base_model.c %D%/base_model.h %D%/maps.c %D%/maps.h
 tool_libs = libsd.a $(PCRE2_LIBS) $(YAJL_LIBS) $(XXHASH_LIBS) $(ZSTD_LIBS) $(CUDA_LIBS) -lm
 
 bin_PROGRAMS += sd-cat sd-ls
 
-sd_cat_SOURCES = $(choosing) %D%/sd-cat.c $(tool_sources)
+sd_cat_SOURCES = $(selection) %D%/sd-cat.c $(tool_sources)
 sd_cat_LDADD = $(tool_libs)
-sd_ls_SOURCES = $(choosing) %D%/sd-ls.c %D%/ls.h %D%/ls_check.c %D%/ls_kind.c %D%/ls_lines.c %D%/ls_metadata.c %D%/ls_sums.c %D%/ls_table.c %D%/look.c %D%/look.h $(families) $(tool_sources)
+sd_ls_SOURCES = $(selection) %D%/sd-ls.c %D%/ls.h %D%/ls_check.c %D%/ls_kind.c %D%/ls_lines.c %D%/ls_metadata.c %D%/ls_sums.c %D%/ls_table.c %D%/look.c %D%/look.h $(families) $(tool_sources)
 sd_ls_LDADD = $(tool_libs)
 
 bin_PROGRAMS += sd-pack
@@ -16,7 +16,7 @@ sd_pack_SOURCES = %D%/sd-pack.c %D%/progress.c %D%/progress.h $(tool_sources)
 sd_pack_LDADD = $(tool_libs)
 
 bin_PROGRAMS += sd-shard
-sd_shard_SOURCES = $(choosing) %D%/sd-shard.c $(tool_sources)
+sd_shard_SOURCES = $(selection) %D%/sd-shard.c $(tool_sources)
 sd_shard_LDADD = $(tool_libs)
 
 bin_PROGRAMS += sd-rename
@@ -24,9 +24,9 @@ sd_rename_SOURCES = %D%/sd-rename.c %D%/back.c %D%/back.h %D%/explain.c %D%/expl
 sd_rename_LDADD = $(tool_libs)
 
 bin_PROGRAMS += sd-transpose
-sd_transpose_SOURCES = $(choosing) %D%/sd-transpose.c %D%/device_options.c %D%/device_options.h $(tool_sources)
+sd_transpose_SOURCES = $(selection) %D%/sd-transpose.c %D%/execution_options.c %D%/execution_options.h $(tool_sources)
 sd_transpose_LDADD = $(tool_libs)
 
 bin_PROGRAMS += sd-cast
-sd_cast_SOURCES = $(choosing) %D%/sd-cast.c %D%/device_options.c %D%/device_options.h $(tool_sources)
+sd_cast_SOURCES = $(selection) %D%/sd-cast.c %D%/execution_options.c %D%/execution_options.h $(tool_sources)
 sd_cast_LDADD = $(tool_libs)

@@ -2,7 +2,7 @@
 /* sd-cast: changes dtypes by hand: casts, dequantisation of block FP8, and quantisation to it. */
 #include "filters/cast.h"
 #include "config/config_dtypes.h"
-#include "tools/device_options.h"
+#include "tools/execution_options.h"
 #include "tools/selection_options.h"
 #include "tools/tool.h"
 
@@ -24,7 +24,7 @@ static const char usage[] = "Usage: sd-cast --to=DTYPE|--dequant=DTYPE|--quant=f
 			    "      --include=RE     and those whose name matches RE (PCRE2, found anywhere);\n"
 			    "                       likewise\n"
 			    "      --exclude=RE     leave tensors as they are whose name matches RE; likewise\n"
-			    "      --keep-config    leave config.json as it is\n" CARRYING_USAGE
+			    "      --keep-config    leave config.json as it is\n" EXECUTION_USAGE
 			    "      --limit=NAME=N   take more of NAME than usual, or less: header, manifest,\n"
 			    "                       name, tensors or rank; see sd-tools(7)\n"
 			    "      --help           print this text\n"
@@ -41,7 +41,7 @@ struct options {
 	enum sd_dtype dtype, scale;
 	struct sd_selection choice;
 	bool keep_config;
-	struct carrying carrying;
+	struct execution_options execution;
 };
 
 static void set_action(struct options *opt, enum action action)
@@ -65,22 +65,22 @@ static enum sd_dtype parse_dtype(const char *option, const char *text, const cha
 static struct options parse(int argc, char **argv)
 {
 	static const struct option longs[] = {
-		CARRYING_OPTIONS,
+		EXECUTION_OPTIONS,
 		{"to", required_argument, NULL, 'T'},
 		{"dequant", required_argument, NULL, 'D'},
 		{"quant", required_argument, NULL, 'Q'},
 		{"scale", required_argument, NULL, 's'},
-		CHOOSING_OPTIONS,
+		SELECTION_OPTIONS,
 		{"keep-config", no_argument, NULL, 'k'},
 		{"limit", required_argument, NULL, 'L'},
 		{"help", no_argument, NULL, 'h'},
 		{"version", no_argument, NULL, 'v'},
 		{NULL, 0, NULL, 0},
 	};
-	struct options opt = {.limits = sd_limits_default, .carrying = CARRYING_DEFAULTS};
+	struct options opt = {.limits = sd_limits_default, .execution = EXECUTION_DEFAULTS};
 	int c;
 
-	while ((c = getopt_long(argc, argv, ":" CHOOSING_SHORT, longs, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, ":" SELECTION_SHORT, longs, NULL)) != -1) {
 		switch (c) {
 		case 'T':
 			set_action(&opt, TO);
@@ -109,7 +109,7 @@ static struct options parse(int argc, char **argv)
 		case 'v':
 			sd_version();
 		default:
-			if (!carrying_option(&opt.carrying, c, optarg) && !choosing_option(&opt.choice, c, optarg))
+			if (!execution_option(&opt.execution, c, optarg) && !selection_option(&opt.choice, c, optarg))
 				sd_bad_option(c, argv, longs);
 		}
 	}
@@ -152,7 +152,7 @@ static enum sd_result run_steps(const struct options *opt, struct sd_source *sou
 	if (result == SD_OK && !opt->keep_config)
 		result = sd_config_dtypes_follow(more, source->manifest, err);
 	if (result == SD_OK)
-		result = carrying_run(&opt->carrying, source, more, sink, err);
+		result = execution_run(&opt->execution, source, more, sink, err);
 	sd_manifest_free(more);
 	return result;
 }
@@ -163,12 +163,12 @@ static enum sd_result run(const struct options *opt, struct sd_error *err)
 	struct sd_source *source = NULL;
 	enum sd_result result = sd_open_stdin(&opt->limits, &source, err);
 
-	sink->sums = opt->carrying.checksum;
+	sink->sums = opt->execution.checksum;
 	if (result == SD_OK)
-		result = choosing_note(&opt->choice, source->manifest, false, err);
+		result = selection_note(&opt->choice, source->manifest, false, err);
 	if (result == SD_OK)
 		result = (opt->action == QUANT ? run_quant : run_steps)(opt, source, sink, err);
-	if (result == SD_OK && opt->carrying.stats)
+	if (result == SD_OK && opt->execution.stats)
 		sd_tell_stats(&sink, 1);
 	if (result != SD_OK)
 		sink->ops->abort(sink, err);

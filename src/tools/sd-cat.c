@@ -54,7 +54,7 @@ struct options {
 static struct options parse(int argc, char **argv)
 {
 	static const struct option longs[] = {
-		CHOOSING_OPTIONS,
+		SELECTION_OPTIONS,
 		{"manifest", no_argument, NULL, 'm'},
 		{"stats", no_argument, NULL, 's'},
 		{"strict", no_argument, NULL, 'S'},
@@ -69,7 +69,7 @@ static struct options parse(int argc, char **argv)
 	struct options opt = {.limits = sd_limits_default};
 	int c;
 
-	while ((c = getopt_long(argc, argv, ":" CHOOSING_SHORT, longs, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, ":" SELECTION_SHORT, longs, NULL)) != -1) {
 		switch (c) {
 		case 'm':
 			opt.manifest_only = true;
@@ -96,7 +96,7 @@ static struct options parse(int argc, char **argv)
 		case 'v':
 			sd_version();
 		default:
-			if (!choosing_option(&opt.choice, c, optarg))
+			if (!selection_option(&opt.choice, c, optarg))
 				sd_bad_option(c, argv, longs);
 		}
 	}
@@ -137,7 +137,7 @@ static enum sd_result open_all(const struct options *opt, struct sd_source **joi
 static enum sd_result choose(const struct options *opt, const struct sd_manifest *m, bool *wanted, struct sd_error *err)
 {
 	if (m->ntargets && (sd_selection_check(&opt->choice, m, err) != SD_OK ||
-			    choosing_note(&opt->choice, m, opt->strict, err) != SD_OK))
+			    selection_note(&opt->choice, m, opt->strict, err) != SD_OK))
 		return err->result;
 	for (size_t i = 0; i < m->ntargets; i++) {
 		bool chosen;
@@ -235,10 +235,10 @@ static enum sd_result cat_zstd(const struct options *opt, struct sd_sink *out, s
 	close(plain);
 	/* Of the pipe to the compressor: that nobody reads it only says that the compressor has failed. */
 	sd_signals_forget(SIGPIPE);
-	if (sd_zstd_wait(zstd, &told) != SD_OK && (result == SD_OK || err->lost)) {
+	if (sd_zstd_wait(zstd, &told) != SD_OK && (result == SD_OK || err->told == SD_LOST)) {
 		*err = told;
 		result = told.result;
-		if (told.lost && !sd_signals_came())
+		if (told.told == SD_LOST && !sd_signals_came())
 			raise(SIGPIPE);
 	}
 	sd_zstd_close(zstd);

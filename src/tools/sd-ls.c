@@ -83,9 +83,9 @@ static const struct option longs[] = {
 	{"json", no_argument, NULL, 'j'},
 	{"tsv", no_argument, NULL, 't'},
 	{"color", required_argument, NULL, 'k'},
-	CHOOSING_OPTIONS,
-	{"layers", required_argument, NULL, CHOOSING_LAYERS},
-	{"experts", required_argument, NULL, CHOOSING_EXPERTS},
+	SELECTION_OPTIONS,
+	{"layers", required_argument, NULL, SELECTION_LAYERS},
+	{"experts", required_argument, NULL, SELECTION_EXPERTS},
 	{"limit", required_argument, NULL, 'L'},
 	{"help", no_argument, NULL, 'h'},
 	{"version", no_argument, NULL, 'v'},
@@ -280,7 +280,7 @@ static void take_option(struct ls_options *opt, int c, char **argv)
 	case 'v':
 		sd_version();
 	default:
-		if (!choosing_option(&opt->choice, c, optarg))
+		if (!selection_option(&opt->choice, c, optarg))
 			sd_bad_option(c, argv, longs);
 	}
 }
@@ -292,7 +292,7 @@ static struct ls_options parse(int argc, char **argv)
 	int c;
 
 	opt.limits.short_data = true;
-	while ((c = getopt_long(argc, argv, ":abc:dlqrS" CHOOSING_SHORT, longs, NULL)) != -1)
+	while ((c = getopt_long(argc, argv, ":abc:dlqrS" SELECTION_SHORT, longs, NULL)) != -1)
 		take_option(&opt, c, argv);
 	opt.names = optind < argc ? argv + optind : only_stdin;
 	opt.count = optind < argc ? argc - optind : 1;
@@ -395,7 +395,7 @@ static enum sd_result choose(const struct ls_options *opt, struct ls_source *s, 
 	sd_selection_settle(&choice, m);
 	result = sd_selection_check(&choice, m, err);
 	if (result == SD_OK)
-		result = choosing_note(&choice, m, false, err);
+		result = selection_note(&choice, m, false, err);
 	for (size_t i = 0; i < s->listing.n && result == SD_OK; i++) {
 		const struct sd_listed *t = &s->listing.tensors[i];
 		bool chosen = false;
@@ -514,17 +514,17 @@ static enum sd_result run(const struct ls_options *opt, struct sd_error *err)
 		outcome.odd = outcome.odd || odd;
 		if (result == SD_OK)
 			continue;
-		if (err->result != SD_OK && !err->said)
+		if (err->result != SD_OK && !err->told)
 			sd_note("%s", err->text);
 		one.result = err->result > result ? err->result : result;
 		*err = one;
-		if (one.lost)
+		if (one.told == SD_LOST)
 			break;
 	}
 	if (!ls_kinds_print(opt, &outcome.kinds))
 		return sd_fail_memory(err);
 	if (err->result == SD_OK && outcome.odd)
-		*err = (struct sd_error){.result = SD_DIFFERENT, .said = true};
+		*err = (struct sd_error){.result = SD_DIFFERENT, .told = SD_TOLD};
 	return err->result;
 }
 

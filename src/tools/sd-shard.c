@@ -102,7 +102,7 @@ static struct options parse(int argc, char **argv)
 		{"ep-shard", required_argument, NULL, 's'},
 		{"dim", required_argument, NULL, 'd'},
 		{"part", required_argument, NULL, 'p'},
-		CHOOSING_OPTIONS,
+		SELECTION_OPTIONS,
 		{"keep-global", no_argument, NULL, 'k'},
 		{"all", required_argument, NULL, 'a'},
 		{"filter", required_argument, NULL, 'f'},
@@ -116,7 +116,7 @@ static struct options parse(int argc, char **argv)
 	struct options opt = {.limits = sd_limits_default};
 	int c;
 
-	while ((c = getopt_long(argc, argv, ":" CHOOSING_SHORT, longs, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, ":" SELECTION_SHORT, longs, NULL)) != -1) {
 		switch (c) {
 		case 'e':
 			opt.ep = parse_part("--ep", optarg);
@@ -156,7 +156,7 @@ static struct options parse(int argc, char **argv)
 		case 'v':
 			sd_version();
 		default:
-			if (!choosing_option(&opt.choice, c, optarg))
+			if (!selection_option(&opt.choice, c, optarg))
 				sd_bad_option(c, argv, longs);
 		}
 	}
@@ -201,7 +201,7 @@ static enum sd_result ranks_plan(const struct options *opt, const struct sd_mani
 	ranks->pids = calloc(ranks->count, sizeof(*ranks->pids));
 	if (!ranks->shards || !ranks->sinks || !ranks->fds || !ranks->pids)
 		return sd_fail_memory(err);
-	if (choosing_note(&opt->choice, in, false, err) != SD_OK)
+	if (selection_note(&opt->choice, in, false, err) != SD_OK)
 		return err->result;
 	for (size_t i = 0; i < ranks->count; i++) {
 		struct sd_shard_cut cuts[3];

@@ -2,7 +2,7 @@
 /* sd-transpose: carries out pending steps, reorderings, casts and dequantisation, on the CPU or a GPU. */
 #include "base/text.h"
 #include "filters/execute.h"
-#include "tools/device_options.h"
+#include "tools/execution_options.h"
 #include "tools/selection_options.h"
 #include "tools/tool.h"
 
@@ -13,7 +13,7 @@ static const char usage[] =
 	"Usage: sd-transpose [OPTION]...\n"
 	"Carry out the pending steps of a stream, reorderings, casts and dequantisation,\n"
 	"from standard input to standard output. What has none passes untouched.\n"
-	"\n" CARRYING_USAGE "      --dims=A,B       exchange dimensions A and B too, counted from 0, or from the\n"
+	"\n" EXECUTION_USAGE "      --dims=A,B       exchange dimensions A and B too, counted from 0, or from the\n"
 	"                       end if negative\n"
 	"  -n, --name=PATTERN   with --dims: only of tensors whose whole name is as PATTERN\n"
 	"                       says: * is any text, {a,b} and {0..39} as in bash; may be\n"
@@ -31,7 +31,7 @@ struct options {
 	struct sd_selection choice;
 	int64_t a, b;
 	bool dims;
-	struct carrying carrying;
+	struct execution_options execution;
 };
 
 static void parse_dims(struct options *opt, const char *text)
@@ -62,18 +62,18 @@ static void parse_dims(struct options *opt, const char *text)
 static struct options parse(int argc, char **argv)
 {
 	static const struct option longs[] = {
-		CARRYING_OPTIONS,
+		EXECUTION_OPTIONS,
 		{"dims", required_argument, NULL, 'D'},
-		CHOOSING_OPTIONS,
+		SELECTION_OPTIONS,
 		{"limit", required_argument, NULL, 'L'},
 		{"help", no_argument, NULL, 'h'},
 		{"version", no_argument, NULL, 'v'},
 		{NULL, 0, NULL, 0},
 	};
-	struct options opt = {.limits = sd_limits_default, .carrying = CARRYING_DEFAULTS};
+	struct options opt = {.limits = sd_limits_default, .execution = EXECUTION_DEFAULTS};
 	int c;
 
-	while ((c = getopt_long(argc, argv, ":" CHOOSING_SHORT, longs, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, ":" SELECTION_SHORT, longs, NULL)) != -1) {
 		switch (c) {
 		case 'D':
 			parse_dims(&opt, optarg);
@@ -86,7 +86,7 @@ static struct options parse(int argc, char **argv)
 		case 'v':
 			sd_version();
 		default:
-			if (!carrying_option(&opt.carrying, c, optarg) && !choosing_option(&opt.choice, c, optarg))
+			if (!execution_option(&opt.execution, c, optarg) && !selection_option(&opt.choice, c, optarg))
 				sd_bad_option(c, argv, longs);
 		}
 	}
@@ -104,14 +104,14 @@ static enum sd_result run(const struct options *opt, struct sd_error *err)
 	struct sd_source *source = NULL;
 	enum sd_result result = sd_open_stdin(&opt->limits, &source, err);
 
-	sink->sums = opt->carrying.checksum;
+	sink->sums = opt->execution.checksum;
 	if (result == SD_OK)
-		result = choosing_note(&opt->choice, source->manifest, false, err);
+		result = selection_note(&opt->choice, source->manifest, false, err);
 	if (result == SD_OK && opt->dims)
 		result = sd_swap_dims(source->manifest, opt->a, opt->b, &opt->choice, &exchanged, err);
 	if (result == SD_OK)
-		result = carrying_run(&opt->carrying, source, exchanged ? exchanged : source->manifest, sink, err);
-	if (result == SD_OK && opt->carrying.stats)
+		result = execution_run(&opt->execution, source, exchanged ? exchanged : source->manifest, sink, err);
+	if (result == SD_OK && opt->execution.stats)
 		sd_tell_stats(&sink, 1);
 	if (result != SD_OK)
 		sink->ops->abort(sink, err);

@@ -19,18 +19,18 @@ static void add_regex(struct sd_regex_list *list, const char *option, const char
 	sd_bad_value(&err);
 }
 
-bool choosing_option(struct sd_selection *choice, int letter, const char *value)
+bool selection_option(struct sd_selection *choice, int letter, const char *value)
 {
 	struct sd_error err;
 	enum sd_result result = SD_OK;
 
-	if (letter == CHOOSING_INCLUDE)
+	if (letter == SELECTION_INCLUDE)
 		add_regex(&choice->include, "--include", value);
-	else if (letter == CHOOSING_EXCLUDE)
+	else if (letter == SELECTION_EXCLUDE)
 		add_regex(&choice->exclude, "--exclude", value);
-	else if (letter == CHOOSING_LAYERS)
+	else if (letter == SELECTION_LAYERS)
 		result = sd_selection_set_layers(choice, value, &err);
-	else if (letter == CHOOSING_EXPERTS)
+	else if (letter == SELECTION_EXPERTS)
 		result = sd_selection_set_experts(choice, value, &err);
 	else if (letter == 'n')
 		result = sd_selection_add_name(choice, value, &err);
@@ -41,7 +41,7 @@ bool choosing_option(struct sd_selection *choice, int letter, const char *value)
 	return true;
 }
 
-enum sd_result choosing_note(const struct sd_selection *choice, const struct sd_manifest *m, bool strict,
+enum sd_result selection_note(const struct sd_selection *choice, const struct sd_manifest *m, bool strict,
 			     struct sd_error *err)
 {
 	const char *exclude;

@@ -122,9 +122,9 @@ static void wait_for_signal(void)
 
 int sd_finish(enum sd_result result, const struct sd_error *err)
 {
-	if (result == SD_INPUT && !err->said)
+	if (result == SD_INPUT && !err->told)
 		wait_for_signal();
-	if (result != SD_OK && !err->said && !sd_signals_came())
+	if (result != SD_OK && !err->told && !sd_signals_came())
 		say(err->tool[0] ? err->tool : program, err->text);
 	errno = EIO; /* if an earlier write failed, nothing more is known */
 	if (fflush(stdout) != 0 || ferror(stdout) || (close(STDOUT_FILENO) != 0 && errno != EBADF && errno != EINTR)) {
@@ -160,7 +160,7 @@ static void send_early(enum sd_result result, const char *text)
 	if (!sink)
 		return;
 	sd_fail(&err, result, "%s", text);
-	err.said = true;
+	err.told = SD_TOLD;
 	sink->ops->abort(sink, &err);
 	sink->ops->close(sink);
 }

@@ -19,7 +19,7 @@
 void sd_start(const char *program, bool streams);
 
 /*
- * The exit status: prints err as one line ("sd-x: text", control characters escaped) unless it is said already, closes
+ * The exit status: prints err as one line ("sd-x: text", control characters escaped) unless it is told already, closes
  * stdout and checks that, and raises a signal again that had come. The last call of every main.
  */
 int sd_finish(enum sd_result result, const struct sd_error *err);

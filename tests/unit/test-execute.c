@@ -1157,15 +1157,15 @@ Test(carry, leaves_the_rest_alone)
 static struct sd_links links(uint8_t from, const uint8_t *casts, uint32_t count)
 {
 	struct input in = input();
-	struct sd_tiling pieces;
+	struct sd_tiling tiling;
 	struct sd_links result;
 	struct sd_error err;
 
 	add_record(&in, from, (uint64_t[]){4}, 1);
 	add_casts(&in, add_target(&in, "t", (uint64_t[]){4}, 1, 0, NULL), casts, count);
-	cr_assert_eq(sd_tiling_cut(in.m, 0, (uint32_t[]){0}, 1, 1 << 20, 0, &pieces, &err), SD_OK, "%s", err.text);
-	result = pieces.cuts[0].links;
-	sd_tiling_free(&pieces);
+	cr_assert_eq(sd_tiling_cut(in.m, 0, (uint32_t[]){0}, 1, 1 << 20, 0, &tiling, &err), SD_OK, "%s", err.text);
+	result = tiling.cuts[0].links;
+	sd_tiling_free(&tiling);
 	input_free(&in);
 	return result;
 }

@@ -283,14 +283,14 @@ Test(stream, abort_reaches_the_reader_even_inside_a_record)
 	cr_assert(pipe(pipes) == 0);
 	sink = sd_stream_sink(pipes[1], "sd-test");
 	result = sd_drive_all(source, sink, &err);
-	cr_expect(result == SD_IO && !err.said, "who reads the pipe is not known: it is to be told here");
+	cr_expect(result == SD_IO && !err.told, "who reads the pipe is not known: it is to be told here");
 	sink->ops->close(sink);
 	close(pipes[1]);
 	cr_assert(read(pipes[0], (char[8]){0}, 8) == 8);
 	cr_expect(drain(pipes[0], &read_err) == SD_IO);
 	cr_expect_str_eq(read_err.tool, "sd-test");
 	cr_expect_str_eq(read_err.text, "disk on fire");
-	cr_expect(read_err.said, "and nowhere else");
+	cr_expect(read_err.told, "and nowhere else");
 	sd_source_close(source);
 }
 
@@ -610,11 +610,11 @@ Test(stream, abort_is_told_by_who_is_known_to_read, .timeout = 60)
 	cr_assert_eq(sd_stream_open(ends[0], NULL, &read, NULL), SD_OK);
 	sd_fail(&err, SD_IO, "disk on fire");
 	sink->ops->abort(sink, &err);
-	cr_expect(err.said);
+	cr_expect(err.told);
 	sink->ops->close(sink);
 	close(ends[1]);
 	cr_expect_eq(sd_source_next(read, 0, &(struct sd_extent){0}, &read_err), SD_IO);
-	cr_expect(!read_err.said && strcmp(read_err.tool, "sd-test") == 0);
+	cr_expect(!read_err.told && strcmp(read_err.tool, "sd-test") == 0);
 	sd_source_close(read);
 	sd_source_close(source);
 	cr_assert_eq(unsetenv("SD_HANDOFF"), 0);
@@ -629,12 +629,12 @@ Test(stream, abort_in_a_file_is_bad_input)
 		struct sd_error err, read_err;
 
 		sd_fail(&err, SD_USAGE, "no such option");
-		err.said = told;
+		err.told = told ? SD_TOLD : SD_UNTOLD;
 		sink->ops->abort(sink, &err);
-		cr_expect_eq(err.said, told);
+		cr_expect_eq(err.told == SD_TOLD, told);
 		sink->ops->close(sink);
 		cr_assert_eq(lseek(fd, SD_STREAM_MAGIC_LENGTH, SEEK_SET), SD_STREAM_MAGIC_LENGTH);
 		cr_expect_eq(drain(fd, &read_err), SD_INPUT);
-		cr_expect(!read_err.said && !read_err.tool[0] && strstr(read_err.text, "sd-test: no such option"));
+		cr_expect(!read_err.told && !read_err.tool[0] && strstr(read_err.text, "sd-test: no such option"));
 	}
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Carrying out pending steps on a device. */
-#include "tools/device_options.h"
+#include "tools/execution_options.h"
 #include "base/checked.h"
 #include "filters/execute.h"
 #include "tools/tool.h"
@@ -17,7 +17,7 @@ static unsigned small(const char *option, const char *text)
 	return (unsigned)number;
 }
 
-static void parse_device(struct carrying *c, const char *text)
+static void parse_device(struct execution_options *c, const char *text)
 {
 	c->cpu = strcmp(text, "auto") == 0 || strcmp(text, "cpu") == 0;
 	c->cuda = strcmp(text, "auto") == 0 || strncmp(text, "cuda", 4) == 0;
@@ -30,7 +30,7 @@ static void parse_device(struct carrying *c, const char *text)
 		sd_misuse("--device: \"%s\" is none of auto, cpu, cuda and cuda:N", text);
 }
 
-bool carrying_option(struct carrying *c, int letter, const char *value)
+bool execution_option(struct execution_options *c, int letter, const char *value)
 {
 	switch (letter) {
 	case 'd':
@@ -74,7 +74,7 @@ static bool gpu_is_worth(uint64_t bytes, unsigned threads)
 	return bytes >> 20 >= GPU_START_MS * cpu_mib_per_s / 1000 * GPU_MIB_PER_S / (GPU_MIB_PER_S - cpu_mib_per_s);
 }
 
-static enum sd_result open_device(const struct carrying *c, uint64_t work, struct sd_device **device,
+static enum sd_result open_device(const struct execution_options *c, uint64_t work, struct sd_device **device,
 				  struct sd_error *err)
 {
 	unsigned threads = c->threads > 0 ? c->threads : sd_device_threads();
@@ -98,46 +98,46 @@ static enum sd_result open_device(const struct carrying *c, uint64_t work, struc
 }
 
 /* Whether there is work, on an empty tensor too; and the bytes of it, and of a few that are only kept for others. */
-static bool work_of(const struct sd_execution *carry, uint64_t *bytes)
+static bool work_of(const struct sd_execution *execution, uint64_t *bytes)
 {
 	bool any = false;
 
 	*bytes = 0;
-	for (size_t i = 0; i < carry->in->nrecords; i++) {
-		if (carry->plan.becomes[i] != SD_WORK || carry->in->records[i].state != SD_HERE)
+	for (size_t i = 0; i < execution->in->nrecords; i++) {
+		if (execution->plan.becomes[i] != SD_WORK || execution->in->records[i].state != SD_HERE)
 			continue;
 		any = true;
-		if (!sd_add(*bytes, carry->in->records[i].bytes, bytes))
+		if (!sd_add(*bytes, execution->in->records[i].bytes, bytes))
 			*bytes = UINT64_MAX;
 	}
 	return any;
 }
 
 /* The plan, and a device if there is work or somebody asked for one. */
-static enum sd_result prepare(const struct carrying *c, const struct sd_manifest *in, struct sd_execution *carry,
+static enum sd_result prepare(const struct execution_options *c, const struct sd_manifest *in, struct sd_execution *execution,
 			      struct sd_error *err)
 {
-	enum sd_result result = sd_execution_plan(in, c->memory, carry, err);
+	enum sd_result result = sd_execution_plan(in, c->memory, execution, err);
 	uint64_t bytes;
 
-	if (result == SD_OK && (work_of(carry, &bytes) || !c->cpu))
-		result = open_device(c, bytes, &carry->device, err);
-	if (result == SD_OK && carry->device && c->stats)
-		sd_note("works on %s", carry->device->name);
+	if (result == SD_OK && (work_of(execution, &bytes) || !c->cpu))
+		result = open_device(c, bytes, &execution->device, err);
+	if (result == SD_OK && execution->device && c->stats)
+		sd_note("works on %s", execution->device->name);
 	return result;
 }
 
-enum sd_result carrying_run(const struct carrying *c, struct sd_source *source, const struct sd_manifest *manifest,
+enum sd_result execution_run(const struct execution_options *c, struct sd_source *source, const struct sd_manifest *manifest,
 			    struct sd_sink *sink, struct sd_error *err)
 {
-	struct sd_execution carry = {0};
+	struct sd_execution execution = {0};
 	struct sd_device *device;
-	enum sd_result result = prepare(c, manifest, &carry, err);
+	enum sd_result result = prepare(c, manifest, &execution, err);
 
 	if (result == SD_OK)
-		result = sd_drive(source, &carry.plan, &carry.worker, sink, err);
-	device = carry.device;
-	sd_execution_free(&carry);
+		result = sd_drive(source, &execution.plan, &execution.worker, sink, err);
+	device = execution.device;
+	sd_execution_free(&execution);
 	if (device)
 		device->ops->close(device);
 	return result;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Carrying out pending steps on a device: what sd-transpose and sd-cast share. */
-#ifndef SD_TOOLS_DEVICE_OPTIONS_H
-#define SD_TOOLS_DEVICE_OPTIONS_H
+#ifndef SD_TOOLS_EXECUTION_OPTIONS_H
+#define SD_TOOLS_EXECUTION_OPTIONS_H
 
 #include "flow/sink.h"
 #include "flow/source.h"
@@ -9,7 +9,7 @@
 #include <stdint.h>
 
 /* Where and with how much. */
-struct carrying {
+struct execution_options {
 	bool cpu, cuda; /* may be used */
 	bool stats;     /* to be told at the end */
 	bool checksum;  /* what goes out is to have sums; for the caller, who has the sink */
@@ -17,13 +17,13 @@ struct carrying {
 	uint64_t memory;
 };
 
-#define CARRYING_DEFAULTS                                                                                              \
+#define EXECUTION_DEFAULTS                                                                                              \
 	{                                                                                                              \
 		.cpu = true, .cuda = true, .memory = 32u << 20                                                         \
 	}
 
 /* Their lines of the usage text. */
-#define CARRYING_USAGE                                                                                                 \
+#define EXECUTION_USAGE                                                                                                 \
 	"      --device=DEVICE  cpu, cuda or cuda:N (GPU number N), or auto: a GPU if there\n"                         \
 	"                       is one and enough to do, else the CPU (the default)\n"                                 \
 	"      --threads=N      threads on the CPU (as many as it has)\n"                                              \
@@ -32,19 +32,19 @@ struct carrying {
 	"      --stats          tell on standard error what works and which way the data went\n"
 
 /* Their entries in the array of getopt_long, and what takes the values of them; false for other letters. */
-#define CARRYING_OPTIONS                                                                                               \
+#define EXECUTION_OPTIONS                                                                                               \
 	{"device", required_argument, NULL, 'd'}, {"threads", required_argument, NULL, 't'},                           \
 		{"memory", required_argument, NULL, 'm'}, {"checksum", no_argument, NULL, 'C'},                        \
 	{                                                                                                              \
 		"stats", no_argument, NULL, 'S'                                                                        \
 	}
-bool carrying_option(struct carrying *c, int letter, const char *value);
+bool execution_option(struct execution_options *c, int letter, const char *value);
 
 /*
  * Everything that is pending in the manifest is carried out and goes to the sink; the rest passes. The manifest is the
  * source's own, or a plan on it with the same record numbers. The sink's abort is the caller's.
  */
-SD_MUST_CHECK enum sd_result carrying_run(const struct carrying *c, struct sd_source *source,
+SD_MUST_CHECK enum sd_result execution_run(const struct execution_options *c, struct sd_source *source,
 					  const struct sd_manifest *manifest, struct sd_sink *sink,
 					  struct sd_error *err);
 
