@@ -1,22 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Lanes: the ways around a pipe for the data between two of our programs on one machine. The pipe always carries the
- * manifest, the order and the frames; what a frame holds may be a reference instead of bytes:
+ * The hand-off: how two of our programs on one machine pass data around the pipe between them. The pipe carries the
+ * manifest and the frames in their order. A frame holds the data, or a reference to it:
  *
- *   a file's bytes    an open file, offset, length: bytes of a source that nobody has changed
- *   a ring's bytes    a place in a ring of shared memory: bytes that the producer has made
+ *   to a file         an open file, offset, length: data that no program has changed
+ *   to a ring         a place in a ring of shared memory: data that the producer has made
  *
- * A producer whose output is a pipe listens on an abstract socket named after that pipe, before its first byte; the
- * consumer that has read the first bytes from a pipe connects to the name of its input. Both ends of a pipe have one
- * name, so whoever stands between two programs (tee, ssh, a file) keeps them apart, and they use bytes. Files and the
- * ring's memory are handed over as open descriptors, once each side has seen that the other one is of the same user and
- * holds the other end of this pipe. Abstract sockets are for everybody: who else connects is left, and who else listens
- * too. What the consumer has taken comes back on the socket, whose end says that the other side is gone. No lock lives
- * in shared memory, and every wait ends with the life of the other.
+ * A producer whose output is a pipe listens on an abstract socket that is named after the pipe, before it writes its
+ * first byte. The consumer reads the first bytes and connects to the socket that is named after its input. Both ends of
+ * a pipe have the same name; if another program (tee, ssh) stands between the two, the names differ and the data stays
+ * in the pipe. Each side first checks that the other belongs to the same user and holds the other end of this pipe;
+ * then files and the ring's memory go over the socket as open descriptors. Anybody can reach an abstract socket, so a
+ * peer that fails the check is dropped. The consumer reports on the socket what it has taken. When a side dies, the
+ * socket closes, and so every wait ends. There are no locks in shared memory.
  *
- * SD_HANDOFF in the environment: "inline" switches handoffs off; with "wait" a producer waits up to 10 seconds for its
- * consumer and sends everything that can be by reference, however short, for tests. Another word is like none here;
- * programs refuse it.
+ * SD_HANDOFF in the environment: "inline" leaves all data in the pipe. "wait" is for tests: the producer waits up to 10
+ * seconds for its consumer, and sends every frame as a reference that can be one, however short. Tools refuse other
+ * words; the functions here ignore them.
  */
 #ifndef SD_HANDOFF_HANDOFF_H
 #define SD_HANDOFF_HANDOFF_H
@@ -25,14 +25,14 @@
 
 #include <stdint.h>
 
-/* Whether SD_HANDOFF is a word that is known, or not set, or empty. */
+/* Whether SD_HANDOFF is a known word, empty, or not set. */
 bool sd_handoff_mode_known(void);
 
 /* The encoding of a data frame. */
 enum sd_handoff_kind {
 	SD_HANDOFF_BYTES = 0, /* the data itself */
 	SD_HANDOFF_FILE = 1,  /* struct sd_handoff_place: number is the file's */
-	SD_HANDOFF_RING = 2,  /* struct sd_handoff_place: number is the place that is free again with the frame taken */
+	SD_HANDOFF_RING = 2,  /* struct sd_handoff_place: number is where the ring is free once this frame is taken */
 };
 
 /* Where a frame's data is. */
@@ -44,73 +44,73 @@ struct sd_handoff_place {
 
 struct sd_handoff_out;
 
-/* Listens for whoever reads from this pipe. NULL: no pipe, switched off, the name taken, no memory: bytes it is. */
+/* Listens for the program that reads this pipe. NULL: data stays in the pipe, because fd is no pipe, the hand-off is
+ * switched off, the name is taken, or memory is out. */
 struct sd_handoff_out *sd_handoff_out_open(int pipe);
 
-/* Whether the consumer is there. Looks without waiting, but for a moment in all the producer's life. */
+/* Whether the consumer is there. Does not wait, but once in the producer's life for a moment. */
 bool sd_handoff_out_attached(struct sd_handoff_out *handoff);
 
 /* Whether so much data is worth a reference. */
 bool sd_handoff_out_worth(const struct sd_handoff_out *handoff, uint64_t length);
 
 /*
- * The number of an open regular file, which the consumer gets the first time. *number is UINT64_MAX if the consumer
- * cannot be given the file: bytes it is. May wait for the consumer: what has been written so far must have gone into
- * the pipe.
+ * Sends an open regular file to the consumer, unless it has it already, and sets *number to the file's number.
+ * UINT64_MAX: the file cannot be sent, and its data goes into the pipe. May wait for the consumer, so the caller first
+ * flushes what it has written.
  */
 SD_MUST_CHECK enum sd_result sd_handoff_out_file(struct sd_handoff_out *handoff, int fd, uint64_t *number,
 						 struct sd_error *err);
 
 /*
- * Memory of the ring for length bytes, which is the caller's until it is taken or forgotten; that goes in the order in
- * which it was given. NULL if the ring has not that much, or none can be had; *later if it can be had once the oldest
- * that was given has been taken. Waits, where nothing is given, until the consumer has taken enough: what has been
- * written so far must have gone into the pipe.
+ * Gives the caller length bytes of the ring, until sd_handoff_out_take or sd_handoff_out_forget, which are called in
+ * the order in which memory was given. *memory is NULL if the ring is too small or cannot be had; with *later, the
+ * caller first has to give up its oldest memory. If the caller has none, waits until the consumer has taken enough, so
+ * the caller first flushes what it has written.
  */
 SD_MUST_CHECK enum sd_result sd_handoff_out_room(struct sd_handoff_out *handoff, uint64_t length, void **memory,
 						 bool *later, struct sd_error *err);
 
-/* All of the ring's memory, once sd_handoff_out_room has given some; it is there until the handoff is closed. */
+/* The whole ring, once sd_handoff_out_room has given some of it. It exists until sd_handoff_out_close. */
 void sd_handoff_out_region(const struct sd_handoff_out *handoff, void **begin, size_t *length);
 
-/* Whether memory that sd_handoff_out_room gave is still the caller's: what is given now comes behind it in the ring. */
+/* Whether the caller still has memory from sd_handoff_out_room. */
 bool sd_handoff_out_owed(const struct sd_handoff_out *handoff);
 
-/* Whether this is the oldest memory that sd_handoff_out_room gave; its place then, and it is the consumer's from now
- * on.
- */
+/* If this is the oldest memory that the caller has from sd_handoff_out_room: sets its place and gives it to the
+ * consumer. Otherwise false. */
 bool sd_handoff_out_take(struct sd_handoff_out *handoff, const void *memory, uint64_t length,
 			 struct sd_handoff_place *place);
 
-/* If it is, then it is not needed any more. Does nothing for NULL. */
+/* Frees memory from sd_handoff_out_room that the caller does not need. Does nothing for other memory and for NULL. */
 void sd_handoff_out_forget(struct sd_handoff_out *handoff, const void *memory);
 
-/* Does nothing for NULL. What the consumer has not yet taken stays there for it. */
+/* The consumer can still take what it was given. Does nothing for NULL. */
 void sd_handoff_out_close(struct sd_handoff_out *handoff);
 
 /* ---- the consumer's end ---- */
 
 struct sd_handoff_in;
 
-/* Connects to whoever writes into this pipe. NULL: nobody who could be known does, and bytes it is. */
+/* Connects to the program that writes this pipe. NULL: it is none of ours, and data comes in the pipe. */
 struct sd_handoff_in *sd_handoff_in_open(int pipe);
 
-/* The file of a reference, which stays the handoff's: readable until another one is asked for. SD_INPUT if the file has
- * changed since its header was read, or is too short. */
+/* The file of a reference. The hand-off owns *fd; it is valid until the next call. SD_INPUT if the file has changed
+ * since its header was read, or is too short. */
 SD_MUST_CHECK enum sd_result sd_handoff_in_file(struct sd_handoff_in *handoff, const struct sd_handoff_place *place,
 						int *fd, struct sd_error *err);
 
-/* The bytes of a reference into the ring, which stay until they are given back. */
+/* The bytes of a reference into the ring. They are valid until sd_handoff_in_give_back. */
 SD_MUST_CHECK enum sd_result sd_handoff_in_ring(struct sd_handoff_in *handoff, const struct sd_handoff_place *place,
 						const void **memory, struct sd_error *err);
 
-/* Everything that came from the ring so far has been taken: the producer may write there again. */
+/* Tells the producer that it may overwrite all that sd_handoff_in_ring gave so far. */
 void sd_handoff_in_give_back(struct sd_handoff_in *handoff);
 
-/* To be called before a read from the pipe that may block: the producer may wait for what is not told yet. */
+/* Call this before a read from the pipe that may block: the producer may wait for a report that is not sent yet. */
 SD_MUST_CHECK enum sd_result sd_handoff_in_before_read(struct sd_handoff_in *handoff, int pipe, struct sd_error *err);
 
-/* After the last record: that the files which were read last are still what they were. */
+/* Call this after the last record: SD_INPUT if a file that was read has changed. */
 SD_MUST_CHECK enum sd_result sd_handoff_in_finish(struct sd_handoff_in *handoff, struct sd_error *err);
 
 /* Does nothing for NULL. */

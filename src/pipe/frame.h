@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Frames: what a stream is made of, for its reader and its writer. */
+/* The frames of a stream: their kinds, and their headers as bytes. */
 #ifndef SD_PIPE_FRAME_H
 #define SD_PIPE_FRAME_H
 
@@ -9,9 +9,10 @@
 enum {
 	SD_STREAM_MAJOR = 1,
 	SD_STREAM_MINOR = 1,
-	SD_STREAM_CHECKSUMS = 1, /* flag of a prelude: the stream has sums */
+	SD_STREAM_CHECKSUMS = 1, /* flag of a prelude: the stream has checksums */
 	SD_FRAME_ALIGN = 64,
-	SD_FRAME_OPTIONAL = 1, /* flag: whoever does not know the kind passes it on (before the manifest) or over it */
+	SD_FRAME_OPTIONAL =
+		1, /* flag: a reader that does not know the kind skips it; before the manifest it passes it on */
 };
 
 #define SD_FRAME_DATA_MAX (8u << 20) /* an abort can only stand between frames: none is longer than this */
@@ -38,10 +39,10 @@ struct sd_frame {
 void sd_frame_pack(const struct sd_frame *f, unsigned char out[SD_FRAME_ALIGN]);
 struct sd_frame sd_frame_unpack(const unsigned char in[SD_FRAME_ALIGN]);
 
-/* Zeros behind a payload of this length. */
+/* How many zeros follow a payload of this length. */
 size_t sd_frame_padding(uint64_t length);
 
-/* Asks for a larger pipe, which is three times faster; unprivileged users may be refused one. */
+/* Asks the kernel for a larger pipe, which is three times faster. It may refuse, which does no harm. */
 void sd_pipe_enlarge(int fd);
 
 #endif
