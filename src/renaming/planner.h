@@ -78,6 +78,7 @@ struct sd_planner {
 	bool borne;                      /* something was wrong, and the rest went on: see first */
 	struct sd_error first;
 	struct sd_error *err;
+	unsigned nlooked; /* lines on missing keys for which all names were looked at */
 };
 
 /* SD_OK in place of SD_INPUT where all that is wrong is asked for; the first error is kept. */
