@@ -1171,6 +1171,40 @@ static void compare_counts(struct search *s)
 	free(census);
 }
 
+/* Whether a unit has something that none of those in front of it has: a layer for prediction, among layers. */
+static bool is_unlike(const struct search *s, const struct stack *stack, size_t at, uint64_t end)
+{
+	const struct unit *u = &s->units[s->order[at]];
+
+	for (size_t e = u->begin; e < u->end; e++) {
+		bool found = false;
+
+		for (size_t i = stack->begin; i < at && !found && s->units[s->order[i]].number < end; i++)
+			found = has_part(s, &s->units[s->order[i]], (uint32_t)s->entries[e]);
+		if (!found)
+			return true;
+	}
+	return false;
+}
+
+/* More layers than config.json counts, and of the same kinds. */
+static void find_surplus(struct search *s, const struct stack *stack, uint64_t of)
+{
+	size_t at = stack->begin;
+	struct sd_finding *f;
+
+	while (at < stack->end && s->units[s->order[at]].number < of)
+		at++;
+	if (at == stack->begin || at == stack->end || is_unlike(s, stack, at, of))
+		return;
+	f = add_finding(s, SD_ODD_COUNT, sd_arena_printf(s->arena, "%s%" PRIu64 ".", stack->prefix, of));
+	if (f)
+		f->line = sd_arena_printf(s->arena,
+					  "config.json counts %" PRIu64 " layers, and there are %" PRIu32
+					  ": keys begin with %s",
+					  of, s->units[s->order[stack->end - 1]].number + 1, f->name);
+}
+
 static void find_all_gaps(struct search *s, const struct stack *layers)
 {
 	for (size_t i = 0; i < s->nstacks && s->memory; i++) {
@@ -1183,6 +1217,7 @@ static void find_all_gaps(struct search *s, const struct stack *layers)
 			begin = 0;
 			end = of;
 			counted = true;
+			find_surplus(s, stack, of);
 		}
 		/* A few of many numbers are a choice, and no gaps. */
 		if (counted || end - begin <= 2 * (stack->end - stack->begin))

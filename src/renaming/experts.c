@@ -89,6 +89,20 @@ static const char *quote(struct sd_planner *p, const char *text, size_t length)
 	return quoted;
 }
 
+/* Whether a key is this beginning with this behind it. */
+static bool is_key(const struct sd_planner *p, const char *beginning, const char *rest)
+{
+	size_t length = strlen(beginning);
+
+	for (size_t i = 0; i < p->in->ntargets; i++) {
+		const char *name = p->in->targets[i].name;
+
+		if (strncmp(name, beginning, length) == 0 && strcmp(name + length, rest) == 0)
+			return true;
+	}
+	return false;
+}
+
 /* How to take the first length bytes of the key away, and to put a beginning in their place. */
 static enum sd_result tell_beginning(struct sd_planner *p, const char *key, size_t length, const char *beginning,
 				     const struct sd_rule *rule, const char **text)
@@ -106,12 +120,18 @@ static enum sd_result tell_beginning(struct sd_planner *p, const char *key, size
 		length += more;
 	}
 	quoted = beginning ? quote(p, key, length) : NULL;
-	*text = quoted ? sd_arena_printf(&p->out->arena,
-					 "%s begins otherwise than its rule does (%s:%u); put sd-rename -e "
-					 "'s/^%s/%s/' before this",
-					 key, rule ? rule->file : p->map->file, rule ? rule->line : 0, quoted,
-					 beginning)
-		       : NULL;
+	if (quoted && is_key(p, beginning, key + length))
+		*text = sd_arena_printf(
+			&p->out->arena,
+			"%s is there as %s%s, too: sd-cat --exclude '^%s' leaves out those that begin so", key,
+			beginning, key + length, quoted);
+	else
+		*text = quoted ? sd_arena_printf(&p->out->arena,
+						 "%s begins otherwise than its rule does (%s:%u); put sd-rename -e "
+						 "'s/^%s/%s/' before this",
+						 key, rule ? rule->file : p->map->file, rule ? rule->line : 0, quoted,
+						 beginning)
+			       : NULL;
 	return *text ? SD_OK : sd_fail_memory(p->err);
 }
 

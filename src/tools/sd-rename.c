@@ -275,7 +275,7 @@ static enum sd_result open_map(const struct options *opt, const struct sd_manife
 		return SD_OK;
 	if (strcmp(opt->map, "auto") != 0) {
 		result = sd_maps_open(opt->map, map, err);
-		return result == SD_OK ? sd_maps_note_other(in, *map, err) : result;
+		return result == SD_OK ? sd_maps_note_other(in, *map, opt->strict, err) : result;
 	}
 	result = sd_maps_find(in, opt->to, map, err);
 	if (result == SD_OK && *map)
