@@ -229,6 +229,26 @@ static enum sd_result tell_count(struct sd_planner *p, const struct sd_planner_t
 	return line ? sd_planner_tell(p, line) : sd_fail_memory(p->err);
 }
 
+/* Experts that have projections up and none down: no layer tells, where all lack it. */
+static enum sd_result tell_half(struct sd_planner *p, uint32_t bit)
+{
+	const char *up = NULL, *line;
+
+	for (size_t i = 0; i < p->ntensors; i++) {
+		const char *name = p->tensors[i].name, *word = strrchr(name, '.');
+
+		if (!(p->tensors[i].labels & bit) || !word || strstr(name, "lora_"))
+			continue;
+		if (strstr(word, "down"))
+			return SD_OK;
+		up = strstr(word, "gate_and_up_projs") ? name : up;
+	}
+	if (!up || p->rename->some)
+		return SD_OK;
+	line = sd_arena_printf(&p->out->arena, "no expert has a projection down: there is %s alone", up);
+	return line ? sd_planner_tell(p, line) : sd_fail_memory(p->err);
+}
+
 /* Experts of one layer, which are all in one module, are as many in each of its tensors. */
 static enum sd_result check_experts(struct sd_planner *p)
 {
@@ -259,7 +279,7 @@ static enum sd_result check_experts(struct sd_planner *p)
 	}
 	free(first);
 	sd_names_free(&modules);
-	return result;
+	return result == SD_OK ? tell_half(p, bit) : result;
 }
 
 /* -D dtype: what has the label "expert" is cast. */
