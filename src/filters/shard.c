@@ -433,7 +433,8 @@ static enum sd_result check_used(const struct cutting *c, bool *whole, struct sd
 			result = sd_fail(
 				err, SD_INPUT,
 				is_plain_adapter(c->in)
-					? "an adapter without experts: each rank takes it whole, without sd-shard"
+					? "no tensor is marked as \"" SD_LABEL_EXPERT
+					  "\": each rank takes an adapter without experts whole, without sd-shard"
 					: "no tensor is marked as \"" SD_LABEL_EXPERT
 					  "\"; maps mark them: put sd-rename --map before sd-shard");
 	}

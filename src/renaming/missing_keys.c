@@ -151,6 +151,10 @@ static bool put_whole(struct line *line, struct sd_planner *p, const struct sd_p
 	const struct sd_map_value *number = &values->value[m->part->stack[0].hole];
 	size_t stem = (size_t)(number->text - m->keys[0]), length = stem + number->length + 1;
 
+	static const char word[] = "experts.";
+
+	if (stem < sizeof(word) || strncmp(number->text - (sizeof(word) - 1), word, sizeof(word) - 1) != 0)
+		return false;
 	if (m->keys[0][length - 1] != '.' || p->nlooked++ >= LOOKED_MAX || !begins_any(p, m->keys[0], stem))
 		return false;
 	for (uint32_t i = 0; i < m->count && i < MISSING_MAX; i++)
