@@ -22,6 +22,9 @@ struct sd_limits {
 	/* A source whose data ends early, or of which a file is not there, is opened too: sd_source.lack says so. For
 	 * who looks at names, and not at data. */
 	bool short_data;
+	/* A directory is the safetensors files that are there, whatever an index says, and however many shards they
+	 * say to be. */
+	bool no_index;
 };
 
 /* What holds where nobody says otherwise. Whoever takes a struct sd_limits * takes NULL for these. */

@@ -410,6 +410,15 @@ static bool is_adapter(const struct sd_manifest *m)
 	return sd_manifest_side(m, "adapter_config.json") != NULL;
 }
 
+/* Whether a manifest is an adapter's that has no experts. */
+static bool is_plain_adapter(const struct sd_manifest *m)
+{
+	for (size_t i = 0; i < m->ntargets; i++)
+		if (strstr(m->targets[i].name, "experts."))
+			return false;
+	return is_adapter(m);
+}
+
 /* *whole: there are no experts to cut, which is right for an adapter. */
 static enum sd_result check_used(const struct cutting *c, bool *whole, struct sd_error *err)
 {
@@ -421,9 +430,13 @@ static enum sd_result check_used(const struct cutting *c, bool *whole, struct sd
 		else if (!c->used[k] && sd_manifest_label_bit(c->in, SD_LABEL_EXPERT) && is_adapter(c->in))
 			*whole = true;
 		else if (!c->used[k])
-			result = sd_fail(err, SD_INPUT,
-					 "no tensor is marked as \"" SD_LABEL_EXPERT
-					 "\"; maps mark them: put sd-rename --map before sd-shard");
+			result = sd_fail(
+				err, SD_INPUT,
+				is_plain_adapter(c->in)
+					? "no tensor is marked as \"" SD_LABEL_EXPERT
+					  "\": each rank takes an adapter without experts whole, without sd-shard"
+					: "no tensor is marked as \"" SD_LABEL_EXPERT
+					  "\"; maps mark them: put sd-rename --map before sd-shard");
 	}
 	return result;
 }

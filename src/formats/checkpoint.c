@@ -58,6 +58,8 @@ static enum sd_result list_name(struct listing *list, const char *name, struct s
 	return SD_OK;
 }
 
+#define NO_INDEX "sd-cat --no-index takes what is there"
+
 static enum sd_result list_directory(const char *path, struct listing *list, struct sd_error *err)
 {
 	enum sd_result result = SD_OK;
@@ -198,7 +200,7 @@ static enum sd_result add_weights(struct sd_safetensors_read *reading, const cha
 		return result;
 	fd = sd_openat(AT_FDCWD, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK, 0);
 	if (fd < 0 && errno == ENOENT)
-		return sd_fail(err, SD_INPUT, "%s is not there, but the index names it", path);
+		return sd_fail(err, SD_INPUT, "%s is not there, but the index names it; " NO_INDEX, path);
 	if (fd < 0)
 		return sd_fail_errno(err, errno, "%s", path);
 	if (fstat(fd, &st) != 0)
@@ -319,9 +321,11 @@ static bool wants(struct sd_chooser *base, const char *key, const char **doubt)
 	uint32_t number = sd_names_find(&c->in->index.keys, key);
 
 	if (number == SD_NO_NAME) {
-		*doubt = sd_arena_printf(c->arena,
-					 "%s does not name the key %s, which %s has; sd-cat --exclude leaves it out",
-					 c->in->path, key, c->file);
+		*doubt = sd_arena_printf(
+			c->arena,
+			"%s does not name the key %s, which %s has; sd-cat --exclude leaves it out, and "
+			"--no-index takes it",
+			c->in->path, key, c->file);
 		c->out_of_memory = c->out_of_memory || !*doubt;
 		return true;
 	}
@@ -363,10 +367,10 @@ static enum sd_result check_all_there(const struct indexed *in, const struct sd_
 		}
 	sd_names_free(&there);
 	if (result == SD_OK && missing)
-		result = sd_fail(
-			err, SD_INPUT,
-			"%s says that the key %s is in %s, which does not have it (%zu of %zu keys are missing)",
-			in->path, first->key, first->file, missing, in->index.nentries);
+		result = sd_fail(err, SD_INPUT,
+				 "%s says that the key %s is in %s, which does not have it (%zu of %zu keys are "
+				 "missing); " NO_INDEX,
+				 in->path, first->key, first->file, missing, in->index.nentries);
 	return result;
 }
 
@@ -396,8 +400,30 @@ static enum sd_result add_indexed_files(struct sd_safetensors_read *reading, con
 	return note_lack(reading, check_all_there(in, m, err), err);
 }
 
-static enum sd_result add_indexed(struct sd_safetensors_read *reading, const char *dir, const char *name,
-				  struct sd_error *err)
+/* transformers takes model.safetensors before it looks for an index: one that does not name it is of another model. */
+static enum sd_result check_whole_beside(const struct listing *list, const char *index, const struct sd_index *in,
+					 struct sd_error *err)
+{
+	static const char whole[] = "model.safetensors";
+	bool there = false, others = false;
+
+	if (strcmp(index, "model.safetensors.index.json") != 0)
+		return SD_OK;
+	for (size_t i = 0; i < list->count[SD_ROLE_WEIGHTS]; i++) {
+		there = there || strcmp(list->names[SD_ROLE_WEIGHTS][i], whole) == 0;
+		others = others || strcmp(list->names[SD_ROLE_WEIGHTS][i], whole) != 0;
+	}
+	for (size_t i = 0; i < in->nfiles && there; i++)
+		there = strcmp(in->files[i], whole) != 0;
+	return there ? sd_fail(err, SD_INPUT,
+			       "%s and %s, which does not name it, are of two checkpoints, and transformers takes the "
+			       "first: %s",
+			       whole, index, others ? "move one of the two away" : NO_INDEX)
+		     : SD_OK;
+}
+
+static enum sd_result add_indexed(struct sd_safetensors_read *reading, const char *dir, const struct listing *list,
+				  const char *name, struct sd_error *err)
 {
 	struct indexed in = {0};
 	const char *path;
@@ -410,6 +436,8 @@ static enum sd_result add_indexed(struct sd_safetensors_read *reading, const cha
 	in.json = NULL;
 	if (result == SD_OK)
 		result = sd_extents_watch(reading->source, path, &in.stat, err);
+	if (result == SD_OK && check_whole_beside(list, name, &in.index, err) != SD_OK)
+		result = sd_error_at(err, "%s", dir);
 	if (result == SD_OK)
 		result = add_indexed_files(reading, dir, &in, err);
 	free_indexed(&in);
@@ -429,7 +457,9 @@ static enum sd_result choose_index(const struct listing *list, const char **name
 			return SD_OK;
 		}
 	if (count > 1)
-		return sd_fail(err, SD_INPUT, "two indexes, %s and %s, and neither is model.safetensors.index.json",
+		return sd_fail(err, SD_INPUT,
+			       "two indexes, %s and %s, and neither is model.safetensors.index.json; move one away, "
+			       "or " NO_INDEX,
 			       names[0], names[1]);
 	return SD_OK;
 }
@@ -471,9 +501,8 @@ static enum sd_result check_numbers(const struct listing *list, struct sd_error 
 			k++;
 		if (k - i != total)
 			return sd_fail(err, SD_INPUT,
-				       "%zu of %lu files are there: %s and so on, and no index; name the files "
-				       "themselves to read what is there",
-				       k - i, total, names[i]);
+				       "%zu of %lu files are there: %s and so on, and no index; " NO_INDEX, k - i,
+				       total, names[i]);
 	}
 	return SD_OK;
 }
@@ -548,7 +577,7 @@ static enum sd_result add_unindexed(struct sd_safetensors_read *reading, const c
 {
 	enum sd_result result = check_one(list, err);
 
-	if (result == SD_OK)
+	if (result == SD_OK && !reading->limits.no_index)
 		result = check_numbers(list, err);
 	if (result != SD_OK)
 		sd_error_at(err, "%s", path);
@@ -562,15 +591,18 @@ static enum sd_result fill(struct sd_safetensors_read *reading, const char *path
 			   struct sd_error *err)
 {
 	const char *index;
-	enum sd_result result = choose_index(list, &index, err);
+	bool alone = reading->limits.no_index && list->count[SD_ROLE_WEIGHTS];
+	enum sd_result result = alone ? SD_OK : choose_index(list, &index, err);
 
+	if (alone)
+		index = NULL;
 	if (result == SD_OK && !index && !list->count[SD_ROLE_WEIGHTS])
 		result = sd_fail(
 			err, SD_INPUT, "no checkpoint here: neither *.safetensors nor *.safetensors.index.json%s%s%s",
 			list->unread ? "; " : "", list->unread ? list->unread : "", list->unread ? list->why : "");
 	if (result != SD_OK)
 		return sd_error_at(err, "%s", path);
-	result = index ? add_indexed(reading, path, index, err) : add_unindexed(reading, path, list, err);
+	result = index ? add_indexed(reading, path, list, index, err) : add_unindexed(reading, path, list, err);
 	for (size_t i = 0; i < list->count[SD_ROLE_SIDE] && result == SD_OK; i++)
 		result = add_side(reading->source, path, list->names[SD_ROLE_SIDE][i], err);
 	return result;

@@ -69,6 +69,10 @@ static enum sd_result take_token(void *user, const struct sd_json_token *token, 
 	case SD_JSON_ARRAY:
 		s->matched[depth + 1 < PATH_MAX_DEPTH ? depth + 1 : depth] = s->matched[depth];
 		break;
+	case SD_JSON_WORD:
+		if (token->text[0] == 'n')
+			break;
+		/* fall through */
 	case SD_JSON_STRING:
 	case SD_JSON_NUMBER:
 		if (s->matched[depth] == whole) {

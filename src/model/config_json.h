@@ -14,13 +14,15 @@ SD_MUST_CHECK enum sd_result sd_config_store(struct sd_manifest *m, struct sd_si
 					     const struct sd_json_tree *tree, struct sd_error *err);
 
 /*
- * Calls take for every text or number at this path of a JSON file ("text_config.model_type"; all elements of an array).
+ * Calls take for every text, number, true or false at this path of a JSON file ("text_config.model_type"; all elements
+ * of an array).
  * A file that is no JSON has none.
  */
 void sd_config_find(const struct sd_side_file *file, const char *path, void (*take)(void *user, const char *value),
 		    void *user);
 
-/* Copies the first text or number at a path into text, cut at size; "" where there is none. file may be NULL. */
+/* Copies the first text, number, true or false at a path into text, cut at size; "" where there is none. file may be
+ * NULL. */
 void sd_config_text(const struct sd_side_file *file, const char *path, char *text, size_t size);
 
 /* Numbers of a model that config.json has under several names. */

@@ -14,6 +14,7 @@
 #include "base/text.h"
 #include "model/companions.h"
 #include "model/config_json.h"
+#include "model/ends.h"
 #include "model/stack.h"
 
 #include <ctype.h>
@@ -79,6 +80,11 @@ struct class
 	size_t nvariants; /* VARIANTS_MAX + 1: more */
 };
 
+/* A stack whose beginning is another one's with a slip. */
+struct slip {
+	const struct sd_stack *is, *meant;
+};
+
 struct search {
 	const struct sd_manifest *m;
 	struct sd_arena *arena;
@@ -100,6 +106,10 @@ struct search {
 	struct sd_names type_names;
 	uint32_t *types; /* of layer_types, by the layer's number */
 	size_t ntypes, types_room, near;
+	struct sd_stack stacks_of[SD_STACKS_MAX]; /* layers by what stands in front of them */
+	struct slip slips[SD_STACKS_MAX];
+	size_t nslips, nzeros;
+	const char *zero; /* the first name that has a number with a 0 in front */
 	bool adapter, quantised, memory;
 };
 
@@ -293,21 +303,78 @@ static void count_member(struct search *s, const struct parsed *p, const struct 
 		class->variants[v].n++;
 }
 
+static void read_name(struct search *s, const struct sd_target *t)
+{
+	uint32_t number = (uint32_t)(t - s->m->targets);
+
+	s->memory = sd_names_add(&s->names, t->name, number) != SD_NO_NAME;
+	s->adapter = s->adapter || strstr(t->name, ".lora_");
+}
+
+/* Whether a name is of a stack. */
+static bool is_in(const char *name, const struct sd_stack *stack)
+{
+	return strncmp(name, stack->name, stack->length) == 0 && name[stack->length] == '.';
+}
+
+/* The same name in another stack, in room for it; NULL: it has none. */
+static const char *move_name(const char *name, const struct sd_stack *from, const struct sd_stack *to,
+			     char room[NAME_MAX_LENGTH + 1])
+{
+	int n = snprintf(room, NAME_MAX_LENGTH + 1, "%.*s%s", (int)to->length, to->name, name + from->length);
+
+	return n <= NAME_MAX_LENGTH ? room : NULL;
+}
+
+/* Takes the 0 from the front of a name's numbers. */
+static bool strip_zeros(const char *name, char room[NAME_MAX_LENGTH + 1])
+{
+	char *out = room;
+	bool any = false;
+
+	for (const char *at = name; *at; at++) {
+		bool begins = at == name || at[-1] == '.';
+		size_t digits = strspn(at, "0123456789"), zeros = begins ? strspn(at, "0") : 0;
+
+		zeros -= zeros && zeros == digits;
+		if (zeros && (at[digits] == '.' || !at[digits])) {
+			at += zeros;
+			any = true;
+		}
+		*out++ = *at;
+	}
+	*out = '\0';
+	return any;
+}
+
+/* What a name is compared as: itself, or what it should have been where that is told once for all. */
+static const char *correct(struct search *s, const char *name, char room[NAME_MAX_LENGTH + 1])
+{
+	if (strlen(name) > NAME_MAX_LENGTH)
+		return name;
+	for (size_t i = 0; i < s->nslips; i++)
+		if (is_in(name, s->slips[i].is)) {
+			const char *moved = move_name(name, s->slips[i].is, s->slips[i].meant, room);
+
+			return moved ? moved : name;
+		}
+	if (!strstr(name, ".0") || !strip_zeros(name, room))
+		return name;
+	s->zero = s->nzeros++ ? s->zero : name;
+	return room;
+}
+
 static void read_target(struct search *s, const struct sd_target *t)
 {
+	char room[NAME_MAX_LENGTH + 1];
 	struct parsed p;
-	uint32_t number = (uint32_t)(t - s->m->targets), known = sd_names_add(&s->names, t->name, number);
 
-	s->memory = s->memory && known != SD_NO_NAME;
-	if (known != number)
-		return;
-	s->adapter = s->adapter || strstr(t->name, ".lora_");
 	/* Which layers are quantised is a choice: what that makes beside weights is not compared. */
 	if (sd_name_role(t->name).role >= SD_ROLE_CODES) {
 		s->quantised = true;
 		return;
 	}
-	if (!parse(t->name, &p))
+	if (!parse(correct(s, t->name, room), &p))
 		return;
 	for (size_t i = 0; i < p.n && s->memory; i++) {
 		const char *word;
@@ -1104,6 +1171,40 @@ static void compare_counts(struct search *s)
 	free(census);
 }
 
+/* Whether a unit has something that none of those in front of it has: a layer for prediction, among layers. */
+static bool is_unlike(const struct search *s, const struct stack *stack, size_t at, uint64_t end)
+{
+	const struct unit *u = &s->units[s->order[at]];
+
+	for (size_t e = u->begin; e < u->end; e++) {
+		bool found = false;
+
+		for (size_t i = stack->begin; i < at && !found && s->units[s->order[i]].number < end; i++)
+			found = has_part(s, &s->units[s->order[i]], (uint32_t)s->entries[e]);
+		if (!found)
+			return true;
+	}
+	return false;
+}
+
+/* More layers than config.json counts, and of the same kinds. */
+static void find_surplus(struct search *s, const struct stack *stack, uint64_t of)
+{
+	size_t at = stack->begin;
+	struct sd_finding *f;
+
+	while (at < stack->end && s->units[s->order[at]].number < of)
+		at++;
+	if (at == stack->begin || at == stack->end || is_unlike(s, stack, at, of))
+		return;
+	f = add_finding(s, SD_ODD_COUNT, sd_arena_printf(s->arena, "%s%" PRIu64 ".", stack->prefix, of));
+	if (f)
+		f->line = sd_arena_printf(s->arena,
+					  "config.json counts %" PRIu64 " layers, and there are %" PRIu32
+					  ": keys begin with %s",
+					  of, s->units[s->order[stack->end - 1]].number + 1, f->name);
+}
+
 static void find_all_gaps(struct search *s, const struct stack *layers)
 {
 	for (size_t i = 0; i < s->nstacks && s->memory; i++) {
@@ -1116,12 +1217,45 @@ static void find_all_gaps(struct search *s, const struct stack *layers)
 			begin = 0;
 			end = of;
 			counted = true;
+			find_surplus(s, stack, of);
 		}
 		/* A few of many numbers are a choice, and no gaps. */
 		if (counted || end - begin <= 2 * (stack->end - stack->begin))
 			find_gaps(s, stack, begin, end);
 	}
 	compare_counts(s);
+}
+
+/* A name of no layer that is nearly this one, or NULL. */
+static const char *find_near(const struct search *s, const char *missing)
+{
+	size_t length = strlen(missing), stack;
+	uint32_t number;
+
+	for (size_t i = 0; i < s->m->ntargets; i++) {
+		const char *name = s->m->targets[i].name;
+		size_t now = strlen(name);
+
+		if (now <= length + SLIPS && length <= now + SLIPS && !sd_stack_layer(name, &stack, &number) &&
+		    sd_text_distance(name, missing, SLIPS) <= SLIPS)
+			return name;
+	}
+	return NULL;
+}
+
+static void tell_end(void *user, const char *missing)
+{
+	struct search *s = user;
+	const char *near = find_near(s, missing), *name = sd_arena_text(s->arena, missing, strlen(missing));
+	struct sd_finding *f = add_finding(s, near ? SD_ODD_TYPO : SD_ODD_GAP, near && name ? near : name);
+
+	if (!f)
+		return;
+	f->tensors = 1;
+	f->near = near ? name : NULL;
+	f->is = near ? find_target(s, near) : NULL;
+	f->line = near ? sd_arena_printf(s->arena, "%s: %s? that is not there", near, name)
+		       : sd_arena_printf(s->arena, "%s is not there, nor another one in its place", name);
 }
 
 /* ---- shapes and dtypes ---- */
@@ -1221,6 +1355,132 @@ static void find_wrapper(struct search *s)
 	}
 }
 
+/* ---- beginnings ---- */
+
+/* Whether two beginnings differ in one word, and in that by a slip. */
+static bool is_slip(const struct sd_stack *a, const struct sd_stack *b)
+{
+	size_t begin = 0, x = a->length, y = b->length;
+	char is[64], meant[64];
+
+	while (begin < x && begin < y && a->name[begin] == b->name[begin])
+		begin++;
+	while (x > begin && y > begin && a->name[x - 1] == b->name[y - 1]) {
+		x--;
+		y--;
+	}
+	while (begin && a->name[begin - 1] != '.')
+		begin--;
+	while (x < a->length && a->name[x] != '.') {
+		x++;
+		y++;
+	}
+	snprintf(is, sizeof(is), "%.*s", (int)(x - begin), a->name + begin);
+	snprintf(meant, sizeof(meant), "%.*s", (int)(y - begin), b->name + begin);
+	return !strchr(is, '.') && !strchr(meant, '.') && strlen(is) + 1 < sizeof(is) &&
+	       sd_text_distance(is, meant, SLIPS) <= (strlen(meant) + 1) / 3;
+}
+
+/* How many names of one stack the other one has, too. */
+static size_t count_shared(const struct search *s, const struct sd_stack *a, const struct sd_stack *b)
+{
+	char room[NAME_MAX_LENGTH + 1];
+	size_t n = 0;
+
+	for (size_t i = 0; i < s->m->ntargets; i++) {
+		const char *name = s->m->targets[i].name;
+
+		if (is_in(name, a)) {
+			name = move_name(name, a, b, room);
+			n += name && sd_names_find(&s->names, name) != SD_NO_NAME;
+		}
+	}
+	return n;
+}
+
+/* "^model[.]layers[.]", for the line of an edit or --exclude. */
+static const char *quote_stack(struct search *s, const struct sd_stack *stack)
+{
+	char *text = sd_arena_alloc(s->arena, 3 * stack->length + 1), *end = text;
+
+	for (size_t i = 0; text && i < stack->length; i++)
+		end += sprintf(end, stack->name[i] == '.' ? "[%c]" : "%c", stack->name[i]);
+	s->memory = s->memory && text;
+	return text ? text : "";
+}
+
+static void tell_stack_slip(struct search *s, const struct sd_stack *is, const struct sd_stack *meant)
+{
+	const char *name = sd_arena_printf(s->arena, "%.*s.", (int)is->length, is->name);
+	struct sd_finding *f = add_finding(s, SD_ODD_TYPO, name);
+
+	if (!f)
+		return;
+	f->near = sd_arena_printf(s->arena, "%.*s.", (int)meant->length, meant->name);
+	f->tensors = is->keys;
+	f->line = sd_arena_printf(s->arena,
+				  "%zu names begin with %s and %zu with %s: put sd-rename -e 's/^%s[.]/%s/' "
+				  "before this",
+				  is->keys, name, meant->keys, f->near ? f->near : "", quote_stack(s, is),
+				  f->near ? f->near : "");
+	s->memory = s->memory && f->near;
+}
+
+static void tell_twice(struct search *s, const struct sd_stack *a, const struct sd_stack *b)
+{
+	const char *name = sd_arena_printf(s->arena, "%.*s.", (int)a->length, a->name);
+	struct sd_finding *f = add_finding(s, SD_ODD_COUNT, name);
+
+	if (!f)
+		return;
+	f->tensors = a->keys;
+	f->line = sd_arena_printf(s->arena,
+				  "the layers are there twice, behind %s and behind %.*s.: two checkpoints in one? "
+				  "sd-cat --exclude '^%s[.]' leaves out the first ones",
+				  name, (int)b->length, b->name, quote_stack(s, a));
+}
+
+/* Compares what stands in front of layers. What a slip has is compared as if it were right. */
+static void compare_beginnings(struct search *s)
+{
+	size_t n = sd_stack_list(s->m, s->stacks_of);
+
+	for (size_t i = 0; i < n && s->memory; i++)
+		for (size_t k = 0; k < n && s->memory; k++) {
+			const struct sd_stack *a = &s->stacks_of[i], *b = &s->stacks_of[k];
+			bool fewer = 2 * a->keys <= b->keys && is_slip(a, b);
+			bool same = a->keys == b->keys && i < k && a->keys > 1 && !s->adapter;
+			size_t shared = fewer || same ? count_shared(s, a, b) : 0;
+
+			if (fewer && !shared) {
+				s->slips[s->nslips++] = (struct slip){a, b};
+				tell_stack_slip(s, a, b);
+				break;
+			}
+			if (same && shared == a->keys)
+				tell_twice(s, a, b);
+		}
+}
+
+static void tell_zeros(struct search *s)
+{
+	char room[NAME_MAX_LENGTH + 1], more[48] = "";
+	struct sd_finding *f = add_finding(s, SD_ODD_TYPO, s->zero);
+
+	if (!f || !strip_zeros(s->zero, room))
+		return;
+	if (s->nzeros > 1)
+		snprintf(more, sizeof(more), " and %zu more names", s->nzeros - 1);
+	f->near = sd_arena_text(s->arena, room, strlen(room));
+	f->is = find_target(s, s->zero);
+	f->tensors = s->nzeros;
+	f->line = sd_arena_printf(s->arena,
+				  "%s%s: a number with a 0 in front: put sd-rename -e "
+				  "'s/(?<=[.])0+(?=[0-9]+([.]|$))//g' before this",
+				  s->zero, more);
+	s->memory = s->memory && f->near;
+}
+
 /* ---- one name ---- */
 
 /* How many names are the same but for their numbers. */
@@ -1301,7 +1561,14 @@ static void run(struct search *s)
 	struct stack *layers;
 
 	for (size_t i = 0; i < s->m->ntargets && s->memory; i++)
-		read_target(s, &s->m->targets[i]);
+		read_name(s, &s->m->targets[i]);
+	if (s->memory)
+		compare_beginnings(s);
+	for (size_t i = 0; i < s->m->ntargets && s->memory; i++)
+		if (sd_names_find(&s->names, s->m->targets[i].name) == i)
+			read_target(s, &s->m->targets[i]);
+	if (s->memory && s->nzeros)
+		tell_zeros(s);
 	if (s->memory)
 		sort_parts(s);
 	if (s->memory)
@@ -1315,8 +1582,10 @@ static void run(struct search *s)
 		give_types(s, layers);
 	if (s->memory)
 		find_wrapper(s);
-	if (s->memory && !s->adapter)
+	if (s->memory && !s->adapter) {
 		find_all_gaps(s, layers);
+		sd_ends_missing(s->m, tell_end, s);
+	}
 	for (size_t i = 0; i < s->nstacks && s->memory; i++)
 		compare_units(s, &s->stacks[i]);
 	for (size_t i = 0; i < s->nclasses && s->memory; i++)

@@ -10,8 +10,8 @@
 
 enum sd_oddity {
 	SD_ODD_PREFIX,  /* all names begin with the word of a wrapper: "module." */
-	SD_ODD_GAP,     /* a layer or an expert is not there at all */
-	SD_ODD_COUNT,   /* the experts of a layer are fewer than those of others */
+	SD_ODD_GAP,     /* a layer or an expert is not there at all, or the embedding, the last norm, the head */
+	SD_ODD_COUNT,   /* the experts of a layer are fewer than those of others; or all layers are twice */
 	SD_ODD_TYPO,    /* a name that no sibling has, near one that is missing here */
 	SD_ODD_MISSING, /* a name that all siblings have */
 	SD_ODD_SHAPE,   /* the siblings have the other order of the same sizes */
@@ -27,11 +27,12 @@ struct sd_finding {
 	const char *near; /* TYPO: what it should be called; else NULL */
 	const char *line; /* all that is to say, in one line, the name included */
 	size_t tensors;   /* how many tensors are concerned, as far as that is known; else 0 */
-	const char *among;             /* "layers", "experts": what the siblings are; NULL: whatever there is */
-	const uint32_t *siblings;      /* their numbers, ascending, as many as have it right */
-	size_t nsiblings;              /* PREFIX, GAP: 0 */
-	const struct sd_target *is;    /* SHAPE, DTYPE, TYPO: the odd one; else NULL */
-	const struct sd_target *right; /* one of the siblings; NULL for PREFIX and GAP */
+	const char *among;          /* "layers", "experts": what the siblings are; NULL: whatever there is */
+	const uint32_t *siblings;   /* their numbers, ascending, as many as have it right */
+	size_t nsiblings;           /* PREFIX, GAP: 0 */
+	const struct sd_target *is; /* SHAPE, DTYPE, TYPO: the odd one; else NULL */
+	const struct sd_target
+		*right; /* one of the siblings; NULL for PREFIX, GAP and COUNT, or where none has the name */
 };
 
 struct sd_findings {

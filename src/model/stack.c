@@ -58,39 +58,44 @@ bool sd_stack_layer(const char *name, size_t *stack, uint32_t *number)
 	return false;
 }
 
-/* A stack of layers, and how many names have it. */
-struct stack {
-	const char *name;
-	size_t length, keys;
-};
-
-static struct stack *find_stack(struct stack *stacks, size_t *n, size_t room, const char *name, size_t length)
+static struct sd_stack *find_stack(struct sd_stack *stacks, size_t *n, const char *name, size_t length)
 {
 	for (size_t i = 0; i < *n; i++)
 		if (stacks[i].length == length && memcmp(stacks[i].name, name, length) == 0)
 			return &stacks[i];
-	if (*n == room)
+	if (*n == SD_STACKS_MAX)
 		return NULL;
-	stacks[*n] = (struct stack){name, length, 0};
+	stacks[*n] = (struct sd_stack){name, length, 0};
 	return &stacks[(*n)++];
 }
 
-const char *sd_stack_main(const struct sd_manifest *m, size_t *length)
+size_t sd_stack_list(const struct sd_manifest *m, struct sd_stack stacks[SD_STACKS_MAX])
 {
-	struct stack stacks[32], *best = NULL; /* no model has as many; further ones do not count */
 	size_t n = 0;
 
 	for (size_t i = 0; i < m->ntargets; i++) {
 		const char *name = m->targets[i].name;
-		struct stack *stack;
+		struct sd_stack *stack;
 		uint32_t number;
+		size_t length;
 
-		if (!sd_stack_layer(name, length, &number) || sd_stack_is_other(name, *length))
+		if (!sd_stack_layer(name, &length, &number) || sd_stack_is_other(name, length))
 			continue;
-		stack = find_stack(stacks, &n, COUNT(stacks), name, *length);
-		if (stack && ++stack->keys && (!best || stack->keys > best->keys))
-			best = stack;
+		stack = find_stack(stacks, &n, name, length);
+		if (stack)
+			stack->keys++;
 	}
+	return n;
+}
+
+const char *sd_stack_main(const struct sd_manifest *m, size_t *length)
+{
+	struct sd_stack stacks[SD_STACKS_MAX], *best = NULL;
+	size_t n = sd_stack_list(m, stacks);
+
+	for (size_t i = 0; i < n; i++)
+		if (!best || stacks[i].keys > best->keys)
+			best = &stacks[i];
 	*length = best ? best->length : 0;
 	return best ? best->name : NULL;
 }

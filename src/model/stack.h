@@ -20,6 +20,17 @@ bool sd_stack_layer(const char *name, size_t *stack, uint32_t *number);
 /* The number behind a part of a name, or behind parts with dots between, that is word; false where there is none. */
 bool sd_stack_number(const char *name, const char *word, size_t length, size_t *stack, uint32_t *number);
 
+/* Layers behind one beginning: "model.layers", and how many names have it. */
+struct sd_stack {
+	const char *name; /* of the manifest; length bytes count */
+	size_t length, keys;
+};
+
+#define SD_STACKS_MAX 32 /* no model has as many; further ones do not count */
+
+/* The stacks of layers of a manifest but those of other models; how many. */
+size_t sd_stack_list(const struct sd_manifest *m, struct sd_stack stacks[SD_STACKS_MAX]);
+
 /*
  * The layers of the language model, of which there are most names: what stands in front of their numbers, length bytes
  * of a name of the manifest; NULL where there are none.

@@ -46,8 +46,8 @@ static bool is_done(struct sd_planner *p, const char *name)
 /* Whether a key is of a part of the model whose experts may be of a form of their own. */
 static bool is_aside(const char *name)
 {
-	static const char *const words[] = {"mtp.",   "talker.", "vis",    "audio",    "draft",
-					    ".lora_", "bias",    "shared", "code2wav", "token2wav"};
+	static const char *const words[] = {"talker.", "vis",    "audio",    "draft",    ".lora_",
+					    "bias",    "shared", "code2wav", "token2wav"};
 
 	for (size_t i = 0; i < sizeof(words) / sizeof(*words); i++)
 		if (strstr(name, words[i]))
@@ -55,7 +55,15 @@ static bool is_aside(const char *name)
 	return false;
 }
 
-/* Whether a key is one of an expert's weight, of the language model. */
+/* The part of a key that a layer for prediction begins with; NULL: it is of none. */
+static const char *find_predictor(const char *name)
+{
+	const char *at = strstr(name, "mtp.");
+
+	return at && (at == name || at[-1] == '.') ? at : NULL;
+}
+
+/* Whether a key is one of an expert's weight, of the language model or of its layers for prediction. */
 static bool is_expert(const char *name)
 {
 	return strstr(name, EXPERTS) && !is_aside(name) && sd_name_role(name).role < SD_ROLE_BLOCK_SCALE;
@@ -65,7 +73,8 @@ static bool is_expert(const char *name)
 static const char *find_expert(struct sd_planner *p)
 {
 	for (size_t i = 0; i < p->in->ntargets; i++)
-		if (is_expert(p->in->targets[i].name) && !is_done(p, p->in->targets[i].name))
+		if (is_expert(p->in->targets[i].name) && !find_predictor(p->in->targets[i].name) &&
+		    !is_done(p, p->in->targets[i].name))
 			return p->in->targets[i].name;
 	return NULL;
 }
@@ -78,6 +87,20 @@ static const char *quote(struct sd_planner *p, const char *text, size_t length)
 	for (size_t i = 0; quoted && i < length; i++)
 		end += sprintf(end, text[i] == '.' ? "[%c]" : "%c", text[i]);
 	return quoted;
+}
+
+/* Whether a key is this beginning with this behind it. */
+static bool is_key(const struct sd_planner *p, const char *beginning, const char *rest)
+{
+	size_t length = strlen(beginning);
+
+	for (size_t i = 0; i < p->in->ntargets; i++) {
+		const char *name = p->in->targets[i].name;
+
+		if (strncmp(name, beginning, length) == 0 && strcmp(name + length, rest) == 0)
+			return true;
+	}
+	return false;
 }
 
 /* How to take the first length bytes of the key away, and to put a beginning in their place. */
@@ -97,12 +120,18 @@ static enum sd_result tell_beginning(struct sd_planner *p, const char *key, size
 		length += more;
 	}
 	quoted = beginning ? quote(p, key, length) : NULL;
-	*text = quoted ? sd_arena_printf(&p->out->arena,
-					 "%s begins otherwise than its rule does (%s:%u); put sd-rename -e "
-					 "'s/^%s/%s/' before this",
-					 key, rule ? rule->file : p->map->file, rule ? rule->line : 0, quoted,
-					 beginning)
-		       : NULL;
+	if (quoted && is_key(p, beginning, key + length))
+		*text = sd_arena_printf(
+			&p->out->arena,
+			"%s is there as %s%s, too: sd-cat --exclude '^%s' leaves out those that begin so", key,
+			beginning, key + length, quoted);
+	else
+		*text = quoted ? sd_arena_printf(&p->out->arena,
+						 "%s begins otherwise than its rule does (%s:%u); put sd-rename -e "
+						 "'s/^%s/%s/' before this",
+						 key, rule ? rule->file : p->map->file, rule ? rule->line : 0, quoted,
+						 beginning)
+			       : NULL;
 	return *text ? SD_OK : sd_fail_memory(p->err);
 }
 
@@ -142,6 +171,9 @@ static enum sd_result try_beginnings(struct sd_planner *p, const char *key, cons
 {
 	size_t n = 0;
 
+	/* Behind a beginning of layers these would be layers of the model. */
+	if (find_predictor(key))
+		return SD_OK;
 	while (sd_beginnings[n])
 		n++;
 	for (const char *rest = key; rest; rest = strchr(rest, '.') ? strchr(rest, '.') + 1 : NULL)
@@ -161,12 +193,54 @@ static enum sd_result try_beginnings(struct sd_planner *p, const char *key, cons
 	return SD_OK;
 }
 
+/* Whether the map says that layers for prediction stay as they are: a rule for their names alone keeps them. */
+static bool keeps_predictors(const struct sd_planner *p)
+{
+	for (uint32_t s = 0; s < p->map->nstages; s++)
+		for (uint32_t i = 0; i < p->map->stages[s].nrules; i++) {
+			const struct sd_rule *rule = &p->map->stages[s].rules[i];
+			const struct sd_pattern *key = &rule->side[p->from].key;
+
+			if (rule->outcome[p->from] == KEEP && key->n && key->elements->kind == LITERAL &&
+			    strncmp(key->elements->text, "mtp.", 4) == 0)
+				return true;
+		}
+	return false;
+}
+
 /* Whether an expert's tensor has kept its form. */
 static bool is_left(struct sd_planner *p, const struct sd_planner_tensor *t)
 {
 	const char *key = sd_planner_source(p, t);
 
-	return !(t->labels & sd_manifest_label_bit(p->out, SD_LABEL_EXPERT)) && is_expert(key) && !is_done(p, key);
+	if ((t->labels & sd_manifest_label_bit(p->out, SD_LABEL_EXPERT)) || !is_expert(key) || is_done(p, key))
+		return false;
+	return find_predictor(key) != key || !keeps_predictors(p);
+}
+
+/* A layer for prediction behind a beginning that its rules do not know: half a conversion, too. */
+static enum sd_result check_predictors(struct sd_planner *p)
+{
+	for (size_t i = 0; i < p->in->ntargets; i++) {
+		const char *name = p->in->targets[i].name, *rest = find_predictor(name);
+		struct sd_followed is, end;
+
+		if (!rest || rest == name || strncmp(name, "base_model.", 11) == 0)
+			continue;
+		is = sd_follow(p, name);
+		end = sd_follow(p, rest);
+		if (!is.name || !end.name)
+			return sd_fail_memory(p->err);
+		if (is.moved || is.dropped || strcmp(is.name, name) != 0 ||
+		    !(end.moved || end.dropped || strcmp(end.name, rest) != 0))
+			continue;
+		return sd_fail(
+			p->err, SD_INPUT,
+			"map %s leaves %s as it is, and has a rule for %s: put sd-rename -e 's/^%smtp[.]/mtp./' before "
+			"this",
+			p->map->name, name, rest, quote(p, name, (size_t)(rest - name)));
+	}
+	return SD_OK;
 }
 
 static bool leaves_any(struct sd_planner *p)
@@ -216,7 +290,7 @@ static enum sd_result check_idle(struct sd_planner *p)
 	for (size_t i = 0, tried = 0; i < p->in->ntargets && tried < TRIED_IDLE_MAX; i++) {
 		const char *name = p->in->targets[i].name;
 
-		if (is_aside(name) || !is_early(name) || is_done(p, name))
+		if (is_aside(name) || find_predictor(name) || !is_early(name) || is_done(p, name))
 			continue;
 		tried++;
 		if (try_beginnings(p, name, &text) != SD_OK)
@@ -251,7 +325,7 @@ const char *sd_unusual_beginning(const struct sd_manifest *m, size_t *extra)
 		const char *name = m->targets[i].name, *at = strstr(name, layers);
 		size_t skip = strncmp(name, adapter, strlen(adapter)) == 0 ? strlen(adapter) : 0;
 
-		if (!at || is_aside(name))
+		if (!at || is_aside(name) || find_predictor(name))
 			continue;
 		*extra = measure_extra(name + skip, (size_t)(at - name) - skip);
 		if (*extra)
@@ -289,6 +363,8 @@ enum sd_result sd_planner_experts(struct sd_planner *p)
 	if (p->findings.n && p->findings.at[0].kind == SD_ODD_PREFIX && (key || (marked && leaves_any(p))))
 		return sd_fail(p->err, SD_INPUT, "%s", p->findings.at[0].line);
 	if (marks && !marked && !key && tell_none(p) != SD_OK)
+		return p->err->result;
+	if (check_predictors(p) != SD_OK)
 		return p->err->result;
 	if (!key && !p->changes)
 		return check_idle(p);

@@ -183,6 +183,7 @@ struct strangers {
 	size_t n;
 	char text[1024];
 	size_t used;
+	bool near_only; /* those alone are told that are near a word */
 };
 
 static void add_stranger(struct strangers *s, const char *name, const char *near)
@@ -196,9 +197,14 @@ static void add_stranger(struct strangers *s, const char *name, const char *near
 /* Whether it is said already that a name is odd. */
 static bool is_told(const struct sd_planner *p, const char *name)
 {
-	for (size_t i = 0; i < p->findings.n; i++)
-		if (p->findings.at[i].kind == SD_ODD_PREFIX || strcmp(p->findings.at[i].name, name) == 0)
+	for (size_t i = 0; i < p->findings.n; i++) {
+		const struct sd_finding *f = &p->findings.at[i];
+		size_t length = strlen(f->name);
+
+		if (f->kind == SD_ODD_PREFIX || strcmp(f->name, name) == 0 ||
+		    (f->kind == SD_ODD_TYPO && f->name[length - 1] == '.' && strncmp(f->name, name, length) == 0))
 			return true;
+	}
 	return false;
 }
 
@@ -226,23 +232,20 @@ static void look_at(struct strangers *s, struct words *w, struct sd_planner *p)
 			continue;
 		near = s->n < NAMED_MAX ? nearest(w, word, p->rename->strict ? SLIPS : SLIPS - 1) : NULL;
 		/* What the map leaves out may be called as it likes. */
-		if (!near && sd_follow(p, name).dropped)
+		if (!near && (s->near_only || sd_follow(p, name).dropped))
 			continue;
 		if (p->rename->strict || (near && !is_told(p, name) && sd_siblings_is_alone(p->in, name)))
 			add_stranger(s, name, near);
 	}
 }
 
-enum sd_result sd_planner_known(struct sd_planner *p)
+/* Tells the names that have words which the map does not know. */
+static enum sd_result tell_strangers(struct sd_planner *p, bool near_only)
 {
 	struct words w = {.arena = &p->out->arena, .memory = true};
-	struct strangers s = {.n = 0};
+	struct strangers s = {.near_only = near_only};
 	const char *line;
 
-	if (p->rename->all_taken || (p->rename->strict && !p->map->nknown))
-		return fail_untaken(p);
-	if (!p->map->nknown)
-		return SD_OK;
 	look_at(&s, &w, p);
 	sd_names_free(&w.names);
 	free(w.at);
@@ -250,7 +253,28 @@ enum sd_result sd_planner_known(struct sd_planner *p)
 		return sd_fail_memory(p->err);
 	if (!s.n)
 		return SD_OK;
-	line = sd_arena_printf(&p->out->arena, "%zu %s in no layout of map %s: %s%s", s.n,
-			       s.n > 1 ? "keys are" : "key is", p->map->name, s.text, s.n > NAMED_MAX ? ", ..." : "");
+	if (strcmp(p->map->layout[LEFT], p->map->layout[RIGHT]) == 0)
+		line = sd_arena_printf(&p->out->arena, "%zu %s words that no map knows: %s%s", s.n,
+				       s.n > 1 ? "keys have" : "key has", s.text, s.n > NAMED_MAX ? ", ..." : "");
+	else
+		line = sd_arena_printf(&p->out->arena, "%zu %s in no layout of map %s: %s%s", s.n,
+				       s.n > 1 ? "keys are" : "key is", p->map->name, s.text,
+				       s.n > NAMED_MAX ? ", ..." : "");
 	return line ? sd_planner_tell(p, line) : sd_fail_memory(p->err);
+}
+
+enum sd_result sd_planner_known(struct sd_planner *p)
+{
+	if (p->rename->all_taken || (p->rename->strict && !p->map->nknown))
+		return fail_untaken(p);
+	return p->map->nknown ? tell_strangers(p, false) : SD_OK;
+}
+
+enum sd_result sd_planner_blame(struct sd_planner *p)
+{
+	struct sd_error first = *p->err;
+
+	if (first.result != SD_INPUT || !p->rename->strict || !p->map->nknown || tell_strangers(p, true) == SD_OK)
+		*p->err = first;
+	return p->err->result;
 }

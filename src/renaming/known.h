@@ -14,4 +14,7 @@
  */
 SD_MUST_CHECK enum sd_result sd_planner_known(struct sd_planner *p);
 
+/* A stage has failed. With strict, a misspelt name is the error in its place: it says more than what fails for it. */
+SD_MUST_CHECK enum sd_result sd_planner_blame(struct sd_planner *p);
+
 #endif

@@ -78,6 +78,7 @@ struct sd_planner {
 	bool borne;                      /* something was wrong, and the rest went on: see first */
 	struct sd_error first;
 	struct sd_error *err;
+	unsigned nlooked; /* lines on missing keys for which all names were looked at */
 };
 
 /* The manifest's targets as tensors: those of one name are the pieces of one. */

@@ -6,6 +6,8 @@
 #include "renaming/known.h"
 #include "renaming/planner.h"
 #include "renaming/quantised.h"
+#include "model/config_json.h"
+#include "model/stack.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -46,6 +48,41 @@ static enum sd_result check_mixed(struct sd_planner *p)
 	return SD_OK;
 }
 
+/* Of experts in one tensor a layer has as many as config.json counts: fewer are worth a word. */
+static enum sd_result tell_count(struct sd_planner *p, const struct sd_planner_tensor *t)
+{
+	const char *line, *experts = strstr(t->name, "experts.");
+	size_t before = experts ? (size_t)(experts - t->name) : strlen(t->name);
+	uint64_t of;
+
+	if (p->from != RIGHT || sd_manifest_label_bit(p->in, SD_LABEL_EP) || sd_stack_is_other(t->name, before) ||
+	    !sd_config_count(p->in, SD_CONFIG_EXPERTS, &of) || t->shape[0] == of)
+		return SD_OK;
+	line = sd_arena_printf(&p->out->arena, "%s has %" PRIu64 " experts, and config.json counts %" PRIu64, t->name,
+			       t->shape[0], of);
+	return line ? sd_planner_tell(p, line) : sd_fail_memory(p->err);
+}
+
+/* Experts that have projections up and none down: no layer tells, where all lack it. */
+static enum sd_result tell_half(struct sd_planner *p, uint32_t bit)
+{
+	const char *up = NULL, *line;
+
+	for (size_t i = 0; i < p->ntensors; i++) {
+		const char *name = p->tensors[i].name, *word = strrchr(name, '.');
+
+		if (!(p->tensors[i].labels & bit) || !word || strstr(name, "lora_"))
+			continue;
+		if (strstr(word, "down"))
+			return SD_OK;
+		up = strstr(word, "gate_and_up_projs") ? name : up;
+	}
+	if (!up || p->rename->some)
+		return SD_OK;
+	line = sd_arena_printf(&p->out->arena, "no expert has a projection down: there is %s alone", up);
+	return line ? sd_planner_tell(p, line) : sd_fail_memory(p->err);
+}
+
 /* Experts of one layer, which are all in one module, are as many in each of its tensors. */
 static enum sd_result check_experts(struct sd_planner *p)
 {
@@ -68,13 +105,15 @@ static enum sd_result check_experts(struct sd_planner *p)
 			result = sd_fail_memory(p->err);
 		else if (number == n)
 			first[n++] = t;
-		else if (first[number]->shape[0] != t->shape[0])
+		if (result == SD_OK && number == 0 && n == 1 && first[0] == t)
+			result = tell_count(p, t);
+		if (result == SD_OK && first[number]->shape[0] != t->shape[0])
 			result = sd_fail(p->err, SD_INPUT, "%s has %" PRIu64 " experts, %s has %" PRIu64,
 					 first[number]->name, first[number]->shape[0], t->name, t->shape[0]);
 	}
 	free(first);
 	sd_names_free(&modules);
-	return result;
+	return result == SD_OK ? tell_half(p, bit) : result;
 }
 
 /* -D dtype: what has the label "expert" is cast. */
@@ -198,6 +237,8 @@ static enum sd_result run_map(struct sd_planner *p)
 	p->before = NULL;
 	p->nbefore = 0;
 	p->named = false;
+	if (result != SD_OK && p->step)
+		result = sd_planner_blame(p);
 	if (result == SD_OK && p->from == LEFT)
 		result = put_labels(p);
 	if (result == SD_OK)
@@ -291,6 +332,8 @@ static enum sd_result exclude(struct sd_planner *p)
 	p->ntensors = kept;
 	if (p->rename->exclude && p->rename->exclude->count && n && kept == n)
 		return sd_planner_tell(p, "--exclude matches no tensor's name");
+	if (n && !kept)
+		return sd_planner_tell(p, "--exclude leaves out all tensors: what comes out is empty");
 	return SD_OK;
 }
 

@@ -765,7 +765,8 @@ enum sd_result sd_maps_layouts(const struct sd_manifest *in, sd_maps_take_layout
 	return result;
 }
 
-enum sd_result sd_maps_note_other(const struct sd_manifest *in, const struct sd_map *map, struct sd_error *err)
+enum sd_result sd_maps_note_other(const struct sd_manifest *in, const struct sd_map *map, bool strict,
+				  struct sd_error *err)
 {
 	struct finding f = {.in = in, .file = "config.json", .field = "model_type"};
 	enum sd_result result = SD_OK;
@@ -779,7 +780,8 @@ enum sd_result sd_maps_note_other(const struct sd_manifest *in, const struct sd_
 	if (result == SD_OK && !names)
 		result = sd_fail_memory(err);
 	if (result == SD_OK && f.n)
-		sd_note("config.json says model_type %s, for which there is map %s", type.text, names);
+		result = sd_doubt(strict, err, "config.json says model_type %s, for which there is map %s", type.text,
+				  names);
 	while (f.n)
 		sd_map_free(f.fits[--f.n].map);
 	free(f.fits);

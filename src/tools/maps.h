@@ -27,8 +27,9 @@ typedef void (*sd_maps_take_layout)(void *user, const char *map, const char *lay
 SD_MUST_CHECK enum sd_result sd_maps_layouts(const struct sd_manifest *in, sd_maps_take_layout take, void *user,
 					     struct sd_error *err);
 
-/* Says so on standard error where config.json's model_type is one that other maps are for, and this one is not. */
-SD_MUST_CHECK enum sd_result sd_maps_note_other(const struct sd_manifest *in, const struct sd_map *map,
+/* Says so on standard error where config.json's model_type is one that other maps are for, and this one is not; with
+ * strict, fails. */
+SD_MUST_CHECK enum sd_result sd_maps_note_other(const struct sd_manifest *in, const struct sd_map *map, bool strict,
 						struct sd_error *err);
 
 /* Prints all maps with their layouts and options. */

@@ -25,7 +25,7 @@ static const char usage[] = "Usage: sd-cast --to=DTYPE|--dequant=DTYPE|--quant=f
 			    "                       likewise\n"
 			    "      --exclude=RE     leave tensors as they are whose name matches RE; likewise\n"
 			    "      --keep-config    leave config.json as it is\n" EXECUTION_USAGE
-			    "      --limit=NAME=N   take more of NAME than usual, or less: header, manifest,\n"
+			    "      --limit=NAME=N   raise or lower a safety limit: header, manifest,\n"
 			    "                       name, tensors or rank; see sd-tools(7)\n"
 			    "      --help           print this text\n"
 			    "      --version        print the version\n"

@@ -29,12 +29,14 @@ static const char usage[] = "Usage: sd-cat [OPTION]... [SOURCE]...\n"
 			    "      --manifest      send the manifest only, no data\n"
 			    "      --checksum      send checksums (XXH3) along, which the other tools renew and\n"
 			    "                      sd-pack checks; those that a SOURCE has are checked here\n"
+			    "      --no-index      take the safetensors files that are in a directory, all of\n"
+			    "                      them, whatever its index says\n"
 			    "      --strict        make an error of what is noted otherwise, and of names that are\n"
 			    "                      odd among their siblings\n"
 			    "      --zstd[=LEVEL]  compress the stream, which every tool reads as well;\n"
 			    "                      LEVEL is 1 to 19 (3)\n"
 			    "      --stats         tell on standard error which way the data went\n"
-			    "      --limit=NAME=N  take more of NAME than usual, or less: header, manifest,\n"
+			    "      --limit=NAME=N  raise or lower a safety limit: header, manifest,\n"
 			    "                      name, tensors or rank; see sd-tools(7)\n"
 			    "      --help          print this text\n"
 			    "      --version       print the version\n"
@@ -57,6 +59,7 @@ static struct options parse(int argc, char **argv)
 		SELECTION_OPTIONS,
 		{"manifest", no_argument, NULL, 'm'},
 		{"stats", no_argument, NULL, 's'},
+		{"no-index", no_argument, NULL, 'N'},
 		{"strict", no_argument, NULL, 'S'},
 		{"zstd", optional_argument, NULL, 'z'},
 		{"checksum", no_argument, NULL, 'c'},
@@ -76,6 +79,9 @@ static struct options parse(int argc, char **argv)
 			break;
 		case 's':
 			opt.stats = true;
+			break;
+		case 'N':
+			opt.limits.no_index = true;
 			break;
 		case 'S':
 			opt.strict = true;

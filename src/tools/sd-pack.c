@@ -45,7 +45,7 @@ static const char usage[] = "Usage: sd-pack [OPTION]... [-]\n"
 			    "      --progress         show progress, also where standard error is no terminal\n"
 			    "      --no-progress      show none; SIGUSR1 asks for one line all the same\n"
 			    "      --stats            tell on standard error how many bytes came and went\n"
-			    "      --limit=NAME=N     take more of NAME than usual, or less: header, manifest,\n"
+			    "      --limit=NAME=N     raise or lower a safety limit: header, manifest,\n"
 			    "                         name, tensors or rank; see sd-tools(7)\n"
 			    "      --help             print this text\n"
 			    "      --version          print the version\n";

@@ -29,10 +29,11 @@ static const char usage[] = "Usage: sd-rename [OPTION]...\n"
 			    "  -D NAME=VALUE         an option of the map; dtype=DTYPE casts the experts\n"
 			    "      --strict          make an error of what is noted otherwise, and refuse names\n"
 			    "                        of words that the map does not know\n"
-			    "  -e 's/RE/REPL/[gi]'   edit names by hand: before the map where it stands in front\n"
-			    "                        of --map, else after it; may be repeated. RE is PCRE2; in\n"
-			    "                        REPL & is the match, \\1 a group\n"
-			    "      --exclude=RE      drop tensors whose new name matches RE; may be repeated\n"
+			    "  -e 's/RE/REPL/[gi]'   edit names by hand: those of the input where it stands in\n"
+			    "                        front of --map, else new ones; may be repeated. RE is\n"
+			    "                        PCRE2; in REPL & is the match, \\1 a group\n"
+			    "      --exclude=RE      drop tensors whose new name matches RE; may be repeated (for\n"
+			    "                        names of the input: sd-cat --exclude)\n"
 			    "      --drop-unequal    drop what the map takes for a copy of another tensor, also\n"
 			    "                        where the two are not equal\n"
 			    "      --keep-config     leave config.json as it is, also where the last quantised\n"
@@ -58,7 +59,7 @@ static const char usage[] = "Usage: sd-rename [OPTION]...\n"
 			    "      --expand=MAP      print a map flat: with what it uses, all patterns written out\n"
 			    "      --checksum        make checksums of data that comes without\n"
 			    "      --stats           tell on standard error which way the data went\n"
-			    "      --limit=NAME=N    take more of NAME than usual, or less: header, manifest,\n"
+			    "      --limit=NAME=N    raise or lower a safety limit: header, manifest,\n"
 			    "                        name, tensors or rank; see sd-tools(7)\n"
 			    "      --help            print this text\n"
 			    "      --version         print the version\n";
@@ -274,7 +275,7 @@ static enum sd_result open_map(const struct options *opt, const struct sd_manife
 		return SD_OK;
 	if (strcmp(opt->map, "auto") != 0) {
 		result = sd_maps_open(opt->map, map, err);
-		return result == SD_OK ? sd_maps_note_other(in, *map, err) : result;
+		return result == SD_OK ? sd_maps_note_other(in, *map, opt->strict, err) : result;
 	}
 	result = sd_maps_find(in, opt->to, map, err);
 	if (result == SD_OK && *map)
@@ -459,6 +460,28 @@ static enum sd_result ask_why(struct job *job, struct sd_error *err)
 		       job->why.key, meant);
 }
 
+/* Where no map has anything to do, names are compared with each other, and with the words that all maps know. */
+static enum sd_result check_words(const struct job *job, struct sd_error *err)
+{
+	struct sd_rename words = {.to = 1, .strict = job->opt->strict};
+	struct sd_plan plan = {0};
+	struct sd_map *map = NULL;
+	enum sd_result result = sd_maps_open("names", &map, err);
+
+	words.map = map;
+	if (result == SD_OK)
+		result = sd_rename_plan(&words, job->to_map, &plan, err);
+	if (result == SD_OK)
+		tell_notes(&words);
+	/* Where there is no room for a label, the next program tells it again. */
+	(void)!sd_manifest_label(job->to_map, SD_LABEL_COMPARED);
+	if (words.nnotes)
+		(void)!sd_manifest_label(job->to_map, SD_LABEL_ODD);
+	sd_plan_free(&plan);
+	sd_map_free(map);
+	return result;
+}
+
 /* The plan. Where there is one also without success, it is to be looked at. */
 static enum sd_result make_plan(struct job *job, struct sd_error *err)
 {
@@ -469,7 +492,7 @@ static enum sd_result make_plan(struct job *job, struct sd_error *err)
 		result = open_map(opt, job->to_map, &job->map, err);
 	job->rename.map = job->map;
 	if (result == SD_OK && opt->map && !job->map)
-		result = sd_tell_odd(job->to_map, opt->strict, err);
+		result = check_words(job, err);
 	if (result == SD_OK)
 		result = choose_side(opt, job->map, &job->rename.to, err);
 	if (result == SD_OK && opt->what == WHY_NOT)

@@ -21,7 +21,7 @@ static const char usage[] =
 	"      --include=RE     and of those whose name matches RE (PCRE2, found anywhere);\n"
 	"                       likewise\n"
 	"      --exclude=RE     but not of those whose name matches RE; likewise\n"
-	"      --limit=NAME=N   take more of NAME than usual, or less: header, manifest,\n"
+	"      --limit=NAME=N   raise or lower a safety limit: header, manifest,\n"
 	"                       name, tensors or rank; see sd-tools(7)\n"
 	"      --help           print this text\n"
 	"      --version        print the version\n";

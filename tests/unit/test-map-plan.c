@@ -19,7 +19,9 @@ Test(map_names, words_have_no_dot_and_numbers_are_digits)
 	expect((struct try){map, .in = "l.12.w F32\nl.x.w F32\nl.1.w.v F32\nl.1. F32\nl..w F32\nl.007.w F32\n",
 			    .to = "nemo"},
 	       "m.12.w F32 < l.12.w\nl.x.w F32 < l.x.w\nl.1.w.v F32 < l.1.w.v\nl.1. F32 < l.1.\nl..w F32 < l..w\n"
-	       "m.007.w F32 < l.007.w\n");
+	       "m.007.w F32 < l.007.w\n"
+	       "note: l.007.w: a number with a 0 in front: put sd-rename -e "
+	       "'s/(?<=[.])0+(?=[0-9]+([.]|$))//g' before this\n");
 }
 
 Test(map_names, choices_and_tables_are_tried_in_order)
@@ -128,7 +130,9 @@ Test(map_names, numbers_are_counted_with)
 	expect((struct try){map, .in = "other F32\n", .to = "nemo"}, "other F32 < other\n");
 	expect((struct try){map, .in = "m.18446744073709551616.w F32\nm.007.w F32\n", .to = "nemo",
 			    .defines = {{"layers", "3"}}},
-	       "m.18446744073709551616.w F32 < m.18446744073709551616.w\nmtp.4.w F32 < m.007.w\n");
+	       "m.18446744073709551616.w F32 < m.18446744073709551616.w\nmtp.4.w F32 < m.007.w\n"
+	       "note: m.007.w: a number with a 0 in front: put sd-rename -e "
+	       "'s/(?<=[.])0+(?=[0-9]+([.]|$))//g' before this\n");
 	expect((struct try){map, .in = "mtp.18446744073709551615.w F32\n", .to = "hf", .defines = {{"layers", "3"}}},
 	       "mtp.18446744073709551615.w F32 < mtp.18446744073709551615.w\n");
 	expect_error((struct try){map, .in = "m.7.w F32\nm.07.w F32\n", .to = "nemo", .defines = {{"layers", "3"}}},
