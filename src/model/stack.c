@@ -64,10 +64,15 @@ struct stack {
 	size_t length, keys;
 };
 
+static bool is_stack(const struct stack *stack, const char *name, size_t length)
+{
+	return stack->length == length && memcmp(stack->name, name, length) == 0;
+}
+
 static struct stack *find_stack(struct stack *stacks, size_t *n, size_t room, const char *name, size_t length)
 {
 	for (size_t i = 0; i < *n; i++)
-		if (stacks[i].length == length && memcmp(stacks[i].name, name, length) == 0)
+		if (is_stack(&stacks[i], name, length))
 			return &stacks[i];
 	if (*n == room)
 		return NULL;
@@ -78,6 +83,7 @@ static struct stack *find_stack(struct stack *stacks, size_t *n, size_t room, co
 const char *sd_stack_main(const struct sd_manifest *m, size_t *length)
 {
 	struct stack stacks[32], *best = NULL; /* no model has as many; further ones do not count */
+	struct stack other = {"", 0, 0};       /* the last one that is no main one */
 	size_t n = 0;
 
 	for (size_t i = 0; i < m->ntargets; i++) {
@@ -85,8 +91,12 @@ const char *sd_stack_main(const struct sd_manifest *m, size_t *length)
 		struct stack *stack;
 		uint32_t number;
 
-		if (!sd_stack_layer(name, length, &number) || sd_stack_is_other(name, *length))
+		if (!sd_stack_layer(name, length, &number) || is_stack(&other, name, *length))
 			continue;
+		if (!(best && is_stack(best, name, *length)) && sd_stack_is_other(name, *length)) {
+			other = (struct stack){name, *length, 0};
+			continue;
+		}
 		stack = find_stack(stacks, &n, COUNT(stacks), name, *length);
 		if (stack && ++stack->keys && (!best || stack->keys > best->keys))
 			best = stack;

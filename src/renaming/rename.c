@@ -137,7 +137,7 @@ enum sd_result sd_planner_cast(struct sd_planner *p, struct sd_planner_piece *pi
 static enum sd_result read_manifest(struct sd_planner *p)
 {
 	struct sd_names names = {0};
-	enum sd_result result = SD_OK;
+	enum sd_result result = sd_names_reserve(&names, p->in->ntargets) ? SD_OK : sd_fail_memory(p->err);
 
 	for (size_t i = 0; i < p->in->ntargets && result == SD_OK; i++) {
 		const struct sd_target *target = &p->in->targets[i];
@@ -268,6 +268,8 @@ uint32_t sd_planner_other(struct sd_planner *p, const struct sd_pattern *key, co
 	char *name = sd_pattern_fill(key, holes, p->texts, values, &p->out->arena);
 	uint32_t number;
 
+	if (!p->named && !sd_names_reserve(&p->names, p->nbefore))
+		p->scratch.size = SIZE_MAX;
 	for (size_t i = 0; !p->named && i < p->nbefore; i++)
 		if (sd_names_add(&p->names, p->before[i].name, (uint32_t)i) == SD_NO_NAME)
 			p->scratch.size = SIZE_MAX;
@@ -482,7 +484,7 @@ static enum sd_result exclude(struct sd_planner *p)
 static enum sd_result check_names(struct sd_planner *p)
 {
 	struct sd_names names = {0};
-	enum sd_result result = SD_OK;
+	enum sd_result result = sd_names_reserve(&names, p->ntensors) ? SD_OK : sd_fail_memory(p->err);
 
 	for (size_t i = 0; i < p->ntensors && result == SD_OK; i++) {
 		uint32_t number = sd_names_add(&names, p->tensors[i].name, (uint32_t)i);

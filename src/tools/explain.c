@@ -70,6 +70,12 @@ struct explanation {
 	size_t nrows, rows_room;
 	struct sd_glob **globs; /* of the keys */
 	bool *used;
+	/* Without keys only this is known of names: which targets of what comes to the map a rule takes. Tensors mostly
+	 * come in their order, under the manifest's own texts; others are in names. */
+	const struct sd_manifest *to_map;
+	bool *taken;
+	size_t at; /* the target that came last, in this step */
+	uint32_t at_step;
 	bool failed; /* memory is out */
 };
 
@@ -81,7 +87,7 @@ struct explanation *explain_begin(const struct explain_options *opt, const struc
 
 	if (e) {
 		e->opt = opt;
-		e->in = in;
+		e->in = e->to_map = in;
 	}
 	return e;
 }
@@ -95,6 +101,7 @@ void explain_end(struct explanation *e)
 	free(e->globs);
 	free(e->used);
 	free(e->first);
+	free(e->taken);
 	free(e->rows);
 	free(e->counts);
 	free(e->edges);
@@ -174,6 +181,46 @@ static bool is_worth(const struct explanation *e, const struct sd_rename_event *
 	       (last != NONE && e->edges[last].step == event->step + e->base);
 }
 
+/* Whether the very text of a name is that of a target of what comes to the map, the last one or the next: e->at. */
+static bool find_target(struct explanation *e, const struct sd_rename_event *event)
+{
+	const struct sd_manifest *m = e->to_map;
+
+	if (event->step != e->at_step) {
+		e->at = 0;
+		e->at_step = event->step;
+	}
+	for (size_t i = e->at; i < e->at + 2 && i < m->ntargets; i++)
+		if (m->targets[i].name == event->from) {
+			e->at = i;
+			return true;
+		}
+	return false;
+}
+
+/* Without keys: notes which names a rule takes. */
+static void note_taken(struct explanation *e, const struct sd_rename_event *event)
+{
+	bool found = find_target(e, event);
+	uint32_t name;
+
+	if (event->rule == SD_NO_RULE)
+		return;
+	if (!e->taken)
+		e->taken = calloc(e->to_map->ntargets + 1, sizeof(*e->taken));
+	e->failed = e->failed || !e->taken;
+	if (e->failed)
+		return;
+	/* A tensor in pieces has several targets. */
+	if (found && !e->to_map->targets[e->at].move) {
+		e->taken[e->at] = true;
+		return;
+	}
+	name = intern(e, event->from);
+	if (name != NONE)
+		e->name[name].taken = true;
+}
+
 void explain_take(void *user, const struct sd_rename_event *event)
 {
 	struct explanation *e = user;
@@ -182,19 +229,19 @@ void explain_take(void *user, const struct sd_rename_event *event)
 	if (event->step + e->base >= e->steps)
 		e->steps = event->step + e->base + 1;
 	count(e, event->rule);
-	if (!e->opt->nkeys && event->rule == SD_NO_RULE)
+	if (!e->opt->nkeys) {
+		note_taken(e, event);
 		return;
+	}
 	from = e->failed ? NONE : intern(e, event->from);
-	if (from == NONE)
-		return;
-	e->name[from].taken |= event->rule != SD_NO_RULE;
-	if (e->opt->nkeys && is_worth(e, event, from))
+	if (from != NONE && is_worth(e, event, from))
 		add_edge(e, event, from);
 }
 
-void explain_next(struct explanation *e)
+void explain_next(struct explanation *e, const struct sd_manifest *to_map)
 {
 	e->base = e->steps;
+	e->to_map = to_map;
 }
 
 /* ---- what is asked for ---- */
@@ -1218,10 +1265,21 @@ static void print_untaken(struct explanation *e, const char **names, size_t n)
 	}
 }
 
-/* The names that reach the map: as edits in front of it leave them. */
-static void print_rules(struct explanation *e, int to, const struct sd_manifest *in)
+static bool is_taken(const struct explanation *e, size_t target)
 {
-	const char **names = calloc(in->ntargets + 1, sizeof(*names));
+	uint32_t name;
+
+	if (e->taken && e->taken[target])
+		return true;
+	name = sd_names_find(&e->names, e->to_map->targets[target].name);
+	return name != SD_NO_NAME && e->name[name].taken;
+}
+
+/* The names that reach the map: as edits in front of it leave them. */
+static void print_rules(struct explanation *e, int to)
+{
+	const struct sd_manifest *m = e->to_map;
+	const char **names = calloc(m->ntargets + 1, sizeof(*names));
 	struct sd_map_rule rule;
 	int width = width_of_places(e, to);
 	size_t n = 0;
@@ -1233,23 +1291,20 @@ static void print_rules(struct explanation *e, int to, const struct sd_manifest 
 	for (uint32_t i = 0; e->map && sd_map_rule(e->map, i, &rule); i++)
 		if (rule.ways[to])
 			print_count(e, i, &rule, width);
-	for (size_t i = 0; i < in->ntargets && e->map; i++) {
-		uint32_t name = sd_names_find(&e->names, in->targets[i].name);
-
-		if (name == SD_NO_NAME || !e->name[name].taken)
-			names[n++] = in->targets[i].name;
-	}
+	for (size_t i = 0; i < m->ntargets && e->map; i++)
+		if (!is_taken(e, i))
+			names[n++] = m->targets[i].name;
 	print_untaken(e, names, n);
 	free(names);
 }
 
-enum sd_result explain_print(struct explanation *e, const struct sd_map *map, int to, const struct sd_manifest *before,
-			     const struct sd_plan *plan, struct sd_error *err)
+enum sd_result explain_print(struct explanation *e, const struct sd_map *map, int to, const struct sd_plan *plan,
+			     struct sd_error *err)
 {
 	e->map = map;
 	e->plan = plan;
 	if (!e->opt->nkeys) {
-		print_rules(e, to, before);
+		print_rules(e, to);
 		return e->failed ? sd_fail_memory(err) : SD_OK;
 	}
 	if (compile_keys(e, err) != SD_OK)

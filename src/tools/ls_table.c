@@ -325,7 +325,7 @@ enum sd_result ls_print_table(const struct ls_options *opt, const struct ls_sour
 	struct table t = {.opt = opt, .s = s};
 	struct sd_fold fold = {0};
 	bool failed = false;
-	enum sd_result result = opt->fold ? ls_fold(s, &fold, err) : SD_OK;
+	enum sd_result result = opt->fold ? ls_fold(opt, s, &fold, err) : SD_OK;
 
 	if (result == SD_OK && !(make_rows(&t, &fold, &failed) && make_text(&t) && make_groups(&t)))
 		result = sd_fail_memory(err);

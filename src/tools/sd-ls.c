@@ -310,7 +310,23 @@ bool ls_place(const struct ls_source *s, const struct sd_listed *t, const char *
 	       source->ops->place(source, source->manifest->targets[t->target].record, file, offset);
 }
 
-enum sd_result ls_fold(const struct ls_source *s, struct sd_fold *fold, struct sd_error *err)
+static int compare_lines(const void *a, const void *b, void *user)
+{
+	const struct sd_fold_line *left = a, *right = b;
+	const char *const *names = user;
+
+	return sd_text_natural(names[left->first], names[right->first]);
+}
+
+/* Whether lines are sorted once they are folded: they are far fewer than tensors, and first is the least name of each.
+ */
+static bool sorts_lines(const struct ls_options *opt)
+{
+	return opt->fold && opt->sort == LS_NAME && !opt->reverse;
+}
+
+enum sd_result ls_fold(const struct ls_options *opt, const struct ls_source *s, struct sd_fold *fold,
+		       struct sd_error *err)
 {
 	uint32_t *all = malloc((s->listing.n + 1) * sizeof(*all)), *kinds = malloc((s->nshown + 1) * sizeof(*kinds));
 	const char **names = malloc((s->nshown + 1) * sizeof(*names));
@@ -322,6 +338,8 @@ enum sd_result ls_fold(const struct ls_source *s, struct sd_fold *fold, struct s
 	}
 	if (result == SD_OK)
 		result = sd_fold(names, kinds, s->nshown, fold, err);
+	if (result == SD_OK && sorts_lines(opt) && fold->nlines)
+		qsort_r(fold->lines, fold->nlines, sizeof(*fold->lines), compare_lines, names);
 	free(all);
 	free(kinds);
 	free(names);
@@ -418,7 +436,7 @@ static enum sd_result show(const struct ls_options *opt, struct ls_source *s, st
 		return s->source->name || opt->count == 1 ? err->result : sd_error_at(err, "%s", s->name);
 	if (opt->look.human)
 		hide_elsewhere(&s->listing);
-	if (s->nshown && (opt->sort != LS_ORDER || opt->reverse))
+	if (s->nshown && (opt->sort != LS_ORDER || opt->reverse) && !sorts_lines(opt))
 		qsort_r(s->shown, s->nshown, sizeof(*s->shown), compare, &(struct order){opt, s});
 	return SD_OK;
 }
