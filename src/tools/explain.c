@@ -56,6 +56,7 @@ struct explanation {
 	const struct sd_manifest *in;
 	const struct sd_map *map;
 	const struct sd_plan *plan;
+	FILE *out; /* standard output, or, for people, what is wrapped on its way there */
 	struct sd_arena arena;
 	struct sd_names names;
 	struct name *name;
@@ -820,12 +821,12 @@ static void print_folded(struct explanation *e, const char **names, size_t n, bo
 		e->failed = true;
 	for (size_t i = 0; i < fold.nlines && !e->failed; i++) {
 		if (counts)
-			printf("%7" PRIu32, fold.lines[i].count);
-		fputs(before, stdout);
+			fprintf(e->out, "%7" PRIu32, fold.lines[i].count);
+		fputs(before, e->out);
 		for (size_t k = 0; k < fold.lines[i].npieces; k++)
-			sd_look_print_piece(stdout, &e->opt->look, &fold.lines[i].pieces[k], SD_INK_NONE);
-		fputs(behind, stdout);
-		putchar('\n');
+			sd_look_print_piece(e->out, &e->opt->look, &fold.lines[i].pieces[k], SD_INK_NONE);
+		fputs(behind, e->out);
+		fputc('\n', e->out);
 	}
 	sd_fold_free(&fold);
 	sd_names_free(&seen);
@@ -904,7 +905,7 @@ static bool print_numbers(struct explanation *e, const struct held *h, size_t n)
 				numbers[kept++] = numbers[i];
 		text = sd_fold_numbers(&e->arena, numbers, kept);
 		e->failed = e->failed || !text;
-		printf(" %.*s=%s", (int)h->length, h->name, text ? text : "");
+		fprintf(e->out, " %.*s=%s", (int)h->length, h->name, text ? text : "");
 	}
 	free(numbers);
 	return all;
@@ -920,12 +921,12 @@ static void print_held(struct explanation *e, struct held *h)
 			h->values[n++] = h->values[i];
 	if (print_numbers(e, h, n))
 		return;
-	printf(" %.*s=", (int)h->length, h->name);
+	fprintf(e->out, " %.*s=", (int)h->length, h->name);
 	for (size_t i = 0; i < n && i < HELD_SHOWN; i++) {
-		fputs(i ? "|" : "", stdout);
-		sd_text_print(stdout, h->values[i]);
+		fputs(i ? "|" : "", e->out);
+		sd_text_print(e->out, h->values[i]);
 	}
-	fputs(n > HELD_SHOWN ? "|..." : "", stdout);
+	fputs(n > HELD_SHOWN ? "|..." : "", e->out);
 }
 
 /* What all rows that take a rule hold in its holes. */
@@ -942,13 +943,13 @@ static void print_holes(struct explanation *e, const struct row *const *rows, si
 				hold(e, held, &nheld, other->holes);
 		}
 	if (nheld)
-		printf("                   where");
+		fprintf(e->out, "                   where");
 	for (size_t i = 0; i < nheld; i++) {
 		print_held(e, &held[i]);
 		free(held[i].values);
 	}
 	if (nheld)
-		putchar('\n');
+		fputc('\n', e->out);
 }
 
 static int by_step(const void *a, const void *b)
@@ -967,16 +968,16 @@ static void print_rule(struct explanation *e, const struct edge *edge)
 	struct sd_map_rule rule;
 
 	if (!e->map || !sd_map_rule(e->map, edge->rule, &rule)) {
-		printf("  %-10s ", "by hand");
-		sd_text_print(stdout, edge->text);
-		putchar('\n');
+		fprintf(e->out, "  %-10s ", "by hand");
+		sd_text_print(e->out, edge->text);
+		fputc('\n', e->out);
 		return;
 	}
-	printf("  %-10s ", rule.stage);
-	sd_text_print(stdout, rule.file);
-	printf(":%u  ", rule.line);
-	sd_map_write_rule(e->map, edge->rule, stdout);
-	putchar('\n');
+	fprintf(e->out, "  %-10s ", rule.stage);
+	sd_text_print(e->out, rule.file);
+	fprintf(e->out, ":%u  ", rule.line);
+	sd_map_write_rule(e->map, edge->rule, e->out);
+	fputc('\n', e->out);
 }
 
 /* The rules of rows, each once, in the order in which tensors go through them. */
@@ -1003,7 +1004,7 @@ static void print_ways(struct explanation *e, const struct row *const *rows, siz
 		print_holes(e, rows, n, edges[i]);
 	}
 	if (!count)
-		puts("  no rule takes it");
+		fputs("  no rule takes it\n", e->out);
 	free(edges);
 }
 
@@ -1079,21 +1080,21 @@ static void print_made(struct explanation *e, uint32_t name)
 	const struct sd_manifest *out = e->plan->manifest;
 	const struct sd_target *t = e->name[name].target == NONE ? NULL : &out->targets[e->name[name].target];
 
-	sd_ink(stdout, &e->opt->look, SD_INK_HEADING);
-	sd_text_print(stdout, e->name[name].text);
-	sd_ink(stdout, &e->opt->look, SD_INK_NONE);
+	sd_ink(e->out, &e->opt->look, SD_INK_HEADING);
+	sd_text_print(e->out, e->name[name].text);
+	sd_ink(e->out, &e->opt->look, SD_INK_NONE);
 	if (t) {
-		printf("  %s ", sd_dtype_name(t->dtype));
-		sd_shape_print(stdout, t->shape, t->rank);
+		fprintf(e->out, "  %s ", sd_dtype_name(t->dtype));
+		sd_shape_print(e->out, t->shape, t->rank);
 		for (uint32_t k = 0; k < out->nlabels; k++)
 			if (t->labels & (UINT32_C(1) << k)) {
-				printf("  ");
-				sd_text_print(stdout, out->labels[k]);
+				fprintf(e->out, "  ");
+				sd_text_print(e->out, out->labels[k]);
 			}
 	} else {
-		printf("  does not come out");
+		fprintf(e->out, "  does not come out");
 	}
-	putchar('\n');
+	fputc('\n', e->out);
 }
 
 /* A tensor that comes out: all its sources. */
@@ -1107,10 +1108,11 @@ static void print_target(struct explanation *e, const struct row **rows, size_t 
 		((struct row *)rows[i])->kind = make_kind(e, rows[i], true);
 	}
 	if (missing)
-		printf("  %zu of ", n - missing);
+		fprintf(e->out, "  %zu of ", n - missing);
 	else
-		printf("  ");
-	printf("%zu source%s%s\n", n, n == 1 ? "" : "s", any_numbered(rows, n) ? "; N is the number in the name" : "");
+		fprintf(e->out, "  ");
+	fprintf(e->out, "%zu source%s%s\n", n, n == 1 ? "" : "s",
+		any_numbered(rows, n) ? "; N is the number in the name" : "");
 	print_sources(e, rows, n);
 	print_ways(e, rows, n);
 }
@@ -1139,7 +1141,7 @@ static void print_alike(struct explanation *e, const struct row **rows, size_t n
 	for (size_t end = strlen(behind); end && behind[end - 1] == ' ';)
 		behind[--end] = '\0';
 	if (rows[0]->name == NONE)
-		puts("=> dropped");
+		fputs("=> dropped\n", e->out);
 	else
 		print_folded(e, names, n, false, "=> ", behind);
 	print_ways(e, rows, n);
@@ -1225,25 +1227,25 @@ static void print_count(const struct explanation *e, uint32_t number, const stru
 
 	snprintf(place, sizeof(place), "%s:%u", rule->file, rule->line);
 	if (e->opt->look.human) {
-		printf("%7zu  %-10s  %-*s  ", taken, rule->stage, width, place);
-		sd_map_write_rule(e->map, number, stdout);
+		fprintf(e->out, "%7zu  %-10s  %-*s  ", taken, rule->stage, width, place);
+		sd_map_write_rule(e->map, number, e->out);
 	} else if (e->opt->json) {
-		printf("{\"taken\":%zu,\"stage\":", taken);
-		sd_json_write(stdout, rule->stage, SD_JSON_ASCII);
-		printf(",\"file\":");
-		sd_json_write(stdout, rule->file, SD_JSON_ASCII);
-		printf(",\"line\":%" PRIu32 ",\"rule\":", rule->line);
-		sd_json_write(stdout, rule->text, SD_JSON_ASCII);
-		putchar('}');
+		fprintf(e->out, "{\"taken\":%zu,\"stage\":", taken);
+		sd_json_write(e->out, rule->stage, SD_JSON_ASCII);
+		fprintf(e->out, ",\"file\":");
+		sd_json_write(e->out, rule->file, SD_JSON_ASCII);
+		fprintf(e->out, ",\"line\":%" PRIu32 ",\"rule\":", rule->line);
+		sd_json_write(e->out, rule->text, SD_JSON_ASCII);
+		fputc('}', e->out);
 	} else {
-		printf("%zu\t", taken);
-		sd_text_print(stdout, rule->stage);
-		putchar('\t');
-		sd_text_print(stdout, rule->file);
-		printf(":%u\t", rule->line);
-		sd_text_print(stdout, rule->text);
+		fprintf(e->out, "%zu\t", taken);
+		sd_text_print(e->out, rule->stage);
+		fputc('\t', e->out);
+		sd_text_print(e->out, rule->file);
+		fprintf(e->out, ":%u\t", rule->line);
+		sd_text_print(e->out, rule->text);
 	}
-	putchar('\n');
+	fputc('\n', e->out);
 }
 
 static void print_untaken(struct explanation *e, const char **names, size_t n)
@@ -1254,14 +1256,14 @@ static void print_untaken(struct explanation *e, const char **names, size_t n)
 	}
 	for (size_t i = 0; i < n; i++) {
 		if (e->opt->json) {
-			printf("{\"no_rule\":");
-			sd_json_write(stdout, names[i], SD_JSON_ASCII);
-			putchar('}');
+			fprintf(e->out, "{\"no_rule\":");
+			sd_json_write(e->out, names[i], SD_JSON_ASCII);
+			fputc('}', e->out);
 		} else {
-			printf("1\tno rule\t-\t");
-			sd_text_print(stdout, names[i]);
+			fprintf(e->out, "1\tno rule\t-\t");
+			sd_text_print(e->out, names[i]);
 		}
-		putchar('\n');
+		fputc('\n', e->out);
 	}
 }
 
@@ -1298,14 +1300,11 @@ static void print_rules(struct explanation *e, int to)
 	free(names);
 }
 
-enum sd_result explain_print(struct explanation *e, const struct sd_map *map, int to, const struct sd_plan *plan,
-			     struct sd_error *err)
+static enum sd_result print(struct explanation *e, int to, struct sd_error *err)
 {
-	e->map = map;
-	e->plan = plan;
 	if (!e->opt->nkeys) {
 		print_rules(e, to);
-		return e->failed ? sd_fail_memory(err) : SD_OK;
+		return SD_OK;
 	}
 	if (compile_keys(e, err) != SD_OK)
 		return err->result;
@@ -1317,10 +1316,25 @@ enum sd_result explain_print(struct explanation *e, const struct sd_map *map, in
 			print_json(e, &e->rows[i]);
 		else
 			print_tsv(e, &e->rows[i]);
-	if (e->failed)
-		return sd_fail_memory(err);
-	for (size_t i = 0; i < e->opt->nkeys; i++)
+	for (size_t i = 0; i < e->opt->nkeys && !e->failed; i++)
 		if (!e->used[i])
 			return fail_unknown(e, i, err);
 	return SD_OK;
+}
+
+enum sd_result explain_print(struct explanation *e, const struct sd_map *map, int to, const struct sd_plan *plan,
+			     struct sd_error *err)
+{
+	struct sd_memstream *stream = NULL;
+	enum sd_result result;
+
+	e->map = map;
+	e->plan = plan;
+	e->out = stdout;
+	if (e->opt->look.human && !(stream = sd_memstream_open(&e->out)))
+		return sd_fail_memory(err);
+	result = print(e, to, err);
+	if (stream && !sd_look_close(stream, &e->opt->look))
+		e->failed = true;
+	return e->failed ? sd_fail_memory(err) : result;
 }

@@ -497,7 +497,7 @@ static void print_cells(const struct ls_options *opt, const char *cell, size_t n
 }
 
 /* Where there is no room for columns, each source has lines of its own, with what it has of the columns. */
-static void print_blocks(const struct ls_options *opt, const char *cell, size_t n)
+static void write_blocks(FILE *out, const struct ls_options *opt, const char *cell, size_t n)
 {
 	static const char *const units[CELLS] = {NULL,         NULL, "layers", "experts", "tensors",
 						 "parameters", NULL, NULL,     NULL};
@@ -510,23 +510,36 @@ static void print_blocks(const struct ls_options *opt, const char *cell, size_t 
 		if (i < CELLS)
 			continue;
 		if (column == 0)
-			sd_ink(stdout, &opt->look, SD_INK_HEADING);
+			sd_ink(out, &opt->look, SD_INK_HEADING);
 		if (column == 0 || (*cell && strcmp(cell, "-") != 0)) {
-			printf("%s%s%s%s", between, cell, units[column] ? " " : "", units[column] ? units[column] : "");
+			fprintf(out, "%s%s%s%s", between, cell, units[column] ? " " : "",
+				units[column] ? units[column] : "");
 			between = column < 2 ? "\n  " : ", ";
 		}
 		if (column == 0)
-			sd_ink(stdout, &opt->look, SD_INK_NONE);
+			sd_ink(out, &opt->look, SD_INK_NONE);
 		if (column + 1 == CELLS) {
-			putchar('\n');
+			fputc('\n', out);
 			between = "";
 		}
 	}
 }
 
+static bool print_blocks(const struct ls_options *opt, const char *cell, size_t n)
+{
+	FILE *out;
+	struct sd_memstream *stream = sd_memstream_open(&out);
+
+	if (!stream)
+		return false;
+	write_blocks(out, opt, cell, n);
+	return sd_look_close(stream, &opt->look);
+}
+
 bool ls_kinds_print(const struct ls_options *opt, struct ls_kinds *kinds)
 {
 	size_t width[CELLS] = {0}, all = 0, length, n = kinds->n > 1 ? kinds->n : 0;
+	bool memory = true;
 	char *text;
 	const char *cell;
 
@@ -543,7 +556,7 @@ bool ls_kinds_print(const struct ls_options *opt, struct ls_kinds *kinds)
 	if (all <= opt->look.width)
 		print_cells(opt, text, n, width);
 	else
-		print_blocks(opt, text, n);
+		memory = print_blocks(opt, text, n);
 	free(text);
-	return true;
+	return memory;
 }
