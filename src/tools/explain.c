@@ -8,6 +8,7 @@
 #include "base/nearest.h"
 #include "base/text.h"
 #include "move/box.h"
+#include "tools/why.h"
 
 #include <ctype.h>
 #include <inttypes.h>
@@ -15,6 +16,10 @@
 #include <string.h>
 
 #define NONE UINT32_MAX
+
+/* Of names that no rule takes so many are looked at, and so many rules told that are near. */
+#define NEAREST_TRIED 64
+#define NEAREST_MAX 3
 
 /* No way is longer: a stage, an edit and --exclude have one step each. */
 #define WAY_MAX 256
@@ -56,6 +61,7 @@ struct explanation {
 	const struct sd_manifest *in;
 	const struct sd_map *map;
 	const struct sd_plan *plan;
+	const struct sd_rename *rename;
 	FILE *out; /* standard output, or, for people, what is wrapped on its way there */
 	struct sd_arena arena;
 	struct sd_names names;
@@ -1248,13 +1254,41 @@ static void print_count(const struct explanation *e, uint32_t number, const stru
 	fputc('\n', e->out);
 }
 
-static void print_untaken(struct explanation *e, const char **names, size_t n)
+/* For people: which rules names that none takes are nearest to, each once. */
+static void print_nearest(struct explanation *e, const uint32_t *targets, size_t n)
 {
-	if (e->opt->look.human) {
-		print_folded(e, names, n, true, "  no rule     ", "");
-		return;
+	const char *told[NEAREST_MAX];
+	size_t ntold = 0;
+
+	for (size_t i = 0; i < n && i < NEAREST_TRIED && ntold < NEAREST_MAX; i++) {
+		const char *text = why_nearest(e->rename, e->to_map, targets[i], &e->arena);
+		size_t k = 0;
+
+		while (text && k < ntold && strcmp(told[k], text) != 0)
+			k++;
+		if (!text || k < ntold)
+			continue;
+		told[ntold++] = text;
+		fputs("       nearest     ", e->out);
+		sd_text_print(e->out, e->to_map->targets[targets[i]].name);
+		fputs(": ", e->out);
+		sd_text_print(e->out, text);
+		fputc('\n', e->out);
 	}
-	for (size_t i = 0; i < n; i++) {
+}
+
+static void print_untaken(struct explanation *e, const uint32_t *targets, size_t n)
+{
+	const char **names = calloc(n + 1, sizeof(*names));
+
+	e->failed = e->failed || !names;
+	for (size_t i = 0; i < n && names; i++)
+		names[i] = e->to_map->targets[targets[i]].name;
+	if (e->opt->look.human && names) {
+		print_folded(e, names, n, true, "  no rule     ", "");
+		print_nearest(e, targets, n);
+	}
+	for (size_t i = 0; i < n && names && !e->opt->look.human; i++) {
 		if (e->opt->json) {
 			fprintf(e->out, "{\"no_rule\":");
 			sd_json_write(e->out, names[i], SD_JSON_ASCII);
@@ -1265,6 +1299,7 @@ static void print_untaken(struct explanation *e, const char **names, size_t n)
 		}
 		fputc('\n', e->out);
 	}
+	free(names);
 }
 
 static bool is_taken(const struct explanation *e, size_t target)
@@ -1281,12 +1316,12 @@ static bool is_taken(const struct explanation *e, size_t target)
 static void print_rules(struct explanation *e, int to)
 {
 	const struct sd_manifest *m = e->to_map;
-	const char **names = calloc(m->ntargets + 1, sizeof(*names));
+	uint32_t *untaken = calloc(m->ntargets + 1, sizeof(*untaken));
 	struct sd_map_rule rule;
 	int width = width_of_places(e, to);
 	size_t n = 0;
 
-	if (!names) {
+	if (!untaken) {
 		e->failed = true;
 		return;
 	}
@@ -1295,15 +1330,15 @@ static void print_rules(struct explanation *e, int to)
 			print_count(e, i, &rule, width);
 	for (size_t i = 0; i < m->ntargets && e->map; i++)
 		if (!is_taken(e, i))
-			names[n++] = m->targets[i].name;
-	print_untaken(e, names, n);
-	free(names);
+			untaken[n++] = (uint32_t)i;
+	print_untaken(e, untaken, n);
+	free(untaken);
 }
 
-static enum sd_result print(struct explanation *e, int to, struct sd_error *err)
+static enum sd_result print(struct explanation *e, struct sd_error *err)
 {
 	if (!e->opt->nkeys) {
-		print_rules(e, to);
+		print_rules(e, e->rename->to);
 		return SD_OK;
 	}
 	if (compile_keys(e, err) != SD_OK)
@@ -1322,18 +1357,19 @@ static enum sd_result print(struct explanation *e, int to, struct sd_error *err)
 	return SD_OK;
 }
 
-enum sd_result explain_print(struct explanation *e, const struct sd_map *map, int to, const struct sd_plan *plan,
+enum sd_result explain_print(struct explanation *e, const struct sd_rename *rename, const struct sd_plan *plan,
 			     struct sd_error *err)
 {
 	struct sd_memstream *stream = NULL;
 	enum sd_result result;
 
-	e->map = map;
+	e->rename = rename;
+	e->map = rename->map;
 	e->plan = plan;
 	e->out = stdout;
 	if (e->opt->look.human && !(stream = sd_memstream_open(&e->out)))
 		return sd_fail_memory(err);
-	result = print(e, to, err);
+	result = print(e, err);
 	if (stream && !sd_look_close(stream, &e->opt->look))
 		e->failed = true;
 	return e->failed ? sd_fail_memory(err) : result;

@@ -25,10 +25,10 @@ void explain_take(void *user, const struct sd_rename_event *event);
 void explain_next(struct explanation *e, const struct sd_manifest *to_map);
 
 /*
- * Prints it. The map writes the side to; plan is the last rename's, and without a manifest nothing came out.
- * SD_DIFFERENT where a key is unknown.
+ * Prints it. rename is the last one, plan its plan, and without a manifest nothing came out. SD_DIFFERENT where a key
+ * is unknown.
  */
-SD_MUST_CHECK enum sd_result explain_print(struct explanation *e, const struct sd_map *map, int to,
+SD_MUST_CHECK enum sd_result explain_print(struct explanation *e, const struct sd_rename *rename,
 					   const struct sd_plan *plan, struct sd_error *err);
 
 /* "name<TAB>dtype<TAB>[shape]", and the pending steps of a target as sd-ls has them. */

@@ -510,7 +510,7 @@ static enum sd_result explain(struct job *job, enum sd_result planned, struct sd
 		planned = check_missing(&job->plan, err);
 	if (!job->plan.manifest)
 		return planned;
-	result = explain_print(job->explanation, job->map, job->rename.to, &job->plan, &own);
+	result = explain_print(job->explanation, &job->rename, &job->plan, &own);
 	if (result == SD_OK || (planned != SD_OK && result == SD_DIFFERENT)) {
 		if (result != SD_OK)
 			sd_note("%s", own.text);

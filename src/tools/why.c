@@ -297,6 +297,62 @@ static enum sd_result print_all(FILE *out, const struct why_options *opt, struct
 	return nearest && opt->look.human ? print_try(out, opt, w, rename, in, nearest, err) : SD_OK;
 }
 
+/* A manifest of one target, which borrows the rest. NULL: memory is out. */
+static struct sd_manifest *single_out(const struct sd_manifest *in, uint32_t target)
+{
+	struct sd_manifest *m = sd_manifest_new();
+	struct sd_target t = in->targets[target];
+
+	t.record = 0;
+	t.nsteps = 0;
+	if (!m || !sd_manifest_add_record(m, &in->records[in->targets[target].record]) ||
+	    !sd_manifest_add_target(m, &t)) {
+		sd_manifest_free(m);
+		return NULL;
+	}
+	return m;
+}
+
+/* How the rule differs from the name, if that is little of it. */
+static const char *tell_nearest(const struct sd_map *map, const struct sd_why *why, struct sd_arena *arena)
+{
+	struct sd_map_rule rule;
+
+	if (why->reason != SD_WHY_TEXT || !why->expected || !why->found || 3 * why->missing > why->letters ||
+	    !sd_map_rule(map, why->rule, &rule))
+		return NULL;
+	return sd_arena_printf(arena, "%s:%" PRIu32 ", which wants %s where %s is", rule.file, rule.line, why->expected,
+			       why->found);
+}
+
+const char *why_nearest(const struct sd_rename *rename, const struct sd_manifest *in, uint32_t target,
+			struct sd_arena *arena)
+{
+	struct sd_manifest *m = single_out(in, target);
+	struct whys w = {.n = 0};
+	struct sd_rename again = {.map = rename->map,
+				  .to = rename->to,
+				  .defines = rename->defines,
+				  .ndefines = rename->ndefines,
+				  .some = true,
+				  .go_on = true,
+				  .asked = in->targets[target].name,
+				  .why = take,
+				  .user = &w};
+	struct sd_plan plan = {0};
+	const char *text = NULL;
+	struct sd_error ignored;
+
+	if (m && sd_rename_plan(&again, m, &plan, &ignored) != SD_IO && w.n && !w.failed) {
+		qsort(w.at, w.n, sizeof(*w.at), by_rank);
+		text = tell_nearest(rename->map, &w.at[0], arena);
+	}
+	sd_plan_free(&plan);
+	sd_manifest_free(m);
+	free_whys(&w);
+	return text;
+}
+
 enum sd_result why_print(const struct why_options *opt, struct sd_rename *rename, const struct sd_manifest *in,
 			 struct sd_plan *plan, struct sd_error *err)
 {
