@@ -200,6 +200,16 @@ static int compare_rows(const void *a, const void *b)
 	return 0;
 }
 
+/* Names mostly come in order. */
+static void sort_by_numbers(struct row *rows, size_t n)
+{
+	for (size_t i = 1; i < n; i++)
+		if (compare_rows(&rows[i - 1], &rows[i]) > 0) {
+			qsort(rows, n, sizeof(*rows), compare_rows);
+			return;
+		}
+}
+
 /* The number of a set of numbers, SET added; 0 when memory is out. */
 static uint32_t set_of(struct folding *f, const uint32_t *numbers, size_t count)
 {
@@ -267,7 +277,7 @@ static bool fold_group(struct folding *f, const struct group *g, struct row *row
 		bool own = is_own(g->skeleton, hole);
 		size_t kept = 0, n;
 
-		qsort(rows, *count, sizeof(*rows), compare_rows);
+		sort_by_numbers(rows, *count);
 		for (size_t i = 0; i < *count; i += n) {
 			n = foldable(rows + i, *count - i, g->holes - 1, own);
 			if (!merge(f, rows + i, n, g->holes - 1))

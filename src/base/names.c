@@ -7,6 +7,8 @@
 #include <sys/random.h>
 #include <xxhash.h>
 
+#define ROOM_LEAST 64
+
 struct sd_names_slot {
 	const char *name; /* NULL: free */
 	uint32_t hash;
@@ -37,9 +39,10 @@ uint32_t sd_names_find(const struct sd_names *names, const char *name)
 	return slot->name ? slot->number : SD_NO_NAME;
 }
 
-static bool grow(struct sd_names *names)
+/* Moves all names to a table of this room, a power of two. */
+static bool grow(struct sd_names *names, size_t room)
 {
-	struct sd_names larger = {.used = names->used, .room = names->room ? names->room * 2 : 64, .seed = names->seed};
+	struct sd_names larger = {.used = names->used, .room = room, .seed = names->seed};
 
 	larger.slots = calloc(larger.room, sizeof(*larger.slots));
 	if (!larger.slots)
@@ -55,12 +58,23 @@ static bool grow(struct sd_names *names)
 	return true;
 }
 
+bool sd_names_reserve(struct sd_names *names, size_t n)
+{
+	size_t room = names->room ? names->room : ROOM_LEAST;
+
+	if (n >= SD_NO_NAME)
+		return false;
+	while (room / 2 < n)
+		room *= 2;
+	return room == names->room || grow(names, room);
+}
+
 uint32_t sd_names_add(struct sd_names *names, const char *name, uint32_t number)
 {
 	struct sd_names_slot *slot;
 	uint32_t hash;
 
-	if (names->used >= names->room / 2 && !grow(names))
+	if (names->used >= names->room / 2 && !grow(names, names->room ? names->room * 2 : ROOM_LEAST))
 		return SD_NO_NAME;
 	hash = hash_of(names, name);
 	slot = look(names, name, hash);

@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #define SD_NO_NAME UINT32_MAX
@@ -24,6 +25,12 @@ uint32_t sd_names_find(const struct sd_names *names, const char *name);
  * or SD_NO_NAME when memory is out.
  */
 SD_MUST_CHECK uint32_t sd_names_add(struct sd_names *names, const char *name, uint32_t number);
+
+/*
+ * Makes room for so many names. Where they are known beforehand, that spares the table its growth; it is a hint only,
+ * and false says that memory is out.
+ */
+SD_MUST_CHECK bool sd_names_reserve(struct sd_names *names, size_t n);
 
 void sd_names_free(struct sd_names *names);
 

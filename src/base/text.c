@@ -14,8 +14,16 @@ static bool digit(char c)
 
 int sd_text_natural(const char *a, const char *b)
 {
-	const char *x = a, *y = b;
+	const char *x, *y;
+	size_t same = 0;
 
+	/* Names that are compared often begin alike; a number is compared from its first digit on. */
+	while (a[same] && a[same] == b[same])
+		same++;
+	while (same && digit(a[same - 1]))
+		same--;
+	x = a + same;
+	y = b + same;
 	while (*x && *y) {
 		if (digit(*x) && digit(*y)) {
 			size_t m = 0, n = 0;

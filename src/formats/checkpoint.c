@@ -353,7 +353,7 @@ static enum sd_result tell_others(struct sd_source *source, const struct chooser
 static enum sd_result check_all_there(const struct indexed *in, const struct sd_manifest *m, struct sd_error *err)
 {
 	struct sd_names there = {0};
-	enum sd_result result = SD_OK;
+	enum sd_result result = sd_names_reserve(&there, m->nrecords) ? SD_OK : sd_fail_memory(err);
 	const struct sd_index_entry *first = NULL;
 	size_t missing = 0;
 

@@ -107,6 +107,8 @@ static bool add_tensor(struct making *making, uint32_t first)
 /* Finds the targets of each name. last: room for one of each target: of a tensor's first target its last one. */
 static bool chain(struct making *making, uint32_t *last)
 {
+	if (!sd_names_reserve(&making->names, making->m->ntargets))
+		return false;
 	for (size_t i = 0; i < making->m->ntargets; i++) {
 		uint32_t first = sd_names_add(&making->names, making->m->targets[i].name, (uint32_t)i);
 

@@ -369,7 +369,7 @@ static enum sd_result check_target(const struct sd_manifest *m, const struct sd_
 enum sd_result sd_manifest_check(const struct sd_manifest *m, struct sd_error *err)
 {
 	struct sd_names names = {0};
-	enum sd_result result = SD_OK;
+	enum sd_result result = sd_names_reserve(&names, m->ntargets) ? SD_OK : sd_fail_memory(err);
 
 	for (size_t i = 0; i < m->nrecords && result == SD_OK; i++)
 		result = check_record(&m->records[i], err);

@@ -75,7 +75,9 @@ struct variant {
 struct class
 {
 	const char *pattern;
-	size_t n; /* members */
+	size_t n;                    /* members */
+	uint32_t parts[NUMBERS_MAX]; /* behind each number, up to the first one that no stack has */
+	size_t nparts;
 	struct variant variants[VARIANTS_MAX];
 	size_t nvariants; /* VARIANTS_MAX + 1: more */
 };
@@ -95,6 +97,11 @@ struct search {
 	size_t nstacks, stacks_room;
 	struct unit *units;
 	size_t nunits, units_room;
+	struct recent {
+		const char *name;
+		size_t length;
+		uint32_t unit;
+	} recent[NUMBERS_MAX]; /* of each number of a name the last unit: the next name mostly is of the same */
 	struct sd_names module_names;
 	struct part *parts; /* by number */
 	size_t nparts, parts_room;
@@ -141,7 +148,7 @@ struct parsed {
 static bool parse(const char *name, struct parsed *p)
 {
 	*p = (struct parsed){.name = name, .length = strlen(name)};
-	if (p->length > NAME_MAX_LENGTH)
+	if (p->length > NAME_MAX_LENGTH || memchr(name, '*', p->length))
 		return false;
 	for (size_t at = 0; at < p->length; at += strcspn(name + at, ".") + 1) {
 		size_t digits = strspn(name + at, "0123456789");
@@ -241,6 +248,19 @@ static uint32_t add_unit(struct search *s, const struct parsed *p, size_t i, con
 	return number;
 }
 
+static uint32_t find_unit(struct search *s, const struct parsed *p, size_t i)
+{
+	struct recent *recent = &s->recent[i];
+	size_t length = p->number[i].end;
+	const char *word;
+
+	if (recent->length == length && memcmp(recent->name, p->name, length) == 0)
+		return recent->unit;
+	is_stack(p->name, p->number[i].at, &word);
+	*recent = (struct recent){p->name, length, add_unit(s, p, i, word)};
+	return recent->unit;
+}
+
 static uint32_t intern_module(struct search *s, const char *part)
 {
 	char module[NAME_MAX_LENGTH + 1];
@@ -251,7 +271,7 @@ static uint32_t intern_module(struct search *s, const char *part)
 	return intern(s, &s->module_names, &text, s->module_names.used);
 }
 
-static void add_part(struct search *s, const struct parsed *p, size_t i, uint32_t unit)
+static uint32_t add_part(struct search *s, const struct parsed *p, size_t i)
 {
 	char part[NAME_MAX_LENGTH + 1];
 	const char *text = part;
@@ -264,9 +284,38 @@ static void add_part(struct search *s, const struct parsed *p, size_t i, uint32_
 		if (s->memory)
 			s->parts[s->nparts++] = (struct part){text, intern_module(s, text)};
 	}
+	return number;
+}
+
+/* The class of a name; NULL: memory is out. */
+static struct class *find_class(struct search *s, const struct parsed *p)
+{
+	char pattern[NAME_MAX_LENGTH + 1];
+	const char *text = pattern, *word;
+	struct class *class;
+	uint32_t number;
+
+	write_pattern(p, 0, p->length, pattern);
+	number = intern(s, &s->class_names, &text, s->nclasses);
+	if (number != s->nclasses)
+		return s->memory ? &s->classes[number] : NULL;
+	s->memory = s->memory && sd_array_grow(&s->classes, s->nclasses, &s->classes_room, sizeof(*s->classes));
+	if (!s->memory)
+		return NULL;
+	class = &s->classes[s->nclasses++];
+	*class = (struct class){.pattern = text};
+	while (class->nparts < p->n && is_stack(p->name, p->number[class->nparts].at, &word)) {
+		class->parts[class->nparts] = add_part(s, p, class->nparts);
+		class->nparts++;
+	}
+	return s->memory ? class : NULL;
+}
+
+static void add_entry(struct search *s, uint32_t unit, uint32_t part)
+{
 	s->memory = s->memory && sd_array_grow(&s->entries, s->nentries, &s->entries_room, sizeof(*s->entries));
 	if (s->memory)
-		s->entries[s->nentries++] = (uint64_t)unit << 32 | number;
+		s->entries[s->nentries++] = (uint64_t)unit << 32 | part;
 }
 
 static bool same_data(const struct sd_target *a, const struct sd_target *b)
@@ -274,24 +323,10 @@ static bool same_data(const struct sd_target *a, const struct sd_target *b)
 	return a->dtype == b->dtype && sd_shape_equal(a->shape, a->rank, b->shape, b->rank);
 }
 
-static void count_member(struct search *s, const struct parsed *p, const struct sd_target *t)
+static void count_member(struct class *class, const struct sd_target *t)
 {
-	char pattern[NAME_MAX_LENGTH + 1];
-	const char *text = pattern;
-	uint32_t number;
-	struct class *class;
 	size_t v = 0;
 
-	write_pattern(p, 0, p->length, pattern);
-	number = intern(s, &s->class_names, &text, s->nclasses);
-	if (number == s->nclasses && s->memory) {
-		s->memory = sd_array_grow(&s->classes, s->nclasses, &s->classes_room, sizeof(*s->classes));
-		if (s->memory)
-			s->classes[s->nclasses++] = (struct class){.pattern = text};
-	}
-	if (!s->memory)
-		return;
-	class = &s->classes[number];
 	class->n++;
 	while (v < class->nvariants && v < VARIANTS_MAX && !same_data(class->variants[v].first, t))
 		v++;
@@ -367,6 +402,8 @@ static const char *correct(struct search *s, const char *name, char room[NAME_MA
 static void read_target(struct search *s, const struct sd_target *t)
 {
 	char room[NAME_MAX_LENGTH + 1];
+	const char *name;
+	struct class *class;
 	struct parsed p;
 
 	/* Which layers are quantised is a choice: what that makes beside weights is not compared. */
@@ -374,20 +411,17 @@ static void read_target(struct search *s, const struct sd_target *t)
 		s->quantised = true;
 		return;
 	}
-	if (!parse(correct(s, t->name, room), &p))
+	name = correct(s, t->name, room);
+	if (name == room)
+		name = sd_arena_text(s->arena, room, strlen(room));
+	s->memory = s->memory && name;
+	class = name && parse(name, &p) ? find_class(s, &p) : NULL;
+	if (!class)
 		return;
-	for (size_t i = 0; i < p.n && s->memory; i++) {
-		const char *word;
-		uint32_t unit;
-
-		if (!is_stack(p.name, p.number[i].at, &word))
-			return;
-		unit = add_unit(s, &p, i, word);
-		if (s->memory)
-			add_part(s, &p, i, unit);
-	}
-	if (s->memory)
-		count_member(s, &p, t);
+	for (size_t i = 0; i < class->nparts && s->memory; i++)
+		add_entry(s, find_unit(s, &p, i), class->parts[i]);
+	if (class->nparts == p.n)
+		count_member(class, t);
 }
 
 static int compare_entries(const void *a, const void *b)
@@ -1324,35 +1358,59 @@ static void compare_members(struct search *s, const struct class *class)
 const char *const sd_wrapper_words[] = {
 	"module.", "_orig_mod.", "_fsdp_wrapped_module.", "_forward_module.", "_checkpoint_wrapped_module.", NULL};
 
+static bool has_wrapper(const char *name, const char *word)
+{
+	size_t length = strlen(word);
+	const char *at;
+
+	if (strncmp(name, word, length) == 0)
+		return true;
+	/* "module." alone is a name of modules too: where it is a wrapper's, it stands in front. */
+	at = *word == '_' ? strstr(name, "._") : NULL;
+	for (; at; at = strstr(at + 1, "._"))
+		if (strncmp(at + 1, word, length) == 0)
+			return true;
+	return false;
+}
+
+/* How many names have a wrapper's word, and the first one. */
+struct wrapped {
+	size_t n;
+	const char *first;
+};
+
+static void tell_wrapper(struct search *s, const char *word, const struct wrapped *wrapped)
+{
+	size_t length = strlen(word);
+	struct sd_finding *f = add_finding(s, SD_ODD_PREFIX, sd_arena_text(s->arena, word, length));
+
+	if (!f)
+		return;
+	f->tensors = wrapped->n;
+	f->line = sd_arena_printf(s->arena,
+				  "%zu of %zu names have the %s of a wrapper, such as %s: put sd-rename -e "
+				  "'s/%s%.*s[.]//g' before this",
+				  wrapped->n, s->m->ntargets, word, wrapped->first, *word == '_' ? "" : "^",
+				  (int)length - 1, word);
+}
+
 static void find_wrapper(struct search *s)
 {
-	const char *const *words = sd_wrapper_words;
-	const struct sd_manifest *m = s->m;
+	struct wrapped wrapped[sizeof(sd_wrapper_words) / sizeof(*sd_wrapper_words)] = {0};
 
-	for (size_t w = 0; words[w] && s->memory; w++) {
-		size_t n = 0, length = strlen(words[w]);
-		const char *first = NULL;
-		struct sd_finding *f;
+	for (size_t i = 0; i < s->m->ntargets; i++) {
+		const char *name = s->m->targets[i].name;
 
-		for (size_t i = 0; i < m->ntargets; i++) {
-			const char *at = strstr(m->targets[i].name, words[w]);
-
-			/* "module." alone is a name of modules too: where it is a wrapper's, it stands in front. */
-			if (!at || (at != m->targets[i].name && (w == 0 || at[-1] != '.')))
-				continue;
-			first = n++ ? first : m->targets[i].name;
-		}
-		if (!n)
+		if (*name != '_' && strncmp(name, sd_wrapper_words[0], strlen(sd_wrapper_words[0])) != 0 &&
+		    !strstr(name, "._"))
 			continue;
-		f = add_finding(s, SD_ODD_PREFIX, sd_arena_text(s->arena, words[w], length));
-		if (!f)
-			return;
-		f->tensors = n;
-		f->line = sd_arena_printf(s->arena,
-					  "%zu of %zu names have the %s of a wrapper, such as %s: put sd-rename -e "
-					  "'s/%s%.*s[.]//g' before this",
-					  n, m->ntargets, words[w], first, w ? "" : "^", (int)length - 1, words[w]);
+		for (size_t w = 0; sd_wrapper_words[w]; w++)
+			if (has_wrapper(name, sd_wrapper_words[w]))
+				wrapped[w].first = wrapped[w].n++ ? wrapped[w].first : name;
 	}
+	for (size_t w = 0; sd_wrapper_words[w] && s->memory; w++)
+		if (wrapped[w].n)
+			tell_wrapper(s, sd_wrapper_words[w], &wrapped[w]);
 }
 
 /* ---- beginnings ---- */
@@ -1560,6 +1618,7 @@ static void run(struct search *s)
 	const struct sd_side_file *config = sd_manifest_side(s->m, "config.json");
 	struct stack *layers;
 
+	s->memory = sd_names_reserve(&s->names, s->m->ntargets);
 	for (size_t i = 0; i < s->m->ntargets && s->memory; i++)
 		read_name(s, &s->m->targets[i]);
 	if (s->memory)

@@ -58,10 +58,15 @@ bool sd_stack_layer(const char *name, size_t *stack, uint32_t *number)
 	return false;
 }
 
+static bool is_stack(const struct sd_stack *stack, const char *name, size_t length)
+{
+	return stack->length == length && memcmp(stack->name, name, length) == 0;
+}
+
 static struct sd_stack *find_stack(struct sd_stack *stacks, size_t *n, const char *name, size_t length)
 {
 	for (size_t i = 0; i < *n; i++)
-		if (stacks[i].length == length && memcmp(stacks[i].name, name, length) == 0)
+		if (is_stack(&stacks[i], name, length))
 			return &stacks[i];
 	if (*n == SD_STACKS_MAX)
 		return NULL;
@@ -71,19 +76,26 @@ static struct sd_stack *find_stack(struct sd_stack *stacks, size_t *n, const cha
 
 size_t sd_stack_list(const struct sd_manifest *m, struct sd_stack stacks[SD_STACKS_MAX])
 {
+	struct sd_stack other = {"", 0, 0},
+			*last = NULL; /* the last ones: that are other layers, and that are listed */
 	size_t n = 0;
 
 	for (size_t i = 0; i < m->ntargets; i++) {
 		const char *name = m->targets[i].name;
-		struct sd_stack *stack;
 		uint32_t number;
 		size_t length;
 
-		if (!sd_stack_layer(name, &length, &number) || sd_stack_is_other(name, length))
+		if (!sd_stack_layer(name, &length, &number) || is_stack(&other, name, length))
 			continue;
-		stack = find_stack(stacks, &n, name, length);
-		if (stack)
-			stack->keys++;
+		if (!last || !is_stack(last, name, length)) {
+			if (sd_stack_is_other(name, length)) {
+				other = (struct sd_stack){name, length, 0};
+				continue;
+			}
+			last = find_stack(stacks, &n, name, length);
+		}
+		if (last)
+			last->keys++;
 	}
 	return n;
 }

@@ -146,16 +146,27 @@ static void read_map(struct words *w, const struct sd_planner *p)
 			}
 }
 
-/* The first part of a name that is no word, in the arena; NULL: there is none. */
-static const char *find_unknown(struct words *w, const char *name)
+/* Where the part of a name begins up to which another one has the same parts. */
+static const char *skip_same(const char *name, const char *other)
 {
-	for (const char *at = name; w->memory; at += strcspn(at, ".") + 1) {
-		size_t length = strcspn(at, ".");
-		char *word = copy_word(w, at, length);
+	const char *part = name;
 
-		if (word && strspn(word, "0123456789") < length && sd_names_find(&w->names, word) == SD_NO_NAME)
+	for (size_t i = 0; name[i] && name[i] == other[i]; i++)
+		part = name[i] == '.' ? name + i + 1 : part;
+	return part;
+}
+
+/* The first part of a name that is no word, in the arena; NULL: there is none. known: a name of words, or "". */
+static const char *find_unknown(struct words *w, const char *name, const char *known)
+{
+	for (const char *at = skip_same(name, known); w->memory; at += strcspn(at, ".") + 1) {
+		size_t length = strcspn(at, ".");
+		char *word = strspn(at, "0123456789") < length ? copy_word(w, at, length) : NULL;
+
+		if (word && sd_names_find(&w->names, word) == SD_NO_NAME)
 			return word;
-		sd_arena_undo(w->arena, word);
+		if (word)
+			sd_arena_undo(w->arena, word);
 		if (!at[length])
 			return NULL;
 	}
@@ -222,12 +233,14 @@ static enum sd_result fail_untaken(struct sd_planner *p)
 
 static void look_at(struct strangers *s, struct words *w, struct sd_planner *p)
 {
+	const char *known = "";
 	size_t asked = 0;
 
 	read_map(w, p);
 	for (size_t i = 0; i < p->in->ntargets && w->memory; i++) {
-		const char *name = p->in->targets[i].name, *word = find_unknown(w, name), *near;
+		const char *name = p->in->targets[i].name, *word = find_unknown(w, name, known), *near;
 
+		known = word ? known : name;
 		if (!word || (!p->rename->strict && asked++ >= ASKED_MAX))
 			continue;
 		near = s->n < NAMED_MAX ? nearest(w, word, p->rename->strict ? SLIPS : SLIPS - 1) : NULL;

@@ -137,6 +137,8 @@ uint32_t sd_planner_other(struct sd_planner *p, const struct sd_pattern *key, co
 	char *name = sd_pattern_fill(key, holes, p->texts, values, &p->out->arena);
 	uint32_t number;
 
+	if (!p->named && !sd_names_reserve(&p->names, p->nbefore))
+		p->scratch.size = SIZE_MAX;
 	for (size_t i = 0; !p->named && i < p->nbefore; i++)
 		if (sd_names_add(&p->names, p->before[i].name, (uint32_t)i) == SD_NO_NAME)
 			p->scratch.size = SIZE_MAX;
@@ -153,7 +155,7 @@ uint32_t sd_planner_other(struct sd_planner *p, const struct sd_pattern *key, co
 enum sd_result sd_planner_read(struct sd_planner *p)
 {
 	struct sd_names names = {0};
-	enum sd_result result = SD_OK;
+	enum sd_result result = sd_names_reserve(&names, p->in->ntargets) ? SD_OK : sd_fail_memory(p->err);
 
 	for (size_t i = 0; i < p->in->ntargets && result == SD_OK; i++) {
 		const struct sd_target *target = &p->in->targets[i];

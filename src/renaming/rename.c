@@ -340,7 +340,7 @@ static enum sd_result exclude(struct sd_planner *p)
 static enum sd_result check_names(struct sd_planner *p)
 {
 	struct sd_names names = {0};
-	enum sd_result result = SD_OK;
+	enum sd_result result = sd_names_reserve(&names, p->ntensors) ? SD_OK : sd_fail_memory(p->err);
 
 	for (size_t i = 0; i < p->ntensors && result == SD_OK; i++) {
 		uint32_t number = sd_names_add(&names, p->tensors[i].name, (uint32_t)i);

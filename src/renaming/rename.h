@@ -71,6 +71,7 @@ struct sd_rename {
 	 * such error is the result, with a plan. */
 	bool go_on;
 	void (*event)(void *user, const struct sd_rename_event *event); /* or NULL */
+	bool no_holes;                                                  /* events need no text of holes */
 	void *user;
 	/* A tensor, by the name with which it comes to the map, of which each rule says why it does not take it; or
 	 * NULL.

@@ -130,7 +130,7 @@ static void tell_way(struct work *w, const struct sd_rule *rule, const struct sd
 		event.file = rule->file;
 		event.line = rule->line;
 		event.text = rule->text;
-		for (uint32_t h = 0; h < rule->holes.n && used < sizeof(holes); h++)
+		for (uint32_t h = 0; !p->rename->no_holes && h < rule->holes.n && used < sizeof(holes); h++)
 			if (sd_pattern_has(&rule->side[p->from].key, h))
 				used += (size_t)snprintf(holes + used, sizeof(holes) - used, "%s%s=%.*s",
 							 used ? ", " : "", rule->holes.hole[h].name,

@@ -8,6 +8,7 @@
 #include "base/nearest.h"
 #include "base/text.h"
 #include "move/box.h"
+#include "tools/why.h"
 
 #include <ctype.h>
 #include <inttypes.h>
@@ -15,6 +16,10 @@
 #include <string.h>
 
 #define NONE UINT32_MAX
+
+/* Of names that no rule takes so many are looked at, and so many rules told that are near. */
+#define NEAREST_TRIED 64
+#define NEAREST_MAX 3
 
 /* No way is longer: a stage, an edit and --exclude have one step each. */
 #define WAY_MAX 256
@@ -56,6 +61,8 @@ struct explanation {
 	const struct sd_manifest *in;
 	const struct sd_map *map;
 	const struct sd_plan *plan;
+	const struct sd_rename *rename;
+	FILE *out; /* standard output, or, for people, what is wrapped on its way there */
 	struct sd_arena arena;
 	struct sd_names names;
 	struct name *name;
@@ -70,6 +77,12 @@ struct explanation {
 	size_t nrows, rows_room;
 	struct sd_glob **globs; /* of the keys */
 	bool *used;
+	/* Without keys only this is known of names: which targets of what comes to the map a rule takes. Tensors mostly
+	 * come in their order, under the manifest's own texts; others are in names. */
+	const struct sd_manifest *to_map;
+	bool *taken;
+	size_t at; /* the target that came last, in this step */
+	uint32_t at_step;
 	bool failed; /* memory is out */
 };
 
@@ -81,7 +94,7 @@ struct explanation *explain_begin(const struct explain_options *opt, const struc
 
 	if (e) {
 		e->opt = opt;
-		e->in = in;
+		e->in = e->to_map = in;
 	}
 	return e;
 }
@@ -95,6 +108,7 @@ void explain_end(struct explanation *e)
 	free(e->globs);
 	free(e->used);
 	free(e->first);
+	free(e->taken);
 	free(e->rows);
 	free(e->counts);
 	free(e->edges);
@@ -174,6 +188,46 @@ static bool is_worth(const struct explanation *e, const struct sd_rename_event *
 	       (last != NONE && e->edges[last].step == event->step + e->base);
 }
 
+/* Whether the very text of a name is that of a target of what comes to the map, the last one or the next: e->at. */
+static bool find_target(struct explanation *e, const struct sd_rename_event *event)
+{
+	const struct sd_manifest *m = e->to_map;
+
+	if (event->step != e->at_step) {
+		e->at = 0;
+		e->at_step = event->step;
+	}
+	for (size_t i = e->at; i < e->at + 2 && i < m->ntargets; i++)
+		if (m->targets[i].name == event->from) {
+			e->at = i;
+			return true;
+		}
+	return false;
+}
+
+/* Without keys: notes which names a rule takes. */
+static void note_taken(struct explanation *e, const struct sd_rename_event *event)
+{
+	bool found = find_target(e, event);
+	uint32_t name;
+
+	if (event->rule == SD_NO_RULE)
+		return;
+	if (!e->taken)
+		e->taken = calloc(e->to_map->ntargets + 1, sizeof(*e->taken));
+	e->failed = e->failed || !e->taken;
+	if (e->failed)
+		return;
+	/* A tensor in pieces has several targets. */
+	if (found && !e->to_map->targets[e->at].move) {
+		e->taken[e->at] = true;
+		return;
+	}
+	name = intern(e, event->from);
+	if (name != NONE)
+		e->name[name].taken = true;
+}
+
 void explain_take(void *user, const struct sd_rename_event *event)
 {
 	struct explanation *e = user;
@@ -182,19 +236,19 @@ void explain_take(void *user, const struct sd_rename_event *event)
 	if (event->step + e->base >= e->steps)
 		e->steps = event->step + e->base + 1;
 	count(e, event->rule);
-	if (!e->opt->nkeys && event->rule == SD_NO_RULE)
+	if (!e->opt->nkeys) {
+		note_taken(e, event);
 		return;
+	}
 	from = e->failed ? NONE : intern(e, event->from);
-	if (from == NONE)
-		return;
-	e->name[from].taken |= event->rule != SD_NO_RULE;
-	if (e->opt->nkeys && is_worth(e, event, from))
+	if (from != NONE && is_worth(e, event, from))
 		add_edge(e, event, from);
 }
 
-void explain_next(struct explanation *e)
+void explain_next(struct explanation *e, const struct sd_manifest *to_map)
 {
 	e->base = e->steps;
+	e->to_map = to_map;
 }
 
 /* ---- what is asked for ---- */
@@ -773,12 +827,12 @@ static void print_folded(struct explanation *e, const char **names, size_t n, bo
 		e->failed = true;
 	for (size_t i = 0; i < fold.nlines && !e->failed; i++) {
 		if (counts)
-			printf("%7" PRIu32, fold.lines[i].count);
-		fputs(before, stdout);
+			fprintf(e->out, "%7" PRIu32, fold.lines[i].count);
+		fputs(before, e->out);
 		for (size_t k = 0; k < fold.lines[i].npieces; k++)
-			sd_look_print_piece(stdout, &e->opt->look, &fold.lines[i].pieces[k], SD_INK_NONE);
-		fputs(behind, stdout);
-		putchar('\n');
+			sd_look_print_piece(e->out, &e->opt->look, &fold.lines[i].pieces[k], SD_INK_NONE);
+		fputs(behind, e->out);
+		fputc('\n', e->out);
 	}
 	sd_fold_free(&fold);
 	sd_names_free(&seen);
@@ -857,7 +911,7 @@ static bool print_numbers(struct explanation *e, const struct held *h, size_t n)
 				numbers[kept++] = numbers[i];
 		text = sd_fold_numbers(&e->arena, numbers, kept);
 		e->failed = e->failed || !text;
-		printf(" %.*s=%s", (int)h->length, h->name, text ? text : "");
+		fprintf(e->out, " %.*s=%s", (int)h->length, h->name, text ? text : "");
 	}
 	free(numbers);
 	return all;
@@ -873,12 +927,12 @@ static void print_held(struct explanation *e, struct held *h)
 			h->values[n++] = h->values[i];
 	if (print_numbers(e, h, n))
 		return;
-	printf(" %.*s=", (int)h->length, h->name);
+	fprintf(e->out, " %.*s=", (int)h->length, h->name);
 	for (size_t i = 0; i < n && i < HELD_SHOWN; i++) {
-		fputs(i ? "|" : "", stdout);
-		sd_text_print(stdout, h->values[i]);
+		fputs(i ? "|" : "", e->out);
+		sd_text_print(e->out, h->values[i]);
 	}
-	fputs(n > HELD_SHOWN ? "|..." : "", stdout);
+	fputs(n > HELD_SHOWN ? "|..." : "", e->out);
 }
 
 /* What all rows that take a rule hold in its holes. */
@@ -895,13 +949,13 @@ static void print_holes(struct explanation *e, const struct row *const *rows, si
 				hold(e, held, &nheld, other->holes);
 		}
 	if (nheld)
-		printf("                   where");
+		fprintf(e->out, "                   where");
 	for (size_t i = 0; i < nheld; i++) {
 		print_held(e, &held[i]);
 		free(held[i].values);
 	}
 	if (nheld)
-		putchar('\n');
+		fputc('\n', e->out);
 }
 
 static int by_step(const void *a, const void *b)
@@ -920,16 +974,16 @@ static void print_rule(struct explanation *e, const struct edge *edge)
 	struct sd_map_rule rule;
 
 	if (!e->map || !sd_map_rule(e->map, edge->rule, &rule)) {
-		printf("  %-10s ", "by hand");
-		sd_text_print(stdout, edge->text);
-		putchar('\n');
+		fprintf(e->out, "  %-10s ", "by hand");
+		sd_text_print(e->out, edge->text);
+		fputc('\n', e->out);
 		return;
 	}
-	printf("  %-10s ", rule.stage);
-	sd_text_print(stdout, rule.file);
-	printf(":%u  ", rule.line);
-	sd_map_write_rule(e->map, edge->rule, stdout);
-	putchar('\n');
+	fprintf(e->out, "  %-10s ", rule.stage);
+	sd_text_print(e->out, rule.file);
+	fprintf(e->out, ":%u  ", rule.line);
+	sd_map_write_rule(e->map, edge->rule, e->out);
+	fputc('\n', e->out);
 }
 
 /* The rules of rows, each once, in the order in which tensors go through them. */
@@ -956,7 +1010,7 @@ static void print_ways(struct explanation *e, const struct row *const *rows, siz
 		print_holes(e, rows, n, edges[i]);
 	}
 	if (!count)
-		puts("  no rule takes it");
+		fputs("  no rule takes it\n", e->out);
 	free(edges);
 }
 
@@ -1032,21 +1086,21 @@ static void print_made(struct explanation *e, uint32_t name)
 	const struct sd_manifest *out = e->plan->manifest;
 	const struct sd_target *t = e->name[name].target == NONE ? NULL : &out->targets[e->name[name].target];
 
-	sd_ink(stdout, &e->opt->look, SD_INK_HEADING);
-	sd_text_print(stdout, e->name[name].text);
-	sd_ink(stdout, &e->opt->look, SD_INK_NONE);
+	sd_ink(e->out, &e->opt->look, SD_INK_HEADING);
+	sd_text_print(e->out, e->name[name].text);
+	sd_ink(e->out, &e->opt->look, SD_INK_NONE);
 	if (t) {
-		printf("  %s ", sd_dtype_name(t->dtype));
-		sd_shape_print(stdout, t->shape, t->rank);
+		fprintf(e->out, "  %s ", sd_dtype_name(t->dtype));
+		sd_shape_print(e->out, t->shape, t->rank);
 		for (uint32_t k = 0; k < out->nlabels; k++)
 			if (t->labels & (UINT32_C(1) << k)) {
-				printf("  ");
-				sd_text_print(stdout, out->labels[k]);
+				fprintf(e->out, "  ");
+				sd_text_print(e->out, out->labels[k]);
 			}
 	} else {
-		printf("  does not come out");
+		fprintf(e->out, "  does not come out");
 	}
-	putchar('\n');
+	fputc('\n', e->out);
 }
 
 /* A tensor that comes out: all its sources. */
@@ -1060,10 +1114,11 @@ static void print_target(struct explanation *e, const struct row **rows, size_t 
 		((struct row *)rows[i])->kind = make_kind(e, rows[i], true);
 	}
 	if (missing)
-		printf("  %zu of ", n - missing);
+		fprintf(e->out, "  %zu of ", n - missing);
 	else
-		printf("  ");
-	printf("%zu source%s%s\n", n, n == 1 ? "" : "s", any_numbered(rows, n) ? "; N is the number in the name" : "");
+		fprintf(e->out, "  ");
+	fprintf(e->out, "%zu source%s%s\n", n, n == 1 ? "" : "s",
+		any_numbered(rows, n) ? "; N is the number in the name" : "");
 	print_sources(e, rows, n);
 	print_ways(e, rows, n);
 }
@@ -1092,7 +1147,7 @@ static void print_alike(struct explanation *e, const struct row **rows, size_t n
 	for (size_t end = strlen(behind); end && behind[end - 1] == ' ';)
 		behind[--end] = '\0';
 	if (rows[0]->name == NONE)
-		puts("=> dropped");
+		fputs("=> dropped\n", e->out);
 	else
 		print_folded(e, names, n, false, "=> ", behind);
 	print_ways(e, rows, n);
@@ -1178,79 +1233,113 @@ static void print_count(const struct explanation *e, uint32_t number, const stru
 
 	snprintf(place, sizeof(place), "%s:%u", rule->file, rule->line);
 	if (e->opt->look.human) {
-		printf("%7zu  %-10s  %-*s  ", taken, rule->stage, width, place);
-		sd_map_write_rule(e->map, number, stdout);
+		fprintf(e->out, "%7zu  %-10s  %-*s  ", taken, rule->stage, width, place);
+		sd_map_write_rule(e->map, number, e->out);
 	} else if (e->opt->json) {
-		printf("{\"taken\":%zu,\"stage\":", taken);
-		sd_json_write(stdout, rule->stage, SD_JSON_ASCII);
-		printf(",\"file\":");
-		sd_json_write(stdout, rule->file, SD_JSON_ASCII);
-		printf(",\"line\":%" PRIu32 ",\"rule\":", rule->line);
-		sd_json_write(stdout, rule->text, SD_JSON_ASCII);
-		putchar('}');
+		fprintf(e->out, "{\"taken\":%zu,\"stage\":", taken);
+		sd_json_write(e->out, rule->stage, SD_JSON_ASCII);
+		fprintf(e->out, ",\"file\":");
+		sd_json_write(e->out, rule->file, SD_JSON_ASCII);
+		fprintf(e->out, ",\"line\":%" PRIu32 ",\"rule\":", rule->line);
+		sd_json_write(e->out, rule->text, SD_JSON_ASCII);
+		fputc('}', e->out);
 	} else {
-		printf("%zu\t", taken);
-		sd_text_print(stdout, rule->stage);
-		putchar('\t');
-		sd_text_print(stdout, rule->file);
-		printf(":%u\t", rule->line);
-		sd_text_print(stdout, rule->text);
+		fprintf(e->out, "%zu\t", taken);
+		sd_text_print(e->out, rule->stage);
+		fputc('\t', e->out);
+		sd_text_print(e->out, rule->file);
+		fprintf(e->out, ":%u\t", rule->line);
+		sd_text_print(e->out, rule->text);
 	}
-	putchar('\n');
+	fputc('\n', e->out);
 }
 
-static void print_untaken(struct explanation *e, const char **names, size_t n)
+/* For people: which rules names that none takes are nearest to, each once. */
+static void print_nearest(struct explanation *e, const uint32_t *targets, size_t n)
 {
-	if (e->opt->look.human) {
+	const char *told[NEAREST_MAX];
+	size_t ntold = 0;
+
+	for (size_t i = 0; i < n && i < NEAREST_TRIED && ntold < NEAREST_MAX; i++) {
+		const char *text = why_nearest(e->rename, e->to_map, targets[i], &e->arena);
+		size_t k = 0;
+
+		while (text && k < ntold && strcmp(told[k], text) != 0)
+			k++;
+		if (!text || k < ntold)
+			continue;
+		told[ntold++] = text;
+		fputs("       nearest     ", e->out);
+		sd_text_print(e->out, e->to_map->targets[targets[i]].name);
+		fputs(": ", e->out);
+		sd_text_print(e->out, text);
+		fputc('\n', e->out);
+	}
+}
+
+static void print_untaken(struct explanation *e, const uint32_t *targets, size_t n)
+{
+	const char **names = calloc(n + 1, sizeof(*names));
+
+	e->failed = e->failed || !names;
+	for (size_t i = 0; i < n && names; i++)
+		names[i] = e->to_map->targets[targets[i]].name;
+	if (e->opt->look.human && names) {
 		print_folded(e, names, n, true, "  no rule     ", "");
-		return;
+		print_nearest(e, targets, n);
 	}
-	for (size_t i = 0; i < n; i++) {
+	for (size_t i = 0; i < n && names && !e->opt->look.human; i++) {
 		if (e->opt->json) {
-			printf("{\"no_rule\":");
-			sd_json_write(stdout, names[i], SD_JSON_ASCII);
-			putchar('}');
+			fprintf(e->out, "{\"no_rule\":");
+			sd_json_write(e->out, names[i], SD_JSON_ASCII);
+			fputc('}', e->out);
 		} else {
-			printf("1\tno rule\t-\t");
-			sd_text_print(stdout, names[i]);
+			fprintf(e->out, "1\tno rule\t-\t");
+			sd_text_print(e->out, names[i]);
 		}
-		putchar('\n');
+		fputc('\n', e->out);
 	}
+	free(names);
+}
+
+static bool is_taken(const struct explanation *e, size_t target)
+{
+	uint32_t name;
+
+	if (e->taken && e->taken[target])
+		return true;
+	name = sd_names_find(&e->names, e->to_map->targets[target].name);
+	return name != SD_NO_NAME && e->name[name].taken;
 }
 
 /* The names that reach the map: as edits in front of it leave them. */
-static void print_rules(struct explanation *e, int to, const struct sd_manifest *in)
+static void print_rules(struct explanation *e, int to)
 {
-	const char **names = calloc(in->ntargets + 1, sizeof(*names));
+	const struct sd_manifest *m = e->to_map;
+	uint32_t *untaken = calloc(m->ntargets + 1, sizeof(*untaken));
 	struct sd_map_rule rule;
 	int width = width_of_places(e, to);
 	size_t n = 0;
 
-	if (!names) {
+	if (!untaken) {
 		e->failed = true;
 		return;
 	}
 	for (uint32_t i = 0; e->map && sd_map_rule(e->map, i, &rule); i++)
 		if (rule.ways[to])
 			print_count(e, i, &rule, width);
-	for (size_t i = 0; i < in->ntargets && e->map; i++) {
-		uint32_t name = sd_names_find(&e->names, in->targets[i].name);
-
-		if (name == SD_NO_NAME || !e->name[name].taken)
-			names[n++] = in->targets[i].name;
-	}
-	print_untaken(e, names, n);
-	free(names);
+	for (size_t i = 0; i < m->ntargets && e->map; i++)
+		if (!is_taken(e, i))
+			untaken[n++] = (uint32_t)i;
+	print_untaken(e, untaken, n);
+	free(untaken);
 }
 
-enum sd_result explain_print(struct explanation *e, const struct sd_map *map, int to, const struct sd_manifest *before,
-			     const struct sd_plan *plan, struct sd_error *err)
+static enum sd_result print(struct explanation *e, struct sd_error *err)
 {
-	e->map = map;
-	e->plan = plan;
 	if (!e->opt->nkeys) {
-		print_rules(e, to, before);
-		return e->failed ? sd_fail_memory(err) : SD_OK;
+		print_rules(e, e->rename->to);
+		return SD_OK;
 	}
 	if (compile_keys(e, err) != SD_OK)
 		return err->result;
@@ -1262,10 +1351,26 @@ enum sd_result explain_print(struct explanation *e, const struct sd_map *map, in
 			print_json(e, &e->rows[i]);
 		else
 			print_tsv(e, &e->rows[i]);
-	if (e->failed)
-		return sd_fail_memory(err);
-	for (size_t i = 0; i < e->opt->nkeys; i++)
+	for (size_t i = 0; i < e->opt->nkeys && !e->failed; i++)
 		if (!e->used[i])
 			return fail_unknown(e, i, err);
 	return SD_OK;
+}
+
+enum sd_result explain_print(struct explanation *e, const struct sd_rename *rename, const struct sd_plan *plan,
+			     struct sd_error *err)
+{
+	struct sd_memstream *stream = NULL;
+	enum sd_result result;
+
+	e->rename = rename;
+	e->map = rename->map;
+	e->plan = plan;
+	e->out = stdout;
+	if (e->opt->look.human && !(stream = sd_memstream_open(&e->out)))
+		return sd_fail_memory(err);
+	result = print(e, err);
+	if (stream && !sd_look_close(stream, &e->opt->look))
+		e->failed = true;
+	return e->failed ? sd_fail_memory(err) : result;
 }

@@ -20,17 +20,16 @@ struct explanation *explain_begin(const struct explain_options *opt, const struc
 void explain_end(struct explanation *e);
 
 /* Gathers what happens: the event of a struct sd_rename, with the explanation as its user. Where several renames follow
- * each other, explain_next stands between them. */
+ * each other, explain_next stands between them, with what the first one has made for the map. */
 void explain_take(void *user, const struct sd_rename_event *event);
-void explain_next(struct explanation *e);
+void explain_next(struct explanation *e, const struct sd_manifest *to_map);
 
 /*
- * Prints it. before is what came to the map, which writes the side to; plan is the last rename's, and without a
- * manifest nothing came out. SD_DIFFERENT where a key is unknown.
+ * Prints it. rename is the last one, plan its plan, and without a manifest nothing came out. SD_DIFFERENT where a key
+ * is unknown.
  */
-SD_MUST_CHECK enum sd_result explain_print(struct explanation *e, const struct sd_map *map, int to,
-					   const struct sd_manifest *before, const struct sd_plan *plan,
-					   struct sd_error *err);
+SD_MUST_CHECK enum sd_result explain_print(struct explanation *e, const struct sd_rename *rename,
+					   const struct sd_plan *plan, struct sd_error *err);
 
 /* "name<TAB>dtype<TAB>[shape]", and the pending steps of a target as sd-ls has them. */
 void explain_tensor(FILE *out, const char *name, enum sd_dtype dtype, const uint64_t *shape, uint32_t rank);

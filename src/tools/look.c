@@ -4,6 +4,7 @@
 #include "base/text.h"
 #include "tools/tool.h"
 
+#include <ctype.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +13,9 @@
 
 /* Longer sets are shown in short. */
 #define SET_COLUMNS 20
+
+/* A line that goes on is indented by so much more than its first part. */
+#define HANG 4
 
 #define WIDTH 80
 #define WIDTH_LEAST 20
@@ -82,6 +86,78 @@ void sd_look_print_piece(FILE *out, const struct sd_look *look, const struct sd_
 		print_set(out, look, piece->set, around);
 	else if (!piece->last)
 		fprintf(out, "%" PRIu32, piece->number);
+}
+
+/* Whether a text begins with an option or a quote, which stay behind the word in front. */
+static bool stays_behind(const char *text)
+{
+	return *text == '\'' || (*text == '-' && (isalpha((unsigned char)text[1]) || text[1] == '-'));
+}
+
+/* The end of what stands in one piece, and how many columns it takes: up to a space outside of quotes and brackets that
+ * no option and no quote follows. */
+static const char *find_break(const char *at, size_t *columns)
+{
+	bool quoted = false, bracket = false;
+
+	*columns = 0;
+	for (; *at && *at != '\n'; at++) {
+		if (*at == '\033' && strchr(at, 'm')) { /* ink takes no room */
+			at = strchr(at, 'm');
+			continue;
+		}
+		quoted = quoted != (*at == '\'');
+		bracket = *at == '[' || (bracket && *at != ']');
+		if (*at == ' ' && !quoted && !bracket && !stays_behind(at + strspn(at, " ")))
+			break;
+		*columns += ((unsigned char)*at & 0xC0) != 0x80;
+	}
+	return at;
+}
+
+/* One line, and its end. */
+static const char *wrap_line(FILE *out, size_t width, const char *line)
+{
+	size_t indent = strspn(line, " "), column = indent;
+
+	sd_look_pad(out, indent);
+	line += indent;
+	for (bool first = true; *line && *line != '\n'; first = false) {
+		size_t columns, spaces = strspn(line, " ");
+		const char *word = line + spaces, *end = find_break(word, &columns);
+
+		if (!first && column + spaces + columns > width) {
+			fputc('\n', out);
+			sd_look_pad(out, indent + HANG);
+			column = indent + HANG;
+		} else {
+			sd_look_pad(out, spaces);
+			column += spaces;
+		}
+		fwrite(word, 1, (size_t)(end - word), out);
+		column += columns;
+		line = end;
+	}
+	fputc('\n', out);
+	return line + (*line == '\n');
+}
+
+void sd_look_wrap(FILE *out, const struct sd_look *look, const char *text)
+{
+	while (*text)
+		text = wrap_line(out, look->width, text);
+}
+
+bool sd_look_close(struct sd_memstream *stream, const struct sd_look *look)
+{
+	size_t length;
+	char *text;
+
+	if (!sd_memstream_close(stream, &text, &length))
+		return false;
+	sd_look_wrap(stdout, look, text);
+	free(text);
+	return true;
 }
 
 void sd_look_pad(FILE *out, size_t n)

@@ -4,6 +4,7 @@
 #define SD_TOOLS_LOOK_H
 
 #include "base/fold.h"
+#include "base/memstream.h"
 
 #include <stdbool.h>
 #include <stdio.h>
@@ -38,6 +39,15 @@ void sd_ink(FILE *out, const struct sd_look *look, enum sd_ink ink);
  * is the ink of the text.
  */
 void sd_look_print_piece(FILE *out, const struct sd_look *look, const struct sd_fold_piece *piece, enum sd_ink around);
+
+/*
+ * Writes text for people: a line that is longer than the terminal goes on in further ones, indented by 4 more than
+ * itself. Options, their values and what is quoted stay in one piece, so that commands can be pasted.
+ */
+void sd_look_wrap(FILE *out, const struct sd_look *look, const char *text);
+
+/* Closes a stream of such text and writes it to standard output. False when memory was out. */
+SD_MUST_CHECK bool sd_look_close(struct sd_memstream *stream, const struct sd_look *look);
 
 /* Writes n spaces. */
 void sd_look_pad(FILE *out, size_t n);

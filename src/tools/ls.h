@@ -77,7 +77,8 @@ bool ls_place(const struct ls_source *s, const struct sd_listed *t, const char *
 void ls_write_cell(FILE *out, const struct ls_item *item, enum ls_column column, bool human);
 
 /* Folds what is shown: sd_fold's numbers are places in s->shown. */
-SD_MUST_CHECK enum sd_result ls_fold(const struct ls_source *s, struct sd_fold *fold, struct sd_error *err);
+SD_MUST_CHECK enum sd_result ls_fold(const struct ls_options *opt, const struct ls_source *s, struct sd_fold *fold,
+				     struct sd_error *err);
 
 /* Writes what is shown as lines for programs, TSV or JSON. */
 SD_MUST_CHECK enum sd_result ls_print_lines(const struct ls_options *opt, const struct ls_source *s,

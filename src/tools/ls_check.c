@@ -14,19 +14,20 @@
 struct check {
 	const struct ls_options *opt;
 	const struct ls_source *s;
+	FILE *out; /* what people get */
 	struct sd_arena arena;
 	struct sd_findings findings;
 };
 
 /* "BF16 [32,64]", or nothing. */
-static void print_kind(const struct sd_target *t, const char *nothing)
+static void print_kind(FILE *out, const struct sd_target *t, const char *nothing)
 {
 	if (!t) {
-		fputs(nothing, stdout);
+		fputs(nothing, out);
 		return;
 	}
-	printf("%s ", sd_dtype_name(t->dtype));
-	sd_shape_print(stdout, t->shape, t->rank);
+	fprintf(out, "%s ", sd_dtype_name(t->dtype));
+	sd_shape_print(out, t->shape, t->rank);
 }
 
 /* ---- for people ---- */
@@ -59,12 +60,12 @@ static size_t count_names(const struct sd_manifest *m, const char *text, size_t 
 }
 
 /* A text in a regex or its replacement, with what has a meaning there escaped. */
-static void print_escaped(const char *text, size_t length, const char *special)
+static void print_escaped(FILE *out, const char *text, size_t length, const char *special)
 {
 	for (size_t i = 0; i < length; i++) {
 		if (strchr(special, text[i]))
-			putchar('\\');
-		putchar(text[i]);
+			fputc('\\', out);
+		fputc(text[i], out);
 	}
 }
 
@@ -83,18 +84,18 @@ static void print_edit(const struct check *c, const char *is, const char *meant)
 	begin -= begin > 0;
 	end += is[end] == '.';
 	length = strlen(meant) - strlen(is) + end - begin;
-	printf(INDENT "sd-rename -e 's/");
+	fprintf(c->out, INDENT "sd-rename -e 's/");
 	if (begin && count_names(c->s->source->manifest, is + begin, end - begin) == 1) {
-		print_escaped(is + begin, end - begin, regex);
-		putchar('/');
-		print_escaped(meant + begin, length, replacement);
+		print_escaped(c->out, is + begin, end - begin, regex);
+		fputc('/', c->out);
+		print_escaped(c->out, meant + begin, length, replacement);
 	} else {
-		putchar('^');
-		print_escaped(is, strlen(is), regex);
-		printf("$/");
-		print_escaped(meant, strlen(meant), replacement);
+		fputc('^', c->out);
+		print_escaped(c->out, is, strlen(is), regex);
+		fprintf(c->out, "$/");
+		print_escaped(c->out, meant, strlen(meant), replacement);
 	}
-	puts("/'");
+	fputs("/'\n", c->out);
 }
 
 /* "layers {0,1,{3..5}}", or "the others". */
@@ -103,17 +104,17 @@ static bool print_siblings(struct check *c, const struct sd_finding *f)
 	const char *numbers;
 
 	if (!f->nsiblings || !f->among) {
-		printf("the others");
+		fprintf(c->out, "the others");
 		return true;
 	}
 	numbers = sd_fold_numbers(&c->arena, f->siblings, f->nsiblings);
 	if (!numbers)
 		return false;
-	sd_text_print(stdout, f->among);
-	putchar(' ');
-	sd_ink(stdout, &c->opt->look, SD_INK_NUMBERS);
-	fputs(numbers, stdout);
-	sd_ink(stdout, &c->opt->look, SD_INK_NONE);
+	sd_text_print(c->out, f->among);
+	fputc(' ', c->out);
+	sd_ink(c->out, &c->opt->look, SD_INK_NUMBERS);
+	fputs(numbers, c->out);
+	sd_ink(c->out, &c->opt->look, SD_INK_NONE);
 	return true;
 }
 
@@ -122,50 +123,50 @@ static bool print_details(struct check *c, const struct sd_finding *f)
 	bool memory;
 	size_t begin, end;
 
-	fputs(INDENT, stdout);
+	fputs(INDENT, c->out);
 	switch (f->kind) {
 	case SD_ODD_TYPO:
 		find_difference(f->near, f->name, &begin, &end);
-		printf("for %.*s, which ", (int)(end - begin), f->near + begin);
+		fprintf(c->out, "for %.*s, which ", (int)(end - begin), f->near + begin);
 		memory = print_siblings(c, f);
-		printf(" have: ");
-		print_kind(f->right, "");
-		putchar('\n');
+		fprintf(c->out, " have: ");
+		print_kind(c->out, f->right, "");
+		fputc('\n', c->out);
 		print_edit(c, f->name, f->near);
 		return memory;
 	case SD_ODD_MISSING:
 		memory = print_siblings(c, f);
-		printf(f->right ? " have it: " : " have it");
-		print_kind(f->right, "");
-		putchar('\n');
+		fprintf(c->out, f->right ? " have it: " : " have it");
+		print_kind(c->out, f->right, "");
+		fputc('\n', c->out);
 		return memory;
 	case SD_ODD_SHAPE:
 	case SD_ODD_DTYPE:
 		memory = print_siblings(c, f);
-		printf(": ");
-		print_kind(f->right, "");
-		puts(f->kind == SD_ODD_SHAPE ? "; transposed?" : "");
+		fprintf(c->out, ": ");
+		print_kind(c->out, f->right, "");
+		fputs(f->kind == SD_ODD_SHAPE ? "; transposed?\n" : "\n", c->out);
 		return memory;
 	default:
-		sd_text_print(stdout, f->line);
-		putchar('\n');
+		sd_text_print(c->out, f->line);
+		fputc('\n', c->out);
 		return true;
 	}
 }
 
 static bool print_for_people(struct check *c, const struct sd_finding *f)
 {
-	sd_ink(stdout, &c->opt->look, SD_INK_FAULT);
-	printf("%-9s", sd_oddity_word(f->kind));
-	sd_ink(stdout, &c->opt->look, SD_INK_NONE);
-	sd_text_print(stdout, f->name);
+	sd_ink(c->out, &c->opt->look, SD_INK_FAULT);
+	fprintf(c->out, "%-9s", sd_oddity_word(f->kind));
+	sd_ink(c->out, &c->opt->look, SD_INK_NONE);
+	sd_text_print(c->out, f->name);
 	if (f->is) {
-		printf("  ");
-		print_kind(f->is, "");
+		fprintf(c->out, "  ");
+		print_kind(c->out, f->is, "");
 	}
 	if (f->tensors > 1)
-		printf("  (%zu tensors)", f->tensors);
-	putchar('\n');
+		fprintf(c->out, "  (%zu tensors)", f->tensors);
+	fputc('\n', c->out);
 	return print_details(c, f);
 }
 
@@ -176,9 +177,9 @@ static void print_tsv(const struct check *c, const struct sd_finding *f)
 	printf("%s\t", sd_oddity_word(f->kind));
 	sd_text_print(stdout, f->name);
 	putchar('\t');
-	print_kind(f->is, "-");
+	print_kind(stdout, f->is, "-");
 	putchar('\t');
-	print_kind(f->right, "-");
+	print_kind(stdout, f->right, "-");
 	putchar('\t');
 	sd_text_print(stdout, f->near ? f->near : "-");
 	printf("\t%zu", f->tensors);
@@ -220,12 +221,20 @@ static void print_json(const struct check *c, const struct sd_finding *f)
 	puts("}");
 }
 
-static bool print(struct check *c, const struct sd_finding *f)
+/* All findings for people, and how many they are. */
+static bool print_all_for_people(struct check *c)
 {
-	if (c->opt->look.human)
-		return print_for_people(c, f);
-	(c->opt->json ? print_json : print_tsv)(c, f);
-	return true;
+	struct sd_memstream *stream = sd_memstream_open(&c->out);
+	bool memory = true;
+
+	if (!stream)
+		return false;
+	for (size_t i = 0; i < c->findings.n && memory; i++)
+		memory = print_for_people(c, &c->findings.at[i]);
+	sd_text_print(c->out, c->s->name);
+	fprintf(c->out, ": %zu odd thing%s in %zu tensors\n", c->findings.n, c->findings.n == 1 ? "" : "s",
+		c->s->listing.n);
+	return sd_look_close(stream, &c->opt->look) && memory;
 }
 
 enum sd_result ls_check(const struct ls_options *opt, const struct ls_source *s, bool *odd, struct sd_error *err)
@@ -234,13 +243,10 @@ enum sd_result ls_check(const struct ls_options *opt, const struct ls_source *s,
 	enum sd_result result = sd_siblings_check(s->source->manifest, &c.arena, &c.findings, err);
 
 	*odd = result == SD_OK && c.findings.n;
-	for (size_t i = 0; i < c.findings.n && result == SD_OK && !opt->quiet; i++)
-		if (!print(&c, &c.findings.at[i]))
-			result = sd_fail_memory(err);
-	if (*odd && result == SD_OK && !opt->quiet && opt->look.human) {
-		sd_text_print(stdout, s->name);
-		printf(": %zu odd thing%s in %zu tensors\n", c.findings.n, c.findings.n == 1 ? "" : "s", s->listing.n);
-	}
+	if (*odd && !opt->quiet && opt->look.human && !print_all_for_people(&c))
+		result = sd_fail_memory(err);
+	for (size_t i = 0; i < c.findings.n && result == SD_OK && !opt->quiet && !opt->look.human; i++)
+		(opt->json ? print_json : print_tsv)(&c, &c.findings.at[i]);
 	sd_findings_free(&c.findings);
 	sd_arena_free(&c.arena);
 	return result;

@@ -4,7 +4,9 @@
 #include "base/names.h"
 #include "base/text.h"
 #include "base/units.h"
+#include "renaming/rename.h"
 #include "model/config_json.h"
+#include "model/siblings.h"
 #include "model/stack.h"
 #include "tools/ls.h"
 #include "tools/maps.h"
@@ -28,6 +30,7 @@ struct kind {
 	const struct ls_source *s;
 	struct sd_arena arena;
 	const char *family, *layout, *quant;
+	const char *wrapper; /* whose word stands in front of names: the layout is that behind it */
 	const char **fits;
 	size_t nfits, fits_room;
 	const char *modules[MODULES_MAX]; /* that an adapter is for */
@@ -242,6 +245,54 @@ static void take_fit(void *user, const char *map, const char *layout, bool sure)
 		k->failed = true;
 }
 
+/* The first word of a wrapper that names have; NULL: none. */
+static const char *find_wrapper(const struct sd_manifest *m)
+{
+	for (size_t i = 0; i < m->ntargets; i++)
+		for (size_t w = 0; sd_wrapper_words[w]; w++) {
+			const char *word = sd_wrapper_words[w], *name = m->targets[i].name;
+			const char *at = *word == '_' ? strstr(name, word) : NULL;
+
+			if (strncmp(name, word, strlen(word)) == 0 || (at && at[-1] == '.'))
+				return word;
+		}
+	return NULL;
+}
+
+/* An edit that takes the words of wrappers off: in front each of them, further back what no module is called. */
+static char *unwrap_edit(struct sd_arena *arena)
+{
+	char *front = "module", *behind = "";
+
+	for (size_t w = 1; sd_wrapper_words[w] && front && behind; w++) {
+		int length = (int)strlen(sd_wrapper_words[w]) - 1;
+
+		front = sd_arena_printf(arena, "%s|%.*s", front, length, sd_wrapper_words[w]);
+		behind = sd_arena_printf(arena, "%s%s%.*s", behind, w > 1 ? "|" : "", length, sd_wrapper_words[w]);
+	}
+	return front && behind ? sd_arena_printf(arena, "s/^((%s)[.])+|(?<=[.])((%s)[.])+//g", front, behind) : NULL;
+}
+
+/* What it is behind the words of wrappers. */
+static enum sd_result look_behind(struct kind *k, struct sd_error *err)
+{
+	const char *text = unwrap_edit(&k->arena);
+	struct sd_edit *edit = NULL;
+	struct sd_rename rename = {.edits = (const struct sd_edit *const *)&edit, .nedits = 1};
+	struct sd_plan plan = {0};
+	struct sd_error own;
+	enum sd_result result = text ? sd_edit_new(text, &edit, err) : sd_fail_memory(err);
+
+	/* Where names would be the same then, nothing is known of it. */
+	if (result == SD_OK && sd_rename_plan(&rename, k->s->source->manifest, &plan, &own) == SD_OK)
+		result = sd_maps_layouts(plan.manifest, take_fit, k, err);
+	else if (result == SD_OK && own.result == SD_IO)
+		result = sd_fail_memory(err);
+	sd_plan_free(&plan);
+	sd_edit_free(edit);
+	return result;
+}
+
 static enum sd_result look(struct kind *k, struct sd_error *err)
 {
 	struct seen *seen = calloc(2, sizeof(*seen));
@@ -257,7 +308,8 @@ static enum sd_result look(struct kind *k, struct sd_error *err)
 	look_at_adapter(k);
 	look_at_quant(k);
 	k->family = config_text(k, "config.json", "model_type");
-	result = sd_maps_layouts(k->s->source->manifest, take_fit, k, err);
+	k->wrapper = find_wrapper(k->s->source->manifest);
+	result = k->wrapper ? look_behind(k, err) : sd_maps_layouts(k->s->source->manifest, take_fit, k, err);
 	return result == SD_OK && k->failed ? sd_fail_memory(err) : result;
 }
 
@@ -374,6 +426,11 @@ static void print_json(const struct kind *k)
 		sd_json_write(stdout, k->quant, SD_JSON_ASCII);
 	else
 		printf("null");
+	printf(",\"behind\":");
+	if (k->wrapper)
+		sd_json_write(stdout, k->wrapper, SD_JSON_ASCII);
+	else
+		printf("null");
 	if (k->s->sums)
 		printf(",\"xxh3\":\"%016" PRIx64 "\"", k->s->sum);
 	puts("}");
@@ -394,6 +451,8 @@ static void write_layout(FILE *out, const struct kind *k)
 	sd_text_print(out, k->family ? k->family : "?");
 	fputc(' ', out);
 	sd_text_print(out, k->layout ? k->layout : "?");
+	if (k->wrapper)
+		fprintf(out, " behind %s", k->wrapper);
 	if (k->quant) {
 		fputc(' ', out);
 		sd_text_print(out, k->quant);
@@ -497,7 +556,7 @@ static void print_cells(const struct ls_options *opt, const char *cell, size_t n
 }
 
 /* Where there is no room for columns, each source has lines of its own, with what it has of the columns. */
-static void print_blocks(const struct ls_options *opt, const char *cell, size_t n)
+static void write_blocks(FILE *out, const struct ls_options *opt, const char *cell, size_t n)
 {
 	static const char *const units[CELLS] = {NULL,         NULL, "layers", "experts", "tensors",
 						 "parameters", NULL, NULL,     NULL};
@@ -510,23 +569,36 @@ static void print_blocks(const struct ls_options *opt, const char *cell, size_t 
 		if (i < CELLS)
 			continue;
 		if (column == 0)
-			sd_ink(stdout, &opt->look, SD_INK_HEADING);
+			sd_ink(out, &opt->look, SD_INK_HEADING);
 		if (column == 0 || (*cell && strcmp(cell, "-") != 0)) {
-			printf("%s%s%s%s", between, cell, units[column] ? " " : "", units[column] ? units[column] : "");
+			fprintf(out, "%s%s%s%s", between, cell, units[column] ? " " : "",
+				units[column] ? units[column] : "");
 			between = column < 2 ? "\n  " : ", ";
 		}
 		if (column == 0)
-			sd_ink(stdout, &opt->look, SD_INK_NONE);
+			sd_ink(out, &opt->look, SD_INK_NONE);
 		if (column + 1 == CELLS) {
-			putchar('\n');
+			fputc('\n', out);
 			between = "";
 		}
 	}
 }
 
+static bool print_blocks(const struct ls_options *opt, const char *cell, size_t n)
+{
+	FILE *out;
+	struct sd_memstream *stream = sd_memstream_open(&out);
+
+	if (!stream)
+		return false;
+	write_blocks(out, opt, cell, n);
+	return sd_look_close(stream, &opt->look);
+}
+
 bool ls_kinds_print(const struct ls_options *opt, struct ls_kinds *kinds)
 {
 	size_t width[CELLS] = {0}, all = 0, length, n = kinds->n > 1 ? kinds->n : 0;
+	bool memory = true;
 	char *text;
 	const char *cell;
 
@@ -543,7 +615,7 @@ bool ls_kinds_print(const struct ls_options *opt, struct ls_kinds *kinds)
 	if (all <= opt->look.width)
 		print_cells(opt, text, n, width);
 	else
-		print_blocks(opt, text, n);
+		memory = print_blocks(opt, text, n);
 	free(text);
-	return true;
+	return memory;
 }

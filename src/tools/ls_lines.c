@@ -217,7 +217,7 @@ enum sd_result ls_print_lines(const struct ls_options *opt, const struct ls_sour
 {
 	struct sd_fold fold = {0};
 	bool failed = false;
-	enum sd_result result = opt->fold ? ls_fold(s, &fold, err) : SD_OK;
+	enum sd_result result = opt->fold ? ls_fold(opt, s, &fold, err) : SD_OK;
 
 	for (size_t i = 0; i < s->nshown && !opt->fold; i++)
 		print_item(&(struct ls_item){opt, s, &s->listing.tensors[s->shown[i]], NULL, &failed});

@@ -251,17 +251,26 @@ static void print_cells(const struct table *t, const char *cell, size_t at)
 	putchar('\n');
 }
 
-/* The same where there are no columns. */
+/* The same where there are no columns: in lines below, a cell that does not fit in one of its own. */
 static void print_below(const struct table *t, const char *cell, size_t indent)
 {
-	putchar('\n');
-	sd_look_pad(stdout, indent);
+	size_t width = t->opt->look.width, at = width;
+
 	for (size_t k = 1; k < t->opt->ncolumns; k++) {
+		size_t columns;
+
 		cell += strlen(cell) + 1;
-		if (!*cell)
+		columns = sd_look_columns(cell);
+		if (!columns)
 			continue;
+		if (at + GAP + columns > width) {
+			putchar('\n');
+			sd_look_pad(stdout, indent);
+			at = indent;
+		}
 		sd_look_pad(stdout, GAP);
 		fputs(cell, stdout);
+		at += GAP + columns;
 	}
 	putchar('\n');
 }
@@ -325,7 +334,7 @@ enum sd_result ls_print_table(const struct ls_options *opt, const struct ls_sour
 	struct table t = {.opt = opt, .s = s};
 	struct sd_fold fold = {0};
 	bool failed = false;
-	enum sd_result result = opt->fold ? ls_fold(s, &fold, err) : SD_OK;
+	enum sd_result result = opt->fold ? ls_fold(opt, s, &fold, err) : SD_OK;
 
 	if (result == SD_OK && !(make_rows(&t, &fold, &failed) && make_text(&t) && make_groups(&t)))
 		result = sd_fail_memory(err);

@@ -430,7 +430,7 @@ static enum sd_result edit_first(struct job *job, struct sd_error *err)
 	tell_notes(&job->before);
 	job->to_map = job->edited.manifest;
 	if (job->explanation)
-		explain_next(job->explanation);
+		explain_next(job->explanation, job->to_map);
 	return SD_OK;
 }
 
@@ -533,7 +533,7 @@ static enum sd_result explain(struct job *job, enum sd_result planned, struct sd
 		planned = check_missing(&job->plan, err);
 	if (!job->plan.manifest)
 		return planned;
-	result = explain_print(job->explanation, job->map, job->rename.to, job->to_map, &job->plan, &own);
+	result = explain_print(job->explanation, &job->rename, &job->plan, &own);
 	if (result == SD_OK || (planned != SD_OK && result == SD_DIFFERENT)) {
 		if (result != SD_OK)
 			sd_note("%s", own.text);
@@ -582,6 +582,7 @@ static enum sd_result rename_manifest(const struct options *opt, struct sd_manif
 		if (!job.explanation)
 			return sd_fail_memory(err);
 		job.rename.event = explain_take;
+		job.rename.no_holes = !opt->nkeys;
 		job.rename.user = job.explanation;
 	}
 	if (opt->what == SUGGEST)

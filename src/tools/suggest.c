@@ -406,15 +406,27 @@ static void write_what(FILE *out, const struct candidate *c)
 		fprintf(out, "--map=%s --to=%s", c->map, c->to);
 }
 
-static void print_for_people(const struct suggest *s, const struct candidate *c, const struct score *now)
+static void write_for_people(FILE *out, const struct suggest *s, const struct candidate *c, const struct score *now)
 {
-	write_what(stdout, c);
-	printf("\n    %zu of %zu keys are turned then, now %zu", c->score.turned, s->in->ntargets, now->turned);
+	write_what(out, c);
+	fprintf(out, "\n    %zu of %zu keys are turned then, now %zu", c->score.turned, s->in->ntargets, now->turned);
 	if (c->score.missing || now->missing)
-		printf("; %zu are missing then, now %zu", c->score.missing, now->missing);
+		fprintf(out, "; %zu are missing then, now %zu", c->score.missing, now->missing);
 	if (c->score.odd || now->odd)
-		printf("; %zu odd names then, now %zu", c->score.odd, now->odd);
-	putchar('\n');
+		fprintf(out, "; %zu odd names then, now %zu", c->score.odd, now->odd);
+	fputc('\n', out);
+}
+
+static bool print_for_people(const struct suggest *s, const struct score *now)
+{
+	FILE *out;
+	struct sd_memstream *stream = sd_memstream_open(&out);
+
+	if (!stream)
+		return false;
+	for (size_t i = 0; i < s->n; i++)
+		write_for_people(out, s, &s->at[i], now);
+	return sd_look_close(stream, &s->opt->look);
 }
 
 static void print_tsv(const struct suggest *s, const struct candidate *c, const struct score *now)
@@ -448,8 +460,10 @@ enum sd_result suggest_print(const struct suggest_options *opt, const struct sd_
 	struct score now;
 	enum sd_result result = find(&s, &now, err);
 
-	for (size_t i = 0; i < s.n && result == SD_OK; i++)
-		(opt->look.human ? print_for_people : opt->json ? print_json : print_tsv)(&s, &s.at[i], &now);
+	if (result == SD_OK && opt->look.human && !print_for_people(&s, &now))
+		result = sd_fail_memory(err);
+	for (size_t i = 0; i < s.n && result == SD_OK && !opt->look.human; i++)
+		(opt->json ? print_json : print_tsv)(&s, &s.at[i], &now);
 	if (result == SD_OK && !s.n)
 		result = sd_fail(err, SD_DIFFERENT,
 				 "nothing to suggest: no edit and no map is known by which more keys would be turned");

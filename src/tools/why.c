@@ -12,8 +12,9 @@
 /* People see so many rules that do not take it. */
 #define NEAREST_MAX 5
 
-/* No name is longer where it is shown with a mark below it. */
+/* No name is longer where it is shown with a mark below it, and so many columns are for what is said beside that. */
 #define NAME_SHOWN 4096
+#define BESIDE 30
 
 struct whys {
 	struct sd_arena arena;
@@ -126,26 +127,44 @@ static void print_json(const struct sd_why *why, const struct sd_map_rule *rule)
 
 /* ---- for people ---- */
 
-/* The name, and below it a mark where it is another one than the rule wants. */
-static void print_place(const struct sd_why *why)
+/* From where on a name is shown so that a place in it has room beside it, on a line so wide: from a part on. */
+static size_t find_window(const char *name, size_t place, size_t width)
 {
+	size_t from = 0;
+
+	if (place + BESIDE <= width)
+		return 0;
+	while (place - from + BESIDE > width && name[from + strcspn(name + from, ".")] && from < place) {
+		size_t part = strcspn(name + from, ".") + 1;
+
+		if (from + part > place)
+			break;
+		from += part;
+	}
+	return from;
+}
+
+/* The name, and below it a mark where it is another one than the rule wants. */
+static void print_place(FILE *out, const struct why_options *opt, const struct sd_why *why)
+{
+	size_t from = find_window(why->name, why->position, opt->look.width);
 	char front[NAME_SHOWN];
 
-	printf("    ");
-	sd_text_print(stdout, why->name);
-	snprintf(front, sizeof(front), "%.*s", (int)why->position, why->name);
-	printf("\n    %*s^ here has to stand ", (int)sd_look_columns(front), "");
-	sd_text_print(stdout, why->expected);
-	putchar('\n');
+	fprintf(out, "    %s", from ? "..." : "");
+	sd_text_print(out, why->name + from);
+	snprintf(front, sizeof(front), "%.*s", (int)(why->position - from), why->name + from);
+	fprintf(out, "\n    %*s^ here has to stand ", (int)sd_look_columns(front) + (from ? 3 : 0), "");
+	sd_text_print(out, why->expected);
+	fputc('\n', out);
 	if (why->behind) {
-		printf("    behind ");
+		fprintf(out, "    behind ");
 		snprintf(front, sizeof(front), "%.*s", (int)why->behind, why->name);
-		sd_text_print(stdout, front);
-		puts(" it would match");
+		sd_text_print(out, front);
+		fprintf(out, " it would match\n");
 	}
 }
 
-static void print_reason(const struct sd_why *why)
+static void print_reason(FILE *out, const struct why_options *opt, const struct sd_why *why)
 {
 	static const char *const texts[][3] = {
 		[SD_WHY_TAKES] = {"takes it"},
@@ -162,32 +181,32 @@ static void print_reason(const struct sd_why *why)
 	const char *const *text = texts[why->reason];
 
 	if (why->reason == SD_WHY_TEXT) {
-		print_place(why);
+		print_place(out, opt, why);
 		return;
 	}
-	printf("    %s", text[0]);
+	fprintf(out, "    %s", text[0]);
 	if (why->reason == SD_WHY_EARLIER)
-		sd_text_print(stdout, why->found);
+		sd_text_print(out, why->found);
 	else if (why->expected)
-		sd_text_print(stdout, why->expected);
+		sd_text_print(out, why->expected);
 	if (text[1] && why->found && why->reason != SD_WHY_EARLIER) {
-		fputs(text[1], stdout);
-		sd_text_print(stdout, why->found);
+		fputs(text[1], out);
+		sd_text_print(out, why->found);
 	}
-	puts(text[2] ? text[2] : "");
+	fprintf(out, "%s\n", text[2] ? text[2] : "");
 }
 
-static void print_for_people(const struct why_options *opt, const struct sd_map *map, const struct sd_why *why,
-			     const struct sd_map_rule *rule)
+static void print_for_people(FILE *out, const struct why_options *opt, const struct sd_map *map,
+			     const struct sd_why *why, const struct sd_map_rule *rule)
 {
-	sd_ink(stdout, &opt->look, SD_INK_HEADING);
-	sd_text_print(stdout, rule->file);
-	printf(":%" PRIu32, rule->line);
-	sd_ink(stdout, &opt->look, SD_INK_NONE);
-	printf("  %s  ", rule->stage);
-	sd_map_write_rule(map, why->rule, stdout);
-	putchar('\n');
-	print_reason(why);
+	sd_ink(out, &opt->look, SD_INK_HEADING);
+	sd_text_print(out, rule->file);
+	fprintf(out, ":%" PRIu32, rule->line);
+	sd_ink(out, &opt->look, SD_INK_NONE);
+	fprintf(out, "  %s  ", rule->stage);
+	sd_map_write_rule(map, why->rule, out);
+	fputc('\n', out);
+	print_reason(out, opt, why);
 }
 
 /* The edit that takes something off the front of a key, or NULL: dots are [.], other letters must be plain. */
@@ -235,8 +254,9 @@ static enum sd_result is_taken(const struct sd_rename *rename, const struct sd_m
 }
 
 /* Of the nearest rule, what would make it take the key: only what has been tried. */
-static enum sd_result print_try(const struct why_options *opt, struct whys *w, const struct sd_rename *rename,
-				const struct sd_manifest *in, const struct sd_why *why, struct sd_error *err)
+static enum sd_result print_try(FILE *out, const struct why_options *opt, struct whys *w,
+				const struct sd_rename *rename, const struct sd_manifest *in, const struct sd_why *why,
+				struct sd_error *err)
 {
 	const char *edit;
 	bool yes;
@@ -249,12 +269,12 @@ static enum sd_result print_try(const struct why_options *opt, struct whys *w, c
 	if (is_taken(rename, in, opt->name + why->behind, edit, why->rule, &yes, err) != SD_OK)
 		return err->result;
 	if (yes)
-		printf("try: sd-rename -e '%s'\n", edit);
+		fprintf(out, "try: sd-rename -e '%s'\n", edit);
 	return SD_OK;
 }
 
-static enum sd_result print_all(const struct why_options *opt, struct whys *w, const struct sd_rename *rename,
-				const struct sd_manifest *in, struct sd_error *err)
+static enum sd_result print_all(FILE *out, const struct why_options *opt, struct whys *w,
+				const struct sd_rename *rename, const struct sd_manifest *in, struct sd_error *err)
 {
 	const struct sd_why *nearest = NULL;
 	struct sd_map_rule rule;
@@ -271,16 +291,74 @@ static enum sd_result print_all(const struct why_options *opt, struct whys *w, c
 			(opt->json ? print_json : print_tsv)(why, &rule);
 		} else if (why->reason == SD_WHY_TAKES || opt->rule || near < NEAREST_MAX) {
 			near += why->reason != SD_WHY_TAKES;
-			print_for_people(opt, rename->map, why, &rule);
+			print_for_people(out, opt, rename->map, why, &rule);
 		}
 	}
-	return nearest && opt->look.human ? print_try(opt, w, rename, in, nearest, err) : SD_OK;
+	return nearest && opt->look.human ? print_try(out, opt, w, rename, in, nearest, err) : SD_OK;
+}
+
+/* A manifest of one target, which borrows the rest. NULL: memory is out. */
+static struct sd_manifest *single_out(const struct sd_manifest *in, uint32_t target)
+{
+	struct sd_manifest *m = sd_manifest_new();
+	struct sd_target t = in->targets[target];
+
+	t.record = 0;
+	t.nsteps = 0;
+	if (!m || !sd_manifest_add_record(m, &in->records[in->targets[target].record]) ||
+	    !sd_manifest_add_target(m, &t)) {
+		sd_manifest_free(m);
+		return NULL;
+	}
+	return m;
+}
+
+/* How the rule differs from the name, if that is little of it. */
+static const char *tell_nearest(const struct sd_map *map, const struct sd_why *why, struct sd_arena *arena)
+{
+	struct sd_map_rule rule;
+
+	if (why->reason != SD_WHY_TEXT || !why->expected || !why->found || 3 * why->missing > why->letters ||
+	    !sd_map_rule(map, why->rule, &rule))
+		return NULL;
+	return sd_arena_printf(arena, "%s:%" PRIu32 ", which wants %s where %s is", rule.file, rule.line, why->expected,
+			       why->found);
+}
+
+const char *why_nearest(const struct sd_rename *rename, const struct sd_manifest *in, uint32_t target,
+			struct sd_arena *arena)
+{
+	struct sd_manifest *m = single_out(in, target);
+	struct whys w = {.n = 0};
+	struct sd_rename again = {.map = rename->map,
+				  .to = rename->to,
+				  .defines = rename->defines,
+				  .ndefines = rename->ndefines,
+				  .some = true,
+				  .go_on = true,
+				  .asked = in->targets[target].name,
+				  .why = take,
+				  .user = &w};
+	struct sd_plan plan = {0};
+	const char *text = NULL;
+	struct sd_error ignored;
+
+	if (m && sd_rename_plan(&again, m, &plan, &ignored) != SD_IO && w.n && !w.failed) {
+		qsort(w.at, w.n, sizeof(*w.at), by_rank);
+		text = tell_nearest(rename->map, &w.at[0], arena);
+	}
+	sd_plan_free(&plan);
+	sd_manifest_free(m);
+	free_whys(&w);
+	return text;
 }
 
 enum sd_result why_print(const struct why_options *opt, struct sd_rename *rename, const struct sd_manifest *in,
 			 struct sd_plan *plan, struct sd_error *err)
 {
 	struct whys w = {.n = 0};
+	struct sd_memstream *stream = NULL;
+	FILE *out = stdout;
 	struct sd_error own;
 	enum sd_result result, printed;
 
@@ -290,7 +368,13 @@ enum sd_result why_print(const struct why_options *opt, struct sd_rename *rename
 	rename->why = take;
 	rename->user = &w;
 	result = sd_rename_plan(rename, in, plan, err);
-	printed = w.failed ? sd_fail_memory(&own) : print_all(opt, &w, rename, in, &own);
+	if (opt->look.human && !w.failed) {
+		stream = sd_memstream_open(&out);
+		w.failed = !stream;
+	}
+	printed = w.failed ? sd_fail_memory(&own) : print_all(out, opt, &w, rename, in, &own);
+	if (stream && !sd_look_close(stream, &opt->look))
+		printed = sd_fail_memory(&own);
 	free_whys(&w);
 	if (printed == SD_OK)
 		return result;

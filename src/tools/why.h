@@ -19,4 +19,11 @@ struct why_options {
 SD_MUST_CHECK enum sd_result why_print(const struct why_options *opt, struct sd_rename *rename,
 				       const struct sd_manifest *in, struct sd_plan *plan, struct sd_error *err);
 
+/*
+ * The rule whose pattern is nearest to the name of a target, in words, in the arena: "FILE:LINE, where TEXT is and not
+ * TEXT". NULL: none is near, or memory is out. The rename has a map and a direction.
+ */
+const char *why_nearest(const struct sd_rename *rename, const struct sd_manifest *in, uint32_t target,
+			struct sd_arena *arena);
+
 #endif
