@@ -10,14 +10,14 @@ struct sd_arena {
 	bool failed; /* memory was out at least once */
 };
 
-/* size bytes of zeros, aligned for any type, valid until sd_arena_free; NULL when memory is out. {0} is an empty arena.
- */
+/* Allocates size zeroed bytes, aligned for any type, valid until sd_arena_free. NULL when memory is out. {0} is an
+ * empty arena. */
 void *sd_arena_alloc(struct sd_arena *arena, size_t size);
 
-/* count elements of size bytes; NULL also where that overflows. */
+/* Allocates count elements of size bytes. NULL when memory is out or the product overflows. */
 void *sd_arena_array(struct sd_arena *arena, size_t count, size_t size);
 
-/* A copy with a NUL behind it. */
+/* Copies length bytes and adds a NUL. */
 char *sd_arena_text(struct sd_arena *arena, const char *text, size_t length);
 
 /* A copy of size bytes. */
@@ -26,10 +26,7 @@ void *sd_arena_copy(struct sd_arena *arena, const void *data, size_t size);
 /* A formatted text. */
 char *sd_arena_printf(struct sd_arena *arena, const char *format, ...) SD_PRINTF(2, 3);
 
-/*
- * Gives back the piece that was made last, for texts that turn out not to be needed. One of more than a few KiB may
- * stay until sd_arena_free.
- */
+/* Frees the last allocation, for texts that turn out not to be needed. Large ones may stay until sd_arena_free. */
 void sd_arena_undo(struct sd_arena *arena, void *last);
 
 void sd_arena_free(struct sd_arena *arena);

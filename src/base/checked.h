@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Arithmetic on sizes that came from input: every function returns false where the result does not fit. */
+/* Arithmetic on sizes that came from input. Every function returns false if the result overflows. */
 #ifndef SD_BASE_CHECKED_H
 #define SD_BASE_CHECKED_H
 
@@ -17,7 +17,7 @@ SD_MUST_CHECK static inline bool sd_mul(uint64_t a, uint64_t b, uint64_t *produc
 	return !__builtin_mul_overflow(a, b, product);
 }
 
-/* The smallest multiple of step (a power of two) that is not below n. */
+/* Rounds n up to a multiple of step, a power of two. */
 SD_MUST_CHECK static inline bool sd_round_up(uint64_t n, uint64_t step, uint64_t *rounded)
 {
 	if (!sd_add(n, step - 1, rounded))

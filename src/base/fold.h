@@ -11,10 +11,10 @@
 #include <stdint.h>
 #include <stdio.h>
 
-/* Numbers from this one on are letters like others. */
+/* Larger numbers are treated as text. */
 #define SD_FOLD_NUMBER_MAX 1000000000u
 
-/* Of a name so many numbers are folded at most, those in front. */
+/* At most this many numbers of a name are folded, the first ones. */
 #define SD_FOLD_NUMBERS 8
 
 /*
@@ -29,7 +29,7 @@ struct sd_fold_set {
 	uint32_t low, high, count;
 };
 
-/* Text, and the number or the numbers behind it. */
+/* A piece of text, and the number or numbers that follow it. */
 struct sd_fold_piece {
 	const char *text;              /* not terminated */
 	size_t length;                 /* of text */
@@ -56,22 +56,22 @@ struct sd_fold {
 };
 
 /*
- * Folds n names, none of them twice, which are borrowed; those in one line are of one kind (kinds may be NULL). Numbers
- * that are a part of the name of their own are folded, and others where at least four follow each other without a gap.
- * From the last number to the first: where all of the later ones are the same, the earlier ones are folded. Only memory
- * can be missing. sd_fold_free in any case.
+ * Folds n different names, which are borrowed. Names of different kinds never share a line (kinds may be NULL). A
+ * number between dots is folded; another number is folded only in a run of at least four without a gap. Numbers are
+ * folded from the last to the first: names that agree in all later numbers are folded in an earlier one. Fails only
+ * when memory is out. Call sd_fold_free in any case.
  */
 SD_MUST_CHECK enum sd_result sd_fold(const char *const *names, const uint32_t *kinds, size_t n, struct sd_fold *fold,
 				     struct sd_error *err);
 void sd_fold_free(struct sd_fold *fold);
 
 /*
- * Writes a line as a pattern that sd_glob takes back. Escaped is what sd_text_print escapes, and { } * by a backslash:
- * echo in bash expands it to the names, but for these.
+ * Writes a line as a pattern that sd_glob reads. Escapes what sd_text_print escapes, and { } * with a backslash. Unless
+ * something is escaped, bash expands the line to the names.
  */
 void sd_fold_print(FILE *out, const struct sd_fold_line *line);
 
-/* The text of a piece in it, or a whole name that is not folded. */
+/* Writes the text of a piece, or a name that is not folded, escaped in the same way. */
 void sd_fold_print_text(FILE *out, const char *text, size_t length);
 
 #endif

@@ -15,14 +15,14 @@ struct sd_glob;
 SD_MUST_CHECK enum sd_result sd_glob_new(const char *pattern, struct sd_glob **glob, struct sd_error *err);
 void sd_glob_free(struct sd_glob *glob);
 
-/* Whether it is the whole of name. Time grows with the product of their lengths, and no faster. Only memory can be
- * missing. */
+/* Whether the pattern matches the whole name. Takes time proportional to the product of their lengths. Fails only when
+ * memory is out. */
 SD_MUST_CHECK enum sd_result sd_glob_matches(struct sd_glob *glob, const char *name, bool *yes, struct sd_error *err);
 
 /* The pattern as it was given. */
 const char *sd_glob_text(const struct sd_glob *glob);
 
-/* The first of the texts that it expands to, * as such: for sd_nearest. It lives as long as the pattern. */
+/* The first text that the pattern expands to, in which * stays: for sd_nearest. It lives as long as the pattern. */
 const char *sd_glob_first(const struct sd_glob *glob);
 
 #endif

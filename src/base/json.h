@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* JSON that comes from input, token by token, and JSON strings that we write. */
+/* Reads JSON token by token, and writes JSON strings. */
 #ifndef SD_BASE_JSON_H
 #define SD_BASE_JSON_H
 
@@ -8,7 +8,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
-/* No document that we read nests deeper; one that does is refused. */
+/* A document that nests deeper is refused. */
 #define SD_JSON_DEPTH 64
 
 enum sd_json_kind {
@@ -34,12 +34,12 @@ struct sd_json_token {
 	size_t length, end;
 };
 
-/* Anything but SD_OK ends the parse with that result; err is then filled. */
+/* Called for each token. Any result but SD_OK ends the parse with that result, and err. */
 typedef enum sd_result (*sd_json_take)(void *user, const struct sd_json_token *token, struct sd_error *err);
 
 /*
- * Gives all tokens of one JSON document to take. Refused with SD_INPUT: what RFC 8259 refuses, what is no UTF-8,
- * surrogates without their other half, too deep nesting. Duplicate keys are the taker's to refuse.
+ * Calls take for each token of a JSON document. SD_INPUT for what RFC 8259 does not allow, ill-formed UTF-8, unpaired
+ * surrogates, and too deep nesting. Duplicate keys are passed to take, which may refuse them.
  */
 SD_MUST_CHECK enum sd_result sd_json_parse(const char *json, size_t length, sd_json_take take, void *user,
 					   struct sd_error *err);

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A JSON document that is changed here and there: all bytes that nobody changes stay. */
+/* Edits a JSON document. All bytes that are not edited stay as they are. */
 #ifndef SD_BASE_JSON_TREE_H
 #define SD_BASE_JSON_TREE_H
 
 #include "base/arena.h"
 #include "base/json.h"
 
-/* A document of more values than this is refused: no config has so many. */
+/* A document with more values is refused: no config has so many. */
 #define SD_JSON_VALUES_MAX (1u << 20)
 
 /* A piece of text; {NULL} is one that is still to be made up. */
@@ -51,15 +51,16 @@ struct sd_json_node *sd_json_get(const struct sd_json_node *object, const char *
 /* Whether the node is this string or word; false for NULL. */
 bool sd_json_node_is(const struct sd_json_node *node, enum sd_json_kind kind, const char *text);
 
-/* A value that is nowhere yet; text is copied, and is NULL for objects and arrays. NULL when memory is out. */
+/* Makes a value that is in no document yet. Copies text, which is NULL for objects and arrays. NULL when memory is out.
+ */
 struct sd_json_node *sd_json_new(struct sd_json_tree *tree, enum sd_json_kind kind, const char *text);
 
-/* Takes a value out of what it is in. */
+/* Takes a value out of its object or array. */
 void sd_json_detach(struct sd_json_node *node);
 
 /*
- * Puts a value, which is nowhere, in the place of the member of that key, else where it belongs if the keys are
- * sorted, else at the end. False when memory is out.
+ * Sets a member of an object to a value that is in no document. Replaces the member of that key; without one, inserts
+ * it where it belongs if the keys are sorted, else at the end. False when memory is out.
  */
 SD_MUST_CHECK bool sd_json_set(struct sd_json_tree *tree, struct sd_json_node *object, const char *key,
 			       struct sd_json_node *value);
@@ -67,7 +68,7 @@ SD_MUST_CHECK bool sd_json_set(struct sd_json_tree *tree, struct sd_json_node *o
 /* Takes out all members of that key. */
 void sd_json_remove(struct sd_json_node *object, const char *key);
 
-/* Puts a value, which is nowhere, at the end of an array. False when memory is out. */
+/* Appends a value that is in no document to an array. False when memory is out. */
 SD_MUST_CHECK bool sd_json_append(struct sd_json_tree *tree, struct sd_json_node *array, struct sd_json_node *value);
 
 #endif

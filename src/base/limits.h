@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* How much of input that may be hostile is taken: no checkpoint meets these limits, and each can be set otherwise. */
+/* Safety limits on input that may be hostile. No released checkpoint reaches them, and --limit changes each. */
 #ifndef SD_BASE_LIMITS_H
 #define SD_BASE_LIMITS_H
 
@@ -12,29 +12,27 @@ enum sd_limit {
 	SD_LIMIT_MANIFEST, /* bytes of the head of a stream, all of its frames together, and of the index of a directory
 			    */
 	SD_LIMIT_NAME,     /* bytes of a name */
-	SD_LIMIT_TENSORS,  /* in a header, an index, or a manifest: there records and targets each */
+	SD_LIMIT_TENSORS,  /* in a header or an index; records, and targets, in a manifest */
 	SD_LIMIT_RANK,     /* dimensions of a tensor */
 	SD_LIMITS,
 };
 
 struct sd_limits {
 	uint64_t most[SD_LIMITS];
-	/* A source whose data ends early, or of which a file is not there, is opened too: sd_source.lack says so. For
-	 * who looks at names, and not at data. */
+	/* Also open a source whose data ends early or lacks a file; sd_source.lack says so. For tools that read only
+	 * names. */
 	bool short_data;
-	/* A directory is the safetensors files that are there, whatever an index says, and however many shards they
-	 * say to be. */
+	/* Read the safetensors files that a directory has, whatever its index and the names of its shards say. */
 	bool no_index;
 };
 
-/* What holds where nobody says otherwise. Whoever takes a struct sd_limits * takes NULL for these. */
+/* The defaults. A function that takes a struct sd_limits * uses these for NULL. */
 extern const struct sd_limits sd_limits_default;
 
-/* Sets one by "NAME=VALUE". SD_USAGE where there is no such limit, and where none can be so high. */
+/* Sets a limit by "NAME=VALUE". SD_USAGE if there is no such limit or the value is too high for it. */
 SD_MUST_CHECK enum sd_result sd_limits_set(struct sd_limits *limits, const char *text, struct sd_error *err);
 
-/* SD_INPUT where the value is beyond the limit. what is for the error, which goes on with the value: "the header has".
- */
+/* SD_INPUT if the value exceeds the limit. The error begins with what ("the header has") and the value. */
 SD_MUST_CHECK enum sd_result sd_limits_check(const struct sd_limits *limits, enum sd_limit limit, uint64_t value,
 					     const char *what, struct sd_error *err);
 

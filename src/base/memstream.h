@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A stream that is written to memory, and knows when that was out: glibc's open_memstream may lose text without a word.
+/* A stdio stream that writes to memory and reports when memory was out; glibc's open_memstream may lose text silently.
  */
 #ifndef SD_BASE_MEMSTREAM_H
 #define SD_BASE_MEMSTREAM_H
@@ -17,8 +17,8 @@ struct sd_memstream *sd_memstream_open(FILE **file);
 size_t sd_memstream_length(struct sd_memstream *stream);
 
 /*
- * Closes it and gives its text, malloc'd with a NUL behind it, and its length. False when memory was out at any time:
- * *text is NULL then. text may be NULL: nobody wants it.
+ * Closes the stream. Sets *text to what was written, malloc'd and with a NUL added, and *length. If memory was out at
+ * any time, returns false and sets *text to NULL. text may be NULL.
  */
 SD_MUST_CHECK bool sd_memstream_close(struct sd_memstream *stream, char **text, size_t *length);
 

@@ -26,10 +26,7 @@ uint32_t sd_names_find(const struct sd_names *names, const char *name);
  */
 SD_MUST_CHECK uint32_t sd_names_add(struct sd_names *names, const char *name, uint32_t number);
 
-/*
- * Makes room for so many names. Where they are known beforehand, that spares the table its growth; it is a hint only,
- * and false says that memory is out.
- */
+/* Makes room for n names, so that the table need not grow later. False when memory is out. */
 SD_MUST_CHECK bool sd_names_reserve(struct sd_names *names, size_t n);
 
 void sd_names_free(struct sd_names *names);

@@ -11,10 +11,7 @@ struct sd_regex;
 SD_MUST_CHECK enum sd_result sd_regex_new(const char *pattern, bool ignore_case, struct sd_regex **regex,
 					  struct sd_error *err);
 
-/*
- * Whether it is found in text. Fails (SD_USAGE) when PCRE2 gives up, on a regex that backtracks without end for
- * instance.
- */
+/* Whether the regex matches anywhere in text. SD_USAGE when PCRE2 gives up, as on a regex that backtracks too much. */
 SD_MUST_CHECK enum sd_result sd_regex_search(const struct sd_regex *regex, const char *text, bool *found,
 					     struct sd_error *err);
 
@@ -23,7 +20,7 @@ const char *sd_regex_text(const struct sd_regex *regex);
 
 void sd_regex_free(struct sd_regex *regex);
 
-/* Any number of regexes, of which one is enough. {0} is none. */
+/* A list of regexes; a text matches the list if one of them matches. {0} is empty. */
 struct sd_regex_list {
 	struct sd_regex **regexes;
 	size_t count, room;
