@@ -6,6 +6,7 @@
 #include "renaming/known.h"
 #include "renaming/planner.h"
 #include "renaming/quantised.h"
+#include "base/text.h"
 #include "model/config_json.h"
 #include "model/stack.h"
 
@@ -63,10 +64,26 @@ static enum sd_result tell_count(struct sd_planner *p, const struct sd_planner_t
 	return line ? sd_planner_tell(p, line) : sd_fail_memory(p->err);
 }
 
+/* The tensor beside experts' projections up whose name is nearly that of a projection down, or NULL. */
+static const char *find_down_slip(const struct sd_planner *p, const char *up)
+{
+	size_t length = (size_t)(strrchr(up, '.') + 1 - up);
+
+	for (size_t i = 0; i < p->ntensors; i++) {
+		const char *name = p->tensors[i].name;
+
+		if (strncmp(name, up, length) == 0 && strcmp(name, up) != 0 &&
+		    (sd_text_distance(name + length, "down_proj", 2) <= 2 ||
+		     sd_text_distance(name + length, "down_projs", 2) <= 2))
+			return name;
+	}
+	return NULL;
+}
+
 /* Experts that have projections up and none down: no layer tells, where all lack it. */
 static enum sd_result tell_half(struct sd_planner *p, uint32_t bit)
 {
-	const char *up = NULL, *line;
+	const char *up = NULL, *slip, *line;
 
 	for (size_t i = 0; i < p->ntensors; i++) {
 		const char *name = p->tensors[i].name, *word = strrchr(name, '.');
@@ -79,7 +96,9 @@ static enum sd_result tell_half(struct sd_planner *p, uint32_t bit)
 	}
 	if (!up || p->rename->some)
 		return SD_OK;
-	line = sd_arena_printf(&p->out->arena, "no expert has a projection down: there is %s alone", up);
+	slip = find_down_slip(p, up);
+	line = slip ? sd_arena_printf(&p->out->arena, "%s: down_proj? no expert has a projection down", slip)
+		    : sd_arena_printf(&p->out->arena, "no expert has a projection down: there is %s alone", up);
 	return line ? sd_planner_tell(p, line) : sd_fail_memory(p->err);
 }
 
