@@ -20,7 +20,7 @@ sd_shard_SOURCES = $(selection) %D%/sd-shard.c $(tool_sources)
 sd_shard_LDADD = $(tool_libs)
 
 bin_PROGRAMS += sd-rename
-sd_rename_SOURCES = %D%/sd-rename.c %D%/back.c %D%/back.h %D%/explain.c %D%/explain.h %D%/look.c %D%/look.h %D%/sample.c %D%/sample.h %D%/suggest.c %D%/suggest.h %D%/why.c %D%/why.h $(families) $(tool_sources)
+sd_rename_SOURCES = %D%/sd-rename.c %D%/back.c %D%/back.h %D%/explain.c %D%/explain.h %D%/explain_people.c %D%/explain_rows.c %D%/explain_words.c %D%/explanation.h %D%/look.c %D%/look.h %D%/sample.c %D%/sample.h %D%/suggest.c %D%/suggest.h %D%/why.c %D%/why.h $(families) $(tool_sources)
 sd_rename_LDADD = $(tool_libs)
 
 bin_PROGRAMS += sd-transpose
