@@ -4,5 +4,7 @@ sources += \
 	%D%/driver.c %D%/driver.h \
 	%D%/equal.c %D%/equal.h \
 	%D%/extent.c %D%/extent.h \
+	%D%/planned.c %D%/planned.h \
 	%D%/sink.h \
-	%D%/source.h
+	%D%/source.h \
+	%D%/view.c %D%/view.h
