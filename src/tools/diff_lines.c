@@ -51,6 +51,15 @@ bool diff_write_origin(FILE *out, const struct diff *diff, const struct diff_pai
 
 /* ---- TSV ---- */
 
+/* With the digits that a float32 needs, and always the same way where it is not finite. */
+static void print_number(double number)
+{
+	if (isfinite(number))
+		printf("\t%.9g", number);
+	else
+		printf("\t%s", isnan(number) ? "nan" : number < 0 ? "-inf" : "inf");
+}
+
 static void print_name(const struct sd_listed *t)
 {
 	if (t)
@@ -85,14 +94,16 @@ static void print_numbers(const struct diff *diff, const struct diff_pair *p)
 		       (diff_tensor(diff, p, 0) ? diff_tensor(diff, p, 0) : diff_tensor(diff, p, 1))->elements);
 		return;
 	}
-	printf("\t%" PRIu64 "\t%" PRIu64 "\t", d->differ, d->numbers);
-	if (!d->differ) {
-		printf("-\t-\t%.9g\t%.9g", sd_difference_rel(d), sd_difference_cos(d));
-		return;
+	printf("\t%" PRIu64 "\t%" PRIu64, d->differ, d->numbers);
+	if (d->differ) {
+		print_number(d->max);
+		putchar('\t');
+		diff_write_index(stdout, diff_tensor(diff, p, 0), d->at);
+	} else {
+		printf("\t-\t-");
 	}
-	printf("%.9g\t", d->max);
-	diff_write_index(stdout, diff_tensor(diff, p, 0), d->at);
-	printf("\t%.9g\t%.9g", sd_difference_rel(d), sd_difference_cos(d));
+	print_number(sd_difference_rel(d));
+	print_number(sd_difference_cos(d));
 }
 
 /* With --count, lines of their own: where, A, B, and where they come from if that is another place. */
@@ -103,7 +114,8 @@ static void print_list(const struct diff *diff, const struct diff_pair *p)
 		print_name(diff_tensor(diff, p, 0));
 		putchar('\t');
 		diff_write_index(stdout, diff_tensor(diff, p, 0), p->list[i]);
-		printf("\t%.9g\t%.9g", p->values[i].a, p->values[i].b);
+		print_number(p->values[i].a);
+		print_number(p->values[i].b);
 		for (int k = 0; k < 2; k++) {
 			putchar('\t');
 			if (!diff_write_origin(stdout, diff, p, k, p->list[i]))
