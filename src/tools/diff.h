@@ -63,7 +63,9 @@ struct diff_pair {
 	bool compared;          /* d holds */
 	struct sd_difference d; /* numbers: two of each element of a C64 */
 	const char *note;       /* what more is known, or NULL */
-	uint64_t *list;         /* the first numbers that differ, for --count */
+	bool summed;            /* of what is in one side only: its sum is known already */
+	uint64_t sum;
+	uint64_t *list; /* the first numbers that differ, for --count */
 	size_t nlist;
 	struct sd_number_pair {
 		double a, b;
@@ -99,14 +101,13 @@ static inline const char *diff_name(const struct diff *diff, const struct diff_p
 /* Finds the pairs, by names, and compares dtypes and shapes. */
 SD_MUST_CHECK enum sd_result diff_pair_names(struct diff *diff, struct sd_error *err);
 
-/* Compares the data of all pairs. */
+/* Compares the data of all pairs, or with -q until one differs. */
 SD_MUST_CHECK enum sd_result diff_compare_data(struct diff *diff, struct sd_error *err);
 
-/* The same where one side's data comes in its own order only. */
+/* The part of it where one side's data comes in its own order only, or is a list of checksums. */
 SD_MUST_CHECK enum sd_result diff_compare_flow(struct diff *diff, struct sd_error *err);
 
-/* What the data of pairs that are not the same has to do with each other: renamed, transposed, a part. sums: of each
- * pair that is in one side only, if it is known already. */
+/* What the data of pairs that are not the same has to do with each other: renamed, transposed, a part. */
 SD_MUST_CHECK enum sd_result diff_explain(struct diff *diff, struct sd_error *err);
 
 /* What was found in the numbers of a pair: its status, and what more there is to say. */

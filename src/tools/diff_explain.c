@@ -70,18 +70,19 @@ static int by_sum(const void *left, const void *right)
 	return order ? order : (a->pair > b->pair) - (a->pair < b->pair);
 }
 
-/* Only what has another of its dtype and size on the other side is read. */
-static void want(struct loose_all *all)
+/* Only what has another of its dtype and size on the other side is read, if it can be and its sum is not known. */
+static void want(const struct diff *diff, struct loose_all *all)
 {
 	for (int i = 0; i < 2; i++)
-		if (all->n[i])
-			qsort(all->at[i], all->n[i], sizeof(*all->at[i]), by_size);
-	for (size_t i = 0; i < all->n[0]; i++)
-		all->at[0][i].wanted = all->at[0][i].t->elements && bsearch(&all->at[0][i], all->at[1], all->n[1],
-									    sizeof(**all->at), by_size) != NULL;
-	for (size_t i = 0; i < all->n[1]; i++)
-		all->at[1][i].wanted = all->at[1][i].t->elements && bsearch(&all->at[1][i], all->at[0], all->n[0],
-									    sizeof(**all->at), by_size) != NULL;
+		qsort(all->at[i], all->n[i], sizeof(*all->at[i]), by_size);
+	for (int i = 0; i < 2; i++)
+		for (size_t k = 0; k < all->n[i]; k++) {
+			struct loose *l = &all->at[i][k];
+
+			l->sum = l->pair->sum;
+			l->wanted = l->t->elements && (diff->side[i].random || l->pair->summed) &&
+				    bsearch(l, all->at[!i], all->n[!i], sizeof(*l), by_size) != NULL;
+		}
 }
 
 static enum sd_result sum_loose(const struct diff *diff, struct loose_all *all, bool turned, struct sd_error *err)
@@ -96,7 +97,7 @@ static enum sd_result sum_loose(const struct diff *diff, struct loose_all *all, 
 		for (size_t k = 0; k < all->n[i]; k++) {
 			struct loose *l = &all->at[i][k];
 
-			if (l->wanted && !l->used)
+			if (l->wanted && !l->used && (turned || !l->pair->summed))
 				tasks[n++] = (struct diff_task){.kind = DIFF_SUM,
 								.tensor = {l->pair->tensor[i]},
 								.then = {turned ? &l->turned : NULL},
@@ -219,14 +220,14 @@ static enum sd_result find_renamed(struct diff *diff, struct sd_error *err)
 	enum sd_result result = gather(diff, &all) ? SD_OK : sd_fail_memory(err);
 
 	if (result == SD_OK && all.n[0] && all.n[1]) {
-		want(&all);
+		want(diff, &all);
 		result = sum_loose(diff, &all, false, err);
 		if (result == SD_OK)
 			result = join_same(diff, &all, false, err);
 		turn_loose(&all);
-		if (result == SD_OK)
+		if (result == SD_OK && diff->side[0].random)
 			result = sum_loose(diff, &all, true, err);
-		if (result == SD_OK)
+		if (result == SD_OK && diff->side[0].random)
 			result = join_same(diff, &all, true, err);
 		drop_joined(diff);
 	}
@@ -468,5 +469,5 @@ enum sd_result diff_explain(struct diff *diff, struct sd_error *err)
 {
 	enum sd_result result = find_renamed(diff, err);
 
-	return result == SD_OK ? find_turned(diff, err) : result;
+	return result == SD_OK && diff->side[0].random && diff->side[1].random ? find_turned(diff, err) : result;
 }

@@ -233,19 +233,24 @@ static bool is_known(const struct diff *diff)
 	return false;
 }
 
-enum sd_result diff_compare_data(struct diff *diff, struct sd_error *err)
+static enum sd_result compare_any_order(struct diff *diff, struct sd_error *err)
 {
-	struct diff_task *tasks;
-	enum sd_result result;
+	struct diff_task *tasks = calloc(diff->npairs + 1, sizeof(*tasks));
+	enum sd_result result = tasks ? compare_bytes(diff, tasks, err) : sd_fail_memory(err);
 
-	if (is_known(diff)) {
-		diff->differ = true;
-		return SD_OK;
-	}
-	tasks = calloc(diff->npairs + 1, sizeof(*tasks));
-	result = tasks ? compare_bytes(diff, tasks, err) : sd_fail_memory(err);
 	if (result == SD_OK && !diff->differ)
 		result = compare_numbers(diff, tasks, err);
 	free(tasks);
 	return result;
+}
+
+enum sd_result diff_compare_data(struct diff *diff, struct sd_error *err)
+{
+	if (is_known(diff)) {
+		diff->differ = true;
+		return SD_OK;
+	}
+	if (diff->side[0].random && diff->side[1].random)
+		return compare_any_order(diff, err);
+	return diff_compare_flow(diff, err);
 }

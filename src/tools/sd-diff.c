@@ -252,8 +252,6 @@ static enum sd_result compare(struct diff *diff, struct sd_error *err)
 
 	if (result != SD_OK || diff->opt->names)
 		return result;
-	if (!diff->side[0].random || !diff->side[1].random)
-		return diff_compare_flow(diff, err);
 	result = diff_compare_data(diff, err);
 	return result == SD_OK && !diff->opt->quiet ? diff_explain(diff, err) : result;
 }
