@@ -156,6 +156,9 @@ void diff_write_index(FILE *out, const struct sd_listed *t, uint64_t i);
 /* Writes the key and the place in the source's own layout of number i: "key[6,7,35]". False where that is the same. */
 bool diff_write_origin(FILE *out, const struct diff *diff, const struct diff_pair *p, int side, uint64_t i);
 
+/* Writes a member of an object that is not its first; what is not finite as a string. */
+void diff_json_number(const char *name, double number);
+
 /* Whether a pair is shown. */
 static inline bool diff_shows(const struct diff *diff, const struct diff_pair *p)
 {

@@ -146,7 +146,7 @@ static void print_line(const struct diff *diff, const struct diff_pair *p)
 
 /* ---- JSON ---- */
 
-static void json_number(const char *name, double number)
+void diff_json_number(const char *name, double number)
 {
 	printf(",\"%s\":", name);
 	if (isfinite(number))
@@ -198,8 +198,8 @@ static void json_list(const struct diff *diff, const struct diff_pair *p)
 	for (size_t i = 0; i < p->nlist; i++) {
 		printf("%s{\"at\":", i ? "," : "");
 		diff_write_index(stdout, diff_tensor(diff, p, 0), p->list[i]);
-		json_number("a", p->values[i].a);
-		json_number("b", p->values[i].b);
+		diff_json_number("a", p->values[i].a);
+		diff_json_number("b", p->values[i].b);
 		putchar('}');
 	}
 	putchar(']');
@@ -215,14 +215,14 @@ static void json_line(const struct diff *diff, const struct diff_pair *p)
 	printf(",\"elements\":%" PRIu64, (a ? a : b)->elements);
 	if (p->compared) {
 		printf(",\"differ\":%" PRIu64, d->differ);
-		json_number("max_abs", d->max);
+		diff_json_number("max_abs", d->max);
 		if (d->differ) {
 			json_index("at", a, d->at);
-			json_number("at_a", d->at_a);
-			json_number("at_b", d->at_b);
+			diff_json_number("at_a", d->at_a);
+			diff_json_number("at_b", d->at_b);
 		}
-		json_number("rel", sd_difference_rel(d));
-		json_number("cos", sd_difference_cos(d));
+		diff_json_number("rel", sd_difference_rel(d));
+		diff_json_number("cos", sd_difference_cos(d));
 		printf(",\"nan\":[%" PRIu64 ",%" PRIu64 "]", d->side[0].nans, d->side[1].nans);
 	}
 	if (p->nlist)

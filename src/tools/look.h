@@ -39,6 +39,16 @@ void sd_ink(FILE *out, const struct sd_look *look, enum sd_ink ink);
  */
 void sd_look_print_piece(FILE *out, const struct sd_look *look, const struct sd_fold_piece *piece, enum sd_ink around);
 
+/*
+ * How many pieces of a folded name stand in a heading over those of the same layers: up to the first number that is a
+ * part of the name of its own, and has more behind it. 0: it has no heading.
+ */
+size_t sd_look_heading(const struct sd_fold_line *line);
+
+/* Writes the heading, and what is not in a heading of so many pieces. */
+void sd_look_print_heading(FILE *out, const struct sd_look *look, const struct sd_fold_line *line, size_t pieces);
+void sd_look_print_rest(FILE *out, const struct sd_look *look, const struct sd_fold_line *line, size_t pieces);
+
 /* Writes n spaces. */
 void sd_look_pad(FILE *out, size_t n);
 
