@@ -216,6 +216,15 @@ static void write_tensor(FILE *out, const struct sd_listed *t)
 	sd_shape_print(out, t->shape, t->rank);
 }
 
+/* Whether more than a count stands there. */
+static bool has_more(const struct row *row)
+{
+	enum diff_status status = row->first->status;
+
+	return (status != DIFF_SAME && status != DIFF_RENAMED && status != DIFF_PART) ||
+	       (row->first->compared && row->d.differ);
+}
+
 /* What stands at the right end of a line. */
 static void write_right(FILE *out, const struct table *t, const struct row *row)
 {
@@ -223,7 +232,7 @@ static void write_right(FILE *out, const struct table *t, const struct row *row)
 	const struct sd_listed *a = diff_tensor(t->diff, p, 0), *b = diff_tensor(t->diff, p, 1);
 
 	if (row->line->count > 1)
-		fprintf(out, "x%" PRIu32 " ", row->line->count);
+		fprintf(out, "x%" PRIu32 "%s", row->line->count, has_more(row) ? " " : "");
 	if (p->status == DIFF_SHAPE) {
 		sd_shape_print(out, a->shape, a->rank);
 		fputc(' ', out);
