@@ -6,12 +6,12 @@
 #include <math.h>
 #include <string.h>
 
-/* Numbers that are worked on at a time, and sums of them that are made side by side: vectors of any machine. */
+/* Numbers that are worked on at a time, and how many sums of them are made side by side. */
 #define BLOCK 512
-#define LANES 16
+#define LANES 4 /* in each of two vectors */
 
 #ifdef __x86_64__
-#define EVERY_MACHINE __attribute__((target_clones("avx512f", "avx2", "default")))
+#define EVERY_MACHINE __attribute__((target_clones("avx2", "default")))
 #else
 #define EVERY_MACHINE
 #endif
@@ -199,100 +199,168 @@ struct sums {
 	double dd, aa, bb, ab, max;
 };
 
-/* Each lane has every LANESth number, so that vectors of any width make the same sums. */
-static inline __attribute__((always_inline)) void sum_block(const double *restrict a, const double *restrict b,
-							    size_t count, struct sums *sums)
+/* LANES numbers, which the compiler makes of what registers a machine has; sums of each lane are made apart, so that
+ * they are the same on every machine. */
+typedef double numbers __attribute__((vector_size(8 * LANES)));
+typedef int64_t masks __attribute__((vector_size(8 * LANES)));
+typedef float floats __attribute__((vector_size(4 * LANES)));
+typedef uint32_t words __attribute__((vector_size(4 * LANES)));
+typedef uint16_t halves __attribute__((vector_size(2 * LANES)));
+
+#define INLINE static inline __attribute__((always_inline))
+
+INLINE void load_f64(const uint8_t *data, size_t i, numbers *into)
 {
-	double dd[LANES] = {0}, aa[LANES] = {0}, bb[LANES] = {0}, ab[LANES] = {0}, max[LANES] = {0};
+	memcpy(into, data + i * 8, sizeof(*into));
+}
 
-	for (size_t i = 0; i < count; i += LANES)
-		for (size_t k = 0; k < LANES; k++) {
-			double x = a[i + k], y = b[i + k], distance = y - x;
+INLINE void load_f32(const uint8_t *data, size_t i, numbers *into)
+{
+	floats in;
 
-			dd[k] += distance * distance;
-			aa[k] += x * x;
-			bb[k] += y * y;
-			ab[k] += x * y;
-			distance = fabs(distance);
-			max[k] = distance > max[k] ? distance : max[k];
-		}
+	memcpy(&in, data + i * 4, sizeof(in));
+	*into = __builtin_convertvector(in, numbers);
+}
+
+INLINE void load_bf16(const uint8_t *data, size_t i, numbers *into)
+{
+	halves in;
+	words wide;
+	floats out;
+
+	memcpy(&in, data + i * 2, sizeof(in));
+	wide = __builtin_convertvector(in, words) << 16;
+	memcpy(&out, &wide, sizeof(out));
+	*into = __builtin_convertvector(out, numbers);
+}
+
+typedef void load_numbers(const uint8_t *data, size_t i, numbers *into);
+
+struct lanes {
+	numbers dd, aa, bb, ab, max;
+};
+
+INLINE void add_lanes(load_numbers *load, const uint8_t *a, const uint8_t *b, size_t i, struct lanes *sums)
+{
+	numbers x, y, distance, size;
+	masks bits, larger;
+
+	load(a, i, &x);
+	load(b, i, &y);
+	distance = y - x;
+	sums->dd += distance * distance;
+	sums->aa += x * x;
+	sums->bb += y * y;
+	sums->ab += x * y;
+	bits = (masks)distance & INT64_MAX;
+	size = (numbers)bits;
+	larger = size > sums->max;
+	sums->max = (numbers)((bits & larger) | ((masks)sums->max & ~larger));
+}
+
+/* A whole block. */
+INLINE void sum_block(load_numbers *load, const uint8_t *a, const uint8_t *b, struct sums *sums)
+{
+	struct lanes even = {0}, odd = {0};
+
+	for (size_t i = 0; i < BLOCK; i += 2 * LANES) {
+		add_lanes(load, a, b, i, &even);
+		add_lanes(load, a, b, i + LANES, &odd);
+	}
 	*sums = (struct sums){0};
 	for (size_t k = 0; k < LANES; k++) {
-		sums->dd += dd[k];
-		sums->aa += aa[k];
-		sums->bb += bb[k];
-		sums->ab += ab[k];
-		sums->max = max[k] > sums->max ? max[k] : sums->max;
+		sums->dd += even.dd[k] + odd.dd[k];
+		sums->aa += even.aa[k] + odd.aa[k];
+		sums->bb += even.bb[k] + odd.bb[k];
+		sums->ab += even.ab[k] + odd.ab[k];
+		sums->max = even.max[k] > sums->max ? even.max[k] : sums->max;
+		sums->max = odd.max[k] > sums->max ? odd.max[k] : sums->max;
 	}
 }
 
 #define COUNT(type)                                                                                                    \
 	do {                                                                                                           \
-		type differ = 0; /* BLOCK is the most: no more than fits where it counts up to 256 at a time */        \
+		for (size_t i = 0; i < BLOCK * sizeof(type); i += 16) {                                                \
+			type __attribute__((vector_size(16))) x, y;                                                    \
                                                                                                                        \
-		for (size_t i = 0; i < count; i++) {                                                                   \
-			type x, y;                                                                                     \
-                                                                                                                       \
-			memcpy(&x, (const uint8_t *)a + i * sizeof(x), sizeof(x));                                     \
-			memcpy(&y, (const uint8_t *)b + i * sizeof(y), sizeof(y));                                     \
-			differ = (type)(differ + (x != y));                                                            \
+			memcpy(&x, a + i, sizeof(x));                                                                  \
+			memcpy(&y, b + i, sizeof(y));                                                                  \
+			apart -= (x != y);                                                                             \
 		}                                                                                                      \
-		return (size_t)differ;                                                                                 \
 	} while (0)
 
-/* How many of at most BLOCK elements of 2, 4 or 8 bytes have other bits. */
-static inline __attribute__((always_inline)) size_t count_block(unsigned bits, const void *restrict a,
-								const void *restrict b, size_t count)
+/* How many elements of a block have other bits. */
+INLINE size_t count_16(const uint8_t *a, const uint8_t *b)
 {
-	switch (bits) {
-	case 16:
-		COUNT(uint16_t);
-	case 32:
-		COUNT(uint32_t);
-	default:
-		COUNT(uint64_t);
-	}
+	uint16_t __attribute__((vector_size(16))) apart = {0};
+	size_t n = 0;
+
+	COUNT(uint16_t);
+	for (size_t k = 0; k < 8; k++)
+		n += apart[k];
+	return n;
 }
 
-static inline __attribute__((always_inline)) size_t work_block(const struct sd_comparison *c, const void *a,
-							       const void *b, uint64_t from, size_t count, double *x,
-							       double *y, struct sums *sums)
+INLINE size_t count_32(const uint8_t *a, const uint8_t *b)
 {
+	uint32_t __attribute__((vector_size(16))) apart = {0};
+	size_t n = 0;
+
+	COUNT(uint32_t);
+	for (size_t k = 0; k < 4; k++)
+		n += apart[k];
+	return n;
+}
+
+static size_t count_codes(enum sd_dtype dtype, const uint8_t *a, const uint8_t *b)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < BLOCK; i++)
+		n += sd_number_code(dtype, a, i) != sd_number_code(dtype, b, i);
+	return n;
+}
+
+/* Dtypes without a loop of their own go through numbers, made one by one. */
+EVERY_MACHINE static size_t work(const struct sd_comparison *c, const uint8_t *a, const uint8_t *b, struct sums *sums)
+{
+	double x[BLOCK], y[BLOCK];
 	unsigned bits = sd_number_bits(c->a.dtype);
-	size_t whole = (count + LANES - 1) / LANES * LANES, differ = 0;
 
-	sd_numbers_read(&c->a, a, from, count, x);
-	sd_numbers_read(&c->b, b, from, count, y);
-	for (size_t i = count; i < whole; i++)
-		x[i] = y[i] = 0;
-	sum_block(x, y, whole, sums);
-	if (bits >= 16)
-		return count_block(bits, (const uint8_t *)a + from * (bits / 8), (const uint8_t *)b + from * (bits / 8),
-				   count);
-	for (size_t i = 0; i < count; i++)
-		differ += sd_number_code(c->a.dtype, a, from + i) != sd_number_code(c->b.dtype, b, from + i);
-	return differ;
+	if (c->a.dtype == SD_BF16) {
+		sum_block(load_bf16, a, b, sums);
+	} else if (c->a.dtype == SD_F32 || c->a.dtype == SD_C64) {
+		sum_block(load_f32, a, b, sums);
+	} else {
+		sd_numbers_read(&c->a, a, 0, BLOCK, x);
+		sd_numbers_read(&c->b, b, 0, BLOCK, y);
+		sum_block(load_f64, (const uint8_t *)x, (const uint8_t *)y, sums);
+	}
+	return bits == 16 ? count_16(a, b) : bits == 32 ? count_32(a, b) : count_codes(c->a.dtype, a, b);
 }
 
-EVERY_MACHINE static size_t work(const struct sd_comparison *c, const void *a, const void *b, uint64_t from,
-				 size_t count, double *x, double *y, struct sums *sums)
-{
-	return work_block(c, a, b, from, count, x, y, sums);
-}
-
-static size_t first_apart(const struct sd_comparison *c, const void *a, const void *b, uint64_t from)
+static size_t first_apart(const struct sd_comparison *c, const uint8_t *a, const uint8_t *b)
 {
 	size_t i = 0;
 
-	while (sd_number_code(c->a.dtype, a, from + i) == sd_number_code(c->b.dtype, b, from + i))
+	while (sd_number_code(c->a.dtype, a, i) == sd_number_code(c->b.dtype, b, i))
+		i++;
+	return i;
+}
+
+static size_t find_max(const struct sd_comparison *c, const uint8_t *a, const uint8_t *b, double max)
+{
+	struct pair p;
+	size_t i = first_apart(c, a, b);
+
+	while (p = pair_at(c, a, b, i), max > 0 && p.distance != max)
 		i++;
 	return i;
 }
 
 /* A block of one dtype, in which all numbers are finite, and so are the sums. */
-static void take_block(const struct sd_comparison *c, const void *a, const void *b, uint64_t from, size_t count,
-		       uint64_t place, const double *x, const double *y, size_t differ, const struct sums *sums,
-		       struct sd_difference *d)
+static void take_block(const struct sd_comparison *c, const uint8_t *a, const uint8_t *b, size_t count, uint64_t place,
+		       size_t differ, const struct sums *sums, struct sd_difference *d)
 {
 	d->numbers += count;
 	d->dd += sums->dd;
@@ -304,15 +372,14 @@ static void take_block(const struct sd_comparison *c, const void *a, const void 
 	if (!differ)
 		return;
 	if (!d->differ)
-		d->first = place + from + first_apart(c, a, b, from);
+		d->first = place + first_apart(c, a, b);
 	if (!d->differ || sums->max > d->max) {
-		size_t i = sums->max > 0 ? 0 : first_apart(c, a, b, from);
+		size_t i = find_max(c, a, b, sums->max);
+		struct pair p = pair_at(c, a, b, i);
 
-		while (sums->max > 0 && fabs(y[i] - x[i]) != sums->max)
-			i++;
-		d->at = place + from + i;
-		d->at_a = x[i];
-		d->at_b = y[i];
+		d->at = place + i;
+		d->at_a = p.a;
+		d->at_b = p.b;
 		d->max = sums->max;
 	}
 	d->differ += differ;
@@ -326,26 +393,44 @@ static bool is_plain(const struct sd_comparison *c, const struct sums *sums)
 	return c->a.dtype != SD_F64 || (sums->aa > 0 && sums->bb > 0);
 }
 
+/* A block whose numbers begin a byte. A short one goes through a whole one, with zeros behind. */
+static void compare_block(const struct sd_comparison *c, const uint8_t *a, const uint8_t *b, size_t count,
+			  uint64_t place, struct sd_difference *d)
+{
+	size_t bytes = (count * sd_number_bits(c->a.dtype) + 7) / 8, differ;
+	uint8_t x[BLOCK * 8], y[BLOCK * 8];
+	struct sums sums;
+
+	/* 0 is no code of this one. */
+	if (count < BLOCK && c->a.dtype == SD_F8_E8M0) {
+		compare_slowly(c, a, b, 0, count, place, d);
+		return;
+	}
+	if (count < BLOCK) {
+		memset(x, 0, sizeof(x));
+		memset(y, 0, sizeof(y));
+		a = memcpy(x, a, bytes);
+		b = memcpy(y, b, bytes);
+	}
+	differ = work(c, a, b, &sums);
+	if (is_plain(c, &sums))
+		take_block(c, a, b, count, place, differ, &sums, d);
+	else
+		compare_slowly(c, a, b, 0, count, place, d);
+}
+
 void sd_compare(const struct sd_comparison *c, const void *a, const void *b, uint64_t place, size_t count,
 		struct sd_difference *d)
 {
-	bool fast = c->exact && c->a.dtype != SD_U64 && c->a.dtype != SD_I64;
+	size_t bits = sd_number_bits(c->a.dtype);
 
-	for (size_t from = 0; from < count; from += BLOCK) {
-		size_t n = count - from < BLOCK ? count - from : BLOCK;
-		double x[BLOCK], y[BLOCK];
-		struct sums sums;
-		size_t differ;
-
-		if (fast) {
-			differ = work(c, a, b, from, n, x, y, &sums);
-			if (is_plain(c, &sums)) {
-				take_block(c, a, b, from, n, place, x, y, differ, &sums, d);
-				continue;
-			}
-		}
-		compare_slowly(c, a, b, from, n, place, d);
+	if (!c->exact || c->a.dtype == SD_U64 || c->a.dtype == SD_I64) {
+		compare_slowly(c, a, b, 0, count, place, d);
+		return;
 	}
+	for (size_t from = 0; from < count; from += BLOCK)
+		compare_block(c, (const uint8_t *)a + from * bits / 8, (const uint8_t *)b + from * bits / 8,
+			      count - from < BLOCK ? count - from : BLOCK, place + from, d);
 }
 
 size_t sd_compare_list(const struct sd_comparison *c, const void *a, const void *b, uint64_t place, size_t count,
