@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* sd-diff: A and B, opened, brought into one layout by a map, and their tensors chosen. */
+#include "base/names.h"
 #include "base/text.h"
 #include "formats/open.h"
 #include "flow/planned.h"
@@ -149,7 +150,7 @@ static enum sd_result open_map(const struct diff_options *opt, struct diff_side 
 	return result == SD_OK || err->said ? result : sd_error_at(err, "%s", side->name);
 }
 
-/* The layout that a side has: that from which a map turns more keys; -1: none. */
+/* The layout that a side has: that from which alone a map turns keys, or from which it turns more; -1: no key tells. */
 static enum sd_result find_layout(const struct diff_options *opt, const struct diff_side *side, int *layout,
 				  struct sd_error *err)
 {
@@ -157,21 +158,61 @@ static enum sd_result find_layout(const struct diff_options *opt, const struct d
 	struct sd_evidence evidence = {.keys = {0, 0}};
 	enum sd_result result = sd_rename_evidence(&rename, side->m, &evidence, err);
 
-	*layout = evidence.keys[0] == evidence.keys[1] ? -1 : evidence.keys[1] > evidence.keys[0];
+	if (!evidence.key[0] != !evidence.key[1])
+		*layout = evidence.key[1] != NULL;
+	else
+		*layout = evidence.keys[0] == evidence.keys[1] ? -1 : evidence.keys[1] > evidence.keys[0];
+	return result == SD_OK || err->said ? result : sd_error_at(err, "%s", side->name);
+}
+
+static enum sd_result plan_turn(const struct diff_options *opt, const struct diff_side *side, int to,
+				struct sd_plan *plan, struct sd_error *err)
+{
+	struct sd_rename rename = {
+		.map = side->map, .to = to, .defines = opt->defines, .ndefines = opt->ndefines, .keep_config = true};
+	enum sd_result result = sd_rename_plan(&rename, side->opened->manifest, plan, err);
+
 	return result == SD_OK || err->said ? result : sd_error_at(err, "%s", side->name);
 }
 
 static enum sd_result turn(const struct diff_options *opt, struct diff_side *side, int to, struct sd_error *err)
 {
-	struct sd_rename rename = {
-		.map = side->map, .to = to, .defines = opt->defines, .ndefines = opt->ndefines, .keep_config = true};
-	enum sd_result result = sd_rename_plan(&rename, side->m, &side->plan, err);
-
-	if (result != SD_OK)
-		return err->said ? result : sd_error_at(err, "%s", side->name);
+	if (plan_turn(opt, side, to, &side->plan, err) != SD_OK)
+		return err->result;
 	side->m = side->plan.manifest;
 	side->source = sd_planned_source(side->opened, &side->plan);
 	return side->source ? SD_OK : sd_fail_memory(err);
+}
+
+/* How many names two manifests have in common. */
+static bool count_common(const struct sd_manifest *a, const struct sd_manifest *b, size_t *common)
+{
+	struct sd_names names = {0};
+	bool memory = true;
+
+	*common = 0;
+	for (size_t i = 0; i < a->ntargets && memory; i++)
+		memory = sd_names_add(&names, a->targets[i].name, 0) != SD_NO_NAME;
+	for (size_t i = 0; i < b->ntargets && memory; i++)
+		*common += sd_names_find(&names, b->targets[i].name) != SD_NO_NAME;
+	sd_names_free(&names);
+	return memory;
+}
+
+/* Where no key tells the layout of a side: whether it has more names of the other side as it is, or turned. */
+static enum sd_result guess_layout(const struct diff_options *opt, const struct diff_side *side,
+				   const struct diff_side *other, int to, int *layout, struct sd_error *err)
+{
+	struct sd_plan plan = {0};
+	struct sd_error ignored;
+	size_t as_it_is, turned = 0;
+	bool memory = count_common(other->m, side->opened->manifest, &as_it_is);
+
+	if (memory && plan_turn(opt, side, to, &plan, &ignored) == SD_OK)
+		memory = count_common(other->m, plan.manifest, &turned);
+	sd_plan_free(&plan);
+	*layout = turned > as_it_is ? !to : to;
+	return memory ? SD_OK : sd_fail_memory(err);
 }
 
 static enum sd_result find_side(const struct diff_options *opt, const struct sd_map *map, int *side,
@@ -191,6 +232,26 @@ static void tell_layouts(const struct diff *diff, const struct sd_map *map, cons
 	sd_note("map %s: %s is %s, %s is %s; compared as %s", sd_map_name(map), diff->side[0].name,
 		sd_map_layout(map, layout[0]), diff->side[1].name, sd_map_layout(map, layout[1]),
 		sd_map_layout(map, to));
+}
+
+/* Those whose layout no key tells come last. */
+static enum sd_result turn_both(struct diff *diff, int layout[2], int to, struct sd_error *err)
+{
+	const struct diff_options *opt = diff->opt;
+	int first = layout[0] < 0;
+
+	for (int k = 0; k < 2; k++) {
+		int i = k ? !first : first;
+		struct diff_side *side = &diff->side[i];
+
+		if (layout[i] < 0 && guess_layout(opt, side, &diff->side[!i], to, &layout[i], err) != SD_OK)
+			return err->result;
+		if (layout[i] != to && turn(opt, side, to, err) != SD_OK)
+			return err->result;
+	}
+	if (!opt->quiet)
+		tell_layouts(diff, diff->side[0].map, layout, to);
+	return SD_OK;
 }
 
 /* Brings both into one layout: that of --to, or that of A. */
@@ -213,19 +274,15 @@ static enum sd_result map_sides(struct diff *diff, struct sd_error *err)
 		return sd_fail(err, SD_INPUT, "%s wants map %s, and %s map %s: say --map NAME for both",
 			       diff->side[0].name, sd_map_name(diff->side[0].map), diff->side[1].name,
 			       sd_map_name(diff->side[1].map));
-	for (int i = 0; i < 2; i++)
-		if (layout[i] < 0)
-			return sd_fail(err, SD_INPUT, "%s: no key tells in which layout of map %s it is",
-				       diff->side[i].name, sd_map_name(diff->side[i].map));
-	to = layout[0];
+	if (layout[0] < 0 && layout[1] < 0)
+		return sd_fail(
+			err, SD_INPUT,
+			"no key tells in which layouts of map %s %s and %s are: turn one of them by sd-rename first",
+			sd_map_name(diff->side[0].map), diff->side[0].name, diff->side[1].name);
+	to = layout[0] < 0 ? layout[1] : layout[0];
 	if (opt->to && find_side(opt, diff->side[0].map, &to, err) != SD_OK)
 		return err->result;
-	for (int i = 0; i < 2; i++)
-		if (layout[i] != to && turn(opt, &diff->side[i], to, err) != SD_OK)
-			return err->result;
-	if (!opt->quiet)
-		tell_layouts(diff, diff->side[0].map, layout, to);
-	return SD_OK;
+	return turn_both(diff, layout, to, err);
 }
 
 /* ---- choosing ---- */

@@ -278,10 +278,15 @@ static enum sd_result run(const struct diff_options *opt, struct sd_error *err)
 		result = diff_print_config(&diff, err);
 	if (result == SD_OK && opt->report && !opt->quiet && !diff.differ)
 		printf("the same: %zu tensor%s\n", diff.npairs, diff.npairs == 1 ? "" : "s");
-	if (result == SD_OK && diff.differ)
+	for (int i = 0; i < 2 && result == SD_OK; i++)
+		if (diff.side[i].opened && diff.side[i].opened->lack)
+			result = sd_fail(err, SD_INPUT, "%s", diff.side[i].opened->lack);
+	if (result == SD_OK && diff.differ) {
+		result = SD_DIFFERENT;
 		*err = (struct sd_error){.result = SD_DIFFERENT, .said = true};
+	}
 	diff_close(&diff);
-	return result == SD_OK ? err->result : result;
+	return result;
 }
 
 int main(int argc, char **argv)
