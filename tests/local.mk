@@ -13,6 +13,7 @@ unit_tests = \
 	%D%/unit/test-execute \
 	%D%/unit/test-selection \
 	%D%/unit/test-companions \
+	%D%/unit/test-compare \
 	%D%/unit/test-convert \
 	%D%/unit/test-cuda-index \
 	%D%/unit/test-device \

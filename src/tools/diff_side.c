@@ -106,11 +106,14 @@ static enum sd_result open_list(struct diff_side *side, struct sd_error *err)
 
 static enum sd_result open_source(const struct diff_options *opt, struct diff_side *side, struct sd_error *err)
 {
-	enum sd_result result;
+	bool is_stdin = strcmp(side->name, "-") == 0, is_list = false;
+	enum sd_result result = is_stdin ? SD_OK : sum_list_is(side->name, &is_list, err);
 
-	if (strcmp(side->name, "-") != 0 && sum_list_is(side->name))
+	if (result != SD_OK)
+		return result;
+	if (is_list)
 		return open_list(side, err);
-	if (strcmp(side->name, "-") == 0) {
+	if (is_stdin) {
 		side->name = "standard input";
 		result = sd_open_stdin(&opt->limits, &side->opened, err);
 	} else {

@@ -73,20 +73,20 @@ static bool has_sum(const char *line, size_t length)
 	return read_sum(sum, &value);
 }
 
-bool sum_list_is(const char *path)
+enum sd_result sum_list_is(const char *path, bool *is, struct sd_error *err)
 {
 	struct sd_error ignored;
 	struct stat stat;
 	char *line = malloc(FIRST_LINE);
-	int fd = sd_openat(AT_FDCWD, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK, 0);
+	int fd = line ? sd_openat(AT_FDCWD, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK, 0) : -1;
 	size_t got = 0;
-	bool is = line && fd >= 0 && fstat(fd, &stat) == 0 && S_ISREG(stat.st_mode) &&
-		  sd_read_upto(fd, line, FIRST_LINE, &got, &ignored) == SD_OK && has_sum(line, got);
 
+	*is = fd >= 0 && fstat(fd, &stat) == 0 && S_ISREG(stat.st_mode) &&
+	      sd_read_upto(fd, line, FIRST_LINE, &got, &ignored) == SD_OK && has_sum(line, got);
 	if (fd >= 0)
 		close(fd);
 	free(line);
-	return is;
+	return line ? SD_OK : sd_fail_memory(err);
 }
 
 void sum_list_free(struct sum_list *list)

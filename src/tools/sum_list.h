@@ -22,8 +22,8 @@ struct sum_list {
 	size_t n, room;
 };
 
-/* Whether what lies at path begins as such a list does; false for what cannot be read. */
-bool sum_list_is(const char *path);
+/* Whether what lies at path begins as such a list does; false for what cannot be read. Only memory can be missing. */
+SD_MUST_CHECK enum sd_result sum_list_is(const char *path, bool *is, struct sd_error *err);
 
 /* SD_INPUT for what is no such list. sum_list_free in any case. */
 SD_MUST_CHECK enum sd_result sum_list_read(struct sum_list *list, const char *path, struct sd_error *err);
