@@ -110,6 +110,9 @@ SD_MUST_CHECK enum sd_result diff_compare_flow(struct diff *diff, struct sd_erro
 /* What the data of pairs that are not the same has to do with each other: renamed, transposed, a part. */
 SD_MUST_CHECK enum sd_result diff_explain(struct diff *diff, struct sd_error *err);
 
+/* The part of it that finds tensors in larger ones. */
+SD_MUST_CHECK enum sd_result diff_find_parts(struct diff *diff, struct sd_error *err);
+
 /* What was found in the numbers of a pair: its status, and what more there is to say. */
 SD_MUST_CHECK enum sd_result diff_settle(struct diff *diff, struct diff_pair *p, struct sd_error *err);
 

@@ -229,7 +229,6 @@ static enum sd_result find_renamed(struct diff *diff, struct sd_error *err)
 			result = sum_loose(diff, &all, true, err);
 		if (result == SD_OK && diff->side[0].random)
 			result = join_same(diff, &all, true, err);
-		drop_joined(diff);
 	}
 	free(all.at[0]);
 	free(all.at[1]);
@@ -455,7 +454,8 @@ static enum sd_result find_turned(struct diff *diff, struct sd_error *err)
 	for (size_t i = 0; i < diff->npairs && result == SD_OK; i++) {
 		struct guesses g = {.n = 0};
 
-		guess_all(diff, &g, &diff->pairs[i]);
+		if (diff->pairs[i].tensor[0] != DIFF_NONE && diff->pairs[i].tensor[1] != DIFF_NONE)
+			guess_all(diff, &g, &diff->pairs[i]);
 		if (g.failed)
 			result = sd_fail_memory(err);
 		else if (g.n)
@@ -467,7 +467,13 @@ static enum sd_result find_turned(struct diff *diff, struct sd_error *err)
 
 enum sd_result diff_explain(struct diff *diff, struct sd_error *err)
 {
+	bool random = diff->side[0].random && diff->side[1].random;
 	enum sd_result result = find_renamed(diff, err);
 
-	return result == SD_OK && diff->side[0].random && diff->side[1].random ? find_turned(diff, err) : result;
+	if (result == SD_OK && random)
+		result = find_turned(diff, err);
+	if (result == SD_OK && random)
+		result = diff_find_parts(diff, err);
+	drop_joined(diff);
+	return result;
 }

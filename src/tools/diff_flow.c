@@ -15,6 +15,8 @@
 
 /* Bytes that are taken at a time. */
 #define WINDOW (256u << 10)
+/* Of these are compared: whole elements of every dtype, and whole bytes of those that are smaller than a byte. */
+#define WHOLE (WINDOW / 24 * 24)
 #define MEMORY (64u << 20)
 
 /* A tensor of the side that flows. */
@@ -39,7 +41,9 @@ struct flow {
 	struct sd_checksum *sum;
 	unsigned char *memory; /* two windows */
 	uint32_t record;       /* that comes just now */
-	uint64_t done;         /* elements of it */
+	uint64_t done;         /* elements of it that were compared */
+	uint64_t taken;        /* bytes of it */
+	uint64_t filled;       /* and those of them that wait in memory */
 };
 
 /* ---- a piece of a record ---- */
@@ -143,25 +147,28 @@ static void end_record(struct flow *f)
 		p->sum = sd_checksum_value(f->sum);
 }
 
+/* Chunks may end anywhere: what is compared are windows of whole elements, the same however the data comes. */
 static enum sd_result data(struct sd_sink *sink, uint32_t record, struct sd_extent *extent, struct sd_error *err)
 {
 	struct flow *f = (struct flow *)sink;
-	/* Whole elements, and whole bytes of those that are smaller than a byte. */
-	uint64_t window = WINDOW / 24 * 24;
 	enum sd_result result = SD_OK;
 
 	if (record != f->record) {
 		end_record(f);
 		f->record = record;
-		f->done = 0;
+		f->done = f->taken = f->filled = 0;
 		sd_checksum_begin(f->sum);
 	}
 	while (result == SD_OK && extent->length) {
-		uint64_t n = extent->length < window ? extent->length : window;
+		uint64_t room = WHOLE - f->filled, n = extent->length < room ? extent->length : room;
 
-		result = sd_extent_read(extent, f->memory, n, err);
-		if (result == SD_OK)
-			result = take_piece(f, f->memory, n, err);
+		result = sd_extent_read(extent, f->memory + f->filled, n, err);
+		f->filled += n;
+		f->taken += n;
+		if (result != SD_OK || (f->filled < WHOLE && f->taken < f->m->records[record].bytes))
+			continue;
+		result = take_piece(f, f->memory, f->filled, err);
+		f->filled = 0;
 	}
 	return result;
 }

@@ -367,11 +367,11 @@ static void print_total(const struct diff *diff)
 	size_t counts[DIFF_STATUSES] = {0}, n[2] = {0, 0};
 	const char *between = ":";
 
-	for (size_t i = 0; i < diff->npairs; i++) {
+	for (size_t i = 0; i < diff->npairs; i++)
 		counts[diff->pairs[i].status]++;
-		for (int k = 0; k < 2; k++)
-			n[k] += diff->pairs[i].tensor[k] != DIFF_NONE;
-	}
+	for (int k = 0; k < 2; k++)
+		for (size_t i = 0; i < diff->side[k].listing.n; i++)
+			n[k] += diff->side[k].chosen[i];
 	if (n[0] == n[1] && n[0] == diff->npairs)
 		printf("%zu in both", n[0]);
 	else
