@@ -10,12 +10,6 @@
 #define BLOCK 512
 #define LANES 4 /* in each of two vectors */
 
-#ifdef __x86_64__
-#define EVERY_MACHINE __attribute__((target_clones("avx2", "default")))
-#else
-#define EVERY_MACHINE
-#endif
-
 /* Of two dtypes the one that holds less; SD_NO_DTYPE where a cast to it is not known. */
 static enum sd_dtype narrower(enum sd_dtype a, enum sd_dtype b)
 {
@@ -30,10 +24,13 @@ static enum sd_dtype narrower(enum sd_dtype a, enum sd_dtype b)
 void sd_comparison_begin(struct sd_comparison *c, const struct sd_tolerance *tolerance, enum sd_dtype a,
 			 enum sd_dtype b)
 {
-	c->tolerance = tolerance;
+	*c = (struct sd_comparison){.tolerance = tolerance};
 	sd_numbers_begin(&c->a, a);
 	sd_numbers_begin(&c->b, b);
 	c->in = a == b ? a : tolerance->cast ? narrower(a, b) : SD_NO_DTYPE;
+#ifdef __x86_64__
+	c->avx2 = __builtin_cpu_supports("avx2");
+#endif
 	c->exact = a == b && !tolerance->by_abs && !tolerance->by_rel && !tolerance->by_steps && !tolerance->nan_equal;
 }
 
@@ -322,7 +319,7 @@ static size_t count_codes(enum sd_dtype dtype, const uint8_t *a, const uint8_t *
 }
 
 /* Dtypes without a loop of their own go through numbers, made one by one. */
-EVERY_MACHINE static size_t work(const struct sd_comparison *c, const uint8_t *a, const uint8_t *b, struct sums *sums)
+INLINE size_t work(const struct sd_comparison *c, const uint8_t *a, const uint8_t *b, struct sums *sums)
 {
 	double x[BLOCK], y[BLOCK];
 	unsigned bits = sd_number_bits(c->a.dtype);
@@ -338,6 +335,21 @@ EVERY_MACHINE static size_t work(const struct sd_comparison *c, const uint8_t *a
 	}
 	return bits == 16 ? count_16(a, b) : bits == 32 ? count_32(a, b) : count_codes(c->a.dtype, a, b);
 }
+
+static size_t work_plain(const struct sd_comparison *c, const uint8_t *a, const uint8_t *b, struct sums *sums)
+{
+	return work(c, a, b, sums);
+}
+
+#ifdef __x86_64__
+__attribute__((target("avx2"))) static size_t work_avx2(const struct sd_comparison *c, const uint8_t *a,
+							const uint8_t *b, struct sums *sums)
+{
+	return work(c, a, b, sums);
+}
+#else
+#define work_avx2 work_plain
+#endif
 
 static size_t first_apart(const struct sd_comparison *c, const uint8_t *a, const uint8_t *b)
 {
@@ -412,7 +424,7 @@ static void compare_block(const struct sd_comparison *c, const uint8_t *a, const
 		a = memcpy(x, a, bytes);
 		b = memcpy(y, b, bytes);
 	}
-	differ = work(c, a, b, &sums);
+	differ = c->avx2 ? work_avx2(c, a, b, &sums) : work_plain(c, a, b, &sums);
 	if (is_plain(c, &sums))
 		take_block(c, a, b, count, place, differ, &sums, d);
 	else

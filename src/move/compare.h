@@ -21,6 +21,7 @@ struct sd_comparison {
 	struct sd_number_table a, b;
 	enum sd_dtype in; /* in which they are compared, for steps; SD_NO_DTYPE: as numbers only */
 	bool exact;       /* one dtype and no tolerance: what is not the same byte by byte differs */
+	bool avx2;        /* the machine has it; the results are the same */
 };
 
 /* What is known of numbers that were compared. Infinities and NaNs are in no sum. */

@@ -127,6 +127,11 @@ Test(compare, runs_add_up)
 		sd_compare(&c, a + at, b + at, at, n, &part);
 		sd_difference_add(&parts, &part);
 	}
+	/* The same bits without vectors. */
+	c.avx2 = false;
+	sd_difference_begin(&part);
+	sd_compare(&c, a, b, 0, 5000, &part);
+	cr_assert_eq(memcmp(&part, &whole, sizeof(part)), 0);
 	cr_assert_eq(whole.differ, differ);
 	cr_assert_eq(parts.differ, differ);
 	cr_assert_eq(whole.numbers, 5000u);
