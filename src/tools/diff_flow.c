@@ -406,11 +406,10 @@ enum sd_result diff_compare_flow(struct diff *diff, struct sd_error *err)
 	if ((a->sums || a->random) && (b->sums || b->random))
 		result = compare_list(diff, a->sums ? 0 : 1, err);
 	else if (!a->sums && !a->random && !b->sums && !b->random)
-		result =
-			sd_fail(err, SD_INPUT,
-				"neither %s nor %s can be read in any order, and both have data that comes in its own: "
-				"write one of them by sd-pack first",
-				a->name, b->name);
+		result = sd_fail(
+			err, SD_INPUT,
+			"neither %s nor %s can be read in any order: write one of them to a file by sd-pack first",
+			a->name, b->name);
 	else
 		result = flow(diff, a->sums || a->random ? 1 : 0, err);
 	return result;

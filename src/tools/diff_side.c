@@ -310,6 +310,36 @@ static enum sd_result check_choice(const struct diff *diff, struct sd_error *err
 	return result == SD_OK ? choosing_note(choice, diff->side[0].m, false, err) : result;
 }
 
+/* How many of a tensor's targets have data that comes along. */
+static size_t count_here(const struct diff_side *side, const struct sd_listed *t, size_t *targets)
+{
+	size_t here = 0;
+
+	*targets = 0;
+	for (uint32_t i = t->target; i != UINT32_MAX; i = side->listing.next[i], ++*targets)
+		here += side->m->records[side->m->targets[i].record].state == SD_HERE;
+	return here;
+}
+
+/* What is left out of a stream is not in it, but for its name. */
+static enum sd_result leave_elsewhere(const struct diff_options *opt, struct diff_side *side, struct sd_error *err)
+{
+	size_t left = 0;
+
+	for (size_t i = 0; i < side->listing.n && !opt->names; i++) {
+		const struct sd_listed *t = &side->listing.tensors[i];
+		size_t targets, here = count_here(side, t, &targets);
+
+		if (here && here < targets && side->chosen[i])
+			return sd_fail(err, SD_INPUT, "%s: %s: its data comes only in part", side->name, t->name);
+		side->chosen[i] = side->chosen[i] && here;
+		left += !here;
+	}
+	if (left && left == side->listing.n)
+		return sd_fail(err, SD_INPUT, "%s: no data comes along: --names compares without", side->name);
+	return SD_OK;
+}
+
 static enum sd_result choose(const struct diff_options *opt, struct diff_side *side, struct sd_error *err)
 {
 	struct sd_selection choice = opt->choice;
@@ -321,7 +351,7 @@ static enum sd_result choose(const struct diff_options *opt, struct diff_side *s
 		return sd_fail_memory(err);
 	for (size_t i = 0; i < side->listing.n && result == SD_OK; i++)
 		result = sd_selection_takes(&choice, side->listing.tensors[i].name, &side->chosen[i], err);
-	return result;
+	return result == SD_OK ? leave_elsewhere(opt, side, err) : result;
 }
 
 enum sd_result diff_open(struct diff *diff, struct sd_error *err)
