@@ -31,12 +31,14 @@ struct loose {
 struct loose_all {
 	struct loose *at[2];
 	size_t n[2];
+	size_t *joined; /* where B's of one sum begin: how many of them, the first ones, are joined already */
 };
 
 static bool gather(struct diff *diff, struct loose_all *all)
 {
 	for (int i = 0; i < 2; i++)
 		all->at[i] = calloc(diff->npairs + 1, sizeof(*all->at[i]));
+	all->joined = calloc(diff->npairs + 1, sizeof(*all->joined));
 	for (size_t i = 0; i < diff->npairs && all->at[0] && all->at[1]; i++) {
 		struct diff_pair *p = &diff->pairs[i];
 		int side = p->status == DIFF_ADDED;
@@ -44,7 +46,7 @@ static bool gather(struct diff *diff, struct loose_all *all)
 		if (p->status == DIFF_REMOVED || p->status == DIFF_ADDED)
 			all->at[side][all->n[side]++] = (struct loose){.pair = p, .t = diff_tensor(diff, p, side)};
 	}
-	return all->at[0] && all->at[1];
+	return all->at[0] && all->at[1] && all->joined;
 }
 
 static int compare_numbers(uint64_t a, uint64_t b)
@@ -60,13 +62,14 @@ static int by_size(const void *left, const void *right)
 	return order ? order : compare_numbers(a->t->elements, b->t->elements);
 }
 
-/* And by sums, and then as they came. */
+/* And by sums, those that are used already last, and then as they came. */
 static int by_sum(const void *left, const void *right)
 {
 	const struct loose *a = left, *b = right;
 	int order = by_size(a, b);
 
 	order = order ? order : compare_numbers(a->sum, b->sum);
+	order = order ? order : a->used - b->used;
 	return order ? order : (a->pair > b->pair) - (a->pair < b->pair);
 }
 
@@ -122,13 +125,14 @@ static size_t likeness(const char *a, const char *b)
 	return front + back;
 }
 
-/* The one of B with the same sum whose name is nearest, or NULL. B is sorted. */
-static struct loose *find_same(const struct loose_all *all, const struct loose *a)
+/* The first of B that is not less; B is sorted. */
+static size_t find_first(const struct loose_all *all, const struct loose *a)
 {
-	size_t low = 0, high = all->n[1], best = 0, looks = 0;
-	struct loose key = *a, *found = NULL;
+	size_t low = 0, high = all->n[1];
+	struct loose key = *a;
 
 	key.pair = NULL;
+	key.used = false;
 	while (low < high) {
 		size_t middle = low + (high - low) / 2;
 
@@ -137,22 +141,41 @@ static struct loose *find_same(const struct loose_all *all, const struct loose *
 		else
 			high = middle;
 	}
-	for (; low < all->n[1] && looks < NEAREST_LOOKS; low++) {
-		struct loose *b = &all->at[1][low];
+	return low;
+}
+
+static void swap(struct loose *a, struct loose *b)
+{
+	struct loose kept = *a;
+
+	*a = *b;
+	*b = kept;
+}
+
+/* The one of B with the same sum whose name is nearest, or NULL; it is to be joined. The first names are looked at
+ * only: there may be any number of tensors of zeros. */
+static struct loose *find_same(struct loose_all *all, const struct loose *a)
+{
+	size_t group = find_first(all, a), first = group < all->n[1] ? group + all->joined[group] : group;
+	size_t best = 0, at = SIZE_MAX;
+
+	for (size_t i = first; i < all->n[1] && i - first < NEAREST_LOOKS; i++) {
+		const struct loose *b = &all->at[1][i];
 		size_t alike;
 
 		if (by_size(a, b) != 0 || a->sum != b->sum)
 			break;
-		if (b->used || !b->wanted)
-			continue;
-		alike = likeness(a->t->name, b->t->name);
-		looks++;
-		if (!found || alike > best) {
-			found = b;
+		alike = b->wanted && !b->used ? likeness(a->t->name, b->t->name) + 1 : 0;
+		if (alike > best) {
+			at = i;
 			best = alike;
 		}
 	}
-	return found;
+	if (at == SIZE_MAX)
+		return NULL;
+	swap(&all->at[1][first], &all->at[1][at]);
+	all->joined[group]++;
+	return &all->at[1][first];
 }
 
 /* b's pair becomes nothing: it is the other half of a's. */
@@ -168,8 +191,9 @@ static enum sd_result join_same(struct diff *diff, struct loose_all *all, bool t
 {
 	enum sd_result result = SD_OK;
 
-	if (all->n[1])
-		qsort(all->at[1], all->n[1], sizeof(*all->at[1]), by_sum);
+	memset(all->joined, 0, all->n[1] * sizeof(*all->joined));
+	for (int i = 0; i < 2; i++)
+		qsort(all->at[i], all->n[i], sizeof(*all->at[i]), by_sum);
 	for (size_t i = 0; i < all->n[0] && result == SD_OK; i++) {
 		struct loose *a = &all->at[0][i];
 		struct loose *b = a->wanted && !a->used ? find_same(all, a) : NULL;
@@ -232,6 +256,7 @@ static enum sd_result find_renamed(struct diff *diff, struct sd_error *err)
 	}
 	free(all.at[0]);
 	free(all.at[1]);
+	free(all.joined);
 	return result;
 }
 
