@@ -71,6 +71,9 @@ enum sd_result sd_view_make(struct sd_view *view, struct sd_source *source, cons
 	for (uint32_t i = t->target; i != UINT32_MAX && result == SD_OK; i = listing->next[i])
 		result = add_target(view, m, &m->targets[i], then, err);
 	view->straight = view->nparts == 1 && is_whole(&view->parts[0].move, view->elements);
+	if (result == SD_OK && !view->straight && !sd_dtype_size((enum sd_dtype)t->dtype))
+		return sd_fail(err, SD_INPUT, "%s comes in pieces or in another order, which is not read of %s",
+			       t->name, sd_dtype_name((enum sd_dtype)t->dtype));
 	return result;
 }
 
@@ -296,8 +299,6 @@ enum sd_result sd_view_read(const struct sd_view *view, struct sd_view_cache *ca
 	if (view->straight)
 		return sd_source_read_at(view->source, view->parts[0].record, first * bits / 8, buffer,
 					 (count * bits + 7) / 8, err);
-	if (!f.size)
-		return sd_fail(err, SD_INPUT, "elements of %s are not moved", sd_dtype_name(view->dtype));
 	if (!cache->most)
 		cache->most = CACHE_MOST;
 	for (size_t i = 0; i < view->nparts && result == SD_OK; i++) {

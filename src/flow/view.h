@@ -24,8 +24,9 @@ struct sd_view {
 
 /*
  * A tensor of the manifest m, whose records are those of the source (sd_source.random), or, with then, what becomes of
- * it by that move, whole or in part. SD_INPUT where the data of a part does not come along or steps of other kinds than
- * moves are pending. sd_view_free in any case.
+ * it by that move, whole or in part. SD_INPUT where the data of a part does not come along, steps of other kinds than
+ * moves are pending, or elements are smaller than a byte and not all in one record as they are. sd_view_free in any
+ * case.
  */
 SD_MUST_CHECK enum sd_result sd_view_make(struct sd_view *view, struct sd_source *source, const struct sd_manifest *m,
 					  const struct sd_listing *listing, uint32_t tensor, const struct sd_move *then,

@@ -241,6 +241,29 @@ Test(compare, views)
 	unlink(path);
 }
 
+/* Elements that are smaller than a byte are read as they lie, or not. */
+Test(compare, views_of_small_elements)
+{
+	struct sd_source *source = new_source();
+	struct sd_move slice = sd_move_identity(ROWS);
+	struct sd_listing listing;
+	struct sd_view view;
+	struct sd_error err;
+
+	slice.from = 3;
+	source->manifest->records[0].dtype = SD_F4;
+	source->manifest->targets[0].dtype = SD_F4;
+	cr_assert_eq(sd_listing_make(source->manifest, &listing, &err), SD_OK);
+	cr_assert_eq(sd_view_make(&view, source, source->manifest, &listing, 0, NULL, &err), SD_OK);
+	sd_view_free(&view);
+	cr_assert_eq(sd_view_make(&view, source, source->manifest, &listing, 0, &slice, &err), SD_INPUT);
+	cr_assert(strstr(err.text, "w comes in pieces"), "%s", err.text);
+	sd_view_free(&view);
+	sd_listing_free(&listing);
+	sd_source_close(source);
+	unlink(path);
+}
+
 /* What is read of a file that has changed is refused, and so is what is not there any more. */
 Test(compare, read_at_of_a_changed_file)
 {
