@@ -1,6 +1,7 @@
 dist_man_MANS = \
 	%D%/sd-cast.1 \
 	%D%/sd-cat.1 \
+	%D%/sd-diff.1 \
 	%D%/sd-ls.1 \
 	%D%/sd-map.5 \
 	%D%/sd-pack.1 \

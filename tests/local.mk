@@ -13,6 +13,7 @@ unit_tests = \
 	%D%/unit/test-execute \
 	%D%/unit/test-selection \
 	%D%/unit/test-companions \
+	%D%/unit/test-compare \
 	%D%/unit/test-convert \
 	%D%/unit/test-cuda-index \
 	%D%/unit/test-device \
@@ -107,6 +108,8 @@ test_scripts = \
 	%D%/explain \
 	%D%/sources \
 	%D%/dcp \
+	%D%/diff \
+	%D%/diff-reference \
 	%D%/maps \
 	%D%/like \
 	%D%/progress \
@@ -126,7 +129,7 @@ test_scripts = \
 	%D%/man-pages \
 	%D%/run-examples
 TESTS += $(test_scripts)
-EXTRA_DIST += $(test_scripts) %D%/tap.sh %D%/reference.py %D%/reference-codes.py %D%/reference-fp8.py %D%/stages.py \
+EXTRA_DIST += $(test_scripts) %D%/tap.sh %D%/reference.py %D%/reference-codes.py %D%/reference-fp8.py %D%/diff-reference.py %D%/stages.py \
 	%D%/lsan.supp %D%/golden %D%/wanted
 
 # All of it again, built with AddressSanitizer and UndefinedBehaviorSanitizer.

@@ -2,6 +2,7 @@
 /*
  * Writes a checkpoint of the shape of the released Qwen3.5-35B-A3B, cut to a few layers: what `make bench` converts.
  * The embedding and the head (1 GB each, which no stage changes) are left out: two layers have 3.4 GB.
+ * With --numbers all of it is numbers, no infinities and NaNs, and others for each SEED: to be compared.
  * With --keys it is one to plan with, not to convert: any number of layers of 784 small tensors, one for each matrix of
  * an expert, whose data are holes in the files.
  */
@@ -70,6 +71,7 @@ struct shard {
 static uint64_t total;
 static FILE *weight_map;
 static bool keys;
+static uint64_t state = 88172645463325252u, mask = UINT64_MAX;
 
 static void add(struct shard *shard, const char *name, const struct tensor *tensor)
 {
@@ -107,7 +109,7 @@ static void put(int fd, const void *data, size_t size)
 /* xorshift: no two matrices are alike, and nothing compresses. */
 static void put_random(int fd, uint64_t bytes)
 {
-	static uint64_t block[1 << 17], state = 88172645463325252u;
+	static uint64_t block[1 << 17];
 
 	while (bytes) {
 		size_t size = bytes < sizeof block ? (size_t)bytes : sizeof block;
@@ -116,7 +118,7 @@ static void put_random(int fd, uint64_t bytes)
 			state ^= state << 13;
 			state ^= state >> 7;
 			state ^= state << 17;
-			block[i] = state;
+			block[i] = state & mask;
 		}
 		put(fd, block, size);
 		bytes -= size;
@@ -180,10 +182,16 @@ int main(int argc, char **argv)
 		argc = 3;
 		argv++;
 	}
+	if (argc > 3 && strcmp(argv[1], "--numbers") == 0) {
+		state ^= (uint64_t)atoi(argv[2]) << 32;
+		mask = 0xbfffbfffbfffbfffu; /* no large exponent of a BF16 */
+		argc -= 2;
+		argv += 2;
+	}
 	if (argc > 2)
 		layers = atoi(argv[2]);
 	if (argc < 2 || argc > 3 || layers < 1 || nshards < 1)
-		errx(2, "usage: make-checkpoint DIR [LAYERS] | make-checkpoint --keys DIR LAYERS SHARDS");
+		errx(2, "usage: make-checkpoint [--numbers SEED] DIR [LAYERS] | make-checkpoint --keys DIR LAYERS SHARDS");
 	if ((mkdir(argv[1], 0777) != 0 && errno != EEXIST) || chdir(argv[1]) != 0)
 		err(4, "%s", argv[1]);
 	shards = calloc((size_t)nshards, sizeof *shards);

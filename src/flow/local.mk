@@ -4,6 +4,8 @@ sources += \
 	%D%/driver.c %D%/driver.h \
 	%D%/equal.c %D%/equal.h \
 	%D%/extent.c %D%/extent.h \
+	%D%/planned.c %D%/planned.h \
 	%D%/sink.h \
 	%D%/source.h \
+	%D%/view.c %D%/view.h \
 	%D%/window.c %D%/window.h

@@ -32,6 +32,13 @@ struct sd_source_ops {
 	 * is in no file, or nobody knows.
 	 */
 	bool (*place)(const struct sd_source *source, uint32_t record, const char **file, uint64_t *offset);
+	/*
+	 * Reads length bytes of a record from an offset in it on, in any order and from several threads at a time;
+	 * independent of next. SD_INPUT where the data has changed or ends early. May be NULL: data comes in order
+	 * only.
+	 */
+	enum sd_result (*read_at)(struct sd_source *source, uint32_t record, uint64_t offset, void *buffer,
+				  uint64_t length, struct sd_error *err);
 };
 
 /* The first member of every kind of source. */
@@ -42,6 +49,7 @@ struct sd_source {
 	const char *note; /* what is odd about it, for people; lives as long as the manifest. NULL: nothing is */
 	const char *lack; /* what is not there, though sd_limits.short_data let it pass; an error; NULL: nothing */
 	bool sums;        /* sums come with the data of some records at least */
+	bool random;      /* read_at works: what ops has it for may be a pipe all the same */
 };
 
 SD_MUST_CHECK static inline enum sd_result sd_source_next(struct sd_source *source, uint32_t record,
@@ -67,6 +75,13 @@ static inline void sd_source_explain(struct sd_source *source, struct sd_error *
 static inline bool sd_source_checksum(const struct sd_source *source, uint32_t record, uint64_t *sum)
 {
 	return source->ops->sum && source->ops->sum(source, record, sum);
+}
+
+/* Only where the source is random. */
+SD_MUST_CHECK static inline enum sd_result sd_source_read_at(struct sd_source *source, uint32_t record, uint64_t offset,
+							     void *buffer, uint64_t length, struct sd_error *err)
+{
+	return source->ops->read_at(source, record, offset, buffer, length, err);
 }
 
 /* Does nothing for NULL. */

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -33,8 +34,11 @@ struct extents {
 	struct place *places; /* of each record */
 	size_t nplaces, places_room;
 	size_t open;
-	size_t current; /* input */
-	uint32_t given; /* the record whose extent has been given out */
+	size_t current;       /* input */
+	uint32_t given;       /* the record whose extent has been given out */
+	pthread_mutex_t lock; /* of all below, and of opening and closing while read_at is in use */
+	uint32_t *readers;    /* of each input: threads that read it just now; NULL: read_at has not been called */
+	size_t evict;         /* where the next file to be closed is looked for */
 };
 
 static void close_input(struct extents *x, struct sd_input *input)
@@ -140,6 +144,8 @@ static void extents_close(struct sd_source *source)
 	free(x->inputs);
 	free(x->watched);
 	free(x->places);
+	free(x->readers);
+	pthread_mutex_destroy(&x->lock);
 	sd_manifest_free(source->manifest);
 	free(x);
 }
@@ -155,8 +161,80 @@ static bool extents_place(const struct sd_source *source, uint32_t record, const
 	return input->seekable;
 }
 
-static const struct sd_source_ops extents_ops = {
-	.next = extents_next, .finish = extents_finish, .close = extents_close, .place = extents_place};
+/* Closes a file that nobody reads just now, if too many are open. */
+static enum sd_result make_room(struct extents *x, struct sd_error *err)
+{
+	for (size_t i = 0; i < x->ninputs && x->open >= OPEN_MAX_FILES; i++) {
+		struct sd_input *input = &x->inputs[x->evict];
+		bool idle = input->fd >= 0 && !x->readers[x->evict];
+
+		x->evict = (x->evict + 1) % x->ninputs;
+		if (!idle)
+			continue;
+		if (check_unchanged(input, err) != SD_OK)
+			return err->result;
+		close_input(x, input);
+	}
+	return SD_OK;
+}
+
+/* Opens an input for a thread, until let_go: others may have to be closed, but none that is being read. */
+static enum sd_result hold(struct extents *x, uint32_t number, struct sd_error *err)
+{
+	enum sd_result result = SD_OK;
+
+	pthread_mutex_lock(&x->lock);
+	if (!x->readers && !(x->readers = calloc(x->ninputs + 1, sizeof(*x->readers))))
+		result = sd_fail_memory(err);
+	if (result == SD_OK && x->inputs[number].fd < 0)
+		result = make_room(x, err);
+	if (result == SD_OK)
+		result = open_input(x, &x->inputs[number], err);
+	if (result == SD_OK)
+		x->readers[number]++;
+	pthread_mutex_unlock(&x->lock);
+	return result;
+}
+
+static void let_go(struct extents *x, uint32_t number)
+{
+	pthread_mutex_lock(&x->lock);
+	x->readers[number]--;
+	pthread_mutex_unlock(&x->lock);
+}
+
+/* By pread, not by mmap: a file that is cut off meanwhile is an error then, and not the end of the program. */
+static enum sd_result extents_read_at(struct sd_source *source, uint32_t record, uint64_t offset, void *buffer,
+				      uint64_t length, struct sd_error *err)
+{
+	struct extents *x = (struct extents *)source;
+	const struct place *place = &x->places[record];
+	const struct sd_input *input = &x->inputs[place->input];
+	struct sd_extent extent = {.length = length, .offset = (off_t)(place->offset + offset)};
+	enum sd_result result = hold(x, place->input, err);
+
+	if (result != SD_OK)
+		return result;
+	extent.fd = input->fd;
+	result = sd_extent_read(&extent, buffer, length, err);
+	if (result == SD_OK || result == SD_INPUT) {
+		struct sd_error changed;
+
+		/* A file that was written to may be shorter now: that is the cause then. */
+		if (check_unchanged(input, &changed) != SD_OK) {
+			*err = changed;
+			result = changed.result;
+		}
+	}
+	let_go(x, place->input);
+	return result;
+}
+
+static const struct sd_source_ops extents_ops = {.next = extents_next,
+						 .finish = extents_finish,
+						 .close = extents_close,
+						 .place = extents_place,
+						 .read_at = extents_read_at};
 
 struct sd_source *sd_extents_new(void)
 {
@@ -165,12 +243,14 @@ struct sd_source *sd_extents_new(void)
 	if (!x)
 		return NULL;
 	x->source.ops = &extents_ops;
+	x->source.random = true;
 	x->given = SD_NO_RECORD;
 	x->source.manifest = sd_manifest_new();
 	if (!x->source.manifest) {
 		free(x);
 		return NULL;
 	}
+	pthread_mutex_init(&x->lock, NULL);
 	return &x->source;
 }
 
@@ -190,6 +270,7 @@ enum sd_result sd_extents_input(struct sd_source *source, int fd, const char *pa
 		return result;
 	}
 	input.seekable = S_ISREG(input.stat.st_mode);
+	source->random = source->random && input.seekable;
 	/* All but the last one have been looked at. */
 	if (x->open >= OPEN_MAX_FILES && x->inputs[x->ninputs - 1].seekable)
 		close_input(x, &x->inputs[x->ninputs - 1]);

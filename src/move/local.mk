@@ -1,5 +1,6 @@
 sources += \
 	%D%/box.c %D%/box.h \
+	%D%/compare.c %D%/compare.h \
 	%D%/compose.c %D%/compose.h \
 	%D%/convert.c %D%/convert.h %D%/convert_simd.h \
 	%D%/coverage.c %D%/coverage.h \
@@ -7,6 +8,7 @@ sources += \
 	%D%/device_cpu.c \
 	%D%/kernels.h \
 	%D%/move.c %D%/move.h \
+	%D%/numbers.c %D%/numbers.h \
 	%D%/tile.c %D%/tile.h \
 	%D%/quantise.c %D%/quantise.h \
 	%D%/transpose.c %D%/transpose.h \

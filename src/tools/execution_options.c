@@ -114,8 +114,8 @@ static bool work_of(const struct sd_execution *execution, uint64_t *bytes)
 }
 
 /* The plan, and a device if there is work or somebody asked for one. */
-static enum sd_result prepare(const struct execution_options *c, const struct sd_manifest *in, struct sd_execution *execution,
-			      struct sd_error *err)
+static enum sd_result prepare(const struct execution_options *c, const struct sd_manifest *in,
+			      struct sd_execution *execution, struct sd_error *err)
 {
 	enum sd_result result = sd_execution_plan(in, c->memory, execution, err);
 	uint64_t bytes;
@@ -127,8 +127,8 @@ static enum sd_result prepare(const struct execution_options *c, const struct sd
 	return result;
 }
 
-enum sd_result execution_run(const struct execution_options *c, struct sd_source *source, const struct sd_manifest *manifest,
-			    struct sd_sink *sink, struct sd_error *err)
+enum sd_result execution_run(const struct execution_options *c, struct sd_source *source,
+			     const struct sd_manifest *manifest, struct sd_sink *sink, struct sd_error *err)
 {
 	struct sd_execution execution = {0};
 	struct sd_device *device;

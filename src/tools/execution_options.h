@@ -17,13 +17,13 @@ struct execution_options {
 	uint64_t memory;
 };
 
-#define EXECUTION_DEFAULTS                                                                                              \
+#define EXECUTION_DEFAULTS                                                                                             \
 	{                                                                                                              \
 		.cpu = true, .cuda = true, .memory = 32u << 20                                                         \
 	}
 
 /* Their lines of the usage text. */
-#define EXECUTION_USAGE                                                                                                 \
+#define EXECUTION_USAGE                                                                                                \
 	"      --device=DEVICE  cpu, cuda or cuda:N (GPU number N), or auto: a GPU if there\n"                         \
 	"                       is one and enough to do, else the CPU (the default)\n"                                 \
 	"      --threads=N      threads on the CPU (as many as it has)\n"                                              \
@@ -32,7 +32,7 @@ struct execution_options {
 	"      --stats          tell on standard error what works and which way the data went\n"
 
 /* Their entries in the array of getopt_long, and what takes the values of them; false for other letters. */
-#define EXECUTION_OPTIONS                                                                                               \
+#define EXECUTION_OPTIONS                                                                                              \
 	{"device", required_argument, NULL, 'd'}, {"threads", required_argument, NULL, 't'},                           \
 		{"memory", required_argument, NULL, 'm'}, {"checksum", no_argument, NULL, 'C'},                        \
 	{                                                                                                              \
@@ -45,7 +45,7 @@ bool execution_option(struct execution_options *c, int letter, const char *value
  * source's own, or a plan on it with the same record numbers. The sink's abort is the caller's.
  */
 SD_MUST_CHECK enum sd_result execution_run(const struct execution_options *c, struct sd_source *source,
-					  const struct sd_manifest *manifest, struct sd_sink *sink,
-					  struct sd_error *err);
+					   const struct sd_manifest *manifest, struct sd_sink *sink,
+					   struct sd_error *err);
 
 #endif

@@ -8,7 +8,7 @@ bin_PROGRAMS += sd-cat sd-ls
 
 sd_cat_SOURCES = $(selection) %D%/sd-cat.c $(tool_sources)
 sd_cat_LDADD = $(tool_libs)
-sd_ls_SOURCES = $(selection) %D%/sd-ls.c %D%/ls.h %D%/ls_check.c %D%/ls_kind.c %D%/ls_lines.c %D%/ls_metadata.c %D%/ls_sums.c %D%/ls_table.c %D%/look.c %D%/look.h $(families) $(tool_sources)
+sd_ls_SOURCES = $(selection) %D%/sd-ls.c %D%/ls.h %D%/ls_check.c %D%/ls_kind.c %D%/ls_lines.c %D%/ls_metadata.c %D%/ls_sums.c %D%/sum_list.c %D%/sum_list.h %D%/ls_table.c %D%/look.c %D%/look.h $(families) $(tool_sources)
 sd_ls_LDADD = $(tool_libs)
 
 bin_PROGRAMS += sd-pack
@@ -30,3 +30,7 @@ sd_transpose_LDADD = $(tool_libs)
 bin_PROGRAMS += sd-cast
 sd_cast_SOURCES = $(selection) %D%/sd-cast.c %D%/execution_options.c %D%/execution_options.h $(tool_sources)
 sd_cast_LDADD = $(tool_libs)
+
+bin_PROGRAMS += sd-diff
+sd_diff_SOURCES = $(selection) %D%/sd-diff.c %D%/diff.h %D%/diff_config.c %D%/diff_data.c %D%/diff_explain.c %D%/diff_flow.c %D%/diff_lines.c %D%/diff_match.c %D%/diff_parts.c %D%/diff_side.c %D%/diff_table.c %D%/look.c %D%/look.h %D%/sum_list.c %D%/sum_list.h $(families) $(tool_sources)
+sd_diff_LDADD = $(tool_libs)

@@ -160,6 +160,35 @@ bool sd_look_close(struct sd_memstream *stream, const struct sd_look *look)
 	return true;
 }
 
+size_t sd_look_heading(const struct sd_fold_line *line)
+{
+	for (size_t i = 0; i + 1 < line->npieces; i++)
+		if (line->pieces[i].own && line->pieces[i + 1].length > 1)
+			return i + 1;
+	return 0;
+}
+
+void sd_look_print_heading(FILE *out, const struct sd_look *look, const struct sd_fold_line *line, size_t pieces)
+{
+	sd_ink(out, look, SD_INK_HEADING);
+	for (size_t i = 0; i < pieces; i++)
+		sd_look_print_piece(out, look, &line->pieces[i], SD_INK_HEADING);
+	fputc('.', out);
+	sd_ink(out, look, SD_INK_NONE);
+}
+
+void sd_look_print_rest(FILE *out, const struct sd_look *look, const struct sd_fold_line *line, size_t pieces)
+{
+	for (size_t i = pieces; i < line->npieces; i++) {
+		struct sd_fold_piece piece = line->pieces[i];
+
+		/* The dot that ends the heading. */
+		piece.text += pieces && i == pieces;
+		piece.length -= pieces && i == pieces;
+		sd_look_print_piece(out, look, &piece, SD_INK_NONE);
+	}
+}
+
 void sd_look_pad(FILE *out, size_t n)
 {
 	fprintf(out, "%*s", n < INT32_MAX ? (int)n : 0, "");

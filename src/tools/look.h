@@ -49,6 +49,16 @@ void sd_look_wrap(FILE *out, const struct sd_look *look, const char *text);
 /* Closes a stream of such text and writes it to standard output. False when memory was out. */
 SD_MUST_CHECK bool sd_look_close(struct sd_memstream *stream, const struct sd_look *look);
 
+/*
+ * How many pieces of a folded name stand in a heading over those of the same layers: up to the first number that is a
+ * part of the name of its own, and has more behind it. 0: it has no heading.
+ */
+size_t sd_look_heading(const struct sd_fold_line *line);
+
+/* Writes the heading, and what is not in a heading of so many pieces. */
+void sd_look_print_heading(FILE *out, const struct sd_look *look, const struct sd_fold_line *line, size_t pieces);
+void sd_look_print_rest(FILE *out, const struct sd_look *look, const struct sd_fold_line *line, size_t pieces);
+
 /* Writes n spaces. */
 void sd_look_pad(FILE *out, size_t n);
 

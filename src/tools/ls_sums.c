@@ -2,11 +2,11 @@
 /* sd-ls --checksum and -c: the XXH3 of each tensor's data, and whether it is what a list says. */
 #include "base/json.h"
 #include "base/memstream.h"
-#include "base/names.h"
 #include "base/text.h"
 #include "flow/sink.h"
 #include "flow/checksum.h"
 #include "tools/ls.h"
+#include "tools/sum_list.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -176,84 +176,6 @@ enum sd_result ls_sum(const struct ls_options *opt, struct ls_source *s, struct 
 
 /* ---- a list ---- */
 
-/* A line of a list: what was listed. */
-struct wanted {
-	const char *name; /* escaped, as it stands there */
-	const char *dtype, *shape;
-	uint64_t sum;
-	bool there;
-};
-
-struct list {
-	struct sd_arena arena;
-	struct sd_names names;
-	struct wanted *lines;
-	size_t n, room;
-};
-
-static bool read_sum(const char *text, uint64_t *sum)
-{
-	char *end;
-
-	if (strspn(text, "0123456789abcdef") != 16 || text[16])
-		return false;
-	*sum = strtoull(text, &end, 16);
-	return true;
-}
-
-/* Takes name, dtype, shape, bytes, steps and the sum of a line; a column more may be there, the source. */
-static enum sd_result take_line(struct list *list, const char *path, char *line, struct sd_error *err)
-{
-	struct wanted wanted = {.there = false};
-	uint32_t number;
-	char *columns[7] = {0}, *at = sd_arena_text(&list->arena, line, strlen(line));
-	size_t n = 0;
-
-	if (!at)
-		return sd_fail_memory(err);
-	while (at && n < 7)
-		columns[n++] = strsep(&at, "\t");
-	if (n < 6 || !read_sum(columns[5], &wanted.sum))
-		return sd_fail(err, SD_INPUT, "%s, line %zu: not what sd-ls --checksum prints", path, list->n + 1);
-	wanted.name = columns[0];
-	wanted.dtype = columns[1];
-	wanted.shape = columns[2];
-	if (!sd_array_grow(&list->lines, list->n, &list->room, sizeof(*list->lines)))
-		return sd_fail_memory(err);
-	number = sd_names_add(&list->names, wanted.name, (uint32_t)list->n);
-	if (number == SD_NO_NAME)
-		return sd_fail_memory(err);
-	if (number != list->n)
-		return sd_fail(err, SD_INPUT, "%s: %s is in it twice: is it the list of several sources?", path,
-			       wanted.name);
-	list->lines[list->n++] = wanted;
-	return SD_OK;
-}
-
-static enum sd_result read_list(struct list *list, const char *path, struct sd_error *err)
-{
-	FILE *file = fopen(path, "re");
-	char *line = NULL;
-	size_t room = 0;
-	ssize_t length;
-	enum sd_result result = SD_OK;
-
-	if (!file)
-		return sd_fail_errno(err, errno, "%s", path);
-	errno = 0;
-	while (result == SD_OK && (length = getline(&line, &room, file)) > 0) {
-		line[length - (line[length - 1] == '\n')] = '\0';
-		result = take_line(list, path, line, err);
-	}
-	if (result == SD_OK && (ferror(file) || errno == ENOMEM))
-		result = sd_fail_errno(err, errno, "%s", path);
-	free(line);
-	fclose(file);
-	if (result == SD_OK && !list->n)
-		result = sd_fail(err, SD_INPUT, "%s is empty", path);
-	return result;
-}
-
 static char *text_of(const struct ls_options *opt, const struct ls_source *s, const struct sd_listed *t,
 		     enum ls_column column)
 {
@@ -270,8 +192,8 @@ static char *text_of(const struct ls_options *opt, const struct ls_source *s, co
 }
 
 /* The line of a tensor; NULL where it is not in the list, or memory is out. */
-static struct wanted *find_line(struct list *list, const struct ls_options *opt, const struct ls_source *s,
-				const struct sd_listed *t, bool *memory)
+static struct sum_line *find_line(struct sum_list *list, const struct ls_options *opt, const struct ls_source *s,
+				  const struct sd_listed *t, bool *memory)
 {
 	char *name = text_of(opt, s, t, LS_COLUMN_NAME);
 	uint32_t number = name ? sd_names_find(&list->names, name) : SD_NO_NAME;
@@ -282,13 +204,13 @@ static struct wanted *find_line(struct list *list, const struct ls_options *opt,
 }
 
 /* Only what is in the list is read. */
-static bool keep_listed(struct list *list, const struct ls_options *opt, struct ls_source *s)
+static bool keep_listed(struct sum_list *list, const struct ls_options *opt, struct ls_source *s)
 {
 	size_t kept = 0;
 	bool memory = true;
 
 	for (size_t i = 0; i < s->nshown && memory; i++) {
-		struct wanted *wanted = find_line(list, opt, s, &s->listing.tensors[s->shown[i]], &memory);
+		struct sum_line *wanted = find_line(list, opt, s, &s->listing.tensors[s->shown[i]], &memory);
 
 		if (!wanted)
 			continue;
@@ -327,7 +249,7 @@ static void tell(const struct ls_options *opt, const struct ls_source *s, const 
 
 /* Whether dtype, shape and data are what the list says. */
 static bool is_same(const struct ls_options *opt, const struct ls_source *s, const struct sd_listed *t,
-		    const struct wanted *wanted, bool *memory)
+		    const struct sum_line *wanted, bool *memory)
 {
 	char *shape = text_of(opt, s, t, LS_COLUMN_SHAPE);
 	bool same = shape && strcmp(shape, wanted->shape) == 0 && strcmp(sd_dtype_name(t->dtype), wanted->dtype) == 0 &&
@@ -338,15 +260,15 @@ static bool is_same(const struct ls_options *opt, const struct ls_source *s, con
 	return same;
 }
 
-static enum sd_result compare(struct list *list, const struct ls_options *opt, const struct ls_source *s, bool *differ,
-			      struct sd_error *err)
+static enum sd_result compare(struct sum_list *list, const struct ls_options *opt, const struct ls_source *s,
+			      bool *differ, struct sd_error *err)
 {
 	bool memory = true;
 	size_t n = 0;
 
 	for (size_t i = 0; i < s->nshown && memory; i++) {
 		const struct sd_listed *t = &s->listing.tensors[s->shown[i]];
-		const struct wanted *wanted = find_line(list, opt, s, t, &memory);
+		const struct sum_line *wanted = find_line(list, opt, s, t, &memory);
 
 		if (!wanted || is_same(opt, s, t, wanted, &memory))
 			continue;
@@ -371,8 +293,8 @@ static enum sd_result compare(struct list *list, const struct ls_options *opt, c
 
 enum sd_result ls_compare_sums(const struct ls_options *opt, struct ls_source *s, bool *differ, struct sd_error *err)
 {
-	struct list list = {.n = 0};
-	enum sd_result result = read_list(&list, opt->list, err);
+	struct sum_list list = {.n = 0};
+	enum sd_result result = sum_list_read(&list, opt->list, err);
 
 	if (result == SD_OK && !keep_listed(&list, opt, s))
 		result = sd_fail_memory(err);
@@ -380,8 +302,6 @@ enum sd_result ls_compare_sums(const struct ls_options *opt, struct ls_source *s
 		result = ls_sum(opt, s, err);
 	if (result == SD_OK)
 		result = compare(&list, opt, s, differ, err);
-	sd_names_free(&list.names);
-	free(list.lines);
-	sd_arena_free(&list.arena);
+	sum_list_free(&list);
 	return result;
 }

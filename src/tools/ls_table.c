@@ -46,39 +46,12 @@ struct table {
 
 /* ---- names ---- */
 
-/* The piece that ends a heading: the first number that is a part of the name of its own, and has more behind it. */
-static bool find_heading(const struct sd_fold_line *fold, size_t *piece)
-{
-	for (size_t i = 0; fold && i + 1 < fold->npieces; i++)
-		if (fold->pieces[i].own && fold->pieces[i + 1].length > 1) {
-			*piece = i;
-			return true;
-		}
-	return false;
-}
-
-static void write_heading(FILE *out, const struct sd_look *look, const struct row *row)
-{
-	sd_ink(out, look, SD_INK_HEADING);
-	for (size_t i = 0; i < row->from; i++)
-		sd_look_print_piece(out, look, &row->item.fold->pieces[i], SD_INK_HEADING);
-	fputc('.', out);
-	sd_ink(out, look, SD_INK_NONE);
-}
-
-/* What is not in the heading, whose dot is taken off. */
+/* What is not in the heading. */
 static void write_name(FILE *out, const struct sd_look *look, const struct row *row)
 {
-	const struct sd_fold_line *fold = row->item.fold;
-
-	for (size_t i = row->from; fold && i < fold->npieces; i++) {
-		struct sd_fold_piece piece = fold->pieces[i];
-
-		piece.text += i && i == row->from;
-		piece.length -= i && i == row->from;
-		sd_look_print_piece(out, look, &piece, SD_INK_NONE);
-	}
-	if (!fold)
+	if (row->item.fold)
+		sd_look_print_rest(out, look, row->item.fold, row->from);
+	else
 		sd_text_print(out, row->item.t->name);
 }
 
@@ -88,9 +61,8 @@ static struct row new_row(const struct table *t, const struct sd_fold_line *fold
 {
 	struct row row = {.item = {t->opt, t->s, &t->s->listing.tensors[t->s->shown[shown]], fold, failed},
 			  .next = NO_ROW};
-	size_t piece;
 
-	row.from = find_heading(fold, &piece) ? piece + 1 : 0;
+	row.from = fold ? sd_look_heading(fold) : 0;
 	return row;
 }
 
@@ -102,7 +74,7 @@ static void write_cells(FILE *out, const struct table *t)
 		const struct row *row = &t->rows[i];
 
 		if (row->from)
-			write_heading(out, &plain, row);
+			sd_look_print_heading(out, &plain, row->item.fold, row->from);
 		fputc('\0', out);
 		for (size_t k = 0; k < t->opt->ncolumns; k++) {
 			if (t->opt->columns[k] == LS_COLUMN_NAME)
@@ -296,7 +268,7 @@ static void print_heading(const struct table *t, const struct group *g)
 	size_t at = sd_look_columns(row->text), begin = t->width[0];
 	char text[SD_UNITS_TEXT];
 
-	write_heading(stdout, &t->opt->look, row);
+	sd_look_print_heading(stdout, &t->opt->look, row->item.fold, row->from);
 	for (size_t k = 1; !t->narrow && k < t->opt->ncolumns; k++) {
 		begin += t->width[k] ? GAP + t->width[k] : 0;
 		if (t->opt->columns[k] != LS_COLUMN_BYTES)

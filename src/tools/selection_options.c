@@ -42,7 +42,7 @@ bool selection_option(struct sd_selection *choice, int letter, const char *value
 }
 
 enum sd_result selection_note(const struct sd_selection *choice, const struct sd_manifest *m, bool strict,
-			     struct sd_error *err)
+			      struct sd_error *err)
 {
 	const char *exclude;
 	enum sd_result result = sd_selection_idle(choice, m, &exclude, err);
