@@ -1,8 +1,10 @@
 sources += \
 	%D%/checksum.c %D%/checksum.h \
 	%D%/concat.c %D%/concat.h \
+	%D%/counting.c %D%/counting.h \
 	%D%/driver.c %D%/driver.h \
 	%D%/equal.c %D%/equal.h \
 	%D%/extent.c %D%/extent.h \
 	%D%/sink.h \
-	%D%/source.h
+	%D%/source.h \
+	%D%/tap.c %D%/tap.h

@@ -1,0 +1,416 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* sd-stat: statistics of the numbers in a checkpoint, and what is wrong with them. */
+#include "base/names.h"
+#include "base/text.h"
+#include "formats/open.h"
+#include "move/device.h"
+#include "pipe/stream.h"
+#include "flow/tap.h"
+#include "filters/values.h"
+#include "tools/selection_options.h"
+#include "tools/stat.h"
+#include "tools/tool.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static const char usage[] = "Usage: sd-stat [OPTION]... [SOURCE]...\n"
+			    "Count the numbers in checkpoints, or in what flows in a pipeline: mean, deviation,\n"
+			    "extremes, zeros, NaN. Quantised weights are read with their scales.\n"
+			    "\n"
+			    "A SOURCE is a safetensors file, a checkpoint directory, a stream, or - for\n"
+			    "standard input, which is also what is read when there is no SOURCE.\n"
+			    "\n"
+			    "      --by=WHAT        pool by pattern (names that differ in numbers only, the\n"
+			    "                       default on a terminal), tensor (the default elsewhere),\n"
+			    "                       layer or expert\n"
+			    "      --check          tell what is wrong: NaN, Inf, zeros only, rows and experts of\n"
+			    "                       zeros, an expert unlike its siblings; exit status 1 if\n"
+			    "                       something is\n"
+			    "      --pass           the same in a pipeline: the stream goes on unchanged, and is\n"
+			    "                       aborted where something is wrong\n"
+			    "  -n, --name=PATTERN   only tensors whose whole name is as PATTERN says: * is any\n"
+			    "                       text, {a,b} and {0..39} as in bash; may be given several times\n"
+			    "      --include=RE     and those whose name matches RE (PCRE2, found anywhere);\n"
+			    "                       likewise\n"
+			    "      --exclude=RE     but not those whose name matches RE; likewise\n"
+			    "      --layers=NUMBERS\n"
+			    "                       of layers only these, such as 0-3,7\n"
+			    "      --experts=NUMBERS\n"
+			    "                       of experts only these\n"
+			    "  -a, --all            a line a tensor on a terminal, too: --by=tensor\n"
+			    "      --json           print each as a JSON object on a line of its own\n"
+			    "      --tsv            a terminal gets what a pipe gets\n"
+			    "      --color=WHEN     auto, always (a pipe gets what a terminal gets), never\n"
+			    "  -q, --quiet          with --check: print nothing, and stop at the first thing\n"
+			    "      --threads=N      threads (as many as there are CPUs); they change no result\n"
+			    "      --memory=SIZE    memory for data that is being worked on (32MiB)\n"
+			    "      --limit=NAME=N   take more of NAME than usual, or less: header, manifest,\n"
+			    "                       name, tensors or rank; see sd-tools(7)\n"
+			    "      --help           print this text\n"
+			    "      --version        print the version\n"
+			    "\n"
+			    "In a pipe a line has, with tabs between: name, dtype, shape, elements, mean, std,\n"
+			    "min, max, absmax, rms, zeros, NaN, Inf, rows of zeros, what is wrong, tensors.\n";
+
+static const struct option longs[] = {
+	{"by", required_argument, NULL, 'B'},
+	{"check", no_argument, NULL, 'K'},
+	{"pass", no_argument, NULL, 'P'},
+	CHOOSING_OPTIONS,
+	{"layers", required_argument, NULL, CHOOSING_LAYERS},
+	{"experts", required_argument, NULL, CHOOSING_EXPERTS},
+	{"all", no_argument, NULL, 'a'},
+	{"json", no_argument, NULL, 'j'},
+	{"tsv", no_argument, NULL, 'T'},
+	{"color", required_argument, NULL, 'k'},
+	{"quiet", no_argument, NULL, 'q'},
+	{"threads", required_argument, NULL, 't'},
+	{"memory", required_argument, NULL, 'm'},
+	{"limit", required_argument, NULL, 'L'},
+	{"help", no_argument, NULL, 'h'},
+	{"version", no_argument, NULL, 'v'},
+	{NULL, 0, NULL, 0},
+};
+
+/* ---- options ---- */
+
+static enum stat_by by_of(const char *text)
+{
+	static const char *const words[] = {"pattern", "tensor", "layer", "expert"};
+
+	for (int i = 0; i < 4; i++)
+		if (strcmp(text, words[i]) == 0)
+			return (enum stat_by)(STAT_BY_PATTERN + i);
+	sd_misuse("--by: \"%s\" is none of pattern, tensor, layer, expert", text);
+}
+
+static void take_option(struct stat_options *opt, int c, char **argv)
+{
+	switch (c) {
+	case 'B':
+		opt->by = by_of(optarg);
+		break;
+	case 'K':
+		opt->check = true;
+		break;
+	case 'P':
+		opt->pass = true;
+		break;
+	case 'a':
+		opt->by = STAT_BY_TENSOR;
+		break;
+	case 'j':
+		opt->json = true;
+		break;
+	case 'T':
+		opt->tsv = true;
+		break;
+	case 'k':
+		opt->colour = sd_option_when(optarg);
+		break;
+	case 'q':
+		opt->quiet = true;
+		break;
+	case 'L':
+		sd_option_limit(&opt->limits, optarg);
+		break;
+	case 'h':
+		sd_help(usage);
+	case 'v':
+		sd_version();
+	default:
+		if ((c != 't' && c != 'm') || !carrying_option(&opt->carrying, c, optarg))
+			if (!choosing_option(&opt->choice, c, optarg))
+				sd_bad_option(c, argv, longs);
+	}
+}
+
+static void settle(struct stat_options *opt)
+{
+	if (opt->json && opt->tsv)
+		sd_misuse("--json and --tsv exclude each other");
+	if (opt->quiet && !opt->check)
+		sd_misuse("-q needs --check");
+	if (opt->pass && opt->by)
+		sd_misuse("--pass prints no statistics: leave out --by and --all");
+	if (opt->check && opt->by)
+		sd_misuse("--check prints no statistics: leave out --by and --all");
+	if (opt->pass && opt->count > 1)
+		sd_misuse("--pass takes one stream; to join several: sd-cat A B | sd-stat --pass");
+	if (!opt->carrying.threads)
+		opt->carrying.threads = sd_device_threads();
+	if (opt->pass)
+		return;
+	opt->look = sd_look_at_stdout(opt->colour);
+	if (opt->json || opt->tsv)
+		opt->look = (struct sd_look){.width = SIZE_MAX};
+	if (!opt->by)
+		opt->by = opt->look.human ? STAT_BY_PATTERN : STAT_BY_TENSOR;
+}
+
+static struct stat_options parse(int argc, char **argv)
+{
+	static char *only_stdin[] = {"-"};
+	struct stat_options opt = {.limits = sd_limits_default, .carrying = CARRYING_DEFAULTS};
+	int c;
+
+	opt.carrying.cuda = false;
+	while ((c = getopt_long(argc, argv, ":aq" CHOOSING_SHORT, longs, NULL)) != -1)
+		take_option(&opt, c, argv);
+	opt.names = optind < argc ? argv + optind : only_stdin;
+	opt.count = optind < argc ? argc - optind : 1;
+	settle(&opt);
+	return opt;
+}
+
+/* ---- counting ---- */
+
+/* A source that is being counted. */
+struct counted {
+	const struct stat_options *opt;
+	struct sd_source *source;
+	struct sd_counting *counting;
+	struct stat_source s;
+	struct stat_findings findings;
+};
+
+/* For --pass and -q: the first thing that is wrong is enough. */
+static enum sd_result stop_at(struct counted *c, const struct stat_findings *findings, struct sd_error *err)
+{
+	char text[1024] = "";
+	FILE *out;
+
+	if (!findings->n)
+		return SD_OK;
+	if (!c->opt->pass) {
+		*err = (struct sd_error){.result = SD_DIFFERENT, .said = true};
+		return SD_DIFFERENT;
+	}
+	out = fmemopen(text, sizeof(text), "w");
+	if (!out)
+		return sd_fail_memory(err);
+	stat_write_name(out, findings->at);
+	fputs(": ", out);
+	stat_write_finding(out, findings->at);
+	fclose(out);
+	return sd_fail(err, SD_DIFFERENT, "%s", text);
+}
+
+static enum sd_result look_at(void *user, const struct sd_counted *tensor, struct sd_error *err)
+{
+	struct counted *c = user;
+	struct stat_findings findings = {0};
+	enum sd_result result = stat_check_tensor(tensor, &findings, err);
+
+	if (result == SD_OK)
+		result = stop_at(c, &findings, err);
+	free(findings.at);
+	return result;
+}
+
+/* What is chosen, and its numbers. */
+static enum sd_result plan(const struct counted *c, struct sd_values *values, struct sd_error *err)
+{
+	const struct sd_manifest *m = c->source->manifest;
+	struct sd_selection choice = c->opt->choice; /* which layers are meant is another thing in each source */
+	enum sd_result result;
+
+	sd_selection_settle(&choice, m);
+	result = sd_selection_check(&choice, m, err);
+	if (result == SD_OK)
+		result = choosing_note(&choice, m, false, err);
+	if (result == SD_OK)
+		result = sd_values_plan(m, &choice, values, err);
+	if (result == SD_OK && values->codes)
+		sd_note("%s: %zu quantised weight%s counted as the codes that they are: %s is not read yet",
+			values->first_codes, values->codes, values->codes == 1 ? " is" : "s are",
+			values->companion ? values->companion : "this form");
+	return result;
+}
+
+/* The order of the names in the source, and the dtypes there. */
+struct order {
+	struct sd_names names;
+	bool natural;
+};
+
+static int compare(const void *left, const void *right, void *user)
+{
+	const struct sd_counted *a = left, *b = right;
+	const struct order *order = user;
+	uint32_t x = sd_names_find(&order->names, a->name), y = sd_names_find(&order->names, b->name);
+
+	return order->natural ? sd_text_natural(a->name, b->name) : x < y ? -1 : x > y;
+}
+
+static bool put_in_order(const struct counted *c)
+{
+	const struct sd_manifest *m = c->source->manifest;
+	struct order order = {.natural = c->opt->look.human};
+	bool memory = true;
+
+	for (size_t i = 0; i < m->ntargets && memory; i++)
+		memory = sd_names_add(&order.names, m->targets[i].name, (uint32_t)i) != SD_NO_NAME;
+	for (size_t i = 0; i < c->counting->ntensors && memory; i++) {
+		struct sd_counted *t = &c->counting->tensors[i];
+
+		t->dtype = m->targets[sd_names_find(&order.names, t->name)].dtype;
+	}
+	if (memory && c->counting->ntensors)
+		qsort_r(c->counting->tensors, c->counting->ntensors, sizeof(*c->counting->tensors), compare, &order);
+	sd_names_free(&order.names);
+	return memory;
+}
+
+static enum sd_result run_counting(struct counted *c, struct sd_source *from, struct sd_error *err)
+{
+	struct sd_values values = {0};
+	enum sd_result result = plan(c, &values, err);
+
+	c->counting = sd_counting_new(c->opt->carrying.threads);
+	if (!c->counting && result == SD_OK)
+		result = sd_fail_memory(err);
+	if (result == SD_OK && (c->opt->pass || c->opt->quiet)) {
+		c->counting->told = look_at;
+		c->counting->user = c;
+	}
+	if (result == SD_OK)
+		result = carrying_run(&c->opt->carrying, from, values.manifest, &c->counting->sink, err);
+	if (result == SD_OK && !put_in_order(c))
+		result = sd_fail_memory(err);
+	if (result == SD_OK) {
+		c->s.tensors = c->counting->tensors;
+		c->s.n = c->counting->ntensors;
+		result = stat_check(&c->s, &c->findings, err);
+	}
+	sd_values_free(&values);
+	return result;
+}
+
+static enum sd_result print(struct counted *c, struct sd_error *err)
+{
+	struct stat_groups groups = {.n = 0};
+	enum sd_result result = stat_pool(&c->s, c->opt->by, &c->findings, &groups, err);
+
+	if (result == SD_OK && !c->opt->look.human)
+		stat_print_lines(c->opt, &c->s, &groups);
+	else if (result == SD_OK)
+		result = stat_print_table(c->opt, &groups, err);
+	if (result == SD_OK && c->opt->look.human)
+		stat_print_findings(c->opt, &c->s, &c->findings);
+	stat_groups_free(&groups);
+	return result;
+}
+
+static enum sd_result open_source(const struct stat_options *opt, const char *name, struct sd_source **source,
+				  struct sd_error *err)
+{
+	enum sd_result result = strcmp(name, "-") == 0 ? sd_open_stdin(&opt->limits, source, err)
+						       : sd_open(name, &opt->limits, source, err);
+
+	if (result == SD_OK && (*source)->note)
+		sd_note("%s", (*source)->note);
+	return result;
+}
+
+static void close_all(struct counted *c)
+{
+	free(c->findings.at);
+	if (c->counting)
+		c->counting->sink.ops->close(&c->counting->sink);
+	sd_source_close(c->source);
+}
+
+/* *odd: something is wrong. */
+static enum sd_result stat_one(const struct stat_options *opt, int number, bool *odd, struct sd_error *err)
+{
+	struct counted c = {.opt = opt, .s = {.name = opt->names[number]}};
+	enum sd_result result = open_source(opt, c.s.name, &c.source, err);
+
+	if (result == SD_OK)
+		result = run_counting(&c, c.source, err);
+	if (result == SD_OK && opt->look.human && opt->count > 1 && !opt->check) {
+		printf(number ? "\n==> " : "==> ");
+		sd_text_print(stdout, c.s.name);
+		puts(" <==");
+	}
+	if (result == SD_OK && opt->check && !opt->quiet)
+		stat_print_findings(opt, &c.s, &c.findings);
+	else if (result == SD_OK && !opt->check)
+		result = print(&c, err);
+	*odd = *odd || c.findings.n || result == SD_DIFFERENT;
+	close_all(&c);
+	return result;
+}
+
+/* What fails does not keep others from being counted. All failures are told; the worst one is the exit status. */
+static enum sd_result stat_all(const struct stat_options *opt, struct sd_error *err)
+{
+	struct sd_error one;
+	bool odd = false;
+
+	*err = (struct sd_error){.result = SD_OK};
+	for (int i = 0; i < opt->count; i++) {
+		enum sd_result result = stat_one(opt, i, &odd, &one);
+
+		if (result == SD_OK || result == SD_DIFFERENT)
+			continue;
+		if (err->result != SD_OK && !err->said)
+			sd_note("%s", err->text);
+		one.result = err->result > result ? err->result : result;
+		*err = one;
+		if (one.lost)
+			break;
+	}
+	if (err->result == SD_OK && opt->check && odd)
+		*err = (struct sd_error){.result = SD_DIFFERENT, .said = true};
+	return err->result;
+}
+
+/* ---- the gate ---- */
+
+static enum sd_result pass(const struct stat_options *opt, struct sd_error *err)
+{
+	struct counted c = {.opt = opt, .s = {.name = opt->names[0]}};
+	struct sd_sink *sink = sd_stdout_stream();
+	struct sd_source *tap = NULL;
+	enum sd_result result = open_source(opt, c.s.name, &c.source, err);
+
+	if (result == SD_OK) {
+		tap = sd_tap_new(c.source, sink);
+		result = tap ? SD_OK : sd_fail_memory(err);
+	}
+	if (result == SD_OK) {
+		sink->sums = c.source->sums;
+		result = sink->ops->begin(sink, c.source->manifest, err);
+	}
+	if (result == SD_OK)
+		result = run_counting(&c, tap, err);
+	if (result == SD_OK)
+		result = stop_at(&c, &c.findings, err);
+	if (result == SD_OK)
+		result = sink->ops->end(sink, err);
+	/* What is wrong with the numbers is bad input for those behind. */
+	if (result == SD_DIFFERENT)
+		result = err->result = SD_INPUT;
+	if (result != SD_OK)
+		sink->ops->abort(sink, err);
+	sd_source_close(tap);
+	sink->ops->close(sink);
+	close_all(&c);
+	return result;
+}
+
+int main(int argc, char **argv)
+{
+	struct sd_error err;
+	struct stat_options opt;
+	enum sd_result result;
+
+	sd_start("sd-stat", false);
+	opt = parse(argc, argv);
+	result = (opt.pass ? pass : stat_all)(&opt, &err);
+	sd_selection_free(&opt.choice);
+	return sd_finish(result, &err);
+}
