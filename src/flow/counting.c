@@ -43,6 +43,7 @@ struct counting {
 	unsigned threads;
 	uint32_t *first, *next; /* by record its first target, by target the next one of the same record */
 	struct sd_names names;
+	struct sd_arena arena; /* names and shapes of the tensors */
 	size_t room;
 	struct current now;
 	unsigned char part[RUN_BYTES];
@@ -370,21 +371,27 @@ static void join_part(const struct counting *c, const struct sd_target *t, struc
 	sd_statistics_join(&into->all, &s, 0);
 }
 
-/* The tensor of a target; NULL when memory is out. */
+/* The tensor of a target; NULL when memory is out. The manifest may go before the sink does: names and shapes stay. */
 static struct sd_counted *tensor_of(struct counting *c, const struct sd_target *t)
 {
-	uint32_t number = sd_names_add(&c->names, t->name, (uint32_t)c->api.ntensors);
+	uint32_t number = sd_names_find(&c->names, t->name);
+	const char *name;
+	uint64_t *shape;
 
-	if (number == SD_NO_NAME)
-		return NULL;
-	if (number < c->api.ntensors)
+	if (number != SD_NO_NAME)
 		return &c->api.tensors[number];
-	if (!sd_array_grow(&c->api.tensors, c->api.ntensors, &c->room, sizeof(*c->api.tensors)))
+	name = sd_arena_text(&c->arena, t->name, strlen(t->name));
+	shape = sd_arena_array(&c->arena, t->rank + 1, sizeof(*shape));
+	if (!name || !shape || sd_names_add(&c->names, name, (uint32_t)c->api.ntensors) == SD_NO_NAME ||
+	    !sd_array_grow(&c->api.tensors, c->api.ntensors, &c->room, sizeof(*c->api.tensors)))
 		return NULL;
-	c->api.tensors[c->api.ntensors] = (struct sd_counted){.name = t->name,
-							      .shape = t->shape,
+	if (t->rank)
+		memcpy(shape, t->shape, t->rank * sizeof(*shape));
+	c->api.tensors[c->api.ntensors] = (struct sd_counted){.name = name,
+							      .shape = shape,
 							      .rank = t->rank,
 							      .dtype = t->dtype,
+							      .stored = t->dtype,
 							      .floats = sd_dtype_is_float(t->dtype)};
 	return &c->api.tensors[c->api.ntensors++];
 }
@@ -513,6 +520,7 @@ static void close_counting(struct sd_sink *sink)
 		free(c->api.tensors[i].expert);
 	free(c->api.tensors);
 	sd_names_free(&c->names);
+	sd_arena_free(&c->arena);
 	sd_pool_free(c->pool);
 	free(c->first);
 	free(c->next);

@@ -12,7 +12,8 @@ struct sd_counted {
 	const char *name;
 	const uint64_t *shape;
 	uint32_t rank;
-	uint8_t dtype;
+	uint8_t dtype;                /* of the numbers that were counted */
+	uint8_t stored;               /* that of the source, for the caller to set; the same at first */
 	bool floats;                  /* its numbers are floating-point numbers */
 	bool whole;                   /* it came in one piece: what is below is known */
 	struct sd_statistics all;     /* elements are numbered in the order of the tensor */

@@ -255,7 +255,7 @@ static bool put_in_order(const struct counted *c)
 	for (size_t i = 0; i < c->counting->ntensors && memory; i++) {
 		struct sd_counted *t = &c->counting->tensors[i];
 
-		t->dtype = m->targets[sd_names_find(&order.names, t->name)].dtype;
+		t->stored = m->targets[sd_names_find(&order.names, t->name)].dtype;
 	}
 	if (memory && c->counting->ntensors)
 		qsort_r(c->counting->tensors, c->counting->ntensors, sizeof(*c->counting->tensors), compare, &order);

@@ -61,9 +61,9 @@ static void print_head(const struct stat_options *opt, const struct stat_group *
 	if (opt->json) {
 		printf("{\"name\":");
 		sd_json_write(stdout, g->name, SD_JSON_ASCII);
-		printf(",\"dtype\":\"%s\",\"shape\":", sd_dtype_name(g->one->dtype));
+		printf(",\"dtype\":\"%s\",\"shape\":", sd_dtype_name(g->one->stored));
 	} else {
-		printf("%s\t%s\t", g->name, sd_dtype_name(g->one->dtype));
+		printf("%s\t%s\t", g->name, sd_dtype_name(g->one->stored));
 	}
 	sd_shape_print(stdout, g->one->shape, g->one->rank);
 }

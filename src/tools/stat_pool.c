@@ -85,7 +85,7 @@ static char *kind_of(const struct sd_counted *t, const char *name)
 	char shape[SD_RANK_MAX * 21 + 3], *text;
 
 	sd_shape_brief(t->shape, t->rank, shape, sizeof(shape));
-	return asprintf(&text, "%s\t%d%s", name, t->dtype, shape) < 0 ? NULL : text;
+	return asprintf(&text, "%s\t%d%s", name, t->stored, shape) < 0 ? NULL : text;
 }
 
 static bool pool_patterns(struct pooling *p)
