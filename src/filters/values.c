@@ -162,8 +162,10 @@ static enum sd_result add(struct sd_values *v, const struct sd_manifest *in, con
 
 	if (in->records[t.record].state == SD_MISSING)
 		return sd_target_fail_missing(in, &t, err);
-	if (in->records[t.record].state != SD_HERE)
-		return sd_fail(err, SD_INPUT, "%s: its data does not come along: nothing can be counted", t.name);
+	if (in->records[t.record].state != SD_HERE) {
+		v->first_elsewhere = v->first_elsewhere ? v->first_elsewhere : t.name;
+		return SD_OK;
+	}
 	if (!make_numbers(v, in, c, &t) || !sd_manifest_add_target(v->manifest, &t))
 		return sd_fail_memory(err);
 	return SD_OK;
@@ -188,6 +190,9 @@ enum sd_result sd_values_plan(const struct sd_manifest *in, const struct sd_sele
 		if (result == SD_OK && yes)
 			result = add(values, in, &companions, &in->targets[i], err);
 	}
+	if (result == SD_OK && !values->manifest->ntargets && values->first_elsewhere)
+		result = sd_fail(err, SD_INPUT, "%s: its data does not come along: there is nothing to count",
+				 values->first_elsewhere);
 	if (result == SD_OK)
 		result = sd_manifest_check(values->manifest, err);
 	sd_companions_free(&companions);

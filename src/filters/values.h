@@ -11,12 +11,13 @@ struct sd_values {
 	size_t codes;                 /* weights whose scales are of a form that no step can say: they stay codes */
 	const char *first_codes;      /* one of them, and a companion of it */
 	const char *companion;
+	const char *first_elsewhere; /* a tensor whose data does not come along, which is left out; or NULL */
 };
 
 /*
  * The tensors of a manifest that are chosen (sd_selection_settle was called), with what makes numbers of them as
- * pending steps, to F32. Scales stay tensors of their own, too. SD_INPUT where something that is chosen has no data
- * here. sd_values_free in any case.
+ * pending steps, to F32. Scales stay tensors of their own, too. SD_INPUT where nothing that is chosen has data here.
+ * sd_values_free in any case.
  */
 SD_MUST_CHECK enum sd_result sd_values_plan(const struct sd_manifest *in, const struct sd_selection *choice,
 					    struct sd_values *values, struct sd_error *err);

@@ -30,6 +30,7 @@ struct current {
 	uint32_t record; /* SD_NO_RECORD: none */
 	uint8_t dtype;
 	uint64_t count, unit, row; /* elements of it, of an expert, and of a row; row 0: rows are not looked at */
+	uint64_t base;             /* the element of the tensor that its first one is */
 	uint64_t done;             /* elements that are counted */
 	struct sd_counted counted;
 	bool open;   /* what has come of the row that is not whole yet is zeros */
@@ -128,11 +129,10 @@ static void join_rows(struct current *now, const struct run *r)
 static void join_run(struct counting *c, const struct run *r)
 {
 	struct current *now = &c->now;
+	struct sd_statistics *into =
+		now->counted.nexperts ? &now->counted.expert[r->first / now->unit] : &now->counted.all;
 
-	if (now->counted.nexperts)
-		sd_statistics_join(&now->counted.expert[r->first / now->unit], &r->s, r->first);
-	else
-		sd_statistics_join(&now->counted.all, &r->s, r->first);
+	sd_statistics_join(into, &r->s, now->base + r->first);
 	if (now->row)
 		join_rows(now, r);
 }
@@ -285,51 +285,68 @@ bool sd_is_stack_of_experts(const struct sd_manifest *m, const struct sd_target 
 	return t->rank >= 3 && t->shape[0] > 0 && ((t->labels & expert) || names_experts(t->name));
 }
 
-/* The target of a record that says what its rows are: one that it fills alone. */
-static const struct sd_target *whole_target(const struct counting *c, uint32_t record)
+/* Elements behind each index of dimension 0. */
+static uint64_t inner_of(const struct sd_target *t)
 {
-	const struct sd_record *r = &c->m->records[record];
+	uint64_t inner;
 
+	return t->rank && sd_shape_count(t->shape + 1, t->rank - 1, &inner) && inner ? inner : 1;
+}
+
+/* The target of a record that says what its rows are: the tensor is the record, or some of its dimension 0 is. *base:
+ * the element of the tensor that is its first one. */
+static const struct sd_target *target_of_rows(const struct counting *c, uint32_t record, uint64_t count, uint64_t *base)
+{
 	for (uint32_t i = c->first[record]; i != SD_NO_RECORD; i = c->next[i]) {
 		const struct sd_target *t = &c->m->targets[i];
-		uint64_t of_target, of_record;
+		struct sd_move move, room;
 
-		if (!sd_target_is_reordered(t) && sd_shape_count(t->shape, t->rank, &of_target) &&
-		    sd_shape_count(r->shape, r->rank, &of_record) && of_target == of_record)
+		move = sd_move_load(sd_target_move(c->m, t, &room));
+		if (move.from || sd_move_count(&move) != count || move.rank > 1 ||
+		    (move.rank && (move.dim[0].from != 1 || move.dim[0].to != 1)))
+			continue;
+		*base = move.to;
+		if (*base % inner_of(t) == 0 && count % inner_of(t) == 0)
 			return t;
 	}
 	return NULL;
 }
 
-static bool open_record(struct counting *c, uint32_t record)
+/* Which rows and experts are in a record, whose tensor is known. */
+static bool open_rows(struct counting *c, const struct sd_target *t)
 {
-	const struct sd_record *r = &c->m->records[record];
-	const struct sd_target *t = whole_target(c, record);
 	struct current *now = &c->now;
-	bool bytes;
+	uint64_t inner = inner_of(t);
 
-	*now = (struct current){.record = record, .dtype = r->dtype};
-	if (!sd_shape_count(r->shape, r->rank, &now->count))
-		return false;
-	now->unit = now->count ? now->count : 1;
-	now->counted = (struct sd_counted){.floats = sd_dtype_is_float(r->dtype), .whole = t};
-	if (!t || !now->count)
-		return true;
 	now->counted.name = t->name;
 	now->counted.shape = t->shape;
 	now->counted.rank = t->rank;
-	now->counted.dtype = r->dtype;
 	if (t->rank >= 2 && t->shape[t->rank - 1] >= SD_ROW_LEAST && now->counted.floats) {
 		now->row = t->shape[t->rank - 1];
 		now->counted.rows = now->count / now->row;
 	}
-	bytes = now->count / t->shape[0] * sd_dtype_bits(r->dtype) % 8 == 0;
-	if (!sd_is_stack_of_experts(c->m, t) || !bytes)
+	if (!sd_is_stack_of_experts(c->m, t) || inner * sd_dtype_bits(now->dtype) % 8)
 		return true;
-	now->counted.expert = calloc((size_t)t->shape[0], sizeof(*now->counted.expert));
-	now->counted.nexperts = t->shape[0];
-	now->unit = now->count / t->shape[0];
+	now->unit = inner;
+	now->counted.nexperts = now->count / inner;
+	now->counted.expert = calloc((size_t)now->counted.nexperts, sizeof(*now->counted.expert));
 	return now->counted.expert;
+}
+
+static bool open_record(struct counting *c, uint32_t record)
+{
+	const struct sd_record *r = &c->m->records[record];
+	const struct sd_target *t;
+	struct current *now = &c->now;
+
+	*now = (struct current){.record = record, .dtype = r->dtype};
+	if (!sd_shape_count(r->shape, r->rank, &now->count) || !now->count)
+		return now->count == 0;
+	now->unit = now->count;
+	now->counted = (struct sd_counted){.dtype = r->dtype, .floats = sd_dtype_is_float(r->dtype)};
+	t = target_of_rows(c, record, now->count, &now->base);
+	now->counted.whole = t;
+	return !t || open_rows(c, t);
 }
 
 /* The element of the tensor that an element of a record becomes. */
@@ -392,32 +409,56 @@ static struct sd_counted *tensor_of(struct counting *c, const struct sd_target *
 							      .rank = t->rank,
 							      .dtype = t->dtype,
 							      .stored = t->dtype,
+							      .whole = true,
 							      .floats = sd_dtype_is_float(t->dtype)};
 	return &c->api.tensors[c->api.ntensors++];
 }
 
-/* Gives what was counted to a tensor. The first whole one takes it over, others have a copy. */
-static bool give(struct counting *c, const struct sd_target *t, struct sd_counted *into)
+/* Experts are added up in their order, whichever came first. */
+static bool give_experts(const struct counting *c, struct sd_counted *into)
 {
 	const struct sd_counted *from = &c->now.counted;
 
+	if (!into->expert)
+		into->expert = calloc((size_t)into->shape[0], sizeof(*into->expert));
+	if (!into->expert)
+		return false;
+	into->nexperts = into->shape[0];
+	memcpy(into->expert + c->now.base / c->now.unit, from->expert, (size_t)from->nexperts * sizeof(*into->expert));
+	into->all = (struct sd_statistics){0};
+	for (uint64_t i = 0; i < into->nexperts; i++)
+		sd_statistics_join(&into->all, &into->expert[i], 0);
+	return true;
+}
+
+/* Gives what was counted to a tensor, of which it may be a part. */
+static bool give(struct counting *c, const struct sd_target *t, struct sd_counted *into)
+{
+	const struct sd_counted *from = &c->now.counted;
+	uint64_t row = c->now.row ? c->now.row : 1, first = from->first_dead + c->now.base / row;
+
 	if (!from->whole || !sd_shape_equal(from->shape, from->rank, t->shape, t->rank)) {
+		into->whole = false;
 		join_part(c, t, into);
 		return true;
 	}
-	into->whole = true;
-	into->all = from->all;
-	into->rows = from->rows;
-	into->dead = from->dead;
-	into->first_dead = from->first_dead;
-	if (!from->nexperts)
-		return true;
-	into->expert = malloc((size_t)from->nexperts * sizeof(*into->expert));
-	if (!into->expert)
-		return false;
-	memcpy(into->expert, from->expert, (size_t)from->nexperts * sizeof(*into->expert));
-	into->nexperts = from->nexperts;
+	if (from->dead && (!into->dead || first < into->first_dead))
+		into->first_dead = first;
+	into->rows += from->rows;
+	into->dead += from->dead;
+	if (from->nexperts)
+		return give_experts(c, into);
+	sd_statistics_join(&into->all, &from->all, 0);
 	return true;
+}
+
+/* Whether all of a tensor is counted. */
+bool sd_counted_is_complete(const struct sd_counted *t)
+{
+	uint64_t elements;
+
+	return sd_shape_count(t->shape, t->rank, &elements) &&
+	       t->all.finite + t->all.nan + t->all.inf == elements * parts_of(t->dtype);
 }
 
 static enum sd_result close_record(struct counting *c, struct sd_error *err)
@@ -427,14 +468,12 @@ static enum sd_result close_record(struct counting *c, struct sd_error *err)
 
 	if (c->now.record == SD_NO_RECORD)
 		return SD_OK;
-	for (uint64_t i = 0; i < now->nexperts; i++)
-		sd_statistics_join(&now->all, &now->expert[i], 0);
 	for (uint32_t i = c->first[c->now.record]; i != SD_NO_RECORD && result == SD_OK; i = c->next[i]) {
 		struct sd_counted *t = tensor_of(c, &c->m->targets[i]);
 
 		if (!t || !give(c, &c->m->targets[i], t))
 			result = sd_fail_memory(err);
-		else if (c->api.told)
+		else if (c->api.told && sd_counted_is_complete(t))
 			result = c->api.told(c->api.user, t, err);
 	}
 	free(now->expert);

@@ -15,7 +15,7 @@ struct sd_counted {
 	uint8_t dtype;                /* of the numbers that were counted */
 	uint8_t stored;               /* that of the source, for the caller to set; the same at first */
 	bool floats;                  /* its numbers are floating-point numbers */
-	bool whole;                   /* it came in one piece: what is below is known */
+	bool whole;                   /* its parts are of whole rows: what is below is known */
 	struct sd_statistics all;     /* elements are numbered in the order of the tensor */
 	uint64_t rows, dead;          /* rows of its last dimension, and those of zeros only */
 	uint64_t first_dead;          /* only where dead */
@@ -42,6 +42,9 @@ struct sd_counting {
 /* threads: at least 1. NULL when memory is out. Its manifest has nothing pending (sd_execution_plan's). sink.ops->close
  * frees it, and the tensors. */
 struct sd_counting *sd_counting_new(unsigned threads);
+
+/* Whether all of a tensor has come. */
+bool sd_counted_is_complete(const struct sd_counted *t);
 
 /* Whether a tensor of this name and rank holds several experts, one behind the other. */
 bool sd_is_stack_of_experts(const struct sd_manifest *m, const struct sd_target *t);

@@ -229,6 +229,21 @@ static enum sd_result plan(const struct counted *c, struct sd_values *values, st
 	return result;
 }
 
+/* Tensors of which only some parts come along. */
+static void tell_parts(const struct sd_counting *counting)
+{
+	const char *first = NULL;
+	size_t n = 0;
+
+	for (size_t i = 0; i < counting->ntensors; i++) {
+		if (sd_counted_is_complete(&counting->tensors[i]))
+			continue;
+		first = n++ ? first : counting->tensors[i].name;
+	}
+	if (n)
+		sd_note("%s: only a part of it comes along, and is counted%s", first, n > 1 ? "; others likewise" : "");
+}
+
 /* The order of the names in the source, and the dtypes there. */
 struct order {
 	struct sd_names names;
@@ -277,6 +292,8 @@ static enum sd_result run_counting(struct counted *c, struct sd_source *from, st
 	}
 	if (result == SD_OK)
 		result = carrying_run(&c->opt->carrying, from, values.manifest, &c->counting->sink, err);
+	if (result == SD_OK)
+		tell_parts(c->counting);
 	if (result == SD_OK && !put_in_order(c))
 		result = sd_fail_memory(err);
 	if (result == SD_OK) {
