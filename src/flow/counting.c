@@ -146,12 +146,24 @@ static struct run next_run(const struct current *now, uint64_t first)
 	return (struct run){.first = first, .count = (size_t)(left < most ? left : most)};
 }
 
-static void give_values(struct counting *c, const struct run *r, const void *data)
+static uint64_t place_of(const struct counting *c, const struct sd_target *t, uint64_t element);
+
+static void give_values(const struct counting *c, const struct run *r, const void *data)
 {
+	const size_t parts = parts_of(c->now.dtype), count = r->count * parts;
 	double values[SD_STATISTICS_RUN];
 
-	sd_statistics_values(c->now.dtype, data, r->count * parts_of(c->now.dtype), values);
-	c->api.values(c->api.user, &c->now.counted, r->first, values, r->count * parts_of(c->now.dtype));
+	sd_statistics_values(c->now.dtype, data, count, values);
+	for (uint32_t i = c->first[c->now.record]; i != SD_NO_RECORD; i = c->next[i]) {
+		const struct sd_target *t = &c->m->targets[i];
+
+		if (c->now.counted.whole) {
+			c->api.values(c->api.user, t, c->now.base + r->first, values, count);
+			continue;
+		}
+		for (size_t k = 0; k < r->count; k++)
+			c->api.values(c->api.user, t, place_of(c, t, r->first + k), values + k * parts, parts);
+	}
 }
 
 /* ---- windows ---- */

@@ -35,8 +35,9 @@ struct sd_counting {
 	 * What it fails with stops the pump. */
 	enum sd_result (*told)(void *user, const struct sd_counted *tensor, struct sd_error *err);
 	void *user;
-	/* The same: gets all elements of the tensors that it wants, in their order. May be NULL. */
-	void (*values)(void *user, const struct sd_counted *tensor, uint64_t first, const double *values, size_t count);
+	/* The same: gets all numbers of each tensor, those of C64 in pairs, from this element on. Runs come in the
+	 * order of the data. May be NULL. */
+	void (*values)(void *user, const struct sd_target *tensor, uint64_t first, const double *values, size_t count);
 };
 
 /* threads: at least 1. NULL when memory is out. Its manifest has nothing pending (sd_execution_plan's). sink.ops->close

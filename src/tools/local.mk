@@ -32,5 +32,5 @@ sd_cast_SOURCES = $(choosing) %D%/sd-cast.c %D%/device_options.c %D%/device_opti
 sd_cast_LDADD = $(tool_libs)
 
 bin_PROGRAMS += sd-stat
-sd_stat_SOURCES = $(choosing) %D%/sd-stat.c %D%/stat.h %D%/stat_check.c %D%/stat_lines.c %D%/stat_pool.c %D%/stat_table.c %D%/device_options.c %D%/device_options.h %D%/look.c %D%/look.h $(tool_sources)
+sd_stat_SOURCES = $(choosing) %D%/sd-stat.c %D%/stat.h %D%/stat_check.c %D%/stat_hist.c %D%/stat_lines.c %D%/stat_pool.c %D%/stat_table.c %D%/stat_values.c %D%/device_options.c %D%/device_options.h %D%/look.c %D%/look.h $(tool_sources)
 sd_stat_LDADD = $(tool_libs)

@@ -11,6 +11,7 @@
 #include "tools/stat.h"
 #include "tools/tool.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -29,6 +30,13 @@ static const char usage[] = "Usage: sd-stat [OPTION]... [SOURCE]...\n"
 			    "                       something is\n"
 			    "      --pass           the same in a pipeline: the stream goes on unchanged, and is\n"
 			    "                       aborted where something is wrong\n"
+			    "      --hist[=N]       histograms of N bins (20) from the least to the largest; reads\n"
+			    "                       the data twice. --hist=log10: of decades of |x|, once\n"
+			    "      --range=LOW:HIGH\n"
+			    "                       bins from LOW to HIGH, for data that comes only once\n"
+			    "      --values=NAME[SLICE]\n"
+			    "                       elements as numpy would choose them: w[3,0:4]; without SLICE\n"
+			    "                       the corners; may be given several times\n"
 			    "  -n, --name=PATTERN   only tensors whose whole name is as PATTERN says: * is any\n"
 			    "                       text, {a,b} and {0..39} as in bash; may be given several times\n"
 			    "      --include=RE     and those whose name matches RE (PCRE2, found anywhere);\n"
@@ -53,10 +61,17 @@ static const char usage[] = "Usage: sd-stat [OPTION]... [SOURCE]...\n"
 			    "In a pipe a line has, with tabs between: name, dtype, shape, elements, mean, std,\n"
 			    "min, max, absmax, rms, zeros, NaN, Inf, rows of zeros, what is wrong, tensors.\n";
 
+/* Bins of a histogram, where nobody says how many; and at most. */
+#define BINS 20
+#define BINS_MOST 100000
+
 static const struct option longs[] = {
 	{"by", required_argument, NULL, 'B'},
 	{"check", no_argument, NULL, 'K'},
 	{"pass", no_argument, NULL, 'P'},
+	{"hist", optional_argument, NULL, 'H'},
+	{"range", required_argument, NULL, 'R'},
+	{"values", required_argument, NULL, 'V'},
 	CHOOSING_OPTIONS,
 	{"layers", required_argument, NULL, CHOOSING_LAYERS},
 	{"experts", required_argument, NULL, CHOOSING_EXPERTS},
@@ -85,6 +100,38 @@ static enum stat_by by_of(const char *text)
 	sd_misuse("--by: \"%s\" is none of pattern, tensor, layer, expert", text);
 }
 
+static void set_hist(struct stat_options *opt, const char *text)
+{
+	opt->hist = true;
+	opt->log10 = text && strcmp(text, "log10") == 0;
+	opt->bins = !text || opt->log10 ? BINS : sd_option_number("--hist", text);
+	if (opt->bins < 1 || opt->bins > BINS_MOST)
+		sd_misuse("--hist: \"%s\": 1 to %d bins, or log10", text, BINS_MOST);
+}
+
+static void set_range(struct stat_options *opt, const char *text)
+{
+	char *end;
+
+	opt->range = true;
+	opt->low = strtod(text, &end);
+	if (end != text && *end == ':') {
+		const char *high = end + 1;
+
+		opt->high = strtod(high, &end);
+		if (end != high && !*end && isfinite(opt->low) && isfinite(opt->high) && opt->low < opt->high)
+			return;
+	}
+	sd_misuse("--range: \"%s\" is not LOW:HIGH, such as -0.1:0.1", text);
+}
+
+static void add_values(struct stat_options *opt, char *text)
+{
+	if (!sd_array_grow(&opt->values, opt->nvalues, &opt->values_room, sizeof(*opt->values)))
+		sd_no_memory();
+	opt->values[opt->nvalues++] = text;
+}
+
 static void take_option(struct stat_options *opt, int c, char **argv)
 {
 	switch (c) {
@@ -96,6 +143,15 @@ static void take_option(struct stat_options *opt, int c, char **argv)
 		break;
 	case 'P':
 		opt->pass = true;
+		break;
+	case 'H':
+		set_hist(opt, optarg);
+		break;
+	case 'R':
+		set_range(opt, optarg);
+		break;
+	case 'V':
+		add_values(opt, optarg);
 		break;
 	case 'a':
 		opt->by = STAT_BY_TENSOR;
@@ -126,18 +182,36 @@ static void take_option(struct stat_options *opt, int c, char **argv)
 	}
 }
 
-static void settle(struct stat_options *opt)
+/* What is shown in the place of statistics goes alone. */
+static void check(const struct stat_options *opt)
 {
+	const char *view = opt->pass ? "--pass" : opt->check ? "--check" : opt->nvalues ? "--values" : "--hist";
+
 	if (opt->json && opt->tsv)
 		sd_misuse("--json and --tsv exclude each other");
 	if (opt->quiet && !opt->check)
 		sd_misuse("-q needs --check");
-	if (opt->pass && opt->by)
-		sd_misuse("--pass prints no statistics: leave out --by and --all");
-	if (opt->check && opt->by)
-		sd_misuse("--check prints no statistics: leave out --by and --all");
+	if ((opt->check || opt->pass) + (opt->nvalues > 0) + opt->hist > 1)
+		sd_misuse("--check, --pass, --hist and --values exclude each other");
+	if ((opt->pass || opt->check || opt->nvalues) && opt->by)
+		sd_misuse("%s prints no statistics: leave out --by and --all", view);
+	if (opt->hist && opt->by == STAT_BY_EXPERT)
+		sd_misuse("--hist is by pattern, tensor or layer; for experts choose them: --experts, or -n");
+	if (opt->range && (!opt->hist || opt->log10))
+		sd_misuse("--range needs --hist, and not log10");
+	if (opt->nvalues && sd_selection_chooses(&opt->choice))
+		sd_misuse("--values names its tensors: leave out -n and what else chooses");
 	if (opt->pass && opt->count > 1)
 		sd_misuse("--pass takes one stream; to join several: sd-cat A B | sd-stat --pass");
+	for (int i = 0; i < opt->count && opt->hist && !opt->range && !opt->log10; i++)
+		if (strcmp(opt->names[i], "-") == 0)
+			sd_misuse("--hist reads twice, and standard input comes once: say --range=LOW:HIGH, or "
+				  "--hist=log10");
+}
+
+static void settle(struct stat_options *opt)
+{
+	check(opt);
 	if (!opt->carrying.threads)
 		opt->carrying.threads = sd_device_threads();
 	if (opt->pass)
@@ -173,6 +247,8 @@ struct counted {
 	struct sd_counting *counting;
 	struct stat_source s;
 	struct stat_findings findings;
+	struct stat_observer *observer; /* or NULL */
+	struct sd_selection choice;
 };
 
 /* For --pass and -q: the first thing that is wrong is enough. */
@@ -213,7 +289,7 @@ static enum sd_result look_at(void *user, const struct sd_counted *tensor, struc
 static enum sd_result plan(const struct counted *c, struct sd_values *values, struct sd_error *err)
 {
 	const struct sd_manifest *m = c->source->manifest;
-	struct sd_selection choice = c->opt->choice; /* which layers are meant is another thing in each source */
+	struct sd_selection choice = c->choice; /* which layers are meant is another thing in each source */
 	enum sd_result result;
 
 	sd_selection_settle(&choice, m);
@@ -290,6 +366,12 @@ static enum sd_result run_counting(struct counted *c, struct sd_source *from, st
 		c->counting->told = look_at;
 		c->counting->user = c;
 	}
+	if (result == SD_OK && c->observer) {
+		c->counting->values = c->observer->values;
+		c->counting->user = c->observer;
+		if (c->observer->prepare)
+			result = c->observer->prepare(c->observer, values.manifest, err);
+	}
 	if (result == SD_OK)
 		result = carrying_run(&c->opt->carrying, from, values.manifest, &c->counting->sink, err);
 	if (result == SD_OK)
@@ -302,21 +384,6 @@ static enum sd_result run_counting(struct counted *c, struct sd_source *from, st
 		result = stat_check(&c->s, &c->findings, err);
 	}
 	sd_values_free(&values);
-	return result;
-}
-
-static enum sd_result print(struct counted *c, struct sd_error *err)
-{
-	struct stat_groups groups = {.n = 0};
-	enum sd_result result = stat_pool(&c->s, c->opt->by, &c->findings, &groups, err);
-
-	if (result == SD_OK && !c->opt->look.human)
-		stat_print_lines(c->opt, &c->s, &groups);
-	else if (result == SD_OK)
-		result = stat_print_table(c->opt, &groups, err);
-	if (result == SD_OK && c->opt->look.human)
-		stat_print_findings(c->opt, &c->s, &c->findings);
-	stat_groups_free(&groups);
 	return result;
 }
 
@@ -339,24 +406,117 @@ static void close_all(struct counted *c)
 	sd_source_close(c->source);
 }
 
-/* *odd: something is wrong. */
-static enum sd_result stat_one(const struct stat_options *opt, int number, bool *odd, struct sd_error *err)
+static enum sd_result print(struct counted *c, const struct stat_groups *groups, struct sd_error *err)
 {
-	struct counted c = {.opt = opt, .s = {.name = opt->names[number]}};
-	enum sd_result result = open_source(opt, c.s.name, &c.source, err);
+	enum sd_result result = SD_OK;
+
+	if (!c->opt->look.human) {
+		stat_print_lines(c->opt, &c->s, groups);
+		return SD_OK;
+	}
+	result = stat_print_table(c->opt, groups, err);
+	if (result == SD_OK)
+		stat_print_findings(c->opt, &c->s, &c->findings);
+	return result;
+}
+
+static void print_title(const struct stat_options *opt, int number)
+{
+	if (!opt->look.human || opt->count == 1 || opt->check)
+		return;
+	printf(number ? "\n==> " : "==> ");
+	sd_text_print(stdout, opt->names[number]);
+	puts(" <==");
+}
+
+/* Counts a source by itself, with somebody who looks at each number. */
+static enum sd_result count_again(const struct counted *first, struct stat_observer *observer, struct sd_error *err)
+{
+	struct counted c = {
+		.opt = first->opt, .choice = first->choice, .s = {.name = first->s.name}, .observer = observer};
+	enum sd_result result = open_source(c.opt, c.s.name, &c.source, err);
 
 	if (result == SD_OK)
 		result = run_counting(&c, c.source, err);
-	if (result == SD_OK && opt->look.human && opt->count > 1 && !opt->check) {
-		printf(number ? "\n==> " : "==> ");
-		sd_text_print(stdout, c.s.name);
-		puts(" <==");
+	close_all(&c);
+	return result;
+}
+
+/* The bins follow from what was counted, and the numbers are read once more. */
+static enum sd_result histograms(const struct counted *c, const struct stat_groups *groups, struct sd_error *err)
+{
+	struct stat_observer *observer = stat_hist_new(c->opt, &c->s, groups);
+	enum sd_result result = observer ? count_again(c, observer, err) : sd_fail_memory(err);
+
+	if (result == SD_OK)
+		stat_hist_print(c->opt, &c->s, observer);
+	stat_hist_free(observer);
+	return result;
+}
+
+static enum sd_result statistics(struct counted *c, int number, struct sd_error *err)
+{
+	struct stat_groups groups = {.n = 0};
+	enum sd_result result = stat_pool(&c->s, c->opt->by, &c->findings, &groups, err);
+
+	if (result == SD_OK)
+		print_title(c->opt, number);
+	if (result == SD_OK)
+		result = c->opt->hist ? histograms(c, &groups, err) : print(c, &groups, err);
+	stat_groups_free(&groups);
+	return result;
+}
+
+/* A histogram whose bins are known beforehand. */
+static bool is_simple(const struct stat_options *opt)
+{
+	return opt->hist && (opt->range || opt->log10);
+}
+
+static enum sd_result open_observer(struct counted *c, struct sd_error *err)
+{
+	if (c->opt->nvalues)
+		return stat_values_new(c->opt, &c->choice, &c->observer, err);
+	c->observer = is_simple(c->opt) ? stat_hist_new(c->opt, NULL, NULL) : NULL;
+	return c->observer || !is_simple(c->opt) ? SD_OK : sd_fail_memory(err);
+}
+
+static void close_observer(struct counted *c)
+{
+	if (c->opt->nvalues)
+		stat_values_free(c->observer);
+	else
+		stat_hist_free(c->observer);
+}
+
+static enum sd_result show(struct counted *c, int number, struct sd_error *err)
+{
+	if (c->opt->check) {
+		if (!c->opt->quiet)
+			stat_print_findings(c->opt, &c->s, &c->findings);
+		return SD_OK;
 	}
-	if (result == SD_OK && opt->check && !opt->quiet)
-		stat_print_findings(opt, &c.s, &c.findings);
-	else if (result == SD_OK && !opt->check)
-		result = print(&c, err);
+	if (!c->observer)
+		return statistics(c, number, err);
+	print_title(c->opt, number);
+	(c->opt->nvalues ? stat_values_print : stat_hist_print)(c->opt, &c->s, c->observer);
+	return SD_OK;
+}
+
+/* *odd: something is wrong. */
+static enum sd_result stat_one(const struct stat_options *opt, int number, bool *odd, struct sd_error *err)
+{
+	struct counted c = {.opt = opt, .choice = opt->choice, .s = {.name = opt->names[number]}};
+	enum sd_result result = open_observer(&c, err);
+
+	if (result == SD_OK)
+		result = open_source(opt, c.s.name, &c.source, err);
+	if (result == SD_OK)
+		result = run_counting(&c, c.source, err);
+	if (result == SD_OK)
+		result = show(&c, number, err);
 	*odd = *odd || c.findings.n || result == SD_DIFFERENT;
+	close_observer(&c);
 	close_all(&c);
 	return result;
 }
@@ -389,7 +549,7 @@ static enum sd_result stat_all(const struct stat_options *opt, struct sd_error *
 
 static enum sd_result pass(const struct stat_options *opt, struct sd_error *err)
 {
-	struct counted c = {.opt = opt, .s = {.name = opt->names[0]}};
+	struct counted c = {.opt = opt, .choice = opt->choice, .s = {.name = opt->names[0]}};
 	struct sd_sink *sink = sd_stdout_stream();
 	struct sd_source *tap = NULL;
 	enum sd_result result = open_source(opt, c.s.name, &c.source, err);
@@ -429,5 +589,6 @@ int main(int argc, char **argv)
 	opt = parse(argc, argv);
 	result = (opt.pass ? pass : stat_all)(&opt, &err);
 	sd_selection_free(&opt.choice);
+	free(opt.values);
 	return sd_finish(result, &err);
 }

@@ -20,6 +20,11 @@ struct stat_options {
 	enum sd_when colour;
 	bool tsv, json, all, quiet, check, pass;
 	enum stat_by by;
+	bool hist, log10, range;
+	uint64_t bins;
+	double low, high; /* with range */
+	char **values;    /* of --values */
+	size_t nvalues, values_room;
 	char **names;
 	int count;
 };
@@ -39,6 +44,16 @@ struct stat_groups {
 	struct sd_fold fold;
 	struct stat_group *at;
 	size_t n, room;
+	uint32_t *of; /* by tensor, its group (by expert, the last one of them) */
+};
+
+/* Somebody who looks at each number. */
+struct stat_observer {
+	/* Once it is known which tensors come. */
+	enum sd_result (*prepare)(struct stat_observer *observer, const struct sd_manifest *m, struct sd_error *err);
+	/* As sd_counting has it. */
+	void (*values)(void *observer, const struct sd_target *tensor, uint64_t first, const double *values,
+		       size_t count);
 };
 
 /* What was counted of a source. */
@@ -92,6 +107,22 @@ SD_MUST_CHECK enum sd_result stat_pool(const struct stat_source *s, enum stat_by
 				       const struct stat_findings *findings, struct stat_groups *groups,
 				       struct sd_error *err);
 void stat_groups_free(struct stat_groups *groups);
+
+/*
+ * Histograms of groups whose extremes are known; both NULL: of --range or of decades, for which extremes do not matter.
+ * The names in it are those of the source that is read. NULL: memory is out.
+ */
+struct stat_observer *stat_hist_new(const struct stat_options *opt, const struct stat_source *s,
+				    const struct stat_groups *groups);
+void stat_hist_print(const struct stat_options *opt, const struct stat_source *s, const struct stat_observer *observer);
+void stat_hist_free(struct stat_observer *observer);
+
+/* Elements of tensors. SD_USAGE where --values has something that is no NAME[SLICE]. stat_values_free in any case. */
+SD_MUST_CHECK enum sd_result stat_values_new(const struct stat_options *opt, struct sd_selection *choice,
+					     struct stat_observer **observer, struct sd_error *err);
+void stat_values_print(const struct stat_options *opt, const struct stat_source *s,
+		       const struct stat_observer *observer);
+void stat_values_free(struct stat_observer *observer);
 
 /* Prints statistics, a line a group: for programs, or for people. */
 void stat_print_lines(const struct stat_options *opt, const struct stat_source *s, const struct stat_groups *groups);

@@ -25,17 +25,20 @@ static bool add_group(struct stat_groups *groups, const char *name, const struct
 	return true;
 }
 
-static void join(struct stat_group *g, const struct sd_counted *t, const struct sd_statistics *s, unsigned kinds)
+static void join(struct pooling *p, size_t number, size_t tensor, const struct sd_statistics *s)
 {
+	struct stat_group *g = &p->groups->at[number];
+	const struct sd_counted *t = &p->s->tensors[tensor];
 	uint64_t elements = 0;
 
+	p->groups->of[tensor] = (uint32_t)number;
 	sd_statistics_join(&g->s, s, 0);
 	if (!sd_shape_count(t->shape, t->rank, &elements))
 		elements = UINT64_MAX;
 	g->elements += s == &t->all ? elements : elements / t->nexperts;
 	g->dead += s == &t->all ? t->dead : 0;
 	g->tensors++;
-	g->kinds |= kinds;
+	g->kinds |= p->kinds[tensor];
 }
 
 /* A text that is written by a function, in the arena. */
@@ -74,7 +77,7 @@ static bool pool_tensors(struct pooling *p)
 
 		if (!add_group(p->groups, keep(&p->groups->arena, write_text, t->name), t))
 			return false;
-		join(&p->groups->at[i], t, &t->all, p->kinds[i]);
+		join(p, i, i, &t->all);
 	}
 	return true;
 }
@@ -111,7 +114,7 @@ static bool pool_patterns(struct pooling *p)
 		if (memory)
 			p->groups->at[i].fold = line;
 		for (uint32_t k = line->first; k != UINT32_MAX && memory; k = p->groups->fold.next[k])
-			join(&p->groups->at[i], &p->s->tensors[k], &p->s->tensors[k].all, p->kinds[k]);
+			join(p, i, k, &p->s->tensors[k].all);
 	}
 	free(names);
 	free(kinds);
@@ -131,7 +134,7 @@ static bool join_named(struct pooling *p, const char *name, size_t i, const stru
 		return false;
 	if (number == p->groups->n && !add_group(p->groups, keep(&p->groups->arena, write_text, name), t))
 		return false;
-	join(&p->groups->at[number], t, s, p->kinds[i]);
+	join(p, number, i, s);
 	return true;
 }
 
@@ -162,8 +165,10 @@ enum sd_result stat_pool(const struct stat_source *s, enum stat_by by, const str
 			 struct stat_groups *groups, struct sd_error *err)
 {
 	struct pooling p = {.s = s, .groups = groups, .kinds = calloc(s->n + 1, sizeof(*p.kinds))};
-	bool memory = p.kinds;
+	bool memory;
 
+	groups->of = calloc(s->n + 1, sizeof(*groups->of));
+	memory = p.kinds && groups->of;
 	for (size_t i = 0; i < findings->n && memory; i++)
 		p.kinds[findings->at[i].tensor - s->tensors] |= 1U << findings->at[i].kind;
 	if (memory && by == STAT_BY_PATTERN)
@@ -182,4 +187,5 @@ void stat_groups_free(struct stat_groups *groups)
 	sd_arena_free(&groups->arena);
 	sd_fold_free(&groups->fold);
 	free(groups->at);
+	free(groups->of);
 }
