@@ -205,6 +205,37 @@ def faults(rng):
     return {key: ("BF16", array) for key, array in out.items()}
 
 
+SLICES = [("plain.F32", "[1,0:4]"), ("plain.BF16", "[-1,-3:]"), ("plain.F64", "[:,::75]"), ("special.F16", "[0,:20:8]"),
+          ("plain.C64", "[2,5]"), ("scalar", ""), ("ends.I32", ""), ("one", "[0]"), ("plain.U16", "[1:2,3:1]"),
+          ("long.BF16", "[2,4990:]"), ("codes.F4", "[3]")]
+
+
+def wide_of(name, array):
+    return array.astype(np.float32).astype(np.float64) if name in BITS or name.startswith("BF") else array
+
+
+def write_views(folder, made):
+    """Histograms and elements as numpy has them."""
+    with open(os.path.join(folder, "hist.tsv"), "w", encoding="utf-8") as file:
+        for key in ("plain.F64", "special.F32", "plain.BF16", "plain.F16", "scalar"):
+            array = np.asarray(wide_of(*made[key]), np.float64).reshape(-1)
+            counts, edges = np.histogram(array[np.isfinite(array)], 7)
+            for i, count in enumerate(counts):
+                print(key, f"{edges[i]:.17g}", f"{edges[i + 1]:.17g}", count, sep="\t", file=file)
+    with open(os.path.join(folder, "values.tsv"), "w", encoding="utf-8") as file:
+        for key, piece in SLICES:
+            name, array = made[key]
+            array = wide_of(name, array)
+            index = np.arange(array.size).reshape(array.shape)
+            chosen = eval("index" + piece, {"index": index}) if piece else index
+            digits = {"F64": 17, "I32": 10}.get(name, 9)
+            for i in np.asarray(chosen).reshape(-1):
+                value = array.reshape(-1)[i]
+                shown = f"{value.real:.9g}{value.imag:+.9g}j" if name == "C64" else f"{value:.{digits}g}"
+                place = ",".join(str(x) for x in np.unravel_index(i, array.shape)) if array.ndim else ""
+                print(key, f"[{place}]", shown, sep="\t", file=file)
+
+
 def text(name, numbers):
     digits = 17 if name in ("F64", "U64", "I64", "C64", "U32", "I32") else 9
     show = lambda x, d: "-" if x is None else f"{x:.{d}g}"
@@ -242,6 +273,7 @@ def main():
         with open(os.path.join(sys.argv[2], "dtypes.tsv"), "w", encoding="utf-8") as file:
             for line in lines(made, made):
                 print(*line, flags(*line[:3], *line[-4:]), 1, sep="\t", file=file)
+        write_views(sys.argv[2], made)
         made, numbers = quantised(rng)
         write(os.path.join(sys.argv[2], "quantised.safetensors"), made)
         with open(os.path.join(sys.argv[2], "quantised.tsv"), "w", encoding="utf-8") as file:

@@ -41,10 +41,13 @@ static void set_edges(struct histogram *h, double low, double high)
 	double step;
 
 	if (low == high) {
-		low -= 0.5;
-		high += 0.5;
+		/* Numbers so large that a half is nothing to them have a width of their own. */
+		double half = low + 0.5 > low && low - 0.5 < low ? 0.5 : fabs(low) * 0x1p-20;
+
+		low -= half;
+		high += half;
 	}
-	step = (high - low) / (double)h->bins;
+	step = isfinite(high - low) ? (high - low) / (double)h->bins : high / (double)h->bins - low / (double)h->bins;
 	for (size_t i = 0; i < h->bins; i++)
 		h->edge[i] = (double)i * step + low;
 	h->edge[h->bins] = high;
@@ -232,18 +235,26 @@ void stat_hist_free(struct stat_observer *observer)
 static void print_line(const struct stat_options *opt, const struct stat_source *s, const struct stat_group *g,
 		       double low, double high, uint64_t count)
 {
+	const int digits = opt->log10 ? 6 : 17;
+
 	if (opt->json) {
 		printf("{\"name\":");
 		sd_json_write(stdout, g->name, SD_JSON_ASCII);
-		printf(isfinite(low) ? ",\"low\":%.17g" : ",\"low\":\"-inf\"", low);
-		printf(isfinite(high) ? ",\"high\":%.17g" : ",\"high\":\"inf\"", high);
+		if (isfinite(low))
+			printf(",\"low\":%.*g", digits, low);
+		else
+			printf(",\"low\":\"-inf\"");
+		if (isfinite(high))
+			printf(",\"high\":%.*g", digits, high);
+		else
+			printf(",\"high\":\"inf\"");
 		printf(",\"count\":%" PRIu64, count);
 		if (opt->count > 1)
 			sd_json_member(stdout, "source", s->name);
 		puts("}");
 		return;
 	}
-	printf("%s\t%.17g\t%.17g\t%" PRIu64, g->name, low, high, count);
+	printf("%s\t%.*g\t%.*g\t%" PRIu64, g->name, digits, low, digits, high, count);
 	if (opt->count > 1) {
 		putchar('\t');
 		sd_text_print(stdout, s->name);
