@@ -29,6 +29,7 @@ struct run {
 struct current {
 	uint32_t record; /* SD_NO_RECORD: none */
 	uint8_t dtype;
+	struct sd_statistics_kind kind;
 	uint64_t count, unit, row; /* elements of it, of an expert, and of a row; row 0: rows are not looked at */
 	uint64_t base;             /* the element of the tensor that its first one is */
 	uint64_t done;             /* elements that are counted */
@@ -82,12 +83,13 @@ static bool are_zeros(const double *values, size_t count)
 }
 
 /* Looks at the rows of a run that has zeros. */
-static void look_at_rows(uint8_t dtype, uint64_t row, const void *data, struct run *r)
+static void look_at_rows(const struct current *now, const void *data, struct run *r)
 {
 	double values[SD_STATISTICS_RUN];
+	const uint64_t row = now->row;
 	size_t at = (size_t)((row - r->first % row) % row);
 
-	sd_statistics_values(dtype, data, r->count, values);
+	sd_statistics_values(&now->kind, data, r->count, values);
 	if (at)
 		r->head = are_zeros(values, at < r->count ? at : r->count);
 	for (; at + row <= r->count; at += row)
@@ -99,11 +101,11 @@ static void look_at_rows(uint8_t dtype, uint64_t row, const void *data, struct r
 
 static void count_run(const struct current *now, const void *data, struct run *r)
 {
-	sd_statistics_count(now->dtype, data, r->count, &r->s);
+	sd_statistics_count(&now->kind, data, r->count, &r->s);
 	r->dead = 0;
 	r->head = r->tail = false;
 	if (now->row && r->s.zeros)
-		look_at_rows(now->dtype, now->row, data, r);
+		look_at_rows(now, data, r);
 }
 
 /* Takes a run's rows into account; they come in their order. */
@@ -153,7 +155,7 @@ static void give_values(const struct counting *c, const struct run *r, const voi
 	const size_t parts = parts_of(c->now.dtype), count = r->count * parts;
 	double values[SD_STATISTICS_RUN];
 
-	sd_statistics_values(c->now.dtype, data, count, values);
+	sd_statistics_values(&c->now.kind, data, count, values);
 	for (uint32_t i = c->first[c->now.record]; i != SD_NO_RECORD; i = c->next[i]) {
 		const struct sd_target *t = &c->m->targets[i];
 
@@ -355,6 +357,7 @@ static bool open_record(struct counting *c, uint32_t record)
 	if (!sd_shape_count(r->shape, r->rank, &now->count) || !now->count)
 		return now->count == 0;
 	now->unit = now->count;
+	sd_statistics_kind_of(r->dtype, &now->kind);
 	now->counted = (struct sd_counted){.dtype = r->dtype, .floats = sd_dtype_is_float(r->dtype)};
 	t = target_of_rows(c, record, now->count, &now->base);
 	now->counted.whole = t;

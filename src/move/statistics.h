@@ -29,9 +29,21 @@ struct sd_statistics {
 /* The numbers that one element makes: 2 of C64, 1 of others. */
 unsigned sd_statistics_parts(enum sd_dtype dtype);
 
+/* How elements of a dtype are read. */
+struct sd_statistics_kind {
+	enum sd_dtype dtype;
+	float table[256];   /* the numbers of codes of up to 8 bits */
+	uint8_t order[256]; /* these codes, in the order of their numbers; what is not finite comes last */
+	unsigned nfinite;
+	double number[256];            /* those that are finite, in this order */
+	unsigned zero_begin, zero_end; /* which of them are zeros */
+};
+void sd_statistics_kind_of(enum sd_dtype dtype, struct sd_statistics_kind *kind);
+
 /* Counts elements that make 0 to SD_STATISTICS_RUN numbers. Parts of C64 are counted singly. Elements of 4 or 6 bits
  * lie one behind the other, the low bits first. */
-void sd_statistics_count(enum sd_dtype dtype, const void *source, size_t count, struct sd_statistics *s);
+void sd_statistics_count(const struct sd_statistics_kind *kind, const void *source, size_t count,
+			 struct sd_statistics *s);
 
 /* Adds those of elements that come after them, whose numbers begin with first. */
 void sd_statistics_join(struct sd_statistics *s, const struct sd_statistics *after, uint64_t first);
@@ -42,6 +54,6 @@ double sd_statistics_std(const struct sd_statistics *s);
 double sd_statistics_rms(const struct sd_statistics *s);
 
 /* Turns elements into numbers, count of them (of C64: of its parts), as sd_statistics_count reads them. */
-void sd_statistics_values(enum sd_dtype dtype, const void *source, size_t count, double *values);
+void sd_statistics_values(const struct sd_statistics_kind *kind, const void *source, size_t count, double *values);
 
 #endif

@@ -78,6 +78,10 @@ ALWAYS void decode_narrow(enum sd_dtype dtype, const float *table, const uint8_t
 		EACH(uint16_t, in);
 	case SD_I16:
 		EACH(int16_t, in);
+	case SD_U8:
+		EACH(uint8_t, in);
+	case SD_I8:
+		EACH(int8_t, in);
 	case SD_F4:
 		decode_packed(4, table, source, count, values);
 		break;
@@ -121,14 +125,14 @@ struct moments {
 
 struct narrow {
 	struct moments moments;
-	floats min[2], max[2];
-	marks zeros[2]; /* less than nothing */
+	floats min, max; /* of lanes i and i + 8 */
+	marks zeros;     /* less than nothing */
 };
 
 struct wide {
 	struct moments moments;
-	doubles min[4], max[4];
-	wide_marks zeros[4];
+	doubles min, max; /* of lanes i, i + 4, i + 8, i + 12 */
+	wide_marks zeros;
 };
 
 ALWAYS void add_floats(struct narrow *n, unsigned i, const floats *v)
@@ -137,9 +141,9 @@ ALWAYS void add_floats(struct narrow *n, unsigned i, const floats *v)
 		    high = __builtin_shufflevector(*v, *v, 4, 5, 6, 7);
 	doubles a = __builtin_convertvector(low, doubles), b = __builtin_convertvector(high, doubles);
 
-	n->min[i] = LESSER(*v, n->min[i]);
-	n->max[i] = GREATER(*v, n->max[i]);
-	n->zeros[i] += *v == 0;
+	n->min = LESSER(*v, n->min);
+	n->max = GREATER(*v, n->max);
+	n->zeros += *v == 0;
 	n->moments.sum[2 * i] += a;
 	n->moments.squares[2 * i] += a * a;
 	n->moments.sum[2 * i + 1] += b;
@@ -162,7 +166,8 @@ ALWAYS void load(enum sd_dtype dtype, const uint8_t *source, floats v[2])
 		v[1] = FLOATS_OF_F16(source + 16);
 #endif
 	} else {
-		memcpy(v, source, 2 * sizeof(*v));
+		memcpy(&v[0], source, sizeof(*v));
+		memcpy(&v[1], source + sizeof(*v), sizeof(*v));
 	}
 }
 
@@ -213,7 +218,11 @@ ALWAYS void count_decoded(enum sd_dtype dtype, const float *table, const uint8_t
 
 	for (size_t i = 0, more; i + LANES <= count; i += more) {
 		more = (count - i < SD_CONVERT_RUN ? count - i : SD_CONVERT_RUN) / LANES * LANES;
-		decode_narrow(dtype, table, source + i * bits / 8, more, values);
+		/* The compiler makes vectors of a loop whose length it knows. */
+		if (more == SD_CONVERT_RUN)
+			decode_narrow(dtype, table, source + i * bits / 8, SD_CONVERT_RUN, values);
+		else
+			decode_narrow(dtype, table, source + i * bits / 8, more, values);
 		count_loaded(SD_F32, sizeof(*values), (const uint8_t *)values, more, n);
 	}
 }
@@ -222,8 +231,7 @@ ALWAYS void count_narrow(enum sd_dtype dtype, const float *table, const uint8_t 
 			 struct sd_statistics *s)
 {
 	const size_t bits = dtype == SD_C64 ? 32 : sd_dtype_bits(dtype), whole = count / LANES * LANES;
-	struct narrow n = {.min = {INFINITY + (floats){0}, INFINITY + (floats){0}},
-			   .max = {-INFINITY + (floats){0}, -INFINITY + (floats){0}}};
+	struct narrow n = {.min = INFINITY + (floats){0}, .max = -INFINITY + (floats){0}};
 	float values[LANES];
 
 	if (dtype == SD_BF16)
@@ -237,8 +245,8 @@ ALWAYS void count_narrow(enum sd_dtype dtype, const float *table, const uint8_t 
 	else
 		count_decoded(dtype, table, source, count, &n);
 	begin(s, &n.moments);
-	for (size_t i = 0; i < LANES; i++)
-		add_extremes(s, n.min[i / 8][i % 8], n.max[i / 8][i % 8], n.zeros[i / 8][i % 8]);
+	for (size_t i = 0; i < LANES / 2; i++)
+		add_extremes(s, n.min[i], n.max[i], n.zeros[i]);
 	if (whole == count)
 		return;
 	decode_narrow(dtype, table, source + whole * bits / 8, count - whole, values);
@@ -249,29 +257,25 @@ ALWAYS void count_narrow(enum sd_dtype dtype, const float *table, const uint8_t 
 ALWAYS void count_wide(enum sd_dtype dtype, const uint8_t *source, size_t count, struct sd_statistics *s)
 {
 	const size_t size = sd_dtype_size(dtype), whole = count / LANES * LANES;
-	struct wide w = {.zeros = {{0}}};
+	struct wide w = {.min = INFINITY + (doubles){0}, .max = -INFINITY + (doubles){0}};
 	double values[LANES];
 
-	for (unsigned k = 0; k < 4; k++) {
-		w.min[k] = INFINITY + (doubles){0};
-		w.max[k] = -INFINITY + (doubles){0};
-	}
 	for (size_t i = 0; i < whole; i += LANES) {
 		decode_wide(dtype, source + i * size, LANES, values);
 		for (unsigned k = 0; k < 4; k++) {
 			doubles v;
 
 			memcpy(&v, values + 4 * k, sizeof(v));
-			w.min[k] = LESSER_WIDE(v, w.min[k]);
-			w.max[k] = GREATER_WIDE(v, w.max[k]);
-			w.zeros[k] += v == 0;
+			w.min = LESSER_WIDE(v, w.min);
+			w.max = GREATER_WIDE(v, w.max);
+			w.zeros += v == 0;
 			w.moments.sum[k] += v;
 			w.moments.squares[k] += v * v;
 		}
 	}
 	begin(s, &w.moments);
-	for (size_t i = 0; i < LANES; i++)
-		add_extremes(s, w.min[i / 4][i % 4], w.max[i / 4][i % 4], w.zeros[i / 4][i % 4]);
+	for (size_t i = 0; i < LANES / 4; i++)
+		add_extremes(s, w.min[i], w.max[i], w.zeros[i]);
 	decode_wide(dtype, source + whole * size, count - whole, values);
 	for (size_t i = 0; i < count - whole; i++)
 		add_one(s, values[i]);

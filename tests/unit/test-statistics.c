@@ -158,17 +158,19 @@ Test(statistics, one_by_one_is_all_together)
 
 	for (size_t d = 0; d < 4; d++) {
 		struct sd_statistics sum = {0}, whole = {0};
+		struct sd_statistics_kind kind;
 
+		sd_statistics_kind_of(dtypes[d], &kind);
 		for (uint32_t begin = 0; begin < 65536; begin += SD_STATISTICS_RUN) {
 			uint16_t codes[SD_STATISTICS_RUN];
 			struct sd_statistics s;
 
 			for (uint32_t i = 0; i < SD_STATISTICS_RUN; i++) {
 				codes[i] = (uint16_t)(begin + i);
-				sd_statistics_count(dtypes[d], &codes[i], 1, &s);
+				sd_statistics_count(&kind, &codes[i], 1, &s);
 				sd_statistics_join(&sum, &s, begin + i);
 			}
-			sd_statistics_count(dtypes[d], codes, SD_STATISTICS_RUN, &s);
+			sd_statistics_count(&kind, codes, SD_STATISTICS_RUN, &s);
 			sd_statistics_join(&whole, &s, begin);
 		}
 		cr_assert_eq(sum.finite, whole.finite);
@@ -186,20 +188,23 @@ Test(statistics, are_exact_where_f64_is)
 	float near[SD_STATISTICS_RUN];
 	double far[SD_STATISTICS_RUN];
 	struct sd_statistics all = {0}, s;
+	struct sd_statistics_kind f32, f64;
 
+	sd_statistics_kind_of(SD_F32, &f32);
+	sd_statistics_kind_of(SD_F64, &f64);
 	for (size_t i = 0; i < SD_STATISTICS_RUN; i++) {
 		near[i] = i % 2 ? 1000.0f + 0x1p-10f : 1000.0f - 0x1p-10f;
 		far[i] = i % 2 ? 1e9 + 0x1p-20 : 1e9 - 0x1p-20;
 	}
 	for (uint64_t i = 0; i < 1000; i++) {
-		sd_statistics_count(SD_F32, near, SD_STATISTICS_RUN, &s);
+		sd_statistics_count(&f32, near, SD_STATISTICS_RUN, &s);
 		sd_statistics_join(&all, &s, i * SD_STATISTICS_RUN);
 	}
 	cr_assert_eq(sd_statistics_mean(&all), 1000);
 	cr_assert_eq(sd_statistics_std(&all), 0x1p-10);
 	all = (struct sd_statistics){0};
 	for (uint64_t i = 0; i < 1000; i++) {
-		sd_statistics_count(SD_F64, far, SD_STATISTICS_RUN, &s);
+		sd_statistics_count(&f64, far, SD_STATISTICS_RUN, &s);
 		sd_statistics_join(&all, &s, i * SD_STATISTICS_RUN);
 	}
 	cr_assert(fabs(sd_statistics_mean(&all) - 1e9) <= 1e9 * 0x1p-52);
