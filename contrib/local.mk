@@ -1,6 +1,6 @@
 EXTRA_DIST += \
 	%D%/load-check %D%/load-check.txt \
-	%D%/HACKING %D%/packages %D%/build %D%/check %D%/demo %D%/gpu-check %D%/arm-check %D%/deb \
+	%D%/HACKING %D%/packages %D%/build %D%/check %D%/demo %D%/gpu-check %D%/plot %D%/arm-check %D%/deb \
 	%D%/debian/changelog %D%/debian/control %D%/debian/copyright %D%/debian/docs %D%/debian/prerm %D%/debian/rules %D%/debian/source/format \
 	%D%/bench/gpu-bench.cu %D%/bench/gpu-check.c %D%/bench/kernel-bench.txt \
 	%D%/bench/run %D%/bench/numpy-peer %D%/bench/torch-peer %D%/bench/pipelines-2026-11-26.txt
