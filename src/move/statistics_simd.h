@@ -232,7 +232,7 @@ ALWAYS void count_narrow(enum sd_dtype dtype, const float *table, const uint8_t 
 {
 	const size_t bits = dtype == SD_C64 ? 32 : sd_dtype_bits(dtype), whole = count / LANES * LANES;
 	struct narrow n = {.min = INFINITY + (floats){0}, .max = -INFINITY + (floats){0}};
-	float values[LANES];
+	float values[SD_CONVERT_RUN]; /* DECODE may write all of them */
 
 	if (dtype == SD_BF16)
 		count_loaded(SD_BF16, 2, source, count, &n);

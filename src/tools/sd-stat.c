@@ -483,10 +483,14 @@ static enum sd_result open_observer(struct counted *c, struct sd_error *err)
 
 static void close_observer(struct counted *c)
 {
-	if (c->opt->nvalues)
+	struct sd_selection own = {.names = c->choice.names, .nnames = c->choice.nnames};
+
+	if (c->opt->nvalues) {
 		stat_values_free(c->observer);
-	else
+		sd_selection_free(&own);
+	} else {
 		stat_hist_free(c->observer);
+	}
 }
 
 static enum sd_result show(struct counted *c, int number, struct sd_error *err)
