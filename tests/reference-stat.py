@@ -189,6 +189,8 @@ def faults(rng):
         for expert in range(8):
             for part in ("gate_proj", "down_proj"):
                 out[f"{at}.mlp.experts.{expert}.{part}.weight"] = weight(16, 32)
+            # Scales may differ as they like.
+            out[f"{at}.mlp.experts.{expert}.gate_proj.weight_scale"] = weight(16) * bf16(4 ** expert)
         out[f"{at}.mlp.experts.gate_up_proj"] = weight(8, 16, 32)
         out[f"{at}.self_attn.q_proj.weight"] = weight(32, 32)
         out[f"{at}.self_attn.q_proj.bias"] = weight(32)

@@ -166,6 +166,8 @@ static enum sd_result add(struct sd_values *v, const struct sd_manifest *in, con
 		v->first_elsewhere = v->first_elsewhere ? v->first_elsewhere : t.name;
 		return SD_OK;
 	}
+	if (in->records[t.record].lack)
+		return sd_fail(err, SD_INPUT, "%s", in->records[t.record].lack);
 	if (!make_numbers(v, in, c, &t) || !sd_manifest_add_target(v->manifest, &t))
 		return sd_fail_memory(err);
 	return SD_OK;

@@ -13,6 +13,9 @@
 #define RUNS_A_JOB 16
 #define JOBS_A_THREAD 4
 
+/* More are no experts. */
+#define EXPERTS_MOST 65536
+
 /* Bytes of a run, at most. */
 #define RUN_BYTES (SD_STATISTICS_RUN * 8)
 
@@ -296,7 +299,8 @@ bool sd_is_stack_of_experts(const struct sd_manifest *m, const struct sd_target 
 {
 	uint32_t expert = sd_manifest_label_bit(m, SD_LABEL_EXPERT);
 
-	return t->rank >= 3 && t->shape[0] > 0 && ((t->labels & expert) || names_experts(t->name));
+	return t->rank >= 3 && t->shape[0] > 0 && t->shape[0] <= EXPERTS_MOST &&
+	       ((t->labels & expert) || names_experts(t->name));
 }
 
 /* Elements behind each index of dimension 0. */

@@ -201,8 +201,8 @@ static void check(const struct stat_options *opt)
 		sd_misuse("--range needs --hist, and not log10");
 	if (opt->nvalues && sd_selection_chooses(&opt->choice))
 		sd_misuse("--values names its tensors: leave out -n and what else chooses");
-	if (opt->pass && opt->count > 1)
-		sd_misuse("--pass takes one stream; to join several: sd-cat A B | sd-stat --pass");
+	if (opt->pass && (opt->count > 1 || strcmp(opt->names[0], "-") != 0))
+		sd_misuse("--pass takes no operand: sd-cat %s | sd-stat --pass", opt->names[0]);
 	for (int i = 0; i < opt->count && opt->hist && !opt->range && !opt->log10; i++)
 		if (strcmp(opt->names[i], "-") == 0)
 			sd_misuse("--hist reads twice, and standard input comes once: say --range=LOW:HIGH, or "
@@ -583,13 +583,22 @@ static enum sd_result pass(const struct stat_options *opt, struct sd_error *err)
 	return result;
 }
 
+/* Whether standard output is for a stream: it has to be known before options are read, for misuse goes down it. */
+static bool has_gate(int argc, char **argv)
+{
+	for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++)
+		if (strcmp(argv[i], "--pass") == 0)
+			return true;
+	return false;
+}
+
 int main(int argc, char **argv)
 {
 	struct sd_error err;
 	struct stat_options opt;
 	enum sd_result result;
 
-	sd_start("sd-stat", false);
+	sd_start("sd-stat", has_gate(argc, argv));
 	opt = parse(argc, argv);
 	result = (opt.pass ? pass : stat_all)(&opt, &err);
 	sd_selection_free(&opt.choice);

@@ -3,6 +3,7 @@
 #include "base/json.h"
 #include "base/names.h"
 #include "base/text.h"
+#include "model/companions.h"
 #include "model/stack.h"
 #include "tools/stat.h"
 
@@ -250,6 +251,12 @@ static bool check_vectors(const struct stat_source *s, const struct families *f,
 	return true;
 }
 
+/* Scales may be what they like. */
+static bool is_weight(const struct sd_counted *t)
+{
+	return t->floats && sd_name_role(t->name).role <= SD_ROLE_CODES;
+}
+
 static bool compare_all(const struct stat_source *s, struct stat_findings *findings)
 {
 	struct families layers = {0}, experts = {0};
@@ -262,9 +269,9 @@ static bool compare_all(const struct stat_source *s, struct stat_findings *findi
 	stds = malloc(((size_t)most + 1) * sizeof(*stds));
 	memory = memory && stds;
 	for (uint32_t i = 0; i < s->n && memory; i++) {
-		if (s->tensors[i].nexperts && s->tensors[i].floats)
+		if (s->tensors[i].nexperts && is_weight(&s->tensors[i]))
 			memory = compare_experts(&s->tensors[i], stds, findings);
-		if (memory && experts.first[i] == i && s->tensors[i].floats)
+		if (memory && experts.first[i] == i && is_weight(&s->tensors[i]))
 			memory = compare_family(s, &experts, i, stds, findings);
 		if (memory && layers.first[i] == i)
 			memory = check_vectors(s, &layers, i, findings);
