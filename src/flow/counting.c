@@ -53,6 +53,7 @@ struct counting {
 	struct current now;
 	unsigned char part[RUN_BYTES];
 	unsigned char *buffers; /* one of a job for each thread, and of a window for what comes in a pipe */
+	double *scratch;        /* a run of numbers for each thread */
 	struct run *runs;
 	size_t nruns;
 	/* While a window is counted: */
@@ -86,9 +87,8 @@ static bool are_zeros(const double *values, size_t count)
 }
 
 /* Looks at the rows of a run that has zeros. */
-static void look_at_rows(const struct current *now, const void *data, struct run *r)
+static void look_at_rows(const struct current *now, const void *data, double *values, struct run *r)
 {
-	double values[SD_STATISTICS_RUN];
 	const uint64_t row = now->row;
 	size_t at = (size_t)((row - r->first % row) % row);
 
@@ -102,13 +102,13 @@ static void look_at_rows(const struct current *now, const void *data, struct run
 		r->tail = are_zeros(values + at, r->count - at);
 }
 
-static void count_run(const struct current *now, const void *data, struct run *r)
+static void count_run(const struct current *now, const void *data, double *scratch, struct run *r)
 {
-	sd_statistics_count(&now->kind, data, r->count, &r->s);
+	sd_statistics_count(&now->kind, data, r->count, scratch, &r->s);
 	r->dead = 0;
 	r->head = r->tail = false;
 	if (now->row && r->s.zeros)
-		look_at_rows(now, data, r);
+		look_at_rows(now, data, scratch, r);
 }
 
 /* Takes a run's rows into account; they come in their order. */
@@ -156,7 +156,7 @@ static uint64_t place_of(const struct counting *c, const struct sd_target *t, ui
 static void give_values(const struct counting *c, const struct run *r, const void *data)
 {
 	const size_t parts = parts_of(c->now.dtype), count = r->count * parts;
-	double values[SD_STATISTICS_RUN];
+	double *values = c->scratch;
 
 	sd_statistics_values(&c->now.kind, data, count, values);
 	for (uint32_t i = c->first[c->now.record]; i != SD_NO_RECORD; i = c->next[i]) {
@@ -194,7 +194,7 @@ static void count_job(void *user, size_t number, unsigned thread)
 			return;
 	}
 	for (struct run *r = first; r < end; r++)
-		count_run(&c->now, data + (r->at - first->at), r);
+		count_run(&c->now, data + (r->at - first->at), c->scratch + (size_t)thread * SD_STATISTICS_RUN, r);
 }
 
 /* Counts the runs, whose data is the extent's. */
@@ -266,7 +266,7 @@ static enum sd_result take_part(struct counting *c, struct sd_extent *extent, st
 	c->now.kept += length;
 	if (c->now.kept < whole)
 		return SD_OK;
-	count_run(&c->now, c->part, &r);
+	count_run(&c->now, c->part, c->scratch, &r);
 	join_run(c, &r);
 	if (c->api.values)
 		give_values(c, &r, c->part);
@@ -583,6 +583,7 @@ static void close_counting(struct sd_sink *sink)
 	free(c->first);
 	free(c->next);
 	free(c->buffers);
+	free(c->scratch);
 	free(c->runs);
 	free(c->errors);
 	free(c);
@@ -600,10 +601,11 @@ struct sd_counting *sd_counting_new(unsigned threads)
 	c->threads = threads;
 	c->now.record = SD_NO_RECORD;
 	c->buffers = malloc((size_t)threads * RUNS_A_JOB * RUN_BYTES + window_runs(c) * RUN_BYTES);
+	c->scratch = malloc((size_t)threads * SD_STATISTICS_RUN * sizeof(*c->scratch));
 	c->runs = malloc(window_runs(c) * sizeof(*c->runs));
 	c->errors = calloc(threads, sizeof(*c->errors));
 	c->pool = sd_pool_new(threads);
-	if (c->buffers && c->runs && c->errors && c->pool)
+	if (c->buffers && c->scratch && c->runs && c->errors && c->pool)
 		return &c->api;
 	close_counting(&c->api.sink);
 	return NULL;

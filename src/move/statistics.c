@@ -265,11 +265,10 @@ static void settle(const struct sd_statistics_kind *kind, const void *source, si
 }
 
 void sd_statistics_count(const struct sd_statistics_kind *kind, const void *source, size_t count,
-			 struct sd_statistics *s)
+			 double scratch[SD_STATISTICS_RUN], struct sd_statistics *s)
 {
 	const unsigned parts = sd_statistics_parts(kind->dtype);
 	const bool codes = has_codes(kind->dtype);
-	double values[SD_STATISTICS_RUN];
 	bool odd;
 
 	count *= parts;
@@ -284,15 +283,15 @@ void sd_statistics_count(const struct sd_statistics_kind *kind, const void *sour
 	}
 	odd = codes ? s->nan || s->inf : !isfinite(s->sum) || !isfinite(s->m2);
 	if (odd)
-		sd_statistics_values(kind, source, count, values);
+		sd_statistics_values(kind, source, count, scratch);
 	if (odd && !codes)
-		count_finite(values, count, s);
+		count_finite(scratch, count, s);
 	if (odd)
-		find_first(values, count, parts, s);
+		find_first(scratch, count, parts, s);
 	if (!s->finite)
 		return;
 	if (!codes)
-		settle(kind, source, count, odd, values, s);
+		settle(kind, source, count, odd, scratch, s);
 	s->min += 0.0;
 	s->max += 0.0;
 }

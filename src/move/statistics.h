@@ -43,7 +43,7 @@ void sd_statistics_kind_of(enum sd_dtype dtype, struct sd_statistics_kind *kind)
 /* Counts elements that make 0 to SD_STATISTICS_RUN numbers. Parts of C64 are counted singly. Elements of 4 or 6 bits
  * lie one behind the other, the low bits first. */
 void sd_statistics_count(const struct sd_statistics_kind *kind, const void *source, size_t count,
-			 struct sd_statistics *s);
+			 double scratch[SD_STATISTICS_RUN], struct sd_statistics *s);
 
 /* Adds those of elements that come after them, whose numbers begin with first. */
 void sd_statistics_join(struct sd_statistics *s, const struct sd_statistics *after, uint64_t first);

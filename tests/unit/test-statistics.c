@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 static uint64_t state;
+static double scratch[SD_STATISTICS_RUN];
 
 static uint64_t number(void)
 {
@@ -167,10 +168,10 @@ Test(statistics, one_by_one_is_all_together)
 
 			for (uint32_t i = 0; i < SD_STATISTICS_RUN; i++) {
 				codes[i] = (uint16_t)(begin + i);
-				sd_statistics_count(&kind, &codes[i], 1, &s);
+				sd_statistics_count(&kind, &codes[i], 1, scratch, &s);
 				sd_statistics_join(&sum, &s, begin + i);
 			}
-			sd_statistics_count(&kind, codes, SD_STATISTICS_RUN, &s);
+			sd_statistics_count(&kind, codes, SD_STATISTICS_RUN, scratch, &s);
 			sd_statistics_join(&whole, &s, begin);
 		}
 		cr_assert_eq(sum.finite, whole.finite);
@@ -197,14 +198,14 @@ Test(statistics, are_exact_where_f64_is)
 		far[i] = i % 2 ? 1e9 + 0x1p-20 : 1e9 - 0x1p-20;
 	}
 	for (uint64_t i = 0; i < 1000; i++) {
-		sd_statistics_count(&f32, near, SD_STATISTICS_RUN, &s);
+		sd_statistics_count(&f32, near, SD_STATISTICS_RUN, scratch, &s);
 		sd_statistics_join(&all, &s, i * SD_STATISTICS_RUN);
 	}
 	cr_assert_eq(sd_statistics_mean(&all), 1000);
 	cr_assert_eq(sd_statistics_std(&all), 0x1p-10);
 	all = (struct sd_statistics){0};
 	for (uint64_t i = 0; i < 1000; i++) {
-		sd_statistics_count(&f64, far, SD_STATISTICS_RUN, &s);
+		sd_statistics_count(&f64, far, SD_STATISTICS_RUN, scratch, &s);
 		sd_statistics_join(&all, &s, i * SD_STATISTICS_RUN);
 	}
 	cr_assert(fabs(sd_statistics_mean(&all) - 1e9) <= 1e9 * 0x1p-52);
