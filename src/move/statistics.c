@@ -15,8 +15,10 @@
 #define GREATER_WIDE(a, b) PICK(doubles, wide_marks, (a) > (b), a, b)
 #include "move/statistics_simd.h"
 
-static sd_statistics_counter *pick(void)
+static sd_statistics_counter *pick(const char *name)
 {
+	if (name && strcmp(name, "plain") == 0)
+		return sd_statistics_count_plain;
 #ifdef __x86_64__
 	if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("f16c"))
 		return sd_statistics_count_avx2;
@@ -71,7 +73,7 @@ static int by_number(const void *a, const void *b, void *table)
 
 void sd_statistics_kind_of(enum sd_dtype dtype, struct sd_statistics_kind *kind)
 {
-	*kind = (struct sd_statistics_kind){.dtype = dtype};
+	*kind = (struct sd_statistics_kind){.dtype = dtype, .count = pick(getenv("SD_KERNELS"))};
 	if (sd_dtype_bits(dtype) > 8)
 		return;
 	for (unsigned i = 0; i < 256; i++) {
@@ -278,7 +280,7 @@ void sd_statistics_count(const struct sd_statistics_kind *kind, const void *sour
 	if (codes) {
 		count_codes(kind, source, count, s);
 	} else {
-		pick()(kind->dtype, kind->table, source, count, s);
+		kind->count(kind->dtype, kind->table, source, count, s);
 		s->finite = count;
 	}
 	odd = codes ? s->nan || s->inf : !isfinite(s->sum) || !isfinite(s->m2);

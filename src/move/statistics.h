@@ -37,6 +37,9 @@ struct sd_statistics_kind {
 	unsigned nfinite;
 	double number[256];            /* those that are finite, in this order */
 	unsigned zero_begin, zero_end; /* which of them are zeros */
+	/* The inner loop that this machine is best at, or the one that SD_KERNELS names; see statistics_simd.h. */
+	void (*count)(enum sd_dtype dtype, const float *table, const uint8_t *source, size_t count,
+		      struct sd_statistics *s);
 };
 void sd_statistics_kind_of(enum sd_dtype dtype, struct sd_statistics_kind *kind);
 

@@ -124,7 +124,7 @@ Test(statistics, do_not_depend_on_threads_or_pieces)
 {
 	for (int dtype = SD_NO_DTYPE + 1; dtype < SD_DTYPES; dtype++) {
 		struct sd_manifest *m = manifest_of((enum sd_dtype)dtype);
-		struct sd_counting *once;
+		struct sd_counting *once, *plain;
 		unsigned char *data[3];
 
 		state = 0x9e3779b97f4a7c15 + (uint64_t)dtype;
@@ -145,6 +145,11 @@ Test(statistics, do_not_depend_on_threads_or_pieces)
 			assert_same(once, again);
 			again->sink.ops->close(&again->sink);
 		}
+		setenv("SD_KERNELS", "plain", 1);
+		plain = count(m, data, 2, MEMORY, 50000);
+		unsetenv("SD_KERNELS");
+		assert_same(once, plain);
+		plain->sink.ops->close(&plain->sink);
 		once->sink.ops->close(&once->sink);
 		for (uint32_t i = 0; i < 3; i++)
 			free(data[i]);
