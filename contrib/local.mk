@@ -1,9 +1,9 @@
 EXTRA_DIST += \
 	%D%/load-check %D%/load-check.txt \
-	%D%/HACKING %D%/packages %D%/build %D%/check %D%/demo %D%/gpu-check %D%/arm-check %D%/deb \
+	%D%/HACKING %D%/packages %D%/build %D%/check %D%/demo %D%/gpu-check %D%/plot %D%/arm-check %D%/deb \
 	%D%/debian/changelog %D%/debian/control %D%/debian/copyright %D%/debian/docs %D%/debian/prerm %D%/debian/rules %D%/debian/source/format \
 	%D%/bench/gpu-bench.cu %D%/bench/gpu-check.c %D%/bench/kernel-bench.txt \
-	%D%/bench/run %D%/bench/torch-peer %D%/bench/list-peer %D%/bench/diff-peer %D%/bench/pipelines-2026-11-26.txt
+	%D%/bench/run %D%/bench/torch-peer %D%/bench/list-peer %D%/bench/diff-peer %D%/bench/numpy-peer %D%/bench/pipelines-2026-11-26.txt
 
 # The stream in Python, for stages of one's own.
 stagedir = $(pkgdatadir)/python
@@ -36,11 +36,12 @@ uninstall-local:
 	for tool in $(bin_PROGRAMS); do rm -f '$(DESTDIR)$(bashdir)'/$$tool '$(DESTDIR)$(fishdir)'/$$tool.fish; done
 
 # Never part of a test: measures whole pipelines, with 3.4 GB of input and of output in BENCH_DIR (/var/tmp/sd-bench).
-benchers = contrib/bench/kernel-bench contrib/bench/make-checkpoint contrib/bench/peak
+benchers = contrib/bench/kernel-bench contrib/bench/make-checkpoint contrib/bench/peak contrib/bench/statistics-bench
 EXTRA_PROGRAMS += $(benchers)
 contrib_bench_kernel_bench_LDADD = libsd.a -lm
 contrib_bench_make_checkpoint_LDADD =
 contrib_bench_peak_LDADD =
+contrib_bench_statistics_bench_LDADD = libsd.a -lm
 CLEANFILES += $(EXTRA_PROGRAMS)
 
 bench: all $(benchers)

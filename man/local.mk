@@ -7,6 +7,7 @@ dist_man_MANS = \
 	%D%/sd-pack.1 \
 	%D%/sd-rename.1 \
 	%D%/sd-shard.1 \
+	%D%/sd-stat.1 \
 	%D%/sd-stream.5 \
 	%D%/sd-tools.7 \
 	%D%/sd-transpose.1

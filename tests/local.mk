@@ -36,6 +36,7 @@ unit_tests = \
 	%D%/unit/test-progress \
 	%D%/unit/test-quantise \
 	%D%/unit/test-shard \
+	%D%/unit/test-statistics \
 	%D%/unit/test-config-dtypes \
 	%D%/unit/test-stream \
 	%D%/unit/test-checksum
@@ -92,6 +93,8 @@ test_scripts = \
 	%D%/reshapes \
 	%D%/reference-codes \
 	%D%/reference-fp8 \
+	%D%/reference-stat \
+	%D%/stat \
 	%D%/scales \
 	%D%/companions \
 	%D%/block-fp8 \
@@ -129,7 +132,7 @@ test_scripts = \
 	%D%/man-pages \
 	%D%/run-examples
 TESTS += $(test_scripts)
-EXTRA_DIST += $(test_scripts) %D%/tap.sh %D%/reference.py %D%/reference-codes.py %D%/reference-fp8.py %D%/diff-reference.py %D%/stages.py \
+EXTRA_DIST += $(test_scripts) %D%/tap.sh %D%/reference.py %D%/reference-codes.py %D%/reference-fp8.py %D%/diff-reference.py %D%/reference-stat.py %D%/stat-cases %D%/stages.py \
 	%D%/lsan.supp %D%/golden %D%/wanted
 
 # All of it again, built with AddressSanitizer and UndefinedBehaviorSanitizer.
@@ -139,7 +142,7 @@ check-sanitize:
 	$(MAKE) -C sanitize check
 
 # What works in threads, built with ThreadSanitizer: unit tests, and the golden cases.
-threaded = device execute handoff stream formats checksum safetensors-write shard
+threaded = device execute handoff stream formats checksum safetensors-write shard statistics
 check-threads:
 	$(MKDIR_P) threads
 	cd threads && $(abs_top_srcdir)/configure -q --enable-sanitize=thread --with-cuda=no CFLAGS='-g -O1' \

@@ -12,6 +12,7 @@ sources += \
 	%D%/memstream.c %D%/memstream.h \
 	%D%/names.c %D%/names.h \
 	%D%/nearest.c %D%/nearest.h \
+	%D%/pool.c %D%/pool.h \
 	%D%/progress.c %D%/progress.h \
 	%D%/regex.c %D%/regex.h \
 	%D%/signals.c %D%/signals.h \

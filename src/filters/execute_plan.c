@@ -310,7 +310,7 @@ static enum sd_result join(struct planner *p, size_t first, const struct sd_tili
 }
 
 static enum sd_result execute_joined(struct planner *p, size_t first, size_t end, size_t target,
-				       const struct sd_move *joint)
+				     const struct sd_move *joint)
 {
 	struct sd_execution *c = p->execution;
 	const struct sd_move *kept = sd_arena_copy(&p->out->arena, joint, sd_move_size(joint));

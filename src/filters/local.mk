@@ -6,4 +6,5 @@ sources += \
 	%D%/quantise_fp8.c \
 	%D%/shard.c %D%/shard.h \
 	%D%/swap_dims.c \
-	%D%/tiling.c %D%/tiling.h
+	%D%/tiling.c %D%/tiling.h \
+	%D%/values.c %D%/values.h

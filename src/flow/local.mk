@@ -1,11 +1,13 @@
 sources += \
 	%D%/checksum.c %D%/checksum.h \
 	%D%/concat.c %D%/concat.h \
+	%D%/counting.c %D%/counting.h \
 	%D%/driver.c %D%/driver.h \
 	%D%/equal.c %D%/equal.h \
 	%D%/extent.c %D%/extent.h \
 	%D%/planned.c %D%/planned.h \
 	%D%/sink.h \
 	%D%/source.h \
+	%D%/tap.c %D%/tap.h \
 	%D%/view.c %D%/view.h \
 	%D%/window.c %D%/window.h

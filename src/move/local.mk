@@ -11,6 +11,7 @@ sources += \
 	%D%/numbers.c %D%/numbers.h \
 	%D%/tile.c %D%/tile.h \
 	%D%/quantise.c %D%/quantise.h \
+	%D%/statistics.c %D%/statistics.h %D%/statistics_avx2.c %D%/statistics_simd.h \
 	%D%/transpose.c %D%/transpose.h \
 	%D%/transpose_avx2.c \
 	%D%/transpose_avx512.c \

@@ -34,3 +34,7 @@ sd_cast_LDADD = $(tool_libs)
 bin_PROGRAMS += sd-diff
 sd_diff_SOURCES = $(selection) %D%/sd-diff.c %D%/diff.h %D%/diff_config.c %D%/diff_data.c %D%/diff_explain.c %D%/diff_flow.c %D%/diff_lines.c %D%/diff_match.c %D%/diff_parts.c %D%/diff_side.c %D%/diff_table.c %D%/look.c %D%/look.h %D%/sum_list.c %D%/sum_list.h $(families) $(tool_sources)
 sd_diff_LDADD = $(tool_libs)
+
+bin_PROGRAMS += sd-stat
+sd_stat_SOURCES = $(selection) %D%/sd-stat.c %D%/stat.h %D%/stat_check.c %D%/stat_hist.c %D%/stat_lines.c %D%/stat_pool.c %D%/stat_table.c %D%/stat_values.c %D%/execution_options.c %D%/execution_options.h %D%/look.c %D%/look.h $(tool_sources)
+sd_stat_LDADD = $(tool_libs)
