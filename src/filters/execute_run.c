@@ -2,6 +2,7 @@
 /* Executes pending steps: the worker. */
 #include "filters/execute.h"
 #include "filters/tiling.h"
+#include "flow/spool.h"
 #include "flow/window.h"
 
 #include <errno.h>
@@ -447,24 +448,6 @@ static enum sd_result make_record(struct sd_execution *c, struct sd_window *w, s
 	return result;
 }
 
-/* An unnamed file that grows while records wait for what their steps need. */
-static enum sd_result open_spool(struct sd_execution *c, struct sd_error *err)
-{
-	const char *folder = getenv("TMPDIR");
-	char name[4096];
-
-	if (c->spool >= 0)
-		return SD_OK;
-	if (!folder || !*folder)
-		folder = "/tmp";
-	snprintf(name, sizeof(name), "%s/sd-transpose.XXXXXX", folder);
-	c->spool = mkostemp(name, O_CLOEXEC);
-	if (c->spool < 0)
-		return sd_fail_errno(err, errno, "%s", name);
-	unlink(name);
-	return SD_OK;
-}
-
 /* Makes sure of memory for a record that is held, beside the buffer and what the plan wants to hold; *there: whether it
  * is there. Units that are being made may have to be done first. */
 static enum sd_result find_memory(struct sd_execution *c, uint64_t bytes, uint64_t beside, bool *there,
@@ -504,7 +487,7 @@ static enum sd_result hold(struct sd_execution *c, uint32_t record, struct sd_so
 static enum sd_result spool(struct sd_execution *c, uint32_t record, struct sd_source *source, struct sd_error *err)
 {
 	off_t end = (off_t)c->spooled;
-	enum sd_result result = open_spool(c, err);
+	enum sd_result result = c->spool < 0 ? sd_spool_open(&c->spool, err) : SD_OK;
 
 	c->work[record].aside = c->spooled;
 	while (result == SD_OK) {

@@ -8,6 +8,7 @@ sources += \
 	%D%/planned.c %D%/planned.h \
 	%D%/sink.h \
 	%D%/source.h \
+	%D%/spool.c %D%/spool.h \
 	%D%/tap.c %D%/tap.h \
 	%D%/view.c %D%/view.h \
 	%D%/window.c %D%/window.h

@@ -3,6 +3,7 @@
 #include "formats/safetensors_write.h"
 #include "base/checked.h"
 #include "base/signals.h"
+#include "flow/spool.h"
 #include "formats/atomic_output.h"
 
 #include <errno.h>
@@ -492,23 +493,11 @@ static enum sd_result begin_publishing(struct pack *p, struct sd_error *err)
 
 static enum sd_result open_spool(struct pack *p, struct sd_error *err)
 {
-	const char *dir = getenv("TMPDIR");
 	uint64_t size = p->layout.files[0].size;
-	enum sd_result result;
+	enum sd_result result = sd_spool_open(&p->spool, err);
 
-	if (!dir || !*dir)
-		dir = "/tmp";
-	p->spool = sd_openat(AT_FDCWD, dir, O_TMPFILE | O_EXCL | O_RDWR | O_CLOEXEC, 0600);
-	if (p->spool < 0) {
-		char name[4096];
-
-		snprintf(name, sizeof(name), "%s/sd-pack-XXXXXX", dir);
-		p->spool = mkostemp(name, O_CLOEXEC);
-		if (p->spool < 0)
-			return sd_fail_errno(err, errno, "%s: cannot create a temporary file", dir);
-		unlink(name);
-	}
-	result = sd_output_room(p->spool, dir, size, err);
+	if (result == SD_OK)
+		result = sd_output_room(p->spool, sd_spool_folder(), size, err);
 	if (result == SD_OK)
 		result = sd_output_reserve(p->spool, size, err);
 	if (result != SD_OK)
