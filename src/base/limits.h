@@ -22,6 +22,8 @@ struct sd_limits {
 	/* A source whose data ends early, or of which a file is not there, is opened too: sd_source.lack says so. For
 	 * who looks at names, and not at data. */
 	bool short_data;
+	bool incomplete;  /* what says of itself that it is not finished is opened too */
+	const char *root; /* the key of the dict that counts in a file of torch.save; "": all; NULL: see there */
 };
 
 /* What holds where nobody says otherwise. Whoever takes a struct sd_limits * takes NULL for these. */

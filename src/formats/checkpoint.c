@@ -19,6 +19,7 @@ struct listing {
 	struct sd_arena arena;
 	const char **names[SD_ROLE_OTHER]; /* of each role that matters, in natural order */
 	size_t count[SD_ROLE_OTHER], room[SD_ROLE_OTHER];
+	bool seconds;       /* what counts only where there is nothing else */
 	const char *unread; /* a file of weights that is not read, and what its format has to say; or NULL */
 	const char *why;
 };
@@ -43,6 +44,9 @@ static enum sd_result list_name(struct listing *list, const char *name, struct s
 	enum sd_file_role role = sd_checkpoint_role(name);
 	char *copy;
 
+	if (list->seconds && name[0] != '.' && format && format->second)
+		role = format->second;
+
 	if (role == SD_ROLE_OTHER && (list->unread || name[0] == '.' || !format->directory))
 		return SD_OK;
 	copy = sd_arena_text(&list->arena, name, strlen(name));
@@ -58,7 +62,14 @@ static enum sd_result list_name(struct listing *list, const char *name, struct s
 	return SD_OK;
 }
 
-static enum sd_result list_directory(const char *path, struct listing *list, struct sd_error *err)
+static void free_listing(struct listing *list)
+{
+	for (int role = 0; role < SD_ROLE_OTHER; role++)
+		free(list->names[role]);
+	sd_arena_free(&list->arena);
+}
+
+static enum sd_result list_names(const char *path, struct listing *list, struct sd_error *err)
 {
 	enum sd_result result = SD_OK;
 	struct dirent *entry;
@@ -77,11 +88,16 @@ static enum sd_result list_directory(const char *path, struct listing *list, str
 	return result;
 }
 
-static void free_listing(struct listing *list)
+/* What a directory has to be read: safetensors, or else what other formats may have there. */
+static enum sd_result list_directory(const char *path, struct listing *list, struct sd_error *err)
 {
-	for (int role = 0; role < SD_ROLE_OTHER; role++)
-		free(list->names[role]);
-	sd_arena_free(&list->arena);
+	enum sd_result result = list_names(path, list, err);
+
+	if (result != SD_OK || list->count[SD_ROLE_WEIGHTS] || list->count[SD_ROLE_INDEX])
+		return result;
+	free_listing(list);
+	*list = (struct listing){.seconds = true};
+	return list_names(path, list, err);
 }
 
 /* A whole file of a known size, malloc'd. */
@@ -208,7 +224,7 @@ static enum sd_result add_weights(struct sd_safetensors_read *reading, const cha
 	else
 		result = sd_read_upto(fd, first, sizeof(first), &got, err);
 	if (result == SD_OK && got < sizeof(first))
-		result = sd_fail(err, SD_INPUT, "%s is %s: no safetensors file", path,
+		result = sd_fail(err, SD_INPUT, "%s is %s: no file of weights", path,
 				 got ? "shorter than 8 bytes" : "empty");
 	if (result != SD_OK) {
 		close(fd);
@@ -216,8 +232,9 @@ static enum sd_result add_weights(struct sd_safetensors_read *reading, const cha
 	}
 	result = sd_safetensors_read_add(reading, fd, path, first, chooser, false, err);
 	format = sd_format_of_bytes(first);
-	if (result == SD_INPUT && sd_safetensors_length(first) > SD_SAFETENSORS_HEADER_MAX && format && format->instead)
-		return sd_fail(err, SD_INPUT, "%s is no safetensors file, but %s", path, format->instead);
+	if (result == SD_INPUT && sd_safetensors_length(first) > SD_SAFETENSORS_HEADER_MAX && format && !format->add &&
+	    format->instead)
+		return sd_fail(err, SD_INPUT, "%s is no file of weights, but %s", path, format->instead);
 	return result;
 }
 
@@ -252,23 +269,34 @@ struct indexed {
 	struct sd_index index;
 };
 
+static bool is_of_bin(const char *index)
+{
+	static const char end[] = ".bin.index.json";
+
+	return strlen(index) > strlen(end) && strcmp(index + strlen(index) - strlen(end), end) == 0;
+}
+
 /* Under another name, a file would be taken for something else too: a side file, the index itself. */
-static enum sd_result check_file_names(const struct sd_index *index, struct sd_error *err)
+static enum sd_result check_file_names(const struct sd_index *index, const char *end, struct sd_error *err)
 {
 	const char *bad = NULL;
 	size_t i = 0;
 
-	for (size_t k = 0; k < index->nfiles && !bad; k++)
-		if (sd_checkpoint_role(index->files[k]) != SD_ROLE_WEIGHTS)
-			bad = index->files[k];
+	for (size_t k = 0; k < index->nfiles && !bad; k++) {
+		const char *name = index->files[k];
+		size_t length = strlen(name), n = strlen(end);
+
+		if (name[0] == '.' || length < n || strcmp(name + length - n, end) != 0)
+			bad = name;
+	}
 	if (!bad)
 		return SD_OK;
 	while (index->entries[i].file != bad)
 		i++;
 	return sd_fail(err, SD_INPUT,
-		       "the key %s is in %s, but a file of tensors has a name that ends in .safetensors and begins "
+		       "the key %s is in %s, but a file of tensors has a name that ends in %s and begins "
 		       "with no dot",
-		       index->entries[i].key, bad);
+		       index->entries[i].key, bad, end);
 }
 
 static enum sd_result read_index(const char *path, const struct sd_limits *limits, struct indexed *in,
@@ -288,7 +316,7 @@ static enum sd_result read_index(const char *path, const struct sd_limits *limit
 		return result;
 	result = sd_index_parse(in->json, in->size, limits, &in->index, err);
 	if (result == SD_OK)
-		result = check_file_names(&in->index, err);
+		result = check_file_names(&in->index, is_of_bin(path) ? ".bin" : ".safetensors", err);
 	if (result != SD_OK)
 		return sd_error_at(err, "%s", path);
 	if (in->index.nfiles)
@@ -424,7 +452,8 @@ static enum sd_result choose_index(const struct listing *list, const char **name
 
 	*name = count ? names[0] : NULL;
 	for (size_t i = 0; i < count && count > 1; i++)
-		if (strcmp(names[i], "model.safetensors.index.json") == 0) {
+		if (strcmp(names[i], "model.safetensors.index.json") == 0 ||
+		    strcmp(names[i], "pytorch_model.bin.index.json") == 0) {
 			*name = names[i];
 			return SD_OK;
 		}
@@ -436,7 +465,8 @@ static enum sd_result choose_index(const struct listing *list, const char **name
 
 /* ---- without one ---- */
 
-/* Whether a name ends in "-00003-of-00006.safetensors": *stem is what stands before, *total the second number. */
+/* Whether a name ends in "-00003-of-00006.safetensors", or ".bin": *stem is what stands before, *total the second
+ * number. */
 static bool is_numbered(const char *name, size_t *stem, unsigned long *total)
 {
 	const char *of = strstr(name, "-of-"), *p = of;
@@ -448,7 +478,7 @@ static bool is_numbered(const char *name, size_t *stem, unsigned long *total)
 	while (p > name && p[-1] >= '0' && p[-1] <= '9')
 		p--;
 	*stem = (size_t)(p - name);
-	return p < of && p > name && p[-1] == '-' && strcmp(end, ".safetensors") == 0;
+	return p < of && p > name && p[-1] == '-' && (strcmp(end, ".safetensors") == 0 || strcmp(end, ".bin") == 0);
 }
 
 /* Shards that say how many they are must be that many: without an index nothing else tells that one is missing. */
@@ -481,9 +511,14 @@ static enum sd_result check_numbers(const struct listing *list, struct sd_error 
 /* Names that a whole checkpoint has by itself: what stands beside it is another one. */
 static bool is_whole(const char *name)
 {
-	static const char *const names[] = {"model.safetensors", "consolidated.safetensors",
-					    "adapter_model.safetensors", "pytorch_model.safetensors",
-					    "diffusion_pytorch_model.safetensors"};
+	static const char *const names[] = {"model.safetensors",
+					    "consolidated.safetensors",
+					    "adapter_model.safetensors",
+					    "pytorch_model.safetensors",
+					    "diffusion_pytorch_model.safetensors",
+					    "pytorch_model.bin",
+					    "adapter_model.bin",
+					    "diffusion_pytorch_model.bin"};
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++)
 		if (strcmp(name, names[i]) == 0)
@@ -669,7 +704,7 @@ enum sd_result sd_checkpoint_list(const char *path, const struct sd_limits *limi
 	struct sd_checkpoint_files made = {0};
 	struct listing list = {0};
 	const char *index = NULL;
-	enum sd_result result = list_directory(path, &list, err);
+	enum sd_result result = list_names(path, &list, err);
 
 	if (result == SD_OK)
 		result = choose_index(&list, &index, err);

@@ -21,7 +21,8 @@ struct watched {
 /* Where a record's bytes are. */
 struct place {
 	uint32_t input;
-	uint64_t offset; /* in a seekable one */
+	uint64_t offset;      /* in a seekable one */
+	struct sd_made *made; /* NULL: its bytes are there */
 };
 
 struct extents {
@@ -35,6 +36,7 @@ struct extents {
 	size_t open;
 	size_t current; /* input */
 	uint32_t given; /* the record whose extent has been given out */
+	void *memory;   /* that it is in, where it was made */
 };
 
 static void close_input(struct extents *x, struct sd_input *input)
@@ -90,12 +92,16 @@ static enum sd_result extents_next(struct sd_source *source, uint32_t record, st
 	enum sd_result result;
 
 	*extent = (struct sd_extent){.fd = -1, .offset = -1};
+	free(x->memory);
+	x->memory = NULL;
 	if (x->given == record)
 		return SD_OK;
 	result = go_to(x, place->input, err);
 	if (result != SD_OK)
 		return result;
 	x->given = record;
+	if (place->made)
+		return place->made->give(place->made, input, extent, &x->memory, err);
 	extent->length = source->manifest->records[record].bytes;
 	extent->fd = input->fd;
 	if (input->seekable)
@@ -140,6 +146,7 @@ static void extents_close(struct sd_source *source)
 	free(x->inputs);
 	free(x->watched);
 	free(x->places);
+	free(x->memory);
 	sd_manifest_free(source->manifest);
 	free(x);
 }
@@ -211,8 +218,8 @@ void sd_extents_drop(struct sd_source *source)
 	close_input(x, &x->inputs[--x->ninputs]);
 }
 
-enum sd_result sd_extents_add(struct sd_source *source, const struct sd_record *record, const struct sd_target *target,
-			      uint32_t input, uint64_t offset, struct sd_error *err)
+static enum sd_result add(struct sd_source *source, const struct sd_record *record, const struct sd_target *target,
+			  const struct place *place, struct sd_error *err)
 {
 	struct extents *x = (struct extents *)source;
 	struct sd_manifest *m = source->manifest;
@@ -222,8 +229,21 @@ enum sd_result sd_extents_add(struct sd_source *source, const struct sd_record *
 	if (!sd_manifest_add_record(m, record) || !sd_manifest_add_target(m, &made) ||
 	    !sd_array_grow(&x->places, x->nplaces, &x->places_room, sizeof(*x->places)))
 		return sd_fail_memory(err);
-	x->places[x->nplaces++] = (struct place){input, offset};
+	x->places[x->nplaces++] = *place;
 	return SD_OK;
+}
+
+enum sd_result sd_extents_add(struct sd_source *source, const struct sd_record *record, const struct sd_target *target,
+			      uint32_t input, uint64_t offset, struct sd_error *err)
+{
+	return add(source, record, target, &(struct place){.input = input, .offset = offset}, err);
+}
+
+enum sd_result sd_extents_add_made(struct sd_source *source, const struct sd_record *record,
+				   const struct sd_target *target, uint32_t input, uint64_t offset,
+				   struct sd_made *made, struct sd_error *err)
+{
+	return add(source, record, target, &(struct place){.input = input, .offset = offset, .made = made}, err);
 }
 
 uint32_t sd_extents_input_of(const struct sd_source *source, uint32_t record)

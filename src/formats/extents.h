@@ -43,6 +43,22 @@ SD_MUST_CHECK enum sd_result sd_extents_add(struct sd_source *source, const stru
 					    const struct sd_target *target, uint32_t input, uint64_t offset,
 					    struct sd_error *err);
 
+/*
+ * A record whose bytes do not lie in its input as they are, or are looked for only when they are asked for. What it is
+ * a member of lives as long as the source.
+ */
+struct sd_made {
+	/* Gives all of the record's bytes: a part of the input, which is open, or of *memory, which is malloc'd and
+	 * taken over (NULL: there is none). Errors name all but the record. */
+	enum sd_result (*give)(struct sd_made *made, const struct sd_input *input, struct sd_extent *extent,
+			       void **memory, struct sd_error *err);
+};
+
+/* The same for such a record; offset: where what it is made from begins, for people. */
+SD_MUST_CHECK enum sd_result sd_extents_add_made(struct sd_source *source, const struct sd_record *record,
+						 const struct sd_target *target, uint32_t input, uint64_t offset,
+						 struct sd_made *made, struct sd_error *err);
+
 /* In which input a record is. */
 uint32_t sd_extents_input_of(const struct sd_source *source, uint32_t record);
 

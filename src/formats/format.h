@@ -34,13 +34,19 @@ struct sd_format {
 	/* Opens what begins so, which is taken over, also on failure; *first has been read. NULL: it is not read. */
 	enum sd_result (*open)(const struct sd_opened *in, const unsigned char first[SD_FORMAT_FIRST],
 			       const struct sd_limits *limits, struct sd_source **source, struct sd_error *err);
+	/* Adds the tensors of a file that begins so, input, whose path no error names. It must be a file, no pipe. */
+	enum sd_result (*add)(struct sd_safetensors_read *reading, uint32_t input, struct sd_chooser *chooser,
+			      struct sd_error *err);
 	/* Where it is not read: what it is, and perhaps what to do: "a NumPy array". A row with open has it for what is
 	 * in compressed data too, where it is not read again. */
 	const char *instead;
 
-	/* How the names of its files end, with NULL behind the last, and what they are in a directory. NULL: none. */
+	/* How the names of its files end (or, where there is a *, what they match), with NULL behind the last, and what
+	 * they are in a directory. NULL: none. */
 	const char *const *suffixes;
 	enum sd_file_role role;
+	/* Of SD_ROLE_OTHER: what they are where a directory has nothing else to be read. */
+	enum sd_file_role second;
 	/* Said of such a name where a directory has nothing that is read; NULL: nothing. */
 	const char *directory;
 

@@ -120,7 +120,8 @@ static enum sd_result open_any(const struct sd_opened *in, const struct sd_limit
 		result = open_file(in, first, limits, source, err);
 		/* Any 8 bytes may be a length field: only after the file has failed as safetensors is it taken for
 		 * something else. */
-		return result == SD_INPUT && format ? fail_neither(in->name, format->instead, err) : result;
+		return result == SD_INPUT && format && !format->add ? fail_neither(in->name, format->instead, err)
+								    : result;
 	}
 	if (got == 0 && !in->expanded && sd_fd_is_pipe(in->fd))
 		sd_fail(err, SD_INPUT, "%s is empty: nothing came from the program before this one", in->name);
