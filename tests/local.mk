@@ -32,6 +32,7 @@ unit_tests = \
 	%D%/unit/test-move \
 	%D%/unit/test-nearest \
 	%D%/unit/test-safetensors-write \
+	%D%/unit/test-pickle \
 	%D%/unit/test-progress \
 	%D%/unit/test-quantise \
 	%D%/unit/test-shard \
@@ -107,6 +108,7 @@ test_scripts = \
 	%D%/explain \
 	%D%/sources \
 	%D%/dcp \
+	%D%/torch \
 	%D%/maps \
 	%D%/like \
 	%D%/progress \

@@ -413,7 +413,8 @@ static enum sd_result push_global(struct machine *m, const char *module, size_t 
 		const struct sd_pickle_global *g = &m->rules->globals[i];
 
 		if (!is_text(module, module_length, g->module) ||
-		    !(is_text(name, length, g->name) || (strcmp(g->name, "*") == 0 && !memchr(name, '.', length))))
+		    !(is_text(name, length, g->name) ||
+		      (length && strcmp(g->name, "*") == 0 && !memchr(name, '.', length))))
 			continue;
 		if (make_and_push(m, SD_PICKLE_GLOBAL, &node, err) != SD_OK)
 			return err->result;
