@@ -3,6 +3,7 @@
 #include "formats/checkpoint.h"
 #include "base/names.h"
 #include "base/text.h"
+#include "formats/file.h"
 #include "formats/index.h"
 
 #include <dirent.h>
@@ -19,7 +20,9 @@ struct listing {
 	struct sd_arena arena;
 	const char **names[SD_ROLE_OTHER]; /* of each role that matters, in natural order */
 	size_t count[SD_ROLE_OTHER], room[SD_ROLE_OTHER];
-	bool seconds;       /* what counts only where there is nothing else */
+	bool seconds;                   /* what counts only where there is nothing else */
+	const struct sd_format *marked; /* the format that a file says the whole directory is, or NULL */
+	const char *mark;               /* that file's name */
 	const char *unread; /* a file of weights that is not read, and what its format has to say; or NULL */
 	const char *why;
 };
@@ -44,6 +47,8 @@ static enum sd_result list_name(struct listing *list, const char *name, struct s
 	enum sd_file_role role = sd_checkpoint_role(name);
 	char *copy;
 
+	if (!list->marked && (list->marked = sd_format_of_mark(name)))
+		return (list->mark = sd_arena_text(&list->arena, name, strlen(name))) ? SD_OK : sd_fail_memory(err);
 	if (list->seconds && name[0] != '.' && format && format->second)
 		role = format->second;
 
@@ -93,68 +98,11 @@ static enum sd_result list_directory(const char *path, struct listing *list, str
 {
 	enum sd_result result = list_names(path, list, err);
 
-	if (result != SD_OK || list->count[SD_ROLE_WEIGHTS] || list->count[SD_ROLE_INDEX])
+	if (result != SD_OK || list->marked || list->count[SD_ROLE_WEIGHTS] || list->count[SD_ROLE_INDEX])
 		return result;
 	free_listing(list);
 	*list = (struct listing){.seconds = true};
 	return list_names(path, list, err);
-}
-
-/* A whole file of a known size, malloc'd. */
-static enum sd_result read_open(int fd, size_t size, void **data, struct sd_error *err)
-{
-	enum sd_result result;
-	size_t got = 0;
-
-	*data = malloc(size + 1);
-	if (!*data)
-		return sd_fail_memory(err);
-	result = sd_read_upto(fd, *data, size, &got, err);
-	if (result == SD_OK && got < size)
-		result = sd_fail(err, SD_INPUT, "changed while it was being read");
-	if (result != SD_OK) {
-		free(*data);
-		*data = NULL;
-	}
-	return result;
-}
-
-/* A whole regular file, malloc'd. *data is NULL where it is no regular file or larger than limit; *st is set also then.
- */
-static enum sd_result read_whole(const char *path, uint64_t limit, void **data, struct stat *st, struct sd_error *err)
-{
-	enum sd_result result;
-	int fd;
-
-	*data = NULL;
-	/* What is no file is not even opened. */
-	if (stat(path, st) != 0)
-		return sd_fail_errno(err, errno, "%s", path);
-	if (!S_ISREG(st->st_mode))
-		return SD_OK;
-	fd = sd_openat(AT_FDCWD, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK, 0);
-	if (fd < 0 || fstat(fd, st) != 0) {
-		int error = errno;
-
-		if (fd >= 0)
-			close(fd);
-		return sd_fail_errno(err, error, "%s", path);
-	}
-	if (!S_ISREG(st->st_mode) || (uint64_t)st->st_size > limit) {
-		close(fd);
-		return SD_OK;
-	}
-	result = read_open(fd, (size_t)st->st_size, data, err);
-	if (result == SD_OK)
-		result = sd_fd_unchanged(fd, path, st, err);
-	else if (!err->said)
-		sd_error_at(err, "%s", path);
-	close(fd);
-	if (result != SD_OK) {
-		free(*data);
-		*data = NULL;
-	}
-	return result;
 }
 
 static enum sd_result path_of(struct sd_manifest *m, const char *dir, const char *name, const char **path,
@@ -178,7 +126,7 @@ static enum sd_result add_side(struct sd_source *source, const char *dir, const 
 	enum sd_result result = path_of(m, dir, name, &path, err);
 
 	if (result == SD_OK)
-		result = read_whole(path, SD_SIDE_FILE_MAX, &data, &st, err);
+		result = sd_file_read(path, SD_SIDE_FILE_MAX, &data, &st, err);
 	if (result != SD_OK || !data)
 		return result;
 	file.size = (size_t)st.st_size;
@@ -305,8 +253,8 @@ static enum sd_result read_index(const char *path, const struct sd_limits *limit
 	enum sd_result result;
 
 	in->path = path;
-	result = read_whole(path, (limits ? limits : &sd_limits_default)->most[SD_LIMIT_MANIFEST], &in->json, &in->stat,
-			    err);
+	result = sd_file_read(path, (limits ? limits : &sd_limits_default)->most[SD_LIMIT_MANIFEST], &in->json,
+			      &in->stat, err);
 	in->size = (size_t)in->stat.st_size;
 	if (result == SD_OK && !in->json) {
 		result = sd_limits_check(limits, SD_LIMIT_MANIFEST, in->size, "the index has", err);
@@ -593,19 +541,43 @@ static enum sd_result add_unindexed(struct sd_safetensors_read *reading, const c
 	return result == SD_OK ? sd_safetensors_read_finish(reading, err) : result;
 }
 
-static enum sd_result fill(struct sd_safetensors_read *reading, const char *path, const struct listing *list,
-			   struct sd_error *err)
+/* A directory that a file says all of: nothing else in it may be a checkpoint too. */
+static enum sd_result add_marked(struct sd_safetensors_read *reading, const char *path, const struct listing *list,
+				 struct sd_error *err)
+{
+	enum sd_file_role role = list->count[SD_ROLE_INDEX] ? SD_ROLE_INDEX : SD_ROLE_WEIGHTS;
+
+	if (list->count[role]) {
+		sd_fail(err, SD_INPUT, "%s and %s are of two checkpoints: move one of the two away", list->mark,
+			list->names[role][0]);
+		return sd_error_at(err, "%s", path);
+	}
+	return list->marked->add_directory(reading, path, err);
+}
+
+static enum sd_result add_tensors(struct sd_safetensors_read *reading, const char *path, const struct listing *list,
+				  struct sd_error *err)
 {
 	const char *index;
-	enum sd_result result = choose_index(list, &index, err);
+	enum sd_result result;
 
+	if (list->marked)
+		return add_marked(reading, path, list, err);
+	result = choose_index(list, &index, err);
 	if (result == SD_OK && !index && !list->count[SD_ROLE_WEIGHTS])
 		result = sd_fail(
 			err, SD_INPUT, "no checkpoint here: neither *.safetensors nor *.safetensors.index.json%s%s%s",
 			list->unread ? "; " : "", list->unread ? list->unread : "", list->unread ? list->why : "");
 	if (result != SD_OK)
 		return sd_error_at(err, "%s", path);
-	result = index ? add_indexed(reading, path, index, err) : add_unindexed(reading, path, list, err);
+	return index ? add_indexed(reading, path, index, err) : add_unindexed(reading, path, list, err);
+}
+
+static enum sd_result fill(struct sd_safetensors_read *reading, const char *path, const struct listing *list,
+			   struct sd_error *err)
+{
+	enum sd_result result = add_tensors(reading, path, list, err);
+
 	for (size_t i = 0; i < list->count[SD_ROLE_SIDE] && result == SD_OK; i++)
 		result = add_side(reading->source, path, list->names[SD_ROLE_SIDE][i], err);
 	return result;
@@ -631,7 +603,7 @@ static enum sd_result look_again(const struct sd_source *source, const char *pat
 	struct listing now = {0};
 	enum sd_result result = list_directory(path, &now, err);
 
-	if (result == SD_OK && (!same_names(then, &now, SD_ROLE_INDEX) ||
+	if (result == SD_OK && (then->marked != now.marked || !same_names(then, &now, SD_ROLE_INDEX) ||
 				(!then->count[SD_ROLE_INDEX] && !same_names(then, &now, SD_ROLE_WEIGHTS))))
 		result = sd_fail(err, SD_INPUT, "%s changed while it was being read", path);
 	free_listing(&now);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The formats of checkpoints. */
 #include "formats/format.h"
+#include "formats/dcp_native.h"
 #include "formats/dcp_safetensors.h"
 #include "formats/open.h"
 #include "formats/torch_save.h"
@@ -15,8 +16,6 @@
 	{                                                                                                              \
 		__VA_ARGS__, NULL                                                                                      \
 	}
-
-static const char pytorch[] = " is in PyTorch's format, which is not read";
 
 /* The first row that fits counts. */
 static const struct sd_format formats[] = {
@@ -46,7 +45,12 @@ static const struct sd_format formats[] = {
 	 .add = sd_torch_add_legacy,
 	 .instead = "an old PyTorch file"},
 	{.magic = "\x80\x04\x95", .magic_length = 3, .instead = "a Python pickle"},
-	{SUFFIXES(".distcp"), .role = SD_ROLE_OTHER, .directory = pytorch},
+	{.mark = SD_DCP_METADATA,
+	 .add_directory = sd_dcp_native_add,
+	 SUFFIXES(".distcp"),
+	 .role = SD_ROLE_OTHER,
+	 .directory = " is of PyTorch DCP, but there is no " SD_DCP_METADATA ": it was not saved to its end"},
+	{SUFFIXES("metadata.json"), .role = SD_ROLE_OTHER},
 	{.magic = "GGUF", .magic_length = 4, .instead = "a GGUF file", SUFFIXES(".gguf"), .role = SD_ROLE_OTHER},
 	{.magic = "\x1f\x8b", .magic_length = 2, .instead = "compressed by gzip: put gunzip in front"},
 	{.magic = "\xfd"
@@ -96,6 +100,14 @@ const struct sd_format *sd_format_of_name(const char *name)
 		for (const char *const *end = formats[i].suffixes; end && *end; end++)
 			if (ends_in(name, *end))
 				return &formats[i];
+	return NULL;
+}
+
+const struct sd_format *sd_format_of_mark(const char *name)
+{
+	for (size_t i = 0; i < FORMATS; i++)
+		if (formats[i].mark && strcmp(formats[i].mark, name) == 0)
+			return &formats[i];
 	return NULL;
 }
 

@@ -50,6 +50,11 @@ struct sd_format {
 	/* Said of such a name where a directory has nothing that is read; NULL: nothing. */
 	const char *directory;
 
+	/* Of a directory: the file in it that says that it is of this format, and what adds its tensors to the reading.
+	 * Errors name the file. */
+	const char *mark;
+	enum sd_result (*add_directory)(struct sd_safetensors_read *reading, const char *path, struct sd_error *err);
+
 	/*
 	 * Formats whose tensors are in several safetensors files each: whether a header is of it; what puts the tensors
 	 * together; what to say of a file that is opened alone; and whether a name says that the file is one of
@@ -66,6 +71,9 @@ const struct sd_format *sd_format_of_bytes(const unsigned char first[SD_FORMAT_F
 
 /* The format of a file's name: the first row with a suffix of it, or NULL. */
 const struct sd_format *sd_format_of_name(const char *name);
+
+/* The format that a file of this name says a directory is of, or NULL. */
+const struct sd_format *sd_format_of_mark(const char *name);
 
 /* The format of what a safetensors header describes, or NULL: whole tensors. */
 const struct sd_format *sd_format_of_header(const struct sd_safetensors *header);

@@ -1,8 +1,11 @@
 sources += \
+	%D%/assembly.c %D%/assembly.h \
 	%D%/atomic_output.c %D%/atomic_output.h \
 	%D%/checkpoint.c %D%/checkpoint.h \
+	%D%/dcp_native.c %D%/dcp_native.h \
 	%D%/dcp_safetensors.c %D%/dcp_safetensors.h \
 	%D%/extents.c %D%/extents.h \
+	%D%/file.c %D%/file.h \
 	%D%/format.c %D%/format.h \
 	%D%/index.c %D%/index.h \
 	%D%/loss.c %D%/loss.h \

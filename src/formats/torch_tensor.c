@@ -229,14 +229,12 @@ static size_t row_of(const struct sd_pickle_node *node, enum meaning meaning)
 	return i;
 }
 
-bool sd_torch_dtype(const struct sd_pickle_node *node, enum sd_dtype *dtype)
+enum sd_dtype sd_torch_dtype(const char *name)
 {
-	size_t row = row_of(node, DTYPE);
-
-	if (row == DTYPES)
-		return false;
-	*dtype = dtypes[row].dtype;
-	return true;
+	for (size_t i = 0; i < DTYPES; i++)
+		if (strcmp(dtypes[i].name, name) == 0)
+			return dtypes[i].dtype;
+	return SD_NO_DTYPE;
 }
 
 /* ---- storages ---- */
@@ -486,7 +484,6 @@ enum sd_result sd_torch_view(struct sd_torch *torch, const struct sd_pickle_node
 {
 	int meaning = sd_pickle_meaning(node, SD_PICKLE_OBJECT);
 	const struct sd_pickle_node *args = meaning < 0 ? NULL : node->object->args, *device = NULL;
-	enum sd_dtype dtype;
 
 	*view = (struct sd_torch_view){0};
 	for (int i = 0; meaning == WRAPPED || meaning == PARAMETER || meaning == DEVICE || meaning == TYPED; i++) {
@@ -505,9 +502,8 @@ enum sd_result sd_torch_view(struct sd_torch *torch, const struct sd_pickle_node
 		return fail_at(args, "the arguments of a tensor are not as PyTorch has them", err);
 	if (view_storage(torch, args, meaning == TENSOR_DTYPE, view, err) != SD_OK)
 		return err->result;
-	if (device && (!sd_torch_dtype(device, &dtype) || dtype != view->dtype))
-		return sd_fail(err, SD_INPUT, "it was %s on its device and is %s here",
-			       device->kind == SD_PICKLE_GLOBAL ? device->global->name : "unknown",
-			       sd_dtype_name(view->dtype));
+	if (device && (sd_pickle_meaning(device, SD_PICKLE_GLOBAL) != DTYPE ||
+		       sd_torch_dtype(device->global->name) != view->dtype))
+		return sd_fail(err, SD_INPUT, "it had another dtype on its device than %s", sd_dtype_name(view->dtype));
 	return SD_OK;
 }

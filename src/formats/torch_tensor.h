@@ -72,8 +72,8 @@ SD_MUST_CHECK enum sd_result sd_torch_storage(struct sd_torch *torch, const stru
 SD_MUST_CHECK enum sd_result sd_torch_view(struct sd_torch *torch, const struct sd_pickle_node *node,
 					   struct sd_torch_view *view, struct sd_error *err);
 
-/* The dtype of a global like "torch.bfloat16"; SD_NO_DTYPE: safetensors does not have it. False: it is no dtype. */
-SD_MUST_CHECK bool sd_torch_dtype(const struct sd_pickle_node *node, enum sd_dtype *dtype);
+/* The dtype that PyTorch calls so ("bfloat16"); SD_NO_DTYPE: safetensors does not have it. */
+enum sd_dtype sd_torch_dtype(const char *name);
 
 /*
  * The data of a tensor, whose storage's CRC is checked first. whole: all bytes of the file. *chunk is a part of it
