@@ -23,6 +23,7 @@ struct sd_limits {
 	 * who looks at names, and not at data. */
 	bool short_data;
 	bool incomplete;  /* what says of itself that it is not finished is opened too */
+	bool keep_dtypes; /* what a checkpoint says of the dtypes that its tensors should have does not count */
 	const char *root; /* the key of the dict that counts in a file of torch.save; "": all; NULL: see there */
 };
 

@@ -4,6 +4,7 @@
 #include "base/names.h"
 #include "base/text.h"
 #include "formats/file.h"
+#include "formats/hf_metadata.h"
 #include "formats/index.h"
 
 #include <dirent.h>
@@ -116,7 +117,7 @@ static enum sd_result path_of(struct sd_manifest *m, const char *dir, const char
 	return *path ? SD_OK : sd_fail_memory(err);
 }
 
-static enum sd_result add_side(struct sd_source *source, const char *dir, const char *name, struct sd_error *err)
+enum sd_result sd_checkpoint_add_side(struct sd_source *source, const char *dir, const char *name, struct sd_error *err)
 {
 	struct sd_manifest *m = source->manifest;
 	struct sd_side_file file = {0};
@@ -579,8 +580,8 @@ static enum sd_result fill(struct sd_safetensors_read *reading, const char *path
 	enum sd_result result = add_tensors(reading, path, list, err);
 
 	for (size_t i = 0; i < list->count[SD_ROLE_SIDE] && result == SD_OK; i++)
-		result = add_side(reading->source, path, list->names[SD_ROLE_SIDE][i], err);
-	return result;
+		result = sd_checkpoint_add_side(reading->source, path, list->names[SD_ROLE_SIDE][i], err);
+	return result == SD_OK ? sd_hf_metadata_obey(reading, path, err) : result;
 }
 
 static bool same_names(const struct listing *a, const struct listing *b, enum sd_file_role role)
@@ -610,6 +611,23 @@ static enum sd_result look_again(const struct sd_source *source, const char *pat
 	return result == SD_OK ? sd_extents_still(source, err) : result;
 }
 
+/* NeMo AutoModel has this file in the directory of a checkpoint, around that of its model, until all of it is there. */
+static enum sd_result check_finished(const char *path, const struct sd_limits *limits, struct sd_error *err)
+{
+	static const char *const places[] = {"", "../"};
+	char name[4200];
+	struct stat st;
+
+	for (int i = 0; i < 2 && !(limits && (limits->incomplete || limits->short_data)); i++)
+		if (snprintf(name, sizeof(name), "%s/%s.incomplete", path, places[i]) < (int)sizeof(name) &&
+		    stat(name, &st) == 0)
+			return sd_fail(err, SD_INPUT,
+				       "%s is there: the checkpoint was not saved to its end; sd-cat "
+				       "--incomplete reads what is there",
+				       name);
+	return SD_OK;
+}
+
 enum sd_result sd_checkpoint_open(const char *path, const struct sd_limits *limits, struct sd_source **source,
 				  struct sd_error *err)
 {
@@ -618,6 +636,8 @@ enum sd_result sd_checkpoint_open(const char *path, const struct sd_limits *limi
 	enum sd_result result = list_directory(path, &list, err);
 
 	*source = NULL;
+	if (result == SD_OK)
+		result = check_finished(path, limits, err);
 	if (result == SD_OK)
 		result = sd_safetensors_read_begin(&reading, limits, err);
 	if (result == SD_OK)

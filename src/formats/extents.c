@@ -246,6 +246,16 @@ enum sd_result sd_extents_add_made(struct sd_source *source, const struct sd_rec
 	return add(source, record, target, &(struct place){.input = input, .offset = offset, .made = made}, err);
 }
 
+struct sd_made *sd_extents_make(struct sd_source *source, uint32_t record, struct sd_made *made, uint64_t *offset)
+{
+	struct place *place = &((struct extents *)source)->places[record];
+	struct sd_made *before = place->made;
+
+	*offset = place->offset;
+	place->made = made;
+	return before;
+}
+
 uint32_t sd_extents_input_of(const struct sd_source *source, uint32_t record)
 {
 	return ((const struct extents *)source)->places[record].input;

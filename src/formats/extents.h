@@ -59,6 +59,10 @@ SD_MUST_CHECK enum sd_result sd_extents_add_made(struct sd_source *source, const
 						 const struct sd_target *target, uint32_t input, uint64_t offset,
 						 struct sd_made *made, struct sd_error *err);
 
+/* Makes a record one that is made. Returns what made it before, or NULL; *offset is where it, or what that needs, is.
+ */
+struct sd_made *sd_extents_make(struct sd_source *source, uint32_t record, struct sd_made *made, uint64_t *offset);
+
 /* In which input a record is. */
 uint32_t sd_extents_input_of(const struct sd_source *source, uint32_t record);
 

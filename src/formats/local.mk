@@ -7,6 +7,7 @@ sources += \
 	%D%/extents.c %D%/extents.h \
 	%D%/file.c %D%/file.h \
 	%D%/format.c %D%/format.h \
+	%D%/hf_metadata.c %D%/hf_metadata.h \
 	%D%/index.c %D%/index.h \
 	%D%/loss.c %D%/loss.h \
 	%D%/open.c %D%/open.h \

@@ -36,6 +36,8 @@ static const char usage[] = "Usage: sd-cat [OPTION]... [SOURCE]...\n"
 			    "      --stats         tell on standard error which way the data went\n"
 			    "      --root=KEY      of a file of torch.save, take what is under KEY of its top\n"
 			    "                      (model, state_dict); nothing behind the = takes all\n"
+			    "      --incomplete    read a checkpoint too that says that it is not finished\n"
+			    "      --keep-dtypes   do not cast what .hf_metadata of NeMo AutoModel says\n"
 			    "      --limit=NAME=N  take more of NAME than usual, or less: header, manifest,\n"
 			    "                      name, tensors or rank; see sd-tools(7)\n"
 			    "      --help          print this text\n"
@@ -63,6 +65,8 @@ static struct options parse(int argc, char **argv)
 		{"zstd", optional_argument, NULL, 'z'},
 		{"checksum", no_argument, NULL, 'c'},
 		{"root", required_argument, NULL, 'r'},
+		{"incomplete", no_argument, NULL, 'i'},
+		{"keep-dtypes", no_argument, NULL, 'k'},
 		{"limit", required_argument, NULL, 'L'},
 		{"help", no_argument, NULL, 'h'},
 		{"version", no_argument, NULL, 'v'},
@@ -93,6 +97,12 @@ static struct options parse(int argc, char **argv)
 			break;
 		case 'r':
 			opt.limits.root = optarg;
+			break;
+		case 'i':
+			opt.limits.incomplete = true;
+			break;
+		case 'k':
+			opt.limits.keep_dtypes = true;
 			break;
 		case 'L':
 			sd_option_limit(&opt.limits, optarg);
