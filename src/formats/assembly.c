@@ -3,6 +3,7 @@
 #include "formats/assembly.h"
 #include "base/checked.h"
 #include "base/dtype.h"
+#include "formats/interleave.h"
 #include "move/coverage.h"
 
 #include <inttypes.h>
@@ -351,6 +352,55 @@ static enum sd_result check_tensor(struct sd_assembly *d, struct tensor *t, cons
 	return check_cover(d, t, err);
 }
 
+/* Whether the tensor is cut so that it is better made whole here. */
+static bool interleaves(const struct sd_assembly *d, const struct tensor *t)
+{
+	uint32_t item = sd_dtype_size(t->dtype);
+
+	if (d->short_data || t->count < 2 || t->count > SD_INTERLEAVE_MOST || !item)
+		return false;
+	for (size_t i = 0; i < t->count; i++)
+		if (sd_interleave_helps(t->shape, t->pieces[i]->size, t->rank, item))
+			return true;
+	return false;
+}
+
+/* All pieces of a tensor as one record. */
+static enum sd_result emit_whole(struct sd_assembly *d, const struct tensor *t, struct sd_error *err)
+{
+	struct sd_arena *arena = &d->source->manifest->arena;
+	struct sd_interleave *in = sd_arena_alloc(arena, sizeof(*in));
+	struct sd_record record = {.key = t->name, .shape = t->shape, .rank = t->rank, .dtype = t->dtype};
+	struct sd_target target = {.name = t->name, .shape = t->shape, .rank = t->rank, .dtype = t->dtype};
+	struct sd_interleave_part *parts = sd_arena_array(arena, t->count, sizeof(*parts));
+
+	if (!in || !parts)
+		return sd_fail_memory(err);
+	for (size_t i = 0; i < t->count; i++) {
+		struct piece *p = t->pieces[i];
+
+		parts[i] = (struct sd_interleave_part){.input = p->input,
+						       .offset = p->data,
+						       .bytes = p->bytes,
+						       .begin = p->begin,
+						       .size = p->size,
+						       .made = p->made};
+		record.bytes += p->bytes;
+		record.lack = record.lack ? record.lack : p->lack;
+		p->left_out = true;
+	}
+	record.state = SD_HERE;
+	*in = (struct sd_interleave){.source = d->source,
+				     .shape = t->shape,
+				     .rank = t->rank,
+				     .nparts = (uint32_t)t->count,
+				     .parts = parts,
+				     .bytes = record.bytes,
+				     .item = sd_dtype_size(t->dtype)};
+	sd_interleave_begin(in);
+	return sd_extents_add_made(d->source, &record, &target, parts[0].input, parts[0].offset, &in->base, err);
+}
+
 static enum sd_result emit(struct sd_assembly *d, const struct piece *p, struct sd_error *err)
 {
 	const struct tensor *t = &d->tensors[p->tensor];
@@ -375,6 +425,13 @@ static enum sd_result emit(struct sd_assembly *d, const struct piece *p, struct 
 	if (p->made)
 		return sd_extents_add_made(d->source, &record, &target, p->input, p->data, p->made, err);
 	return sd_extents_add(d->source, &record, &target, p->input, p->data, err);
+}
+
+static enum sd_result emit_any(struct sd_assembly *d, const struct piece *p, struct sd_error *err)
+{
+	const struct tensor *t = &d->tensors[p->tensor];
+
+	return interleaves(d, t) ? emit_whole(d, t, err) : emit(d, p, err);
 }
 
 /* Where data may be missing, that is noted, and all pieces are shown. */
@@ -406,7 +463,7 @@ enum sd_result sd_assembly_finish(struct sd_assembly *assembly, const struct sd_
 	result = check_all(assembly, whole, err);
 	for (size_t i = 0; i < assembly->count && result == SD_OK; i++)
 		if (!assembly->pieces[i].left_out)
-			result = emit(assembly, &assembly->pieces[i], err);
+			result = emit_any(assembly, &assembly->pieces[i], err);
 	free(pieces);
 	return result;
 }

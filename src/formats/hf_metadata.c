@@ -177,19 +177,16 @@ static enum sd_result give_cast(struct sd_made *base, const struct sd_input *inp
 	const struct cast *c = (const struct cast *)base;
 	uint64_t from_bytes = c->elements * sd_dtype_size(c->from), to_bytes = c->elements * sd_dtype_size(c->to);
 	struct sd_extent source = {.length = from_bytes, .fd = input->fd, .offset = (off_t)c->offset};
-	void *inner = NULL, *from = malloc((size_t)from_bytes + 1), *to = malloc((size_t)to_bytes + 1);
+	void *from = malloc((size_t)from_bytes + 1), *to = malloc((size_t)to_bytes + 1);
 	enum sd_result result = from && to ? SD_OK : sd_fail_memory(err);
 
-	if (result == SD_OK && c->inner)
-		result = c->inner->give(c->inner, input, &source, &inner, err);
-	if (result == SD_OK) {
-		result = sd_extent_read(&source, from, from_bytes, err);
-		if (result != SD_OK && !err->said)
-			sd_error_at(err, "%s: %s", input->path, c->name);
-	}
+	if (result == SD_OK)
+		result = c->inner ? sd_made_read(c->inner, input, from, from_bytes, err)
+				  : sd_extent_read(&source, from, from_bytes, err);
+	if (result != SD_OK && !err->said)
+		sd_error_at(err, "%s: %s", input->path, c->name);
 	if (result == SD_OK)
 		result = convert(c, from, to, err);
-	free(inner);
 	free(from);
 	if (result != SD_OK) {
 		free(to);
@@ -224,7 +221,8 @@ static enum sd_result cast_record(struct sd_safetensors_read *reading, uint32_t 
 
 	if (!cast)
 		return sd_fail_memory(err);
-	*cast = (struct cast){.base = {give_cast}, .name = record->key, .from = record->dtype, .to = (uint8_t)dtype};
+	*cast = (struct cast){
+		.base = {.give = give_cast}, .name = record->key, .from = record->dtype, .to = (uint8_t)dtype};
 	if (!sd_shape_count(record->shape, record->rank, &cast->elements) ||
 	    !sd_dtype_bytes(dtype, cast->elements, &record->bytes))
 		return sd_fail(err, SD_INPUT, "%s is too large for %s", record->key, sd_dtype_name(dtype));

@@ -9,6 +9,7 @@ sources += \
 	%D%/format.c %D%/format.h \
 	%D%/hf_metadata.c %D%/hf_metadata.h \
 	%D%/index.c %D%/index.h \
+	%D%/interleave.c %D%/interleave.h \
 	%D%/loss.c %D%/loss.h \
 	%D%/open.c %D%/open.h \
 	%D%/output_plan.c %D%/output_plan.h \
