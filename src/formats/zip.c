@@ -333,6 +333,7 @@ enum sd_result sd_zip_member_read(const struct sd_extent *whole, const struct sd
 {
 	struct sd_extent packed, bytes = {.length = member->size, .fd = -1};
 
+	*data = NULL;
 	if (member->size > most)
 		return sd_fail(err, SD_INPUT, "%s has %" PRIu64 " bytes; at most %" PRIu64 " can be", member->name,
 			       member->size, most);
@@ -344,5 +345,6 @@ enum sd_result sd_zip_member_read(const struct sd_extent *whole, const struct sd
 	if (sd_zip_check(&bytes, member->crc, err) == SD_OK)
 		return SD_OK;
 	free(*data);
+	*data = NULL;
 	return sd_error_at(err, "%s", member->name);
 }
