@@ -20,7 +20,10 @@ _Static_assert(FIRST == SD_STREAM_MAGIC_LENGTH && FIRST == SD_SAFETENSORS_LENGTH
 static enum sd_result fail_neither(const char *name, const char *what, struct sd_error *err)
 {
 	const struct sd_format *format = sd_format_of_name(name);
+	const char *slash = strrchr(name, '/');
 
+	if (sd_format_of_mark(slash ? slash + 1 : name))
+		return sd_fail(err, SD_INPUT, "%s tells of a checkpoint, which is its directory: name that", name);
 	if (format && format->role == SD_ROLE_INDEX)
 		return sd_fail(err, SD_INPUT, "%s is the index of a checkpoint, which is its directory: name that",
 			       name);

@@ -229,9 +229,14 @@ static enum sd_result add_content(struct sd_safetensors_read *r, const struct sd
 static enum sd_result add_by_format(struct sd_safetensors_read *r, const struct sd_format *format, uint32_t input,
 				    struct sd_chooser *chooser, struct sd_error *err)
 {
+	const struct sd_format *named = sd_format_of_name(sd_extents_at(r->source, input)->path);
 	enum sd_result result = SD_OK;
 
-	if (!sd_extents_at(r->source, input)->seekable)
+	if (named && named->mark)
+		result = sd_fail(err, SD_INPUT,
+				 "it holds pieces of tensors, and %s beside it says which: name the directory",
+				 named->mark);
+	else if (!sd_extents_at(r->source, input)->seekable)
 		result = sd_fail(err, SD_INPUT, "%s cannot be read from a pipe: put it into a file", format->instead);
 	if (result == SD_OK)
 		result = format->add(r, input, chooser, err);

@@ -11,8 +11,10 @@
 
 #define DEPTH_MOST 1000
 
-/* A dict of so many values that are no tensors is named as one. */
-#define LEAVES_MOST 100000
+/* Values that are no tensors: where there are more, a dict of them is named as one; and where far more, it is an error,
+ * for nobody has so many, and a pickle that is small may hold a large dict again and again. */
+#define LEAVES_NAMED (UINT64_C(1) << 20)
+#define LEAVES_MOST (UINT64_C(1) << 26)
 
 /* Memory of the tensors of a file, together, in bytes of its storages: views of one may be large, but not for long. */
 #define EXPANDED_MOST 1000
@@ -41,7 +43,8 @@ struct walk {
 	size_t length, room;
 	const struct made_tensor **made;
 	size_t count, made_room;
-	uint64_t bytes; /* of all tensors */
+	uint64_t bytes;    /* of all tensors */
+	bool names_leaves; /* there are not too many */
 	uint64_t left_out;
 	char *first; /* the first name that is left out, in bytewise order; malloc'd */
 };
@@ -232,10 +235,9 @@ static enum sd_result add_tensor(struct walk *w, const struct sd_pickle_node *no
 static enum sd_result leave_out(struct walk *w, const struct sd_pickle_node *node, unsigned depth, struct sd_error *err)
 {
 	struct held held = held_by(node);
-	struct below b = below(w, node);
 	size_t length = w->length;
 
-	if (sd_torch_is_dict(node) && b.leaves <= LEAVES_MOST && depth < DEPTH_MOST) {
+	if (sd_torch_is_dict(node) && w->names_leaves && depth < DEPTH_MOST) {
 		for (uint32_t i = held.step - 1; i < held.count; i += held.step) {
 			if (append_key(w, held, i, err) != SD_OK ||
 			    leave_out(w, held.items[i], depth + 1, err) != SD_OK)
@@ -433,6 +435,10 @@ static enum sd_result add_all(struct walk *w, const struct sd_pickle_node *top, 
 					 "with lists and dicts as often as they are held, there are", err);
 	if (result == SD_OK && !below(w, top).tensors)
 		result = sd_fail(err, SD_INPUT, "there is no tensor in it");
+	if (result == SD_OK && below(w, top).leaves > LEAVES_MOST)
+		result = sd_fail(err, SD_INPUT, "there are more than %" PRIu64 " values beside its tensors",
+				 LEAVES_MOST);
+	w->names_leaves = result == SD_OK && below(w, top).leaves <= LEAVES_NAMED;
 	if (result == SD_OK && sd_torch_is_tensor(top))
 		result = append(w, "tensor", strlen("tensor"), err);
 	if (result == SD_OK)
