@@ -379,6 +379,8 @@ static enum sd_result choose_files(struct planner *p, struct sd_error *err)
 
 	if (p->options->wished && p->options->directory)
 		result = sd_index_parse(p->options->wished, p->options->wished_length, NULL, &index, err);
+	if (result != SD_OK)
+		sd_error_at(err, "the side file that says which tensor is in which file");
 	if (result == SD_OK && index.nentries)
 		result = take_wished(p, &index, &fits, err);
 	sd_index_free(&index);

@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
-# Makes PyTorch's distributed checkpoints without PyTorch: DIR/hf (safetensors form), DIR/distcp (its own form) and DIR/whole.safetensors.
+# Makes files of PyTorch without PyTorch: distributed checkpoints as DIR/hf (safetensors form) and DIR/distcp (its own form), files of
+# torch.save as DIR/zip.pt and DIR/legacy.pt, and what is in them as DIR/whole.safetensors.
 # SPDX-License-Identifier: Apache-2.0
-# Usage: make-dcp.py DIR random SEED             tensors of many shapes, cut into boxes at random
-#        make-dcp.py DIR rows|columns MIB RANKS  tensors of 16 MiB, cut evenly (without whole.safetensors)
+# Usage: make-torch.py DIR random SEED             tensors of many shapes, cut into boxes at random
+#        make-torch.py DIR views SEED              views of storages with any strides
+#        make-torch.py DIR rows|columns MIB RANKS  tensors of 16 MiB, cut evenly (without whole.safetensors)
 import json, os, pickle, random, struct, sys, types, zlib
 
 ITEM = {"BF16": 2, "F32": 4, "U8": 1}
@@ -171,8 +173,60 @@ def evenly(place, how, mib, ranks):
     checkpoint(place, tensors, lambda i: i, False)
 
 
+def views_pickle(views, behind):
+    """A dict of tensors; behind: what a persistent id has at its end."""
+    sizes = lambda a: b"(" + b"".join(map(number, a)) + b"t"
+    out = b"\x80\x02}("
+    for name, (dtype, key, count, offset, shape, stride) in views.items():
+        storage = text("storage") + f"ctorch\n{STORAGE[dtype]}\n".encode() + text(key) + text("cpu") + number(count) + behind
+        out += text(name) + b"ctorch._utils\n_rebuild_tensor_v2\n((" + storage + b"tQ" + number(offset) + sizes(shape) + sizes(stride) + b"\x89NtR"
+    return out + b"u."
+
+
+def legacy(views, storages):
+    out = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19." + b"\x80\x02M\xe9\x03." + b"\x80\x02}(" + text("little_endian") + b"\x88u." + views_pickle(views, b"N")
+    out += b"\x80\x02](" + b"".join(map(text, sorted(storages))) + b"e."
+    return out + b"".join(struct.pack("<q", storages[k][1]) + storages[k][2] for k in sorted(storages))
+
+
+def view(rng, count):
+    """Offset, shape and strides of a view of so many elements."""
+    while True:
+        rank = rng.randrange(6)
+        shape = [rng.choice([0, 1, 1, 2, 2, 3, 3, 4, 5, 7]) for _ in range(rank)]
+        stride = [rng.choice([0, 1, 1, 2, 3, 7, 20, 60]) for _ in range(rank)]
+        last = sum((s - 1) * t for s, t in zip(shape, stride)) if 0 not in shape else 0
+        if last < count:
+            return rng.randrange(count - last), shape, stride
+
+
+def views(place, seed):
+    rng = random.Random(seed)
+    storages, made, whole = {}, {}, []
+    for k, (dtype, item) in enumerate(ITEM.items()):
+        count = rng.randrange(500, 3000)
+        storages[str(k)] = (dtype, count, rng.randbytes(count * item))
+    for i in range(50):
+        key = rng.choice(list(storages))
+        dtype, count, data = storages[key]
+        offset, shape, stride = view(rng, count)
+        at, item = [offset], ITEM[dtype]
+        for s, t in zip(shape, stride):
+            at = [x + j * t for x in at for j in range(s)]
+        made[f"v{i}"] = (dtype, key, count, offset, shape, stride)
+        whole.append((f"v{i}", dtype, shape, b"".join(data[x * item : (x + 1) * item] for x in at)))
+    members = [(b"data.pkl", views_pickle(made, b"")), (b"byteorder", b"little")] + [(b"data/" + k.encode(), v[2]) for k, v in storages.items()]
+    with open(place + "/zip.pt", "wb") as f:
+        f.write(archive(members + [(b"version", b"3\n")]))
+    with open(place + "/legacy.pt", "wb") as f:
+        f.write(legacy(made, storages))
+    safetensors(place + "/whole.safetensors", whole, {"format": "pt"})
+
+
 os.makedirs(sys.argv[1], exist_ok=True)
 if sys.argv[2] == "random":
     at_random(sys.argv[1], int(sys.argv[3]))
+elif sys.argv[2] == "views":
+    views(sys.argv[1], int(sys.argv[3]))
 else:
     evenly(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
