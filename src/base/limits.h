@@ -24,6 +24,9 @@ struct sd_limits {
 	bool short_data;
 	/* Read the safetensors files that a directory has, whatever its index and the names of its shards say. */
 	bool no_index;
+	bool incomplete;  /* what says of itself that it is not finished is opened too */
+	bool keep_dtypes; /* what a checkpoint says of the dtypes that its tensors should have does not count */
+	const char *root; /* the key of the dict that counts in a file of torch.save; "": all; NULL: see there */
 };
 
 /* The defaults. A function that takes a struct sd_limits * uses these for NULL. */

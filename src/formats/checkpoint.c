@@ -3,6 +3,8 @@
 #include "formats/checkpoint.h"
 #include "base/names.h"
 #include "base/text.h"
+#include "formats/file.h"
+#include "formats/hf_metadata.h"
 #include "formats/index.h"
 
 #include <dirent.h>
@@ -19,6 +21,9 @@ struct listing {
 	struct sd_arena arena;
 	const char **names[SD_ROLE_OTHER]; /* of each role that matters, in natural order */
 	size_t count[SD_ROLE_OTHER], room[SD_ROLE_OTHER];
+	bool seconds;                   /* what counts only where there is nothing else */
+	const struct sd_format *marked; /* the format that a file says the whole directory is, or NULL */
+	const char *mark;               /* that file's name */
 	const char *unread; /* a file of weights that is not read, and what its format has to say; or NULL */
 	const char *why;
 };
@@ -43,6 +48,11 @@ static enum sd_result list_name(struct listing *list, const char *name, struct s
 	enum sd_file_role role = sd_checkpoint_role(name);
 	char *copy;
 
+	if (!list->marked && (list->marked = sd_format_of_mark(name)))
+		return (list->mark = sd_arena_text(&list->arena, name, strlen(name))) ? SD_OK : sd_fail_memory(err);
+	if (list->seconds && name[0] != '.' && format && format->second)
+		role = format->second;
+
 	if (role == SD_ROLE_OTHER && (list->unread || name[0] == '.' || !format->directory))
 		return SD_OK;
 	copy = sd_arena_text(&list->arena, name, strlen(name));
@@ -60,7 +70,14 @@ static enum sd_result list_name(struct listing *list, const char *name, struct s
 
 #define NO_INDEX "sd-cat --no-index takes what is there"
 
-static enum sd_result list_directory(const char *path, struct listing *list, struct sd_error *err)
+static void free_listing(struct listing *list)
+{
+	for (int role = 0; role < SD_ROLE_OTHER; role++)
+		free(list->names[role]);
+	sd_arena_free(&list->arena);
+}
+
+static enum sd_result list_names(const char *path, struct listing *list, struct sd_error *err)
 {
 	enum sd_result result = SD_OK;
 	struct dirent *entry;
@@ -79,68 +96,16 @@ static enum sd_result list_directory(const char *path, struct listing *list, str
 	return result;
 }
 
-static void free_listing(struct listing *list)
+/* What a directory has to be read: safetensors, or else what other formats may have there. */
+static enum sd_result list_directory(const char *path, struct listing *list, struct sd_error *err)
 {
-	for (int role = 0; role < SD_ROLE_OTHER; role++)
-		free(list->names[role]);
-	sd_arena_free(&list->arena);
-}
+	enum sd_result result = list_names(path, list, err);
 
-/* A whole file of a known size, malloc'd. */
-static enum sd_result read_open(int fd, size_t size, void **data, struct sd_error *err)
-{
-	enum sd_result result;
-	size_t got = 0;
-
-	*data = malloc(size + 1);
-	if (!*data)
-		return sd_fail_memory(err);
-	result = sd_read_upto(fd, *data, size, &got, err);
-	if (result == SD_OK && got < size)
-		result = sd_fail(err, SD_INPUT, "changed while it was being read");
-	if (result != SD_OK) {
-		free(*data);
-		*data = NULL;
-	}
-	return result;
-}
-
-/* A whole regular file, malloc'd. *data is NULL where it is no regular file or larger than limit; *st is set also then.
- */
-static enum sd_result read_whole(const char *path, uint64_t limit, void **data, struct stat *st, struct sd_error *err)
-{
-	enum sd_result result;
-	int fd;
-
-	*data = NULL;
-	/* What is no file is not even opened. */
-	if (stat(path, st) != 0)
-		return sd_fail_errno(err, errno, "%s", path);
-	if (!S_ISREG(st->st_mode))
-		return SD_OK;
-	fd = sd_openat(AT_FDCWD, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK, 0);
-	if (fd < 0 || fstat(fd, st) != 0) {
-		int error = errno;
-
-		if (fd >= 0)
-			close(fd);
-		return sd_fail_errno(err, error, "%s", path);
-	}
-	if (!S_ISREG(st->st_mode) || (uint64_t)st->st_size > limit) {
-		close(fd);
-		return SD_OK;
-	}
-	result = read_open(fd, (size_t)st->st_size, data, err);
-	if (result == SD_OK)
-		result = sd_fd_unchanged(fd, path, st, err);
-	else
-		sd_error_at(err, "%s", path);
-	close(fd);
-	if (result != SD_OK) {
-		free(*data);
-		*data = NULL;
-	}
-	return result;
+	if (result != SD_OK || list->marked || list->count[SD_ROLE_WEIGHTS] || list->count[SD_ROLE_INDEX])
+		return result;
+	free_listing(list);
+	*list = (struct listing){.seconds = true};
+	return list_names(path, list, err);
 }
 
 static enum sd_result path_of(struct sd_manifest *m, const char *dir, const char *name, const char **path,
@@ -154,7 +119,7 @@ static enum sd_result path_of(struct sd_manifest *m, const char *dir, const char
 	return *path ? SD_OK : sd_fail_memory(err);
 }
 
-static enum sd_result add_side(struct sd_source *source, const char *dir, const char *name, struct sd_error *err)
+enum sd_result sd_checkpoint_add_side(struct sd_source *source, const char *dir, const char *name, struct sd_error *err)
 {
 	struct sd_manifest *m = source->manifest;
 	struct sd_side_file file = {0};
@@ -164,7 +129,7 @@ static enum sd_result add_side(struct sd_source *source, const char *dir, const 
 	enum sd_result result = path_of(m, dir, name, &path, err);
 
 	if (result == SD_OK)
-		result = read_whole(path, SD_SIDE_FILE_MAX, &data, &st, err);
+		result = sd_file_read(path, SD_SIDE_FILE_MAX, &data, &st, err);
 	if (result != SD_OK || !data)
 		return result;
 	file.size = (size_t)st.st_size;
@@ -210,7 +175,7 @@ static enum sd_result add_weights(struct sd_safetensors_read *reading, const cha
 	else
 		result = sd_read_upto(fd, first, sizeof(first), &got, err);
 	if (result == SD_OK && got < sizeof(first))
-		result = sd_fail(err, SD_INPUT, "%s is %s: no safetensors file", path,
+		result = sd_fail(err, SD_INPUT, "%s is %s: no file of weights", path,
 				 got ? "shorter than 8 bytes" : "empty");
 	if (result != SD_OK) {
 		close(fd);
@@ -218,8 +183,9 @@ static enum sd_result add_weights(struct sd_safetensors_read *reading, const cha
 	}
 	result = sd_safetensors_read_add(reading, fd, path, first, chooser, false, err);
 	format = sd_format_of_bytes(first);
-	if (result == SD_INPUT && sd_safetensors_length(first) > SD_SAFETENSORS_HEADER_MAX && format && format->instead)
-		return sd_fail(err, SD_INPUT, "%s is no safetensors file, but %s", path, format->instead);
+	if (result == SD_INPUT && sd_safetensors_length(first) > SD_SAFETENSORS_HEADER_MAX && format && !format->add &&
+	    format->instead)
+		return sd_fail(err, SD_INPUT, "%s is no file of weights, but %s", path, format->instead);
 	return result;
 }
 
@@ -254,23 +220,34 @@ struct indexed {
 	struct sd_index index;
 };
 
+static bool is_of_bin(const char *index)
+{
+	static const char end[] = ".bin.index.json";
+
+	return strlen(index) > strlen(end) && strcmp(index + strlen(index) - strlen(end), end) == 0;
+}
+
 /* Under another name, a file would be taken for something else too: a side file, the index itself. */
-static enum sd_result check_file_names(const struct sd_index *index, struct sd_error *err)
+static enum sd_result check_file_names(const struct sd_index *index, const char *end, struct sd_error *err)
 {
 	const char *bad = NULL;
 	size_t i = 0;
 
-	for (size_t k = 0; k < index->nfiles && !bad; k++)
-		if (sd_checkpoint_role(index->files[k]) != SD_ROLE_WEIGHTS)
-			bad = index->files[k];
+	for (size_t k = 0; k < index->nfiles && !bad; k++) {
+		const char *name = index->files[k];
+		size_t length = strlen(name), n = strlen(end);
+
+		if (name[0] == '.' || length < n || strcmp(name + length - n, end) != 0)
+			bad = name;
+	}
 	if (!bad)
 		return SD_OK;
 	while (index->entries[i].file != bad)
 		i++;
 	return sd_fail(err, SD_INPUT,
-		       "the key %s is in %s, but a file of tensors has a name that ends in .safetensors and begins "
+		       "the key %s is in %s, but a file of tensors has a name that ends in %s and begins "
 		       "with no dot",
-		       index->entries[i].key, bad);
+		       index->entries[i].key, bad, end);
 }
 
 static enum sd_result read_index(const char *path, const struct sd_limits *limits, struct indexed *in,
@@ -279,8 +256,8 @@ static enum sd_result read_index(const char *path, const struct sd_limits *limit
 	enum sd_result result;
 
 	in->path = path;
-	result = read_whole(path, (limits ? limits : &sd_limits_default)->most[SD_LIMIT_MANIFEST], &in->json, &in->stat,
-			    err);
+	result = sd_file_read(path, (limits ? limits : &sd_limits_default)->most[SD_LIMIT_MANIFEST], &in->json,
+			      &in->stat, err);
 	in->size = (size_t)in->stat.st_size;
 	if (result == SD_OK && !in->json) {
 		result = sd_limits_check(limits, SD_LIMIT_MANIFEST, in->size, "the index has", err);
@@ -290,7 +267,7 @@ static enum sd_result read_index(const char *path, const struct sd_limits *limit
 		return result;
 	result = sd_index_parse(in->json, in->size, limits, &in->index, err);
 	if (result == SD_OK)
-		result = check_file_names(&in->index, err);
+		result = check_file_names(&in->index, is_of_bin(path) ? ".bin" : ".safetensors", err);
 	if (result != SD_OK)
 		return sd_error_at(err, "%s", path);
 	if (in->index.nfiles)
@@ -452,7 +429,8 @@ static enum sd_result choose_index(const struct listing *list, const char **name
 
 	*name = count ? names[0] : NULL;
 	for (size_t i = 0; i < count && count > 1; i++)
-		if (strcmp(names[i], "model.safetensors.index.json") == 0) {
+		if (strcmp(names[i], "model.safetensors.index.json") == 0 ||
+		    strcmp(names[i], "pytorch_model.bin.index.json") == 0) {
 			*name = names[i];
 			return SD_OK;
 		}
@@ -466,7 +444,8 @@ static enum sd_result choose_index(const struct listing *list, const char **name
 
 /* ---- without one ---- */
 
-/* Whether a name ends in "-00003-of-00006.safetensors": *stem is what stands before, *total the second number. */
+/* Whether a name ends in "-00003-of-00006.safetensors", or ".bin": *stem is what stands before, *total the second
+ * number. */
 static bool is_numbered(const char *name, size_t *stem, unsigned long *total)
 {
 	const char *of = strstr(name, "-of-"), *p = of;
@@ -478,7 +457,7 @@ static bool is_numbered(const char *name, size_t *stem, unsigned long *total)
 	while (p > name && p[-1] >= '0' && p[-1] <= '9')
 		p--;
 	*stem = (size_t)(p - name);
-	return p < of && p > name && p[-1] == '-' && strcmp(end, ".safetensors") == 0;
+	return p < of && p > name && p[-1] == '-' && (strcmp(end, ".safetensors") == 0 || strcmp(end, ".bin") == 0);
 }
 
 /* Shards that say how many they are must be that many: without an index nothing else tells that one is missing. */
@@ -510,9 +489,14 @@ static enum sd_result check_numbers(const struct listing *list, struct sd_error 
 /* Names that a whole checkpoint has by itself: what stands beside it is another one. */
 static bool is_whole(const char *name)
 {
-	static const char *const names[] = {"model.safetensors", "consolidated.safetensors",
-					    "adapter_model.safetensors", "pytorch_model.safetensors",
-					    "diffusion_pytorch_model.safetensors"};
+	static const char *const names[] = {"model.safetensors",
+					    "consolidated.safetensors",
+					    "adapter_model.safetensors",
+					    "pytorch_model.safetensors",
+					    "diffusion_pytorch_model.safetensors",
+					    "pytorch_model.bin",
+					    "adapter_model.bin",
+					    "diffusion_pytorch_model.bin"};
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++)
 		if (strcmp(name, names[i]) == 0)
@@ -587,13 +571,30 @@ static enum sd_result add_unindexed(struct sd_safetensors_read *reading, const c
 	return result == SD_OK ? sd_safetensors_read_finish(reading, err) : result;
 }
 
-static enum sd_result fill(struct sd_safetensors_read *reading, const char *path, const struct listing *list,
-			   struct sd_error *err)
+/* A directory that a file says all of: nothing else in it may be a checkpoint too. */
+static enum sd_result add_marked(struct sd_safetensors_read *reading, const char *path, const struct listing *list,
+				 struct sd_error *err)
+{
+	enum sd_file_role role = list->count[SD_ROLE_INDEX] ? SD_ROLE_INDEX : SD_ROLE_WEIGHTS;
+
+	if (list->count[role]) {
+		sd_fail(err, SD_INPUT, "%s and %s are of two checkpoints: move one of the two away", list->mark,
+			list->names[role][0]);
+		return sd_error_at(err, "%s", path);
+	}
+	return list->marked->add_directory(reading, path, err);
+}
+
+static enum sd_result add_tensors(struct sd_safetensors_read *reading, const char *path, const struct listing *list,
+				  struct sd_error *err)
 {
 	const char *index;
 	bool alone = reading->limits.no_index && list->count[SD_ROLE_WEIGHTS];
-	enum sd_result result = alone ? SD_OK : choose_index(list, &index, err);
+	enum sd_result result;
 
+	if (list->marked)
+		return add_marked(reading, path, list, err);
+	result = alone ? SD_OK : choose_index(list, &index, err);
 	if (alone)
 		index = NULL;
 	if (result == SD_OK && !index && !list->count[SD_ROLE_WEIGHTS])
@@ -602,10 +603,17 @@ static enum sd_result fill(struct sd_safetensors_read *reading, const char *path
 			list->unread ? "; " : "", list->unread ? list->unread : "", list->unread ? list->why : "");
 	if (result != SD_OK)
 		return sd_error_at(err, "%s", path);
-	result = index ? add_indexed(reading, path, list, index, err) : add_unindexed(reading, path, list, err);
+	return index ? add_indexed(reading, path, list, index, err) : add_unindexed(reading, path, list, err);
+}
+
+static enum sd_result fill(struct sd_safetensors_read *reading, const char *path, const struct listing *list,
+			   struct sd_error *err)
+{
+	enum sd_result result = add_tensors(reading, path, list, err);
+
 	for (size_t i = 0; i < list->count[SD_ROLE_SIDE] && result == SD_OK; i++)
-		result = add_side(reading->source, path, list->names[SD_ROLE_SIDE][i], err);
-	return result;
+		result = sd_checkpoint_add_side(reading->source, path, list->names[SD_ROLE_SIDE][i], err);
+	return result == SD_OK ? sd_hf_metadata_obey(reading, path, err) : result;
 }
 
 static bool same_names(const struct listing *a, const struct listing *b, enum sd_file_role role)
@@ -628,11 +636,28 @@ static enum sd_result look_again(const struct sd_source *source, const char *pat
 	struct listing now = {0};
 	enum sd_result result = list_directory(path, &now, err);
 
-	if (result == SD_OK && (!same_names(then, &now, SD_ROLE_INDEX) ||
+	if (result == SD_OK && (then->marked != now.marked || !same_names(then, &now, SD_ROLE_INDEX) ||
 				(!then->count[SD_ROLE_INDEX] && !same_names(then, &now, SD_ROLE_WEIGHTS))))
 		result = sd_fail(err, SD_INPUT, "%s changed while it was being read", path);
 	free_listing(&now);
 	return result == SD_OK ? sd_extents_still(source, err) : result;
+}
+
+/* NeMo AutoModel has this file in the directory of a checkpoint, around that of its model, until all of it is there. */
+static enum sd_result check_finished(const char *path, const struct sd_limits *limits, struct sd_error *err)
+{
+	static const char *const places[] = {"", "../"};
+	char name[4200];
+	struct stat st;
+
+	for (int i = 0; i < 2 && !(limits && (limits->incomplete || limits->short_data)); i++)
+		if (snprintf(name, sizeof(name), "%s/%s.incomplete", path, places[i]) < (int)sizeof(name) &&
+		    stat(name, &st) == 0)
+			return sd_fail(err, SD_INPUT,
+				       "%s is there: the checkpoint was not saved to its end; sd-cat "
+				       "--incomplete reads what is there",
+				       name);
+	return SD_OK;
 }
 
 enum sd_result sd_checkpoint_open(const char *path, const struct sd_limits *limits, struct sd_source **source,
@@ -643,6 +668,8 @@ enum sd_result sd_checkpoint_open(const char *path, const struct sd_limits *limi
 	enum sd_result result = list_directory(path, &list, err);
 
 	*source = NULL;
+	if (result == SD_OK)
+		result = check_finished(path, limits, err);
 	if (result == SD_OK)
 		result = sd_safetensors_read_begin(&reading, limits, err);
 	if (result == SD_OK)
@@ -701,7 +728,7 @@ enum sd_result sd_checkpoint_list(const char *path, const struct sd_limits *limi
 	struct sd_checkpoint_files made = {0};
 	struct listing list = {0};
 	const char *index = NULL;
-	enum sd_result result = list_directory(path, &list, err);
+	enum sd_result result = list_names(path, &list, err);
 
 	if (result == SD_OK)
 		result = choose_index(&list, &index, err);

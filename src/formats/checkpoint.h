@@ -24,6 +24,10 @@ struct sd_checkpoint_files {
 SD_MUST_CHECK enum sd_result sd_checkpoint_list(const char *path, const struct sd_limits *limits,
 						struct sd_checkpoint_files *files, struct sd_error *err);
 
+/* Adds a file of a directory as a side file, unless it is no file or too large for one. Errors name it. */
+SD_MUST_CHECK enum sd_result sd_checkpoint_add_side(struct sd_source *source, const char *dir, const char *name,
+						    struct sd_error *err);
+
 /* What a file of this name is in a checkpoint directory. */
 enum sd_file_role sd_checkpoint_role(const char *name);
 

@@ -22,7 +22,8 @@ struct watched {
 /* Where a record's bytes are. */
 struct place {
 	uint32_t input;
-	uint64_t offset; /* in a seekable one */
+	uint64_t offset;      /* in a seekable one */
+	struct sd_made *made; /* NULL: its bytes are there */
 };
 
 struct extents {
@@ -34,11 +35,12 @@ struct extents {
 	struct place *places; /* of each record */
 	size_t nplaces, places_room;
 	size_t open;
-	size_t current;       /* input */
+	uint64_t clock;       /* counts what was asked for */
+	uint64_t done;        /* bytes of the record that have been given out */
 	uint32_t given;       /* the record whose extent has been given out */
-	pthread_mutex_t lock; /* of all below, and of opening and closing while read_at is in use */
+	void *memory;         /* that it is in, where it was made */
+	pthread_mutex_t lock; /* of readers, and of opening and closing while read_at is in use */
 	uint32_t *readers;    /* of each input: threads that read it just now; NULL: read_at has not been called */
-	size_t evict;         /* where the next file to be closed is looked for */
 };
 
 static void close_input(struct extents *x, struct sd_input *input)
@@ -56,10 +58,33 @@ static enum sd_result check_unchanged(const struct sd_input *input, struct sd_er
 	return input->seekable ? sd_fd_unchanged(input->fd, input->path, &input->stat, err) : SD_OK;
 }
 
+/* Closes the open file that nobody has asked for for the longest time, and that no thread reads just now. */
+static enum sd_result close_one(struct extents *x, struct sd_error *err)
+{
+	struct sd_input *oldest = NULL;
+
+	for (size_t i = 0; i < x->ninputs; i++) {
+		struct sd_input *input = &x->inputs[i];
+		bool idle = input->fd >= 0 && input->seekable && !(x->readers && x->readers[i]);
+
+		if (idle && (!oldest || input->used < oldest->used))
+			oldest = input;
+	}
+	if (!oldest)
+		return SD_OK;
+	if (check_unchanged(oldest, err) != SD_OK)
+		return err->result;
+	close_input(x, oldest);
+	return SD_OK;
+}
+
 static enum sd_result open_input(struct extents *x, struct sd_input *input, struct sd_error *err)
 {
+	input->used = ++x->clock;
 	if (input->fd >= 0)
 		return SD_OK;
+	if (x->open >= OPEN_MAX_FILES && close_one(x, err) != SD_OK)
+		return err->result;
 	/* What it has become since may be a FIFO, which nobody writes to. */
 	input->fd = sd_openat(AT_FDCWD, input->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK, 0);
 	if (input->fd < 0)
@@ -68,43 +93,55 @@ static enum sd_result open_input(struct extents *x, struct sd_input *input, stru
 	return check_unchanged(input, err);
 }
 
-/* Leaves the files before this one, and opens it. */
-static enum sd_result go_to(struct extents *x, size_t number, struct sd_error *err)
+/* Gives back what the record that was given out last has kept. */
+static void leave(struct extents *x)
 {
-	struct sd_input *input = &x->inputs[number];
+	struct sd_made *made = x->given == SD_NO_RECORD ? NULL : x->places[x->given].made;
 
-	for (; x->current < number; x->current++) {
-		struct sd_input *left = &x->inputs[x->current];
+	if (made && made->close)
+		made->close(made);
+	free(x->memory);
+	x->memory = NULL;
+}
 
-		if (left->fd < 0)
-			continue;
-		if (check_unchanged(left, err) != SD_OK)
-			return err->result;
-		close_input(x, left);
-	}
-	return open_input(x, input, err);
+/* The first bytes of a record. */
+static enum sd_result begin_record(struct extents *x, uint32_t record, struct sd_extent *extent, struct sd_error *err)
+{
+	const struct place *place = &x->places[record];
+	struct sd_input *input = &x->inputs[place->input];
+
+	leave(x);
+	x->given = SD_NO_RECORD;
+	if (open_input(x, input, err) != SD_OK)
+		return err->result;
+	x->given = record;
+	if (place->made)
+		return place->made->give(place->made, input, extent, &x->memory, err);
+	extent->length = x->source.manifest->records[record].bytes;
+	extent->fd = input->fd;
+	if (input->seekable)
+		extent->offset = (off_t)place->offset;
+	return SD_OK;
 }
 
 static enum sd_result extents_next(struct sd_source *source, uint32_t record, struct sd_extent *extent,
 				   struct sd_error *err)
 {
 	struct extents *x = (struct extents *)source;
-	const struct place *place = &x->places[record];
-	const struct sd_input *input = &x->inputs[place->input];
-	enum sd_result result;
+	struct sd_made *made = x->places[record].made;
+	enum sd_result result = SD_OK;
 
 	*extent = (struct sd_extent){.fd = -1, .offset = -1};
-	if (x->given == record)
-		return SD_OK;
-	result = go_to(x, place->input, err);
-	if (result != SD_OK)
-		return result;
-	x->given = record;
-	extent->length = source->manifest->records[record].bytes;
-	extent->fd = input->fd;
-	if (input->seekable)
-		extent->offset = (off_t)place->offset;
-	return SD_OK;
+	if (x->given != record) {
+		x->done = 0;
+		result = begin_record(x, record, extent, err);
+	} else if (made && made->more && x->done < source->manifest->records[record].bytes) {
+		result = made->more(made, x->done, extent, err);
+	} else {
+		leave(x);
+	}
+	x->done += result == SD_OK ? extent->length : 0;
+	return result;
 }
 
 static enum sd_result extents_finish(struct sd_source *source, struct sd_error *err)
@@ -143,6 +180,7 @@ static void extents_close(struct sd_source *source)
 		close_input(x, &x->inputs[i]);
 	free(x->inputs);
 	free(x->watched);
+	leave(x);
 	free(x->places);
 	free(x->readers);
 	pthread_mutex_destroy(&x->lock);
@@ -161,23 +199,6 @@ static bool extents_place(const struct sd_source *source, uint32_t record, const
 	return input->seekable;
 }
 
-/* Closes a file that nobody reads just now, if too many are open. */
-static enum sd_result make_room(struct extents *x, struct sd_error *err)
-{
-	for (size_t i = 0; i < x->ninputs && x->open >= OPEN_MAX_FILES; i++) {
-		struct sd_input *input = &x->inputs[x->evict];
-		bool idle = input->fd >= 0 && !x->readers[x->evict];
-
-		x->evict = (x->evict + 1) % x->ninputs;
-		if (!idle)
-			continue;
-		if (check_unchanged(input, err) != SD_OK)
-			return err->result;
-		close_input(x, input);
-	}
-	return SD_OK;
-}
-
 /* Opens an input for a thread, until let_go: others may have to be closed, but none that is being read. */
 static enum sd_result hold(struct extents *x, uint32_t number, struct sd_error *err)
 {
@@ -186,8 +207,6 @@ static enum sd_result hold(struct extents *x, uint32_t number, struct sd_error *
 	pthread_mutex_lock(&x->lock);
 	if (!x->readers && !(x->readers = calloc(x->ninputs + 1, sizeof(*x->readers))))
 		result = sd_fail_memory(err);
-	if (result == SD_OK && x->inputs[number].fd < 0)
-		result = make_room(x, err);
 	if (result == SD_OK)
 		result = open_input(x, &x->inputs[number], err);
 	if (result == SD_OK)
@@ -285,6 +304,13 @@ const struct sd_input *sd_extents_at(const struct sd_source *source, uint32_t nu
 	return &((const struct extents *)source)->inputs[number];
 }
 
+enum sd_result sd_extents_open(struct sd_source *source, uint32_t number, struct sd_error *err)
+{
+	struct extents *x = (struct extents *)source;
+
+	return open_input(x, &x->inputs[number], err);
+}
+
 void sd_extents_drop(struct sd_source *source)
 {
 	struct extents *x = (struct extents *)source;
@@ -292,8 +318,8 @@ void sd_extents_drop(struct sd_source *source)
 	close_input(x, &x->inputs[--x->ninputs]);
 }
 
-enum sd_result sd_extents_add(struct sd_source *source, const struct sd_record *record, const struct sd_target *target,
-			      uint32_t input, uint64_t offset, struct sd_error *err)
+static enum sd_result add(struct sd_source *source, const struct sd_record *record, const struct sd_target *target,
+			  const struct place *place, struct sd_error *err)
 {
 	struct extents *x = (struct extents *)source;
 	struct sd_manifest *m = source->manifest;
@@ -303,8 +329,55 @@ enum sd_result sd_extents_add(struct sd_source *source, const struct sd_record *
 	if (!sd_manifest_add_record(m, record) || !sd_manifest_add_target(m, &made) ||
 	    !sd_array_grow(&x->places, x->nplaces, &x->places_room, sizeof(*x->places)))
 		return sd_fail_memory(err);
-	x->places[x->nplaces++] = (struct place){input, offset};
+	x->places[x->nplaces++] = *place;
 	return SD_OK;
+}
+
+enum sd_result sd_extents_add(struct sd_source *source, const struct sd_record *record, const struct sd_target *target,
+			      uint32_t input, uint64_t offset, struct sd_error *err)
+{
+	return add(source, record, target, &(struct place){.input = input, .offset = offset}, err);
+}
+
+enum sd_result sd_extents_add_made(struct sd_source *source, const struct sd_record *record,
+				   const struct sd_target *target, uint32_t input, uint64_t offset,
+				   struct sd_made *made, struct sd_error *err)
+{
+	source->random = false;
+	return add(source, record, target, &(struct place){.input = input, .offset = offset, .made = made}, err);
+}
+
+enum sd_result sd_made_read(struct sd_made *made, const struct sd_input *input, void *bytes, uint64_t length,
+			    struct sd_error *err)
+{
+	struct sd_extent extent;
+	void *memory = NULL;
+	uint64_t done = 0, part;
+	enum sd_result result = made->give(made, input, &extent, &memory, err);
+
+	while (result == SD_OK && done < length) {
+		part = extent.length < length - done ? extent.length : length - done;
+		result = sd_extent_read(&extent, (char *)bytes + done, part, err);
+		done += part;
+		if (result == SD_OK && done < length && made->more)
+			result = made->more(made, done, &extent, err);
+		else if (result == SD_OK && done < length)
+			result = sd_fail(err, SD_INPUT, "its data ends early");
+	}
+	if (made->close)
+		made->close(made);
+	free(memory);
+	return result;
+}
+
+struct sd_made *sd_extents_make(struct sd_source *source, uint32_t record, struct sd_made *made, uint64_t *offset)
+{
+	struct place *place = &((struct extents *)source)->places[record];
+	struct sd_made *before = place->made;
+
+	*offset = place->offset;
+	place->made = made;
+	return before;
 }
 
 uint32_t sd_extents_input_of(const struct sd_source *source, uint32_t record)

@@ -14,6 +14,7 @@
 struct sd_input {
 	const char *path; /* for errors; opens it again */
 	int fd;           /* -1: not open now */
+	uint64_t used;    /* when it was asked for last, among all inputs */
 	bool seekable;
 	struct stat stat; /* when it was opened */
 };
@@ -31,6 +32,9 @@ SD_MUST_CHECK enum sd_result sd_extents_input(struct sd_source *source, int fd, 
 /* An input, valid until the next one is added. */
 const struct sd_input *sd_extents_at(const struct sd_source *source, uint32_t number);
 
+/* Opens an input again, if it is not open. It stays so while no more than 48 others are opened. */
+SD_MUST_CHECK enum sd_result sd_extents_open(struct sd_source *source, uint32_t number, struct sd_error *err);
+
 /* Takes away the last input, of which nothing was added. */
 void sd_extents_drop(struct sd_source *source);
 
@@ -42,6 +46,35 @@ void sd_extents_drop(struct sd_source *source);
 SD_MUST_CHECK enum sd_result sd_extents_add(struct sd_source *source, const struct sd_record *record,
 					    const struct sd_target *target, uint32_t input, uint64_t offset,
 					    struct sd_error *err);
+
+/*
+ * A record whose bytes do not lie in its input as they are, or are looked for only when they are asked for. What it is
+ * a member of lives as long as the source.
+ */
+struct sd_made {
+	/* Gives the record's bytes: a part of the input, which is open, or of *memory, which is malloc'd and
+	 * taken over (NULL: there is none). Errors name all but the record. */
+	enum sd_result (*give)(struct sd_made *made, const struct sd_input *input, struct sd_extent *extent,
+			       void **memory, struct sd_error *err);
+	/* NULL: give gave all. Else it gave the first ones, and this gives those from byte done on, in its own memory.
+	 */
+	enum sd_result (*more)(struct sd_made *made, uint64_t done, struct sd_extent *extent, struct sd_error *err);
+	/* After the last byte, and also where it was never reached: gives memory back. May be NULL, and come twice. */
+	void (*close)(struct sd_made *made);
+};
+
+/* Reads all bytes of such a record into memory. */
+SD_MUST_CHECK enum sd_result sd_made_read(struct sd_made *made, const struct sd_input *input, void *bytes,
+					  uint64_t length, struct sd_error *err);
+
+/* The same for such a record; offset: where what it is made from begins, for people. */
+SD_MUST_CHECK enum sd_result sd_extents_add_made(struct sd_source *source, const struct sd_record *record,
+						 const struct sd_target *target, uint32_t input, uint64_t offset,
+						 struct sd_made *made, struct sd_error *err);
+
+/* Makes a record one that is made. Returns what made it before, or NULL; *offset is where it, or what that needs, is.
+ */
+struct sd_made *sd_extents_make(struct sd_source *source, uint32_t record, struct sd_made *made, uint64_t *offset);
 
 /* In which input a record is. */
 uint32_t sd_extents_input_of(const struct sd_source *source, uint32_t record);

@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The formats of checkpoints. */
 #include "formats/format.h"
+#include "formats/dcp_native.h"
 #include "formats/dcp_safetensors.h"
 #include "formats/open.h"
+#include "formats/torch_save.h"
 #include "formats/zstd.h"
 #include "pipe/stream.h"
 
+#include <fnmatch.h>
 #include <string.h>
 
 #define SUFFIXES(...)                                                                                                  \
@@ -13,8 +16,6 @@
 	{                                                                                                              \
 		__VA_ARGS__, NULL                                                                                      \
 	}
-
-static const char pytorch[] = " is in PyTorch's format, which is not read";
 
 /* The first row that fits counts. */
 static const struct sd_format formats[] = {
@@ -29,15 +30,27 @@ static const struct sd_format formats[] = {
 	 .alone = "sharded by PyTorch DCP: it holds pieces of tensors; name the directory with all of its shards"},
 	{SUFFIXES(".safetensors"), .role = SD_ROLE_WEIGHTS},
 	{SUFFIXES(".safetensors.index.json"), .role = SD_ROLE_INDEX},
-	{.magic = "PK\x03\x04",
-	 .magic_length = 4,
+	{SUFFIXES("pytorch_model.bin", "*pytorch_model-*-of-*.bin", "adapter_model.bin"), .role = SD_ROLE_OTHER,
+	 .second = SD_ROLE_WEIGHTS},
+	{SUFFIXES("pytorch_model.bin.index.json"), .role = SD_ROLE_OTHER, .second = SD_ROLE_INDEX},
+	{.magic = SD_ZIP_MAGIC,
+	 .magic_length = SD_ZIP_MAGIC_LENGTH,
+	 .add = sd_torch_add_zip,
 	 .instead = "a zip archive (PyTorch .pt, .bin or .pth?)",
 	 SUFFIXES(".bin", ".pt", ".pth", ".ckpt"),
 	 .role = SD_ROLE_OTHER,
-	 .directory = pytorch},
-	{.magic = "\x80\x02\x8a", .magic_length = 3, .instead = "an old PyTorch file"},
+	 .directory = " is a file of torch.save: name it itself"},
+	{.magic = SD_TORCH_LEGACY_MAGIC,
+	 .magic_length = SD_TORCH_LEGACY_MAGIC_LENGTH,
+	 .add = sd_torch_add_legacy,
+	 .instead = "an old PyTorch file"},
 	{.magic = "\x80\x04\x95", .magic_length = 3, .instead = "a Python pickle"},
-	{SUFFIXES(".distcp"), .role = SD_ROLE_OTHER, .directory = pytorch},
+	{.mark = SD_DCP_METADATA,
+	 .add_directory = sd_dcp_native_add,
+	 SUFFIXES(".distcp"),
+	 .role = SD_ROLE_OTHER,
+	 .directory = " is of PyTorch DCP, but there is no " SD_DCP_METADATA ": it was not saved to its end"},
+	{SUFFIXES("metadata.json"), .role = SD_ROLE_OTHER},
 	{.magic = "GGUF", .magic_length = 4, .instead = "a GGUF file", SUFFIXES(".gguf"), .role = SD_ROLE_OTHER},
 	{.magic = "\x1f\x8b", .magic_length = 2, .instead = "compressed by gzip: put gunzip in front"},
 	{.magic = "\xfd"
@@ -76,6 +89,8 @@ static bool ends_in(const char *name, const char *end)
 {
 	size_t n = strlen(name), m = strlen(end);
 
+	if (strchr(end, '*'))
+		return fnmatch(end, name, FNM_NOESCAPE) == 0;
 	return n >= m && strcmp(name + n - m, end) == 0;
 }
 
@@ -85,6 +100,14 @@ const struct sd_format *sd_format_of_name(const char *name)
 		for (const char *const *end = formats[i].suffixes; end && *end; end++)
 			if (ends_in(name, *end))
 				return &formats[i];
+	return NULL;
+}
+
+const struct sd_format *sd_format_of_mark(const char *name)
+{
+	for (size_t i = 0; i < FORMATS; i++)
+		if (formats[i].mark && strcmp(formats[i].mark, name) == 0)
+			return &formats[i];
 	return NULL;
 }
 

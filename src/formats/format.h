@@ -34,15 +34,26 @@ struct sd_format {
 	/* Opens what begins so, which is taken over, also on failure; *first has been read. NULL: it is not read. */
 	enum sd_result (*open)(const struct sd_opened *in, const unsigned char first[SD_FORMAT_FIRST],
 			       const struct sd_limits *limits, struct sd_source **source, struct sd_error *err);
+	/* Adds the tensors of a file that begins so, input, whose path no error names. It must be a file, no pipe. */
+	enum sd_result (*add)(struct sd_safetensors_read *reading, uint32_t input, struct sd_chooser *chooser,
+			      struct sd_error *err);
 	/* Where it is not read: what it is, and perhaps what to do: "a NumPy array". A row with open has it for what is
 	 * in compressed data too, where it is not read again. */
 	const char *instead;
 
-	/* How the names of its files end, with NULL behind the last, and what they are in a directory. NULL: none. */
+	/* How the names of its files end (or, where there is a *, what they match), with NULL behind the last, and what
+	 * they are in a directory. NULL: none. */
 	const char *const *suffixes;
 	enum sd_file_role role;
+	/* Of SD_ROLE_OTHER: what they are where a directory has nothing else to be read. */
+	enum sd_file_role second;
 	/* Said of such a name where a directory has nothing that is read; NULL: nothing. */
 	const char *directory;
+
+	/* Of a directory: the file in it that says that it is of this format, and what adds its tensors to the reading.
+	 * Errors name the file. */
+	const char *mark;
+	enum sd_result (*add_directory)(struct sd_safetensors_read *reading, const char *path, struct sd_error *err);
 
 	/*
 	 * Formats whose tensors are in several safetensors files each: whether a header is of it; what puts the tensors
@@ -60,6 +71,9 @@ const struct sd_format *sd_format_of_bytes(const unsigned char first[SD_FORMAT_F
 
 /* The format of a file's name: the first row with a suffix of it, or NULL. */
 const struct sd_format *sd_format_of_name(const char *name);
+
+/* The format that a file of this name says a directory is of, or NULL. */
+const struct sd_format *sd_format_of_mark(const char *name);
 
 /* The format of what a safetensors header describes, or NULL: whole tensors. */
 const struct sd_format *sd_format_of_header(const struct sd_safetensors *header);

@@ -20,7 +20,10 @@ _Static_assert(FIRST == SD_STREAM_MAGIC_LENGTH && FIRST == SD_SAFETENSORS_LENGTH
 static enum sd_result fail_neither(const char *name, const char *what, struct sd_error *err)
 {
 	const struct sd_format *format = sd_format_of_name(name);
+	const char *slash = strrchr(name, '/');
 
+	if (sd_format_of_mark(slash ? slash + 1 : name))
+		return sd_fail(err, SD_INPUT, "%s tells of a checkpoint, which is its directory: name that", name);
 	if (format && format->role == SD_ROLE_INDEX)
 		return sd_fail(err, SD_INPUT, "%s is the index of a checkpoint, which is its directory: name that",
 			       name);
@@ -119,7 +122,8 @@ static enum sd_result open_any(const struct sd_opened *in, const struct sd_limit
 		result = open_file(in, first, limits, source, err);
 		/* Any 8 bytes may be a length field: only after the file has failed as safetensors is it taken for
 		 * something else. */
-		return result == SD_INPUT && format ? fail_neither(in->name, format->instead, err) : result;
+		return result == SD_INPUT && format && !format->add ? fail_neither(in->name, format->instead, err)
+								    : result;
 	}
 	if (got == 0 && !in->expanded && sd_fd_is_pipe(in->fd))
 		sd_fail(err, SD_INPUT, "%s is empty: nothing came from the program before this one", in->name);

@@ -40,6 +40,7 @@ struct planner {
 	uint8_t *has;        /* of each such first target: HERE, ELSEWHERE */
 	uint32_t *item_of;   /* of each target */
 	uint32_t *by_tensor; /* targets, tensor by tensor */
+	const char **wished; /* names of the files, where an index says them; or NULL */
 	bool alike;          /* options->like: all headers are the same there */
 };
 
@@ -311,6 +312,81 @@ static enum sd_result choose_shards(struct planner *p, struct sd_error *err)
 	return result == SD_OK ? make_files(p, (size_t)shard + 1, err) : result;
 }
 
+static int by_natural_file(const void *a, const void *b)
+{
+	return sd_text_natural(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* The files that the index has for the tensors, in natural order; *count is 0 where it lacks one. */
+static enum sd_result list_wished(struct planner *p, const struct sd_index *index, const char **names, size_t *count,
+				  struct sd_error *err)
+{
+	struct sd_names known = {0};
+	enum sd_result result = SD_OK;
+	bool fits = true;
+
+	*count = 0;
+	for (size_t i = 0; i < p->nitems && fits && result == SD_OK; i++) {
+		uint32_t entry = sd_names_find(&index->keys, p->items[i].tensor.name);
+		const char *file = entry == SD_NO_NAME ? NULL : index->entries[entry].file;
+
+		fits = file && sd_file_name_good(file) && sd_checkpoint_role(file) == SD_ROLE_WEIGHTS;
+		if (!fits || sd_names_find(&known, file) != SD_NO_NAME)
+			continue;
+		names[*count] = sd_arena_text(&p->layout->arena, file, strlen(file));
+		if (!names[*count] || sd_names_add(&known, names[*count], 0) == SD_NO_NAME)
+			result = sd_fail_memory(err);
+		++*count;
+	}
+	sd_names_free(&known);
+	*count = fits ? *count : 0;
+	if (*count)
+		qsort(names, *count, sizeof(*names), by_natural_file);
+	return result;
+}
+
+/* Gives each tensor the file that the index says; *fits: it has all of them. */
+static enum sd_result take_wished(struct planner *p, const struct sd_index *index, bool *fits, struct sd_error *err)
+{
+	struct sd_names numbers = {0};
+	const char **names = sd_arena_array(&p->layout->arena, index->nfiles + 1, sizeof(*names));
+	size_t count = 0;
+	enum sd_result result = names ? list_wished(p, index, names, &count, err) : sd_fail_memory(err);
+
+	*fits = result == SD_OK && count > 0;
+	for (size_t k = 0; k < count && result == SD_OK; k++)
+		if (sd_names_add(&numbers, names[k], (uint32_t)k) == SD_NO_NAME)
+			result = sd_fail_memory(err);
+	for (size_t i = 0; i < p->nitems && *fits && result == SD_OK; i++) {
+		uint32_t entry = sd_names_find(&index->keys, p->items[i].tensor.name);
+
+		p->items[i].file = sd_names_find(&numbers, index->entries[entry].file);
+		result = add_bytes(p, &p->items[i], err);
+	}
+	sd_names_free(&numbers);
+	if (result != SD_OK || !*fits)
+		return result;
+	p->wished = names;
+	return make_files(p, count, err);
+}
+
+/* By the index that the checkpoint came with, where it still has every tensor; else by size. */
+static enum sd_result choose_files(struct planner *p, struct sd_error *err)
+{
+	struct sd_index index = {0};
+	bool fits = false;
+	enum sd_result result = SD_OK;
+
+	if (p->options->wished && p->options->directory)
+		result = sd_index_parse(p->options->wished, p->options->wished_length, NULL, &index, err);
+	if (result != SD_OK)
+		sd_error_at(err, "the side file that says which tensor is in which file");
+	if (result == SD_OK && index.nentries)
+		result = take_wished(p, &index, &fits, err);
+	sd_index_free(&index);
+	return result != SD_OK || fits ? result : choose_shards(p, err);
+}
+
 /* The first few of some names, and how many they are. */
 struct names {
 	char text[512];
@@ -403,6 +479,7 @@ static enum sd_result fill_files(struct planner *p, struct sd_error *err)
 		struct sd_output_plan_file *file = &layout->files[k];
 
 		file->name = like                  ? like->files[k].name
+			     : p->wished           ? p->wished[k]
 			     : layout->nfiles == 1 ? sd_arena_printf(&layout->arena, "%s.safetensors", name)
 						   : sd_arena_printf(&layout->arena, "%s-%05zu-of-%05zu.safetensors",
 								     name, k + 1, layout->nfiles);
@@ -612,7 +689,7 @@ static enum sd_result make_index(struct planner *p, struct sd_error *err)
 
 	if (result == SD_OK && p->options->like)
 		return copy_index(p, parameters, err);
-	if (result != SD_OK || layout->nfiles == 1)
+	if (result != SD_OK || (layout->nfiles == 1 && !p->wished))
 		return result;
 	entries = calloc(layout->ntensors, sizeof(*entries));
 	if (!entries)
@@ -649,7 +726,7 @@ static enum sd_result plan(struct planner *p, struct sd_error *err)
 	group(p);
 	result = check_all_covers(p, err);
 	if (result == SD_OK)
-		result = (p->options->like ? choose_alike : choose_shards)(p, err);
+		result = (p->options->like ? choose_alike : choose_files)(p, err);
 	if (result == SD_OK)
 		result = fill_files(p, err);
 	if (result == SD_OK)

@@ -6,9 +6,13 @@
 #include "formats/template.h"
 
 struct sd_output_plan_options {
-	bool directory;                  /* shards and an index; else one file */
-	uint64_t shard_size;             /* bytes of tensors in a file, unless a single one is larger */
-	const struct sd_template *like;  /* a directory that takes after this one; the rest is then not looked at */
+	bool directory;                 /* shards and an index; else one file */
+	uint64_t shard_size;            /* bytes of tensors in a file, unless a single one is larger */
+	const struct sd_template *like; /* a directory that takes after this one; the rest is then not looked at */
+	/* The index of files to be made, if it has every tensor (JSON); NULL: by shard_size. Not looked at with like.
+	 */
+	const char *wished;
+	size_t wished_length;
 	const struct sd_entry *metadata; /* added to the manifest's, or in place of its entries */
 	size_t nmetadata;
 };

@@ -5,6 +5,8 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -136,13 +138,28 @@ static enum sd_result merge_metadata(struct sd_safetensors_read *r, const struct
 	return SD_OK;
 }
 
+/* The last record's key is new. */
+static enum sd_result add_key(struct sd_safetensors_read *r, const char *key, struct sd_error *err)
+{
+	uint32_t number = (uint32_t)r->source->manifest->nrecords - 1, known = sd_names_add(&r->whole, key, number),
+		 first;
+
+	if (known == SD_NO_NAME)
+		return sd_fail_memory(err);
+	if (known == number)
+		return SD_OK;
+	first = sd_extents_input_of(r->source, known);
+	if (first == sd_extents_input_of(r->source, number))
+		return sd_fail(err, SD_INPUT, "the key %s is there twice", key);
+	return sd_fail(err, SD_INPUT, "the key %s is in %s too", key, sd_extents_at(r->source, first)->path);
+}
+
 static enum sd_result add_tensor(struct sd_safetensors_read *r, const struct sd_header *h, const struct sd_tensor *t,
 				 struct sd_error *err)
 {
 	struct sd_arena *arena = &r->source->manifest->arena;
 	struct sd_record record = {.rank = t->rank, .dtype = t->dtype, .state = SD_HERE, .bytes = t->end - t->begin};
 	struct sd_target target = {.rank = t->rank, .dtype = t->dtype};
-	uint32_t number = (uint32_t)r->source->manifest->nrecords, known;
 
 	if (h->chooser && !h->chooser->wants(h->chooser, t->name, &record.lack))
 		return SD_OK;
@@ -152,13 +169,31 @@ static enum sd_result add_tensor(struct sd_safetensors_read *r, const struct sd_
 		return sd_fail_memory(err);
 	if (sd_extents_add(r->source, &record, &target, h->input, h->data + t->begin, err) != SD_OK)
 		return err->result;
-	known = sd_names_add(&r->whole, record.key, number);
-	if (known == SD_NO_NAME)
-		return sd_fail_memory(err);
-	if (known != number)
-		return sd_fail(err, SD_INPUT, "the key %s is in %s too", t->name,
-			       sd_extents_at(r->source, sd_extents_input_of(r->source, known))->path);
-	return SD_OK;
+	return add_key(r, record.key, err);
+}
+
+enum sd_result sd_safetensors_read_add_made(struct sd_safetensors_read *reading, const struct sd_record *record,
+					    const struct sd_target *target, uint32_t input, uint64_t offset,
+					    struct sd_made *made, struct sd_error *err)
+{
+	if (sd_extents_add_made(reading->source, record, target, input, offset, made, err) != SD_OK)
+		return err->result;
+	return add_key(reading, record->key, err);
+}
+
+enum sd_result sd_safetensors_read_note(struct sd_safetensors_read *reading, struct sd_error *err, const char *format,
+					...)
+{
+	struct sd_source *source = reading->source;
+	char text[2048];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	source->note = sd_arena_printf(&source->manifest->arena, "%s%s%s", source->note ? source->note : "",
+				       source->note ? "; " : "", text);
+	return source->note ? SD_OK : sd_fail_memory(err);
 }
 
 /* What the format says of a file whose tensors are pieces. */
@@ -190,15 +225,37 @@ static enum sd_result add_content(struct sd_safetensors_read *r, const struct sd
 	return result;
 }
 
-static enum sd_result add_input(struct sd_safetensors_read *r, uint32_t input, const unsigned char first[8],
-				struct sd_chooser *chooser, bool alone, struct sd_error *err)
+/* A file that is read by its format's own parser. */
+static enum sd_result add_by_format(struct sd_safetensors_read *r, const struct sd_format *format, uint32_t input,
+				    struct sd_chooser *chooser, struct sd_error *err)
+{
+	const struct sd_format *named = sd_format_of_name(sd_extents_at(r->source, input)->path);
+	enum sd_result result = SD_OK;
+
+	if (named && named->mark)
+		result = sd_fail(err, SD_INPUT,
+				 "it holds pieces of tensors, and %s beside it says which: name the directory",
+				 named->mark);
+	else if (!sd_extents_at(r->source, input)->seekable)
+		result = sd_fail(err, SD_INPUT, "%s cannot be read from a pipe: put it into a file", format->instead);
+	if (result == SD_OK)
+		result = format->add(r, input, chooser, err);
+	r->source->manifest->nmetadata = 0;
+	return result;
+}
+
+static enum sd_result add_safetensors(struct sd_safetensors_read *r, uint32_t input, const unsigned char first[8],
+				      struct sd_chooser *chooser, bool alone, struct sd_error *err)
 {
 	struct sd_safetensors st = {0};
 	struct sd_header header = {.content = &st, .input = input, .chooser = chooser};
 	struct sd_error lack = {.result = SD_OK};
 	const char *path = sd_extents_at(r->source, input)->path;
-	enum sd_result result =
-		read_file(sd_extents_at(r->source, input), first, &r->limits, &st, &header.data, &lack, err);
+	enum sd_result result;
+
+	if (r->limits.root)
+		return sd_fail(err, SD_INPUT, "it is no file of torch.save, for which --root is");
+	result = read_file(sd_extents_at(r->source, input), first, &r->limits, &st, &header.data, &lack, err);
 
 	if (result == SD_OK)
 		result = add_content(r, &header, alone, err);
@@ -207,6 +264,17 @@ static enum sd_result add_input(struct sd_safetensors_read *r, uint32_t input, c
 		result = sd_extents_lack(r->source, &lack, err);
 	}
 	sd_safetensors_free(&st);
+	return result;
+}
+
+static enum sd_result add_input(struct sd_safetensors_read *r, uint32_t input, const unsigned char first[8],
+				struct sd_chooser *chooser, bool alone, struct sd_error *err)
+{
+	const struct sd_format *format = sd_format_of_bytes(first);
+	const char *path = sd_extents_at(r->source, input)->path;
+	enum sd_result result = format && format->add ? add_by_format(r, format, input, chooser, err)
+						      : add_safetensors(r, input, first, chooser, alone, err);
+
 	return result == SD_OK ? result : sd_error_at(err, "%s", path);
 }
 

@@ -56,6 +56,16 @@ SD_MUST_CHECK enum sd_result sd_safetensors_read_add(struct sd_safetensors_read 
 						     const unsigned char first[8], struct sd_chooser *chooser,
 						     bool alone, struct sd_error *err);
 
+/* For a format's own parser: adds a tensor, as sd_extents_add_made does. SD_INPUT where its key is there already. */
+SD_MUST_CHECK enum sd_result sd_safetensors_read_add_made(struct sd_safetensors_read *reading,
+							  const struct sd_record *record,
+							  const struct sd_target *target, uint32_t input,
+							  uint64_t offset, struct sd_made *made, struct sd_error *err);
+
+/* Adds to what is odd about the source. Only memory can be missing. */
+SD_MUST_CHECK enum sd_result sd_safetensors_read_note(struct sd_safetensors_read *reading, struct sd_error *err,
+						      const char *format, ...) SD_PRINTF(3, 4);
+
 /* How many tensors and pieces of such there are so far. */
 size_t sd_safetensors_read_count(const struct sd_safetensors_read *reading);
 

@@ -17,9 +17,9 @@
 static const char usage[] = "Usage: sd-cat [OPTION]... [SOURCE]...\n"
 			    "Write checkpoints as one stream to standard output, for the other sd-tools.\n"
 			    "\n"
-			    "A SOURCE is a safetensors file, a checkpoint directory (with or without an\n"
-			    "index), a stream, or - for standard input, which is also what is read when\n"
-			    "there is no SOURCE.\n"
+			    "A SOURCE is a safetensors file, a file of torch.save (.pt, .bin), a checkpoint\n"
+			    "directory (with or without an index), a stream, or - for standard input, which\n"
+			    "is also what is read when there is no SOURCE.\n"
 			    "\n"
 			    "  -n, --name=PATTERN  send only tensors whose whole name is as PATTERN says: * is any\n"
 			    "                      text, {a,b} and {0..39} as in bash; may be given several times\n"
@@ -36,6 +36,10 @@ static const char usage[] = "Usage: sd-cat [OPTION]... [SOURCE]...\n"
 			    "      --zstd[=LEVEL]  compress the stream, which every tool reads as well;\n"
 			    "                      LEVEL is 1 to 19 (3)\n"
 			    "      --stats         tell on standard error which way the data went\n"
+			    "      --root=KEY      of a file of torch.save, take what is under KEY of its top\n"
+			    "                      (model, state_dict); nothing behind the = takes all\n"
+			    "      --incomplete    read a checkpoint too that says that it is not finished\n"
+			    "      --keep-dtypes   do not cast what .hf_metadata of NeMo AutoModel says\n"
 			    "      --limit=NAME=N  raise or lower a safety limit: header, manifest,\n"
 			    "                      name, tensors or rank; see sd-tools(7)\n"
 			    "      --help          print this text\n"
@@ -63,6 +67,9 @@ static struct options parse(int argc, char **argv)
 		{"strict", no_argument, NULL, 'S'},
 		{"zstd", optional_argument, NULL, 'z'},
 		{"checksum", no_argument, NULL, 'c'},
+		{"root", required_argument, NULL, 'r'},
+		{"incomplete", no_argument, NULL, 'i'},
+		{"keep-dtypes", no_argument, NULL, 'k'},
 		{"limit", required_argument, NULL, 'L'},
 		{"help", no_argument, NULL, 'h'},
 		{"version", no_argument, NULL, 'v'},
@@ -93,6 +100,15 @@ static struct options parse(int argc, char **argv)
 			opt.level = optarg ? sd_option_number("--zstd", optarg) : 3;
 			if (opt.level < 1 || opt.level > SD_ZSTD_LEVEL_MOST)
 				sd_misuse("--zstd: the level is 1 to %d", SD_ZSTD_LEVEL_MOST);
+			break;
+		case 'r':
+			opt.limits.root = optarg;
+			break;
+		case 'i':
+			opt.limits.incomplete = true;
+			break;
+		case 'k':
+			opt.limits.keep_dtypes = true;
 			break;
 		case 'L':
 			sd_option_limit(&opt.limits, optarg);

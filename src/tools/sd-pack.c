@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* sd-pack: writes a stream's checkpoint as safetensors. */
 #include "base/text.h"
+#include "formats/hf_metadata.h"
 #include "formats/loss.h"
 #include "formats/safetensors_write.h"
 #include "flow/driver.h"
@@ -415,6 +416,24 @@ static enum sd_result open_like(struct options *opt, struct sd_manifest *manifes
 	return result == SD_OK ? sd_template_take_side(&opt->like, manifest, opt->keep_config, err) : result;
 }
 
+/* An index among the side files says in which files the tensors are to be; it is none that is copied. */
+static void take_wished(struct options *opt, struct sd_manifest *m)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < m->nside; i++) {
+		if (strcmp(m->side[i].name, SD_WISHED_INDEX) != 0) {
+			m->side[kept++] = m->side[i];
+			continue;
+		}
+		if (opt->shard_size || opt->like_path)
+			continue;
+		opt->pack.layout.wished = m->side[i].data;
+		opt->pack.layout.wished_length = m->side[i].size;
+	}
+	m->nside = kept;
+}
+
 /* The checkpoint is there: that there is no memory to say more is no failure. */
 static void tell_odd(struct sd_manifest *m)
 {
@@ -432,6 +451,8 @@ static enum sd_result run(struct options *opt, struct sd_error *err)
 
 	if (result == SD_OK)
 		result = sd_open_stdin(&opt->limits, &source, err);
+	if (result == SD_OK)
+		take_wished(opt, source->manifest);
 	if (result == SD_OK && opt->like_path)
 		result = open_like(opt, source->manifest, err);
 	odd = result == SD_OK && !opt->like_path;
