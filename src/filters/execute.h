@@ -62,6 +62,7 @@ struct sd_execution {
 	uint64_t size;                       /* bytes of it */
 	struct sd_flight flight[SD_FLIGHTS]; /* the oldest is at oldest % SD_FLIGHTS */
 	unsigned oldest, flights, units;     /* the oldest one is a unit */
+	sd_encode *encode;                   /* of the numbers that codes are decoded to */
 	unsigned char *joint;                /* where the joint box is that is being filled, or NULL */
 	struct sd_span box;                  /* what it takes of the buffer */
 	int spool;                           /* an unnamed file, or -1 */

@@ -2,6 +2,7 @@
 /* Carries out pending steps: the plan. */
 #include "filters/execute.h"
 #include "base/checked.h"
+#include "move/kernels.h"
 #include "filters/tiling.h"
 
 #include <inttypes.h>
@@ -506,6 +507,7 @@ enum sd_result sd_execution_plan(const struct sd_manifest *in, uint64_t memory, 
 				   .in = in,
 				   .memory = memory,
 				   .spool = -1};
+	c->encode = sd_kernels_pick(getenv("SD_KERNELS"))->convert.encode;
 	c->plan.manifest = p.out = sd_manifest_new();
 	c->plan.becomes = malloc((in->nrecords + 1) * sizeof(*c->plan.becomes));
 	c->work = calloc(in->nrecords + 1, sizeof(*c->work));

@@ -322,6 +322,13 @@ static struct sd_span needs(const struct sd_execution *c, const struct sd_cut *c
 			    const struct window *w)
 {
 	uint64_t size = sd_dtype_size(c->in->records[w->record].dtype);
+	struct sd_span bytes;
+
+	if (cut->links.decode) {
+		sd_codes_span(&cut->packed, job->move.from, job->move.from + sd_unit_span(&job->move) - 1, &bytes.begin,
+			      &bytes.end);
+		return bytes;
+	}
 	uint64_t first = job->move.from / cut->codes, last = job->move.from + sd_unit_span(&job->move) - 1;
 
 	return (struct sd_span){first * size, (last / cut->codes + 1) * size};
@@ -333,12 +340,42 @@ static uint64_t window_bytes(const struct window *w, const struct sd_span *span)
 	return sd_buffer_aligned((w->end > span->end ? w->end : span->end) - span->begin);
 }
 
+/* Bytes of the numbers that a job's codes are decoded to; 0 where they are not. */
+static uint64_t decoded_bytes(const struct sd_cut *cut, const struct sd_job *job)
+{
+	return cut->links.decode ? sd_unit_span(&job->move) * sd_dtype_size(cut->links.dtype[0]) : 0;
+}
+
+/* Decodes what a job reads, to where its source is then; NULL: behind the window. */
+static enum sd_result load_decoded(const struct sd_execution *c, const struct sd_cut *cut, struct sd_job *job,
+				   struct window *w, unsigned char *memory, unsigned char *numbers,
+				   struct sd_error *err)
+{
+	const struct sd_span span = needs(c, cut, job, w);
+	const uint64_t first = job->move.from;
+	enum sd_result result = SD_OK;
+
+	if (!numbers)
+		numbers = w->whole ? memory : memory + window_bytes(w, &span);
+	if (!w->whole)
+		result = slide(w, memory, span.begin, span.end, err);
+	job->source = numbers;
+	job->source_count = sd_unit_span(&job->move);
+	job->move.from = 0;
+	if (result == SD_OK)
+		sd_codes_decode(&cut->packed, c->encode, w->whole ? w->memory + span.begin : w->memory, span.begin,
+				first, job->source_count, numbers);
+	return result;
+}
+
 /* Makes memory the window, if not all is there already, and what a job reads in it the job's source. */
 static enum sd_result load(const struct sd_execution *c, const struct sd_cut *cut, struct sd_job *job, struct window *w,
 			   unsigned char *memory, struct sd_error *err)
 {
 	struct sd_span span = needs(c, cut, job, w);
 
+	if (cut->links.decode)
+		return load_decoded(c, cut, job, w, memory, NULL, err);
 	if (cut->links.scale) {
 		sd_unit_scale(c->in, cut, &job->move, &job->scale);
 		job->scale.data = c->work[cut->links.scale->operand].held;
@@ -418,6 +455,7 @@ static enum sd_result carry_unit(struct sd_execution *c, const struct sd_cut *cu
 		span = needs(c, cut, &job, w);
 		window = window_bytes(w, &span);
 	}
+	window += sd_buffer_aligned(decoded_bytes(cut, &job));
 	if (result == SD_OK)
 		result = make_room(c, sink, made + window, false, &flight.used[0], err);
 	if (result != SD_OK)
@@ -474,7 +512,8 @@ static enum sd_result carry_joined(struct sd_execution *c, const struct sd_cut *
 	enum sd_result result = open_joint(c, bytes, sink, err);
 
 	if (result == SD_OK)
-		result = make_room(c, sink, window_bytes(w, &span), false, &flight.used[0], err);
+		result = make_room(c, sink, window_bytes(w, &span) + sd_buffer_aligned(decoded_bytes(cut, &job)), false,
+				   &flight.used[0], err);
 	if (result != SD_OK)
 		return result;
 	job.target = c->joint;
@@ -512,6 +551,49 @@ static void release_later(struct sd_execution *c, uint32_t record)
 		release(c, record);
 }
 
+/* Makes what a cut's codes are decoded with ready: all of it is held. */
+static enum sd_result prepare(const struct sd_execution *c, struct sd_cut *cut, struct sd_error *err)
+{
+	const struct sd_target *t = &c->in->targets[cut->target];
+	const struct sd_record *part[SD_PARTS] = {NULL};
+	const char *wrong;
+	enum sd_rank which;
+
+	if (!cut->links.decode || cut->units == 0)
+		return SD_OK;
+	for (uint32_t k = 1; k < t->nsteps && t->steps[k].kind == SD_STEP_WITH; k++) {
+		const struct sd_step *with = &t->steps[k];
+		struct sd_part_data data = {.count = 0};
+
+		if (with->operand == SD_NO_RECORD || with->param >= SD_PARTS)
+			continue;
+		part[with->param] = &c->in->records[with->operand];
+		data = cut->packed.part[with->param];
+		data.data = c->work[with->operand].held;
+		data.dtype = part[with->param]->dtype;
+		if (with->param == SD_PART_CHECK) {
+			(void)!sd_shape_count(part[with->param]->shape, part[with->param]->rank, &data.count);
+			if (!sd_codes_agree(&cut->packed, &data))
+				return sd_fail(err, SD_INPUT,
+					       "%s: it says something else than the shape, or the "
+					       "codes, of %s",
+					       part[with->param]->key, c->in->records[t->record].key);
+		}
+		cut->packed.part[with->param] = data;
+	}
+	wrong = sd_codes_ready(&cut->packed, &which);
+	if (!wrong)
+		return SD_OK;
+	return *wrong && part[which] ? sd_fail(err, SD_INPUT, "%s: %s", part[which]->key, wrong) : sd_fail_memory(err);
+}
+
+static void free_pieces(struct sd_tiling *pieces)
+{
+	for (size_t i = 0; i < pieces->ncuts; i++)
+		sd_codes_free(&pieces->cuts[i].packed);
+	sd_tiling_free(pieces);
+}
+
 /* Makes all that becomes of a record whose data is in the window's source. */
 static enum sd_result carry_window(struct sd_execution *c, struct window *w, struct sd_sink *sink, struct sd_error *err)
 {
@@ -522,11 +604,17 @@ static enum sd_result carry_window(struct sd_execution *c, struct window *w, str
 	if (result != SD_OK)
 		return result;
 	w->key = c->in->records[w->record].key;
+	for (size_t i = 0; i < pieces.ncuts && result == SD_OK; i++)
+		result = prepare(c, &pieces.cuts[i], err);
+	if (result != SD_OK) {
+		free_pieces(&pieces);
+		return result;
+	}
 	if (work->joint)
 		result = carry_joined(c, pieces.cuts, work, w, sink, err);
 	else
 		result = carry_pieces(c, &pieces, work->out, w, sink, err);
-	sd_tiling_free(&pieces);
+	free_pieces(&pieces);
 	if (result == SD_OK)
 		result = leave(w, err);
 	if (result == SD_OK)

@@ -2,6 +2,7 @@ sources += \
 	%D%/companions.c %D%/companions.h \
 	%D%/companions_check.c \
 	%D%/config_json.c %D%/config_json.h \
+	%D%/dequant.c %D%/dequant.h \
 	%D%/listing.c %D%/listing.h \
 	%D%/manifest.c %D%/manifest.h \
 	%D%/manifest_codec.c %D%/manifest_codec.h \

@@ -8,6 +8,7 @@ sources += \
 	%D%/kernels.h \
 	%D%/move.c %D%/move.h \
 	%D%/tile.c %D%/tile.h \
+	%D%/decode.c %D%/decode.h \
 	%D%/quantise.c %D%/quantise.h \
 	%D%/transpose.c %D%/transpose.h \
 	%D%/transpose_avx2.c \

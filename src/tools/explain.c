@@ -442,6 +442,7 @@ static bool box_of(const struct explanation *e, const struct row *row, struct sd
 	uint64_t count = 1;
 
 	if (!t || r->rank > SD_RANK_MAX || t->rank > SD_RANK_MAX || sd_target_codes(e->plan->manifest, t) != 1 ||
+	    (t->nsteps && t->steps[0].kind == SD_STEP_DECODE) ||
 	    (row->source != NONE && e->in->targets[row->source].move))
 		return false;
 	if (!t->move && !sd_shape_count(r->shape, r->rank, &count))
