@@ -76,6 +76,7 @@ test_scripts = \
 	%D%/run-wanted \
 	%D%/golden-ways \
 	%D%/golden-grid \
+	%D%/quantised-cases \
 	%D%/gpu \
 	%D%/kernel \
 	%D%/golden-handoff \
@@ -127,7 +128,7 @@ test_scripts = \
 	%D%/run-examples
 TESTS += $(test_scripts)
 EXTRA_DIST += $(test_scripts) %D%/tap.sh %D%/reference.py %D%/reference-codes.py %D%/reference-fp8.py %D%/stages.py \
-	%D%/lsan.supp %D%/golden %D%/wanted
+	%D%/lsan.supp %D%/golden %D%/quantised %D%/wanted
 
 # All of it again, built with AddressSanitizer and UndefinedBehaviorSanitizer.
 check-sanitize:

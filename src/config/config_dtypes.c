@@ -6,6 +6,7 @@
 #include "base/memstream.h"
 #include "base/names.h"
 #include "base/text.h"
+#include "model/dequant.h"
 #include "model/scales.h"
 
 #include <stdlib.h>
@@ -38,16 +39,22 @@ static bool is_codes(const struct sd_target *t)
 	return t->rank >= 2 && (integer || (sd_dtype_is_float(t->dtype) && sd_dtype_bits(t->dtype) <= 8));
 }
 
-static bool any_quantised(const struct sd_manifest *m)
+/* Codes by their dtype or, where they are stored as another one, by what is stored beside them. */
+static bool is_quantised(const struct sd_manifest *m, const struct sd_companions *c, const struct sd_target *t)
+{
+	return is_codes(t) || (!t->nsteps && sd_is_quantised(m, c, t->record));
+}
+
+static bool any_quantised(const struct sd_manifest *m, const struct sd_companions *c)
 {
 	for (size_t i = 0; i < m->ntargets; i++)
-		if (is_codes(&m->targets[i]) || is_scale(&m->targets[i]))
+		if (is_scale(&m->targets[i]) || is_quantised(m, c, &m->targets[i]))
 			return true;
 	return false;
 }
 
 /* The floating-point dtype that most elements have, scales and codes left aside; SD_NO_DTYPE where there are none. */
-static enum sd_dtype main_dtype(const struct sd_manifest *m)
+static enum sd_dtype main_dtype(const struct sd_manifest *m, const struct sd_companions *c)
 {
 	uint64_t elements[SD_DTYPES] = {0};
 	enum sd_dtype most = SD_NO_DTYPE;
@@ -56,7 +63,8 @@ static enum sd_dtype main_dtype(const struct sd_manifest *m)
 	for (size_t i = 0; i < m->ntargets; i++) {
 		const struct sd_target *t = &m->targets[i];
 
-		if (!sd_dtype_is_float(t->dtype) || sd_dtype_bits(t->dtype) <= 8 || is_scale(t))
+		if (!sd_dtype_is_float(t->dtype) || sd_dtype_bits(t->dtype) <= 8 || is_scale(t) ||
+		    is_quantised(m, c, t))
 			continue;
 		if (!sd_add(elements[t->dtype], sd_move_count(sd_target_move(m, t, &room)), &elements[t->dtype]))
 			elements[t->dtype] = UINT64_MAX;
@@ -133,16 +141,27 @@ static enum sd_result list_modules(struct change *c, const struct sd_manifest *t
 static enum sd_result compare(struct change *c, const struct sd_manifest *to, const struct sd_manifest *from,
 			      struct sd_error *err)
 {
-	bool before = any_quantised(from), after = any_quantised(to);
-	enum sd_result result = SD_OK;
+	struct sd_companions had, has = {0};
+	enum sd_result result = sd_companions_find(from, &had, err);
+	bool before, after = false;
 
-	c->plain = before && !after;
+	if (result == SD_OK)
+		result = sd_companions_find(to, &has, err);
+	if (result == SD_OK) {
+		before = any_quantised(from, &had);
+		after = any_quantised(to, &has);
+		c->plain = before && !after;
+		c->before = main_dtype(from, &had);
+		c->after = main_dtype(to, &has);
+	}
+	sd_companions_free(&had);
+	sd_companions_free(&has);
+	if (result != SD_OK)
+		return result;
 	if (after)
 		result = look_for_mixed(c, to, from, err);
 	if (result == SD_OK && c->mixed)
 		result = list_modules(c, to, err);
-	c->before = main_dtype(from);
-	c->after = main_dtype(to);
 	if (after || (c->before == c->after && !c->plain))
 		c->before = c->after = SD_NO_DTYPE;
 	return result;

@@ -598,6 +598,19 @@ static enum sd_result fail(const struct weight *w, uint32_t companion, const cha
 	return sd_companions_fail(w->m, w->companions, w->record, companion, problem, w->err);
 }
 
+/* What is refused as a whole is told of the weight that shows why, if one does. */
+static enum sd_result fail_refused(struct weight *w, uint32_t first)
+{
+	const struct sd_companions *c = w->companions;
+
+	for (uint32_t i = 0; c->role && i < c->n; i++)
+		if (c->weight[i] != SD_NO_RECORD && strcmp(word_of(w->m->records[i].key), "pre_quant_scale") == 0) {
+			w->record = c->weight[i];
+			return fail(w, i, w->said->refused);
+		}
+	return fail(w, first, w->said->refused);
+}
+
 /* Finds the scheme of the weight. */
 static enum sd_result find_scheme(struct weight *w)
 {
@@ -607,7 +620,7 @@ static enum sd_result find_scheme(struct weight *w)
 	char problem[128];
 
 	if (w->said->refused)
-		return fail(w, first, w->said->refused);
+		return fail_refused(w, first);
 	for (size_t i = 0; i < COUNT(SCHEMES); i++) {
 		const struct scheme *s = &SCHEMES[i];
 		if (strcmp(s->weight, word) != 0 || !(s->methods >> w->said->method & 1) ||

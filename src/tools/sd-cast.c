@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* sd-cast: changes dtypes by hand: casts, dequantisation of block FP8, and quantisation to it. */
+/* sd-cast: changes dtypes by hand: casts, dequantisation, and quantisation to block FP8. */
 #include "filters/cast.h"
 #include "config/config_dtypes.h"
 #include "tools/device_options.h"
@@ -13,8 +13,8 @@ static const char usage[] = "Usage: sd-cast --to=DTYPE|--dequant=DTYPE|--quant=f
 			    "Change the dtypes of a stream's tensors, from standard input to standard output.\n"
 			    "\n"
 			    "      --to=DTYPE       cast floating-point tensors to BF16, F16, F32 or F64\n"
-			    "      --dequant=DTYPE  multiply tensors with their block scales (NAME_scale_inv, one\n"
-			    "                       for each 128 x 128), to DTYPE; the scales go\n"
+			    "      --dequant=DTYPE  make plain numbers of quantised weights (FP8, INT8, NVFP4, MXFP4,\n"
+			    "                       GPTQ, AWQ, bitsandbytes...: see sd-quant(7)); the scales go\n"
 			    "      --quant=fp8-block\n"
 			    "                       make F8_E4M3 with such scales; needs -n or\n"
 			    "                       --include\n"
