@@ -161,6 +161,8 @@ static void release(struct sd_execution *c, uint32_t record)
 				let_go(c, operand, &c->holding);
 		}
 	}
+	free(c->work[record].derived);
+	c->work[record].derived = NULL;
 	if (c->work[record].uses == 0)
 		let_go(c, record, &c->waiting);
 }
@@ -346,26 +348,53 @@ static uint64_t decoded_bytes(const struct sd_cut *cut, const struct sd_job *job
 	return cut->links.decode ? sd_unit_span(&job->move) * sd_dtype_size(cut->links.dtype[0]) : 0;
 }
 
+/* Codes that are decoded in parts, each by some thread. */
+struct decoding {
+	const struct sd_codes *codes;
+	const struct sd_kernels *kernels;
+	const unsigned char *bytes;
+	uint64_t begin, first, count;
+	unsigned char *numbers;
+};
+
+#define DECODE_PART (64u << 10)
+
+static void decode_part(void *context, uint64_t part)
+{
+	const struct decoding *d = context;
+	uint64_t skipped = part * DECODE_PART, left = d->count - skipped;
+
+	sd_codes_decode(d->codes, d->kernels, d->bytes, d->begin, d->first + skipped,
+			left < DECODE_PART ? left : DECODE_PART,
+			d->numbers + skipped * sd_dtype_size((enum sd_dtype)d->codes->native));
+}
+
 /* Decodes what a job reads, to where its source is then; NULL: behind the window. */
 static enum sd_result load_decoded(const struct sd_execution *c, const struct sd_cut *cut, struct sd_job *job,
 				   struct window *w, unsigned char *memory, unsigned char *numbers,
 				   struct sd_error *err)
 {
 	const struct sd_span span = needs(c, cut, job, w);
-	const uint64_t first = job->move.from;
+	struct decoding d = {.codes = &cut->packed,
+			     .kernels = c->kernels,
+			     .begin = span.begin,
+			     .first = job->move.from,
+			     .count = sd_unit_span(&job->move)};
 	enum sd_result result = SD_OK;
 
+	d.numbers = numbers;
 	if (!numbers)
-		numbers = w->whole ? memory : memory + window_bytes(w, &span);
+		d.numbers = w->whole ? memory : memory + window_bytes(w, &span);
 	if (!w->whole)
 		result = slide(w, memory, span.begin, span.end, err);
-	job->source = numbers;
-	job->source_count = sd_unit_span(&job->move);
+	d.bytes = w->whole ? w->memory + span.begin : w->memory;
+	job->source = d.numbers;
+	job->source_count = d.count;
 	job->move.from = 0;
-	if (result == SD_OK)
-		sd_codes_decode(&cut->packed, c->encode, w->whole ? w->memory + span.begin : w->memory, span.begin,
-				first, job->source_count, numbers);
-	return result;
+	if (result != SD_OK)
+		return result;
+	return check(c->device, sd_device_share(c->device, decode_part, &d, (d.count + DECODE_PART - 1) / DECODE_PART),
+		     c->in->targets[cut->target].name, err);
 }
 
 /* Makes memory the window, if not all is there already, and what a job reads in it the job's source. */
@@ -378,7 +407,9 @@ static enum sd_result load(const struct sd_execution *c, const struct sd_cut *cu
 		return load_decoded(c, cut, job, w, memory, NULL, err);
 	if (cut->links.scale) {
 		sd_unit_scale(c->in, cut, &job->move, &job->scale);
-		job->scale.data = c->work[cut->links.scale->operand].held;
+		job->scale.data = c->work[w->record].derived;
+		if (!job->scale.data)
+			job->scale.data = c->work[cut->links.scale->operand].held;
 	}
 	job->source = w->whole ? w->memory + span.begin : memory;
 	job->source_count = (span.end - span.begin) / sd_dtype_size(c->in->records[w->record].dtype) * cut->codes;
@@ -551,6 +582,21 @@ static void release_later(struct sd_execution *c, uint32_t record)
 		release(c, record);
 }
 
+/* Scales that devices can take, where those that came are not so. */
+static enum sd_result derive(const struct sd_execution *c, const struct sd_cut *cut, uint32_t record,
+			     struct sd_error *err)
+{
+	struct sd_execution_work *work = &c->work[record];
+
+	if (!cut->packed.part[SD_PART_SECOND].count || work->derived)
+		return SD_OK;
+	work->derived = malloc((cut->packed.part[SD_PART_SCALE].count + 1) * sizeof(*work->derived));
+	if (!work->derived)
+		return sd_fail_memory(err);
+	sd_codes_scales(&cut->packed, c->kernels, work->derived);
+	return SD_OK;
+}
+
 /* Makes what a cut's codes are decoded with ready: all of it is held. */
 static enum sd_result prepare(const struct sd_execution *c, struct sd_cut *cut, struct sd_error *err)
 {
@@ -559,7 +605,7 @@ static enum sd_result prepare(const struct sd_execution *c, struct sd_cut *cut, 
 	const char *wrong;
 	enum sd_rank which;
 
-	if (!cut->links.decode || cut->units == 0)
+	if (!cut->packed.form || cut->units == 0)
 		return SD_OK;
 	for (uint32_t k = 1; k < t->nsteps && t->steps[k].kind == SD_STEP_WITH; k++) {
 		const struct sd_step *with = &t->steps[k];
@@ -583,7 +629,7 @@ static enum sd_result prepare(const struct sd_execution *c, struct sd_cut *cut, 
 	}
 	wrong = sd_codes_ready(&cut->packed, &which);
 	if (!wrong)
-		return SD_OK;
+		return cut->links.decode ? SD_OK : derive(c, cut, t->record, err);
 	return *wrong && part[which] ? sd_fail(err, SD_INPUT, "%s: %s", part[which]->key, wrong) : sd_fail_memory(err);
 }
 

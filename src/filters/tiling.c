@@ -195,9 +195,11 @@ static uint8_t code_kind(uint32_t param)
 	return param == SD_UNPACK_INT4 ? SD_INT4 : param == SD_UNPACK_E2M1_PLUS ? SD_E2M1 + SD_E2M1_PLUS : SD_E2M1;
 }
 
-static enum sd_result links_of(const struct sd_manifest *m, const struct sd_target *t, struct sd_links *links,
-			       struct sd_error *err)
+/* codes: of a target whose codes are decoded. */
+static enum sd_result links_of(const struct sd_manifest *m, const struct sd_target *t, const struct sd_codes *codes,
+			       struct sd_links *links, struct sd_error *err)
 {
+	const uint8_t kind = codes->form ? sd_codes_kind(codes) : SD_NO_DTYPE;
 	uint8_t *dtype = links->dtype;
 	enum sd_result result = SD_OK;
 	uint32_t n = 0;
@@ -206,7 +208,15 @@ static enum sd_result links_of(const struct sd_manifest *m, const struct sd_targ
 	for (uint32_t k = 0; k < t->nsteps && result == SD_OK; k++) {
 		const struct sd_step *step = &t->steps[k];
 
-		if (step->kind == SD_STEP_WITH)
+		if (step->kind == SD_STEP_WITH && step->param == SD_PART_SCALE && kind) {
+			/* A device multiplies such codes itself. */
+			dtype[0] = kind;
+			links->scale = step;
+			links->scale_element =
+				codes->part[SD_PART_SECOND].count ? SD_F32 : codes->part[SD_PART_SCALE].dtype;
+			dtype[n = 1] = (uint8_t)step->dtype;
+		}
+		if (step->kind == SD_STEP_WITH || (step->kind == SD_STEP_DECODE && kind))
 			continue;
 		if (step->kind == SD_STEP_UNPACK)
 			dtype[0] = code_kind(step->param);
@@ -448,7 +458,9 @@ static enum sd_result begin_cut(const struct sd_manifest *m, uint32_t number, st
 		return err->result;
 	c->move = sd_move_load(sd_target_move(m, t, &room));
 	sd_move_normalise(&c->move);
-	result = links_of(m, t, &c->links, err);
+	if (c->packed.form && sd_codes_kind(&c->packed))
+		c->codes = sd_dtype_bits((enum sd_dtype)r->dtype) / 4;
+	result = links_of(m, t, &c->packed, &c->links, err);
 	if (result == SD_OK && c->links.scale && sd_move_count(&c->move) > 0 && !spread(r, c->codes, &c->move))
 		result = sd_fail(err, SD_INPUT, "%s: its block scales do not fit the way in which %s is reordered",
 				 t->name, r->key);
@@ -467,6 +479,8 @@ static void share_memory(struct sd_tiling *p, uint8_t dtype, uint64_t memory)
 	for (size_t i = 0; i < p->ncuts; i++) {
 		uint64_t sum = 0;
 
+		if (p->cuts[i].packed.part[SD_PART_SECOND].count && !p->cuts[i].links.decode)
+			slack = MARGIN + p->cuts[i].packed.part[SD_PART_SCALE].count * sizeof(float);
 		if (p->cuts[i].links.decode) {
 			sum = sd_dtype_size(p->cuts[i].links.dtype[0]);
 			slack = MARGIN + DECODE_SLACK * p->cuts[i].packed.pitch;

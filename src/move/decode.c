@@ -200,15 +200,26 @@ void sd_codes_span(const struct sd_codes *c, uint64_t first, uint64_t last, uint
 	}
 }
 
-/* ---- fields ---- */
+/* ---- fields: out has room for a whole run ---- */
+
+#define INLINE static inline __attribute__((always_inline))
 
 /* count fields of a string of bits, from number first on. */
-static void fields_along(const uint8_t *string, uint32_t bits, uint64_t first, size_t count, uint8_t *out)
+INLINE void fields_along(const uint8_t *string, uint32_t bits, uint64_t first, size_t count, uint8_t *out)
 {
 	const uint32_t mask = (1U << bits) - 1;
 
 	if (bits == 8) {
 		memcpy(out, string + first, count);
+		return;
+	}
+	if (bits == 4 && first % 2 == 0 && count == SD_CONVERT_RUN) {
+		for (size_t i = 0; i < SD_CONVERT_RUN / 2; i++) {
+			uint8_t byte = string[first / 2 + i];
+
+			out[2 * i] = byte & 15;
+			out[2 * i + 1] = byte >> 4;
+		}
 		return;
 	}
 	if (bits == 4 && first % 2 == 0) {
@@ -234,33 +245,44 @@ static void fields_along(const uint8_t *string, uint32_t bits, uint64_t first, s
 
 /* count fields of as many columns: number row of each. line: where its first word lies; the next one, if it goes on
  * there, is pitch bytes behind. */
-static void fields_down(const struct sd_codes *c, const uint8_t *line, uint64_t row, size_t count, uint8_t *out)
+INLINE void fields_down(const struct sd_codes *c, const uint8_t *line, uint64_t row, size_t count, uint8_t *out)
 {
 	const uint32_t word = 8 * c->form->word, shift = (uint32_t)(row * c->bits % word), mask = (1U << c->bits) - 1;
 	const uint8_t *next = shift + c->bits > word ? line + c->pitch : NULL;
+	uint32_t fields[SD_CONVERT_RUN];
 
 	for (size_t i = 0; i < count && word == 8; i++)
 		out[i] = (uint8_t)(line[i] >> shift & mask);
-	for (size_t i = 0; i < count && word == 32; i++) {
-		uint32_t field;
-
-		memcpy(&field, line + i * 4, 4);
-		out[i] = (uint8_t)(field >> shift & mask);
-	}
+	if (word == 8)
+		return;
+	if (count < SD_CONVERT_RUN)
+		memset(fields, 0, sizeof(fields));
+	memcpy(fields, line, count * 4);
+	for (size_t i = 0; i < SD_CONVERT_RUN; i++)
+		fields[i] = fields[i] >> shift & mask;
 	for (size_t i = 0; i < count && next; i++) {
 		uint32_t field;
 
 		memcpy(&field, next + i * 4, 4);
-		out[i] = (uint8_t)(out[i] | (field << (word - shift) & mask));
+		fields[i] |= field << (word - shift) & mask;
 	}
+	for (size_t i = 0; i < SD_CONVERT_RUN; i++)
+		out[i] = (uint8_t)fields[i];
 }
 
 /* AutoAWQ: nibble k of a word is column 0 2 4 6 1 3 5 7 of it. */
-static void fields_awq(const uint8_t *string, uint64_t first, size_t count, uint8_t *out)
+INLINE void fields_awq(const uint8_t *string, uint64_t first, size_t count, uint8_t *out)
 {
 	static const uint8_t shift[8] = {0, 16, 4, 20, 8, 24, 12, 28};
 
-	for (size_t i = 0; i < count; i++) {
+	for (size_t k = 0; k < SD_CONVERT_RUN / 8 && first % 8 == 0 && count == SD_CONVERT_RUN; k++) {
+		uint32_t word;
+
+		memcpy(&word, string + (first / 8 + k) * 4, 4);
+		for (size_t i = 0; i < 8; i++)
+			out[8 * k + i] = (uint8_t)(word >> shift[i] & 15);
+	}
+	for (size_t i = 0; i < count && (first % 8 != 0 || count < SD_CONVERT_RUN); i++) {
 		uint64_t column = first + i;
 		uint32_t word;
 
@@ -269,7 +291,7 @@ static void fields_awq(const uint8_t *string, uint64_t first, size_t count, uint
 	}
 }
 
-static void fields_high(const uint8_t *string, uint64_t begin, uint64_t first, size_t count, uint8_t *out)
+INLINE void fields_high(const uint8_t *string, uint64_t begin, uint64_t first, size_t count, uint8_t *out)
 {
 	for (size_t i = 0; i < count; i++) {
 		uint64_t at = first + i;
@@ -279,7 +301,7 @@ static void fields_high(const uint8_t *string, uint64_t begin, uint64_t first, s
 }
 
 /* count fields of a row, counted over all matrices, from a column on. */
-static void take_fields(const struct sd_codes *c, const uint8_t *bytes, uint64_t begin, uint64_t row, uint64_t column,
+INLINE void take_fields(const struct sd_codes *c, const uint8_t *bytes, uint64_t begin, uint64_t row, uint64_t column,
 			size_t count, uint8_t *out)
 {
 	uint64_t matrix = row / c->rows, line = row;
@@ -331,16 +353,21 @@ static bool expand_zeros(struct sd_codes *c)
 	if (c->form->zeros == SD_ZEROS_LIKE)
 		return true;
 	own.pitch = along ? zero->count / groups * 4 : across * 4;
-	for (uint64_t row = 0; row < groups; row++) {
-		const uint8_t *line = (const uint8_t *)zero->data + (along ? row : row * c->bits / 32) * own.pitch;
+	for (uint64_t row = 0; row < groups; row++)
+		for (uint64_t i = 0, n; i < across; i += n) {
+			const uint8_t *line =
+				(const uint8_t *)zero->data + (along ? row : row * c->bits / 32) * own.pitch;
+			uint8_t fields[SD_CONVERT_RUN];
 
-		if (!along)
-			fields_down(&own, line, row, across, c->zeros + row * across);
-		else if (c->form->packing == SD_PACKED_AWQ)
-			fields_awq(line, 0, across, c->zeros + row * across);
-		else
-			fields_along(line, c->bits, 0, across, c->zeros + row * across);
-	}
+			n = across - i < SD_CONVERT_RUN ? across - i : SD_CONVERT_RUN;
+			if (!along)
+				fields_down(&own, line + i * 4, row, (size_t)n, fields);
+			else if (c->form->packing == SD_PACKED_AWQ)
+				fields_awq(line, i, (size_t)n, fields);
+			else
+				fields_along(line, c->bits, i, (size_t)n, fields);
+			memcpy(c->zeros + row * across + i, fields, (size_t)n);
+		}
 	for (uint64_t i = 0; i < count; i++)
 		c->zeros[i] = (uint8_t)((c->zeros[i] + c->form->zero_more) & mask);
 	return true;
@@ -475,41 +502,49 @@ static float scale_at(const struct sd_codes *c, uint64_t i)
 	return scale + sd_float_of_bits(c->offset);
 }
 
-/* Numbers of fields, before they are scaled. zero: of all, if each has none. */
-static void numbers_of(const struct sd_codes *c, const uint8_t *fields, const uint8_t *each, int zero, size_t count,
-		       float *values)
+/* Numbers of a whole run of fields, before they are scaled. each: zero points, as many, or NULL; zero: of all, if so.
+ */
+INLINE void numbers_of(const struct sd_codes *c, const uint8_t *fields, const uint8_t *each, int zero, float *values)
 {
 	const uint8_t flip = c->form->flip;
 
 	if (c->form->table)
-		for (size_t i = 0; i < count; i++)
-			values[i] = c->form->table[fields[i]];
+		for (size_t i = 0; i < SD_CONVERT_RUN; i++)
+			values[i] = c->form->table[fields[i] & 15];
 	else if (each)
-		for (size_t i = 0; i < count; i++)
+		for (size_t i = 0; i < SD_CONVERT_RUN; i++)
 			values[i] = (float)((fields[i] ^ flip) - each[i]);
 	else
-		for (size_t i = 0; i < count; i++)
+		for (size_t i = 0; i < SD_CONVERT_RUN; i++)
 			values[i] = (float)((fields[i] ^ flip) - zero);
 }
 
 /* Elements of which each has a scale of its own, in their order. */
-static void decode_each(const struct sd_codes *c, uint64_t scale, const uint8_t *fields, size_t count, float *values)
+INLINE void decode_each(const struct sd_codes *c, sd_decode *decode, uint64_t scale, const uint8_t *fields,
+			size_t count, float *values)
 {
 	const struct sd_part_data *part = &c->part[SD_PART_SCALE];
+	uint8_t zeros[SD_CONVERT_RUN] = {0};
 	float scales[SD_CONVERT_RUN];
 
-	numbers_of(c, fields, c->zeros ? c->zeros + scale : NULL, 1 << (c->bits - 1), count, values);
-	sd_decode_plain((enum sd_dtype)part->dtype, (const uint8_t *)part->data + scale * sd_element_size(part->dtype),
-			count, scales);
-	for (size_t i = 0; i < count; i++)
-		values[i] *= finish_scale(c, scales[i]);
+	if (c->zeros)
+		memcpy(zeros, c->zeros + scale, count);
+	numbers_of(c, fields, c->zeros ? zeros : NULL, 1 << (c->bits - 1), values);
+	decode((enum sd_dtype)part->dtype, (const uint8_t *)part->data + scale * sd_element_size(part->dtype), count,
+	       scales);
+	for (size_t i = 0; i < count && c->part[SD_PART_SECOND].count; i++)
+		scales[i] = finish_scale(c, scales[i]);
+	for (size_t i = 0; i < SD_CONVERT_RUN; i++)
+		values[i] *= scales[i];
 }
 
 /* Elements that have scales in blocks, or by an index. */
-static void decode_blocks(const struct sd_codes *c, uint64_t row, uint64_t column, const uint8_t *fields, size_t count,
+INLINE void decode_blocks(const struct sd_codes *c, uint64_t row, uint64_t column, const uint8_t *fields, size_t count,
 			  float *values)
 {
 	const bool indexed = c->part[SD_PART_INDEX].count && !c->form->down;
+	float scales[SD_CONVERT_RUN] = {0};
+	uint8_t zeros[SD_CONVERT_RUN] = {0};
 	size_t n;
 
 	for (size_t i = 0; i < count; i += n) {
@@ -518,17 +553,22 @@ static void decode_blocks(const struct sd_codes *c, uint64_t row, uint64_t colum
 		float scale = scale_at(c, number);
 
 		n = indexed ? 1 : left < count - i ? (size_t)left : count - i;
-		numbers_of(c, fields + i, NULL, c->zeros ? c->zeros[number] : 1 << (c->bits - 1), n, values + i);
 		for (size_t k = i; k < i + n; k++)
-			values[k] *= scale;
+			scales[k] = scale;
+		if (c->zeros)
+			memset(zeros + i, c->zeros[number], n);
 	}
+	numbers_of(c, fields, c->zeros ? zeros : NULL, 1 << (c->bits - 1), values);
+	for (size_t i = 0; i < SD_CONVERT_RUN; i++)
+		values[i] *= scales[i];
 }
 
-void sd_codes_decode(const struct sd_codes *c, sd_encode *encode, const uint8_t *bytes, uint64_t begin, uint64_t first,
-		     uint64_t count, void *target)
+INLINE void decode_all(const struct sd_codes *c, const struct sd_converter *convert, const uint8_t *bytes,
+		       uint64_t begin, uint64_t first, uint64_t count, uint8_t *to)
 {
-	const bool each = c->column_block == 1 && c->column_stride == 1 && !c->part[SD_PART_NESTED].count;
-	uint8_t fields[SD_CONVERT_RUN], *to = target;
+	const bool each = c->column_block == 1 && c->column_stride == 1 && !c->part[SD_PART_NESTED].count &&
+			  !(c->part[SD_PART_INDEX].count && !c->form->down);
+	uint8_t fields[SD_CONVERT_RUN] = {0};
 	float values[SD_CONVERT_RUN];
 	size_t n;
 
@@ -539,11 +579,77 @@ void sd_codes_decode(const struct sd_codes *c, sd_encode *encode, const uint8_t 
 		n = n < SD_CONVERT_RUN ? n : SD_CONVERT_RUN;
 		take_fields(c, bytes, begin, row, column, n, fields);
 		if (each)
-			decode_each(c, scale_number(c, row, column), fields, n, values);
+			decode_each(c, convert->decode, scale_number(c, row, column), fields, n, values);
 		else
 			decode_blocks(c, row, column, fields, n, values);
-		for (size_t i = 0; i < n && c->form->after != 0; i++)
+		for (size_t i = 0; i < SD_CONVERT_RUN && c->form->after != 0; i++)
 			values[i] *= c->form->after;
-		encode((enum sd_dtype)c->native, values, to, n);
+		convert->encode((enum sd_dtype)c->native, values, to, n);
+	}
+}
+
+#define DECODER(name, isa)                                                                                             \
+	isa static void decode_##name(const struct sd_codes *c, const struct sd_converter *convert,                    \
+				      const uint8_t *bytes, uint64_t begin, uint64_t first, uint64_t count,            \
+				      uint8_t *to)                                                                     \
+	{                                                                                                              \
+		decode_all(c, convert, bytes, begin, first, count, to);                                                \
+	}
+DECODER(plain, )
+#ifdef __x86_64__
+DECODER(avx2, __attribute__((target("avx2"))))
+DECODER(avx512, __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl"))))
+#endif
+
+void sd_codes_decode(const struct sd_codes *c, const struct sd_kernels *kernels, const uint8_t *bytes, uint64_t begin,
+		     uint64_t first, uint64_t count, void *target)
+{
+#ifdef __x86_64__
+	if (kernels == &sd_kernels_avx512) {
+		decode_avx512(c, &kernels->convert, bytes, begin, first, count, target);
+		return;
+	}
+	if (kernels == &sd_kernels_avx2) {
+		decode_avx2(c, &kernels->convert, bytes, begin, first, count, target);
+		return;
+	}
+#endif
+	decode_plain(c, &kernels->convert, bytes, begin, first, count, target);
+}
+
+/* ---- what devices can do themselves ---- */
+
+uint8_t sd_codes_kind(const struct sd_codes *c)
+{
+	if (c->bits != 4 || c->columns % 2 || c->pitch != c->columns / 2 || c->part[SD_PART_ZERO].count ||
+	    c->part[SD_PART_INDEX].count)
+		return SD_NO_DTYPE;
+	switch (c->number) {
+	case SD_FORM_INTEGERS:
+		return SD_INT4;
+	case SD_FORM_NVFP4:
+		return SD_E2M1 + SD_E2M1_PLUS;
+	case SD_FORM_NVFP4_BY:
+		return SD_E2M1;
+	default:
+		return SD_NO_DTYPE;
+	}
+}
+
+void sd_codes_scales(const struct sd_codes *c, const struct sd_kernels *kernels, float *scales)
+{
+	const struct sd_part_data *part = &c->part[SD_PART_SCALE];
+	const float second = second_of(c);
+	const unsigned size = sd_element_size(part->dtype);
+	size_t n;
+
+	for (uint64_t i = 0; i < part->count; i += n) {
+		float run[SD_CONVERT_RUN];
+
+		n = part->count - i < SD_CONVERT_RUN ? (size_t)(part->count - i) : SD_CONVERT_RUN;
+		kernels->convert.decode((enum sd_dtype)part->dtype, (const uint8_t *)part->data + i * size, n, run);
+		for (size_t k = 0; k < SD_CONVERT_RUN; k++)
+			run[k] = c->form->divides ? run[k] / second : run[k] * second;
+		memcpy(scales + i, run, n * sizeof(*scales));
 	}
 }

@@ -6,7 +6,7 @@
 #ifndef SD_MOVE_DECODE_H
 #define SD_MOVE_DECODE_H
 
-#include "move/convert.h"
+#include "move/kernels.h"
 
 #include <stddef.h>
 
@@ -121,7 +121,15 @@ bool sd_codes_agree(const struct sd_codes *codes, const struct sd_part_data *par
 void sd_codes_span(const struct sd_codes *codes, uint64_t first, uint64_t last, uint64_t *begin, uint64_t *end);
 
 /* Decodes count elements from first on; bytes: the record from byte begin on. Any number of threads at a time. */
-void sd_codes_decode(const struct sd_codes *codes, sd_encode *encode, const uint8_t *bytes, uint64_t begin,
-		     uint64_t first, uint64_t count, void *target);
+void sd_codes_decode(const struct sd_codes *codes, const struct sd_kernels *kernels, const uint8_t *bytes,
+		     uint64_t begin, uint64_t first, uint64_t count, void *target);
+
+/*
+ * The kind of codes that devices know them as, and multiply by a scale each; SD_NO_DTYPE where they have more to them.
+ */
+uint8_t sd_codes_kind(const struct sd_codes *codes);
+
+/* The scales that such codes are multiplied with: those of the record, after the second one. */
+void sd_codes_scales(const struct sd_codes *codes, const struct sd_kernels *kernels, float *scales);
 
 #endif
