@@ -15,6 +15,7 @@ unit_tests = \
 	%D%/unit/test-companions \
 	%D%/unit/test-convert \
 	%D%/unit/test-cuda-index \
+	%D%/unit/test-decode \
 	%D%/unit/test-device \
 	%D%/unit/test-engine \
 	%D%/unit/test-engine-bus \

@@ -134,16 +134,14 @@ static bool scales_needed(const struct sd_codes *c, uint64_t *count)
 /* Elements that the zero points have to be. */
 static bool zeros_needed(const struct sd_codes *c, uint64_t *count)
 {
-	uint64_t groups, bytes;
+	const uint64_t side = c->form->zeros == SD_ZEROS_ALONG ? c->columns : c->rows;
+	uint64_t bytes;
 
 	*count = c->part[SD_PART_SCALE].count;
 	if (c->form->zeros == SD_ZEROS_LIKE)
 		return true;
-	if (c->matrices != 1)
-		return false;
-	groups = *count / (c->form->zeros == SD_ZEROS_ALONG ? c->columns : c->rows);
-	return string_bytes(c, c->form->zeros == SD_ZEROS_ALONG ? c->columns : c->rows, &bytes) &&
-	       sd_mul(groups, bytes / 4, count);
+	return c->matrices == 1 && *count % side == 0 && string_bytes(c, side, &bytes) &&
+	       sd_mul(*count / side, bytes / 4, count);
 }
 
 static bool is_scale_dtype(uint8_t dtype)
@@ -393,19 +391,29 @@ static int32_t index_at(const struct sd_codes *c, uint64_t i)
 	return index;
 }
 
+/* Whether a group has a scale for every row, or column, that the index does not choose. */
+static bool has_scale(const struct sd_codes *c, uint64_t group)
+{
+	const bool down = c->form->down;
+	uint64_t other = down ? (c->columns - 1) / c->column_block * c->column_stride
+			      : (c->rows - 1) / c->row_block * c->row_stride;
+	uint64_t number;
+
+	return sd_mul(group, down ? c->row_stride : c->column_stride, &number) && sd_add(number, other, &number) &&
+	       number < c->part[SD_PART_SCALE].count && c->matrices == 1;
+}
+
 /* An index of nothing but -1 was never set. */
 static const char *check_index(struct sd_codes *c)
 {
-	const uint64_t count = c->part[SD_PART_INDEX].count, stride = c->form->down ? c->row_stride : c->column_stride;
-	const uint64_t other = c->form->down ? (c->columns - 1) / c->column_block * c->column_stride
-					     : (c->rows - 1) / c->row_block * c->row_stride;
+	const uint64_t count = c->part[SD_PART_INDEX].count;
 	uint64_t unset = 0;
 
 	for (uint64_t i = 0; i < count; i++) {
 		int32_t group = index_at(c, i);
 
 		unset += group == -1;
-		if (group < -1 || (group >= 0 && other + (uint64_t)group * stride >= c->part[SD_PART_SCALE].count))
+		if (group < -1 || (group >= 0 && !has_scale(c, (uint64_t)group)))
 			return "it names a group that has no scale";
 	}
 	if (unset == count)
@@ -434,8 +442,10 @@ const char *sd_codes_ready(struct sd_codes *c, enum sd_rank *part)
 	*part = SD_PART_INDEX;
 	if (c->part[SD_PART_INDEX].count)
 		wrong = check_index(c);
+	if (wrong)
+		return wrong;
 	*part = SD_PART_ZERO;
-	if (!wrong && c->part[SD_PART_ZERO].count) {
+	if (c->part[SD_PART_ZERO].count) {
 		if (!expand_zeros(c))
 			return "";
 		if (c->form->even && !is_even(c))
