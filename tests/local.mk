@@ -78,6 +78,7 @@ test_scripts = \
 	%D%/golden-ways \
 	%D%/golden-grid \
 	%D%/quantised-cases \
+	%D%/dequant \
 	%D%/gpu \
 	%D%/kernel \
 	%D%/golden-handoff \

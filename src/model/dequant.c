@@ -518,6 +518,17 @@ enum sd_result sd_quant_read(const struct sd_manifest *m, struct sd_arena *arena
 	return r.memory ? SD_OK : sd_fail_memory(err);
 }
 
+enum sd_result sd_quant_method_of(const struct sd_manifest *m, enum sd_quant_method *method, struct sd_error *err)
+{
+	struct sd_arena arena = {0};
+	struct sd_quant_said said;
+	enum sd_result result = sd_quant_read(m, &arena, &said, err);
+
+	*method = said.method;
+	sd_arena_free(&arena);
+	return result;
+}
+
 /* ---- a weight and its companions ---- */
 
 struct weight {

@@ -37,6 +37,10 @@ struct sd_quant_said {
 SD_MUST_CHECK enum sd_result sd_quant_read(const struct sd_manifest *m, struct sd_arena *arena,
 					   struct sd_quant_said *said, struct sd_error *err);
 
+/* The method alone. */
+SD_MUST_CHECK enum sd_result sd_quant_method_of(const struct sd_manifest *m, enum sd_quant_method *method,
+						struct sd_error *err);
+
 /* What a weight becomes. */
 struct sd_dequantised {
 	const char *name; /* of the tensor: M.weight of M.qweight */
