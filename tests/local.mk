@@ -79,6 +79,7 @@ test_scripts = \
 	%D%/golden-grid \
 	%D%/quantised-cases \
 	%D%/dequant \
+	%D%/quantise \
 	%D%/gpu \
 	%D%/kernel \
 	%D%/golden-handoff \
@@ -129,7 +130,7 @@ test_scripts = \
 	%D%/man-pages \
 	%D%/run-examples
 TESTS += $(test_scripts)
-EXTRA_DIST += $(test_scripts) %D%/tap.sh %D%/reference.py %D%/reference-codes.py %D%/reference-fp8.py %D%/stages.py \
+EXTRA_DIST += $(test_scripts) %D%/tap.sh %D%/reference.py %D%/reference-codes.py %D%/reference-fp8.py %D%/reference-quant.py %D%/stages.py \
 	%D%/lsan.supp %D%/golden %D%/quantised %D%/wanted
 
 # All of it again, built with AddressSanitizer and UndefinedBehaviorSanitizer.
