@@ -87,12 +87,35 @@ static enum sd_result open_weight(struct sd_planner *p, const struct sd_quant_sa
 	t->shape = becomes.shape;
 	t->rank = becomes.rank;
 	t->dtype = (uint8_t)dtype;
+	if (p->rename->event)
+		p->rename->event(p->rename->user,
+				 &(struct sd_rename_event){.step = p->step,
+							   .rule = SD_NO_RULE,
+							   .text = "it is stored quantised: dequantised before the map",
+							   .from = t->name,
+							   .to = becomes.name,
+							   .holes = ""});
 	if (p->asked && strcmp(p->asked, t->name) == 0)
 		p->asked = becomes.name;
 	sd_planner_name(t, becomes.name);
 	for (uint32_t i = c->first[record]; i != SD_NO_RECORD; i = c->next[i])
 		spent[i] = true;
 	return SD_OK;
+}
+
+/* A companion goes along with its weight. */
+static void tell_spent(struct sd_planner *p, const struct sd_planner_tensor *t)
+{
+	uint32_t weight = p->companions.weight[p->pieces[t->first].record];
+
+	if (p->rename->event)
+		p->rename->event(p->rename->user, &(struct sd_rename_event){.step = p->step,
+									    .rule = SD_NO_RULE,
+									    .joins = true,
+									    .text = "it goes into its weight",
+									    .from = t->name,
+									    .to = p->in->records[weight].key,
+									    .holes = ""});
 }
 
 static enum sd_dtype wanted_dtype(const struct sd_planner *p)
@@ -118,9 +141,13 @@ enum sd_result sd_planner_open(struct sd_planner *p)
 
 		if (t->first == NONE || !spent[p->pieces[t->first].record])
 			p->tensors[kept++] = *t;
+		else
+			tell_spent(p, t);
 	}
-	if (result == SD_OK)
+	if (result == SD_OK) {
+		p->step += kept < p->ntensors;
 		p->ntensors = kept;
+	}
 	free(spent);
 	return result;
 }

@@ -384,6 +384,8 @@ void explain_steps(FILE *out, const struct sd_target *t, enum sd_dtype dtype)
 	const char *between = "";
 
 	for (uint32_t i = 0; i < t->nsteps; i++) {
+		if (t->steps[i].kind == SD_STEP_WITH)
+			continue;
 		fprintf(out, "%s%s:%s>%s", between, sd_step_word(t->steps[i].kind), sd_dtype_name(dtype),
 			sd_dtype_name(t->steps[i].dtype));
 		dtype = t->steps[i].dtype;
