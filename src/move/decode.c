@@ -51,7 +51,7 @@ static const float FP4[16] = {0,
 #define FOUR (1U << 4)
 #define GPTQ_BITS (1U << 2 | 1U << 3 | FOUR | 1U << 8)
 
-/* clang-format off: a form a line */
+/* clang-format off */
 static const struct sd_form FORMS[SD_FORMS] = {
 	[SD_FORM_BYTES] = {"I8", SD_PACKED_ALONG, 1, 1U << 8, .flip = 0x80, .zeros = SD_ZEROS_LIKE},
 	[SD_FORM_INTEGERS] = {"packed integers", SD_PACKED_ALONG, 4, 0x1fe, .zeros = SD_ZEROS_DOWN},
