@@ -603,7 +603,7 @@ static enum sd_result prepare(const struct sd_execution *c, struct sd_cut *cut, 
 	const struct sd_target *t = &c->in->targets[cut->target];
 	const struct sd_record *part[SD_PARTS] = {NULL};
 	const char *wrong;
-	enum sd_rank which;
+	enum sd_codes_part which;
 
 	if (!cut->packed.form || cut->units == 0)
 		return SD_OK;

@@ -39,7 +39,7 @@ enum native { TARGET, SCALES, BRAIN, STATE, SINGLE };
 /* What a form is stored with. word: what a name has behind the module's, less "weight". */
 struct need {
 	const char *word;
-	enum sd_rank part;
+	enum sd_codes_part part;
 	uint32_t dtypes;
 	bool optional;
 };
@@ -503,7 +503,7 @@ static enum sd_result find_scheme(struct weight *w)
 	return fail(w, first, lacking ? problem : "that is no form that is read");
 }
 
-static const struct sd_record *part_of(const struct weight *w, enum sd_rank part, uint32_t *number)
+static const struct sd_record *part_of(const struct weight *w, enum sd_codes_part part, uint32_t *number)
 {
 	for (size_t n = 0; n < COUNT(w->scheme->needs); n++)
 		if (w->scheme->needs[n].word && w->scheme->needs[n].part == part && w->part[n] != SD_NO_RECORD) {

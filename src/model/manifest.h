@@ -84,7 +84,7 @@ struct sd_step {
 	uint16_t kind; /* enum sd_step_kind; an unknown one passes, but nobody here can carry it out */
 	uint16_t dtype;
 	uint32_t operand; /* a record, or SD_NO_RECORD */
-	uint32_t param;   /* of a WITH: enum sd_rank */
+	uint32_t param;   /* of a WITH: enum sd_codes_part */
 	uint32_t rank;    /* of blocks: 0, or the record's rank; of a DECODE that of the numbers, of a WITH any */
 	const struct sd_block *blocks;
 };

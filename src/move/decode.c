@@ -432,7 +432,7 @@ static float second_of(const struct sd_codes *c)
 	return second;
 }
 
-const char *sd_codes_ready(struct sd_codes *c, enum sd_rank *part)
+const char *sd_codes_ready(struct sd_codes *c, enum sd_codes_part *part)
 {
 	const char *wrong = NULL;
 

@@ -28,7 +28,7 @@ enum sd_form_number {
 };
 
 /* What a record is to the codes that it is decoded with; likewise. */
-enum sd_rank {
+enum sd_codes_part {
 	SD_PART_SCALE = 1,
 	SD_PART_ZERO = 2,
 	SD_PART_SECOND = 3, /* one number for all scales */
@@ -108,7 +108,7 @@ const char *sd_codes_measure(struct sd_codes *codes, uint64_t bytes);
  * Looks at the data of the parts, all of which are there: indices, zero points, tables. NULL, or what is wrong with
  * which part (*part). Takes memory: sd_codes_free; "" is that there is none.
  */
-const char *sd_codes_ready(struct sd_codes *codes, enum sd_rank *part);
+const char *sd_codes_ready(struct sd_codes *codes, enum sd_codes_part *part);
 void sd_codes_free(struct sd_codes *codes);
 
 /*

@@ -169,7 +169,7 @@ static void try(uint32_t form, uint32_t bits, bool zeros, bool indexed)
 	unsigned seed = form * 64 + bits * 4 + zeros * 2 + indexed;
 	uint64_t all = ROWS * COLUMNS;
 	const char *wrong;
-	enum sd_rank part;
+	enum sd_codes_part part;
 
 	cr_assert(m);
 	make(m, form, bits, zeros, indexed, &seed);
@@ -226,7 +226,7 @@ Test(decode, refused)
 {
 	struct made *m = malloc(sizeof(*m));
 	unsigned seed = 1;
-	enum sd_rank part;
+	enum sd_codes_part part;
 
 	cr_assert(m);
 	make(m, SD_FORM_GPTQ, 4, true, true, &seed);
