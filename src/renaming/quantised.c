@@ -146,6 +146,7 @@ enum sd_result sd_planner_open(struct sd_planner *p)
 	}
 	if (result == SD_OK) {
 		p->step += kept < p->ntensors;
+		p->changes = p->changes || kept < p->ntensors;
 		p->ntensors = kept;
 	}
 	free(spent);
