@@ -513,7 +513,7 @@ static void end(struct sd_device *device)
 
 enum sd_device_result sd_engine_open(struct sd_gpu *gpu, const struct sd_engine_sizes *sizes, struct sd_device **device)
 {
-	static const struct sd_device_ops ops = {begin, wait_for, end, allocate, release, adopt};
+	static const struct sd_device_ops ops = {begin, wait_for, end, allocate, release, adopt, NULL};
 	struct engine *e = calloc(1, sizeof(*e));
 
 	*device = NULL;

@@ -5,6 +5,7 @@ dist_man_MANS = \
 	%D%/sd-ls.1 \
 	%D%/sd-map.5 \
 	%D%/sd-pack.1 \
+	%D%/sd-quant.7 \
 	%D%/sd-rename.1 \
 	%D%/sd-shard.1 \
 	%D%/sd-stat.1 \

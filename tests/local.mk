@@ -16,6 +16,7 @@ unit_tests = \
 	%D%/unit/test-compare \
 	%D%/unit/test-convert \
 	%D%/unit/test-cuda-index \
+	%D%/unit/test-decode \
 	%D%/unit/test-device \
 	%D%/unit/test-engine \
 	%D%/unit/test-engine-bus \
@@ -79,6 +80,9 @@ test_scripts = \
 	%D%/run-wanted \
 	%D%/golden-ways \
 	%D%/golden-grid \
+	%D%/quantised-cases \
+	%D%/dequant \
+	%D%/quantise \
 	%D%/gpu \
 	%D%/kernel \
 	%D%/golden-handoff \
@@ -134,8 +138,8 @@ test_scripts = \
 	%D%/man-pages \
 	%D%/run-examples
 TESTS += $(test_scripts)
-EXTRA_DIST += $(test_scripts) %D%/tap.sh %D%/reference.py %D%/reference-codes.py %D%/reference-fp8.py %D%/diff-reference.py %D%/reference-stat.py %D%/stat-cases %D%/stages.py %D%/make-torch.py \
-	%D%/lsan.supp %D%/golden %D%/wanted
+EXTRA_DIST += $(test_scripts) %D%/tap.sh %D%/reference.py %D%/reference-codes.py %D%/reference-fp8.py %D%/diff-reference.py %D%/reference-quant.py %D%/reference-stat.py %D%/stat-cases %D%/stages.py %D%/make-torch.py \
+	%D%/lsan.supp %D%/golden %D%/quantised %D%/wanted
 
 # All of it again, built with AddressSanitizer and UndefinedBehaviorSanitizer.
 check-sanitize:

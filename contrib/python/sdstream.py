@@ -72,7 +72,7 @@ BITS = dict(zip(DTYPES[1:], (64, 64, 64, 64, 32, 32, 32, 16, 16, 16, 16, 8, 8, 8
 NUMPY = dict(zip(DTYPES[1:], ("<u8", "<i8", "<f8", "<c8", "<f4", "<u4", "<i4", "<u2", "<f2", "<u2", "<i2", "|u1", "|u1",
                               "|u1", "|u1", "|u1", "|i1", "|u1", None, None, None, "|b1")))
 HERE, ELSEWHERE, MISSING = range(3)
-CAST, SCALE, UNPACK, FILL = 1, 2, 3, 4
+CAST, SCALE, UNPACK, FILL, DECODE, WITH = 1, 2, 3, 4, 5, 6
 NONE = 0xffffffff
 
 _ZSTD = b"\x28\xb5\x2f\xfd"
@@ -114,7 +114,8 @@ class Move(NamedTuple):
 
 
 class Step(NamedTuple):
-    """A change of values that is to be carried out: CAST, SCALE with the record of that number, UNPACK, or FILL."""
+    """A change of values that is to be carried out: CAST, SCALE with the record of that number, UNPACK, FILL, or
+    DECODE and, behind it, WITH for each record that it takes."""
     kind: int
     dtype: str
     operand: int
@@ -924,10 +925,18 @@ def _check_shape(name, entry):
     _size(name, entry.dtype, entry.shape)
 
 
+def _decoded(target):
+    """How many elements the first step makes of the record."""
+    first = target.steps[0] if target.steps else None
+    if first and first.kind == DECODE:
+        return math.prod(size for size, _ in first.index)
+    return math.prod(target.record.shape) * _codes(target)
+
+
 def _check_target(target, records):
     """That its move stays within both arrays, and that its steps lead from the record's dtype to the tensor's."""
     record, move, dtype = target.record, target.move, target.record.dtype
-    room, place = math.prod(record.shape) * _codes(target), math.prod(target.shape)
+    room, place = _decoded(target), math.prod(target.shape)
     if not move:
         if room != place:
             raise Error(f"{target.name}: {room} elements of {record.key} for a tensor of {place}")
@@ -943,7 +952,8 @@ def _check_target(target, records):
     for step in steps:
         if step.operand != NONE and step.operand >= len(records):
             raise Error(f"{target.name}: a step with record {step.operand} of {len(records)}")
-        if len(step.index) not in (0, len(record.shape)) or any(block == 0 for block, _ in step.index):
+        if step.kind not in (DECODE, WITH) and len(step.index) not in (0, len(record.shape)) or (
+                step.kind != DECODE and any(block == 0 for block, _ in step.index)):
             raise Error(f"{target.name}: a step with {len(step.index)} dimensions, or blocks of 0, for {record.key}")
         if not _is_known_well(step, record, records, step is steps[0]):
             raise Error(f"{target.name}: a step of kind {step.kind} with parameter {step.param} for {record.dtype}")

@@ -6,6 +6,8 @@
 #include "base/memstream.h"
 #include "base/names.h"
 #include "base/text.h"
+#include "model/config_json.h"
+#include "model/dequant.h"
 #include "model/scales.h"
 
 #include <stdlib.h>
@@ -20,7 +22,9 @@ struct change {
 	enum sd_dtype before, after;
 	const char **modules;
 	size_t nmodules, room;
-	struct sd_arena arena; /* of their names */
+	enum sd_quant_method method; /* that config.json names */
+	bool partly;                 /* modules are those that are plain now, while others stay as they were */
+	struct sd_arena arena;       /* of their names */
 };
 
 static bool is_scale(const struct sd_target *t)
@@ -38,16 +42,28 @@ static bool is_codes(const struct sd_target *t)
 	return t->rank >= 2 && (integer || (sd_dtype_is_float(t->dtype) && sd_dtype_bits(t->dtype) <= 8));
 }
 
-static bool any_quantised(const struct sd_manifest *m)
+/* Codes by their dtype or, where they are stored as another one, by what is stored beside them. */
+static bool is_quantised(const struct sd_manifest *m, const struct sd_companions *c, const struct sd_target *t)
+{
+	return is_codes(t) || (!t->nsteps && sd_is_quantised(m, c, t->record));
+}
+
+static bool any_quantised(const struct sd_manifest *m, const struct sd_companions *c)
 {
 	for (size_t i = 0; i < m->ntargets; i++)
-		if (is_codes(&m->targets[i]) || is_scale(&m->targets[i]))
+		if (is_scale(&m->targets[i]) || is_quantised(m, c, &m->targets[i]))
 			return true;
 	return false;
 }
 
+/* Whether only some of what a method has quantised can become plain by its own list, or not at all. */
+static bool has_own_list(enum sd_quant_method method)
+{
+	return method != SD_QUANT_UNSAID && method != SD_QUANT_FP8;
+}
+
 /* The floating-point dtype that most elements have, scales and codes left aside; SD_NO_DTYPE where there are none. */
-static enum sd_dtype main_dtype(const struct sd_manifest *m)
+static enum sd_dtype main_dtype(const struct sd_manifest *m, const struct sd_companions *c)
 {
 	uint64_t elements[SD_DTYPES] = {0};
 	enum sd_dtype most = SD_NO_DTYPE;
@@ -56,7 +72,8 @@ static enum sd_dtype main_dtype(const struct sd_manifest *m)
 	for (size_t i = 0; i < m->ntargets; i++) {
 		const struct sd_target *t = &m->targets[i];
 
-		if (!sd_dtype_is_float(t->dtype) || sd_dtype_bits(t->dtype) <= 8 || is_scale(t))
+		if (!sd_dtype_is_float(t->dtype) || sd_dtype_bits(t->dtype) <= 8 || is_scale(t) ||
+		    is_quantised(m, c, t))
 			continue;
 		if (!sd_add(elements[t->dtype], sd_move_count(sd_target_move(m, t, &room)), &elements[t->dtype]))
 			elements[t->dtype] = UINT64_MAX;
@@ -130,19 +147,77 @@ static enum sd_result list_modules(struct change *c, const struct sd_manifest *t
 	return result;
 }
 
+/* Adds a module once. */
+static enum sd_result add_module(struct change *c, struct sd_names *seen, const char *module, struct sd_error *err)
+{
+	if (sd_names_find(seen, module) != SD_NO_NAME)
+		return SD_OK;
+	if (sd_names_add(seen, module, 0) == SD_NO_NAME ||
+	    !sd_array_grow(&c->modules, c->nmodules, &c->room, sizeof(*c->modules)))
+		return sd_fail_memory(err);
+	c->modules[c->nmodules++] = module;
+	return SD_OK;
+}
+
+/* Lists the modules whose weights were quantised and are plain tensors now. */
+static enum sd_result list_opened(struct change *c, const struct sd_manifest *to, const struct sd_companions *has,
+				  const struct sd_manifest *from, const struct sd_companions *had, struct sd_error *err)
+{
+	struct sd_names plain = {0}, seen = {0};
+	enum sd_result result = SD_OK;
+
+	for (size_t i = 0; i < to->ntargets && result == SD_OK; i++)
+		if (!is_quantised(to, has, &to->targets[i]) &&
+		    sd_names_add(&plain, to->targets[i].name, (uint32_t)i) == SD_NO_NAME)
+			result = sd_fail_memory(err);
+	for (size_t i = 0; i < from->ntargets && result == SD_OK; i++) {
+		const char *name = from->targets[i].name;
+		size_t stem = sd_name_role(name).stem;
+		const char *module = sd_arena_text(&c->arena, name, stem),
+			   *weight = sd_arena_printf(&c->arena, "%.*s.weight", (int)stem, name);
+
+		if (!module || !weight)
+			result = sd_fail_memory(err);
+		else if (is_quantised(from, had, &from->targets[i]) &&
+			 (sd_names_find(&plain, weight) != SD_NO_NAME || sd_names_find(&plain, module) != SD_NO_NAME))
+			result = add_module(c, &seen, module, err);
+	}
+	sd_names_free(&plain);
+	sd_names_free(&seen);
+	return result;
+}
+
 static enum sd_result compare(struct change *c, const struct sd_manifest *to, const struct sd_manifest *from,
 			      struct sd_error *err)
 {
-	bool before = any_quantised(from), after = any_quantised(to);
-	enum sd_result result = SD_OK;
+	struct sd_companions had, has = {0};
+	enum sd_result result = sd_companions_find(from, &had, err);
+	bool before, after = false;
 
-	c->plain = before && !after;
-	if (after)
+	if (result == SD_OK)
+		result = sd_companions_find(to, &has, err);
+	if (result == SD_OK) {
+		before = any_quantised(from, &had);
+		after = any_quantised(to, &has);
+		c->plain = before && !after;
+		result = sd_quant_method_of(from, &c->method, err);
+	}
+	if (result == SD_OK && after && has_own_list(c->method)) {
+		result = list_opened(c, to, &has, from, &had, err);
+		c->partly = c->nmodules > 0;
+	}
+	if (result == SD_OK) {
+		c->before = main_dtype(from, &had);
+		c->after = main_dtype(to, &has);
+	}
+	sd_companions_free(&had);
+	sd_companions_free(&has);
+	if (result != SD_OK)
+		return result;
+	if (after && !has_own_list(c->method))
 		result = look_for_mixed(c, to, from, err);
 	if (result == SD_OK && c->mixed)
 		result = list_modules(c, to, err);
-	c->before = main_dtype(from);
-	c->after = main_dtype(to);
 	if (after || (c->before == c->after && !c->plain))
 		c->before = c->after = SD_NO_DTYPE;
 	return result;
@@ -380,6 +455,80 @@ static enum sd_result replace(struct sd_manifest *to, struct sd_side_file *confi
 	return result;
 }
 
+/* The list, of modules that are not quantised, of each method; NULL: it has none that names could be added to. */
+static const char *list_of(enum sd_quant_method method)
+{
+	switch (method) {
+	case SD_QUANT_COMPRESSED_TENSORS:
+	case SD_QUANT_MODELOPT:
+		return "ignore";
+	case SD_QUANT_AWQ:
+		return MODULES;
+	case SD_QUANT_BITSANDBYTES:
+		return "llm_int8_skip_modules";
+	default:
+		return NULL;
+	}
+}
+
+/* Adds the modules to a list of an object. */
+static bool add_to_list(struct sd_json_tree *tree, struct sd_json_node *object, const char *key, const struct change *c)
+{
+	struct sd_json_node *list = sd_json_get(object, key);
+	bool memory = true;
+
+	if (!list || list->kind != SD_JSON_ARRAY) {
+		list = sd_json_new(tree, SD_JSON_ARRAY, NULL);
+		memory = list && sd_json_set(tree, object, key, list);
+	}
+	for (size_t i = 0; i < c->nmodules && memory; i++) {
+		struct sd_json_node *name = sd_json_new(tree, SD_JSON_STRING, c->modules[i]);
+
+		memory = name && sd_json_append(tree, list, name);
+	}
+	return memory;
+}
+
+/* Puts the modules that are plain now onto the list of a file. inside: the object that has it, at the top or one below.
+ */
+static enum sd_result extend(struct sd_manifest *to, const char *file, const char *inside, const char *key,
+			     const struct change *c, bool *there, struct sd_error *err)
+{
+	struct sd_side_file *side = sd_config_file(to, file);
+	struct sd_json_tree tree;
+	struct sd_json_node *object;
+
+	if (!side)
+		return SD_OK;
+	if (sd_json_tree_read(&tree, side->data, side->size, &to->arena, err) != SD_OK)
+		return sd_error_at(err, "%s has to change with the weights (--keep-config leaves it as it is)", file);
+	object = sd_json_get(tree.root, inside);
+	for (struct sd_json_node *at = tree.root->first; at && !object; at = at->next)
+		object = sd_json_get(at, inside);
+	if (!object || object->kind != SD_JSON_OBJECT)
+		return SD_OK;
+	*there = true;
+	return add_to_list(&tree, object, key, c) ? sd_config_store(to, side, &tree, err) : sd_fail_memory(err);
+}
+
+static enum sd_result follow_partly(struct sd_manifest *to, const struct change *c, struct sd_error *err)
+{
+	const char *key = list_of(c->method);
+	bool there = false;
+	enum sd_result result = SD_OK;
+
+	if (key)
+		result = extend(to, "config.json", QUANTISATION, key, c, &there, err);
+	if (result == SD_OK && c->method == SD_QUANT_MODELOPT)
+		result = extend(to, "hf_quant_config.json", "quantization", "exclude_modules", c, &there, err);
+	if (result == SD_OK && !there)
+		result = sd_fail(err, SD_INPUT,
+				 "%s would be plain and others stay quantised, which config.json cannot say of this "
+				 "method: dequantise all of them, or take --keep-config",
+				 c->modules[0]);
+	return result;
+}
+
 /* Leaves out what only tells how weights are quantised: modelopt's file, GPTQ's and AWQ's. */
 static void drop_quantisation(struct sd_manifest *m)
 {
@@ -406,6 +555,8 @@ enum sd_result sd_config_dtypes_follow(struct sd_manifest *to, const struct sd_m
 	if (!config)
 		return SD_OK;
 	result = compare(&change, to, from, err);
+	if (result == SD_OK && change.partly)
+		result = follow_partly(to, &change, err);
 	if (result == SD_OK && (change.plain || change.mixed || change.after != SD_NO_DTYPE))
 		result = replace(to, &to->side[config - to->side], &change, err);
 	if (result == SD_OK && change.plain)

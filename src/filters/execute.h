@@ -18,6 +18,7 @@ struct sd_execution_work {
 	bool ends;              /* the last one of those that fill the joint box */
 	void *held;             /* its data, while steps need it or it waits; or else, where it waits in the spool: */
 	uint64_t aside;
+	float *derived; /* scales that its codes are multiplied with, if these are not as they came */
 	/* From a box that several records fill to the tensor, dimension by dimension; NULL: it fills its own. */
 	const struct sd_move *joint;
 };
@@ -62,6 +63,7 @@ struct sd_execution {
 	uint64_t size;                       /* bytes of it */
 	struct sd_flight flight[SD_FLIGHTS]; /* the oldest is at oldest % SD_FLIGHTS */
 	unsigned oldest, flights, units;     /* the oldest one is a unit */
+	const struct sd_kernels *kernels;    /* for codes that are decoded here */
 	unsigned char *joint;                /* where the joint box is that is being filled, or NULL */
 	struct sd_span box;                  /* what it takes of the buffer */
 	int spool;                           /* an unnamed file, or -1 */

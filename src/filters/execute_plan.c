@@ -2,6 +2,7 @@
 /* Carries out pending steps: the plan. */
 #include "filters/execute.h"
 #include "base/checked.h"
+#include "move/kernels.h"
 #include "filters/tiling.h"
 
 #include <inttypes.h>
@@ -506,6 +507,7 @@ enum sd_result sd_execution_plan(const struct sd_manifest *in, uint64_t memory, 
 				   .in = in,
 				   .memory = memory,
 				   .spool = -1};
+	c->kernels = sd_kernels_pick(getenv("SD_KERNELS"));
 	c->plan.manifest = p.out = sd_manifest_new();
 	c->plan.becomes = malloc((in->nrecords + 1) * sizeof(*c->plan.becomes));
 	c->work = calloc(in->nrecords + 1, sizeof(*c->work));
@@ -528,8 +530,10 @@ void sd_execution_free(struct sd_execution *c)
 	for (unsigned i = 0; i < c->flights; i++)
 		if (c->flight[(c->oldest + i) % SD_FLIGHTS].file)
 			close(c->flight[(c->oldest + i) % SD_FLIGHTS].parcel.extent.fd);
-	for (size_t i = 0; c->work && i < c->in->nrecords; i++)
+	for (size_t i = 0; c->work && i < c->in->nrecords; i++) {
 		free(c->work[i].held);
+		free(c->work[i].derived);
+	}
 	if (c->in && c->spool >= 0)
 		close(c->spool);
 	sd_plan_free(&c->plan);

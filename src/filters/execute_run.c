@@ -75,6 +75,8 @@ static void release(struct sd_execution *c, uint32_t record)
 				let_go(c, operand, &c->holding);
 		}
 	}
+	free(c->work[record].derived);
+	c->work[record].derived = NULL;
 	if (c->work[record].uses == 0)
 		let_go(c, record, &c->waiting);
 }
@@ -236,6 +238,13 @@ static struct sd_span needs(const struct sd_execution *c, const struct sd_cut *c
 			    const struct sd_window *w)
 {
 	uint64_t size = sd_dtype_size(c->in->records[w->record].dtype);
+	struct sd_span bytes;
+
+	if (cut->links.decode) {
+		sd_codes_span(&cut->packed, job->move.from, job->move.from + sd_unit_span(&job->move) - 1, &bytes.begin,
+			      &bytes.end);
+		return bytes;
+	}
 	uint64_t first = job->move.from / cut->codes, last = job->move.from + sd_unit_span(&job->move) - 1;
 
 	return (struct sd_span){first * size, (last / cut->codes + 1) * size};
@@ -247,15 +256,74 @@ static uint64_t window_bytes(const struct sd_window *w, const struct sd_span *sp
 	return sd_buffer_aligned((w->end > span->end ? w->end : span->end) - span->begin);
 }
 
+/* Bytes of the numbers that a job's codes are decoded to; 0 where they are not. */
+static uint64_t decoded_bytes(const struct sd_cut *cut, const struct sd_job *job)
+{
+	return cut->links.decode ? sd_unit_span(&job->move) * sd_dtype_size(cut->links.dtype[0]) : 0;
+}
+
+/* Codes that are decoded in parts, each by some thread. */
+struct decoding {
+	const struct sd_codes *codes;
+	const struct sd_kernels *kernels;
+	const unsigned char *bytes;
+	uint64_t begin, first, count;
+	unsigned char *numbers;
+};
+
+#define DECODE_PART (64u << 10)
+
+static void decode_part(void *context, uint64_t part)
+{
+	const struct decoding *d = context;
+	uint64_t skipped = part * DECODE_PART, left = d->count - skipped;
+
+	sd_codes_decode(d->codes, d->kernels, d->bytes, d->begin, d->first + skipped,
+			left < DECODE_PART ? left : DECODE_PART,
+			d->numbers + skipped * sd_dtype_size((enum sd_dtype)d->codes->native));
+}
+
+/* Decodes what a job reads, to where its source is then; NULL: behind the window. */
+static enum sd_result load_decoded(const struct sd_execution *c, const struct sd_cut *cut, struct sd_job *job,
+				   struct sd_window *w, unsigned char *memory, unsigned char *numbers,
+				   struct sd_error *err)
+{
+	const struct sd_span span = needs(c, cut, job, w);
+	struct decoding d = {.codes = &cut->packed,
+			     .kernels = c->kernels,
+			     .begin = span.begin,
+			     .first = job->move.from,
+			     .count = sd_unit_span(&job->move)};
+	enum sd_result result = SD_OK;
+
+	d.numbers = numbers;
+	if (!numbers)
+		d.numbers = w->whole ? memory : memory + window_bytes(w, &span);
+	if (!w->whole)
+		result = sd_window_slide(w, memory, span.begin, span.end, err);
+	d.bytes = w->whole ? w->memory + span.begin : w->memory;
+	job->source = d.numbers;
+	job->source_count = d.count;
+	job->move.from = 0;
+	if (result != SD_OK)
+		return result;
+	return check(c->device, sd_device_share(c->device, decode_part, &d, (d.count + DECODE_PART - 1) / DECODE_PART),
+		     c->in->targets[cut->target].name, err);
+}
+
 /* Makes memory the window, if not all is there already, and what a job reads in it the job's source. */
 static enum sd_result load(const struct sd_execution *c, const struct sd_cut *cut, struct sd_job *job,
 			   struct sd_window *w, unsigned char *memory, struct sd_error *err)
 {
 	struct sd_span span = needs(c, cut, job, w);
 
+	if (cut->links.decode)
+		return load_decoded(c, cut, job, w, memory, NULL, err);
 	if (cut->links.scale) {
 		sd_unit_scale(c->in, cut, &job->move, &job->scale);
-		job->scale.data = c->work[cut->links.scale->operand].held;
+		job->scale.data = c->work[w->record].derived;
+		if (!job->scale.data)
+			job->scale.data = c->work[cut->links.scale->operand].held;
 	}
 	job->source = w->whole ? w->memory + span.begin : memory;
 	job->source_count = (span.end - span.begin) / sd_dtype_size(c->in->records[w->record].dtype) * cut->codes;
@@ -331,6 +399,7 @@ static enum sd_result make_unit(struct sd_execution *c, const struct sd_cut *cut
 		span = needs(c, cut, &job, w);
 		window = window_bytes(w, &span);
 	}
+	window += sd_buffer_aligned(decoded_bytes(cut, &job));
 	if (result == SD_OK)
 		result = make_room(c, sink, made + window, false, &flight.used[0], err);
 	if (result != SD_OK)
@@ -387,7 +456,8 @@ static enum sd_result make_joined(struct sd_execution *c, const struct sd_cut *c
 	enum sd_result result = open_joint(c, bytes, sink, err);
 
 	if (result == SD_OK)
-		result = make_room(c, sink, window_bytes(w, &span), false, &flight.used[0], err);
+		result = make_room(c, sink, window_bytes(w, &span) + sd_buffer_aligned(decoded_bytes(cut, &job)), false,
+				   &flight.used[0], err);
 	if (result != SD_OK)
 		return result;
 	job.target = c->joint;
@@ -425,6 +495,64 @@ static void release_later(struct sd_execution *c, uint32_t record)
 		release(c, record);
 }
 
+/* Scales that devices can take, where those that came are not so. */
+static enum sd_result derive(const struct sd_execution *c, const struct sd_cut *cut, uint32_t record,
+			     struct sd_error *err)
+{
+	struct sd_execution_work *work = &c->work[record];
+
+	if (!cut->packed.part[SD_PART_SECOND].count || work->derived)
+		return SD_OK;
+	work->derived = malloc((cut->packed.part[SD_PART_SCALE].count + 1) * sizeof(*work->derived));
+	if (!work->derived)
+		return sd_fail_memory(err);
+	sd_codes_scales(&cut->packed, c->kernels, work->derived);
+	return SD_OK;
+}
+
+/* Makes what a cut's codes are decoded with ready: all of it is held. */
+static enum sd_result prepare(const struct sd_execution *c, struct sd_cut *cut, struct sd_error *err)
+{
+	const struct sd_target *t = &c->in->targets[cut->target];
+	const struct sd_record *part[SD_PARTS] = {NULL};
+	const char *wrong;
+	enum sd_codes_part which;
+
+	if (!cut->packed.form || cut->units == 0)
+		return SD_OK;
+	for (uint32_t k = 1; k < t->nsteps && t->steps[k].kind == SD_STEP_WITH; k++) {
+		const struct sd_step *with = &t->steps[k];
+		struct sd_part_data data = {.count = 0};
+
+		if (with->operand == SD_NO_RECORD || with->param >= SD_PARTS)
+			continue;
+		part[with->param] = &c->in->records[with->operand];
+		data = cut->packed.part[with->param];
+		data.data = c->work[with->operand].held;
+		data.dtype = part[with->param]->dtype;
+		if (with->param == SD_PART_CHECK) {
+			(void)!sd_shape_count(part[with->param]->shape, part[with->param]->rank, &data.count);
+			if (!sd_codes_agree(&cut->packed, &data))
+				return sd_fail(err, SD_INPUT,
+					       "%s: it says something else than the shape, or the "
+					       "codes, of %s",
+					       part[with->param]->key, c->in->records[t->record].key);
+		}
+		cut->packed.part[with->param] = data;
+	}
+	wrong = sd_codes_ready(&cut->packed, &which);
+	if (!wrong)
+		return cut->links.decode ? SD_OK : derive(c, cut, t->record, err);
+	return *wrong && part[which] ? sd_fail(err, SD_INPUT, "%s: %s", part[which]->key, wrong) : sd_fail_memory(err);
+}
+
+static void free_tiling(struct sd_tiling *tiling)
+{
+	for (size_t i = 0; i < tiling->ncuts; i++)
+		sd_codes_free(&tiling->cuts[i].packed);
+	sd_tiling_free(tiling);
+}
+
 /* Makes all that becomes of a record whose data is in the window's source. */
 static enum sd_result make_record(struct sd_execution *c, struct sd_window *w, struct sd_sink *sink,
 				  struct sd_error *err)
@@ -436,11 +564,17 @@ static enum sd_result make_record(struct sd_execution *c, struct sd_window *w, s
 	if (result != SD_OK)
 		return result;
 	w->key = c->in->records[w->record].key;
+	for (size_t i = 0; i < tiling.ncuts && result == SD_OK; i++)
+		result = prepare(c, &tiling.cuts[i], err);
+	if (result != SD_OK) {
+		free_tiling(&tiling);
+		return result;
+	}
 	if (work->joint)
 		result = make_joined(c, tiling.cuts, work, w, sink, err);
 	else
 		result = make_units(c, &tiling, work->out, w, sink, err);
-	sd_tiling_free(&tiling);
+	free_tiling(&tiling);
 	if (result == SD_OK)
 		result = sd_window_leave(w, err);
 	if (result == SD_OK)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Quantisation to block FP8: a plan, and a worker that takes bands of 128 rows. */
+/* Quantisation: a plan, and a worker that takes bands of 128 rows, or whole matrices where one number is for all. */
 #include "base/checked.h"
 #include "move/quantise.h"
 #include "filters/cast.h"
@@ -17,6 +17,26 @@ struct weight {
 	uint64_t matrices, rows, columns, bands, blocks; /* blocks: along a row */
 };
 
+/* What a kind makes of M.weight. */
+static const struct kind {
+	const char *codes, *scale, *global; /* ends of names; NULL: there is none */
+	uint8_t packed;                     /* codes in a byte */
+	uint8_t scale_dtype;                /* SD_NO_DTYPE: the one that is asked for */
+	uint64_t group;                     /* columns that have a scale; 0: all */
+	bool whole;                         /* one number is for all of it */
+} KINDS[] = {
+	[SD_QUANTISE_BLOCKS] = {"", SD_SCALE_SUFFIX, NULL, 1, SD_NO_DTYPE, SD_QUANT_BLOCK, false},
+	[SD_QUANTISE_ROWS] = {"", "_scale", NULL, 1, SD_NO_DTYPE, 0, false},
+	[SD_QUANTISE_ALL] = {"", "_scale", NULL, 1, SD_NO_DTYPE, 0, true},
+	[SD_QUANTISE_MXFP4] = {"_packed", "_scale", NULL, 2, SD_U8, SD_MXFP4_GROUP, false},
+	[SD_QUANTISE_NVFP4] = {"_packed", "_scale", "_global_scale", 2, SD_F8_E4M3, SD_NVFP4_GROUP, true},
+};
+
+static enum sd_dtype scale_dtype_of(const struct sd_quant *q)
+{
+	return KINDS[q->kind].scale_dtype ? (enum sd_dtype)KINDS[q->kind].scale_dtype : q->scale_dtype;
+}
+
 static struct weight measure(const struct sd_record *r)
 {
 	struct weight w = {.matrices = 1, .rows = r->shape[r->rank - 2], .columns = r->shape[r->rank - 1]};
@@ -30,7 +50,27 @@ static struct weight measure(const struct sd_record *r)
 
 /* ---- the plan ---- */
 
-static enum sd_result check(const struct sd_manifest *in, const struct sd_target *t, struct sd_error *err)
+/* The forms of compressed-tensors are of matrices. */
+static enum sd_result check_matrix(const struct sd_target *t, uint64_t group, struct sd_error *err)
+{
+	size_t length = strlen(t->name);
+	char shape[SD_SHAPE_TEXT];
+
+	if (t->rank == 2 && length > 7 && strcmp(t->name + length - 7, ".weight") == 0 && t->shape[1] > 0 &&
+	    (!group || t->shape[1] % group == 0))
+		return SD_OK;
+	sd_shape_text(t->shape, t->rank, shape, sizeof(shape));
+	if (group)
+		return sd_fail(err, SD_INPUT,
+			       "%s %s: only matrices NAME.weight whose rows are multiples of %llu can become this; "
+			       "narrow --include",
+			       t->name, shape, (unsigned long long)group);
+	return sd_fail(err, SD_INPUT, "%s %s: only matrices NAME.weight can become this; narrow --include", t->name,
+		       shape);
+}
+
+static enum sd_result check(const struct sd_manifest *in, const struct sd_target *t, enum sd_quantiser kind,
+			    struct sd_error *err)
 {
 	char shape[SD_SHAPE_TEXT];
 
@@ -44,7 +84,42 @@ static enum sd_result check(const struct sd_manifest *in, const struct sd_target
 			       "--include",
 			       t->name, sd_dtype_name(t->dtype),
 			       sd_shape_text(t->shape, t->rank, shape, sizeof(shape)));
-	return SD_OK;
+	return kind == SD_QUANTISE_BLOCKS ? SD_OK : check_matrix(t, KINDS[kind].group, err);
+}
+
+/* One of the tensors that a weight becomes. */
+static bool add_part(const struct sd_target *t, const struct sd_record *r, const char *end, uint8_t dtype,
+		     const uint64_t *shape, uint32_t rank, struct sd_manifest *out)
+{
+	struct sd_record record = *r;
+	struct sd_target target = *t;
+	uint64_t count;
+
+	record.key = sd_arena_printf(&out->arena, "%s%s", r->key, end);
+	target.name = sd_arena_printf(&out->arena, "%s%s", t->name, end);
+	record.shape = target.shape = sd_arena_copy(&out->arena, shape, (rank + 1) * sizeof(*shape));
+	record.rank = target.rank = rank;
+	record.dtype = target.dtype = dtype;
+	record.value = NULL;
+	target.record = (uint32_t)out->nrecords;
+	return record.key && target.name && record.shape && sd_shape_count(shape, rank, &count) &&
+	       sd_dtype_bytes(dtype, count, &record.bytes) && sd_manifest_add_record(out, &record) &&
+	       sd_manifest_add_target(out, &target);
+}
+
+/* A matrix as compressed-tensors stores it. */
+static bool add_matrix(const struct sd_manifest *in, const struct sd_target *t, const struct sd_quant *q,
+		       struct sd_manifest *out)
+{
+	const struct kind *kind = &KINDS[q->kind];
+	const struct sd_record *r = &in->records[t->record];
+	const uint64_t codes[] = {r->shape[0], r->shape[1] / kind->packed, 0},
+		       scales[] = {r->shape[0], kind->group ? r->shape[1] / kind->group : 1, 0}, one[] = {1, 0};
+	bool single = kind->whole && !kind->group;
+
+	return add_part(t, r, kind->codes, kind->packed == 2 ? SD_U8 : SD_F8_E4M3, codes, 2, out) &&
+	       add_part(t, r, kind->scale, (uint8_t)scale_dtype_of(q), single ? one : scales, single ? 1 : 2, out) &&
+	       (!kind->global || add_part(t, r, kind->global, SD_F32, one, 1, out));
 }
 
 /* The weight in F8 and, behind it, its scales. */
@@ -76,32 +151,32 @@ static bool add_quantised(const struct sd_manifest *in, const struct sd_target *
 	       sd_manifest_add_record(out, &r) && sd_manifest_add_target(out, &scale);
 }
 
-/* A config.json can say one method: block FP8 cannot stand beside another. */
-static enum sd_result check_method(const struct sd_manifest *in, struct sd_error *err)
+/* A config.json can say one method, which cannot stand beside another. */
+static enum sd_result check_method(const struct sd_manifest *in, enum sd_quantiser kind, struct sd_error *err)
 {
 	char method[64];
 
 	sd_config_text(sd_manifest_side(in, "config.json"), "quantization_config.quant_method", method, sizeof(method));
-	return !*method || strcmp(method, "fp8") == 0
-		       ? SD_OK
-		       : sd_fail(err, SD_INPUT,
-				 "config.json says quant_method %s, beside which there can be no block FP8", method);
+	if (!*method || (kind == SD_QUANTISE_BLOCKS && strcmp(method, "fp8") == 0))
+		return SD_OK;
+	return sd_fail(err, SD_INPUT, "config.json says quant_method %s, beside which there can be no %s", method,
+		       kind == SD_QUANTISE_BLOCKS ? "block FP8" : "other");
 }
 
 /* Which records are quantised: *their[record] is the number of their target, plus one. */
-static enum sd_result choose(const struct sd_manifest *in, const struct sd_selection *choice, uint32_t *their,
-			     struct sd_error *err)
+static enum sd_result choose(const struct sd_manifest *in, const struct sd_selection *choice, enum sd_quantiser kind,
+			     uint32_t *their, struct sd_error *err)
 {
 	enum sd_result result = sd_selection_check(choice, in, err);
 
 	if (result == SD_OK)
-		result = check_method(in, err);
+		result = check_method(in, kind, err);
 	for (size_t i = 0; i < in->ntargets && result == SD_OK; i++) {
 		bool yes;
 
 		result = sd_selection_takes(choice, in->targets[i].name, &yes, err);
 		if (result == SD_OK && yes)
-			result = check(in, &in->targets[i], err);
+			result = check(in, &in->targets[i], kind, err);
 		if (result == SD_OK && yes && their[in->targets[i].record])
 			result = sd_fail(err, SD_INPUT, "%s becomes two tensors: %s and %s",
 					 in->records[in->targets[i].record].key,
@@ -120,16 +195,19 @@ static enum sd_result make_room(struct sd_quant *q, const uint32_t *their, struc
 	for (size_t i = 0; i < q->in->nrecords; i++) {
 		const struct sd_record *r = &q->in->records[i];
 		struct weight w;
-		uint64_t b, s;
+		uint64_t b, s, height;
 
 		if (!their[i] || !r->bytes)
 			continue;
 		w = measure(r);
-		if (!sd_mul(w.columns, SD_QUANT_BLOCK * sd_dtype_size(r->dtype), &b) ||
+		height = KINDS[q->kind].whole ? w.rows : SD_QUANT_BLOCK;
+		if (!sd_mul(w.columns, height * sd_dtype_size(r->dtype), &b) ||
 		    !sd_mul(w.matrices * w.bands, w.blocks * sd_dtype_size(q->scale_dtype), &s))
 			return sd_fail_memory(err);
+		if (q->kind != SD_QUANTISE_BLOCKS)
+			s = w.rows * (w.columns / SD_NVFP4_GROUP + 4);
 		band = b > band ? b : band;
-		codes = w.columns * SD_QUANT_BLOCK > codes ? w.columns * SD_QUANT_BLOCK : codes;
+		codes = w.columns * height > codes ? w.columns * height : codes;
 		scales = s > scales ? s : scales;
 	}
 	q->band = malloc(band);
@@ -146,8 +224,10 @@ static enum sd_result plan_records(struct sd_quant *q, const uint32_t *their, st
 	for (size_t i = 0; i < q->in->nrecords; i++) {
 		q->first[i] = (uint32_t)out->nrecords;
 		q->plan.becomes[i] = their[i] ? SD_WORK : q->first[i];
-		if (their[i] ? !add_quantised(q->in, &q->in->targets[their[i] - 1], q->scale_dtype, out)
-			     : !sd_manifest_add_record(out, &q->in->records[i]))
+		if (their[i] && q->kind != SD_QUANTISE_BLOCKS
+			    ? !add_matrix(q->in, &q->in->targets[their[i] - 1], q, out)
+		    : their[i] ? !add_quantised(q->in, &q->in->targets[their[i] - 1], q->scale_dtype, out)
+			       : !sd_manifest_add_record(out, &q->in->records[i]))
 			return sd_fail_memory(err);
 	}
 	for (size_t i = 0; i < q->in->ntargets; i++) {
@@ -195,6 +275,39 @@ static enum sd_result give(struct sd_sink *sink, uint32_t record, const void *da
 	return length ? sink->ops->data(sink, record, &extent, err) : SD_OK;
 }
 
+/* A matrix as compressed-tensors has it. */
+static enum sd_result quantise_matrix(struct sd_quant *q, uint32_t record, struct sd_source *source,
+				      struct sd_sink *sink, struct sd_error *err)
+{
+	const struct kind *kind = &KINDS[q->kind];
+	const struct sd_record *r = &q->in->records[record];
+	const struct weight w = measure(r);
+	const uint64_t height = kind->whole ? w.rows : SD_QUANT_BLOCK;
+	const uint64_t each = (kind->group ? w.columns / kind->group : 1) * sd_dtype_size(scale_dtype_of(q));
+	struct sd_extent extent = {0};
+	enum sd_result result = SD_OK;
+	float global = 1;
+
+	for (uint64_t row = 0; row < w.rows && result == SD_OK; row += height) {
+		uint64_t rows = w.rows - row < height ? w.rows - row : height;
+
+		result = take(source, record, &extent, q->band, rows * w.columns * sd_dtype_size(r->dtype), err);
+		if (result == SD_OK && !sd_quantise_rows(q->kind, (enum sd_dtype)r->dtype, q->band, rows, w.columns,
+							 q->scale_dtype, q->codes, q->scales + row * each, &global))
+			result = sd_fail(err, SD_INPUT, "%s has an infinity or a NaN: it cannot be quantised", r->key);
+		if (result == SD_OK)
+			result = give(sink, q->first[record], q->codes, rows * w.columns / kind->packed, err);
+	}
+	if (result == SD_OK)
+		result = sd_source_next(source, record, &extent, err);
+	if (result == SD_OK && w.rows)
+		result = give(sink, q->first[record] + 1, q->scales, kind->whole && !kind->group ? each : w.rows * each,
+			      err);
+	return result == SD_OK && w.rows && kind->global
+		       ? give(sink, q->first[record] + 2, &global, sizeof(global), err)
+		       : result;
+}
+
 static enum sd_result quantise(struct sd_worker *worker, uint32_t record, struct sd_source *source,
 			       struct sd_sink *sink, struct sd_error *err)
 {
@@ -207,6 +320,8 @@ static enum sd_result quantise(struct sd_worker *worker, uint32_t record, struct
 	struct sd_extent extent = {0};
 	uint64_t made = 0;
 
+	if (q->kind != SD_QUANTISE_BLOCKS)
+		return quantise_matrix(q, record, source, sink, err);
 	for (uint64_t m = 0; m < matrices; m++)
 		for (uint64_t row = 0; row < w.rows; row += SD_QUANT_BLOCK) {
 			uint64_t rows = w.rows - row < SD_QUANT_BLOCK ? w.rows - row : SD_QUANT_BLOCK;
@@ -252,13 +367,13 @@ static enum sd_result note_fused(struct sd_quant *q, const uint32_t *their, stru
 	return q->note ? SD_OK : sd_fail_memory(err);
 }
 
-enum sd_result sd_quant_plan(const struct sd_manifest *in, const struct sd_selection *choice, enum sd_dtype scale_dtype,
-			     struct sd_quant *q, struct sd_error *err)
+enum sd_result sd_quant_plan(const struct sd_manifest *in, const struct sd_selection *choice, enum sd_quantiser kind,
+			     enum sd_dtype scale_dtype, struct sd_quant *q, struct sd_error *err)
 {
 	uint32_t *their = calloc(in->nrecords + 1, sizeof(*their));
 	enum sd_result result;
 
-	*q = (struct sd_quant){.worker = {quantise}, .in = in, .scale_dtype = scale_dtype};
+	*q = (struct sd_quant){.worker = {quantise}, .in = in, .kind = kind, .scale_dtype = scale_dtype};
 	q->plan.manifest = sd_manifest_new();
 	q->plan.becomes = malloc((in->nrecords + 1) * sizeof(*q->plan.becomes));
 	q->first = malloc((in->nrecords + 1) * sizeof(*q->first));
@@ -266,7 +381,7 @@ enum sd_result sd_quant_plan(const struct sd_manifest *in, const struct sd_selec
 	    !sd_manifest_copy_head(q->plan.manifest, in))
 		result = sd_fail_memory(err);
 	else
-		result = choose(in, choice, their, err);
+		result = choose(in, choice, kind, their, err);
 	if (result == SD_OK)
 		result = plan_records(q, their, err);
 	if (result == SD_OK)

@@ -364,6 +364,7 @@ static bool trim(const struct sd_record *whole, struct sd_shard_range *range, st
 		return false;
 	shape[0] = last - first;
 	r.shape = shape;
+	r.value = NULL;
 	range->begin = first * row * size;
 	range->end = last * row * size;
 	r.bytes = range->end - range->begin;

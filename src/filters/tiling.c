@@ -14,6 +14,9 @@
 /* Elements of the record that a run of codes touches beyond its length. */
 #define ASTRIDE 2
 
+/* Rows of words that the codes of a unit may touch beyond as many bytes as they have. */
+#define DECODE_SLACK 2
+
 /* Units are the smaller for being on their way together; but so many at most go into what one could have. */
 #define PARTS 4
 
@@ -133,14 +136,70 @@ static enum sd_result add_fill(const struct sd_target *t, const struct sd_step *
 	return add_cast(t, (uint8_t)step->dtype, links, n, err);
 }
 
+/* What the codes of a target are decoded with: their geometry. */
+static enum sd_result codes_of(const struct sd_manifest *m, const struct sd_target *t, struct sd_codes *c,
+			       struct sd_error *err)
+{
+	const struct sd_step *decode = &t->steps[0];
+	const struct sd_record *r = &m->records[t->record];
+	const struct sd_block *size = decode->blocks;
+	uint32_t rank = decode->rank;
+	const char *wrong;
+
+	*c = (struct sd_codes){.number = SD_DECODE_FORM(decode->param),
+			       .bits = SD_DECODE_BITS(decode->param),
+			       .matrices = 1,
+			       .rows = rank > 1 ? size[rank - 2].block : 1,
+			       .columns = size[rank - 1].block,
+			       .row_block = 1,
+			       .column_block = 1,
+			       .native = (uint8_t)decode->dtype};
+	c->form = sd_form_of(c->number, c->bits);
+	for (uint32_t k = 0; k + 2 < rank; k++)
+		c->matrices *= size[k].block; /* the shape has a count */
+	for (uint32_t k = 1; k < t->nsteps && t->steps[k].kind == SD_STEP_WITH; k++) {
+		const struct sd_step *with = &t->steps[k];
+		const struct sd_block *b = with->blocks;
+		struct sd_part_data *part;
+
+		if (with->param == SD_PART_OFFSET && with->rank == 1)
+			c->offset = (uint32_t)b[0].stride;
+		if (with->operand == SD_NO_RECORD || with->param == 0 || with->param >= SD_PARTS)
+			continue;
+		part = &c->part[with->param];
+		part->dtype = m->records[with->operand].dtype;
+		if (!sd_shape_count(m->records[with->operand].shape, m->records[with->operand].rank, &part->count))
+			part->count = 0;
+		if (with->param == SD_PART_NESTED && with->rank == 1)
+			c->nested_block = b[0].block;
+		if (with->param != SD_PART_SCALE || with->rank == 0)
+			continue;
+		c->column_block = b[with->rank - 1].block;
+		c->column_stride = b[with->rank - 1].stride;
+		if (with->rank == 1) {
+			/* Blocks go on from row to row. */
+			c->columns *= c->rows * c->matrices;
+			c->rows = c->matrices = 1;
+			continue;
+		}
+		c->row_block = b[with->rank - 2].block;
+		c->row_stride = b[with->rank - 2].stride;
+		c->matrix_stride = with->rank > 2 ? b[with->rank - 3].stride : 0;
+	}
+	wrong = sd_codes_measure(c, r->bytes);
+	return wrong ? sd_fail(err, SD_INPUT, "%s: %s has %s", t->name, r->key, wrong) : SD_OK;
+}
+
 static uint8_t code_kind(uint32_t param)
 {
 	return param == SD_UNPACK_INT4 ? SD_INT4 : param == SD_UNPACK_E2M1_PLUS ? SD_E2M1 + SD_E2M1_PLUS : SD_E2M1;
 }
 
-static enum sd_result links_of(const struct sd_manifest *m, const struct sd_target *t, struct sd_links *links,
-			       struct sd_error *err)
+/* codes: of a target whose codes are decoded. */
+static enum sd_result links_of(const struct sd_manifest *m, const struct sd_target *t, const struct sd_codes *codes,
+			       struct sd_links *links, struct sd_error *err)
 {
+	const uint8_t kind = codes->form ? sd_codes_kind(codes) : SD_NO_DTYPE;
 	uint8_t *dtype = links->dtype;
 	enum sd_result result = SD_OK;
 	uint32_t n = 0;
@@ -149,8 +208,23 @@ static enum sd_result links_of(const struct sd_manifest *m, const struct sd_targ
 	for (uint32_t k = 0; k < t->nsteps && result == SD_OK; k++) {
 		const struct sd_step *step = &t->steps[k];
 
+		if (step->kind == SD_STEP_WITH && step->param == SD_PART_SCALE && kind) {
+			/* A device multiplies such codes itself. */
+			dtype[0] = kind;
+			links->scale = step;
+			links->scale_element =
+				codes->part[SD_PART_SECOND].count ? SD_F32 : codes->part[SD_PART_SCALE].dtype;
+			dtype[n = 1] = (uint8_t)step->dtype;
+		}
+		if (step->kind == SD_STEP_WITH || (step->kind == SD_STEP_DECODE && kind))
+			continue;
 		if (step->kind == SD_STEP_UNPACK)
 			dtype[0] = code_kind(step->param);
+		if (step->kind == SD_STEP_DECODE) {
+			dtype[0] = (uint8_t)step->dtype;
+			links->decode = step;
+			continue;
+		}
 		if (step->kind == SD_STEP_CAST || step->kind == SD_STEP_UNPACK)
 			result = add_cast(t, (uint8_t)step->dtype, links, &n, err);
 		else if (step->kind == SD_STEP_FILL)
@@ -380,9 +454,13 @@ static enum sd_result begin_cut(const struct sd_manifest *m, uint32_t number, st
 			       sd_dtype_name(r->dtype));
 	c->target = number;
 	c->codes = sd_target_codes(m, t);
+	if (t->nsteps && t->steps[0].kind == SD_STEP_DECODE && codes_of(m, t, &c->packed, err) != SD_OK)
+		return err->result;
 	c->move = sd_move_load(sd_target_move(m, t, &room));
 	sd_move_normalise(&c->move);
-	result = links_of(m, t, &c->links, err);
+	if (c->packed.form && sd_codes_kind(&c->packed))
+		c->codes = sd_dtype_bits((enum sd_dtype)r->dtype) / 4;
+	result = links_of(m, t, &c->packed, &c->links, err);
 	if (result == SD_OK && c->links.scale && sd_move_count(&c->move) > 0 && !spread(r, c->codes, &c->move))
 		result = sd_fail(err, SD_INPUT, "%s: its block scales do not fit the way in which %s is reordered",
 				 t->name, r->key);
@@ -396,11 +474,17 @@ static enum sd_result begin_cut(const struct sd_manifest *m, uint32_t number, st
 /* The window: all of its elements, and what each link makes of them, are in memory at one time. */
 static void share_memory(struct sd_tiling *p, uint8_t dtype, uint64_t memory)
 {
-	uint64_t most = 0;
+	uint64_t most = 0, slack = MARGIN;
 
 	for (size_t i = 0; i < p->ncuts; i++) {
 		uint64_t sum = 0;
 
+		if (p->cuts[i].packed.part[SD_PART_SECOND].count && !p->cuts[i].links.decode)
+			slack = MARGIN + p->cuts[i].packed.part[SD_PART_SCALE].count * sizeof(float);
+		if (p->cuts[i].links.decode) {
+			sum = sd_dtype_size(p->cuts[i].links.dtype[0]);
+			slack = MARGIN + DECODE_SLACK * p->cuts[i].packed.pitch;
+		}
 		for (uint32_t k = 1; k <= p->cuts[i].links.count; k++)
 			sum += sd_dtype_size(p->cuts[i].links.dtype[k]);
 		sum *= p->cuts[i].codes;
@@ -408,7 +492,7 @@ static void share_memory(struct sd_tiling *p, uint8_t dtype, uint64_t memory)
 			most = sum;
 	}
 	p->each = sd_dtype_size(dtype) + most;
-	p->window = memory > MARGIN ? (memory - MARGIN) / p->each : 0;
+	p->window = memory > slack ? (memory - slack) / p->each : 0;
 }
 
 /* The first element of the record that a cut needs, and behind the last; a constant needs none. */
@@ -587,7 +671,13 @@ void sd_cut_room(const struct sd_manifest *m, const struct sd_cut *cut, uint64_t
 		return;
 	/* All others are as large or smaller. */
 	sd_unit_move(cut, 0, &unit);
-	if (!cut->links.fill)
+	if (cut->links.decode) {
+		uint64_t begin, end, span = sd_unit_span(&unit);
+
+		sd_codes_span(&cut->packed, unit.from, unit.from + span - 1, &begin, &end);
+		*window = sd_buffer_aligned(end - begin + DECODE_SLACK * cut->packed.pitch) +
+			  sd_buffer_aligned(span * sd_dtype_size(cut->links.dtype[0]));
+	} else if (!cut->links.fill)
 		*window = sd_buffer_aligned((sd_unit_span(&unit) / cut->codes + astride) * sd_dtype_size(r->dtype));
 	for (uint32_t k = 1; k <= cut->links.count; k++)
 		*made += sd_buffer_aligned(sd_move_count(&unit) * sd_dtype_size(cut->links.dtype[k]));

@@ -6,6 +6,7 @@
 #ifndef SD_FILTERS_TILING_H
 #define SD_FILTERS_TILING_H
 
+#include "move/decode.h"
 #include "move/device.h"
 #include "model/manifest.h"
 
@@ -24,9 +25,10 @@
 struct sd_links {
 	uint32_t count;
 	uint8_t dtype[SD_LINKS_MAX + 1];
-	const struct sd_step *scale; /* NULL, or block scales that the first link multiplies with */
-	uint8_t scale_element;       /* their elements, as devices have them */
-	const struct sd_step *fill;  /* NULL, or the constant that all elements are, whatever the record has; F32 */
+	const struct sd_step *scale;  /* NULL, or block scales that the first link multiplies with */
+	uint8_t scale_element;        /* their elements, as devices have them */
+	const struct sd_step *decode; /* NULL, or what makes the first dtype of packed codes */
+	const struct sd_step *fill;   /* NULL, or the constant that all elements are, whatever the record has; F32 */
 };
 
 /*
@@ -34,9 +36,10 @@ struct sd_links {
  * record, and none spans more of it than the window has elements.
  */
 struct sd_cut {
-	size_t target;       /* its number in the manifest */
-	uint64_t codes;      /* elements that each of the record's is */
-	struct sd_move move; /* dimensions in the order of the target: in normal form, but apart for block scales */
+	size_t target;          /* its number in the manifest */
+	uint64_t codes;         /* elements that each of the record's is; 1 of those that are decoded */
+	struct sd_codes packed; /* where links.decode; without the data of its parts */
+	struct sd_move move;    /* dimensions in the order of the target: in normal form, but apart for block scales */
 	uint32_t order[SD_MOVE_RANK]; /* its dimensions in the order of the record */
 	uint32_t depth;               /* how many of these are cut: index by index, but for the last one */
 	uint64_t step;                /* the last one, in blocks of so many indices */
@@ -83,7 +86,10 @@ void sd_unit_move(const struct sd_cut *cut, uint64_t unit, struct sd_move *move)
 void sd_unit_scale(const struct sd_manifest *m, const struct sd_cut *cut, const struct sd_move *unit,
 		   struct sd_scale *scale);
 
-/* The most bytes that a unit takes of a buffer: of the record, and of what all links make of it. */
+/*
+ * The most bytes that a unit takes of a buffer: of the record and, where it is decoded, the numbers; and of what all
+ * links make of it.
+ */
 void sd_cut_room(const struct sd_manifest *m, const struct sd_cut *cut, uint64_t *window, uint64_t *made);
 
 /* What so many bytes take of a buffer. */

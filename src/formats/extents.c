@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Data at offsets of files, as a source. */
 #include "formats/extents.h"
+#include "model/companions.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -396,6 +397,72 @@ static enum sd_result read_at(struct extents *x, uint32_t number, uint64_t offse
 	if (sd_extent_read(&extent, buffer, *got, err) == SD_OK)
 		return SD_OK;
 	return sd_error_at(err, "%s", x->inputs[number].path);
+}
+
+static enum sd_result read_value(struct extents *x, size_t record, struct sd_error *err)
+{
+	struct sd_record *r = &x->source.manifest->records[record];
+	const struct place *place = &x->places[record];
+	enum sd_result result;
+	void *value;
+	size_t got;
+
+	if (r->bytes == 0 || r->bytes > SD_VALUE_MAX || !x->inputs[place->input].seekable)
+		return SD_OK;
+	value = sd_arena_alloc(&x->source.manifest->arena, r->bytes);
+	if (!value)
+		return sd_fail_memory(err);
+	result = open_input(x, &x->inputs[place->input], err);
+	if (result == SD_OK)
+		result = read_at(x, place->input, place->offset, value, r->bytes, &got, err);
+	if (result == SD_OK && got == r->bytes)
+		r->value = value;
+	/* Files are left open as they are needed; not all can be. */
+	if (x->open > OPEN_MAX_FILES)
+		close_input(x, &x->inputs[place->input]);
+	return result;
+}
+
+static bool ends_in(const char *key, const char *end)
+{
+	size_t length = strlen(key), own = strlen(end);
+
+	return length > own && strcmp(key + length - own, end) == 0;
+}
+
+/* Whether the scales of a packed weight have one column, so that they do not tell its width. */
+static bool has_one_scale(const struct sd_manifest *m, const struct sd_companions *c, uint32_t shape)
+{
+	uint32_t i = c->weight[shape] == SD_NO_RECORD ? SD_NO_RECORD : c->first[c->weight[shape]];
+
+	while (i != SD_NO_RECORD && !ends_in(m->records[i].key, "weight_scale"))
+		i = c->next[i];
+	return i != SD_NO_RECORD && m->records[i].rank && m->records[i].shape[m->records[i].rank - 1] == 1;
+}
+
+enum sd_result sd_extents_values(struct sd_source *source, struct sd_error *err)
+{
+	static const char *const states[] = {".quant_state.bitsandbytes__nf4", ".quant_state.bitsandbytes__fp4"};
+	struct extents *x = (struct extents *)source;
+	const struct sd_manifest *m = source->manifest;
+	struct sd_companions companions = {0};
+	enum sd_result result = SD_OK;
+	bool shapes = false;
+
+	for (size_t i = 0; i < m->nrecords && result == SD_OK; i++) {
+		const char *key = m->records[i].key;
+
+		shapes = shapes || ends_in(key, ".weight_shape");
+		if (ends_in(key, states[0]) || ends_in(key, states[1]))
+			result = read_value(x, i, err);
+	}
+	if (result == SD_OK && shapes)
+		result = sd_companions_find(m, &companions, err);
+	for (size_t i = 0; i < m->nrecords && shapes && result == SD_OK; i++)
+		if (companions.role[i] == SD_ROLE_SHAPE && has_one_scale(m, &companions, (uint32_t)i))
+			result = read_value(x, i, err);
+	sd_companions_free(&companions);
+	return result;
 }
 
 static enum sd_result compare(struct extents *x, const uint32_t number[2], const uint64_t offset[2], uint64_t bytes,

@@ -84,6 +84,12 @@ SD_MUST_CHECK enum sd_result sd_extents_same(struct sd_source *source, const uin
 					     const uint64_t offset[2], uint64_t bytes, bool *same,
 					     struct sd_error *err);
 
+/*
+ * Gives records of files their data as their value, where a weight cannot be understood without it: the state of
+ * bitsandbytes, and the shape of packed integers whose scales do not tell it. After the last record.
+ */
+SD_MUST_CHECK enum sd_result sd_extents_values(struct sd_source *source, struct sd_error *err);
+
 /* Keeps what is not there, the first one told, as the source's lack. Only memory can be missing. */
 SD_MUST_CHECK enum sd_result sd_extents_lack(struct sd_source *source, const struct sd_error *lack,
 					     struct sd_error *err);

@@ -42,6 +42,8 @@ static enum sd_result open_file(const struct sd_opened *in, const unsigned char 
 		return result;
 	}
 	result = sd_safetensors_read_add(&reading, in->fd, in->name, first, NULL, true, err);
+	if (result == SD_OK)
+		result = sd_extents_values(reading.source, err);
 	sd_safetensors_read_free(&reading);
 	if (result == SD_OK)
 		*source = reading.source;

@@ -57,7 +57,7 @@ static enum sd_result check_steps(const struct sd_target *t, struct sd_error *er
 		if (step->kind == SD_STEP_FILL)
 			return sd_fail(err, SD_INPUT,
 				       "%s is a constant yet to be made: put sd-transpose before sd-pack", t->name);
-		if (step->kind == SD_STEP_BLOCK_SCALE || step->kind == SD_STEP_UNPACK)
+		if (step->kind == SD_STEP_BLOCK_SCALE || step->kind == SD_STEP_UNPACK || step->kind == SD_STEP_DECODE)
 			return sd_fail(err, SD_INPUT,
 				       "%s has a pending dequantisation: put sd-transpose before sd-pack", t->name);
 		return sd_fail(err, SD_INPUT, "%s has a step of kind %u, which this version does not know", t->name,

@@ -310,7 +310,11 @@ size_t sd_safetensors_read_count(const struct sd_safetensors_read *reading)
 
 enum sd_result sd_safetensors_read_finish(struct sd_safetensors_read *reading, struct sd_error *err)
 {
-	return reading->gather ? reading->gather->finish(reading->gather, &reading->whole, err) : SD_OK;
+	enum sd_result result = SD_OK;
+
+	if (reading->gather)
+		result = reading->gather->finish(reading->gather, &reading->whole, err);
+	return result == SD_OK ? sd_extents_values(reading->source, err) : result;
 }
 
 void sd_safetensors_read_free(struct sd_safetensors_read *reading)

@@ -3,6 +3,7 @@
 #include "model/companions.h"
 #include "base/names.h"
 #include "model/config_json.h"
+#include "model/dequant.h"
 #include "model/scales.h"
 
 #include <stdio.h>
@@ -381,8 +382,8 @@ uint32_t sd_companion_of(const struct sd_companions *c, uint32_t weight)
 bool sd_is_dequantised(const struct sd_companions *c, const struct sd_target *t, uint32_t weight)
 {
 	for (uint32_t k = 0; k < t->nsteps; k++)
-		if (t->steps[k].kind == SD_STEP_BLOCK_SCALE && t->steps[k].operand < c->n &&
-		    c->weight[t->steps[k].operand] == weight)
+		if ((t->steps[k].kind == SD_STEP_BLOCK_SCALE || t->steps[k].kind == SD_STEP_WITH) &&
+		    t->steps[k].operand < c->n && c->weight[t->steps[k].operand] == weight)
 			return true;
 	return false;
 }
@@ -432,22 +433,15 @@ static const char *format_text(const struct sd_manifest *m, char *text, size_t s
 /* Whether sd-cast --dequant can read this weight. */
 static bool is_readable(const struct sd_manifest *m, const struct sd_companions *c, uint32_t weight)
 {
-	const struct sd_record *w = &m->records[weight];
-	size_t factors = 0;
+	struct sd_arena arena = {0};
+	struct sd_quant_said said;
+	struct sd_dequantised becomes;
+	bool readable =
+		sd_quant_read(m, &arena, &said, NULL) == SD_OK &&
+		sd_dequantise(m, c, &said, weight, m->records[weight].key, SD_BF16, &arena, &becomes, NULL) == SD_OK;
 
-	for (uint32_t i = c->first[weight]; i != SD_NO_RECORD; i = c->next[i]) {
-		const struct sd_record *r = &m->records[i];
-		struct sd_target target = {.name = w->key, .shape = w->shape, .rank = w->rank},
-				 scale = {.name = r->key, .shape = r->shape, .rank = r->rank};
-
-		if (c->role[i] == SD_ROLE_ACTIVATION)
-			continue;
-		if (c->role[i] != SD_ROLE_BLOCK_SCALE || (w->dtype != SD_F8_E4M3 && w->dtype != SD_F8_E5M2) ||
-		    sd_scales_fit(&target, &scale, NULL) != SD_OK)
-			return false;
-		factors++;
-	}
-	return factors == 1;
+	sd_arena_free(&arena);
+	return readable;
 }
 
 enum sd_result sd_companions_fail(const struct sd_manifest *m, const struct sd_companions *c, uint32_t weight,
@@ -456,6 +450,8 @@ enum sd_result sd_companions_fail(const struct sd_manifest *m, const struct sd_c
 	const struct sd_record *w = &m->records[weight];
 	char format[80];
 
+	if (!err)
+		return SD_INPUT;
 	return sd_fail(err, SD_INPUT, "%s (%s) is stored with %s%s: %s; %s", w->key, sd_dtype_name(w->dtype),
 		       companion == SD_NO_RECORD ? "nothing beside it" : m->records[companion].key,
 		       format_text(m, format, sizeof(format)), problem,

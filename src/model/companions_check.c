@@ -270,7 +270,8 @@ static bool move_together(const struct check *c, uint32_t weight, uint32_t compa
 static bool is_multiplied_with(const struct sd_target *t, uint32_t record)
 {
 	for (uint32_t k = 0; k < t->nsteps; k++)
-		if (t->steps[k].kind == SD_STEP_BLOCK_SCALE && t->steps[k].operand == record)
+		if ((t->steps[k].kind == SD_STEP_BLOCK_SCALE || t->steps[k].kind == SD_STEP_WITH) &&
+		    t->steps[k].operand == record)
 			return true;
 	return false;
 }
@@ -379,7 +380,7 @@ static bool is_packed(const struct check *c, uint32_t record)
 static bool is_unpacked(const struct check *c, uint32_t record)
 {
 	for (const struct sd_target *t = first_of(&c->out, number_of(c, record)); t; t = next_of(&c->out, t))
-		if (!t->nsteps || t->steps[0].kind != SD_STEP_UNPACK)
+		if (!t->nsteps || (t->steps[0].kind != SD_STEP_UNPACK && t->steps[0].kind != SD_STEP_DECODE))
 			return false;
 	return true;
 }

@@ -38,6 +38,8 @@ static void describe(const struct sd_manifest *m, const struct sd_target *t, cha
 	for (uint32_t i = 0; i < t->nsteps; i++) {
 		const struct sd_step *step = &t->steps[i];
 
+		if (step->kind == SD_STEP_WITH)
+			continue;
 		append(text, "%s:%s>%s", sd_step_word(step->kind), from, sd_dtype_name(step->dtype));
 		from = sd_dtype_name(step->dtype);
 	}

@@ -2,10 +2,12 @@ sources += \
 	%D%/companions.c %D%/companions.h \
 	%D%/companions_check.c \
 	%D%/config_json.c %D%/config_json.h \
+	%D%/dequant.c %D%/dequant.h \
 	%D%/ends.c %D%/ends.h \
 	%D%/listing.c %D%/listing.h \
 	%D%/manifest.c %D%/manifest.h \
 	%D%/manifest_codec.c %D%/manifest_codec.h \
+	%D%/quant_config.c %D%/quant_config.h \
 	%D%/scales.c %D%/scales.h \
 	%D%/selection.c %D%/selection.h \
 	%D%/siblings.c %D%/siblings.h \

@@ -5,6 +5,7 @@
 #include "base/names.h"
 #include "base/text.h"
 #include "move/convert.h"
+#include "move/decode.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -155,12 +156,42 @@ uint64_t sd_target_codes(const struct sd_manifest *m, const struct sd_target *t)
 	return t->nsteps && t->steps[0].kind == SD_STEP_UNPACK && bits > 4 ? bits / 4 : 1;
 }
 
+static bool is_decoded(const struct sd_target *t)
+{
+	return t->nsteps && t->steps[0].kind == SD_STEP_DECODE;
+}
+
+const uint64_t *sd_target_decoded(const struct sd_manifest *m, const struct sd_target *t, uint64_t room[SD_RANK_MAX],
+				  uint32_t *rank)
+{
+	const struct sd_record *r = &m->records[t->record];
+	uint64_t codes = sd_target_codes(m, t);
+
+	*rank = is_decoded(t) ? t->steps[0].rank : r->rank;
+	if (!is_decoded(t) && codes == 1)
+		return r->shape;
+	for (uint32_t k = 0; k < *rank; k++)
+		room[k] = is_decoded(t) ? t->steps[0].blocks[k].block : r->shape[k] * (k + 1 == *rank ? codes : 1);
+	return room;
+}
+
+/* How many elements there are after the first step. */
+static bool count_decoded(const struct sd_manifest *m, const struct sd_target *t, uint64_t *count)
+{
+	const struct sd_record *r = &m->records[t->record];
+	uint64_t room[SD_RANK_MAX];
+	uint32_t rank;
+
+	if (is_decoded(t))
+		return sd_shape_count(sd_target_decoded(m, t, room, &rank), t->steps[0].rank, count);
+	return sd_shape_count(r->shape, r->rank, count) && sd_mul(*count, sd_target_codes(m, t), count);
+}
+
 const char *sd_step_word(uint32_t kind)
 {
-	static const char *const words[] = {[SD_STEP_CAST] = "cast",
-					    [SD_STEP_BLOCK_SCALE] = "dequant",
-					    [SD_STEP_UNPACK] = "unpack",
-					    [SD_STEP_FILL] = "fill"};
+	static const char *const words[] = {
+		[SD_STEP_CAST] = "cast", [SD_STEP_BLOCK_SCALE] = "dequant", [SD_STEP_UNPACK] = "unpack",
+		[SD_STEP_FILL] = "fill", [SD_STEP_DECODE] = "dequant",      [SD_STEP_WITH] = "with"};
 
 	return kind > 0 && kind < sizeof(words) / sizeof(*words) ? words[kind] : "unknown";
 }
@@ -210,8 +241,7 @@ const struct sd_move *sd_target_move(const struct sd_manifest *m, const struct s
 
 	if (t->move)
 		return t->move;
-	if (!sd_shape_count(m->records[t->record].shape, m->records[t->record].rank, &count) ||
-	    !sd_mul(count, sd_target_codes(m, t), &count))
+	if (!count_decoded(m, t, &count))
 		count = 0; /* such a target was never added */
 	*room = sd_move_identity(count);
 	return room;
@@ -302,6 +332,11 @@ static const char *wrong_with(const struct sd_manifest *m, const struct sd_recor
 			       : "an unpacking of no known kind";
 	case SD_STEP_FILL:
 		return alone ? NULL : "a constant of no known kind";
+	case SD_STEP_DECODE:
+		return first && step->operand == SD_NO_RECORD && step->rank > 0 &&
+				       sd_form_of(SD_DECODE_FORM(step->param), SD_DECODE_BITS(step->param))
+			       ? NULL
+			       : "codes of no known form";
 	default:
 		return NULL;
 	}
@@ -322,12 +357,15 @@ static enum sd_result check_steps(const struct sd_manifest *m, const struct sd_t
 		if (step->operand != SD_NO_RECORD && step->operand >= m->nrecords)
 			return sd_fail(err, SD_INPUT, "%s: a step with record %" PRIu32 " of %zu", t->name,
 				       step->operand, m->nrecords);
-		if (step->rank != 0 && step->rank != r->rank)
+		if (step->rank != 0 && step->rank != r->rank && step->kind != SD_STEP_DECODE &&
+		    step->kind != SD_STEP_WITH)
 			return sd_fail(err, SD_INPUT, "%s: a step with %" PRIu32 " dimensions where %s has %" PRIu32,
 				       t->name, step->rank, r->key, r->rank);
 		for (uint32_t k = 0; k < step->rank; k++)
-			if (step->blocks[k].block == 0)
+			if (step->blocks[k].block == 0 && step->kind != SD_STEP_DECODE)
 				return sd_fail(err, SD_INPUT, "%s: a step with blocks of size 0", t->name);
+		if (step->kind == SD_STEP_WITH && (!is_decoded(t) || step->dtype != dtype))
+			return sd_fail(err, SD_INPUT, "%s: a part of codes that are not decoded", t->name);
 		wrong = wrong_with(m, r, step, i == 0);
 		if (wrong)
 			return sd_fail(err, SD_INPUT, "%s: %s, from %s %s", t->name, wrong, sd_dtype_name(r->dtype),
@@ -351,9 +389,7 @@ static enum sd_result check_target(const struct sd_manifest *m, const struct sd_
 	r = &m->records[t->record];
 	if (!sd_dtype_bits(t->dtype))
 		return sd_fail(err, SD_INPUT, "%s: unknown dtype %u", t->name, t->dtype);
-	if (!countable(t->shape, t->rank, t->dtype, &count, &bytes) ||
-	    !sd_shape_count(r->shape, r->rank, &record_count) ||
-	    !sd_mul(record_count, sd_target_codes(m, t), &record_count))
+	if (!countable(t->shape, t->rank, t->dtype, &count, &bytes) || !count_decoded(m, t, &record_count))
 		return sd_fail(err, SD_INPUT, "%s: its shape and dtype give no size", t->name);
 	if (t->move ? !sd_move_check(t->move, record_count, count) : count != record_count)
 		return sd_fail(err, SD_INPUT, "%s: its place does not fit %s", t->name, r->key);

@@ -8,6 +8,7 @@
 #include "move/compose.h"
 
 #define SD_NO_RECORD UINT32_MAX
+#define SD_VALUE_MAX (64u << 10)
 
 /* Fields that this version does not know, kept as they came, to be passed on. */
 struct sd_extra {
@@ -32,6 +33,8 @@ struct sd_record {
 	/* Of one that is missing: the line to be said where it is needed, or NULL. Before sd-cat has chosen, also of
 	 * one that is here and should perhaps not be. */
 	const char *lack;
+	/* Its data, where others cannot be understood without it and it is short: SD_VALUE_MAX. NULL of nearly all. */
+	const void *value;
 	struct sd_extra extra;
 };
 
@@ -40,7 +43,17 @@ enum sd_step_kind {
 	SD_STEP_BLOCK_SCALE = 2, /* float32(element) * float32(operand of its block), then to dtype */
 	SD_STEP_UNPACK = 3, /* the first one: each element becomes as many codes of 4 bits as fit, the low ones first */
 	SD_STEP_FILL = 4,   /* becomes the number whose float32 has the bits of param */
+	SD_STEP_DECODE = 5, /* the first one: packed codes become numbers; their shape is that of blocks */
+	SD_STEP_WITH = 6,   /* behind a DECODE: a part that it takes to do so; the number stays as it is */
 };
+
+/*
+ * The param of a DECODE: enum sd_form_number, and the bits of a field (move/decode.h). Each of its blocks is a size of
+ * the numbers' shape, whatever the record's is.
+ */
+#define SD_DECODE(form, bits) ((uint32_t)(form) | (uint32_t)(bits) << 8)
+#define SD_DECODE_FORM(param) ((param)&0xff)
+#define SD_DECODE_BITS(param) ((param) >> 8)
 
 /* The param of an UNPACK: what the codes are. */
 enum sd_unpack {
@@ -71,8 +84,8 @@ struct sd_step {
 	uint16_t kind; /* enum sd_step_kind; an unknown one passes, but nobody here can carry it out */
 	uint16_t dtype;
 	uint32_t operand; /* a record, or SD_NO_RECORD */
-	uint32_t param;
-	uint32_t rank; /* of blocks: 0, or the record's rank */
+	uint32_t param;   /* of a WITH: enum sd_codes_part */
+	uint32_t rank;    /* of blocks: 0, or the record's rank; of a DECODE that of the numbers, of a WITH any */
 	const struct sd_block *blocks;
 };
 
@@ -188,7 +201,14 @@ uint32_t sd_manifest_label_bit(const struct sd_manifest *m, const char *label);
 /* How many elements each of the record's is to begin with: 1, or the codes that a step unpacks from it. */
 uint64_t sd_target_codes(const struct sd_manifest *m, const struct sd_target *t);
 
-/* A word for what a step does ("cast", "dequant", "unpack", "fill"), "unknown" for a kind of another version. */
+/*
+ * The shape of what the first step makes of the record, which is what other steps and the move go by: that of a record
+ * whose codes it unpacks or decodes. room is what it may point to.
+ */
+const uint64_t *sd_target_decoded(const struct sd_manifest *m, const struct sd_target *t, uint64_t room[SD_RANK_MAX],
+				  uint32_t *rank);
+
+/* A word for what a step does ("cast", "dequant", "unpack", "fill"...), "unknown" for a kind of another version. */
 const char *sd_step_word(uint32_t kind);
 
 /* Whether the target is its record as it came, but for its name: no steps, no move, and the same shape. */

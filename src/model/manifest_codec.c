@@ -12,6 +12,7 @@ enum {
 	TARGET_MOVED = 1,    /* flags of a target: a move is written down */
 	FIELD_NUMBER = 1,    /* of a target that was one of several */
 	FIELD_LACK = 2,      /* of a record that is missing */
+	FIELD_VALUE = 3,     /* of a record: its data */
 	FIELD_STEP = 0x8001, /* fields with the highest bit set must be understood */
 	FIELD_REQUIRED = 0x8000,
 	PART = 32 * 1024,
@@ -164,6 +165,12 @@ static bool encode_lack(const char *lack, struct sd_bytes *out)
 	return true;
 }
 
+static bool encode_value(const struct sd_record *r, struct sd_bytes *out)
+{
+	return sd_bytes_u32(out, FIELD_VALUE) && sd_bytes_u32(out, (uint32_t)r->bytes) &&
+	       sd_bytes_add(out, r->value, r->bytes) && sd_bytes_pad(out, 8);
+}
+
 static bool encode_record(const struct sd_record *r, struct sd_bytes *out)
 {
 	const unsigned char head[4] = {r->dtype, r->state, (unsigned char)r->rank, 0};
@@ -171,7 +178,8 @@ static bool encode_record(const struct sd_record *r, struct sd_bytes *out)
 
 	return sd_bytes_u32(out, 0) && sd_bytes_add(out, head, sizeof(head)) && encode_array(out, r->shape, r->rank) &&
 	       sd_bytes_text(out, r->key) && (!r->lack || encode_lack(r->lack, out)) &&
-	       sd_bytes_add(out, r->extra.data, r->extra.length) && end_entry(out, begin);
+	       (!r->value || encode_value(r, out)) && sd_bytes_add(out, r->extra.data, r->extra.length) &&
+	       end_entry(out, begin);
 }
 
 static bool encode_move(const struct sd_move *move, struct sd_bytes *out)
@@ -325,6 +333,8 @@ static bool decode_fields(struct sd_view view, struct sd_manifest *m, struct sd_
 			good = sd_view_u64(&field, &target->number) && sd_view_u64(&field, &target->of) && target->of;
 		else if (record && tag == FIELD_LACK)
 			good = sd_view_text(&field, &record->lack);
+		else if (record && tag == FIELD_VALUE && length == record->bytes && length <= SD_VALUE_MAX)
+			record->value = field.at;
 		else
 			good = !(tag & FIELD_REQUIRED) && sd_bytes_add(&unknown, begin, (size_t)(view.at - begin));
 	}
@@ -352,13 +362,12 @@ static bool decode_record(struct sd_view entry, struct sd_manifest *m)
 	r.state = entry.at[1];
 	r.rank = entry.at[2];
 	entry.at += 4;
-	if (r.rank > SD_RANK_MAX || !view_array(&entry, r.rank, &r.shape) || !sd_view_text(&entry, &r.key) ||
-	    !decode_fields(entry, m, &r, NULL))
+	if (r.rank > SD_RANK_MAX || !view_array(&entry, r.rank, &r.shape) || !sd_view_text(&entry, &r.key))
 		return false;
 	/* What has no size is found by sd_manifest_check, which names it. */
 	if (!sd_shape_count(r.shape, r.rank, &count) || !sd_dtype_bytes(r.dtype, count, &r.bytes))
 		r.bytes = 0;
-	return sd_manifest_add_record(m, &r);
+	return decode_fields(entry, m, &r, NULL) && sd_manifest_add_record(m, &r);
 }
 
 static bool decode_move(struct sd_view *entry, uint32_t rank, struct sd_manifest *m, const struct sd_move **out)

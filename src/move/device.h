@@ -69,6 +69,12 @@ struct sd_device_ops {
 	/* Memory that is there, and in which jobs will lie again and again until the device is closed. May be told as
 	 * often as one likes. May be NULL itself. */
 	void (*adopt)(struct sd_device *device, void *memory, size_t bytes);
+	/*
+	 * Calls back for each part from 0 on, from several threads at a time, and returns when all are done. May be
+	 * NULL itself: the device has no threads to lend.
+	 */
+	enum sd_device_result (*share)(struct sd_device *device, void (*call)(void *context, uint64_t part),
+				       void *context, uint64_t parts);
 };
 
 /* The first member of every device. */
@@ -93,6 +99,17 @@ static inline enum sd_device_result sd_device_run(struct sd_device *device, cons
 	if (begun > 0)
 		waited = device->ops->wait(device, ticket);
 	return result == SD_DEVICE_OK ? waited : result;
+}
+
+/* Calls back for each part, beside each other where the device has threads. */
+static inline enum sd_device_result
+sd_device_share(struct sd_device *device, void (*call)(void *context, uint64_t part), void *context, uint64_t parts)
+{
+	if (device->ops->share && parts > 1)
+		return device->ops->share(device, call, context, parts);
+	for (uint64_t part = 0; part < parts; part++)
+		call(context, part);
+	return SD_DEVICE_OK;
 }
 
 /* What buffers of the caller's own are best made of: bytes, a multiple of 64, at a multiple of 64. NULL: no memory. */

@@ -42,6 +42,8 @@ struct work {
 	struct sd_transpose plan;
 	uint64_t loops, a, b; /* what a unit has of each */
 	uint64_t units;
+	void (*call)(void *context, uint64_t part); /* in place of a job: a unit is a part */
+	void *context;
 	bool streaming;
 	/* Under the lock: */
 	uint64_t taken, done; /* units */
@@ -136,8 +138,13 @@ static void do_unit(const struct sd_kernels *kernels, struct sd_tile_scratch *sc
 		    uint64_t unit)
 {
 	struct sd_tile_how how = {kernels, &work->plan, work->job.scale.data, scratch, work->streaming};
-	uint64_t end, after, loop = loops_of(work, unit, &end);
+	uint64_t end, after, loop;
 
+	if (work->call) {
+		work->call(work->context, unit);
+		return;
+	}
+	loop = loops_of(work, unit, &end);
 	for (; loop < end; loop++) {
 		struct sd_tile piece = piece_of(work, unit, loop);
 
@@ -270,25 +277,43 @@ static void wake(struct cpu *cpu, const struct work *work)
 			pthread_cond_signal(&cpu->more);
 }
 
-static enum sd_device_result begin(struct sd_device *device, const struct sd_job *job, uint64_t *ticket)
+static uint64_t enqueue(struct cpu *cpu, const struct work *as)
 {
-	struct cpu *cpu = (struct cpu *)device;
 	struct work *work = &cpu->work[cpu->begun % QUEUE];
-	struct sd_transpose plan;
-	enum sd_device_result result = sd_transpose_plan(job, &plan, device->failure);
+	uint64_t ticket;
 
-	if (result != SD_DEVICE_OK)
-		return result;
 	if (cpu->begun >= QUEUE)
 		wait_until(cpu, cpu->begun - QUEUE + 1);
-	*work = (struct work){.job = *job, .plan = plan};
-	cut(work, cpu->nhelpers + 1);
+	*work = *as;
 	pthread_mutex_lock(&cpu->lock);
-	*ticket = cpu->begun++;
+	ticket = cpu->begun++;
 	cpu->left += work->units;
 	note_done(cpu);
 	wake(cpu, work);
 	pthread_mutex_unlock(&cpu->lock);
+	return ticket;
+}
+
+static enum sd_device_result begin(struct sd_device *device, const struct sd_job *job, uint64_t *ticket)
+{
+	struct cpu *cpu = (struct cpu *)device;
+	struct work work = {.job = *job};
+	enum sd_device_result result = sd_transpose_plan(job, &work.plan, device->failure);
+
+	if (result != SD_DEVICE_OK)
+		return result;
+	cut(&work, cpu->nhelpers + 1);
+	*ticket = enqueue(cpu, &work);
+	return SD_DEVICE_OK;
+}
+
+static enum sd_device_result share(struct sd_device *device, void (*call)(void *context, uint64_t part), void *context,
+				   uint64_t parts)
+{
+	struct cpu *cpu = (struct cpu *)device;
+	const struct work work = {.call = call, .context = context, .units = parts};
+
+	wait_until(cpu, enqueue(cpu, &work) + 1);
 	return SD_DEVICE_OK;
 }
 
@@ -377,7 +402,7 @@ static bool start_helpers(struct cpu *cpu, unsigned count)
 
 enum sd_device_result sd_device_open_cpu(unsigned threads, struct sd_device **device)
 {
-	static const struct sd_device_ops ops = {.begin = begin, .wait = wait_for, .close = close_cpu};
+	static const struct sd_device_ops ops = {.begin = begin, .wait = wait_for, .share = share, .close = close_cpu};
 	struct cpu *cpu = calloc(1, sizeof(*cpu));
 
 	*device = NULL;

@@ -10,6 +10,7 @@ sources += \
 	%D%/move.c %D%/move.h \
 	%D%/numbers.c %D%/numbers.h \
 	%D%/tile.c %D%/tile.h \
+	%D%/decode.c %D%/decode.h \
 	%D%/quantise.c %D%/quantise.h \
 	%D%/statistics.c %D%/statistics.h %D%/statistics_avx2.c %D%/statistics_simd.h \
 	%D%/transpose.c %D%/transpose.h \

@@ -3,6 +3,7 @@
  * told. */
 #include "renaming/quantised.h"
 #include "renaming/follow.h"
+#include "model/dequant.h"
 #include "base/text.h"
 #include "model/config_json.h"
 
@@ -10,6 +11,149 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+/* ---- in front of the map ---- */
+
+/* Whether a rule multiplies the weight with this companion, its only one. */
+static bool reads(struct sd_planner *p, const struct sd_rule *rule, const struct sd_planner_tensor *weight,
+		  const char *companion)
+{
+	const struct sd_map_side *side = &rule->side[LEFT];
+	struct sd_map_values values;
+	char *name;
+	bool same;
+
+	if (!side->scale || (side->dtype && side->dtype != weight->dtype) ||
+	    !sd_pattern_may_match(&side->key, &weight->print) ||
+	    !sd_pattern_match(&side->key, &rule->holes, p->texts, weight->name, strlen(weight->name), &p->scratch,
+			      &values))
+		return false;
+	name = sd_pattern_fill(&side->scale->key, &rule->holes, p->texts, &values, &p->out->arena);
+	same = name && strcmp(name, companion) == 0;
+	if (name)
+		sd_arena_undo(&p->out->arena, name);
+	return same;
+}
+
+static bool map_reads(struct sd_planner *p, const struct sd_planner_tensor *weight, uint32_t record)
+{
+	const struct sd_companions *c = &p->companions;
+	uint32_t own = SD_NO_RECORD;
+
+	for (uint32_t i = c->first[record]; i != SD_NO_RECORD; i = c->next[i]) {
+		if (c->role[i] != SD_ROLE_BLOCK_SCALE && c->role[i] != SD_ROLE_FACTOR)
+			continue;
+		if (own != SD_NO_RECORD)
+			return false;
+		own = i;
+	}
+	for (uint32_t s = 0; s < p->map->nstages && own != SD_NO_RECORD; s++)
+		for (uint32_t r = 0; r < p->map->stages[s].nrules; r++)
+			if (reads(p, &p->map->stages[s].rules[r], weight, p->in->records[own].key))
+				return true;
+	return false;
+}
+
+/* The record that is all of a tensor, as it came; SD_NO_RECORD where it is not so. */
+static uint32_t record_of(const struct sd_planner *p, const struct sd_planner_tensor *t)
+{
+	const struct sd_planner_piece *piece = t->first == NONE ? NULL : &p->pieces[t->first];
+
+	return piece && piece->next == NONE && piece->target != NONE &&
+			       sd_target_is_record(p->in, &p->in->targets[piece->target])
+		       ? piece->record
+		       : SD_NO_RECORD;
+}
+
+/* Makes numbers of a weight, if it is one that the map does not read. */
+static enum sd_result open_weight(struct sd_planner *p, const struct sd_quant_said *said, enum sd_dtype dtype,
+				  struct sd_planner_tensor *t, bool *spent)
+{
+	const struct sd_companions *c = &p->companions;
+	uint32_t record = record_of(p, t);
+	struct sd_dequantised becomes;
+	struct sd_planner_piece *piece;
+
+	if (record == SD_NO_RECORD || sd_companion_of(c, record) == SD_NO_RECORD ||
+	    !sd_dtype_is_codes((enum sd_dtype)t->dtype) || map_reads(p, t, record))
+		return SD_OK;
+	/* What cannot be read is told of, if the map would part it from its companions. */
+	if (sd_dequantise(p->in, c, said, record, t->name, dtype, &p->out->arena, &becomes, NULL) != SD_OK ||
+	    becomes.packs_input)
+		return SD_OK;
+	piece = &p->pieces[t->first];
+	piece->steps = becomes.steps;
+	piece->nsteps = becomes.nsteps;
+	t->shape = becomes.shape;
+	t->rank = becomes.rank;
+	t->dtype = (uint8_t)dtype;
+	if (p->rename->event)
+		p->rename->event(p->rename->user,
+				 &(struct sd_rename_event){.step = p->step,
+							   .rule = SD_NO_RULE,
+							   .text = "it is stored quantised: dequantised before the map",
+							   .from = t->name,
+							   .to = becomes.name,
+							   .holes = ""});
+	if (p->asked && strcmp(p->asked, t->name) == 0)
+		p->asked = becomes.name;
+	sd_planner_name(t, becomes.name);
+	for (uint32_t i = c->first[record]; i != SD_NO_RECORD; i = c->next[i])
+		spent[i] = true;
+	return SD_OK;
+}
+
+/* A companion goes along with its weight. */
+static void tell_spent(struct sd_planner *p, const struct sd_planner_tensor *t)
+{
+	uint32_t weight = p->companions.weight[p->pieces[t->first].record];
+
+	if (p->rename->event)
+		p->rename->event(p->rename->user, &(struct sd_rename_event){.step = p->step,
+									    .rule = SD_NO_RULE,
+									    .joins = true,
+									    .text = "it goes into its weight",
+									    .from = t->name,
+									    .to = p->in->records[weight].key,
+									    .holes = ""});
+}
+
+static enum sd_dtype wanted_dtype(const struct sd_planner *p)
+{
+	return p->dtype == SD_F16 || p->dtype == SD_F32 || p->dtype == SD_F64 ? (enum sd_dtype)p->dtype : SD_BF16;
+}
+
+enum sd_result sd_planner_open(struct sd_planner *p)
+{
+	struct sd_quant_said said;
+	enum sd_result result;
+	size_t kept = 0;
+	bool *spent;
+
+	if (!p->companions.role || strcmp(p->map->layout[RIGHT], "nemo") != 0)
+		return SD_OK;
+	spent = calloc(p->in->nrecords + 1, sizeof(*spent));
+	result = spent ? sd_quant_read(p->in, &p->out->arena, &said, p->err) : sd_fail_memory(p->err);
+	for (size_t i = 0; i < p->ntensors && result == SD_OK; i++)
+		result = open_weight(p, &said, wanted_dtype(p), &p->tensors[i], spent);
+	for (size_t i = 0; i < p->ntensors && result == SD_OK; i++) {
+		const struct sd_planner_tensor *t = &p->tensors[i];
+
+		if (t->first == NONE || !spent[p->pieces[t->first].record])
+			p->tensors[kept++] = *t;
+		else
+			tell_spent(p, t);
+	}
+	if (result == SD_OK) {
+		p->step += kept < p->ntensors;
+		p->changes = p->changes || kept < p->ntensors;
+		p->ntensors = kept;
+	}
+	free(spent);
+	return result;
+}
+
+/* ---- behind it ---- */
 
 /* What has become of the records. */
 struct quantised {

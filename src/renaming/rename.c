@@ -233,6 +233,8 @@ static enum sd_result run_map(struct sd_planner *p)
 		result = sd_planner_options(p);
 	if (result == SD_OK && p->dtype && p->from == RIGHT)
 		result = sd_fail(p->err, SD_USAGE, "-D dtype is for the way to %s", p->map->layout[RIGHT]);
+	if (result == SD_OK && p->from == LEFT)
+		result = sd_planner_open(p);
 	if (result == SD_OK && p->from == RIGHT)
 		result = put_labels(p);
 	if (result == SD_OK && p->from == RIGHT)

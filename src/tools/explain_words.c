@@ -19,6 +19,8 @@ void explain_steps(FILE *out, const struct sd_target *t, enum sd_dtype dtype)
 	const char *between = "";
 
 	for (uint32_t i = 0; i < t->nsteps; i++) {
+		if (t->steps[i].kind == SD_STEP_WITH)
+			continue;
 		fprintf(out, "%s%s:%s>%s", between, sd_step_word(t->steps[i].kind), sd_dtype_name(dtype),
 			sd_dtype_name(t->steps[i].dtype));
 		dtype = t->steps[i].dtype;
@@ -68,6 +70,7 @@ static bool box_of(const struct explanation *e, const struct row *row, struct sd
 	uint64_t count = 1;
 
 	if (!t || r->rank > SD_RANK_MAX || t->rank > SD_RANK_MAX || sd_target_codes(e->plan->manifest, t) != 1 ||
+	    (t->nsteps && t->steps[0].kind == SD_STEP_DECODE) ||
 	    (row->source != NONE && e->in->targets[row->source].move))
 		return false;
 	if (!t->move && !sd_shape_count(r->shape, r->rank, &count))

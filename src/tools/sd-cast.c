@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* sd-cast: changes dtypes by hand: casts, dequantisation of block FP8, and quantisation to it. */
+/* sd-cast: changes dtypes by hand: casts, dequantisation, and quantisation. */
 #include "filters/cast.h"
+#include "model/quant_config.h"
 #include "config/config_dtypes.h"
 #include "tools/execution_options.h"
 #include "tools/selection_options.h"
@@ -9,29 +10,30 @@
 #include <stdio.h>
 #include <string.h>
 
-static const char usage[] = "Usage: sd-cast --to=DTYPE|--dequant=DTYPE|--quant=fp8-block [OPTION]...\n"
-			    "Change the dtypes of a stream's tensors, from standard input to standard output.\n"
-			    "\n"
-			    "      --to=DTYPE       cast floating-point tensors to BF16, F16, F32 or F64\n"
-			    "      --dequant=DTYPE  multiply tensors with their block scales (NAME_scale_inv, one\n"
-			    "                       for each 128 x 128), to DTYPE; the scales go\n"
-			    "      --quant=fp8-block\n"
-			    "                       make F8_E4M3 with such scales; needs -n or\n"
-			    "                       --include\n"
-			    "      --scale=DTYPE    with --quant: the dtype of the scales, F32 (the default) or BF16\n"
-			    "  -n, --name=PATTERN   only tensors whose whole name is as PATTERN says: * is any\n"
-			    "                       text, {a,b} and {0..39} as in bash; may be given several times\n"
-			    "      --include=RE     and those whose name matches RE (PCRE2, found anywhere);\n"
-			    "                       likewise\n"
-			    "      --exclude=RE     leave tensors as they are whose name matches RE; likewise\n"
-			    "      --keep-config    leave config.json as it is\n" EXECUTION_USAGE
-			    "      --limit=NAME=N   raise or lower a safety limit: header, manifest,\n"
-			    "                       name, tensors or rank; see sd-tools(7)\n"
-			    "      --help           print this text\n"
-			    "      --version        print the version\n"
-			    "\n"
-			    "Other pending steps are carried out on the way, as sd-transpose does; --quant takes\n"
-			    "only tensors that have none.\n";
+static const char usage[] =
+	"Usage: sd-cast --to=DTYPE|--dequant=DTYPE|--quant=FORM [OPTION]...\n"
+	"Change the dtypes of a stream's tensors, from standard input to standard output.\n"
+	"\n"
+	"      --to=DTYPE       cast floating-point tensors to BF16, F16, F32 or F64\n"
+	"      --dequant=DTYPE  make plain numbers of quantised weights (FP8, INT8, NVFP4, MXFP4,\n"
+	"                       GPTQ, AWQ, bitsandbytes...: see sd-quant(7)); the scales go\n"
+	"      --quant=FORM     quantise: fp8-block as DeepSeek has it, fp8-channel, fp8-tensor,\n"
+	"                       mxfp4 or nvfp4 as compressed-tensors has them; needs -n or\n"
+	"                       --include\n"
+	"      --scale=DTYPE    with --quant: the dtype of scales of FP8, F32 (the default) or BF16\n"
+	"  -n, --name=PATTERN   only tensors whose whole name is as PATTERN says: * is any\n"
+	"                       text, {a,b} and {0..39} as in bash; may be given several times\n"
+	"      --include=RE     and those whose name matches RE (PCRE2, found anywhere);\n"
+	"                       likewise\n"
+	"      --exclude=RE     leave tensors as they are whose name matches RE; likewise\n"
+	"      --keep-config    leave config.json as it is\n" EXECUTION_USAGE
+	"      --limit=NAME=N   raise or lower a safety limit: header, manifest,\n"
+	"                       name, tensors or rank; see sd-tools(7)\n"
+	"      --help           print this text\n"
+	"      --version        print the version\n"
+	"\n"
+	"Other pending steps are carried out on the way, as sd-transpose does; --quant takes\n"
+	"only tensors that have none.\n";
 
 enum action { NOTHING, TO, DEQUANT, QUANT };
 
@@ -39,6 +41,7 @@ struct options {
 	struct sd_limits limits;
 	enum action action;
 	enum sd_dtype dtype, scale;
+	enum sd_quantiser kind;
 	struct sd_selection choice;
 	bool keep_config;
 	struct execution_options execution;
@@ -60,6 +63,20 @@ static enum sd_dtype parse_dtype(const char *option, const char *text, const cha
 	if (dtype == SD_NO_DTYPE || !strstr(choice, word))
 		sd_misuse("%s: \"%s\" is none of%.*s", option, text, (int)strlen(choice) - 1, choice);
 	return dtype;
+}
+
+static enum sd_quantiser parse_kind(const char *text)
+{
+	static const char *const words[] = {[SD_QUANTISE_BLOCKS] = "fp8-block",
+					    [SD_QUANTISE_ROWS] = "fp8-channel",
+					    [SD_QUANTISE_ALL] = "fp8-tensor",
+					    [SD_QUANTISE_MXFP4] = "mxfp4",
+					    [SD_QUANTISE_NVFP4] = "nvfp4"};
+
+	for (size_t i = 0; i < sizeof(words) / sizeof(*words); i++)
+		if (strcmp(text, words[i]) == 0)
+			return (enum sd_quantiser)i;
+	sd_misuse("--quant: \"%s\" is none of fp8-block, fp8-channel, fp8-tensor, mxfp4, nvfp4", text);
 }
 
 static struct options parse(int argc, char **argv)
@@ -92,8 +109,7 @@ static struct options parse(int argc, char **argv)
 			break;
 		case 'Q':
 			set_action(&opt, QUANT);
-			if (strcmp(optarg, "fp8-block") != 0)
-				sd_misuse("--quant: \"%s\" is not fp8-block", optarg);
+			opt.kind = parse_kind(optarg);
 			break;
 		case 's':
 			opt.scale = parse_dtype("--scale", optarg, " F32 BF16 ");
@@ -119,6 +135,8 @@ static struct options parse(int argc, char **argv)
 		sd_misuse("one of --to, --dequant and --quant is needed");
 	if (opt.action == QUANT && !sd_selection_chooses(&opt.choice))
 		sd_misuse("--quant needs -n or --include: which tensors are weights, only you know");
+	if (opt.scale && opt.action == QUANT && opt.kind >= SD_QUANTISE_MXFP4)
+		sd_misuse("--scale is for FP8: scales of FP4 have a dtype of their own");
 	if (opt.action != QUANT && opt.scale)
 		sd_misuse("--scale needs --quant");
 	if (!opt.scale)
@@ -130,12 +148,14 @@ static enum sd_result run_quant(const struct options *opt, struct sd_source *sou
 				struct sd_error *err)
 {
 	struct sd_quant quant;
-	enum sd_result result = sd_quant_plan(source->manifest, &opt->choice, opt->scale, &quant, err);
+	enum sd_result result = sd_quant_plan(source->manifest, &opt->choice, opt->kind, opt->scale, &quant, err);
 
 	if (result == SD_OK && quant.note)
 		sd_note("%s", quant.note);
 	if (result == SD_OK && !opt->keep_config)
-		result = sd_config_dtypes_follow(quant.plan.manifest, source->manifest, err);
+		result = opt->kind == SD_QUANTISE_BLOCKS
+				 ? sd_config_dtypes_follow(quant.plan.manifest, source->manifest, err)
+				 : sd_quant_config_add(quant.plan.manifest, opt->kind, err);
 	if (result == SD_OK)
 		result = sd_drive(source, &quant.plan, &quant.worker, sink, err);
 	sd_quant_free(&quant);

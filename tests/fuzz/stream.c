@@ -107,7 +107,7 @@ static void plan_casts(const struct sd_manifest *in)
 		planned(result, out[i], &err);
 		sd_manifest_free(out[i]);
 	}
-	if (sd_quant_plan(in, &all, SD_F32, &quant, &err) != SD_OK)
+	if (sd_quant_plan(in, &all, SD_QUANTISE_BLOCKS, SD_F32, &quant, &err) != SD_OK)
 		sure_of_failure(err.result, &err);
 	else
 		sure_of_manifest(quant.plan.manifest);

@@ -102,7 +102,7 @@ Test(reshaped, is_not_measured_as_its_record)
 		struct sd_error err = {0};
 
 		cr_assert(sd_regex_list_add(&include.include, names[0], &err) == SD_OK);
-		cr_expect_eq(sd_quant_plan(m, &include, SD_F32, &quant, &err), SD_INPUT);
+		cr_expect_eq(sd_quant_plan(m, &include, SD_QUANTISE_BLOCKS, SD_F32, &quant, &err), SD_INPUT);
 		cr_expect(strstr(err.text, "sd-transpose"), "%s", err.text);
 		sd_quant_free(&quant);
 		sd_selection_free(&include);

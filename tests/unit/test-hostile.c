@@ -92,7 +92,8 @@ Test(hostile, quantising_nothing_2_to_60_times, .timeout = 20)
 
 		cr_assert(sd_manifest_add_tensor(source.manifest, "w", SD_BF16, shapes[i], 3));
 		cr_assert_eq(sd_selection_add_name(&choice, "*w*", &err), SD_OK);
-		cr_assert_eq(sd_quant_plan(source.manifest, &choice, SD_F32, &quant, &err), SD_OK, "%s", err.text);
+		cr_assert_eq(sd_quant_plan(source.manifest, &choice, SD_QUANTISE_BLOCKS, SD_F32, &quant, &err), SD_OK,
+			     "%s", err.text);
 		cr_expect_eq(quant.worker.record(&quant.worker, 0, &source, NULL, &err), SD_OK);
 		sd_quant_free(&quant);
 		sd_selection_free(&choice);
