@@ -1,21 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Carries out pending steps: a pure plan, and the worker that does with a device what the plan says. */
+/* Executes pending steps: a pure plan, and a worker that executes it on a device. */
 #ifndef SD_FILTERS_EXECUTE_H
 #define SD_FILTERS_EXECUTE_H
 
-#include "model/selection.h"
 #include "filters/tiling.h"
 #include "flow/driver.h"
 
-/* What is to be done with a record; for the worker alone. */
+/* What the worker has to do with a record. */
 struct sd_execution_work {
-	uint32_t out;           /* the first outgoing record */
-	uint32_t at;            /* the record after which it can be made: itself, or the last one that its steps need */
-	uint32_t waiting, next; /* the first record that is made after this one, and the next that waits with it */
-	uint32_t uses, left;    /* how many steps need it */
+	uint32_t out; /* the first output record */
+	uint32_t at;  /* the record after which it can be executed: itself, or the last operand of its steps */
+	uint32_t waiting, next; /* the first record that waits for this one, and the next that waits with it */
+	uint32_t uses, left;    /* how many steps have it as an operand: all, and those still to come */
 	uint8_t state;          /* enum sd_state, of all that is made of it */
-	bool passes;            /* besides being needed, it comes out as it is */
-	bool ends;              /* the last one of those that fill the joint box */
+	bool passes;            /* it is an operand, and is output unchanged as well */
+	bool ends;              /* it is the last of the records that fill the joint box */
 	void *held;             /* its data, while steps need it or it waits; or else, where it waits in the spool: */
 	uint64_t aside;
 	float *derived; /* scales that its codes are multiplied with, if these are not as they came */
@@ -28,7 +27,7 @@ struct sd_span {
 	uint64_t begin, end;
 };
 
-/* A unit that is being made, or something that passes behind one. */
+/* A unit that a device works on, or data that passes and has to wait for the units before it. */
 struct sd_flight {
 	uint64_t ticket;         /* of the device: the unit's, or that of the unit before */
 	const char *name;        /* of the target */
@@ -41,7 +40,7 @@ struct sd_flight {
 	bool ends;               /* the record needs nothing any more when this is done */
 };
 
-/* At most so many units at one time, whatever the device would like, and so many flights. */
+/* At most this many units, and this many flights, at one time. */
 #define SD_UNITS 16
 #define SD_FLIGHTS 64
 
@@ -71,18 +70,22 @@ struct sd_execution {
 };
 
 /*
- * Plans: targets with steps or in another order come out in records of their own, in the order of the tensor and with
- * nothing left to do; all others pass, and what nobody wants is dropped. Neighbours that fill one box together come out
- * as one record. A record whose steps need a later one waits for it, in memory or in a temporary file. At most memory
- * bytes are in use when it runs. in must outlive it. Needs no data and no device. SD_INPUT where steps cannot be
- * carried out or memory is too small for them; the line says what would mend it. sd_execution_free in any case.
+ * Plans the execution of all pending steps of in, which must outlive the plan. Needs no data and no device.
+ *
+ * A target with steps, or whose elements lie in another order, gets output records of its own, in the order of the
+ * tensor and without steps. Other targets pass; records without a target are dropped. Neighbouring records that fill
+ * one box become one record. A record whose operands come later waits for them, in memory or in a temporary file. The
+ * worker uses at most memory bytes.
+ *
+ * SD_INPUT if a step cannot be executed or memory is too small; the error says what would help. Call sd_execution_free
+ * in any case.
  */
 SD_MUST_CHECK enum sd_result sd_execution_plan(const struct sd_manifest *in, uint64_t memory,
 					       struct sd_execution *execution, struct sd_error *err);
 
 void sd_execution_free(struct sd_execution *execution);
 
-/* The parts of it: how a record is cut, and the worker's functions. */
+/* For execute_plan.c and execute_run.c: the tiling of a record, and the functions of the worker. */
 SD_MUST_CHECK enum sd_result sd_execution_cut(const struct sd_execution *c, uint32_t record, struct sd_tiling *tiling,
 					      struct sd_error *err);
 enum sd_result sd_execution_record(struct sd_worker *worker, uint32_t record, struct sd_source *source,
@@ -90,15 +93,5 @@ enum sd_result sd_execution_record(struct sd_worker *worker, uint32_t record, st
 enum sd_result sd_execution_pass(struct sd_worker *worker, uint32_t record, struct sd_parcel *parcel,
 				 struct sd_sink *sink, struct sd_error *err);
 enum sd_result sd_execution_settle(struct sd_worker *worker, struct sd_sink *sink, struct sd_error *err);
-
-/*
- * The same manifest, in which dimensions a and b (negative ones count from the end) of all tensors are exchanged whose
- * name is chosen (choice {0}: all tensors); block scales (stream/scales.h) go by the name of their weight.
- * SD_USAGE where such a tensor has no such dimension or its elements cannot be moved, SD_INPUT where none matches.
- * Record numbers stay. *out borrows from in.
- */
-SD_MUST_CHECK enum sd_result sd_swap_dims(const struct sd_manifest *in, int64_t a, int64_t b,
-					  const struct sd_selection *choice, struct sd_manifest **out,
-					  struct sd_error *err);
 
 #endif

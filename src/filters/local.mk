@@ -3,8 +3,8 @@ sources += \
 	%D%/execute.h \
 	%D%/execute_plan.c \
 	%D%/execute_run.c \
-	%D%/quantise_fp8.c \
+	%D%/quantise_weights.c %D%/quantise_weights.h \
 	%D%/shard.c %D%/shard.h \
-	%D%/swap_dims.c \
+	%D%/swap_dims.c %D%/swap_dims.h \
 	%D%/tiling.c %D%/tiling.h \
 	%D%/values.c %D%/values.h

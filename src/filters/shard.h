@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Cutting tensors into the shards of ranks: what one rank gets of a manifest, and one pass over the data for many
- * ranks. */
+/* Cuts tensors into the shards of ranks: a plan for each rank, and one pass over the data for several ranks. */
 #ifndef SD_FILTERS_SHARD_H
 #define SD_FILTERS_SHARD_H
 
@@ -18,7 +17,7 @@ enum sd_cut_how {
 	SD_CUT_EQUAL,  /* all alike; a size that cannot be divided is an error */
 };
 
-/* One dimension of some tensors, cut. */
+/* One cut: which tensors, and along which dimension. */
 struct sd_shard_cut {
 	bool experts;                      /* tensors that a map has marked as experts'; or else: */
 	const struct sd_selection *choice; /* these tensors */
@@ -27,43 +26,45 @@ struct sd_shard_cut {
 	struct sd_rank part;
 };
 
-/* begin and size of a part of `size` things. False for SD_CUT_EQUAL where it cannot be divided. */
+/* The begin and the size of a rank's part of size things. False if SD_CUT_EQUAL does not divide them. */
 bool sd_rank_part(uint64_t size, enum sd_cut_how how, struct sd_rank part, uint64_t *begin, uint64_t *count);
 
-/* What a rank gets: its manifest, and of each incoming record the bytes that it needs. */
+/* What a rank gets: its manifest, and which bytes of each input record. */
 struct sd_shard {
 	struct sd_manifest *manifest; /* borrows from the incoming one */
 	struct sd_shard_range {
 		uint32_t record;     /* in manifest, or SD_NO_RECORD: not needed at all */
 		uint64_t begin, end; /* bytes of the incoming record */
 	} * ranges;
-	bool whole; /* an adapter, of which no tensor is marked as experts': every rank gets all of it */
+	bool whole; /* an adapter without experts: every rank gets all of it */
 };
 
 void sd_shard_free(struct sd_shard *shard);
 
 /*
- * Cuts. Each cut slice becomes a tensor of its own, or keeps its place in the whole one (keep_global). Records of which
- * only some rows are needed are trimmed to these. A rank that gets nothing of a tensor gets an empty one, unless the
- * tensor is stacked from single ones (label "stacked"): then it gets none. Block scales (stream/scales.h) are cut as
- * their weight is, whether a cut names them or not. Tensors that a map has taken apart expert by expert go whole to the
- * rank that their numbers belong to. SD_INPUT where a cut finds no tensor at all, a tensor has too few
- * dimensions, a size cannot be divided, or a weight would be cut inside a block of its scales (but for keep_global).
+ * Plans the shard of one rank. Each slice becomes a tensor of its own or, with keep_global, keeps its place in the
+ * whole tensor. Records are trimmed to the rows that the rank needs. Where the rank's slice is empty it gets an empty
+ * tensor; of a tensor that is stacked from single ones (label "stacked") it gets none. Block scales (model/scales.h)
+ * are cut as their weight is, whether a cut names them or not. A tensor that a map has made of one expert goes whole to
+ * the rank that owns the expert.
+ *
+ * SD_INPUT if a cut finds no tensor, a tensor has too few dimensions, a size cannot be divided, or, without
+ * keep_global, a weight would be cut inside a block of its scales.
  */
 SD_MUST_CHECK enum sd_result sd_shard_plan(const struct sd_manifest *in, const struct sd_shard_cut *cuts, size_t ncuts,
 					   bool keep_global, struct sd_shard *shard, struct sd_error *err);
 
 /*
- * Reads the source once and gives each of count sinks its shard. On failure all sinks have been aborted, and *failed
- * says which sink it was whose reader had gone, or is count. Several sinks are told that the user is told: by the
- * caller, then.
+ * Reads the source once and gives each of count sinks its shard. On failure it has aborted all sinks; *failed is the
+ * number of the sink whose reader has gone, or count. If there are several sinks, their readers print nothing, and the
+ * caller tells the user.
  */
 SD_MUST_CHECK enum sd_result sd_shard_drive(struct sd_source *source, const struct sd_shard *shards,
 					    struct sd_sink *const *sinks, size_t count, size_t *failed,
 					    struct sd_error *err);
 
-/* Aborts those of the sinks that are there (not NULL). One may tell the user; of several none does, so that it is told
- * once. */
+/* Aborts the sinks that are not NULL. A single sink's reader may tell the user; the readers of several print nothing.
+ */
 void sd_shard_abort(struct sd_sink *const *sinks, size_t count, struct sd_error *err);
 
 #endif

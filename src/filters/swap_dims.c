@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Dimensions exchanged by hand: a manifest with more to carry out. */
+/* Swaps two dimensions of tensors, as a pending move. */
 #include "move/compose.h"
-#include "filters/execute.h"
+#include "filters/swap_dims.h"
 #include "model/companions.h"
 #include "model/selection.h"
 #include "model/scales.h"

@@ -19,8 +19,8 @@
 #define SD_BUFFER_ALIGN 64
 
 /*
- * The values that an element takes on its way, one link from each dtype to the next; casts that are exact are not gone
- * through one by one. At least one link, which may be from a dtype to itself. The first dtype may be codes.
+ * The dtypes that an element has on its way, and a link from each to the next. Exact casts are merged. There is at
+ * least one link, perhaps from a dtype to itself. The first dtype may be codes.
  */
 struct sd_links {
 	uint32_t count;
@@ -32,8 +32,8 @@ struct sd_links {
 };
 
 /*
- * A target cut into units. A unit is a box of the target's elements; the units follow each other in the order of the
- * record, and none spans more of it than the window has elements.
+ * A target that is cut into units. A unit is a box of the target's elements. Units follow each other in the order of
+ * the record; none spans more elements of the record than the window has.
  */
 struct sd_cut {
 	size_t target;          /* its number in the manifest */
@@ -65,9 +65,8 @@ struct sd_tiling {
 };
 
 /*
- * Cuts a record with these targets (numbers in m, count of them) for memory bytes, held of which are taken already.
- * SD_INPUT where it cannot be done: steps that nobody here knows, elements smaller than a byte, memory too small for a
- * row; the line says what would mend it.
+ * Cuts a record with count targets, given by their numbers in m, for memory bytes, of which held are in use. SD_INPUT
+ * for unknown steps, elements smaller than a byte, and memory too small for a row; the error says what would help.
  */
 SD_MUST_CHECK enum sd_result sd_tiling_cut(const struct sd_manifest *m, uint32_t record, const uint32_t *targets,
 					   size_t count, uint64_t memory, uint64_t held, struct sd_tiling *tiling,

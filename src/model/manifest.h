@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The manifest: the table of all records of a checkpoint and of what becomes of them. */
+/* The manifest: the table of all records of a checkpoint, and of the targets that are made from them. */
 #ifndef SD_MODEL_MANIFEST_H
 #define SD_MODEL_MANIFEST_H
 
@@ -10,7 +10,7 @@
 #define SD_NO_RECORD UINT32_MAX
 #define SD_VALUE_MAX (64u << 10)
 
-/* Fields that this version does not know, kept as they came, to be passed on. */
+/* Fields that this version does not know. They are passed on unchanged. */
 struct sd_extra {
 	const void *data;
 	size_t length;
@@ -22,7 +22,7 @@ enum sd_state {
 	SD_MISSING = 2,   /* a map needs it and no source has it */
 };
 
-/* Bytes on the wire. Records with data come in the order of the manifest. */
+/* A record: bytes in a source or a stream. The data of records comes in the order of the manifest. */
 struct sd_record {
 	const char *key; /* the name in the source */
 	const uint64_t *shape;
@@ -81,7 +81,7 @@ struct sd_block {
  * larger, for blocks and for the move.
  */
 struct sd_step {
-	uint16_t kind; /* enum sd_step_kind; an unknown one passes, but nobody here can carry it out */
+	uint16_t kind; /* enum sd_step_kind; a step of an unknown kind is passed on, but cannot be executed here */
 	uint16_t dtype;
 	uint32_t operand; /* a record, or SD_NO_RECORD */
 	uint32_t param;   /* of a WITH: enum sd_codes_part */
@@ -140,8 +140,8 @@ struct sd_side_file {
 #define SD_LABEL_ODD "odd"
 
 /*
- * A plan is a function from one manifest to another. The outgoing one borrows texts, shapes, moves and side files from
- * the incoming one, which must outlive it; arrays and what is new are its own.
+ * A plan is a function from one manifest to another. The output manifest borrows texts, shapes, moves and side files
+ * from the input manifest, which must outlive it. It owns its arrays and all that is new.
  */
 struct sd_manifest {
 	struct sd_arena arena;
@@ -163,7 +163,7 @@ struct sd_manifest {
 struct sd_manifest *sd_manifest_new(void);
 void sd_manifest_free(struct sd_manifest *m);
 
-/* Append; false when memory is out or 2^32-1 are there. What they point to is borrowed. */
+/* Append an entry, and borrow what it points to. False when memory is out or there are 2^32-1 entries. */
 SD_MUST_CHECK bool sd_manifest_add_record(struct sd_manifest *m, const struct sd_record *record);
 SD_MUST_CHECK bool sd_manifest_add_target(struct sd_manifest *m, const struct sd_target *target);
 SD_MUST_CHECK bool sd_manifest_add_metadata(struct sd_manifest *m, const char *key, const char *value);
@@ -174,20 +174,20 @@ const char *sd_manifest_metadata(const struct sd_manifest *m, const char *key);
 const struct sd_side_file *sd_manifest_side(const struct sd_manifest *m, const char *name);
 
 /*
- * Whether a file that is written may have this name, which came from input: 1 to 255 bytes of UTF-8, no "/", neither a
- * dot nor a hyphen in front, no control character, no mark that changes the direction or ends a line.
+ * Whether a name from input is safe for a file that is written: 1 to 255 bytes of UTF-8 without "/", control
+ * characters, and marks that change the direction or end a line; not beginning with a dot or a hyphen.
  */
 bool sd_file_name_good(const char *name);
 
-/* SD_INPUT if one more side file, of size bytes, is more than a stream may have. */
+/* SD_INPUT if a stream may not have another side file of size bytes. */
 SD_MUST_CHECK enum sd_result sd_manifest_side_fits(const struct sd_manifest *m, uint64_t size, struct sd_error *err);
 
-/* Takes over head (metadata, side files, labels, unknown fields) of another manifest, borrowed. */
+/* Copies the head of another manifest: metadata, side files, labels and unknown fields. Borrows what they point to. */
 SD_MUST_CHECK bool sd_manifest_copy_head(struct sd_manifest *to, const struct sd_manifest *from);
 
 /*
- * Adds a record and the one target that it is untouched: same name, dtype and shape. key and shape are copied.
- * False when memory is out or the shape has no size in bytes.
+ * Adds a record and a target of the same name, dtype and shape. Copies key and shape. False when memory is out or the
+ * size in bytes overflows.
  */
 SD_MUST_CHECK bool sd_manifest_add_tensor(struct sd_manifest *m, const char *key, enum sd_dtype dtype,
 					  const uint64_t *shape, uint32_t rank);
@@ -211,20 +211,20 @@ const uint64_t *sd_target_decoded(const struct sd_manifest *m, const struct sd_t
 /* A word for what a step does ("cast", "dequant", "unpack", "fill"...), "unknown" for a kind of another version. */
 const char *sd_step_word(uint32_t kind);
 
-/* Whether the target is its record as it came, but for its name: no steps, no move, and the same shape. */
+/* Whether the target is its record unchanged except for its name: no steps, no move, the same shape. */
 bool sd_target_is_record(const struct sd_manifest *m, const struct sd_target *t);
 
-/* Fails for a target that needs a record which is missing: with the line that the record has for that. */
+/* Fails for a target that needs a missing record, with the error that the record carries. */
 SD_MUST_CHECK enum sd_result sd_target_fail_missing(const struct sd_manifest *m, const struct sd_target *t,
 						    struct sd_error *err);
 
 /* Whether the target's elements lie in another order than its record's. */
 bool sd_target_is_reordered(const struct sd_target *t);
 
-/* Whether the target has steps left that sd-pack cannot carry out: a reordering or a change of values. */
+/* Whether the target has steps that sd-pack cannot execute: a reordering or a change of values. */
 bool sd_target_is_pending(const struct sd_target *t);
 
-/* The move of a target, also where it is not written down (NULL): room is what it points to then. */
+/* The move of a target. Where the target has none (NULL), the result is the identity, in room. */
 const struct sd_move *sd_target_move(const struct sd_manifest *m, const struct sd_target *t, struct sd_move *room);
 
 /*
@@ -243,9 +243,9 @@ SD_MUST_CHECK enum sd_result sd_manifest_add_moved(struct sd_manifest *m, const 
 SD_MUST_CHECK bool sd_target_renumber(struct sd_manifest *m, struct sd_target *t, const uint32_t *becomes);
 
 /*
- * Whether everything in the manifest fits together: record numbers, shapes, moves inside their record and tensor and
- * writing no element twice, steps from the record's dtype to the target's, one shape and dtype for each tensor.
- * Whoever decodes a manifest from outside calls this; SD_INPUT and a line that names the record or tensor.
+ * Checks a manifest that came from outside: record numbers and shapes are valid, moves stay inside their record and
+ * tensor and write no element twice, steps lead from the record's dtype to the target's, and each tensor has one shape
+ * and dtype. SD_INPUT and an error that names the record or tensor.
  */
 SD_MUST_CHECK enum sd_result sd_manifest_check(const struct sd_manifest *m, struct sd_error *err);
 

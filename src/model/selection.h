@@ -1,8 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * Which tensors are meant: -n PATTERN, --include RE, --exclude RE, --layers LIST and --experts LIST, the same in every
- * tool.
- */
+/* Selects tensors by -n PATTERN, --include RE, --exclude RE, --layers LIST and --experts LIST, alike in every tool. */
 #ifndef SD_MODEL_SELECTION_H
 #define SD_MODEL_SELECTION_H
 
@@ -30,7 +27,7 @@ struct sd_selection {
 	size_t stack_length;
 };
 
-/* One more of -n. SD_USAGE as sd_glob_new has it. */
+/* Adds a pattern of -n. SD_USAGE if sd_glob_new refuses it. */
 SD_MUST_CHECK enum sd_result sd_selection_add_name(struct sd_selection *choice, const char *pattern,
 						   struct sd_error *err);
 
@@ -45,27 +42,25 @@ SD_MUST_CHECK enum sd_result sd_selection_set_experts(struct sd_selection *choic
 
 void sd_selection_free(struct sd_selection *choice);
 
-/* Whether it chooses some, and does not only leave out. */
+/* Whether anything but --exclude is given. */
 bool sd_selection_chooses(const struct sd_selection *choice);
 
 /*
- * For --layers: finds which layers are those of the language model, the ones that config.json counts. To be called
- * before sd_selection_takes where layers are chosen; the manifest has to outlive the choice.
+ * For --layers: finds the layers of the language model, which config.json counts. Call this before sd_selection_takes
+ * if layers are given. The manifest must outlive the selection.
  */
 void sd_selection_settle(struct sd_selection *choice, const struct sd_manifest *m);
 
-/* Whether a tensor of this name is meant. Fails as sd_regex_search does. */
+/* Whether a tensor of this name is selected. Fails if sd_regex_search does. */
 SD_MUST_CHECK enum sd_result sd_selection_takes(const struct sd_selection *choice, const char *name, bool *yes,
 						struct sd_error *err);
 
-/*
- * SD_INPUT where something that chooses matches no tensor of the manifest, by a line that says which and names the
- * nearest name: likely it is mistyped.
+/* SD_INPUT if a pattern, a regex or a list matches no tensor of the manifest. The error names it and the nearest name.
  */
 SD_MUST_CHECK enum sd_result sd_selection_check(const struct sd_selection *choice, const struct sd_manifest *m,
 						struct sd_error *err);
 
-/* The first --exclude that matches no tensor; NULL where there is none. Fails as sd_regex_search does. */
+/* The first --exclude that matches no tensor, or NULL. Fails if sd_regex_search does. */
 SD_MUST_CHECK enum sd_result sd_selection_idle(const struct sd_selection *choice, const struct sd_manifest *m,
 					       const char **exclude, struct sd_error *err);
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* sd-cast: changes dtypes by hand: casts, dequantisation, and quantisation. */
 #include "filters/cast.h"
+#include "filters/quantise_weights.h"
 #include "model/quant_config.h"
 #include "config/config_dtypes.h"
 #include "tools/execution_options.h"

@@ -2,6 +2,7 @@
 /* sd-transpose: carries out pending steps, reorderings, casts and dequantisation, on the CPU or a GPU. */
 #include "base/text.h"
 #include "filters/execute.h"
+#include "filters/swap_dims.h"
 #include "tools/execution_options.h"
 #include "tools/selection_options.h"
 #include "tools/tool.h"

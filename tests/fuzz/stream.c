@@ -9,6 +9,8 @@
 #include "renaming/rename.h"
 #include "move/device.h"
 #include "filters/execute.h"
+#include "filters/quantise_weights.h"
+#include "filters/swap_dims.h"
 #include "filters/cast.h"
 #include "filters/shard.h"
 #include "pipe/stream.h"

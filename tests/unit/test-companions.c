@@ -5,6 +5,7 @@
 #include "renaming/rename.h"
 #include "move/box.h"
 #include "filters/cast.h"
+#include "filters/quantise_weights.h"
 #include "model/companions.h"
 
 #include <criterion/criterion.h>

@@ -3,6 +3,7 @@
  * element. */
 #include "move/compose.h"
 #include "filters/execute.h"
+#include "filters/swap_dims.h"
 #include "move/convert.h"
 #include "filters/tiling.h"
 #include "flow/checksum.h"

@@ -2,6 +2,7 @@
 /* Small streams that are made to take endless time or memory: each is refused or done at once. */
 #include "base/regex.h"
 #include "filters/execute.h"
+#include "filters/quantise_weights.h"
 #include "filters/cast.h"
 #include "pipe/stream.h"
 

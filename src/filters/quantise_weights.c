@@ -2,7 +2,7 @@
 /* Quantisation: a plan, and a worker that takes bands of 128 rows, or whole matrices where one number is for all. */
 #include "base/checked.h"
 #include "move/quantise.h"
-#include "filters/cast.h"
+#include "filters/quantise_weights.h"
 #include "model/companions.h"
 #include "model/config_json.h"
 #include "model/selection.h"
