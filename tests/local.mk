@@ -103,6 +103,7 @@ test_scripts = \
 	%D%/limits \
 	%D%/names \
 	%D%/choosing \
+	%D%/cuts \
 	%D%/looking \
 	%D%/explain \
 	%D%/sources \
@@ -126,7 +127,7 @@ test_scripts = \
 	%D%/man-pages \
 	%D%/run-examples
 TESTS += $(test_scripts)
-EXTRA_DIST += $(test_scripts) %D%/tap.sh %D%/reference.py %D%/reference-codes.py %D%/reference-fp8.py %D%/stages.py \
+EXTRA_DIST += $(test_scripts) %D%/tap.sh %D%/reference.py %D%/reference-codes.py %D%/reference-fp8.py %D%/stages.py %D%/cuts.py \
 	%D%/lsan.supp %D%/golden %D%/wanted
 
 # All of it again, built with AddressSanitizer and UndefinedBehaviorSanitizer.

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* sd-cat: opens checkpoints and writes them as one stream. */
 #include "base/signals.h"
+#include "config/config_cut.h"
+#include "filters/cut.h"
 #include "formats/open.h"
 #include "formats/zstd.h"
 #include "flow/concat.h"
@@ -26,6 +28,14 @@ static const char usage[] = "Usage: sd-cat [OPTION]... [SOURCE]...\n"
 			    "      --include=RE    and those whose name matches RE (PCRE2, found anywhere);\n"
 			    "                      likewise\n"
 			    "      --exclude=RE    leave out tensors whose name matches RE; likewise\n"
+			    "      --layers=NUMBERS\n"
+			    "                      cut out these layers, such as 0-3: what is left is a smaller\n"
+			    "                      model, and config.json says so\n"
+			    "      --experts=NUMBERS\n"
+			    "                      cut out these experts of each layer, and their rows of the\n"
+			    "                      router\n"
+			    "      --renumber      count the layers and experts that are left from 0\n"
+			    "      --keep-config   leave config.json as it is\n"
 			    "      --manifest      send the manifest only, no data\n"
 			    "      --checksum      send checksums (XXH3) along, which the other tools renew and\n"
 			    "                      sd-pack checks; those that a SOURCE has are checked here\n"
@@ -42,21 +52,31 @@ static const char usage[] = "Usage: sd-cat [OPTION]... [SOURCE]...\n"
 			    "      --version       print the version\n"
 			    "\n"
 			    "What is left out stays in the manifest, so that the rest is planned as a part\n"
-			    "of the whole.\n";
+			    "of the whole; what is cut is gone.\n";
 
 struct options {
 	struct sd_limits limits;
-	struct sd_selection choice;
+	struct sd_selection choice, cut; /* names; layers and experts */
+	bool renumber, keep_config;
 	bool manifest_only, checksum, stats, strict;
 	uint64_t level; /* of --zstd; 0: not compressed */
 	char **names;
 	int count;
 };
 
+static bool is_cut(int letter)
+{
+	return letter == SELECTION_LAYERS || letter == SELECTION_EXPERTS;
+}
+
 static struct options parse(int argc, char **argv)
 {
 	static const struct option longs[] = {
 		SELECTION_OPTIONS,
+		{"layers", required_argument, NULL, SELECTION_LAYERS},
+		{"experts", required_argument, NULL, SELECTION_EXPERTS},
+		{"renumber", no_argument, NULL, 'r'},
+		{"keep-config", no_argument, NULL, 'k'},
 		{"manifest", no_argument, NULL, 'm'},
 		{"stats", no_argument, NULL, 's'},
 		{"no-index", no_argument, NULL, 'N'},
@@ -74,6 +94,12 @@ static struct options parse(int argc, char **argv)
 
 	while ((c = getopt_long(argc, argv, ":" SELECTION_SHORT, longs, NULL)) != -1) {
 		switch (c) {
+		case 'r':
+			opt.renumber = true;
+			break;
+		case 'k':
+			opt.keep_config = true;
+			break;
 		case 'm':
 			opt.manifest_only = true;
 			break;
@@ -102,10 +128,12 @@ static struct options parse(int argc, char **argv)
 		case 'v':
 			sd_version();
 		default:
-			if (!selection_option(&opt.choice, c, optarg))
+			if (!selection_option(is_cut(c) ? &opt.cut : &opt.choice, c, optarg))
 				sd_bad_option(c, argv, longs);
 		}
 	}
+	if (!sd_selection_chooses(&opt.cut) && (opt.renumber || opt.keep_config))
+		sd_misuse("--%s needs --layers or --experts", opt.renumber ? "renumber" : "keep-config");
 	opt.names = optind < argc ? argv + optind : only_stdin;
 	opt.count = optind < argc ? argc - optind : 1;
 	return opt;
@@ -196,7 +224,57 @@ static enum sd_result plan(const struct options *opt, const struct sd_manifest *
 	return result;
 }
 
-static enum sd_result cat(const struct options *opt, struct sd_sink *sink, struct sd_error *err)
+/* A note where what is left keeps numbers that no class counts. */
+static enum sd_result note_gaps(const struct options *opt, const struct sd_numbers *numbers, const char *what,
+				struct sd_error *err)
+{
+	if (!numbers->text || opt->renumber || sd_numbers_are_first(numbers))
+		return SD_OK;
+	return sd_doubt(opt->strict, err,
+			"--%s %s: they keep their numbers, and config.json is as it was: no class loads that; "
+			"--renumber counts them from 0",
+			what, numbers->text);
+}
+
+/* What is chosen, cut. Of what is not sent nothing is taken. */
+static enum sd_result plan_cut(struct options *opt, const struct sd_plan *chosen, struct sd_shard *shard,
+			       struct sd_error *err)
+{
+	const struct sd_manifest *m = chosen->manifest;
+	enum sd_result result;
+
+	sd_selection_settle(&opt->cut, m);
+	result = sd_cut_plan(m, &opt->cut, opt->renumber, shard, err);
+	if (result == SD_OK && !opt->keep_config)
+		result = sd_config_cut_follow(shard->manifest, &opt->cut, opt->renumber, err);
+	if (result == SD_OK)
+		result = note_gaps(opt, &opt->cut.layers, "layers", err);
+	if (result == SD_OK)
+		result = note_gaps(opt, &opt->cut.experts, "experts", err);
+	for (size_t i = 0; i < m->nrecords && result == SD_OK; i++)
+		if (chosen->becomes[i] == SD_DROP)
+			shard->ranges[i].end = shard->ranges[i].begin;
+	return result;
+}
+
+/* Sends what the plan has chosen, or of that what is cut out. */
+static enum sd_result drive(struct options *opt, struct sd_source *source, const struct sd_plan *chosen,
+			    struct sd_sink *sink, struct sd_error *err)
+{
+	struct sd_shard shard = {0};
+	size_t failed;
+	enum sd_result result;
+
+	if (!sd_selection_chooses(&opt->cut))
+		return sd_drive(source, chosen, NULL, sink, err);
+	result = plan_cut(opt, chosen, &shard, err);
+	if (result == SD_OK)
+		result = sd_shard_drive(source, &shard, &sink, 1, &failed, err);
+	sd_shard_free(&shard);
+	return result;
+}
+
+static enum sd_result cat(struct options *opt, struct sd_sink *sink, struct sd_error *err)
 {
 	struct sd_source *source = NULL;
 	struct sd_plan chosen = {0};
@@ -210,7 +288,7 @@ static enum sd_result cat(const struct options *opt, struct sd_sink *sink, struc
 	if (result == SD_OK)
 		result = plan(opt, source->manifest, &chosen, err);
 	if (result == SD_OK)
-		result = sd_drive(source, &chosen, NULL, sink, err);
+		result = drive(opt, source, &chosen, sink, err);
 	if (result == SD_OK && opt->stats)
 		sd_tell_stats(&sink, 1);
 	if (result != SD_OK)
@@ -222,7 +300,7 @@ static enum sd_result cat(const struct options *opt, struct sd_sink *sink, struc
 
 /* The stream goes through a compressor to standard output, whose sink only tells that there is none. A failure of the
  * compressor is why the stream could not go on. */
-static enum sd_result cat_zstd(const struct options *opt, struct sd_sink *out, struct sd_error *err)
+static enum sd_result cat_zstd(struct options *opt, struct sd_sink *out, struct sd_error *err)
 {
 	struct sd_zstd *zstd;
 	struct sd_sink *sink;
@@ -251,7 +329,7 @@ static enum sd_result cat_zstd(const struct options *opt, struct sd_sink *out, s
 	return result;
 }
 
-static enum sd_result run(const struct options *opt, struct sd_error *err)
+static enum sd_result run(struct options *opt, struct sd_error *err)
 {
 	struct sd_sink *sink = sd_stdout_stream();
 	enum sd_result result = opt->level ? cat_zstd(opt, sink, err) : cat(opt, sink, err);
@@ -270,5 +348,6 @@ int main(int argc, char **argv)
 	opt = parse(argc, argv);
 	result = run(&opt, &err);
 	sd_selection_free(&opt.choice);
+	sd_selection_free(&opt.cut);
 	return sd_finish(result, &err);
 }
