@@ -336,18 +336,31 @@ static enum sd_result renumber_layers(struct cutting *c, struct sd_error *err)
 	return SD_OK;
 }
 
-/* That there are such layers, and that config.json counts them. */
+/* That some layer of the language model has such a number. */
 static enum sd_result check_layers(const struct cutting *c, struct sd_error *err)
 {
-	struct sd_selection layers = *c->numbers;
+	const struct sd_selection *chosen = c->numbers;
+	uint32_t layer, most = 0;
+	bool any = false;
+	size_t stack;
 
-	layers.experts = (struct sd_numbers){.text = NULL};
-	if (layers.stack && sd_stack_is_other(layers.stack, layers.stack_length))
+	if (chosen->stack && sd_stack_is_other(chosen->stack, chosen->stack_length))
 		return sd_fail(err, SD_USAGE,
 			       "--layers %s: only layers of the language model are cut; -n and --exclude choose among "
 			       "all tensors",
-			       layers.layers.text);
-	return sd_selection_check(&layers, c->in, err);
+			       chosen->layers.text);
+	for (size_t i = 0; i < c->in->ntargets && chosen->stack; i++) {
+		if (!layer_number(c, c->in->targets[i].name, &stack, &layer))
+			continue;
+		if (sd_numbers_have(&chosen->layers, layer))
+			return SD_OK;
+		any = true;
+		most = layer > most ? layer : most;
+	}
+	if (!any)
+		return sd_fail(err, SD_INPUT, "--layers %s: there are no such layers", chosen->layers.text);
+	return sd_fail(err, SD_INPUT, "--layers %s: there is none of them; the last layer is %" PRIu32,
+		       chosen->layers.text, most);
 }
 
 /* That each module of experts that is left had a router to be cut. */
