@@ -112,6 +112,7 @@ test_scripts = \
 	%D%/limits \
 	%D%/names \
 	%D%/choosing \
+	%D%/cuts \
 	%D%/looking \
 	%D%/explain \
 	%D%/sources \
@@ -138,7 +139,7 @@ test_scripts = \
 	%D%/man-pages \
 	%D%/run-examples
 TESTS += $(test_scripts)
-EXTRA_DIST += $(test_scripts) %D%/tap.sh %D%/reference.py %D%/reference-codes.py %D%/reference-fp8.py %D%/diff-reference.py %D%/reference-quant.py %D%/reference-stat.py %D%/stat-cases %D%/stages.py %D%/make-torch.py \
+EXTRA_DIST += $(test_scripts) %D%/tap.sh %D%/reference.py %D%/reference-codes.py %D%/reference-fp8.py %D%/diff-reference.py %D%/reference-quant.py %D%/reference-stat.py %D%/stat-cases %D%/stages.py %D%/make-torch.py %D%/cuts.py \
 	%D%/lsan.supp %D%/golden %D%/quantised %D%/wanted
 
 # All of it again, built with AddressSanitizer and UndefinedBehaviorSanitizer.

@@ -1,5 +1,6 @@
 sources += \
 	%D%/cast.c %D%/cast.h \
+	%D%/cut.c %D%/cut.h \
 	%D%/execute.h \
 	%D%/execute_plan.c \
 	%D%/execute_run.c \

@@ -110,15 +110,14 @@ static enum sd_result add_cut_target(const struct sd_manifest *in, const struct 
 	return sd_manifest_add_moved(out, &part, sd_target_move(in, t, &room), &slice, &added, err);
 }
 
-/* A target of an empty tensor: nothing of the record. */
-static enum sd_result add_empty_target(const struct sd_manifest *in, const struct sd_target *t, const struct box *box,
-				       struct sd_manifest *out, struct sd_error *err)
+enum sd_result sd_shard_add_empty(const struct sd_manifest *in, const struct sd_target *t, const uint64_t *shape,
+				  struct sd_manifest *out, struct sd_error *err)
 {
 	static const struct sd_move nothing = {.rank = 1};
 	const struct sd_record *r = &in->records[t->record];
 	struct sd_target part = *t;
 
-	part.shape = sd_arena_copy(&out->arena, box->size, t->rank * sizeof(*box->size));
+	part.shape = sd_arena_copy(&out->arena, shape, t->rank * sizeof(*shape));
 	if (!part.shape)
 		return sd_fail_memory(err);
 	/* Records of elements smaller than a byte have no move; an empty one needs none. */
@@ -282,7 +281,7 @@ static enum sd_result add_box(const struct cutting *c, const struct sd_target *t
 		return add_cut_target(in, t, box, c->keep_global, out, err);
 	if (c->keep_global || (box->nothing && has_label(in, t, SD_LABEL_STACKED)))
 		return SD_OK;
-	return add_empty_target(in, t, box, out, err);
+	return sd_shard_add_empty(in, t, box->size, out, err);
 }
 
 static enum sd_result cut_targets(struct cutting *c, struct sd_manifest *out, struct sd_error *err)
@@ -476,21 +475,18 @@ static enum sd_result plan_targets(struct cutting *c, struct sd_manifest *out, b
 	return result;
 }
 
-enum sd_result sd_shard_plan(const struct sd_manifest *in, const struct sd_shard_cut *cuts, size_t ncuts,
-			     bool keep_global, struct sd_shard *shard, struct sd_error *err)
+enum sd_result sd_shard_begin(const struct sd_manifest *in, struct sd_shard *shard, struct sd_error *err)
 {
-	struct sd_manifest *out = sd_manifest_new();
-	struct cutting cutting = {.in = in, .cuts = cuts, .ncuts = ncuts, .keep_global = keep_global};
-	enum sd_result result;
+	*shard = (struct sd_shard){.manifest = sd_manifest_new(),
+				   .ranges = calloc(in->nrecords + 1, sizeof(*shard->ranges))};
+	return shard->manifest && shard->ranges && sd_manifest_copy_head(shard->manifest, in) ? SD_OK
+											      : sd_fail_memory(err);
+}
 
-	*shard = (struct sd_shard){.manifest = out, .ranges = calloc(in->nrecords + 1, sizeof(*shard->ranges))};
-	if (!out || !shard->ranges || !sd_manifest_copy_head(out, in))
-		return sd_fail_memory(err);
-	result = plan_targets(&cutting, out, &shard->whole, err);
-	if (result != SD_OK)
-		return result;
-	/* What a rank lacks is with the others. */
-	(void)!sd_manifest_label(out, SD_LABEL_COMPARED);
+enum sd_result sd_shard_records(const struct sd_manifest *in, struct sd_shard *shard, struct sd_error *err)
+{
+	struct sd_manifest *out = shard->manifest;
+
 	find_needs(in, out, shard->ranges);
 	for (size_t i = 0; i < in->nrecords; i++)
 		if (shard->ranges[i].begin != UINT64_MAX && !trim(&in->records[i], &shard->ranges[i], out))
@@ -499,6 +495,21 @@ enum sd_result sd_shard_plan(const struct sd_manifest *in, const struct sd_shard
 		if (!shift(in, shard->ranges, &out->targets[i], out))
 			return sd_fail_memory(err);
 	return sd_manifest_check(out, err);
+}
+
+enum sd_result sd_shard_plan(const struct sd_manifest *in, const struct sd_shard_cut *cuts, size_t ncuts,
+			     bool keep_global, struct sd_shard *shard, struct sd_error *err)
+{
+	struct cutting cutting = {.in = in, .cuts = cuts, .ncuts = ncuts, .keep_global = keep_global};
+	enum sd_result result = sd_shard_begin(in, shard, err);
+
+	if (result == SD_OK)
+		result = plan_targets(&cutting, shard->manifest, &shard->whole, err);
+	if (result != SD_OK)
+		return result;
+	/* What a rank lacks is with the others. */
+	(void)!sd_manifest_label(shard->manifest, SD_LABEL_COMPARED);
+	return sd_shard_records(in, shard, err);
 }
 
 /* ---- the data ---- */

@@ -55,6 +55,19 @@ SD_MUST_CHECK enum sd_result sd_shard_plan(const struct sd_manifest *in, const s
 					   bool keep_global, struct sd_shard *shard, struct sd_error *err);
 
 /*
+ * For other plans that take parts of records, in three steps: begin makes an empty manifest with the head of in; the
+ * caller adds targets on the records as they come in; records adds what they need of these, trimmed, and checks all of
+ * it. sd_shard_free in any case.
+ */
+SD_MUST_CHECK enum sd_result sd_shard_begin(const struct sd_manifest *in, struct sd_shard *shard, struct sd_error *err);
+SD_MUST_CHECK enum sd_result sd_shard_records(const struct sd_manifest *in, struct sd_shard *shard,
+					      struct sd_error *err);
+
+/* Adds a target like t, but of a tensor of this shape that is empty: nothing of the record. */
+SD_MUST_CHECK enum sd_result sd_shard_add_empty(const struct sd_manifest *in, const struct sd_target *t,
+						const uint64_t *shape, struct sd_manifest *out, struct sd_error *err);
+
+/*
  * Reads the source once and gives each of count sinks its shard. On failure it has aborted all sinks; *failed is the
  * number of the sink whose reader has gone, or count. If there are several sinks, their readers print nothing, and the
  * caller tells the user.

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Several sources as one. */
 #include "flow/concat.h"
+#include "base/checked.h"
 #include "base/names.h"
+#include "model/companions.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +13,7 @@ struct join {
 	struct sd_source **parts;
 	uint32_t *first; /* the number of each part's first record; one more at the end */
 	size_t count, current;
+	struct sd_concat how;
 };
 
 static enum sd_result join_next(struct sd_source *source, uint32_t record, struct sd_extent *extent,
@@ -94,10 +97,10 @@ static bool join_metadata(struct sd_manifest *m, const struct join *j)
 	return true;
 }
 
-static enum sd_result join_side(struct sd_manifest *m, const struct join *j, const char **differs, struct sd_error *err)
+static enum sd_result join_side(struct sd_manifest *m, struct join *j, struct sd_error *err)
 {
 	for (size_t i = 0; i < j->count; i++) {
-		const struct sd_manifest *part = j->parts[i]->manifest;
+		const struct sd_manifest *part = j->parts[j->how.later_wins ? j->count - 1 - i : i]->manifest;
 
 		for (size_t k = 0; k < part->nside; k++) {
 			const struct sd_side_file *file = &part->side[k], *there = sd_manifest_side(m, file->name);
@@ -107,9 +110,8 @@ static enum sd_result join_side(struct sd_manifest *m, const struct join *j, con
 					return sd_error_at(err, "the sources have");
 				if (!sd_manifest_add_side(m, file))
 					return sd_fail_memory(err);
-			} else if (differs &&
-				   (there->size != file->size || memcmp(there->data, file->data, file->size) != 0)) {
-				*differs = file->name;
+			} else if (there->size != file->size || memcmp(there->data, file->data, file->size) != 0) {
+				j->how.differs = file->name;
 			}
 		}
 	}
@@ -196,8 +198,9 @@ static bool whole(const struct sd_manifest *m, const struct sd_target *t)
 /* Which sources have a tensor. */
 struct holder {
 	uint32_t first; /* that names it */
-	uint32_t here;  /* the first that has data of it, or NOBODY */
+	uint32_t here;  /* the first that has data of it, or the last if that one wins; or NOBODY */
 	bool several;   /* others have data of it too */
+	uint64_t taken; /* how many elements of it the winner has */
 };
 
 #define NOBODY UINT32_MAX
@@ -220,12 +223,12 @@ static bool find_holders(const struct join *j, struct holders *h)
 			if (number == SD_NO_NAME || !sd_array_grow(&h->at, h->count, &h->room, sizeof(*h->at)))
 				return false;
 			if (number == h->count)
-				h->at[h->count++] = (struct holder){i, NOBODY, false};
+				h->at[h->count++] = (struct holder){i, NOBODY, false, 0};
 			holder = &h->at[number];
 			if (part->records[part->targets[k].record].state != SD_HERE)
 				continue;
 			holder->several = holder->several || (holder->here != NOBODY && holder->here != i);
-			if (holder->here == NOBODY)
+			if (holder->here == NOBODY || j->how.later_wins)
 				holder->here = i;
 		}
 	}
@@ -238,6 +241,86 @@ static bool is_filled_by_others(const struct holder *holder, uint32_t i)
 	if (holder->here == NOBODY)
 		return holder->first != i;
 	return holder->several || holder->here != i;
+}
+
+/* Whether the data that a source has of a tensor gives way to that of a later one. */
+static bool is_replaced(const struct join *j, const struct holder *holder, uint32_t i)
+{
+	return j->how.later_wins && holder->several && holder->here != i;
+}
+
+static const struct holder *holder_of(const struct holders *holders, const char *name)
+{
+	return &holders->at[sd_names_find(&holders->names, name)];
+}
+
+/* Counts the tensors that later sources replace, each of which has to be whole there. */
+static enum sd_result check_replaced(struct join *j, struct holders *holders, const char *const *names,
+				     struct sd_error *err)
+{
+	for (uint32_t i = 0; i < j->count; i++) {
+		const struct sd_manifest *part = j->parts[i]->manifest;
+
+		for (size_t k = 0; k < part->ntargets; k++) {
+			const struct sd_target *t = &part->targets[k];
+			struct holder *holder = &holders->at[sd_names_find(&holders->names, t->name)];
+			struct sd_move room;
+
+			if (holder->several && holder->here == i &&
+			    !sd_add(holder->taken, sd_move_count(sd_target_move(part, t, &room)), &holder->taken))
+				return sd_fail(err, SD_INPUT, "%s is too large", t->name);
+		}
+		for (size_t k = 0; k < part->ntargets; k++) {
+			const struct sd_target *t = &part->targets[k];
+			const struct holder *holder = holder_of(holders, t->name);
+			uint64_t count;
+
+			if (holder->several && holder->here == i &&
+			    (!sd_shape_count(t->shape, t->rank, &count) || holder->taken != count))
+				return sd_fail(
+					err, SD_INPUT,
+					"%s is in an earlier source, and %s, which is to replace it, has only a part "
+					"of it",
+					t->name, names[i]);
+		}
+	}
+	for (size_t k = 0; k < holders->count; k++)
+		j->how.replaced += holders->at[k].several;
+	return SD_OK;
+}
+
+/* That no weight of a source is replaced without what it is stored with, nor that without the weight. */
+static enum sd_result check_companions(const struct join *j, uint32_t i, const struct holders *holders,
+				       const char *const *names, struct sd_error *err)
+{
+	const struct sd_manifest *part = j->parts[i]->manifest;
+	struct sd_companions companions = {0};
+	uint32_t *target = malloc((part->nrecords + 1) * sizeof(*target));
+	enum sd_result result = target ? sd_companions_find(part, &companions, err) : sd_fail_memory(err);
+
+	for (size_t k = 0; k < part->nrecords && result == SD_OK; k++)
+		target[k] = UINT32_MAX;
+	for (size_t k = 0; k < part->ntargets && result == SD_OK; k++)
+		target[part->targets[k].record] = (uint32_t)k;
+	for (size_t k = 0; k < part->nrecords && result == SD_OK && companions.weight; k++) {
+		uint32_t weight = companions.weight[k];
+		const char *name, *other;
+		bool gone;
+
+		if (weight == SD_NO_RECORD || target[k] == UINT32_MAX || target[weight] == UINT32_MAX)
+			continue;
+		name = part->targets[target[k]].name;
+		other = part->targets[target[weight]].name;
+		gone = is_replaced(j, holder_of(holders, name), i);
+		if (gone != is_replaced(j, holder_of(holders, other), i))
+			result = sd_fail(
+				err, SD_INPUT,
+				"%s is to be replaced, and %s, which %s has beside it, not: they belong together",
+				gone ? name : other, gone ? other : name, names[i]);
+	}
+	sd_companions_free(&companions);
+	free(target);
+	return result;
 }
 
 static enum sd_result join_part(struct join *j, uint32_t i, const struct holders *holders, const char *const *names,
@@ -254,16 +337,15 @@ static enum sd_result join_part(struct join *j, uint32_t i, const struct holders
 			return sd_fail_memory(err);
 	for (size_t k = 0; k < part->ntargets; k++) {
 		struct sd_target t = part->targets[k];
-		const struct holder *holder = &holders->at[sd_names_find(&holders->names, t.name)];
+		const struct holder *holder = holder_of(holders, t.name);
 		bool elsewhere = part->records[t.record].state == SD_ELSEWHERE;
 
-		if (elsewhere && is_filled_by_others(holder, i))
+		if ((elsewhere && is_filled_by_others(holder, i)) || is_replaced(j, holder, i))
 			continue;
 		if (!elsewhere && holder->here != NOBODY && holder->here != i && whole(part, &t))
 			return sd_fail(err, SD_INPUT,
-				       "%s is in %s and in %s: which shall it be? That of %s: sd-cat --exclude RE %s | "
-				       "sd-cat - %s",
-				       t.name, names[holder->here], names[i], names[i], names[holder->here], names[i]);
+				       "%s is in %s and in %s: which shall it be? --override takes the last", t.name,
+				       names[holder->here], names[i]);
 		t.record += first;
 		if (!join_labels(m, part, t.labels, &t.labels) || !join_steps(m, &t, first) ||
 		    !sd_manifest_add_target(m, &t))
@@ -273,15 +355,13 @@ static enum sd_result join_part(struct join *j, uint32_t i, const struct holders
 }
 
 enum sd_result sd_concat(struct sd_source **sources, const char *const *names, size_t count, struct sd_source **joined,
-			 const char **differs, struct sd_error *err)
+			 struct sd_concat *how, struct sd_error *err)
 {
 	struct join *j;
 	struct holders holders = {0};
 	enum sd_result result = SD_OK;
 
 	*joined = NULL;
-	if (differs)
-		*differs = NULL;
 	if (count == 1) {
 		*joined = sources[0];
 		return SD_OK;
@@ -302,10 +382,15 @@ enum sd_result sd_concat(struct sd_source **sources, const char *const *names, s
 	}
 	memcpy(j->parts, sources, count * sizeof(*sources));
 	j->count = count;
+	j->how.later_wins = how && how->later_wins;
 	if (!join_metadata(j->source.manifest, j) || !join_extra(j->source.manifest, j) || !find_holders(j, &holders))
 		result = sd_fail_memory(err);
 	if (result == SD_OK)
-		result = join_side(j->source.manifest, j, differs, err);
+		result = join_side(j->source.manifest, j, err);
+	if (result == SD_OK && j->how.later_wins)
+		result = check_replaced(j, &holders, names, err);
+	for (size_t i = 0; i < count && result == SD_OK && j->how.later_wins; i++)
+		result = check_companions(j, (uint32_t)i, &holders, names, err);
 	for (size_t i = 0; i < count && result == SD_OK; i++) {
 		result = join_part(j, (uint32_t)i, &holders, names, err);
 		j->source.sums = j->source.sums || j->parts[i]->sums;
@@ -319,6 +404,8 @@ enum sd_result sd_concat(struct sd_source **sources, const char *const *names, s
 		join_close(&j->source);
 		return result;
 	}
+	if (how)
+		*how = j->how;
 	*joined = &j->source;
 	return SD_OK;
 }

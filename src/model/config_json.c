@@ -158,6 +158,33 @@ bool sd_config_count(const struct sd_manifest *m, enum sd_config_number which, u
 	return found.found;
 }
 
+/* The object at a path that ends in a dot; the root for "". */
+static const struct sd_json_node *object_at(const struct sd_json_node *object, const char *path)
+{
+	char key[64];
+
+	for (const char *dot; object && (dot = strchr(path, '.')); path = dot + 1) {
+		snprintf(key, sizeof(key), "%.*s", (int)(dot - path), path);
+		object = sd_json_get(object, key);
+	}
+	return object;
+}
+
+size_t sd_config_numbers(const struct sd_json_tree *tree, enum sd_config_number which, struct sd_json_node **nodes,
+			 size_t room)
+{
+	size_t found = 0;
+
+	for (size_t o = 0; o < sizeof(OBJECTS) / sizeof(*OBJECTS); o++)
+		for (size_t n = 0; NAMES[which][n] && found < room; n++) {
+			struct sd_json_node *node = sd_json_get(object_at(tree->root, OBJECTS[o]), NAMES[which][n]);
+
+			if (node)
+				nodes[found++] = node;
+		}
+	return found;
+}
+
 /* The two numbers of a list. */
 struct pair {
 	uint64_t *number;

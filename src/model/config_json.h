@@ -34,6 +34,13 @@ enum sd_config_number {
 /* The first of its names that the manifest's config.json has; false where it has none. */
 SD_MUST_CHECK bool sd_config_count(const struct sd_manifest *m, enum sd_config_number which, uint64_t *count);
 
+/*
+ * All members that have that number under one of its names, in the objects where sd_config_count looks; the first is
+ * the one that it takes. How many; room for nodes, no more are found.
+ */
+SD_MUST_CHECK size_t sd_config_numbers(const struct sd_json_tree *tree, enum sd_config_number which,
+				       struct sd_json_node **nodes, size_t room);
+
 /* quantization_config.weight_block_size, rows and columns; false where config.json has none. */
 SD_MUST_CHECK bool sd_config_blocks(const struct sd_manifest *m, uint64_t block[2]);
 

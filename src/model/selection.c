@@ -53,6 +53,30 @@ static bool read_range(const char **text, struct sd_range *range)
 	return read_number(text, &range->last) && range->last >= range->first;
 }
 
+static int compare_ranges(const void *a, const void *b)
+{
+	const struct sd_range *x = a, *y = b;
+
+	return (x->first > y->first) - (x->first < y->first);
+}
+
+/* Sorts the ranges, and joins those that touch. */
+static void join_ranges(struct sd_numbers *numbers)
+{
+	size_t n = 0;
+
+	qsort(numbers->ranges, numbers->count, sizeof(*numbers->ranges), compare_ranges);
+	for (size_t i = 1; i < numbers->count; i++) {
+		struct sd_range *last = &numbers->ranges[n], next = numbers->ranges[i];
+
+		if (next.first > last->last && next.first - last->last > 1)
+			numbers->ranges[++n] = next;
+		else if (next.last > last->last)
+			last->last = next.last;
+	}
+	numbers->count = n + 1;
+}
+
 /* Reads the list that begins at a place of an option's text. */
 static enum sd_result read_list(struct sd_numbers *numbers, const char *option, const char *text, const char *at,
 				struct sd_error *err)
@@ -67,8 +91,10 @@ static enum sd_result read_list(struct sd_numbers *numbers, const char *option, 
 			return sd_fail_memory(err);
 		numbers->ranges[numbers->count++] = range;
 		if (!*at++)
-			return SD_OK;
+			break;
 	}
+	join_ranges(numbers);
+	return SD_OK;
 }
 
 enum sd_result sd_selection_set_layers(struct sd_selection *choice, const char *text, struct sd_error *err)
@@ -106,12 +132,29 @@ bool sd_selection_chooses(const struct sd_selection *choice)
 
 /* ---- numbers ---- */
 
-static bool is_in(const struct sd_numbers *numbers, uint32_t number)
+bool sd_numbers_have(const struct sd_numbers *numbers, uint64_t number)
 {
 	for (size_t i = 0; i < numbers->count; i++)
 		if (number >= numbers->ranges[i].first && number <= numbers->ranges[i].last)
 			return true;
 	return false;
+}
+
+uint64_t sd_numbers_below(const struct sd_numbers *numbers, uint64_t number)
+{
+	uint64_t below = 0;
+
+	for (size_t i = 0; i < numbers->count && numbers->ranges[i].first < number; i++) {
+		const struct sd_range *r = &numbers->ranges[i];
+
+		below += (r->last < number ? (uint64_t)r->last + 1 : number) - r->first;
+	}
+	return below;
+}
+
+bool sd_numbers_are_first(const struct sd_numbers *numbers)
+{
+	return numbers->count == 1 && numbers->ranges[0].first == 0;
 }
 
 /* What --layers says of a name: that of a layer of the stack that is chosen from, and all that is in none. */
@@ -121,7 +164,7 @@ static bool takes_layer(const struct sd_selection *choice, const char *name, boo
 	uint32_t number;
 
 	*is_layer = choice->stack && sd_stack_number(name, choice->stack, choice->stack_length, &stack, &number);
-	return !*is_layer || is_in(&choice->layers, number);
+	return !*is_layer || sd_numbers_have(&choice->layers, number);
 }
 
 static bool takes_expert(const struct sd_selection *choice, const char *name, bool *is_expert)
@@ -131,7 +174,7 @@ static bool takes_expert(const struct sd_selection *choice, const char *name, bo
 	uint32_t number;
 
 	*is_expert = sd_stack_number(name, word, strlen(word), &stack, &number);
-	return !*is_expert || is_in(&choice->experts, number);
+	return !*is_expert || sd_numbers_have(&choice->experts, number);
 }
 
 void sd_selection_settle(struct sd_selection *choice, const struct sd_manifest *m)
@@ -283,7 +326,7 @@ static enum sd_result check_numbers(const struct sd_selection *choice, const str
 		if (!word ||
 		    !sd_stack_number(name, word, layers ? choice->stack_length : strlen(word), &stack, &number))
 			continue;
-		found += is_in(numbers, number);
+		found += sd_numbers_have(numbers, number);
 		least = number < least ? number : least;
 		most = number > most ? number : most;
 	}

@@ -12,9 +12,16 @@ struct sd_numbers {
 	const char *text; /* as it was given, borrowed; NULL: all numbers */
 	struct sd_range {
 		uint32_t first, last;
-	} * ranges;
+	} * ranges; /* ascending, with gaps between */
 	size_t count, room;
 };
+
+/* Whether a number is one of them, and how many of them are less than it. */
+bool sd_numbers_have(const struct sd_numbers *numbers, uint64_t number);
+uint64_t sd_numbers_below(const struct sd_numbers *numbers, uint64_t number);
+
+/* Whether they are all from 0 to some number. */
+bool sd_numbers_are_first(const struct sd_numbers *numbers);
 
 /* {0} is all tensors. */
 struct sd_selection {

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* sd-cat: opens checkpoints and writes them as one stream. */
 #include "base/signals.h"
+#include "config/config_cut.h"
+#include "filters/cut.h"
 #include "formats/open.h"
 #include "formats/zstd.h"
 #include "flow/concat.h"
@@ -26,6 +28,15 @@ static const char usage[] = "Usage: sd-cat [OPTION]... [SOURCE]...\n"
 			    "      --include=RE    and those whose name matches RE (PCRE2, found anywhere);\n"
 			    "                      likewise\n"
 			    "      --exclude=RE    leave out tensors whose name matches RE; likewise\n"
+			    "      --layers=NUMBERS\n"
+			    "                      cut out these layers, such as 0-3: what is left is a smaller\n"
+			    "                      model, and config.json says so\n"
+			    "      --experts=NUMBERS\n"
+			    "                      cut out these experts of each layer, and their rows of the\n"
+			    "                      router\n"
+			    "      --renumber      count the layers and experts that are left from 0\n"
+			    "      --keep-config   leave config.json as it is\n"
+			    "      --override      take a tensor that several SOURCEs have from the last of them\n"
 			    "      --manifest      send the manifest only, no data\n"
 			    "      --checksum      send checksums (XXH3) along, which the other tools renew and\n"
 			    "                      sd-pack checks; those that a SOURCE has are checked here\n"
@@ -46,21 +57,32 @@ static const char usage[] = "Usage: sd-cat [OPTION]... [SOURCE]...\n"
 			    "      --version       print the version\n"
 			    "\n"
 			    "What is left out stays in the manifest, so that the rest is planned as a part\n"
-			    "of the whole.\n";
+			    "of the whole; what is cut is gone.\n";
 
 struct options {
 	struct sd_limits limits;
-	struct sd_selection choice;
+	struct sd_selection choice, cut; /* names; layers and experts */
+	bool override, renumber, keep_config;
 	bool manifest_only, checksum, stats, strict;
 	uint64_t level; /* of --zstd; 0: not compressed */
 	char **names;
 	int count;
 };
 
+static bool is_cut(int letter)
+{
+	return letter == SELECTION_LAYERS || letter == SELECTION_EXPERTS;
+}
+
 static struct options parse(int argc, char **argv)
 {
 	static const struct option longs[] = {
 		SELECTION_OPTIONS,
+		{"layers", required_argument, NULL, SELECTION_LAYERS},
+		{"experts", required_argument, NULL, SELECTION_EXPERTS},
+		{"override", no_argument, NULL, 'o'},
+		{"renumber", no_argument, NULL, 'r'},
+		{"keep-config", no_argument, NULL, 'k'},
 		{"manifest", no_argument, NULL, 'm'},
 		{"stats", no_argument, NULL, 's'},
 		{"no-index", no_argument, NULL, 'N'},
@@ -81,6 +103,15 @@ static struct options parse(int argc, char **argv)
 
 	while ((c = getopt_long(argc, argv, ":" SELECTION_SHORT, longs, NULL)) != -1) {
 		switch (c) {
+		case 'o':
+			opt.override = true;
+			break;
+		case 'r':
+			opt.renumber = true;
+			break;
+		case 'k':
+			opt.keep_config = true;
+			break;
 		case 'm':
 			opt.manifest_only = true;
 			break;
@@ -118,12 +149,16 @@ static struct options parse(int argc, char **argv)
 		case 'v':
 			sd_version();
 		default:
-			if (!selection_option(&opt.choice, c, optarg))
+			if (!selection_option(is_cut(c) ? &opt.cut : &opt.choice, c, optarg))
 				sd_bad_option(c, argv, longs);
 		}
 	}
 	opt.names = optind < argc ? argv + optind : only_stdin;
 	opt.count = optind < argc ? argc - optind : 1;
+	if (opt.override && opt.count < 2)
+		sd_misuse("--override needs two SOURCEs at least: the later one wins");
+	if (!sd_selection_chooses(&opt.cut) && (opt.renumber || opt.keep_config))
+		sd_misuse("--%s needs --layers or --experts", opt.renumber ? "renumber" : "keep-config");
 	return opt;
 }
 
@@ -131,7 +166,7 @@ static enum sd_result open_all(const struct options *opt, struct sd_source **joi
 {
 	struct sd_source **sources = calloc((size_t)opt->count, sizeof(struct sd_source *));
 	enum sd_result result = sources ? SD_OK : sd_fail_memory(err);
-	const char *differs;
+	struct sd_concat how = {.later_wins = opt->override};
 	int n = 0;
 
 	for (; n < opt->count && result == SD_OK; n++) {
@@ -143,10 +178,13 @@ static enum sd_result open_all(const struct options *opt, struct sd_source **joi
 			result = sd_doubt(opt->strict, err, "%s", sources[n]->note);
 	}
 	if (result == SD_OK) {
-		result = sd_concat(sources, (const char *const *)opt->names, (size_t)n, joined, &differs, err);
-		if (result == SD_OK && n > 1 && differs)
-			result = sd_doubt(opt->strict, err, "%s differs between the sources; the first one is taken",
-					  differs);
+		result = sd_concat(sources, (const char *const *)opt->names, (size_t)n, joined, &how, err);
+		if (result == SD_OK && how.differs)
+			result = sd_doubt(opt->strict && !opt->override, err,
+					  "%s differs between the sources; the %s one is taken", how.differs,
+					  opt->override ? "last" : "first");
+		if (result == SD_OK && opt->override)
+			sd_note("%zu tensors are those of a later source", how.replaced);
 	} else {
 		for (int i = 0; i < n && sources; i++)
 			sd_source_close(sources[i]);
@@ -179,21 +217,27 @@ static enum sd_result choose(const struct options *opt, const struct sd_manifest
 	return SD_OK;
 }
 
-/* The same manifest, where what is not wanted is elsewhere. */
-static enum sd_result plan(const struct options *opt, const struct sd_manifest *in, struct sd_plan *out,
-			   struct sd_error *err)
+/* The records that a target needs get new numbers, all others SD_DROP. */
+static void number_records(const struct sd_manifest *in, uint32_t *numbers)
 {
-	bool *wanted = calloc(in->nrecords + 1, sizeof(*wanted));
-	enum sd_result result;
+	uint32_t n = 0;
 
-	out->manifest = sd_manifest_new();
-	out->becomes = calloc(in->nrecords + 1, sizeof(*out->becomes));
-	if (!wanted || !out->manifest || !out->becomes || !sd_manifest_copy_head(out->manifest, in)) {
-		free(wanted);
-		return sd_fail_memory(err);
+	for (size_t i = 0; i < in->nrecords; i++)
+		numbers[i] = SD_DROP;
+	for (size_t i = 0; i < in->ntargets; i++) {
+		numbers[in->targets[i].record] = 0;
+		for (uint32_t k = 0; k < in->targets[i].nsteps; k++)
+			if (in->targets[i].steps[k].operand != SD_NO_RECORD)
+				numbers[in->targets[i].steps[k].operand] = 0;
 	}
-	result = choose(opt, in, wanted, err);
-	for (size_t i = 0; i < in->nrecords && result == SD_OK; i++) {
+	for (size_t i = 0; i < in->nrecords; i++)
+		numbers[i] = numbers[i] == SD_DROP ? SD_DROP : n++;
+}
+
+static enum sd_result add_all(const struct options *opt, const struct sd_manifest *in, const bool *wanted,
+			      const uint32_t *numbers, struct sd_plan *out, struct sd_error *err)
+{
+	for (size_t i = 0; i < in->nrecords; i++) {
 		struct sd_record record = in->records[i];
 		bool sent = wanted[i] && !opt->manifest_only;
 
@@ -201,18 +245,107 @@ static enum sd_result plan(const struct options *opt, const struct sd_manifest *
 			record.lack = NULL;
 			record.state = sent ? SD_HERE : SD_ELSEWHERE;
 		}
-		out->becomes[i] = sent ? (uint32_t)i : SD_DROP;
-		if (!sd_manifest_add_record(out->manifest, &record))
-			result = sd_fail_memory(err);
+		out->becomes[i] = sent ? numbers[i] : SD_DROP;
+		if (numbers[i] != SD_DROP && !sd_manifest_add_record(out->manifest, &record))
+			return sd_fail_memory(err);
 	}
-	for (size_t i = 0; i < in->ntargets && result == SD_OK; i++)
-		if (!sd_manifest_add_target(out->manifest, &in->targets[i]))
-			result = sd_fail_memory(err);
+	for (size_t i = 0; i < in->ntargets; i++) {
+		struct sd_target t = in->targets[i];
+
+		if (!sd_target_renumber(out->manifest, &t, numbers) || !sd_manifest_add_target(out->manifest, &t))
+			return sd_fail_memory(err);
+	}
+	return SD_OK;
+}
+
+/* The same manifest, where what is not wanted is elsewhere, and what no target needs is gone. */
+static enum sd_result plan(const struct options *opt, const struct sd_manifest *in, struct sd_plan *out,
+			   struct sd_error *err)
+{
+	bool *wanted = calloc(in->nrecords + 1, sizeof(*wanted));
+	uint32_t *numbers = malloc((in->nrecords + 1) * sizeof(*numbers));
+	enum sd_result result;
+
+	out->manifest = sd_manifest_new();
+	out->becomes = calloc(in->nrecords + 1, sizeof(*out->becomes));
+	if (wanted && numbers && out->manifest && out->becomes && sd_manifest_copy_head(out->manifest, in))
+		result = choose(opt, in, wanted, err);
+	else
+		result = sd_fail_memory(err);
+	if (result == SD_OK) {
+		number_records(in, numbers);
+		result = add_all(opt, in, wanted, numbers, out, err);
+	}
+	free(numbers);
 	free(wanted);
 	return result;
 }
 
-static enum sd_result cat(const struct options *opt, struct sd_sink *sink, struct sd_error *err)
+/* A note where what is left keeps numbers that no class counts. */
+static enum sd_result note_gaps(const struct options *opt, const struct sd_numbers *numbers, const char *what,
+				struct sd_error *err)
+{
+	if (!numbers->text || opt->renumber || sd_numbers_are_first(numbers))
+		return SD_OK;
+	return sd_doubt(opt->strict, err,
+			"--%s %s: they keep their numbers, and config.json is as it was: no class loads that; "
+			"--renumber counts them from 0",
+			what, numbers->text);
+}
+
+/* What is chosen, cut. */
+static enum sd_result plan_cut(struct options *opt, const struct sd_manifest *chosen, struct sd_shard *shard,
+			       struct sd_error *err)
+{
+	enum sd_result result;
+
+	sd_selection_settle(&opt->cut, chosen);
+	result = sd_cut_plan(chosen, &opt->cut, opt->renumber, shard, err);
+	if (result == SD_OK && !opt->keep_config)
+		result = sd_config_cut_follow(shard->manifest, &opt->cut, opt->renumber, err);
+	if (result == SD_OK)
+		result = note_gaps(opt, &opt->cut.layers, "layers", err);
+	if (result == SD_OK)
+		result = note_gaps(opt, &opt->cut.experts, "experts", err);
+	return result;
+}
+
+/* What a cut takes of the chosen records, by the source's own numbers: of what is not sent, nothing. */
+static enum sd_result renumber_ranges(const struct sd_plan *chosen, size_t nrecords, struct sd_shard *shard,
+				      struct sd_error *err)
+{
+	struct sd_shard_range *ranges = calloc(nrecords + 1, sizeof(*ranges));
+
+	for (size_t i = 0; i < nrecords && ranges; i++)
+		ranges[i] = chosen->becomes[i] == SD_DROP ? (struct sd_shard_range){SD_NO_RECORD, 0, 0}
+							  : shard->ranges[chosen->becomes[i]];
+	if (ranges) {
+		free(shard->ranges);
+		shard->ranges = ranges;
+	}
+	return ranges ? SD_OK : sd_fail_memory(err);
+}
+
+/* Sends what the plan has chosen, or of that what is cut out. */
+static enum sd_result drive(struct options *opt, struct sd_source *source, const struct sd_plan *chosen,
+			    struct sd_sink *sink, struct sd_error *err)
+{
+	struct sd_shard shard = {0};
+	size_t failed;
+	enum sd_result result;
+
+	if (!sd_selection_chooses(&opt->cut))
+		return sd_drive(source, chosen, NULL, sink, err);
+	result = plan_cut(opt, chosen->manifest, &shard, err);
+	if (result == SD_OK)
+		result = renumber_ranges(chosen, source->manifest->nrecords, &shard, err);
+	if (result == SD_OK)
+		result = sd_shard_drive(source, &shard, &sink, 1, &failed, err);
+	sd_shard_free(&shard);
+	return result;
+}
+
+static enum sd_result cat(struct options *opt, struct sd_sink *sink, struct sd_error *err)
 {
 	struct sd_source *source = NULL;
 	struct sd_plan chosen = {0};
@@ -226,7 +359,7 @@ static enum sd_result cat(const struct options *opt, struct sd_sink *sink, struc
 	if (result == SD_OK)
 		result = plan(opt, source->manifest, &chosen, err);
 	if (result == SD_OK)
-		result = sd_drive(source, &chosen, NULL, sink, err);
+		result = drive(opt, source, &chosen, sink, err);
 	if (result == SD_OK && opt->stats)
 		sd_tell_stats(&sink, 1);
 	if (result != SD_OK)
@@ -238,7 +371,7 @@ static enum sd_result cat(const struct options *opt, struct sd_sink *sink, struc
 
 /* The stream goes through a compressor to standard output, whose sink only tells that there is none. A failure of the
  * compressor is why the stream could not go on. */
-static enum sd_result cat_zstd(const struct options *opt, struct sd_sink *out, struct sd_error *err)
+static enum sd_result cat_zstd(struct options *opt, struct sd_sink *out, struct sd_error *err)
 {
 	struct sd_zstd *zstd;
 	struct sd_sink *sink;
@@ -267,7 +400,7 @@ static enum sd_result cat_zstd(const struct options *opt, struct sd_sink *out, s
 	return result;
 }
 
-static enum sd_result run(const struct options *opt, struct sd_error *err)
+static enum sd_result run(struct options *opt, struct sd_error *err)
 {
 	struct sd_sink *sink = sd_stdout_stream();
 	enum sd_result result = opt->level ? cat_zstd(opt, sink, err) : cat(opt, sink, err);
@@ -286,5 +419,6 @@ int main(int argc, char **argv)
 	opt = parse(argc, argv);
 	result = run(&opt, &err);
 	sd_selection_free(&opt.choice);
+	sd_selection_free(&opt.cut);
 	return sd_finish(result, &err);
 }

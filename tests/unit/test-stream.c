@@ -326,14 +326,14 @@ Test(join, two_sources)
 	struct sd_source *parts[2] = {full_source(), memory_source(fill)}, *joined;
 	static const char *const names[] = {"a", "b"};
 	struct sd_side_file side = {"config.json", "{ }", 3};
-	const char *differs;
+	struct sd_concat how = {.later_wins = false};
 	struct sd_error err;
 	int fd;
 
 	cr_assert(sd_manifest_add_tensor(parts[1]->manifest, "more", SD_U8, (const uint64_t[]){5}, 1));
 	cr_assert(sd_manifest_add_side(parts[1]->manifest, &side));
-	cr_assert(sd_concat(parts, names, 2, &joined, &differs, &err) == SD_OK, "%s", err.text);
-	cr_expect_str_eq(differs, "config.json");
+	cr_assert(sd_concat(parts, names, 2, &joined, &how, &err) == SD_OK, "%s", err.text);
+	cr_expect_str_eq(how.differs, "config.json");
 	cr_expect(joined->manifest->nrecords == 6 && joined->manifest->targets[5].record == 5);
 	cr_expect(joined->manifest->nmetadata == 0, "b has no metadata");
 	fd = write_stream(joined);
