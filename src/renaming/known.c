@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Whether a map knows the words that names are made of. */
 #include "renaming/known.h"
+#include "renaming/experts.h"
 #include "renaming/follow.h"
+#include "base/advice.h"
 #include "base/text.h"
 
 #include <stdio.h>
@@ -231,6 +233,21 @@ static enum sd_result fail_untaken(struct sd_planner *p)
 		   : SD_OK;
 }
 
+/* The edit of the part alone: it is asked for where it is tried. */
+static void tell_stranger(struct strangers *s, struct sd_planner *p, const char *name, const char *word,
+			  const char *near)
+{
+	const char *at = strstr(name, word), *is, *meant;
+
+	add_stranger(s, name, near);
+	if (!near || *p->rename->advised || !at || at == name)
+		return;
+	is = sd_arena_printf(&p->out->arena, ".%s%s", word, at[strlen(word)] ? "." : "");
+	meant = sd_arena_printf(&p->out->arena, ".%s%s", near, at[strlen(word)] ? "." : "");
+	if (is && meant)
+		sd_planner_advise(p, sd_advice_edit(&p->out->arena, SD_ADVICE_PIECE, is, strlen(is), meant));
+}
+
 static void look_at(struct strangers *s, struct words *w, struct sd_planner *p)
 {
 	const char *known = "";
@@ -248,7 +265,7 @@ static void look_at(struct strangers *s, struct words *w, struct sd_planner *p)
 		if (!near && (s->near_only || sd_follow(p, name).dropped))
 			continue;
 		if (p->rename->strict || (near && !is_told(p, name) && sd_siblings_is_alone(p->in, name)))
-			add_stranger(s, name, near);
+			tell_stranger(s, p, name, word, near);
 	}
 }
 
@@ -266,6 +283,9 @@ static enum sd_result tell_strangers(struct sd_planner *p, bool near_only)
 		return sd_fail_memory(p->err);
 	if (!s.n)
 		return SD_OK;
+	/* Where most names are strange, what stands in front of them may be so. */
+	if (!near_only && p->rename->strict && 2 * s.n > p->in->ntargets && sd_planner_experts(p) != SD_OK)
+		return p->err->result;
 	if (strcmp(p->map->layout[LEFT], p->map->layout[RIGHT]) == 0)
 		line = sd_arena_printf(&p->out->arena, "%zu %s words that no map knows: %s%s", s.n,
 				       s.n > 1 ? "keys have" : "key has", s.text, s.n > NAMED_MAX ? ", ..." : "");

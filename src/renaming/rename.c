@@ -168,6 +168,8 @@ static enum sd_result tell_findings(struct sd_planner *p)
 		const struct sd_finding *f = &p->findings.at[i];
 		bool expert = strstr(f->name, ".experts.");
 
+		if (p->borne && f->line && strcmp(f->line, p->first.text) == 0)
+			continue;
 		/* Of experts that are missing the plan tells more; -D dtype makes those alike that are of several. */
 		if (!expert || (!p->nmissing && !(p->dtype && f->kind == SD_ODD_DTYPE)))
 			p->findings.at[kept++] = *f;

@@ -81,7 +81,8 @@ struct sd_rename {
 	/* Written here: what the map's notes say of this checkpoint, one line each; they live as long as the plan. */
 	const char *const *notes;
 	size_t nnotes;
-	bool idle; /* and whether the map does no more than to let all keys pass */
+	bool idle;         /* and whether the map does no more than to let all keys pass; */
+	char advised[512]; /* and the edit for -e that a line advises first, or "" */
 };
 
 /*

@@ -2,6 +2,7 @@
 /* Where maps lie. */
 #include "tools/maps.h"
 #include "tools/base_model.h"
+#include "base/advice.h"
 #include "base/json.h"
 #include "base/text.h"
 #include "renaming/rename.h"
@@ -608,23 +609,25 @@ static enum sd_result drop_second_choices(struct finding *f, struct sd_error *er
  * By the keys one map is left, which is not the first choice. It has to be for what they are, and not only for whatever
  * stands in front of them.
  */
-static enum sd_result check_second_choice(const struct finding *f, const char *first, struct sd_error *err)
+static enum sd_result check_second_choice(struct finding *f, const char *first, struct sd_error *err)
 {
 	const struct sd_map *map;
-	const char *key;
+	const char *key, *edit;
 	size_t extra = 0;
 
 	if (!*first || !f->n || has_first_choice(f))
 		return SD_OK;
 	map = f->fits[0].map;
 	key = sd_unusual_beginning(f->in, &extra);
-	if (key)
-		return sd_fail(
-			err, SD_INPUT,
-			"%s begins otherwise than map %s has it, and map %s takes any beginning: put sd-rename -e "
-			"'s/^%.*s[.]//' before this, or say --map NAME",
-			key, first, sd_map_name(map), (int)extra - 1, key);
-	return SD_OK;
+	if (!key)
+		return SD_OK;
+	edit = sd_advice_edit(&f->arena, SD_ADVICE_FRONT, key, extra, "");
+	if (!edit)
+		return sd_fail_memory(err);
+	return sd_fail(err, SD_INPUT,
+		       "%s begins otherwise than map %s has it, and map %s takes any beginning: put sd-rename -e '%s' "
+		       "before this, or say --map NAME",
+		       key, first, sd_map_name(map), edit);
 }
 
 /* By the config.json of an adapter's base model, where that is on this machine. */
