@@ -16,6 +16,7 @@ enum sd_oddity {
 	SD_ODD_MISSING, /* a name that all siblings have */
 	SD_ODD_SHAPE,   /* the siblings have the other order of the same sizes */
 	SD_ODD_DTYPE,   /* the siblings have another dtype */
+	SD_ODD_REFUSED, /* a program of the pipeline refuses it; no comparison finds it */
 };
 
 /* The word for a kind: "prefix", "gap" and so on. */

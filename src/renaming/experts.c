@@ -280,6 +280,15 @@ static bool leaves_any(struct sd_planner *p)
 
 #define TRIED_IDLE_MAX 512
 
+/* What is odd about a name; NULL: nothing is known. */
+static const char *find_line(const struct sd_planner *p, const char *name)
+{
+	for (size_t i = 0; i < p->findings.n; i++)
+		if (strcmp(p->findings.at[i].name, name) == 0)
+			return p->findings.at[i].line;
+	return NULL;
+}
+
 /* Of some experts the map makes what it should; others begin otherwise, and pass: half a conversion. */
 static enum sd_result tell_half(struct sd_planner *p)
 {
@@ -293,8 +302,12 @@ static enum sd_result tell_half(struct sd_planner *p)
 		if (text)
 			return sd_fail(p->err, SD_INPUT, "map %s leaves some experts as they are: %s", p->map->name,
 				       text);
-		line = sd_arena_printf(&p->out->arena, "map %s leaves some experts as they are: it has no rule for %s",
-				       p->map->name, key);
+		line = find_line(p, key);
+		line = line ? sd_arena_printf(&p->out->arena, "map %s leaves some experts as they are: %s",
+					      p->map->name, line)
+			    : sd_arena_printf(&p->out->arena,
+					      "map %s leaves some experts as they are: it has no rule for %s",
+					      p->map->name, key);
 		return line ? sd_planner_tell(p, line) : sd_fail_memory(p->err);
 	}
 	return SD_OK;
@@ -338,7 +351,7 @@ static size_t measure_extra(const char *name, size_t prefix)
 
 		if (length > longest && length <= prefix &&
 		    strncmp(name + prefix - length, sd_beginnings[k], length) == 0 &&
-		    (length == prefix || name[prefix - length - 1] == '.'))
+		    (length == prefix || strchr("./", name[prefix - length - 1])))
 			longest = length;
 	}
 	return prefix - longest;

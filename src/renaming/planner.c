@@ -28,7 +28,7 @@ void sd_planner_name(struct sd_planner_tensor *t, const char *name)
 
 void sd_planner_advise(struct sd_planner *p, const char *edit)
 {
-	if (edit && !*p->rename->advised && strlen(edit) < sizeof(p->rename->advised))
+	if (edit && strlen(edit) < sizeof(p->rename->advised))
 		strcpy(p->rename->advised, edit);
 }
 

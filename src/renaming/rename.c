@@ -225,7 +225,7 @@ static enum sd_result run_map(struct sd_planner *p)
 	uint32_t n = p->map->nstages;
 	enum sd_result result = SD_OK;
 
-	if (!sd_manifest_label_bit(p->in, SD_LABEL_COMPARED))
+	if (!p->rename->compared && !sd_manifest_label_bit(p->in, SD_LABEL_COMPARED))
 		result = sd_siblings_check(p->in, &p->out->arena, &p->findings, p->err);
 
 	/* Where each note is an error, the one that says most comes first. */

@@ -93,6 +93,8 @@ static bool print_details(struct check *c, const struct sd_finding *f)
 	default:
 		sd_text_print(c->out, f->line);
 		fputc('\n', c->out);
+		if (f->edit && !strstr(f->line, f->edit))
+			print_edit(c, f);
 		return true;
 	}
 }
@@ -103,6 +105,8 @@ static bool print_for_people(struct check *c, const struct sd_finding *f)
 	fprintf(c->out, "%-9s", sd_oddity_word(f->kind));
 	sd_ink(c->out, &c->opt->look, SD_INK_NONE);
 	sd_text_print(c->out, f->name);
+	if (f->kind == SD_ODD_TYPO && sd_text_unusual(f->name))
+		fprintf(c->out, "  (with U+%04" PRIX32 ")", sd_text_unusual(f->name));
 	if (f->is) {
 		fprintf(c->out, "  ");
 		print_kind(c->out, f->is, "");
@@ -186,6 +190,8 @@ enum sd_result ls_check(const struct ls_options *opt, const struct ls_source *s,
 	struct check c = {.opt = opt, .s = s};
 	enum sd_result result = sd_siblings_check(s->source->manifest, &c.arena, &c.findings, err);
 
+	if (result == SD_OK)
+		result = ls_refused(s->source->manifest, &c.arena, &c.findings, err);
 	*odd = result == SD_OK && c.findings.n;
 	if (*odd && !opt->quiet)
 		result = sd_findings_write_edits(&c.findings, s->source->manifest, &c.arena, err);

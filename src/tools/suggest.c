@@ -46,6 +46,7 @@ struct suggest {
 	struct sd_arena arena;
 	struct candidate *at;
 	size_t n, room;
+	bool turns;  /* the map that was named turns some keys */
 	bool failed; /* memory is out */
 };
 
@@ -236,16 +237,18 @@ static bool is_common(const struct sd_manifest *m, const char *prefix, size_t le
 	return 2 * n >= m->ntargets;
 }
 
-/* A wrapper's word that is a module's name, too, between others: no finding tells of it. */
-static void add_module(struct suggest *s)
+/* Words between others that may be too many: a wrapper's, and the name of an adapter while it is trained. */
+static void add_words(struct suggest *s)
 {
-	static const char word[] = ".module.";
+	static const char *const words[] = {".module.", ".default."};
 
-	for (size_t i = 0; i < s->thin.manifest->ntargets; i++)
-		if (strstr(s->thin.manifest->targets[i].name, word)) {
-			add(s, sd_advice_edit(&s->arena, SD_ADVICE_PIECE, word, strlen(word), "."), NULL, NULL);
-			return;
-		}
+	for (size_t w = 0; w < sizeof(words) / sizeof(*words); w++)
+		for (size_t i = 0; i < s->thin.manifest->ntargets; i++)
+			if (strstr(s->thin.manifest->targets[i].name, words[w])) {
+				add(s, sd_advice_edit(&s->arena, SD_ADVICE_PIECE, words[w], strlen(words[w]), "."),
+				    NULL, NULL);
+				break;
+			}
 }
 
 /* Prefixes that many names have, without them or with another beginning. */
@@ -254,7 +257,7 @@ static void add_prefixes(struct suggest *s)
 	const struct sd_manifest *m = s->thin.manifest;
 	const char *name = m->ntargets ? m->targets[m->ntargets / 2].name : "", *end = name;
 
-	add_module(s);
+	add_words(s);
 	for (int parts = 0; parts <= PREFIX_PARTS && is_common(m, name, (size_t)(end - name)); parts++) {
 		for (size_t b = 0; sd_beginnings[b]; b++)
 			add_prefix(s, name, (size_t)(end - name), sd_beginnings[b]);
@@ -271,13 +274,18 @@ static void take_layout(void *user, const char *map, const char *layout, bool su
 	struct sd_error err;
 	const char *name, *to;
 
-	(void)sure;
-	if (s->opt->map && strcmp(s->opt->map, map) == 0)
+	/* By keys alone, maps of other families seem to fit. */
+	if (!sure || (s->opt->map && strcmp(s->opt->map, map) == 0))
 		return;
 	if (sd_maps_open(map, &opened, &err) != SD_OK)
 		return;
 	to = s->opt->to && side_of(opened, s->opt->to) >= 0 ? s->opt->to
 							    : sd_map_layout(opened, side_of(opened, layout) == 0);
+	/* Another layout than is asked for is better than nothing, and no more. */
+	if (s->turns && s->opt->to && strcmp(to, s->opt->to) != 0) {
+		sd_map_free(opened);
+		return;
+	}
 	name = sd_arena_text(&s->arena, map, strlen(map));
 	to = sd_arena_text(&s->arena, to, strlen(to));
 	s->failed = s->failed || !name || !to;
@@ -389,9 +397,8 @@ static enum sd_result find(struct suggest *s, struct score *now, struct sd_error
 	    try_on(s, &none, s->thin.manifest, false, &thin, err) != SD_OK)
 		return err->result;
 	add_prefixes(s);
-	/* By keys alone, maps of other families seem to fit. */
-	if (!thin.turned && sd_manifest_side(s->in, "config.json") &&
-	    sd_maps_layouts(s->in, take_layout, s, err) != SD_OK)
+	s->turns = thin.turned;
+	if ((!thin.turned || !now->converts) && sd_maps_layouts(s->in, take_layout, s, err) != SD_OK)
 		return err->result;
 	if (s->failed)
 		return sd_fail_memory(err);
