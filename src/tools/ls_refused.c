@@ -38,6 +38,17 @@ static enum sd_result look_at_records(const struct sd_manifest *m, struct sd_are
 		 : SD_OK;
 }
 
+/* Nothing is odd where a line asks for an option, or where a format of quantised weights has no way through the map. */
+static bool is_choice(const char *line)
+{
+	static const char *const words[] = {"-D ", " is stored with ", "no key tells whether"};
+
+	for (size_t i = 0; i < sizeof(words) / sizeof(*words); i++)
+		if (strstr(line, words[i]))
+			return true;
+	return false;
+}
+
 /* Whether a finding tells of it already: it names the same. */
 static bool is_told(const struct sd_findings *findings, const char *line)
 {
@@ -103,8 +114,7 @@ enum sd_result ls_refused(const struct sd_manifest *m, struct sd_arena *arena, s
 		return result;
 	rename.map = map;
 	planned = sd_rename_plan(&rename, m, &plan, &own);
-	/* An option that a line asks for is a choice, and nothing odd. */
-	if (planned == SD_INPUT && !strstr(own.text, "-D ") && !is_told(findings, own.text))
+	if (planned == SD_INPUT && !is_choice(own.text) && !is_told(findings, own.text))
 		result = add_refusal(m, map, &rename, own.text, arena, findings, err);
 	else if (planned == SD_IO)
 		result = sd_fail_memory(err);
