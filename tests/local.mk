@@ -93,6 +93,7 @@ test_scripts = \
 	%D%/any-order \
 	%D%/compose \
 	%D%/adapters \
+	%D%/advice \
 	%D%/config \
 	%D%/reference \
 	%D%/reshapes \

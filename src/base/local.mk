@@ -1,4 +1,5 @@
 sources += \
+	%D%/advice.c %D%/advice.h \
 	%D%/arena.c %D%/arena.h \
 	%D%/checked.h \
 	%D%/dtype.c %D%/dtype.h \

@@ -205,6 +205,24 @@ const char *sd_text_harm(const char *text, size_t length)
 	return NULL;
 }
 
+uint32_t sd_text_unusual(const char *text)
+{
+	const unsigned char *p = (const unsigned char *)text;
+	size_t left = strlen(text);
+
+	for (size_t n; left; p += n, left -= n) {
+		uint32_t c = *p;
+
+		n = sequence(p, left);
+		if (c > ' ' && c < 0x7F)
+			continue;
+		for (size_t i = 1; i < n; i++)
+			c = (i == 1 ? c & (0x3Fu >> (n - 1)) : c) << 6 | (p[i] & 0x3Fu);
+		return c;
+	}
+	return 0;
+}
+
 char *sd_text_escape(const char *text, char *out, size_t size)
 {
 	const unsigned char *p = (const unsigned char *)text;

@@ -31,6 +31,9 @@ void sd_text_print(FILE *out, const char *text);
 /* The first of length bytes that sd_text_escape would escape, except for tabs and backslashes; NULL: none. */
 const char *sd_text_harm(const char *text, size_t length);
 
+/* The first character that looks like another one or like nothing: a blank, or one that is not in ASCII. 0: none. */
+uint32_t sd_text_unusual(const char *text);
+
 /* "4096", "32MiB", "5GB", "1.5GB": bytes; K M G T with B are decimal, with iB binary. False for anything else. */
 SD_MUST_CHECK bool sd_text_size(const char *text, uint64_t *bytes);
 

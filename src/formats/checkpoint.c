@@ -268,6 +268,11 @@ static enum sd_result read_index(const char *path, const struct sd_limits *limit
 	result = sd_index_parse(in->json, in->size, limits, &in->index, err);
 	if (result == SD_OK)
 		result = check_file_names(&in->index, is_of_bin(path) ? ".bin" : ".safetensors", err);
+	if (result == SD_INPUT) {
+		struct sd_error bad = *err;
+
+		return sd_fail(err, SD_INPUT, "%s: %s; " NO_INDEX, path, bad.text);
+	}
 	if (result != SD_OK)
 		return sd_error_at(err, "%s", path);
 	if (in->index.nfiles)
@@ -313,26 +318,27 @@ static bool wants(struct sd_chooser *base, const char *key, const char **doubt)
 }
 
 /* A key that two files have is the one that the index names, which is worth a word. */
-static enum sd_result tell_others(struct sd_source *source, const struct chooser *c, const char *key,
-				  struct sd_error *err)
+static enum sd_result tell_others(struct sd_source *source, const struct chooser *c, struct sd_error *err)
 {
-	uint32_t number = sd_names_find(&c->in->index.keys, key);
+	uint32_t number = sd_names_find(&c->in->index.keys, c->first);
 	char more[32] = "";
 
 	if (c->others > 1)
 		snprintf(more, sizeof(more), " and %zu more", c->others - 1);
-	source->note = sd_arena_printf(c->arena, "%s%s: taken from %s, as %s says, and not from %s", key, more,
+	source->note = sd_arena_printf(c->arena, "%s%s: taken from %s, as %s says, and not from %s", c->first, more,
 				       c->in->index.entries[number].file, c->in->path, c->file);
 	return source->note ? SD_OK : sd_fail_memory(err);
 }
 
-/* Every key of the index must have been found. */
-static enum sd_result check_all_there(const struct indexed *in, const struct sd_manifest *m, struct sd_error *err)
+/* Every key of the index must have been found. others: a file that has keys which the index gives to others. */
+static enum sd_result check_all_there(const struct indexed *in, const struct sd_manifest *m,
+				      const struct chooser *others, struct sd_error *err)
 {
 	struct sd_names there = {0};
 	enum sd_result result = sd_names_reserve(&there, m->nrecords) ? SD_OK : sd_fail_memory(err);
 	const struct sd_index_entry *first = NULL;
 	size_t missing = 0;
+	bool is_other;
 
 	for (size_t i = 0; i < m->nrecords && result == SD_OK; i++)
 		if (sd_names_add(&there, m->records[i].key, 0) == SD_NO_NAME)
@@ -343,11 +349,13 @@ static enum sd_result check_all_there(const struct indexed *in, const struct sd_
 			missing++;
 		}
 	sd_names_free(&there);
+	is_other = first && others->first && strcmp(others->first, first->key) == 0;
 	if (result == SD_OK && missing)
 		result = sd_fail(err, SD_INPUT,
-				 "%s says that the key %s is in %s, which does not have it (%zu of %zu keys are "
+				 "%s says that the key %s is in %s, which does not have it%s%s (%zu of %zu keys are "
 				 "missing); " NO_INDEX,
-				 in->path, first->key, first->file, missing, in->index.nentries);
+				 in->path, first->key, first->file, is_other ? ", and is in " : "",
+				 is_other ? others->file : "", missing, in->index.nentries);
 	return result;
 }
 
@@ -356,6 +364,7 @@ static enum sd_result add_indexed_files(struct sd_safetensors_read *reading, con
 {
 	struct sd_source *source = reading->source;
 	struct sd_manifest *m = source->manifest;
+	struct chooser others = {.in = in, .arena = &m->arena};
 	enum sd_result result;
 
 	for (size_t i = 0; i < in->index.nfiles; i++) {
@@ -366,15 +375,16 @@ static enum sd_result add_indexed_files(struct sd_safetensors_read *reading, con
 			sd_error_at(err, "%s names a file that cannot be read", in->path);
 		if (result == SD_OK && c.out_of_memory)
 			result = sd_fail_memory(err);
-		if (result == SD_OK && c.others && !source->note)
-			result = tell_others(source, &c, c.first, err);
+		others = others.others ? others : c;
 		if (result != SD_OK)
 			return result;
 	}
 	result = sd_safetensors_read_finish(reading, err);
-	if (result != SD_OK || (m->nrecords == in->index.nentries && !source->note) || source->lack)
-		return result;
-	return note_lack(reading, check_all_there(in, m, err), err);
+	if (result == SD_OK && !source->lack && (m->nrecords != in->index.nentries || others.others))
+		result = note_lack(reading, check_all_there(in, m, &others, err), err);
+	if (result == SD_OK && others.others && !source->lack)
+		result = tell_others(source, &others, err);
+	return result;
 }
 
 /* transformers takes model.safetensors before it looks for an index: one that does not name it is of another model. */

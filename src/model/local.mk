@@ -12,6 +12,7 @@ sources += \
 	%D%/selection.c %D%/selection.h \
 	%D%/siblings.c %D%/siblings.h \
 	%D%/siblings_counts.c \
+	%D%/siblings_edit.c \
 	%D%/siblings_names.c \
 	%D%/siblings_read.c \
 	%D%/siblings_search.h \

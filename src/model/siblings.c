@@ -13,7 +13,7 @@ const char *sd_oddity_word(enum sd_oddity kind)
 	static const char *const words[] = {
 		[SD_ODD_PREFIX] = "prefix", [SD_ODD_GAP] = "gap",         [SD_ODD_COUNT] = "count",
 		[SD_ODD_TYPO] = "typo",     [SD_ODD_MISSING] = "missing", [SD_ODD_SHAPE] = "shape",
-		[SD_ODD_DTYPE] = "dtype",
+		[SD_ODD_DTYPE] = "dtype",   [SD_ODD_REFUSED] = "refused",
 	};
 
 	return words[kind];
@@ -118,6 +118,9 @@ static void run(struct sd_siblings *s)
 		sd_siblings_give_types(s, layers);
 	if (s->memory)
 		sd_siblings_find_wrapper(s);
+	/* Behind a wrapper's word names would seem to be missing that are there. */
+	if (s->findings->n && s->findings->at[s->findings->n - 1].kind == SD_ODD_PREFIX)
+		return;
 	if (s->memory && !s->adapter) {
 		sd_siblings_find_all_gaps(s, layers);
 		sd_ends_missing(s->m, sd_siblings_tell_end, s);

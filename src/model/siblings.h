@@ -16,6 +16,7 @@ enum sd_oddity {
 	SD_ODD_MISSING, /* a name that all siblings have */
 	SD_ODD_SHAPE,   /* the siblings have the other order of the same sizes */
 	SD_ODD_DTYPE,   /* the siblings have another dtype */
+	SD_ODD_REFUSED, /* a program of the pipeline refuses it; no comparison finds it */
 };
 
 /* The word for a kind: "prefix", "gap" and so on. */
@@ -25,6 +26,8 @@ struct sd_finding {
 	enum sd_oddity kind;
 	const char *name; /* the odd one; of what is missing its name, or the first part of several names ("...mlp.") */
 	const char *near; /* TYPO: what it should be called; else NULL */
+	const char *edit; /* of sd-rename -e, which mends it; NULL: none is known, or sd_findings_write_edits is to be
+			     asked */
 	const char *line; /* all that is to say, in one line, the name included */
 	size_t tensors;   /* how many tensors are concerned, as far as that is known; else 0 */
 	const char *among;          /* "layers", "experts": what the siblings are; NULL: whatever there is */
@@ -47,6 +50,15 @@ struct sd_findings {
  */
 SD_MUST_CHECK enum sd_result sd_siblings_check(const struct sd_manifest *m, struct sd_arena *arena,
 					       struct sd_findings *findings, struct sd_error *err);
+/*
+ * Writes the edits of those that one mends; like the texts they are made in the arena. Only memory can be missing.
+ */
+SD_MUST_CHECK enum sd_result sd_findings_write_edits(struct sd_findings *findings, const struct sd_manifest *m,
+						     struct sd_arena *arena, struct sd_error *err);
+
+/* Where two names begin to differ and where they end to do so, by their parts: a[*begin..*end] is not in b. */
+void sd_name_difference(const char *a, const char *b, size_t *begin, size_t *end);
+
 void sd_findings_free(struct sd_findings *findings);
 
 /* Gives tell the lines of the first ones, and a line that counts the others, which it makes in the arena. Ends with

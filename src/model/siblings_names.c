@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Compares what stands in front of layers, and single names. */
+#include "base/advice.h"
 #include "model/siblings_search.h"
 
 #include <ctype.h>
@@ -34,6 +35,16 @@ struct wrapped {
 	const char *first;
 };
 
+/* "module." is a wrapper's in front alone, and there may be several; the others' words are nowhere else. */
+static const char *write_unwrapping(struct sd_siblings *s, const char *word)
+{
+	const char *regex = sd_advice_regex(s->arena, word, strlen(word));
+
+	if (!regex)
+		return NULL;
+	return sd_arena_printf(s->arena, *word == '_' ? "s/%s//g" : "s/^(%s)+//", regex);
+}
+
 static void tell_wrapper(struct sd_siblings *s, const char *word, const struct wrapped *wrapped)
 {
 	size_t length = strlen(word);
@@ -42,11 +53,13 @@ static void tell_wrapper(struct sd_siblings *s, const char *word, const struct w
 	if (!f)
 		return;
 	f->tensors = wrapped->n;
-	f->line = sd_arena_printf(s->arena,
-				  "%zu of %zu names have the %s of a wrapper, such as %s: put sd-rename -e "
-				  "'s/%s%.*s[.]//g' before this",
-				  wrapped->n, s->m->ntargets, word, wrapped->first, *word == '_' ? "" : "^",
-				  (int)length - 1, word);
+	f->edit = write_unwrapping(s, word);
+	s->memory = s->memory && f->edit;
+	f->line = f->edit ? sd_arena_printf(s->arena,
+					    "%zu of %zu names have the %s of a wrapper, such as %s: put sd-rename -e "
+					    "'%s' before this",
+					    wrapped->n, s->m->ntargets, word, wrapped->first, f->edit)
+			  : NULL;
 }
 
 void sd_siblings_find_wrapper(struct sd_siblings *s)
@@ -111,17 +124,6 @@ static size_t count_shared(const struct sd_siblings *s, const struct sd_stack *a
 	return n;
 }
 
-/* "^model[.]layers[.]", for the line of an edit or --exclude. */
-static const char *quote_stack(struct sd_siblings *s, const struct sd_stack *stack)
-{
-	char *text = sd_arena_alloc(s->arena, 3 * stack->length + 1), *end = text;
-
-	for (size_t i = 0; text && i < stack->length; i++)
-		end += sprintf(end, stack->name[i] == '.' ? "[%c]" : "%c", stack->name[i]);
-	s->memory = s->memory && text;
-	return text ? text : "";
-}
-
 static void tell_stack_slip(struct sd_siblings *s, const struct sd_stack *is, const struct sd_stack *meant)
 {
 	const char *name = sd_arena_printf(s->arena, "%.*s.", (int)is->length, is->name);
@@ -131,26 +133,45 @@ static void tell_stack_slip(struct sd_siblings *s, const struct sd_stack *is, co
 		return;
 	f->near = sd_arena_printf(s->arena, "%.*s.", (int)meant->length, meant->name);
 	f->tensors = is->keys;
-	f->line = sd_arena_printf(s->arena,
-				  "%zu names begin with %s and %zu with %s: put sd-rename -e 's/^%s[.]/%s/' "
-				  "before this",
-				  is->keys, name, meant->keys, f->near ? f->near : "", quote_stack(s, is),
-				  f->near ? f->near : "");
-	s->memory = s->memory && f->near;
+	f->edit = f->near ? sd_advice_edit(s->arena, SD_ADVICE_FRONT, name, strlen(name), f->near) : NULL;
+	s->memory = s->memory && f->near && !s->arena->failed;
+	if (s->memory)
+		f->line = sd_arena_printf(s->arena, "%zu names begin with %s and %zu with %s%s%s%s", is->keys, name,
+					  meant->keys, f->near, f->edit ? ": put sd-rename -e '" : "",
+					  f->edit ? f->edit : "", f->edit ? "' before this" : "");
+}
+
+/* What stands in front of the layers of one of two checkpoints, and not of the other: the one that has more. */
+static const char *find_front(const struct sd_stack *a, const struct sd_stack *b, size_t *length)
+{
+	const struct sd_stack *more = b->length > a->length ? b : a, *less = more == a ? b : a;
+	size_t same = 0;
+
+	while (same < less->length && less->name[less->length - 1 - same] == more->name[more->length - 1 - same])
+		same++;
+	/* A part that only ends in the same way is not the same. */
+	*length = more->length - same;
+	while (*length && more->name[*length - 1] != '.')
+		++*length;
+	return more->name;
 }
 
 static void tell_twice(struct sd_siblings *s, const struct sd_stack *a, const struct sd_stack *b)
 {
-	const char *name = sd_arena_printf(s->arena, "%.*s.", (int)a->length, a->name);
+	const char *name = sd_arena_printf(s->arena, "%.*s.", (int)a->length, a->name), *front, *regex;
 	struct sd_finding *f = sd_siblings_add_finding(s, SD_ODD_COUNT, name);
+	size_t length;
 
 	if (!f)
 		return;
 	f->tensors = a->keys;
+	front = find_front(a, b, &length);
+	regex = sd_advice_regex(s->arena, front, length);
+	s->memory = s->memory && regex;
 	f->line = sd_arena_printf(s->arena,
 				  "the layers are there twice, behind %s and behind %.*s.: two checkpoints in one? "
-				  "sd-cat --exclude '^%s[.]' leaves out the first ones",
-				  name, (int)b->length, b->name, quote_stack(s, a));
+				  "sd-rename --exclude '^%s' before this leaves out what begins with %.*s",
+				  name, (int)b->length, b->name, regex ? regex : "", (int)length, front);
 }
 
 void sd_siblings_compare_beginnings(struct sd_siblings *s)
@@ -186,10 +207,9 @@ void sd_siblings_tell_zeros(struct sd_siblings *s)
 	f->near = sd_arena_text(s->arena, room, strlen(room));
 	f->is = sd_siblings_find_target(s, s->zero);
 	f->tensors = s->nzeros;
-	f->line = sd_arena_printf(s->arena,
-				  "%s%s: a number with a 0 in front: put sd-rename -e "
-				  "'s/(?<=[.])0+(?=[0-9]+([.]|$))//g' before this",
-				  s->zero, more);
+	f->edit = "s/(?<=[.])0+(?=[0-9]+([.]|$))//g";
+	f->line = sd_arena_printf(s->arena, "%s%s: a number with a 0 in front: put sd-rename -e '%s' before this",
+				  s->zero, more, f->edit);
 	s->memory = s->memory && f->near;
 }
 

@@ -221,7 +221,8 @@ static void tell_slip(struct sd_siblings *s, const struct sd_sibling_stack *stac
 {
 	struct sd_finding *f = sd_siblings_add_finding(s, SD_ODD_TYPO, is);
 	const char *right = name_of(s, stack, host->number, s->parts[part].text), *word;
-	char among[32];
+	char among[32], letter[24] = "";
+	uint32_t odd;
 
 	if (!f || !right || !meant)
 		return;
@@ -233,8 +234,11 @@ static void tell_slip(struct sd_siblings *s, const struct sd_sibling_stack *stac
 	if (!s->memory)
 		return;
 	word = differing_word(s, f->near, f->name);
-	f->line = word ? sd_arena_printf(s->arena, "%s: %s? the other %zu %s have that", f->name, word, f->nsiblings,
-					 sd_siblings_one_of(f->among, f->nsiblings, among))
+	odd = sd_text_unusual(f->name);
+	if (odd)
+		snprintf(letter, sizeof(letter), " (with U+%04" PRIX32 ")", odd);
+	f->line = word ? sd_arena_printf(s->arena, "%s%s: %s? the other %zu %s have that", f->name, letter, word,
+					 f->nsiblings, sd_siblings_one_of(f->among, f->nsiblings, among))
 		       : NULL;
 }
 

@@ -91,7 +91,7 @@ enum sd_result sd_rename_evidence(const struct sd_rename *rename, const struct s
 }
 
 /* Where no key is of one layout alone, why there is no way to the right is worth more than that. */
-static enum sd_result fail_direction(const struct sd_rename *rename, const struct sd_manifest *in, struct sd_error *err)
+static enum sd_result fail_direction(struct sd_rename *rename, const struct sd_manifest *in, struct sd_error *err)
 {
 	const struct sd_map *map = rename->map;
 	struct sd_rename tried = *rename;
@@ -104,6 +104,7 @@ static enum sd_result fail_direction(const struct sd_rename *rename, const struc
 	tried.why = NULL;
 	result = sd_rename_plan(&tried, in, &plan, &why);
 	sd_plan_free(&plan);
+	memcpy(rename->advised, tried.advised, sizeof(rename->advised));
 	if (result != SD_OK && in->ntargets) {
 		*err = why;
 		return result;

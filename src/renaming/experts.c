@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Whether a map has found the experts of a checkpoint: where not, why not. */
 #include "renaming/experts.h"
+#include "base/advice.h"
 #include "renaming/follow.h"
 #include "model/config_json.h"
 
@@ -79,16 +80,6 @@ static const char *find_expert(struct sd_planner *p)
 	return NULL;
 }
 
-/* A text as it stands in a regular expression: a dot is [.], for messages show backslashes twice. */
-static const char *quote(struct sd_planner *p, const char *text, size_t length)
-{
-	char *quoted = sd_arena_alloc(&p->out->arena, 3 * length + 1), *end = quoted;
-
-	for (size_t i = 0; quoted && i < length; i++)
-		end += sprintf(end, text[i] == '.' ? "[%c]" : "%c", text[i]);
-	return quoted;
-}
-
 /* Whether a key is this beginning with this behind it. */
 static bool is_key(const struct sd_planner *p, const char *beginning, const char *rest)
 {
@@ -103,35 +94,61 @@ static bool is_key(const struct sd_planner *p, const char *beginning, const char
 	return false;
 }
 
+/* What to do where a key is there with this beginning, too. */
+static enum sd_result tell_copies(struct sd_planner *p, const char *key, size_t length, const char *beginning,
+				  const char **text)
+{
+	const char *regex = sd_advice_regex(&p->out->arena, key, length);
+
+	*text = regex ? sd_arena_printf(&p->out->arena,
+					"%s is there as %s%s, too: put sd-rename --exclude '^%s' before this, which "
+					"leaves out those that begin so",
+					key, beginning, key + length, regex)
+		      : NULL;
+	return *text ? SD_OK : sd_fail_memory(p->err);
+}
+
+/* How much stands in front of the beginning that is right: to take that off mends the head, too. 0: all is otherwise.
+ */
+static size_t measure_front(const char *key, size_t length, const char *beginning)
+{
+	size_t kept = strlen(beginning), extra = length > kept ? length - kept : 0;
+
+	return extra && strchr("./", key[extra - 1]) && strncmp(key + extra, beginning, kept) == 0 ? extra : 0;
+}
+
 /* How to take the first length bytes of the key away, and to put a beginning in their place. */
 static enum sd_result tell_beginning(struct sd_planner *p, const char *key, size_t length, const char *beginning,
 				     const struct sd_rule *rule, const char **text)
 {
-	const char *rest = key + length, *quoted;
-
-	size_t kept = strlen(beginning);
+	const char *rest = key + length, *edit;
+	struct sd_arena *arena = &p->out->arena;
+	size_t kept = strlen(beginning), extra;
 
 	/* What is right begins so, too: the edit is for those that have it twice. */
 	if (length && length >= kept && strncmp(beginning, key, kept) == 0 &&
 	    strncmp(rest, key + kept, length - kept) == 0) {
 		size_t more = strcspn(rest, ".") + 1;
 
-		beginning = sd_arena_printf(&p->out->arena, "%s%.*s", beginning, (int)more, rest);
+		beginning = sd_arena_printf(arena, "%s%.*s", beginning, (int)more, rest);
 		length += more;
 	}
-	quoted = beginning ? quote(p, key, length) : NULL;
-	if (quoted && is_key(p, beginning, key + length))
-		*text = sd_arena_printf(
-			&p->out->arena,
-			"%s is there as %s%s, too: sd-cat --exclude '^%s' leaves out those that begin so", key,
-			beginning, key + length, quoted);
-	else
-		*text = quoted ? sd_arena_printf(&p->out->arena,
-						 "%s begins otherwise than its rule does (%s:%u); put sd-rename -e "
-						 "'s/^%s/%s/' before this",
-						 key, rule ? rule->file : p->map->file, rule ? rule->line : 0, quoted,
-						 beginning)
-			       : NULL;
+	if (!beginning)
+		return sd_fail_memory(p->err);
+	extra = measure_front(key, length, beginning);
+	if (extra) {
+		length = extra;
+		beginning = "";
+	}
+	if (is_key(p, beginning, key + length))
+		return tell_copies(p, key, length, beginning, text);
+	edit = sd_advice_edit(arena, SD_ADVICE_FRONT, key, length, beginning);
+	sd_planner_advise(p, edit);
+	*text = arena->failed ? NULL
+			      : sd_arena_printf(arena, "%s begins otherwise than its rule does (%s:%u)%s%s%s", key,
+						rule ? rule->file : p->map->file, rule ? rule->line : 0,
+						edit ? "; put sd-rename -e '" : "", edit ? edit : "",
+						edit ? "' before this" : "");
 	return *text ? SD_OK : sd_fail_memory(p->err);
 }
 
@@ -208,10 +225,18 @@ static bool keeps_predictors(const struct sd_planner *p)
 	return false;
 }
 
+/* The name with which a tensor comes in: edits in front of the map may have given it another one than its key. */
+static const char *incoming(const struct sd_planner *p, const struct sd_planner_tensor *t)
+{
+	uint32_t target = t->first == NONE ? NONE : p->pieces[t->first].target;
+
+	return target == NONE ? sd_planner_source(p, t) : p->in->targets[target].name;
+}
+
 /* Whether an expert's tensor has kept its form. */
 static bool is_left(struct sd_planner *p, const struct sd_planner_tensor *t)
 {
-	const char *key = sd_planner_source(p, t);
+	const char *key = incoming(p, t);
 
 	if ((t->labels & sd_manifest_label_bit(p->out, SD_LABEL_EXPERT)) || !is_expert(key) || is_done(p, key))
 		return false;
@@ -222,7 +247,7 @@ static bool is_left(struct sd_planner *p, const struct sd_planner_tensor *t)
 static enum sd_result check_predictors(struct sd_planner *p)
 {
 	for (size_t i = 0; i < p->in->ntargets; i++) {
-		const char *name = p->in->targets[i].name, *rest = find_predictor(name);
+		const char *name = p->in->targets[i].name, *rest = find_predictor(name), *edit;
 		struct sd_followed is, end;
 
 		if (!rest || rest == name || strncmp(name, "base_model.", 11) == 0)
@@ -234,11 +259,13 @@ static enum sd_result check_predictors(struct sd_planner *p)
 		if (is.moved || is.dropped || strcmp(is.name, name) != 0 ||
 		    !(end.moved || end.dropped || strcmp(end.name, rest) != 0))
 			continue;
-		return sd_fail(
-			p->err, SD_INPUT,
-			"map %s leaves %s as it is, and has a rule for %s: put sd-rename -e 's/^%smtp[.]/mtp./' before "
-			"this",
-			p->map->name, name, rest, quote(p, name, (size_t)(rest - name)));
+		edit = sd_advice_edit(&p->out->arena, SD_ADVICE_FRONT, name, (size_t)(rest - name) + 4, "mtp.");
+		if (!edit)
+			return sd_fail_memory(p->err);
+		sd_planner_advise(p, edit);
+		return sd_fail(p->err, SD_INPUT,
+			       "map %s leaves %s as it is, and has a rule for %s: put sd-rename -e '%s' before this",
+			       p->map->name, name, rest, edit);
 	}
 	return SD_OK;
 }
@@ -253,11 +280,20 @@ static bool leaves_any(struct sd_planner *p)
 
 #define TRIED_IDLE_MAX 512
 
+/* What is odd about a name; NULL: nothing is known. */
+static const char *find_line(const struct sd_planner *p, const char *name)
+{
+	for (size_t i = 0; i < p->findings.n; i++)
+		if (strcmp(p->findings.at[i].name, name) == 0)
+			return p->findings.at[i].line;
+	return NULL;
+}
+
 /* Of some experts the map makes what it should; others begin otherwise, and pass: half a conversion. */
 static enum sd_result tell_half(struct sd_planner *p)
 {
 	for (size_t i = 0; i < p->ntensors; i++) {
-		const char *key = sd_planner_source(p, &p->tensors[i]), *text = NULL, *line;
+		const char *key = incoming(p, &p->tensors[i]), *text = NULL, *line;
 
 		if (!is_left(p, &p->tensors[i]))
 			continue;
@@ -266,8 +302,12 @@ static enum sd_result tell_half(struct sd_planner *p)
 		if (text)
 			return sd_fail(p->err, SD_INPUT, "map %s leaves some experts as they are: %s", p->map->name,
 				       text);
-		line = sd_arena_printf(&p->out->arena, "map %s leaves some experts as they are: it has no rule for %s",
-				       p->map->name, key);
+		line = find_line(p, key);
+		line = line ? sd_arena_printf(&p->out->arena, "map %s leaves some experts as they are: %s",
+					      p->map->name, line)
+			    : sd_arena_printf(&p->out->arena,
+					      "map %s leaves some experts as they are: it has no rule for %s",
+					      p->map->name, key);
 		return line ? sd_planner_tell(p, line) : sd_fail_memory(p->err);
 	}
 	return SD_OK;
@@ -311,7 +351,7 @@ static size_t measure_extra(const char *name, size_t prefix)
 
 		if (length > longest && length <= prefix &&
 		    strncmp(name + prefix - length, sd_beginnings[k], length) == 0 &&
-		    (length == prefix || name[prefix - length - 1] == '.'))
+		    (length == prefix || strchr("./", name[prefix - length - 1])))
 			longest = length;
 	}
 	return prefix - longest;

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Whether a map knows the words that names are made of. */
 #include "renaming/known.h"
+#include "renaming/experts.h"
 #include "renaming/follow.h"
+#include "base/advice.h"
 #include "base/text.h"
 
 #include <stdio.h>
@@ -231,6 +233,39 @@ static enum sd_result fail_untaken(struct sd_planner *p)
 		   : SD_OK;
 }
 
+/* Whether each name with this piece gets one that is not there yet once the piece is another one. */
+static bool mends(struct sd_planner *p, const char *is, const char *meant)
+{
+	struct sd_names names = {0};
+	bool yes = sd_names_reserve(&names, p->in->ntargets);
+
+	for (size_t i = 0; i < p->in->ntargets && yes; i++)
+		yes = sd_names_add(&names, p->in->targets[i].name, (uint32_t)i) != SD_NO_NAME;
+	for (size_t i = 0; i < p->in->ntargets && yes; i++) {
+		const char *name = p->in->targets[i].name, *at = strstr(name, is), *edited;
+
+		if (!at)
+			continue;
+		edited = sd_arena_printf(&p->out->arena, "%.*s%s%s", (int)(at - name), name, meant, at + strlen(is));
+		yes = edited && sd_names_find(&names, edited) == SD_NO_NAME;
+	}
+	sd_names_free(&names);
+	return yes;
+}
+
+/* The edit of the part alone. */
+static void advise_word(struct sd_planner *p, const char *name, const char *word, const char *near)
+{
+	const char *at = strstr(name, word), *end = at && at[strlen(word)] ? "." : "", *is, *meant;
+
+	if (*p->rename->advised || !at || at == name)
+		return;
+	is = sd_arena_printf(&p->out->arena, ".%s%s", word, end);
+	meant = sd_arena_printf(&p->out->arena, ".%s%s", near, end);
+	if (is && meant && mends(p, is, meant))
+		sd_planner_advise(p, sd_advice_edit(&p->out->arena, SD_ADVICE_PIECE, is, strlen(is), meant));
+}
+
 static void look_at(struct strangers *s, struct words *w, struct sd_planner *p)
 {
 	const char *known = "";
@@ -247,9 +282,21 @@ static void look_at(struct strangers *s, struct words *w, struct sd_planner *p)
 		/* What the map leaves out may be called as it likes. */
 		if (!near && (s->near_only || sd_follow(p, name).dropped))
 			continue;
-		if (p->rename->strict || (near && !is_told(p, name) && sd_siblings_is_alone(p->in, name)))
-			add_stranger(s, name, near);
+		if (!p->rename->strict && (!near || is_told(p, name) || !sd_siblings_is_alone(p->in, name)))
+			continue;
+		add_stranger(s, name, near);
+		if (near)
+			advise_word(p, name, word, near);
 	}
+}
+
+/* Whether what is wrong with the beginning of names says more: it is what is to be done, or no word is near. */
+static bool blame_beginning(struct sd_planner *p)
+{
+	char word[sizeof(p->rename->advised)];
+
+	memcpy(word, p->rename->advised, sizeof(word));
+	return sd_planner_experts(p) != SD_OK && (!*word || strcmp(word, p->rename->advised) != 0);
 }
 
 /* Tells the names that have words which the map does not know. */
@@ -266,6 +313,9 @@ static enum sd_result tell_strangers(struct sd_planner *p, bool near_only)
 		return sd_fail_memory(p->err);
 	if (!s.n)
 		return SD_OK;
+	/* Where most names are strange, what stands in front of them may be so. */
+	if (!near_only && p->rename->strict && 2 * s.n > p->in->ntargets && blame_beginning(p))
+		return p->err->result;
 	if (strcmp(p->map->layout[LEFT], p->map->layout[RIGHT]) == 0)
 		line = sd_arena_printf(&p->out->arena, "%zu %s words that no map knows: %s%s", s.n,
 				       s.n > 1 ? "keys have" : "key has", s.text, s.n > NAMED_MAX ? ", ..." : "");

@@ -26,6 +26,12 @@ void sd_planner_name(struct sd_planner_tensor *t, const char *name)
 	t->print = sd_pattern_print(name, strlen(name));
 }
 
+void sd_planner_advise(struct sd_planner *p, const char *edit)
+{
+	if (edit && strlen(edit) < sizeof(p->rename->advised))
+		strcpy(p->rename->advised, edit);
+}
+
 enum sd_result sd_planner_tell(struct sd_planner *p, const char *line)
 {
 	if (p->rename->strict)

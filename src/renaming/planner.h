@@ -84,6 +84,9 @@ struct sd_planner {
 /* The manifest's targets as tensors: those of one name are the pieces of one. */
 SD_MUST_CHECK enum sd_result sd_planner_read(struct sd_planner *p);
 
+/* Keeps an edit that a line advises, for who made the rename; NULL: none. */
+void sd_planner_advise(struct sd_planner *p, const char *edit);
+
 /* SD_OK in place of SD_INPUT where all that is wrong is asked for; the first error is kept. */
 SD_MUST_CHECK enum sd_result sd_planner_bear(struct sd_planner *p, enum sd_result result);
 

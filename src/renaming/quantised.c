@@ -266,6 +266,15 @@ static enum sd_result check_forms(const struct quantised *q)
 	return SD_OK;
 }
 
+/* Whether a rule of the map has said something of a key already. */
+static bool is_noted(const struct sd_planner *p, const char *key)
+{
+	for (size_t i = 0; i < p->nnotes; i++)
+		if (p->notes[i].rule && strcmp(p->notes[i].key, key) == 0)
+			return true;
+	return false;
+}
+
 /* Scales of no weight that is here. */
 static enum sd_result tell_orphans(const struct quantised *q)
 {
@@ -276,6 +285,8 @@ static enum sd_result tell_orphans(const struct quantised *q)
 
 	for (size_t i = 0; i < c->n; i++) {
 		if ((c->role[i] != SD_ROLE_BLOCK_SCALE && c->role[i] != SD_ROLE_FACTOR) || c->weight[i] != SD_NO_RECORD)
+			continue;
+		if (is_noted(p, p->in->records[i].key))
 			continue;
 		first = first ? first : p->in->records[i].key;
 		out = q->name[i] ? out : ", and are left out";

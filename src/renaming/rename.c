@@ -168,6 +168,8 @@ static enum sd_result tell_findings(struct sd_planner *p)
 		const struct sd_finding *f = &p->findings.at[i];
 		bool expert = strstr(f->name, ".experts.");
 
+		if (p->borne && f->line && strcmp(f->line, p->first.text) == 0)
+			continue;
 		/* Of experts that are missing the plan tells more; -D dtype makes those alike that are of several. */
 		if (!expert || (!p->nmissing && !(p->dtype && f->kind == SD_ODD_DTYPE)))
 			p->findings.at[kept++] = *f;
@@ -223,7 +225,7 @@ static enum sd_result run_map(struct sd_planner *p)
 	uint32_t n = p->map->nstages;
 	enum sd_result result = SD_OK;
 
-	if (!sd_manifest_label_bit(p->in, SD_LABEL_COMPARED))
+	if (!p->rename->compared && !sd_manifest_label_bit(p->in, SD_LABEL_COMPARED))
 		result = sd_siblings_check(p->in, &p->out->arena, &p->findings, p->err);
 
 	/* Where each note is an error, the one that says most comes first. */

@@ -64,6 +64,7 @@ struct sd_rename {
 	bool leave_missing;
 	bool some;      /* the tensors are only some of a checkpoint's: no group of them has to be there */
 	bool strict;    /* whatever would be noted is an error, and so are names of words that the map does not know */
+	bool compared;  /* names have been compared with each other already */
 	bool all_taken; /* a key that no rule takes is refused */
 	bool drop_unequal; /* what a map takes for a copy is dropped whatever it is */
 	bool keep_config;  /* config.json and the files beside an adapter stay as they are */
@@ -81,7 +82,8 @@ struct sd_rename {
 	/* Written here: what the map's notes say of this checkpoint, one line each; they live as long as the plan. */
 	const char *const *notes;
 	size_t nnotes;
-	bool idle; /* and whether the map does no more than to let all keys pass */
+	bool idle;         /* and whether the map does no more than to let all keys pass; */
+	char advised[512]; /* and the edit for -e that a line advises first, or "" */
 };
 
 /*

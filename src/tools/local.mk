@@ -8,7 +8,7 @@ bin_PROGRAMS += sd-cat sd-ls
 
 sd_cat_SOURCES = $(selection) %D%/sd-cat.c $(tool_sources)
 sd_cat_LDADD = $(tool_libs)
-sd_ls_SOURCES = $(selection) %D%/sd-ls.c %D%/ls.h %D%/ls_check.c %D%/ls_kind.c %D%/ls_lines.c %D%/ls_metadata.c %D%/ls_sums.c %D%/sum_list.c %D%/sum_list.h %D%/ls_table.c %D%/look.c %D%/look.h $(families) $(tool_sources)
+sd_ls_SOURCES = $(selection) %D%/sd-ls.c %D%/ls.h %D%/ls_check.c %D%/ls_kind.c %D%/ls_lines.c %D%/ls_metadata.c %D%/ls_refused.c %D%/ls_sums.c %D%/sum_list.c %D%/sum_list.h %D%/ls_table.c %D%/look.c %D%/look.h $(families) $(tool_sources)
 sd_ls_LDADD = $(tool_libs)
 
 bin_PROGRAMS += sd-pack

@@ -6,6 +6,7 @@
 #include "base/limits.h"
 #include "base/memstream.h"
 #include "model/selection.h"
+#include "model/siblings.h"
 #include "model/listing.h"
 #include "flow/source.h"
 #include "tools/look.h"
@@ -63,6 +64,13 @@ struct ls_item {
 	const struct sd_fold_line *fold; /* NULL: one tensor */
 	bool *failed;                    /* set where memory is out */
 };
+
+/*
+ * Adds to what is odd what sd-cat, and sd-rename --strict by the map of the family, would refuse, as far as no finding
+ * tells of it. Only memory can be missing.
+ */
+SD_MUST_CHECK enum sd_result ls_refused(const struct sd_manifest *m, struct sd_arena *arena,
+					struct sd_findings *findings, struct sd_error *err);
 
 /* The name of a column, as --columns and JSON have it. */
 const char *ls_column_name(enum ls_column column);

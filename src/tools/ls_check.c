@@ -17,6 +17,7 @@ struct check {
 	FILE *out; /* what people get */
 	struct sd_arena arena;
 	struct sd_findings findings;
+	const char *edit; /* the last one that was printed */
 };
 
 /* "BF16 [32,64]", or nothing. */
@@ -32,70 +33,12 @@ static void print_kind(FILE *out, const struct sd_target *t, const char *nothing
 
 /* ---- for people ---- */
 
-/* Where two names begin to differ and where they end to do so, by their parts: a[*begin..*end] is not in b. */
-static void find_difference(const char *a, const char *b, size_t *begin, size_t *end)
+/* The edit that mends it, once where several findings have the same. */
+static void print_edit(struct check *c, const struct sd_finding *f)
 {
-	size_t na = strlen(a), nb = strlen(b), front = 0, back = 0;
-
-	while (a[front] && a[front] == b[front])
-		front++;
-	while (front && a[front - 1] != '.')
-		front--;
-	while (back < na - front && back < nb - front && a[na - back - 1] == b[nb - back - 1])
-		back++;
-	while (back && a[na - back] != '.')
-		back--;
-	*begin = front;
-	*end = na - back;
-}
-
-/* How many names have this text. */
-static size_t count_names(const struct sd_manifest *m, const char *text, size_t length)
-{
-	size_t n = 0;
-
-	for (size_t i = 0; i < m->ntargets; i++)
-		n += memmem(m->targets[i].name, strlen(m->targets[i].name), text, length) != NULL;
-	return n;
-}
-
-/* A text in a regex or its replacement, with what has a meaning there escaped. */
-static void print_escaped(FILE *out, const char *text, size_t length, const char *special)
-{
-	for (size_t i = 0; i < length; i++) {
-		if (strchr(special, text[i]))
-			fputc('\\', out);
-		fputc(text[i], out);
-	}
-}
-
-/* The edit that mends a name: of its odd part alone where no other name has that, else of all of it. Names that a shell
- * or a terminal would not take as they are get none. */
-static void print_edit(const struct check *c, const char *is, const char *meant)
-{
-	static const char regex[] = "\\^$.[]()|?*+{}/", replacement[] = "\\&/";
-	size_t begin, end, length;
-
-	if (sd_text_harm(is, strlen(is)) || sd_text_harm(meant, strlen(meant)) || strpbrk(is, "'\t") ||
-	    strpbrk(meant, "'\t"))
-		return;
-	find_difference(is, meant, &begin, &end);
-	/* With the dots around. */
-	begin -= begin > 0;
-	end += is[end] == '.';
-	length = strlen(meant) - strlen(is) + end - begin;
-	fprintf(c->out, INDENT "sd-rename -e 's/");
-	if (begin && count_names(c->s->source->manifest, is + begin, end - begin) == 1) {
-		print_escaped(c->out, is + begin, end - begin, regex);
-		fputc('/', c->out);
-		print_escaped(c->out, meant + begin, length, replacement);
-	} else {
-		fputc('^', c->out);
-		print_escaped(c->out, is, strlen(is), regex);
-		fprintf(c->out, "$/");
-		print_escaped(c->out, meant, strlen(meant), replacement);
-	}
-	fputs("/'\n", c->out);
+	if (f->edit && (!c->edit || strcmp(c->edit, f->edit) != 0))
+		fprintf(c->out, INDENT "sd-rename -e '%s'\n", f->edit);
+	c->edit = f->edit;
 }
 
 /* "layers {0,1,{3..5}}", or "the others". */
@@ -126,13 +69,13 @@ static bool print_details(struct check *c, const struct sd_finding *f)
 	fputs(INDENT, c->out);
 	switch (f->kind) {
 	case SD_ODD_TYPO:
-		find_difference(f->near, f->name, &begin, &end);
+		sd_name_difference(f->near, f->name, &begin, &end);
 		fprintf(c->out, "for %.*s, which ", (int)(end - begin), f->near + begin);
 		memory = print_siblings(c, f);
-		fprintf(c->out, " have: ");
+		fputs(f->right ? " have: " : " have", c->out);
 		print_kind(c->out, f->right, "");
 		fputc('\n', c->out);
-		print_edit(c, f->name, f->near);
+		print_edit(c, f);
 		return memory;
 	case SD_ODD_MISSING:
 		memory = print_siblings(c, f);
@@ -150,6 +93,8 @@ static bool print_details(struct check *c, const struct sd_finding *f)
 	default:
 		sd_text_print(c->out, f->line);
 		fputc('\n', c->out);
+		if (f->edit && !strstr(f->line, f->edit))
+			print_edit(c, f);
 		return true;
 	}
 }
@@ -160,6 +105,8 @@ static bool print_for_people(struct check *c, const struct sd_finding *f)
 	fprintf(c->out, "%-9s", sd_oddity_word(f->kind));
 	sd_ink(c->out, &c->opt->look, SD_INK_NONE);
 	sd_text_print(c->out, f->name);
+	if (f->kind == SD_ODD_TYPO && sd_text_unusual(f->name))
+		fprintf(c->out, "  (with U+%04" PRIX32 ")", sd_text_unusual(f->name));
 	if (f->is) {
 		fprintf(c->out, "  ");
 		print_kind(c->out, f->is, "");
@@ -209,6 +156,7 @@ static void print_json(const struct check *c, const struct sd_finding *f)
 	print_kind_member("is", f->is);
 	print_kind_member("siblings_are", f->right);
 	sd_json_member(stdout, "near", f->near);
+	sd_json_member(stdout, "edit", f->edit);
 	printf(",\"tensors\":%zu", f->tensors);
 	sd_json_member(stdout, "among", f->among);
 	printf(",\"siblings\":[");
@@ -242,8 +190,12 @@ enum sd_result ls_check(const struct ls_options *opt, const struct ls_source *s,
 	struct check c = {.opt = opt, .s = s};
 	enum sd_result result = sd_siblings_check(s->source->manifest, &c.arena, &c.findings, err);
 
+	if (result == SD_OK)
+		result = ls_refused(s->source->manifest, &c.arena, &c.findings, err);
 	*odd = result == SD_OK && c.findings.n;
-	if (*odd && !opt->quiet && opt->look.human && !print_all_for_people(&c))
+	if (*odd && !opt->quiet)
+		result = sd_findings_write_edits(&c.findings, s->source->manifest, &c.arena, err);
+	if (result == SD_OK && *odd && !opt->quiet && opt->look.human && !print_all_for_people(&c))
 		result = sd_fail_memory(err);
 	for (size_t i = 0; i < c.findings.n && result == SD_OK && !opt->quiet && !opt->look.human; i++)
 		(opt->json ? print_json : print_tsv)(&c, &c.findings.at[i]);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* sd-ls -d: what a checkpoint is, in one line: family and layout, layers, experts, parameters, dtypes. */
+#include "base/advice.h"
 #include "base/json.h"
 #include "base/names.h"
 #include "base/text.h"
@@ -273,10 +274,24 @@ static char *unwrap_edit(struct sd_arena *arena)
 	return front && behind ? sd_arena_printf(arena, "s/^((%s)[.])+|(?<=[.])((%s)[.])+//g", front, behind) : NULL;
 }
 
-/* What it is behind the words of wrappers. */
-static enum sd_result look_behind(struct kind *k, struct sd_error *err)
+/* What all names have in front of what those of released models begin with; NULL: nothing. */
+static const char *find_front(struct kind *k)
 {
-	const char *text = unwrap_edit(&k->arena);
+	const struct sd_manifest *m = k->s->source->manifest;
+	size_t length = 0;
+	const char *name = sd_unusual_beginning(m, &length);
+
+	if (!name || !length || k->adapter)
+		return NULL;
+	for (size_t i = 0; i < m->ntargets; i++)
+		if (strncmp(m->targets[i].name, name, length) != 0)
+			return NULL;
+	return keep(k, name, length);
+}
+
+/* What it is once names are edited. */
+static enum sd_result look_behind(struct kind *k, const char *text, struct sd_error *err)
+{
 	struct sd_edit *edit = NULL;
 	struct sd_rename rename = {.edits = (const struct sd_edit *const *)&edit, .nedits = 1};
 	struct sd_plan plan = {0};
@@ -296,7 +311,8 @@ static enum sd_result look_behind(struct kind *k, struct sd_error *err)
 static enum sd_result look(struct kind *k, struct sd_error *err)
 {
 	struct seen *seen = calloc(2, sizeof(*seen));
-	enum sd_result result;
+	enum sd_result result = SD_OK;
+	const char *front;
 
 	if (!seen)
 		return sd_fail_memory(err);
@@ -309,7 +325,16 @@ static enum sd_result look(struct kind *k, struct sd_error *err)
 	look_at_quant(k);
 	k->family = config_text(k, "config.json", "model_type");
 	k->wrapper = find_wrapper(k->s->source->manifest);
-	result = k->wrapper ? look_behind(k, err) : sd_maps_layouts(k->s->source->manifest, take_fit, k, err);
+	front = k->wrapper ? NULL : find_front(k);
+	if (k->wrapper)
+		result = look_behind(k, unwrap_edit(&k->arena), err);
+	else if (front)
+		result = look_behind(k, sd_advice_edit(&k->arena, SD_ADVICE_FRONT, front, strlen(front), ""), err);
+	/* What no map knows without it is no wrapper. */
+	if (result == SD_OK && front && k->nfits)
+		k->wrapper = front;
+	if (result == SD_OK && !k->wrapper)
+		result = sd_maps_layouts(k->s->source->manifest, take_fit, k, err);
 	return result == SD_OK && k->failed ? sd_fail_memory(err) : result;
 }
 

@@ -2,6 +2,7 @@
 /* Where maps lie. */
 #include "tools/maps.h"
 #include "tools/base_model.h"
+#include "base/advice.h"
 #include "base/json.h"
 #include "base/text.h"
 #include "renaming/rename.h"
@@ -567,13 +568,14 @@ static enum sd_result take_one(struct finding *f, const char *file, struct sd_ma
 	return err->result;
 }
 
-/* Whether any of the maps is for its models in the first place. */
-static bool has_first_choice(const struct finding *f)
+/* How many of the maps are for their models in the first place. */
+static size_t count_first_choices(const struct finding *f)
 {
+	size_t n = 0;
+
 	for (size_t i = 0; i < f->n; i++)
-		if (!sd_map_is_for_if_alone(f->fits[i].map))
-			return true;
-	return false;
+		n += !sd_map_is_for_if_alone(f->fits[i].map);
+	return n;
 }
 
 /*
@@ -608,23 +610,25 @@ static enum sd_result drop_second_choices(struct finding *f, struct sd_error *er
  * By the keys one map is left, which is not the first choice. It has to be for what they are, and not only for whatever
  * stands in front of them.
  */
-static enum sd_result check_second_choice(const struct finding *f, const char *first, struct sd_error *err)
+static enum sd_result check_second_choice(struct finding *f, const char *first, struct sd_error *err)
 {
 	const struct sd_map *map;
-	const char *key;
+	const char *key, *edit;
 	size_t extra = 0;
 
-	if (!*first || !f->n || has_first_choice(f))
+	if (!*first || !f->n || count_first_choices(f))
 		return SD_OK;
 	map = f->fits[0].map;
 	key = sd_unusual_beginning(f->in, &extra);
-	if (key)
-		return sd_fail(
-			err, SD_INPUT,
-			"%s begins otherwise than map %s has it, and map %s takes any beginning: put sd-rename -e "
-			"'s/^%.*s[.]//' before this, or say --map NAME",
-			key, first, sd_map_name(map), (int)extra - 1, key);
-	return SD_OK;
+	if (!key)
+		return SD_OK;
+	edit = sd_advice_edit(&f->arena, SD_ADVICE_FRONT, key, extra, "");
+	if (!edit)
+		return sd_fail_memory(err);
+	return sd_fail(err, SD_INPUT,
+		       "%s begins otherwise than map %s has it, and map %s takes any beginning: put sd-rename -e '%s' "
+		       "before this, or say --map NAME",
+		       key, first, sd_map_name(map), edit);
 }
 
 /* By the config.json of an adapter's base model, where that is on this machine. */
@@ -752,8 +756,8 @@ enum sd_result sd_maps_layouts(const struct sd_manifest *in, sd_maps_take_layout
 		result = each_map(by_keys, &f, err);
 	if (result == SD_OK && f.n)
 		qsort(f.fits, f.n, sizeof(*f.fits), compare_fits);
-	/* By keys, all that know as many are alike. */
-	sure = f.n < 2 || !f.fits[0].keys || f.fits[0].keys > f.fits[1].keys;
+	/* By keys it is sure where --map auto would take it: other families may know more of them. */
+	sure = !f.n || !f.fits[0].keys || count_first_choices(&f) == 1;
 	for (int first = 1; first >= 0; first--)
 		for (size_t i = 0; i < f.n && result == SD_OK; i++)
 			if (sd_map_is_for_if_alone(f.fits[i].map) != first)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* sd-rename --suggest. */
 #include "tools/suggest.h"
+#include "base/advice.h"
 #include "base/json.h"
 #include "base/text.h"
 #include "model/siblings.h"
@@ -17,21 +18,24 @@
 /* So many of the best are tried on the whole, and so many prefixes are taken for ones. */
 #define BEST_MAX 3
 #define PREFIX_PARTS 3
-#define TYPOS_MAX 20
+#define FINDINGS_MAX 20
 
 /* What a plan comes to. */
 struct score {
 	bool plans;    /* there is a plan, */
-	bool converts; /* and nothing is wrong with it */
+	bool converts; /* and nothing is wrong with it; */
+	bool strict;   /* nor with any name */
 	size_t turned; /* keys that get another name, place or value */
 	size_t moved; /* and those among them that get more than another name: a map gives these one for many reasons */
-	size_t missing; /* tensors that are missing for what is made */
-	size_t odd;     /* names that are odd among their siblings */
+	size_t missing;    /* tensors that are missing for what is made */
+	size_t odd;        /* names that are odd among their siblings */
+	char advised[512]; /* the edit that the plan's line advises, or "" */
 };
 
 struct candidate {
 	const char *edit; /* or NULL */
 	const char *map, *to;
+	bool prefix; /* the edit gives names another beginning, which may hide what is missing: it has to win keys */
 	struct score score;
 };
 
@@ -42,6 +46,7 @@ struct suggest {
 	struct sd_arena arena;
 	struct candidate *at;
 	size_t n, room;
+	bool turns;  /* the map that was named turns some keys */
 	bool failed; /* memory is out */
 };
 
@@ -104,6 +109,24 @@ static enum sd_result open_map(const struct suggest *s, const struct candidate *
 						 : sd_maps_find(in, c->to ? c->to : s->opt->to, map, err);
 }
 
+/* Whether there is nothing to be said of a plan. */
+static bool is_strict(const struct sd_rename *rename, const struct sd_manifest *in, struct score *score)
+{
+	struct sd_rename again = *rename;
+	struct sd_plan plan = {0};
+	struct sd_error ignored;
+	enum sd_result result;
+
+	again.strict = true;
+	again.go_on = false;
+	*again.advised = '\0';
+	result = sd_rename_plan(&again, in, &plan, &ignored);
+	sd_plan_free(&plan);
+	if (!*score->advised)
+		memcpy(score->advised, again.advised, sizeof(score->advised));
+	return result == SD_OK;
+}
+
 /* Plans with a map what the candidate makes of a manifest. What cannot be planned has no score. */
 static enum sd_result plan_with(const struct suggest *s, const struct candidate *c, const struct sd_manifest *in,
 				bool whole, struct score *score, struct sd_error *err)
@@ -125,6 +148,8 @@ static enum sd_result plan_with(const struct suggest *s, const struct candidate 
 		if (plan.manifest)
 			count_turned(in, &plan, score);
 		score->converts = result == SD_OK && !score->missing;
+		memcpy(score->advised, rename.advised, sizeof(score->advised));
+		score->strict = whole && is_strict(&rename, in, score) && score->converts;
 	}
 	sd_plan_free(&plan);
 	sd_map_free(map);
@@ -178,6 +203,8 @@ static enum sd_result make_thin(struct suggest *s, struct sd_error *err)
 
 static void add(struct suggest *s, const char *edit, const char *map, const char *to)
 {
+	if (!edit && !map)
+		return;
 	for (size_t i = 0; i < s->n && edit; i++)
 		if (s->at[i].edit && strcmp(s->at[i].edit, edit) == 0)
 			return;
@@ -186,33 +213,18 @@ static void add(struct suggest *s, const char *edit, const char *map, const char
 		s->at[s->n++] = (struct candidate){.edit = edit, .map = map, .to = to};
 }
 
-/* A name as a regular expression, with [.] for a dot, or as what stands in its place; NULL for what has other letters
- * than names of tensors have. */
-static const char *quote(struct suggest *s, const char *text, size_t length, bool regex)
-{
-	char *quoted = sd_arena_alloc(&s->arena, 3 * length + 1), *end = quoted;
-
-	s->failed = s->failed || !quoted;
-	for (size_t i = 0; i < length && quoted; i++) {
-		if (text[i] != '.' && text[i] != '_' && text[i] != '-' && (text[i] < '0' || text[i] > '9') &&
-		    ((text[i] | 32) < 'a' || (text[i] | 32) > 'z'))
-			return NULL;
-		end += sprintf(end, regex && text[i] == '.' ? "[%c]" : "%c", text[i]);
-	}
-	return quoted;
-}
-
 /* s/^PREFIX/BEGINNING/ */
 static void add_prefix(struct suggest *s, const char *prefix, size_t length, const char *beginning)
 {
-	const char *quoted = quote(s, prefix, length, true), *edit;
+	size_t n;
 
-	if (!quoted || (strlen(beginning) == length && memcmp(prefix, beginning, length) == 0))
+	if (strlen(beginning) == length && memcmp(prefix, beginning, length) == 0)
 		return;
-	edit = sd_arena_printf(&s->arena, "s/^%s/%s/", quoted, beginning);
-	s->failed = s->failed || !edit;
-	if (edit)
-		add(s, edit, NULL, NULL);
+	n = s->n;
+	add(s, sd_advice_edit(&s->arena, SD_ADVICE_FRONT, prefix, length, beginning), NULL, NULL);
+	if (s->n > n)
+		s->at[n].prefix = true;
+	s->failed = s->failed || s->arena.failed;
 }
 
 /* Whether at least half of the names begin so. */
@@ -225,35 +237,31 @@ static bool is_common(const struct sd_manifest *m, const char *prefix, size_t le
 	return 2 * n >= m->ntargets;
 }
 
-static bool has_word(const struct sd_manifest *m, const char *word)
+/* Words between others that may be too many: a wrapper's, and the name of an adapter while it is trained. */
+static void add_words(struct suggest *s)
 {
-	for (size_t i = 0; i < m->ntargets; i++)
-		if (strstr(m->targets[i].name, word))
-			return true;
-	return false;
+	static const char *const words[] = {".module.", ".default."};
+
+	for (size_t w = 0; w < sizeof(words) / sizeof(*words); w++)
+		for (size_t i = 0; i < s->thin.manifest->ntargets; i++)
+			if (strstr(s->thin.manifest->targets[i].name, words[w])) {
+				add(s, sd_advice_edit(&s->arena, SD_ADVICE_PIECE, words[w], strlen(words[w]), "."),
+				    NULL, NULL);
+				break;
+			}
 }
 
-/* Prefixes that many names have, without them or with another beginning; and words of wrappers, anywhere. */
+/* Prefixes that many names have, without them or with another beginning. */
 static void add_prefixes(struct suggest *s)
 {
-	const char *const *wrappers = sd_wrapper_words;
 	const struct sd_manifest *m = s->thin.manifest;
 	const char *name = m->ntargets ? m->targets[m->ntargets / 2].name : "", *end = name;
 
-	for (size_t i = 0; wrappers[i]; i++) {
-		const char *word = has_word(m, wrappers[i]) ? quote(s, wrappers[i], strlen(wrappers[i]), true) : NULL,
-			   *edit = word ? sd_arena_printf(&s->arena, "s/\\b%s//g", word) : NULL;
-
-		if (word && strncmp(name, wrappers[i], strlen(wrappers[i])) == 0)
-			add_prefix(s, wrappers[i], strlen(wrappers[i]), "");
-		s->failed = s->failed || (word && !edit);
-		if (edit)
-			add(s, edit, NULL, NULL);
-	}
+	add_words(s);
 	for (int parts = 0; parts <= PREFIX_PARTS && is_common(m, name, (size_t)(end - name)); parts++) {
 		for (size_t b = 0; sd_beginnings[b]; b++)
 			add_prefix(s, name, (size_t)(end - name), sd_beginnings[b]);
-		end += strcspn(end, ".");
+		end += strcspn(end, "./");
 		if (!*end++)
 			break;
 	}
@@ -266,13 +274,18 @@ static void take_layout(void *user, const char *map, const char *layout, bool su
 	struct sd_error err;
 	const char *name, *to;
 
-	(void)sure;
-	if (s->opt->map && strcmp(s->opt->map, map) == 0)
+	/* By keys alone, maps of other families seem to fit. */
+	if (!sure || (s->opt->map && strcmp(s->opt->map, map) == 0))
 		return;
 	if (sd_maps_open(map, &opened, &err) != SD_OK)
 		return;
 	to = s->opt->to && side_of(opened, s->opt->to) >= 0 ? s->opt->to
 							    : sd_map_layout(opened, side_of(opened, layout) == 0);
+	/* Another layout than is asked for is better than nothing, and no more. */
+	if (s->turns && s->opt->to && strcmp(to, s->opt->to) != 0) {
+		sd_map_free(opened);
+		return;
+	}
 	name = sd_arena_text(&s->arena, map, strlen(map));
 	to = sd_arena_text(&s->arena, to, strlen(to));
 	s->failed = s->failed || !name || !to;
@@ -281,26 +294,20 @@ static void take_layout(void *user, const char *map, const char *layout, bool su
 		add(s, NULL, name, to);
 }
 
-/* Names that no sibling has, near ones that are missing. */
-static enum sd_result add_typos(struct suggest *s, struct sd_error *err)
+/* What sd-ls --check and the lines of the plan itself say already. */
+static enum sd_result add_known(struct suggest *s, const struct score *now, struct sd_error *err)
 {
 	struct sd_findings findings;
 	enum sd_result result = sd_siblings_check(s->in, &s->arena, &findings, err);
-	size_t n = 0;
 
-	for (size_t i = 0; i < findings.n && result == SD_OK && n < TYPOS_MAX; i++) {
-		const struct sd_finding *f = &findings.at[i];
-		const char *is = f->kind == SD_ODD_TYPO ? quote(s, f->name, strlen(f->name), true) : NULL,
-			   *near = is && f->near ? quote(s, f->near, strlen(f->near), false) : NULL,
-			   *edit = near ? sd_arena_printf(&s->arena, "s/^%s$/%s/", is, near) : NULL;
-
-		s->failed = s->failed || (near && !edit);
-		if (edit) {
-			add(s, edit, NULL, NULL);
-			n++;
-		}
-	}
+	if (result == SD_OK)
+		result = sd_findings_write_edits(&findings, s->in, &s->arena, err);
+	for (size_t i = 0; i < findings.n && result == SD_OK && s->n < FINDINGS_MAX; i++)
+		add(s, findings.at[i].edit, NULL, NULL);
 	sd_findings_free(&findings);
+	if (*now->advised)
+		add(s, sd_arena_text(&s->arena, now->advised, strlen(now->advised)), NULL, NULL);
+	s->failed = s->failed || s->arena.failed;
 	return result;
 }
 
@@ -317,15 +324,16 @@ static int compare_done(const struct score *a, const struct score *b)
 }
 
 /* Whether something is won, and nothing lost. */
-static bool is_better(const struct score *then, const struct score *now)
+static bool is_better(const struct candidate *c, const struct score *now)
 {
+	const struct score *then = &c->score;
 	int done = compare_done(then, now);
 	bool worse = now->plans && (then->missing > now->missing || then->odd > now->odd);
 
-	if (!then->plans || done < 0 || (now->converts && !then->converts))
+	if (!then->plans || done < 0 || (now->converts && !then->converts) || (c->prefix && !done))
 		return false;
-	return done > 0 ||
-	       (!worse && ((then->converts && !now->converts) || then->missing < now->missing || then->odd < now->odd));
+	return done > 0 || (!worse && ((then->converts && !now->converts) || (then->strict && !now->strict) ||
+				       then->missing < now->missing || then->odd < now->odd));
 }
 
 /* Whether one is better than another, both tried on the same. */
@@ -337,6 +345,8 @@ static bool beats(const struct score *a, const struct score *b)
 		return done > 0;
 	if (a->converts != b->converts)
 		return a->converts;
+	if (a->strict != b->strict)
+		return a->strict;
 	return a->missing != b->missing ? a->missing < b->missing : a->odd < b->odd;
 }
 
@@ -363,11 +373,15 @@ static enum sd_result leave_better(struct suggest *s, size_t from, const struct 
 
 		if (try_on(s, &c, in, whole, &c.score, err) != SD_OK)
 			return err->result;
-		if (is_better(&c.score, now))
+		if (is_better(&c, now))
 			s->at[kept++] = c;
 	}
 	s->n = kept;
 	sort(s->at + from, s->n - from);
+	/* What mends all makes no room for what leaves something behind. */
+	for (size_t i = from; i < s->n && s->at[from].score.strict; i++)
+		if (!s->at[i].score.strict)
+			s->n = i;
 	return SD_OK;
 }
 
@@ -375,24 +389,33 @@ static enum sd_result leave_better(struct suggest *s, size_t from, const struct 
 static enum sd_result find(struct suggest *s, struct score *now, struct sd_error *err)
 {
 	const struct candidate none = {.edit = NULL};
+	struct candidate guessed[BEST_MAX];
+	size_t guesses;
 	struct score thin;
 
 	if (make_thin(s, err) != SD_OK || try_on(s, &none, s->in, true, now, err) != SD_OK ||
 	    try_on(s, &none, s->thin.manifest, false, &thin, err) != SD_OK)
 		return err->result;
 	add_prefixes(s);
-	/* By keys alone, maps of other families seem to fit. */
-	if (!thin.turned && sd_manifest_side(s->in, "config.json") &&
-	    sd_maps_layouts(s->in, take_layout, s, err) != SD_OK)
+	s->turns = thin.turned;
+	if ((!thin.turned || !now->converts) && sd_maps_layouts(s->in, take_layout, s, err) != SD_OK)
 		return err->result;
 	if (s->failed)
 		return sd_fail_memory(err);
 	if (leave_better(s, 0, s->thin.manifest, false, &thin, err) != SD_OK)
 		return err->result;
-	if (s->n > BEST_MAX)
-		s->n = BEST_MAX;
-	if (add_typos(s, err) != SD_OK)
+	guesses = s->n < BEST_MAX ? s->n : BEST_MAX;
+	memcpy(guessed, s->at, guesses * sizeof(*guessed));
+	s->n = 0;
+	if (add_known(s, now, err) != SD_OK)
 		return err->result;
+	for (size_t i = 0; i < guesses; i++) {
+		size_t n = s->n;
+
+		add(s, guessed[i].edit, guessed[i].map, guessed[i].to);
+		if (s->n > n)
+			s->at[n].prefix = guessed[i].prefix;
+	}
 	return s->failed ? sd_fail_memory(err) : leave_better(s, 0, s->in, true, now, err);
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* sd-rename --why-not. */
 #include "tools/why.h"
+#include "base/advice.h"
 #include "base/json.h"
 #include "base/text.h"
 #include "tools/explain.h"
@@ -209,20 +210,6 @@ static void print_for_people(FILE *out, const struct why_options *opt, const str
 	print_reason(out, opt, why);
 }
 
-/* The edit that takes something off the front of a key, or NULL: dots are [.], other letters must be plain. */
-static const char *make_edit(struct whys *w, const char *key, size_t length)
-{
-	const char *edit = "s/^";
-
-	for (size_t i = 0; i < length && edit; i++) {
-		if (key[i] != '.' && key[i] != '_' && key[i] != '-' && (key[i] < '0' || key[i] > '9') &&
-		    ((key[i] | 32) < 'a' || (key[i] | 32) > 'z'))
-			return NULL;
-		edit = sd_arena_printf(&w->arena, key[i] == '.' ? "%s[%c]" : "%s%c", edit, key[i]);
-	}
-	return edit ? sd_arena_printf(&w->arena, "%s//", edit) : NULL;
-}
-
 /* Whether a rule takes the key once it is edited: the plan is made for that. */
 static enum sd_result is_taken(const struct sd_rename *rename, const struct sd_manifest *in, const char *name,
 			       const char *text, uint32_t rule, bool *yes, struct sd_error *err)
@@ -263,7 +250,7 @@ static enum sd_result print_try(FILE *out, const struct why_options *opt, struct
 
 	if (why->reason != SD_WHY_TEXT || !why->behind || strcmp(why->name, opt->name) != 0)
 		return SD_OK;
-	edit = make_edit(w, opt->name, why->behind);
+	edit = sd_advice_edit(&w->arena, SD_ADVICE_FRONT, opt->name, why->behind, "");
 	if (!edit)
 		return SD_OK;
 	if (is_taken(rename, in, opt->name + why->behind, edit, why->rule, &yes, err) != SD_OK)
