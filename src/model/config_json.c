@@ -183,3 +183,86 @@ bool sd_config_blocks(const struct sd_manifest *m, uint64_t block[2])
 		sd_config_find(config, "text_config.quantization_config.weight_block_size", take_side, &pair);
 	return pair.found == 2;
 }
+
+/* Words in the names of fields that tell layers apart, where their values are something. */
+static const char *const TYPE_WORDS[] = {"pattern", "swa",        "global",        "interval",
+					 "hybrid",  "_type_list", "other_setting", "layers_block_type"};
+static const char *const ONE_WORDS[] = {"double_wide",     "kv_shared",    "block_configs",  "per_layer_heads",
+					"heads_per_layer", "rank_pattern", "sizes_per_layer"};
+/* And those of which a list is one value for each layer. */
+static const char *const LIST_WORDS[] = {"intermediate", "num_heads", "attention_heads", "key_value_heads", "head_dim"};
+
+struct differences {
+	enum sd_config_layers found, word; /* word: what the last field with such a word says */
+	unsigned depth;                    /* of it */
+	bool list;                         /* that a list of that field would say it */
+};
+
+static bool has_word(const struct sd_json_token *token, const char *const *words, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (memmem(token->text, token->length, words[i], strlen(words[i])))
+			return true;
+	return false;
+}
+
+#define HAS_WORD(token, words) has_word(token, words, sizeof(words) / sizeof(*(words)))
+
+static enum sd_result note_difference(void *user, const struct sd_json_token *token, struct sd_error *err)
+{
+	struct differences *d = user;
+	bool says = false;
+
+	(void)err;
+	switch (token->kind) {
+	case SD_JSON_KEY:
+		/* An object that is not empty says something. */
+		says = d->word && !d->list && token->depth > d->depth;
+		break;
+	case SD_JSON_ARRAY:
+		if (d->list)
+			d->list = false;
+		break;
+	case SD_JSON_WORD:
+		says = token->text[0] == 't' && !d->list;
+		break;
+	case SD_JSON_STRING:
+	case SD_JSON_NUMBER:
+		says = !d->list && !(token->length == 1 && token->text[0] == '0');
+		break;
+	default:
+		break;
+	}
+	if (says && d->word > d->found)
+		d->found = d->word;
+	if (token->kind != SD_JSON_KEY)
+		return SD_OK;
+	d->depth = token->depth;
+	d->list = false;
+	d->word = SD_CONFIG_LAYERS_UNKNOWN;
+	if (HAS_WORD(token, ONE_WORDS))
+		d->word = SD_CONFIG_LAYERS_DIFFER;
+	else if (HAS_WORD(token, TYPE_WORDS))
+		d->word = SD_CONFIG_LAYERS_TYPES;
+	else if (HAS_WORD(token, LIST_WORDS)) {
+		d->word = SD_CONFIG_LAYERS_DIFFER;
+		d->list = true;
+	}
+	return SD_OK;
+}
+
+enum sd_config_layers sd_config_layers(const struct sd_manifest *m)
+{
+	static const char *const names[] = {"config.json", "adapter_config.json"};
+	struct differences d = {.found = SD_CONFIG_LAYERS_UNKNOWN};
+
+	for (size_t i = 0; i < 2; i++) {
+		const struct sd_side_file *file = sd_manifest_side(m, names[i]);
+
+		d.word = SD_CONFIG_LAYERS_UNKNOWN;
+		if (!file || sd_json_parse(file->data, file->size, note_difference, &d, NULL) != SD_OK)
+			continue;
+		d.found = d.found ? d.found : SD_CONFIG_LAYERS_ALIKE;
+	}
+	return d.found;
+}

@@ -34,6 +34,16 @@ enum sd_config_number {
 /* The first of its names that the manifest's config.json has; false where it has none. */
 SD_MUST_CHECK bool sd_config_count(const struct sd_manifest *m, enum sd_config_number which, uint64_t *count);
 
+/* What the fields of config.json, or of an adapter_config.json, say of how layers differ. */
+enum sd_config_layers {
+	SD_CONFIG_LAYERS_UNKNOWN, /* there is no such file */
+	SD_CONFIG_LAYERS_ALIKE,   /* nothing tells them apart */
+	SD_CONFIG_LAYERS_TYPES,   /* only that there are types, which layer_types may tell */
+	SD_CONFIG_LAYERS_DIFFER,  /* they may differ one by one */
+};
+
+enum sd_config_layers sd_config_layers(const struct sd_manifest *m);
+
 /* quantization_config.weight_block_size, rows and columns; false where config.json has none. */
 SD_MUST_CHECK bool sd_config_blocks(const struct sd_manifest *m, uint64_t block[2]);
 

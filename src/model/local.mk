@@ -13,5 +13,6 @@ sources += \
 	%D%/siblings_names.c \
 	%D%/siblings_read.c \
 	%D%/siblings_search.h \
+	%D%/siblings_shapes.c \
 	%D%/siblings_units.c \
 	%D%/stack.c %D%/stack.h

@@ -19,70 +19,6 @@ const char *sd_oddity_word(enum sd_oddity kind)
 	return words[kind];
 }
 
-/* ---- shapes and dtypes ---- */
-
-static bool is_swapped(const struct sd_target *a, const struct sd_target *b)
-{
-	return sd_shape_is_transposed(a->shape, a->rank, b->shape, b->rank);
-}
-
-/* One alone of many has another shape, and the others all have the same. */
-static bool is_odd_shape(const struct sd_sibling_class *class, const struct sd_sibling_variant *odd,
-			 const struct sd_sibling_variant *right)
-{
-	return odd->n == 1 && class->nvariants == 2 && right->n >= SHAPE_HOSTS &&
-	       !sd_shape_equal(odd->first->shape, odd->first->rank, right->first->shape, right->first->rank);
-}
-
-static void tell_variant(struct sd_siblings *s, const struct sd_sibling_class *class,
-			 const struct sd_sibling_variant *odd, const struct sd_sibling_variant *right)
-{
-	bool swapped = is_swapped(odd->first, right->first);
-	bool shape = swapped || is_odd_shape(class, odd, right);
-	struct sd_finding *f = sd_siblings_add_finding(s, shape ? SD_ODD_SHAPE : SD_ODD_DTYPE, odd->first->name);
-	char odd_text[SD_SHAPE_TEXT], right_text[SD_SHAPE_TEXT];
-	const char *is, *others, *more = "";
-
-	if (!f)
-		return;
-	f->is = odd->first;
-	f->right = right->first;
-	f->tensors = odd->n;
-	is = shape ? sd_shape_brief(f->is->shape, f->is->rank, odd_text, sizeof(odd_text))
-		   : sd_dtype_name(f->is->dtype);
-	others = shape ? sd_shape_brief(f->right->shape, f->right->rank, right_text, sizeof(right_text))
-		       : sd_dtype_name(f->right->dtype);
-	if (odd->n > 1)
-		more = sd_arena_printf(s->arena, ", with %zu more,", odd->n - 1);
-	if (!s->memory || !more)
-		return;
-	f->line = sd_arena_printf(s->arena, "%s%s is %s, the other %zu of %s are %s%s", f->name, more, is, right->n,
-				  class->pattern, others, swapped ? ": transposed?" : "");
-}
-
-/* Of one class nearly all are alike: what is swapped, or of another dtype, is odd. */
-static void compare_members(struct sd_siblings *s, const struct sd_sibling_class *class)
-{
-	const struct sd_sibling_variant *right = &class->variants[0];
-
-	if (class->nvariants < 2 || class->nvariants > VARIANTS_MAX)
-		return;
-	for (size_t v = 1; v < class->nvariants; v++)
-		if (class->variants[v].n > right->n)
-			right = &class->variants[v];
-	for (size_t v = 0; v < class->nvariants && s->memory; v++) {
-		const struct sd_sibling_variant *odd = &class->variants[v];
-
-		if (odd == right || !sd_siblings_outweighs(right->n, odd->n) || right->n < 3)
-			continue;
-		if (is_swapped(odd->first, right->first) || is_odd_shape(class, odd, right) ||
-		    (odd->n == 1 && odd->first->dtype != right->first->dtype && !s->quantised))
-			tell_variant(s, class, odd, right);
-	}
-}
-
-/* ---- all of it ---- */
-
 static int compare_findings(const void *a, const void *b)
 {
 	const struct sd_finding *x = a, *y = b;
@@ -90,9 +26,20 @@ static int compare_findings(const void *a, const void *b)
 	return x->kind != y->kind ? (x->kind > y->kind) - (x->kind < y->kind) : sd_text_natural(x->name, y->name);
 }
 
-static void run(struct sd_siblings *s)
+/* The types of the language model's layers. */
+static void read_types(struct sd_siblings *s)
 {
 	const struct sd_side_file *config = sd_manifest_side(s->m, "config.json");
+
+	s->layers = sd_stack_main(s->m, &s->layers_length);
+	if (config)
+		sd_config_find(config, "layer_types", sd_siblings_take_type, s);
+	if (config && s->memory && !s->ntypes)
+		sd_config_find(config, "text_config.layer_types", sd_siblings_take_type, s);
+}
+
+static void run(struct sd_siblings *s)
+{
 	struct sd_sibling_stack *layers;
 
 	s->memory = sd_names_reserve(&s->names, s->m->ntargets);
@@ -100,6 +47,8 @@ static void run(struct sd_siblings *s)
 		sd_siblings_read_name(s, &s->m->targets[i]);
 	if (s->memory)
 		sd_siblings_compare_beginnings(s);
+	if (s->memory)
+		read_types(s);
 	for (size_t i = 0; i < s->m->ntargets && s->memory; i++)
 		if (sd_names_find(&s->names, s->m->targets[i].name) == i)
 			sd_siblings_read_target(s, &s->m->targets[i]);
@@ -109,13 +58,7 @@ static void run(struct sd_siblings *s)
 		sd_siblings_sort_parts(s);
 	if (s->memory)
 		sd_siblings_sort_units(s);
-	if (config && s->memory)
-		sd_config_find(config, "layer_types", sd_siblings_take_type, s);
-	if (config && s->memory && !s->ntypes)
-		sd_config_find(config, "text_config.layer_types", sd_siblings_take_type, s);
 	layers = s->memory ? sd_siblings_main_stack(s) : NULL;
-	if (layers)
-		sd_siblings_give_types(s, layers);
 	if (s->memory)
 		sd_siblings_find_wrapper(s);
 	if (s->memory && !s->adapter) {
@@ -124,8 +67,8 @@ static void run(struct sd_siblings *s)
 	}
 	for (size_t i = 0; i < s->nstacks && s->memory; i++)
 		sd_siblings_compare_units(s, &s->stacks[i]);
-	for (size_t i = 0; i < s->nclasses && s->memory; i++)
-		compare_members(s, &s->classes[i]);
+	if (s->memory)
+		sd_siblings_compare_shapes(s);
 }
 
 static void free_search(struct sd_siblings *s)

@@ -145,7 +145,10 @@ static bool print_details(struct check *c, const struct sd_finding *f)
 		memory = print_siblings(c, f);
 		fprintf(c->out, ": ");
 		print_kind(c->out, f->right, "");
-		fputs(f->kind == SD_ODD_SHAPE ? "; transposed?\n" : "\n", c->out);
+		fputs(sd_shape_is_transposed(f->is->shape, f->is->rank, f->right->shape, f->right->rank)
+			      ? "; transposed?\n"
+			      : "\n",
+		      c->out);
 		return memory;
 	default:
 		sd_text_print(c->out, f->line);
