@@ -126,36 +126,62 @@ static const char *const NAMES[][6] = {
 	[SD_CONFIG_LAYERS] = {"num_hidden_layers", "num_layers", "n_layer", "n_layers"},
 	[SD_CONFIG_EXPERTS] = {"num_experts", "n_routed_experts", "num_local_experts", "moe_num_experts",
 			       "num_routed_experts"},
+	[SD_CONFIG_HIDDEN] = {"hidden_size", "d_model", "n_embd"},
+	[SD_CONFIG_VOCABULARY] = {"vocab_size"},
+	[SD_CONFIG_EXPERT_WIDTH] = {"moe_intermediate_size"},
 };
 static const char *const OBJECTS[] = {"", "text_config.", "llm_config.", "language_config.",
 				      "thinker_config.text_config."};
 
 struct count {
 	uint64_t number;
-	bool found;
+	bool found, several; /* several: that others follow */
 };
 
 static void take_count(void *user, const char *value)
 {
 	struct count *count = user;
 
+	uint64_t number;
+
 	if (!count->found)
 		count->found = sd_text_number(value, &count->number);
+	else if (!sd_text_number(value, &number) || number != count->number)
+		count->several = true;
+}
+
+/* The first of the names that config.json has; NULL: none. */
+static const char *find_number(const struct sd_manifest *m, enum sd_config_number which, struct count *count)
+{
+	const struct sd_side_file *config = sd_manifest_side(m, "config.json");
+	char path[128];
+
+	for (size_t o = 0; config && o < sizeof(OBJECTS) / sizeof(*OBJECTS); o++)
+		for (size_t n = 0; NAMES[which][n]; n++) {
+			snprintf(path, sizeof(path), "%s%s", OBJECTS[o], NAMES[which][n]);
+			sd_config_find(config, path, take_count, count);
+			if (count->found)
+				return NAMES[which][n];
+		}
+	return NULL;
 }
 
 bool sd_config_count(const struct sd_manifest *m, enum sd_config_number which, uint64_t *count)
 {
-	const struct sd_side_file *config = sd_manifest_side(m, "config.json");
 	struct count found = {.found = false};
-	char path[128];
+	bool any = find_number(m, which, &found);
 
-	for (size_t o = 0; config && o < sizeof(OBJECTS) / sizeof(*OBJECTS); o++)
-		for (size_t n = 0; NAMES[which][n] && !found.found; n++) {
-			snprintf(path, sizeof(path), "%s%s", OBJECTS[o], NAMES[which][n]);
-			sd_config_find(config, path, take_count, &found);
-		}
 	*count = found.number;
-	return found.found;
+	return any;
+}
+
+bool sd_config_size(const struct sd_manifest *m, enum sd_config_number which, uint64_t *size, const char **field)
+{
+	struct count found = {.found = false};
+
+	*field = find_number(m, which, &found);
+	*size = found.number;
+	return *field && !found.several;
 }
 
 /* The two numbers of a list. */

@@ -29,10 +29,17 @@ void sd_config_text(const struct sd_side_file *file, const char *path, char *tex
 enum sd_config_number {
 	SD_CONFIG_LAYERS,
 	SD_CONFIG_EXPERTS, /* of a layer */
+	SD_CONFIG_HIDDEN,
+	SD_CONFIG_VOCABULARY,
+	SD_CONFIG_EXPERT_WIDTH, /* between an expert's projections up and down */
 };
 
 /* The first of its names that the manifest's config.json has; false where it has none. */
 SD_MUST_CHECK bool sd_config_count(const struct sd_manifest *m, enum sd_config_number which, uint64_t *count);
+
+/* The same, and the name; false also where it is a list of several numbers. */
+SD_MUST_CHECK bool sd_config_size(const struct sd_manifest *m, enum sd_config_number which, uint64_t *size,
+				  const char **field);
 
 /* What the fields of config.json, or of an adapter_config.json, say of how layers differ. */
 enum sd_config_layers {

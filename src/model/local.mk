@@ -14,5 +14,6 @@ sources += \
 	%D%/siblings_read.c \
 	%D%/siblings_search.h \
 	%D%/siblings_shapes.c \
+	%D%/siblings_sizes.c \
 	%D%/siblings_units.c \
 	%D%/stack.c %D%/stack.h

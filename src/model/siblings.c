@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Compares the tensors of a manifest with their siblings in other layers and experts, and with config.json. */
 #include "model/siblings_search.h"
+#include "base/json.h"
 
 #include <ctype.h>
 #include <inttypes.h>
@@ -13,7 +14,7 @@ const char *sd_oddity_word(enum sd_oddity kind)
 	static const char *const words[] = {
 		[SD_ODD_PREFIX] = "prefix", [SD_ODD_GAP] = "gap",         [SD_ODD_COUNT] = "count",
 		[SD_ODD_TYPO] = "typo",     [SD_ODD_MISSING] = "missing", [SD_ODD_SHAPE] = "shape",
-		[SD_ODD_DTYPE] = "dtype",
+		[SD_ODD_DTYPE] = "dtype",   [SD_ODD_CONFIG] = "config",
 	};
 
 	return words[kind];
@@ -36,6 +37,32 @@ static void read_types(struct sd_siblings *s)
 		sd_config_find(config, "layer_types", sd_siblings_take_type, s);
 	if (config && s->memory && !s->ntypes)
 		sd_config_find(config, "text_config.layer_types", sd_siblings_take_type, s);
+}
+
+static enum sd_result pass_token(void *user, const struct sd_json_token *token, struct sd_error *err)
+{
+	(void)user;
+	(void)token;
+	(void)err;
+	return SD_OK;
+}
+
+/* What a file says that is no JSON is compared with nothing. */
+static void check_files(struct sd_siblings *s)
+{
+	static const char *const names[] = {"config.json", "adapter_config.json"};
+	struct sd_error err;
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(*names) && s->memory; i++) {
+		const struct sd_side_file *file = sd_manifest_side(s->m, names[i]);
+		struct sd_finding *f;
+
+		if (!file || sd_json_parse(file->data, file->size, pass_token, NULL, &err) == SD_OK)
+			continue;
+		f = sd_siblings_add_finding(s, SD_ODD_CONFIG, names[i]);
+		if (f)
+			f->line = sd_arena_printf(s->arena, "%s: %s; nothing is compared with it", names[i], err.text);
+	}
 }
 
 static void run(struct sd_siblings *s)
@@ -69,6 +96,10 @@ static void run(struct sd_siblings *s)
 		sd_siblings_compare_units(s, &s->stacks[i]);
 	if (s->memory)
 		sd_siblings_compare_shapes(s);
+	if (s->memory && !s->adapter)
+		sd_siblings_compare_sizes(s);
+	if (s->memory)
+		check_files(s);
 }
 
 static void free_search(struct sd_siblings *s)

@@ -162,6 +162,9 @@ struct sd_sibling_stack *sd_siblings_main_stack(struct sd_siblings *s);
 /* Whether two tensors are of one dtype and shape. */
 bool sd_siblings_same_data(const struct sd_target *a, const struct sd_target *b);
 
+/* Compares sizes of the language model's tensors with each other, and with what config.json says. */
+void sd_siblings_compare_sizes(struct sd_siblings *s);
+
 /* Compares the shapes and dtypes of each class. */
 void sd_siblings_compare_shapes(struct sd_siblings *s);
 

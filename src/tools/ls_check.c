@@ -142,6 +142,11 @@ static bool print_details(struct check *c, const struct sd_finding *f)
 		return memory;
 	case SD_ODD_SHAPE:
 	case SD_ODD_DTYPE:
+		if (!f->right) {
+			sd_text_print(c->out, f->line);
+			fputc('\n', c->out);
+			return true;
+		}
 		memory = print_siblings(c, f);
 		fprintf(c->out, ": ");
 		print_kind(c->out, f->right, "");
