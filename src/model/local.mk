@@ -9,6 +9,7 @@ sources += \
 	%D%/scales.c %D%/scales.h \
 	%D%/selection.c %D%/selection.h \
 	%D%/siblings.c %D%/siblings.h \
+	%D%/siblings_adapters.c \
 	%D%/siblings_counts.c \
 	%D%/siblings_names.c \
 	%D%/siblings_read.c \

@@ -47,22 +47,18 @@ static enum sd_result pass_token(void *user, const struct sd_json_token *token, 
 	return SD_OK;
 }
 
-/* What a file says that is no JSON is compared with nothing. */
-static void check_files(struct sd_siblings *s)
+/* What config.json says is compared with nothing if it is no JSON. */
+static void check_config(struct sd_siblings *s)
 {
-	static const char *const names[] = {"config.json", "adapter_config.json"};
+	const struct sd_side_file *file = sd_manifest_side(s->m, "config.json");
 	struct sd_error err;
+	struct sd_finding *f;
 
-	for (size_t i = 0; i < sizeof(names) / sizeof(*names) && s->memory; i++) {
-		const struct sd_side_file *file = sd_manifest_side(s->m, names[i]);
-		struct sd_finding *f;
-
-		if (!file || sd_json_parse(file->data, file->size, pass_token, NULL, &err) == SD_OK)
-			continue;
-		f = sd_siblings_add_finding(s, SD_ODD_CONFIG, names[i]);
-		if (f)
-			f->line = sd_arena_printf(s->arena, "%s: %s; nothing is compared with it", names[i], err.text);
-	}
+	if (!file || sd_json_parse(file->data, file->size, pass_token, NULL, &err) == SD_OK)
+		return;
+	f = sd_siblings_add_finding(s, SD_ODD_CONFIG, file->name);
+	if (f)
+		f->line = sd_arena_printf(s->arena, "%s: %s; nothing is compared with it", file->name, err.text);
 }
 
 static void run(struct sd_siblings *s)
@@ -98,8 +94,10 @@ static void run(struct sd_siblings *s)
 		sd_siblings_compare_shapes(s);
 	if (s->memory && !s->adapter)
 		sd_siblings_compare_sizes(s);
+	if (s->memory && s->adapter)
+		sd_siblings_compare_adapters(s);
 	if (s->memory)
-		check_files(s);
+		check_config(s);
 }
 
 static void free_search(struct sd_siblings *s)

@@ -162,6 +162,9 @@ struct sd_sibling_stack *sd_siblings_main_stack(struct sd_siblings *s);
 /* Whether two tensors are of one dtype and shape. */
 bool sd_siblings_same_data(const struct sd_target *a, const struct sd_target *b);
 
+/* Compares the two matrices of each module of an adapter. */
+void sd_siblings_compare_adapters(struct sd_siblings *s);
+
 /* Compares sizes of the language model's tensors with each other, and with what config.json says. */
 void sd_siblings_compare_sizes(struct sd_siblings *s);
 
