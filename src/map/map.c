@@ -77,6 +77,11 @@ bool sd_map_is_for(const struct sd_map *map, const char *model)
 	return false;
 }
 
+const char *sd_map_model(const struct sd_map *map)
+{
+	return map->nmodels ? map->models[0] : NULL;
+}
+
 bool sd_map_is_for_if_alone(const struct sd_map *map)
 {
 	return map->if_alone;

@@ -46,6 +46,9 @@ bool sd_map_is_alias(const struct sd_map *map);
 /* Whether the map says that it is for this model_type or architecture of a config.json. */
 bool sd_map_is_for(const struct sd_map *map, const char *model);
 
+/* The first model that the map says it is for; NULL: none. */
+const char *sd_map_model(const struct sd_map *map);
+
 /* Whether it is for them only where no other map is. */
 bool sd_map_is_for_if_alone(const struct sd_map *map);
 

@@ -29,6 +29,9 @@ void sd_config_text(const struct sd_side_file *file, const char *path, char *tex
 enum sd_config_number {
 	SD_CONFIG_LAYERS,
 	SD_CONFIG_EXPERTS, /* of a layer */
+	SD_CONFIG_HIDDEN,
+	SD_CONFIG_VOCABULARY,
+	SD_CONFIG_EXPERT_WIDTH, /* between an expert's projections up and down */
 };
 
 /* The first of its names that the manifest's config.json has; false where it has none. */
@@ -40,6 +43,20 @@ SD_MUST_CHECK bool sd_config_count(const struct sd_manifest *m, enum sd_config_n
  */
 SD_MUST_CHECK size_t sd_config_numbers(const struct sd_json_tree *tree, enum sd_config_number which,
 				       struct sd_json_node **nodes, size_t room);
+
+/* The same, and the name; false also where it is a list of several numbers. */
+SD_MUST_CHECK bool sd_config_size(const struct sd_manifest *m, enum sd_config_number which, uint64_t *size,
+				  const char **field);
+
+/* What the fields of config.json, or of an adapter_config.json, say of how layers differ. */
+enum sd_config_layers {
+	SD_CONFIG_LAYERS_UNKNOWN, /* there is no such file */
+	SD_CONFIG_LAYERS_ALIKE,   /* nothing tells them apart */
+	SD_CONFIG_LAYERS_TYPES,   /* only that there are types, which layer_types may tell */
+	SD_CONFIG_LAYERS_DIFFER,  /* they may differ one by one */
+};
+
+enum sd_config_layers sd_config_layers(const struct sd_manifest *m);
 
 /* quantization_config.weight_block_size, rows and columns; false where config.json has none. */
 SD_MUST_CHECK bool sd_config_blocks(const struct sd_manifest *m, uint64_t block[2]);

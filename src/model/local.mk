@@ -11,10 +11,13 @@ sources += \
 	%D%/scales.c %D%/scales.h \
 	%D%/selection.c %D%/selection.h \
 	%D%/siblings.c %D%/siblings.h \
+	%D%/siblings_adapters.c \
 	%D%/siblings_counts.c \
 	%D%/siblings_edit.c \
 	%D%/siblings_names.c \
 	%D%/siblings_read.c \
 	%D%/siblings_search.h \
+	%D%/siblings_shapes.c \
+	%D%/siblings_sizes.c \
 	%D%/siblings_units.c \
 	%D%/stack.c %D%/stack.h

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Compares the tensors of a manifest with their siblings in other layers and experts, and with config.json. */
 #include "model/siblings_search.h"
+#include "base/json.h"
 
 #include <ctype.h>
 #include <inttypes.h>
@@ -13,75 +14,11 @@ const char *sd_oddity_word(enum sd_oddity kind)
 	static const char *const words[] = {
 		[SD_ODD_PREFIX] = "prefix", [SD_ODD_GAP] = "gap",         [SD_ODD_COUNT] = "count",
 		[SD_ODD_TYPO] = "typo",     [SD_ODD_MISSING] = "missing", [SD_ODD_SHAPE] = "shape",
-		[SD_ODD_DTYPE] = "dtype",   [SD_ODD_REFUSED] = "refused",
+		[SD_ODD_DTYPE] = "dtype",   [SD_ODD_CONFIG] = "config",   [SD_ODD_REFUSED] = "refused",
 	};
 
 	return words[kind];
 }
-
-/* ---- shapes and dtypes ---- */
-
-static bool is_swapped(const struct sd_target *a, const struct sd_target *b)
-{
-	return sd_shape_is_transposed(a->shape, a->rank, b->shape, b->rank);
-}
-
-/* One alone of many has another shape, and the others all have the same. */
-static bool is_odd_shape(const struct sd_sibling_class *class, const struct sd_sibling_variant *odd,
-			 const struct sd_sibling_variant *right)
-{
-	return odd->n == 1 && class->nvariants == 2 && right->n >= SHAPE_HOSTS &&
-	       !sd_shape_equal(odd->first->shape, odd->first->rank, right->first->shape, right->first->rank);
-}
-
-static void tell_variant(struct sd_siblings *s, const struct sd_sibling_class *class,
-			 const struct sd_sibling_variant *odd, const struct sd_sibling_variant *right)
-{
-	bool swapped = is_swapped(odd->first, right->first);
-	bool shape = swapped || is_odd_shape(class, odd, right);
-	struct sd_finding *f = sd_siblings_add_finding(s, shape ? SD_ODD_SHAPE : SD_ODD_DTYPE, odd->first->name);
-	char odd_text[SD_SHAPE_TEXT], right_text[SD_SHAPE_TEXT];
-	const char *is, *others, *more = "";
-
-	if (!f)
-		return;
-	f->is = odd->first;
-	f->right = right->first;
-	f->tensors = odd->n;
-	is = shape ? sd_shape_brief(f->is->shape, f->is->rank, odd_text, sizeof(odd_text))
-		   : sd_dtype_name(f->is->dtype);
-	others = shape ? sd_shape_brief(f->right->shape, f->right->rank, right_text, sizeof(right_text))
-		       : sd_dtype_name(f->right->dtype);
-	if (odd->n > 1)
-		more = sd_arena_printf(s->arena, ", with %zu more,", odd->n - 1);
-	if (!s->memory || !more)
-		return;
-	f->line = sd_arena_printf(s->arena, "%s%s is %s, the other %zu of %s are %s%s", f->name, more, is, right->n,
-				  class->pattern, others, swapped ? ": transposed?" : "");
-}
-
-/* Of one class nearly all are alike: what is swapped, or of another dtype, is odd. */
-static void compare_members(struct sd_siblings *s, const struct sd_sibling_class *class)
-{
-	const struct sd_sibling_variant *right = &class->variants[0];
-
-	if (class->nvariants < 2 || class->nvariants > VARIANTS_MAX)
-		return;
-	for (size_t v = 1; v < class->nvariants; v++)
-		if (class->variants[v].n > right->n)
-			right = &class->variants[v];
-	for (size_t v = 0; v < class->nvariants && s->memory; v++) {
-		const struct sd_sibling_variant *odd = &class->variants[v];
-
-		if (odd == right || !sd_siblings_outweighs(right->n, odd->n) || right->n < 3)
-			continue;
-		if (is_swapped(odd->first, right->first) || is_odd_shape(class, odd, right) ||
-		    (odd->n == 1 && odd->first->dtype != right->first->dtype && !s->quantised))
-			tell_variant(s, class, odd, right);
-	}
-}
-
-/* ---- all of it ---- */
 
 static int compare_findings(const void *a, const void *b)
 {
@@ -90,9 +27,42 @@ static int compare_findings(const void *a, const void *b)
 	return x->kind != y->kind ? (x->kind > y->kind) - (x->kind < y->kind) : sd_text_natural(x->name, y->name);
 }
 
-static void run(struct sd_siblings *s)
+/* The types of the language model's layers. */
+static void read_types(struct sd_siblings *s)
 {
 	const struct sd_side_file *config = sd_manifest_side(s->m, "config.json");
+
+	s->layers = sd_stack_main(s->m, &s->layers_length);
+	if (config)
+		sd_config_find(config, "layer_types", sd_siblings_take_type, s);
+	if (config && s->memory && !s->ntypes)
+		sd_config_find(config, "text_config.layer_types", sd_siblings_take_type, s);
+}
+
+static enum sd_result pass_token(void *user, const struct sd_json_token *token, struct sd_error *err)
+{
+	(void)user;
+	(void)token;
+	(void)err;
+	return SD_OK;
+}
+
+/* What config.json says is compared with nothing if it is no JSON. */
+static void check_config(struct sd_siblings *s)
+{
+	const struct sd_side_file *file = sd_manifest_side(s->m, "config.json");
+	struct sd_error err;
+	struct sd_finding *f;
+
+	if (!file || sd_json_parse(file->data, file->size, pass_token, NULL, &err) == SD_OK)
+		return;
+	f = sd_siblings_add_finding(s, SD_ODD_CONFIG, file->name);
+	if (f)
+		f->line = sd_arena_printf(s->arena, "%s: %s; nothing is compared with it", file->name, err.text);
+}
+
+static void run(struct sd_siblings *s)
+{
 	struct sd_sibling_stack *layers;
 
 	s->memory = sd_names_reserve(&s->names, s->m->ntargets);
@@ -100,6 +70,8 @@ static void run(struct sd_siblings *s)
 		sd_siblings_read_name(s, &s->m->targets[i]);
 	if (s->memory)
 		sd_siblings_compare_beginnings(s);
+	if (s->memory)
+		read_types(s);
 	for (size_t i = 0; i < s->m->ntargets && s->memory; i++)
 		if (sd_names_find(&s->names, s->m->targets[i].name) == i)
 			sd_siblings_read_target(s, &s->m->targets[i]);
@@ -109,13 +81,7 @@ static void run(struct sd_siblings *s)
 		sd_siblings_sort_parts(s);
 	if (s->memory)
 		sd_siblings_sort_units(s);
-	if (config && s->memory)
-		sd_config_find(config, "layer_types", sd_siblings_take_type, s);
-	if (config && s->memory && !s->ntypes)
-		sd_config_find(config, "text_config.layer_types", sd_siblings_take_type, s);
 	layers = s->memory ? sd_siblings_main_stack(s) : NULL;
-	if (layers)
-		sd_siblings_give_types(s, layers);
 	if (s->memory)
 		sd_siblings_find_wrapper(s);
 	/* Behind a wrapper's word names would seem to be missing that are there. */
@@ -127,8 +93,14 @@ static void run(struct sd_siblings *s)
 	}
 	for (size_t i = 0; i < s->nstacks && s->memory; i++)
 		sd_siblings_compare_units(s, &s->stacks[i]);
-	for (size_t i = 0; i < s->nclasses && s->memory; i++)
-		compare_members(s, &s->classes[i]);
+	if (s->memory)
+		sd_siblings_compare_shapes(s);
+	if (s->memory && !s->adapter)
+		sd_siblings_compare_sizes(s);
+	if (s->memory && s->adapter)
+		sd_siblings_compare_adapters(s);
+	if (s->memory)
+		check_config(s);
 }
 
 static void free_search(struct sd_siblings *s)

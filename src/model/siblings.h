@@ -11,12 +11,13 @@
 enum sd_oddity {
 	SD_ODD_PREFIX,  /* all names begin with the word of a wrapper: "module." */
 	SD_ODD_GAP,     /* a layer or an expert is not there at all, or the embedding, the last norm, the head */
-	SD_ODD_COUNT,   /* the experts of a layer are fewer than those of others; or all layers are twice */
+	SD_ODD_COUNT,   /* the experts of a layer are not as many as those of others; or all layers are twice */
 	SD_ODD_TYPO,    /* a name that no sibling has, near one that is missing here */
 	SD_ODD_MISSING, /* a name that all siblings have */
-	SD_ODD_SHAPE,   /* the siblings have the other order of the same sizes */
+	SD_ODD_SHAPE,   /* the siblings have another one, or config.json says so */
 	SD_ODD_DTYPE,   /* the siblings have another dtype */
 	SD_ODD_REFUSED, /* a program of the pipeline refuses it; no comparison finds it */
+	SD_ODD_CONFIG,  /* config.json cannot be read */
 };
 
 /* The word for a kind: "prefix", "gap" and so on. */
@@ -35,7 +36,7 @@ struct sd_finding {
 	size_t nsiblings;           /* PREFIX, GAP: 0 */
 	const struct sd_target *is; /* SHAPE, DTYPE, TYPO: the odd one; else NULL */
 	const struct sd_target
-		*right; /* one of the siblings; NULL for PREFIX, GAP and COUNT, or where none has the name */
+		*right; /* one of the siblings; NULL for PREFIX, GAP, COUNT and CONFIG, or where none tells */
 };
 
 struct sd_findings {

@@ -73,19 +73,31 @@ static bool is_other_expert(const char *prefix)
 
 /* How many experts the layers of one pattern have. */
 struct census {
-	size_t stacks, most, have; /* how many stacks; the largest; how many of them are as large as that */
+	size_t stacks, usual, votes; /* how many stacks; what more than half of them have, if any number is so */
+	size_t have;                 /* how many of them have that */
 };
 
-static void count_stack(struct census *c, const struct sd_sibling_stack *stack)
+/* What more than half of them have wins each vote (Boyer and Moore). */
+static void vote(struct census *c, const struct sd_sibling_stack *stack)
 {
 	size_t n = stack->end - stack->begin;
 
 	c->stacks++;
-	if (n > c->most) {
-		c->most = n;
-		c->have = 0;
+	if (!c->votes)
+		c->usual = n;
+	c->votes = n == c->usual ? c->votes + 1 : c->votes - 1;
+}
+
+static void count_stacks(struct sd_siblings *s, struct census *census)
+{
+	for (size_t i = 0; i < s->nstacks; i++)
+		if (is_experts(&s->stacks[i]))
+			vote(&census[s->stacks[i].pattern], &s->stacks[i]);
+	for (size_t i = 0; i < s->nstacks; i++) {
+		struct census *c = &census[s->stacks[i].pattern];
+
+		c->have += is_experts(&s->stacks[i]) && s->stacks[i].end - s->stacks[i].begin == c->usual;
 	}
-	c->have += n == c->most;
 }
 
 /* No layer has as many experts as config.json counts, though they begin with the first one. */
@@ -95,14 +107,14 @@ static void compare_with_config(struct sd_siblings *s, const struct sd_sibling_s
 	struct sd_finding *f;
 
 	if (is_other_expert(stack->prefix) || c->have < c->stacks || !sd_config_count(s->m, SD_CONFIG_EXPERTS, &of) ||
-	    of <= c->most || s->units[s->order[stack->end - 1]].number + 1 != c->most)
+	    of <= c->usual || s->units[s->order[stack->end - 1]].number + 1 != c->usual)
 		return;
 	f = sd_siblings_add_finding(s, SD_ODD_COUNT, stack->prefix);
 	if (f)
 		f->line = sd_arena_printf(s->arena,
 					  "of the %" PRIu64
 					  " experts that config.json counts %zu are there: no key begins with %s%zu.",
-					  of, c->most, stack->prefix, c->most);
+					  of, c->usual, stack->prefix, c->usual);
 }
 
 /* The experts of a layer against those of the layers that are alike. */
@@ -112,9 +124,8 @@ static void compare_counts(struct sd_siblings *s)
 	bool compared = false;
 
 	s->memory = census;
-	for (size_t i = 0; i < s->nstacks && s->memory; i++)
-		if (is_experts(&s->stacks[i]))
-			count_stack(&census[s->stacks[i].pattern], &s->stacks[i]);
+	if (s->memory)
+		count_stacks(s, census);
 	for (size_t i = 0; i < s->nstacks && s->memory; i++) {
 		const struct sd_sibling_stack *stack = &s->stacks[i];
 		const struct census *c = &census[stack->pattern];
@@ -126,13 +137,13 @@ static void compare_counts(struct sd_siblings *s)
 			compared = true;
 		}
 		/* A gap is told already. */
-		if (!is_experts(stack) || n == c->most || c->have < 2 || 2 * c->have <= c->stacks ||
+		if (!is_experts(stack) || n == c->usual || c->have < 2 || 2 * c->have <= c->stacks ||
 		    s->units[s->order[stack->end - 1]].number >= n)
 			continue;
 		f = sd_siblings_add_finding(s, SD_ODD_COUNT, stack->prefix);
 		if (f)
 			f->line = sd_arena_printf(s->arena, "%s has %zu experts, and %zu other layers have %zu",
-						  stack->prefix, n, c->have, c->most);
+						  stack->prefix, n, c->have, c->usual);
 	}
 	free(census);
 }

@@ -92,6 +92,15 @@ static uint32_t add_stack(struct sd_siblings *s, const struct sd_sibling_name *p
 	return number;
 }
 
+/* The type of the layer that the ith number counts. */
+static uint32_t find_type(const struct sd_siblings *s, const struct sd_sibling_name *p, size_t i)
+{
+	if (!s->layers || p->number[i].at != s->layers_length + 1 ||
+	    memcmp(p->name, s->layers, s->layers_length) != 0 || p->number[i].value >= s->ntypes)
+		return 0;
+	return s->types[p->number[i].value] + 1;
+}
+
 static uint32_t add_unit(struct sd_siblings *s, const struct sd_sibling_name *p, size_t i, const char *word)
 {
 	char name[NAME_MAX_LENGTH + 1];
@@ -108,7 +117,8 @@ static uint32_t add_unit(struct sd_siblings *s, const struct sd_sibling_name *p,
 		s->memory = false;
 		return SD_NO_NAME;
 	}
-	s->units[s->nunits++] = (struct sd_sibling_unit){.stack = stack, .number = p->number[i].value};
+	s->units[s->nunits++] =
+		(struct sd_sibling_unit){.stack = stack, .number = p->number[i].value, .type = find_type(s, p, i)};
 	return number;
 }
 
@@ -182,24 +192,31 @@ static void add_entry(struct sd_siblings *s, uint32_t unit, uint32_t part)
 		s->entries[s->nentries++] = (uint64_t)unit << 32 | part;
 }
 
-static bool same_data(const struct sd_target *a, const struct sd_target *b)
+bool sd_siblings_same_data(const struct sd_target *a, const struct sd_target *b)
 {
 	return a->dtype == b->dtype && sd_shape_equal(a->shape, a->rank, b->shape, b->rank);
 }
 
-static void count_member(struct sd_sibling_class *class, const struct sd_target *t)
+/* unit: the outermost one that it is in, or SD_NO_NAME. */
+static void count_member(const struct sd_siblings *s, struct sd_sibling_class *class, const struct sd_target *t,
+			 uint32_t unit)
 {
+	uint32_t type = unit == SD_NO_NAME ? 0 : s->units[unit].type;
+	struct sd_sibling_variant *variant;
 	size_t v = 0;
 
 	class->n++;
-	while (v < class->nvariants && v < VARIANTS_MAX && !same_data(class->variants[v].first, t))
+	while (v < class->nvariants && v < VARIANTS_MAX &&
+	       (class->variants[v].type != type || !sd_siblings_same_data(class->variants[v].first, t)))
 		v++;
-	if (v == class->nvariants && v < VARIANTS_MAX)
-		class->variants[v] = (struct sd_sibling_variant){.first = t};
 	if (v == class->nvariants)
 		class->nvariants++;
-	if (v < VARIANTS_MAX)
-		class->variants[v].n++;
+	if (v == VARIANTS_MAX)
+		return;
+	variant = &class->variants[v];
+	if (!variant->n++)
+		*variant = (struct sd_sibling_variant){.first = t, .n = 1, .type = type, .unit = unit};
+	variant->spread = variant->spread || variant->unit != unit;
 }
 
 void sd_siblings_read_name(struct sd_siblings *s, const struct sd_target *t)
@@ -266,6 +283,7 @@ void sd_siblings_read_target(struct sd_siblings *s, const struct sd_target *t)
 	const char *name;
 	struct sd_sibling_class *class;
 	struct sd_sibling_name p;
+	uint32_t unit = SD_NO_NAME;
 
 	/* Which layers are quantised is a choice: what that makes beside weights is not compared. */
 	if (sd_name_role(t->name).role >= SD_ROLE_CODES) {
@@ -279,10 +297,12 @@ void sd_siblings_read_target(struct sd_siblings *s, const struct sd_target *t)
 	class = name && sd_siblings_parse(name, &p) ? find_class(s, &p) : NULL;
 	if (!class)
 		return;
-	for (size_t i = 0; i < class->nparts && s->memory; i++)
-		add_entry(s, find_unit(s, &p, i), class->parts[i]);
-	if (class->nparts == p.n)
-		count_member(class, t);
+	for (size_t i = class->nparts; i-- > 0 && s->memory;) {
+		unit = find_unit(s, &p, i);
+		add_entry(s, unit, class->parts[i]);
+	}
+	if (class->nparts == p.n && s->memory)
+		count_member(s, class, t, unit);
 }
 
 static int compare_entries(const void *a, const void *b)
@@ -367,13 +387,4 @@ struct sd_sibling_stack *sd_siblings_main_stack(struct sd_siblings *s)
 
 	s->memory = s->memory && (prefix || !name);
 	return number == SD_NO_NAME ? NULL : &s->stacks[number];
-}
-
-void sd_siblings_give_types(struct sd_siblings *s, const struct sd_sibling_stack *stack)
-{
-	for (size_t i = stack->begin; i < stack->end; i++) {
-		struct sd_sibling_unit *u = &s->units[s->order[i]];
-
-		u->type = u->number < s->ntypes ? s->types[u->number] + 1 : 0;
-	}
 }

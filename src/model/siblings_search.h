@@ -20,12 +20,14 @@
 #define MODULES_MAX 64  /* of a unit, that are looked at */
 #define TYPES_MAX 65536 /* layer_types that are read */
 #define SLIPS 3         /* letters that may be wrong in a name that was meant */
-#define VARIANTS_MAX 4  /* shapes and dtypes of one class */
+#define VARIANTS_MAX 12 /* shapes and dtypes of one class, by types of layers */
 #define NAMED_MAX 5
 #define FINDINGS_MAX 1000
-#define TOLD_MAX 5      /* findings with a line of their own */
-#define NEAR_MAX 16     /* missing names for which a near one is looked for among all */
-#define SHAPE_HOSTS 8   /* tensors that say what shape another one should have */
+#define TOLD_MAX 5  /* findings with a line of their own */
+#define NEAR_MAX 16 /* missing names for which a near one is looked for among all */
+#define SHAPE_HOSTS                                                                                                    \
+	5 /* layers that say what shape one should have, where config.json does not say that all are alike */
+#define KNOWN_HOSTS 3   /* where it does, or where it is about dtypes or swapped sizes */
 #define LACKING_MAX 64  /* units that may lack a module; where more do, that is a choice */
 #define MISSING_HOSTS 3 /* siblings that say what a unit should have */
 
@@ -54,10 +56,12 @@ struct sd_sibling_slot {
 	uint64_t print;
 };
 
-/* One shape and dtype that members of a class have. */
+/* One shape and dtype that members of a class have, in layers of one type. */
 struct sd_sibling_variant {
 	const struct sd_target *first;
 	size_t n;
+	uint32_t type, unit; /* unit: of the first one, the outermost; SD_NO_NAME: it is in none */
+	bool spread;         /* that others are in other units */
 };
 
 /* All names that are the same but for their numbers. */
@@ -112,6 +116,8 @@ struct sd_siblings {
 	struct sd_names type_names;
 	uint32_t *types; /* of layer_types, by the layer's number */
 	size_t ntypes, types_room, near;
+	const char *layers; /* what stands in front of the numbers of the layers that layer_types is about */
+	size_t layers_length;
 	struct sd_stack stacks_of[SD_STACKS_MAX]; /* layers by what stands in front of them */
 	struct sd_sibling_slip slips[SD_STACKS_MAX];
 	size_t nslips, nzeros;
@@ -153,8 +159,17 @@ void sd_siblings_take_type(void *user, const char *value);
 /* The stack that config.json counts; NULL: none. */
 struct sd_sibling_stack *sd_siblings_main_stack(struct sd_siblings *s);
 
-/* Gives the layers of a stack the types that layer_types has. */
-void sd_siblings_give_types(struct sd_siblings *s, const struct sd_sibling_stack *stack);
+/* Whether two tensors are of one dtype and shape. */
+bool sd_siblings_same_data(const struct sd_target *a, const struct sd_target *b);
+
+/* Compares the two matrices of each module of an adapter. */
+void sd_siblings_compare_adapters(struct sd_siblings *s);
+
+/* Compares sizes of the language model's tensors with each other, and with what config.json says. */
+void sd_siblings_compare_sizes(struct sd_siblings *s);
+
+/* Compares the shapes and dtypes of each class. */
+void sd_siblings_compare_shapes(struct sd_siblings *s);
 
 /* Adds a finding, for the caller to fill in. NULL: there are too many, or memory is out. */
 struct sd_finding *sd_siblings_add_finding(struct sd_siblings *s, enum sd_oddity kind, const char *name);

@@ -220,6 +220,44 @@ static enum sd_result write_notes(struct sd_planner *p)
 	return SD_OK;
 }
 
+/* Whether all tensors keep their names, shapes and places; *casts: how many are cast. */
+static bool leaves_all(const struct sd_planner *p, size_t *casts)
+{
+	*casts = 0;
+	if (p->ntensors != p->in->ntargets)
+		return false;
+	for (size_t i = 0; i < p->ntensors; i++) {
+		const struct sd_planner_tensor *t = &p->tensors[i];
+		const struct sd_planner_piece *piece = t->first == NONE ? NULL : &p->pieces[t->first];
+		const struct sd_target *was;
+
+		if (!piece || piece->next != NONE || piece->target == NONE)
+			return false;
+		was = &p->in->targets[piece->target];
+		if (strcmp(t->name, was->name) != 0 || piece->move != was->move ||
+		    !sd_shape_equal(t->shape, t->rank, was->shape, was->rank))
+			return false;
+		*casts += t->dtype != was->dtype;
+	}
+	return true;
+}
+
+/* Whether nothing was to do: rules let keys pass that have the names of the other layout already. */
+static enum sd_result find_idle(struct sd_planner *p)
+{
+	struct sd_evidence evidence;
+	size_t casts;
+
+	p->rename->idle = !p->changes;
+	if (p->rename->idle || !leaves_all(p, &casts))
+		return SD_OK;
+	if (sd_rename_evidence(p->rename, p->in, &evidence, p->err) != SD_OK)
+		return p->err->result;
+	/* What is cast may be called the same in both. */
+	p->rename->idle = !evidence.keys[p->from] && evidence.keys[!p->from] > casts;
+	return SD_OK;
+}
+
 static enum sd_result run_map(struct sd_planner *p)
 {
 	uint32_t n = p->map->nstages;
@@ -272,7 +310,8 @@ static enum sd_result run_map(struct sd_planner *p)
 		result = cast_labelled(p);
 	if (result == SD_OK)
 		result = sd_planner_bear(p, sd_planner_known(p));
-	p->rename->idle = !p->changes;
+	if (result == SD_OK)
+		result = find_idle(p);
 	if (result == SD_OK && p->scratch.size == SIZE_MAX)
 		result = sd_fail_memory(p->err);
 	if (result == SD_OK)

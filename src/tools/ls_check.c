@@ -85,10 +85,18 @@ static bool print_details(struct check *c, const struct sd_finding *f)
 		return memory;
 	case SD_ODD_SHAPE:
 	case SD_ODD_DTYPE:
+		if (!f->right) {
+			sd_text_print(c->out, f->line);
+			fputc('\n', c->out);
+			return true;
+		}
 		memory = print_siblings(c, f);
 		fprintf(c->out, ": ");
 		print_kind(c->out, f->right, "");
-		fputs(f->kind == SD_ODD_SHAPE ? "; transposed?\n" : "\n", c->out);
+		fputs(sd_shape_is_transposed(f->is->shape, f->is->rank, f->right->shape, f->right->rank)
+			      ? "; transposed?\n"
+			      : "\n",
+		      c->out);
 		return memory;
 	default:
 		sd_text_print(c->out, f->line);

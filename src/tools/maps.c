@@ -769,6 +769,33 @@ enum sd_result sd_maps_layouts(const struct sd_manifest *in, sd_maps_take_layout
 	return result;
 }
 
+/* Whether any value of a field of config.json is a model that the map is for. */
+struct use {
+	const struct sd_map *map;
+	bool found;
+};
+
+static void take_use(void *user, const char *value)
+{
+	struct use *use = user;
+
+	use->found = use->found || sd_map_is_for(use->map, value);
+}
+
+/* Whether config.json names an architecture as transformers has them, and in no way one of the map's. */
+static bool is_for_others(const struct sd_manifest *in, const struct sd_map *map)
+{
+	static const char *const fields[] = {"model_type", "architectures", "text_config.model_type"};
+	const struct sd_side_file *config = sd_manifest_side(in, "config.json");
+	struct use use = {map, false};
+	char architecture[128];
+
+	sd_config_text(config, "architectures", architecture, sizeof(architecture));
+	for (size_t i = 0; config && i < sizeof(fields) / sizeof(*fields); i++)
+		sd_config_find(config, fields[i], take_use, &use);
+	return sd_map_model(map) && strstr(architecture, "For") && !use.found;
+}
+
 enum sd_result sd_maps_note_other(const struct sd_manifest *in, const struct sd_map *map, bool strict,
 				  struct sd_error *err)
 {
@@ -776,8 +803,9 @@ enum sd_result sd_maps_note_other(const struct sd_manifest *in, const struct sd_
 	enum sd_result result = SD_OK;
 	struct model_type type;
 	const char *names = "";
+	bool other = model_type_of(in, &type) && !sd_map_is_for(map, type.text);
 
-	if (model_type_of(in, &type) && !sd_map_is_for(map, type.text))
+	if (other)
 		result = each_map(by_config, &f, err);
 	if (result == SD_OK && f.n)
 		names = name_fits(&f, &type.arena);
@@ -786,6 +814,9 @@ enum sd_result sd_maps_note_other(const struct sd_manifest *in, const struct sd_
 	if (result == SD_OK && f.n)
 		result = sd_doubt(strict, err, "config.json says model_type %s, for which there is map %s", type.text,
 				  names);
+	else if (result == SD_OK && other && is_for_others(in, map))
+		sd_note("config.json says model_type %s, and map %s is for %s", type.text, sd_map_name(map),
+			sd_map_model(map));
 	while (f.n)
 		sd_map_free(f.fits[--f.n].map);
 	free(f.fits);

@@ -89,9 +89,9 @@ static struct options parse(int argc, char **argv)
 		{"strict", no_argument, NULL, 'S'},
 		{"zstd", optional_argument, NULL, 'z'},
 		{"checksum", no_argument, NULL, 'c'},
-		{"root", required_argument, NULL, 'r'},
+		{"root", required_argument, NULL, 'R'},
 		{"incomplete", no_argument, NULL, 'i'},
-		{"keep-dtypes", no_argument, NULL, 'k'},
+		{"keep-dtypes", no_argument, NULL, 'd'},
 		{"limit", required_argument, NULL, 'L'},
 		{"help", no_argument, NULL, 'h'},
 		{"version", no_argument, NULL, 'v'},
@@ -132,13 +132,13 @@ static struct options parse(int argc, char **argv)
 			if (opt.level < 1 || opt.level > SD_ZSTD_LEVEL_MOST)
 				sd_misuse("--zstd: the level is 1 to %d", SD_ZSTD_LEVEL_MOST);
 			break;
-		case 'r':
+		case 'R':
 			opt.limits.root = optarg;
 			break;
 		case 'i':
 			opt.limits.incomplete = true;
 			break;
-		case 'k':
+		case 'd':
 			opt.limits.keep_dtypes = true;
 			break;
 		case 'L':

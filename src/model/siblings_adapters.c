@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Compares the two matrices of each LoRA module, and their rank with adapter_config.json. */
+#include "model/siblings_search.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+/* Where a name has the A or B of its matrix: "lora_A.weight", "lora_embedding_B", "lora_down_A"; NULL: nowhere. */
+static const char *find_letter(const char *name)
+{
+	const char *part = strstr(name, "lora_"), *end;
+
+	if (!part)
+		return NULL;
+	end = part + strcspn(part, ".");
+	return end[-2] == '_' && (end[-1] == 'A' || end[-1] == 'B') ? end - 1 : NULL;
+}
+
+/* The dimension of a matrix that is the rank. Those of all experts are [E in r] and [E r out]. */
+static uint32_t find_rank(const struct sd_target *t, char letter)
+{
+	if (t->rank == 3)
+		return letter == 'A' ? 2 : 1;
+	return letter == 'A' ? 0 : 1;
+}
+
+/* The rank that adapter_config.json says for all modules; 0: none. */
+static uint64_t read_rank(const struct sd_siblings *s)
+{
+	const struct sd_side_file *config = sd_manifest_side(s->m, "adapter_config.json");
+	char text[24], type[16];
+	uint64_t rank;
+
+	sd_config_text(config, "r", text, sizeof(text));
+	sd_config_text(config, "peft_type", type, sizeof(type));
+	if (sd_config_layers(s->m) == SD_CONFIG_LAYERS_DIFFER || strcmp(type, "LORA") != 0)
+		return 0;
+	return sd_text_number(text, &rank) ? rank : 0;
+}
+
+/* What is the matter with modules: the first one, and how many. */
+struct fault {
+	const struct sd_target *first, *other;
+	const char *name; /* of the other one */
+	size_t n;
+};
+
+static void note(struct fault *f, const struct sd_target *t, const struct sd_target *other, const char *name)
+{
+	if (!f->n++)
+		*f = (struct fault){t, other, name, 1};
+}
+
+static void tell(struct sd_siblings *s, const struct fault *f, enum sd_oddity kind, const char *name, const char *text)
+{
+	struct sd_finding *finding = f->n && text ? sd_siblings_add_finding(s, kind, name) : NULL;
+
+	s->memory = s->memory && (!f->n || text);
+	if (!finding)
+		return;
+	finding->is = kind == SD_ODD_SHAPE ? f->first : NULL;
+	finding->tensors = f->n;
+	finding->line = f->n > 1 ? sd_arena_printf(s->arena, "%s; and so it is with %zu more", text, f->n - 1) : text;
+}
+
+/* A few tensors alone may be whatever they like: that each has both matrices is asked of what has adapter_config.json.
+ */
+void sd_siblings_compare_adapters(struct sd_siblings *s)
+{
+	struct fault alone = {.n = 0}, differ = {.n = 0}, other_rank = {.n = 0};
+	uint64_t rank = read_rank(s);
+	char shape[SD_SHAPE_TEXT], other[SD_SHAPE_TEXT];
+
+	for (size_t i = 0; i < s->m->ntargets && s->memory; i++) {
+		const struct sd_target *t = &s->m->targets[i], *partner;
+		const char *letter = find_letter(t->name);
+		char *name = letter ? sd_arena_text(s->arena, t->name, strlen(t->name)) : NULL;
+		uint64_t is;
+
+		s->memory = !letter || name;
+		if (!name || t->rank < 2)
+			continue;
+		name[letter - t->name] = *letter == 'A' ? 'B' : 'A';
+		partner = sd_siblings_find_target(s, name);
+		is = t->shape[find_rank(t, *letter)];
+		if (!partner && sd_manifest_side(s->m, "adapter_config.json"))
+			note(&alone, t, NULL, name);
+		if (!partner || *letter == 'B')
+			continue;
+		if (partner->rank == t->rank && is != partner->shape[find_rank(partner, 'B')])
+			note(&differ, t, partner, name);
+		else if (rank && (strstr(name, "experts") ? is % rank != 0 : is != rank))
+			note(&other_rank, t, NULL, name);
+	}
+	if (alone.n && s->memory)
+		tell(s, &alone, SD_ODD_MISSING, alone.name,
+		     sd_arena_printf(s->arena, "%s is not there, and %s is", alone.name, alone.first->name));
+	if (differ.n && s->memory)
+		tell(s, &differ, SD_ODD_SHAPE, differ.first->name,
+		     sd_arena_printf(s->arena, "%s is %s, and %s is %s: their ranks differ", differ.first->name,
+				     sd_shape_brief(differ.first->shape, differ.first->rank, shape, sizeof(shape)),
+				     differ.name,
+				     sd_shape_brief(differ.other->shape, differ.other->rank, other, sizeof(other))));
+	if (other_rank.n && s->memory)
+		tell(s, &other_rank, SD_ODD_SHAPE, other_rank.first->name,
+		     sd_arena_printf(
+			     s->arena, "%s is %s, and adapter_config.json says r %" PRIu64, other_rank.first->name,
+			     sd_shape_brief(other_rank.first->shape, other_rank.first->rank, shape, sizeof(shape)),
+			     rank));
+}
