@@ -660,38 +660,39 @@ static size_t carried_ahead(struct input *in, uint64_t memory, struct plain_devi
 	struct memory_source source = source_of(in, where);
 	struct memory_sink sink = {.sink = {&sink_ops}, .rooms = rooms};
 	struct tensors expected, got;
-	struct sd_execution carry;
+	struct sd_execution execution;
 	struct sd_error err = {0};
 	size_t records;
 
 	source.source.sums = any(2);
 	cr_assert_eq(sd_manifest_check(in->m, &err), SD_OK, "%s", err.text);
-	if (sd_execution_plan(in->m, memory, &carry, &err) != SD_OK) {
+	if (sd_execution_plan(in->m, memory, &execution, &err) != SD_OK) {
 		cr_assert_eq(err.result, SD_INPUT);
 		cr_assert(strstr(err.text, "--memory"), "%s", err.text);
-		sd_execution_free(&carry);
+		sd_execution_free(&execution);
 		return 0;
 	}
-	cr_assert(carry.room + carry.held <= memory, "%" PRIu64 " + %" PRIu64 " bytes of %" PRIu64, carry.room,
-		  carry.held, memory);
+	cr_assert(execution.room + execution.held <= memory, "%" PRIu64 " + %" PRIu64 " bytes of %" PRIu64,
+		  execution.room, execution.held, memory);
 	*device = plain_device();
 	device->device.ahead = ahead;
-	carry.device = &device->device;
-	cr_assert_eq(sd_manifest_check(carry.plan.manifest, &err), SD_OK, "%s", err.text);
-	cr_assert_eq(sd_drive(&source.source, &carry.plan, &carry.worker, &sink.sink, &err), SD_OK, "%s", err.text);
+	execution.device = &device->device;
+	cr_assert_eq(sd_manifest_check(execution.plan.manifest, &err), SD_OK, "%s", err.text);
+	cr_assert_eq(sd_drive(&source.source, &execution.plan, &execution.worker, &sink.sink, &err), SD_OK, "%s",
+		     err.text);
 	take_back(&source);
 	cr_assert(sink.ended && !sink.aborted && sink.awaited == 0);
 	cr_assert_eq(sink.came, sink.given);
-	cr_assert_eq(carry.holding + carry.waiting, 0);
-	cr_assert_leq(carry.size + carry.held, memory + 2 * SD_BUFFER_ALIGN);
-	for (size_t i = 0; i < carry.plan.manifest->ntargets; i++)
-		cr_assert(!sd_target_is_pending(&carry.plan.manifest->targets[i]));
-	for (size_t i = 0; i < carry.plan.manifest->nrecords; i++)
-		cr_assert_eq(sink.length[i], carry.plan.manifest->records[i].state == SD_HERE
-						     ? carry.plan.manifest->records[i].bytes
+	cr_assert_eq(execution.holding + execution.waiting, 0);
+	cr_assert_leq(execution.size + execution.held, memory + 2 * SD_BUFFER_ALIGN);
+	for (size_t i = 0; i < execution.plan.manifest->ntargets; i++)
+		cr_assert(!sd_target_is_pending(&execution.plan.manifest->targets[i]));
+	for (size_t i = 0; i < execution.plan.manifest->nrecords; i++)
+		cr_assert_eq(sink.length[i], execution.plan.manifest->records[i].state == SD_HERE
+						     ? execution.plan.manifest->records[i].bytes
 						     : 0);
 	expected = assemble(in->m, in->data);
-	got = assemble(carry.plan.manifest, sink.data);
+	got = assemble(execution.plan.manifest, sink.data);
 	cr_assert_eq(got.count, expected.count);
 	for (size_t i = 0; i < got.count; i++) {
 		const struct tensor *x = &expected.at[i], *y = &got.at[i];
@@ -702,11 +703,11 @@ static size_t carried_ahead(struct input *in, uint64_t memory, struct plain_devi
 		cr_assert_eq(memcmp(x->data, y->data, x->count * sd_dtype_size(x->target->dtype)), 0,
 			     "%s: other values", x->name);
 	}
-	records = carry.plan.manifest->nrecords;
+	records = execution.plan.manifest->nrecords;
 	free_tensors(&expected);
 	free_tensors(&got);
 	sink_free(&sink);
-	sd_execution_free(&carry);
+	sd_execution_free(&execution);
 	return records;
 }
 
@@ -982,7 +983,7 @@ static void add_plain(struct input *in, const char *name)
 		any_cast(in, add_target(in, name, turned, rank, record, &turn));
 }
 
-Test(carry, carries_out_what_targets_say)
+Test(execution, executes_what_targets_say)
 {
 	static const char *const names[][4] = {
 		{"a", "b", "c", "m"}, {"d", "e", "f", "n"}, {"g", "h", "i", "o"}, {"j", "k", "l", "p"}};
@@ -1025,15 +1026,15 @@ Test(carry, carries_out_what_targets_say)
 
 static struct sd_execution planned(const struct input *in, uint64_t memory)
 {
-	struct sd_execution carry;
+	struct sd_execution execution;
 	struct sd_error err;
 
-	cr_assert_eq(sd_execution_plan(in->m, memory, &carry, &err), SD_OK, "%s", err.text);
-	return carry;
+	cr_assert_eq(sd_execution_plan(in->m, memory, &execution, &err), SD_OK, "%s", err.text);
+	return execution;
 }
 
 /* Grouped experts are turned matrix by matrix into one record. */
-Test(carry, turns_experts_in_one_record)
+Test(execution, turns_experts_in_one_record)
 {
 	const uint64_t shape[] = {6, 10, 8}, turned[] = {6, 8, 10};
 	struct sd_move turn = permuted(shape, 3, (uint32_t[]){0, 2, 1});
@@ -1048,54 +1049,54 @@ Test(carry, turns_experts_in_one_record)
 }
 
 /* What is larger than the memory goes in blocks of rows, each to its columns. */
-Test(carry, cuts_a_large_matrix_into_blocks_of_rows)
+Test(execution, cuts_a_large_matrix_into_blocks_of_rows)
 {
 	const uint64_t shape[] = {1000, 8}, turned[] = {8, 1000};
 	struct sd_move turn = permuted(shape, 2, (uint32_t[]){1, 0});
 	struct plain_device device = plain_device();
 	struct input in = input();
-	struct sd_execution carry;
+	struct sd_execution execution;
 
 	seeded(1);
 	add_target(&in, "t", turned, 2, add_record(&in, SD_BF16, shape, 2), &turn);
 	cr_assert_eq(carried(&in, 8 * 300 * 4 + 64 * 6, &device), 4);
-	carry = planned(&in, 8 * 300 * 4 + 64 * 6);
+	execution = planned(&in, 8 * 300 * 4 + 64 * 6);
 	/* 300 rows fit; a multiple of 64 is kinder to those who write the columns. */
-	cr_assert_eq(carry.plan.manifest->records[0].bytes, 8 * 256 * 2);
-	cr_assert_eq(carry.plan.manifest->targets[1].move->to, 256);
-	cr_assert_eq(carry.plan.manifest->targets[1].move->dim[0].to, 1000);
-	sd_execution_free(&carry);
+	cr_assert_eq(execution.plan.manifest->records[0].bytes, 8 * 256 * 2);
+	cr_assert_eq(execution.plan.manifest->targets[1].move->to, 256);
+	cr_assert_eq(execution.plan.manifest->targets[1].move->dim[0].to, 1000);
+	sd_execution_free(&execution);
 	input_free(&in);
 }
 
-Test(carry, refuses_too_little_memory)
+Test(execution, refuses_too_little_memory)
 {
 	const uint64_t shape[] = {1000, 800}, turned[] = {800, 1000};
 	struct sd_move turn = permuted(shape, 2, (uint32_t[]){1, 0});
 	struct input in = input();
-	struct sd_execution carry;
+	struct sd_execution execution;
 	struct sd_error err;
 
 	seeded(1);
 	add_target(&in, "lm_head", turned, 2, add_record(&in, SD_BF16, shape, 2), &turn);
-	cr_assert_eq(sd_execution_plan(in.m, 2000, &carry, &err), SD_INPUT);
+	cr_assert_eq(sd_execution_plan(in.m, 2000, &execution, &err), SD_INPUT);
 	cr_assert_str_eq(err.text,
 			 "lm_head: a row (800 elements) of record0 [1000, 800] and what becomes of it do not fit into "
 			 "2000 bytes; --memory=4096 is enough, more is faster");
-	sd_execution_free(&carry);
-	cr_assert_eq(sd_execution_plan(in.m, 4096, &carry, &err), SD_OK);
-	sd_execution_free(&carry);
+	sd_execution_free(&execution);
+	cr_assert_eq(sd_execution_plan(in.m, 4096, &execution, &err), SD_OK);
+	sd_execution_free(&execution);
 	input_free(&in);
 }
 
 /* Gate and up of one expert come out as one record, so that they can be written in one go. */
-Test(carry, joins_neighbours)
+Test(execution, joins_neighbours)
 {
 	const uint64_t shape[] = {40, 60}, grouped[] = {3, 60, 80};
 	struct sd_move turn = permuted(shape, 2, (uint32_t[]){1, 0});
 	struct plain_device device = plain_device();
 	struct input in = input();
-	struct sd_execution carry;
+	struct sd_execution execution;
 
 	seeded(1);
 	for (uint64_t k = 0; k < 6; k++) {
@@ -1105,15 +1106,15 @@ Test(carry, joins_neighbours)
 		add_target(&in, "gate_and_up", grouped, 3, add_record(&in, SD_F32, shape, 2), &put);
 	}
 	cr_assert_eq(carried(&in, 1 << 20, &device), 3);
-	carry = planned(&in, 1 << 20);
+	execution = planned(&in, 1 << 20);
 	for (size_t k = 0; k < 3; k++) {
-		const struct sd_target *t = &carry.plan.manifest->targets[k];
+		const struct sd_target *t = &execution.plan.manifest->targets[k];
 
 		cr_assert_eq(t->move->to, k * 4800);
 		cr_assert_eq(t->move->rank, 1);
 		cr_assert_eq(t->move->dim[0].size, 4800);
 	}
-	sd_execution_free(&carry);
+	sd_execution_free(&execution);
 	/* Without memory for both, each by itself. */
 	cr_assert_eq(carried(&in, 20000, &device), 6);
 	/* One that is elsewhere is not waited for. */
@@ -1123,12 +1124,12 @@ Test(carry, joins_neighbours)
 }
 
 /* What has nothing pending is left alone, number by number; what nobody wants goes. */
-Test(carry, leaves_the_rest_alone)
+Test(execution, leaves_the_rest_alone)
 {
 	const uint64_t shape[] = {2, 3}, turned[] = {3, 2}, none[] = {0, 5};
 	struct sd_move turn = permuted(shape, 2, (uint32_t[]){1, 0});
 	struct input in = input();
-	struct sd_execution carry;
+	struct sd_execution execution;
 	const struct sd_manifest *m;
 
 	seeded(1);
@@ -1139,19 +1140,19 @@ Test(carry, leaves_the_rest_alone)
 	add_target(&in, "turned", turned, 2, 2, &turn);
 	add_target(&in, "small", in.m->records[0].shape, 2, 0, NULL);
 	add_target(&in, "none", none, 2, 3, NULL);
-	carry = planned(&in, 1 << 20);
-	m = carry.plan.manifest;
+	execution = planned(&in, 1 << 20);
+	m = execution.plan.manifest;
 	cr_assert_eq(m->nrecords, 3);
-	cr_assert_eq(carry.plan.becomes[0], 0);
-	cr_assert_eq(carry.plan.becomes[1], SD_DROP);
-	cr_assert_eq(carry.plan.becomes[2], SD_WORK);
-	cr_assert_eq(carry.plan.becomes[3], 2);
+	cr_assert_eq(execution.plan.becomes[0], 0);
+	cr_assert_eq(execution.plan.becomes[1], SD_DROP);
+	cr_assert_eq(execution.plan.becomes[2], SD_WORK);
+	cr_assert_eq(execution.plan.becomes[3], 2);
 	cr_assert_str_eq(m->targets[0].name, "turned");
 	cr_assert_eq(m->targets[0].record, 1);
 	cr_assert_null(m->targets[0].move);
 	cr_assert_str_eq(m->targets[1].name, "small");
 	cr_assert_str_eq(m->targets[2].name, "none");
-	sd_execution_free(&carry);
+	sd_execution_free(&execution);
 	input_free(&in);
 }
 
@@ -1178,7 +1179,7 @@ static void expect(struct sd_links l, const uint8_t *dtypes, uint32_t count)
 }
 
 /* Casts are taken together only where that changes no value. */
-Test(carry, takes_casts_together)
+Test(execution, takes_casts_together)
 {
 	seeded(1);
 	expect(links(SD_BF16, (uint8_t[]){SD_F32}, 1), (uint8_t[]){SD_BF16, SD_F32}, 2);
@@ -1193,16 +1194,16 @@ Test(carry, takes_casts_together)
 
 static void refused(struct input *in, const char *text)
 {
-	struct sd_execution carry;
+	struct sd_execution execution;
 	struct sd_error err;
 
-	cr_assert_eq(sd_execution_plan(in->m, 1 << 20, &carry, &err), SD_INPUT);
+	cr_assert_eq(sd_execution_plan(in->m, 1 << 20, &execution, &err), SD_INPUT);
 	cr_assert_str_eq(err.text, text);
-	sd_execution_free(&carry);
+	sd_execution_free(&execution);
 	input_free(in);
 }
 
-Test(carry, refuses_what_it_cannot_do)
+Test(execution, refuses_what_it_cannot_do)
 {
 	const uint64_t shape[] = {2, 4}, turned[] = {4, 2};
 	struct sd_move turn = permuted(shape, 2, (uint32_t[]){1, 0});
@@ -1273,7 +1274,7 @@ Test(carry, refuses_what_it_cannot_do)
 	}
 }
 
-Test(carry, says_what_failed)
+Test(execution, says_what_failed)
 {
 	const uint64_t shape[] = {2, 4}, turned[] = {4, 2};
 	struct sd_move turn = permuted(shape, 2, (uint32_t[]){1, 0});
@@ -1285,25 +1286,25 @@ Test(carry, says_what_failed)
 		struct input in = input();
 		struct memory_source source = source_of(&in, IN_MEMORY);
 		struct memory_sink sink = {.sink = {&sink_ops}};
-		struct sd_execution carry;
+		struct sd_execution execution;
 		struct sd_error err;
 
 		seeded(1);
 		add_target(&in, "t", turned, 2, add_record(&in, SD_F32, shape, 2), &turn);
-		carry = planned(&in, 1 << 20);
-		carry.device = &device.device;
+		execution = planned(&in, 1 << 20);
+		execution.device = &device.device;
 		device.fails = way == 0;
 		device.starves = way == 1;
 		source.cut_short = way == 2;
 		device.breaks = way == 3;
 		device.device.ahead = 2;
-		cr_assert_eq(sd_drive(&source.source, &carry.plan, &carry.worker, &sink.sink, &err),
+		cr_assert_eq(sd_drive(&source.source, &execution.plan, &execution.worker, &sink.sink, &err),
 			     way == 2 ? SD_INPUT : SD_IO);
 		cr_assert_str_eq(err.text, texts[way]);
 		cr_assert(sink.aborted && !sink.ended);
 		take_back(&source);
 		sink_free(&sink);
-		sd_execution_free(&carry);
+		sd_execution_free(&execution);
 		input_free(&in);
 	}
 }
@@ -1330,7 +1331,7 @@ static struct input with_passing(unsigned matrices, unsigned passing, uint64_t b
 
 /* What passes waits for its turn, not for everything, whether it is little data or much that is in a file; only what
  * fits nowhere, or is too many pieces, has to go at once. */
-Test(carry, does_not_wait_for_what_passes)
+Test(execution, does_not_wait_for_what_passes)
 {
 	static const struct {
 		unsigned matrices, passing;
@@ -1358,7 +1359,7 @@ Test(carry, does_not_wait_for_what_passes)
 }
 
 /* What passes may fail when its turn comes. */
-Test(carry, says_what_it_was_that_failed_later)
+Test(execution, says_what_it_was_that_failed_later)
 {
 	/* Its turn may come with another record, or at the end. */
 	for (unsigned matrices = 1; matrices <= 10; matrices += 9) {
@@ -1366,37 +1367,37 @@ Test(carry, says_what_it_was_that_failed_later)
 		struct plain_device device = plain_device();
 		struct memory_source source = source_of(&in, IN_FILES);
 		struct memory_sink sink = {.sink = {&sink_ops}};
-		struct sd_execution carry = planned(&in, 1 << 20);
+		struct sd_execution execution = planned(&in, 1 << 20);
 		struct sd_error err;
 
-		carry.device = &device.device;
+		execution.device = &device.device;
 		device.device.ahead = AHEAD;
 		source.torn = 1;
-		cr_assert_eq(sd_drive(&source.source, &carry.plan, &carry.worker, &sink.sink, &err), SD_INPUT);
+		cr_assert_eq(sd_drive(&source.source, &execution.plan, &execution.worker, &sink.sink, &err), SD_INPUT);
 		cr_assert_str_eq(err.text, "record1: the data ends early: truncated, or its writer was stopped");
 		cr_assert(sink.aborted && !sink.ended);
 		take_back(&source);
 		sink_free(&sink);
-		sd_execution_free(&carry);
+		sd_execution_free(&execution);
 		input_free(&in);
 	}
 }
 
 /* The source may have left a file, and looked at it for the last time, before its turn comes. */
-Test(carry, sees_a_file_change_that_waits)
+Test(execution, sees_a_file_change_that_waits)
 {
 	for (unsigned matrices = 0; matrices <= 2; matrices++) {
 		struct input in = with_passing(matrices, 2, 50);
 		struct plain_device device = plain_device();
 		struct memory_source source = source_of(&in, IN_FILES);
 		struct memory_sink sink = {.sink = {&sink_ops}};
-		struct sd_execution carry = planned(&in, 1 << 20);
+		struct sd_execution execution = planned(&in, 1 << 20);
 		struct sd_error err = {0};
 
-		carry.device = &device.device;
+		execution.device = &device.device;
 		device.device.ahead = AHEAD;
 		source.changes = true;
-		cr_assert_eq(sd_drive(&source.source, &carry.plan, &carry.worker, &sink.sink, &err),
+		cr_assert_eq(sd_drive(&source.source, &execution.plan, &execution.worker, &sink.sink, &err),
 			     matrices > 0 ? SD_INPUT : SD_OK);
 		cr_assert(matrices == 0 || strstr(err.text, "record1: ") == err.text, "%s", err.text);
 		cr_assert(matrices == 0 || strstr(err.text, "data (deleted) changed while it was being read"), "%s",
@@ -1404,7 +1405,7 @@ Test(carry, sees_a_file_change_that_waits)
 		cr_assert_eq(sink.aborted, matrices > 0);
 		take_back(&source);
 		sink_free(&sink);
-		sd_execution_free(&carry);
+		sd_execution_free(&execution);
 		input_free(&in);
 	}
 }
@@ -1417,7 +1418,7 @@ static void add_include(struct sd_selection *choice, const char *pattern)
 }
 
 /* Two dimensions exchanged by hand: of whole tensors, and of one that comes in pieces. */
-Test(carry, exchanges_dimensions)
+Test(execution, exchanges_dimensions)
 {
 	const uint64_t shape[] = {2, 3, 4}, piece[] = {1, 3, 4};
 	struct plain_device device = plain_device();
