@@ -527,8 +527,7 @@ static bool is_plain_adapter(const struct sd_manifest *in)
 	return in->ntargets;
 }
 
-/* Whether it is an adapter, and none of experts. */
-static bool is_adapter_alone(const struct sd_manifest *in)
+bool sd_maps_pass(const struct sd_manifest *in)
 {
 	bool lora = false;
 
@@ -679,7 +678,7 @@ static enum sd_result find_fits(struct finding *f, const char **file, struct sd_
 	if (result == SD_OK && !f->n && is_plain_adapter(f->in))
 		return SD_OK;
 	/* One of which neither a file tells nor experts: whatever a map made of it would be a guess. */
-	if (result == SD_OK && !f->n && is_adapter_alone(f->in))
+	if (result == SD_OK && !f->n && sd_maps_pass(f->in))
 		result = sd_fail(err, SD_INPUT, "nothing tells which model this adapter is for: say --map NAME");
 	if (result == SD_OK && !f->n) {
 		*file = NULL;

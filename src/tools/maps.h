@@ -32,6 +32,9 @@ SD_MUST_CHECK enum sd_result sd_maps_layouts(const struct sd_manifest *in, sd_ma
 SD_MUST_CHECK enum sd_result sd_maps_note_other(const struct sd_manifest *in, const struct sd_map *map, bool strict,
 						struct sd_error *err);
 
+/* Whether a manifest is an adapter's without experts, whose names are the same in all layouts. */
+bool sd_maps_pass(const struct sd_manifest *in);
+
 /* Prints all maps with their layouts and options. */
 SD_MUST_CHECK enum sd_result sd_maps_list(bool json, struct sd_error *err);
 

@@ -19,6 +19,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define PASSES "an adapter without experts: its names are the same in all layouts, and pass"
+
 static const char usage[] = "Usage: sd-rename [OPTION]...\n"
 			    "Give the tensors of a stream other names and places, by a map between two layouts\n"
 			    "or by hand. What has to change in the data is left for sd-transpose.\n"
@@ -281,7 +283,7 @@ static enum sd_result open_map(const struct options *opt, const struct sd_manife
 	if (result == SD_OK && *map)
 		sd_note("map %s", sd_map_name(*map));
 	else if (result == SD_OK)
-		sd_note("an adapter without experts: its names are the same in all layouts, and pass");
+		sd_note(PASSES);
 	return result;
 }
 
@@ -360,9 +362,15 @@ static void print_plan(const struct sd_manifest *in, const struct sd_plan *plan,
 
 /* That a map knows nothing of a checkpoint is worth a word, and an error where all keys should be known. */
 static enum sd_result tell_idle(const struct options *opt, const struct sd_map *map, int to,
-				const struct sd_side_file *config, struct sd_error *err)
+				const struct sd_manifest *in, struct sd_error *err)
 {
+	const struct sd_side_file *config = sd_manifest_side(in, "config.json");
 	char method[64];
+
+	if (sd_maps_pass(in)) {
+		sd_note(PASSES);
+		return SD_OK;
+	}
 
 	sd_config_text(config, "quantization_config.quant_method", method, sizeof(method));
 	sd_fail(err, SD_INPUT, "map %s changes no key on the way from %s to %s%s%s", sd_map_name(map),
@@ -508,7 +516,7 @@ static enum sd_result make_plan(struct job *job, struct sd_error *err)
 			sd_map_layout(job->map, job->rename.to));
 	tell_notes(&job->rename);
 	if (result == SD_OK && job->map && job->rename.idle && job->in->ntargets)
-		result = tell_idle(opt, job->map, job->rename.to, sd_manifest_side(job->in, "config.json"), err);
+		result = tell_idle(opt, job->map, job->rename.to, job->in, err);
 	return result;
 }
 
