@@ -268,7 +268,7 @@ static enum sd_result read_index(const char *path, const struct sd_limits *limit
 	result = sd_index_parse(in->json, in->size, limits, &in->index, err);
 	if (result == SD_OK)
 		result = check_file_names(&in->index, is_of_bin(path) ? ".bin" : ".safetensors", err);
-	if (result == SD_INPUT) {
+	if (result == SD_INPUT && !strstr(err->text, "--limit=")) {
 		struct sd_error bad = *err;
 
 		return sd_fail(err, SD_INPUT, "%s: %s; " NO_INDEX, path, bad.text);
