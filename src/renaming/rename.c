@@ -80,21 +80,26 @@ static const char *find_down_slip(const struct sd_planner *p, const char *up)
 	return NULL;
 }
 
-/* Experts that have projections up and none down: no layer tells, where all lack it. */
+/*
+ * Experts that have projections up and none down: no layer tells, where all lack it. Few tensors beside experts are no
+ * model, but a part that somebody has chosen.
+ */
 static enum sd_result tell_half(struct sd_planner *p, uint32_t bit)
 {
 	const char *up = NULL, *slip, *line;
+	size_t experts = 0;
 
 	for (size_t i = 0; i < p->ntensors; i++) {
 		const char *name = p->tensors[i].name, *word = strrchr(name, '.');
 
+		experts += (p->tensors[i].labels & bit) != 0;
 		if (!(p->tensors[i].labels & bit) || !word || strstr(name, "lora_"))
 			continue;
 		if (strstr(word, "down"))
 			return SD_OK;
 		up = strstr(word, "gate_and_up_projs") ? name : up;
 	}
-	if (!up || p->rename->some)
+	if (!up || p->rename->some || p->ntensors < 4 * experts)
 		return SD_OK;
 	slip = find_down_slip(p, up);
 	line = slip ? sd_arena_printf(&p->out->arena, "%s: down_proj? no expert has a projection down", slip)
