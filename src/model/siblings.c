@@ -51,10 +51,15 @@ static enum sd_result pass_token(void *user, const struct sd_json_token *token, 
 static void check_config(struct sd_siblings *s)
 {
 	const struct sd_side_file *file = sd_manifest_side(s->m, "config.json");
+	enum sd_result result;
 	struct sd_error err;
 	struct sd_finding *f;
 
-	if (!file || sd_json_parse(file->data, file->size, pass_token, NULL, &err) == SD_OK)
+	if (!file)
+		return;
+	result = sd_json_parse(file->data, file->size, pass_token, NULL, &err);
+	s->memory = s->memory && result != SD_IO;
+	if (result != SD_INPUT)
 		return;
 	f = sd_siblings_add_finding(s, SD_ODD_CONFIG, file->name);
 	if (f)

@@ -247,7 +247,7 @@ static enum sd_result ranks_end(struct ranks *ranks, enum sd_result result, stru
 	for (size_t i = 0; i < ranks->count && ranks->sinks; i++) {
 		if (ranks->sinks[i])
 			ranks->sinks[i]->ops->close(ranks->sinks[i]);
-		if (ranks->fds[i])
+		if (ranks->fds && ranks->fds[i])
 			close(ranks->fds[i]);
 	}
 	for (size_t i = 0; i < ranks->count && ranks->pids; i++) {
