@@ -428,8 +428,8 @@ static enum sd_result push_global(struct machine *m, const char *module, size_t 
 
 static enum sd_result op_global(struct machine *m, unsigned number, struct sd_error *err)
 {
-	const char *module, *name;
-	size_t module_length, length;
+	const char *module = NULL, *name = NULL;
+	size_t module_length = 0, length = 0;
 
 	(void)number;
 	if (take_line(m, &module, &module_length, err) != SD_OK || take_line(m, &name, &length, err) != SD_OK)

@@ -164,10 +164,20 @@ static enum sd_result tell_finding(void *user, const char *line)
 	return sd_planner_tell(user, line);
 }
 
+/* Whether -D dtype is given; with strict, findings are told before the options are taken. */
+static bool casts_experts(const struct sd_planner *p)
+{
+	for (size_t i = 0; i < p->rename->ndefines; i++)
+		if (strcmp(p->rename->defines[i].name, "dtype") == 0)
+			return true;
+	return p->dtype;
+}
+
 /* What is odd about the names is worth a word: the rest converts as well without it. */
 static enum sd_result tell_findings(struct sd_planner *p)
 {
 	size_t kept = 0;
+	bool cast = casts_experts(p);
 
 	for (size_t i = 0; i < p->findings.n; i++) {
 		const struct sd_finding *f = &p->findings.at[i];
@@ -176,7 +186,7 @@ static enum sd_result tell_findings(struct sd_planner *p)
 		if (p->borne && f->line && strcmp(f->line, p->first.text) == 0)
 			continue;
 		/* Of experts that are missing the plan tells more; -D dtype makes those alike that are of several. */
-		if (!expert || (!p->nmissing && !(p->dtype && f->kind == SD_ODD_DTYPE)))
+		if (!expert || (!p->nmissing && !(cast && f->kind == SD_ODD_DTYPE)))
 			p->findings.at[kept++] = *f;
 	}
 	p->findings.n = kept;
