@@ -62,10 +62,9 @@ static bool piece_mends(const struct known *k, const char *piece, const char *me
 
 		if (!at)
 			continue;
-		if (strlen(name) + strlen(meant) >= sizeof(edited))
-			return false;
-		snprintf(edited, sizeof(edited), "%.*s%s%s", (int)(at - name), name, meant, at + length);
-		if (!is_wanted(k, edited))
+		if (snprintf(edited, sizeof(edited), "%.*s%s%s", (int)(at - name), name, meant, at + length) >=
+			    (int)sizeof(edited) ||
+		    !is_wanted(k, edited))
 			return false;
 	}
 	return true;
