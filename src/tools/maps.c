@@ -885,3 +885,15 @@ enum sd_result sd_maps_list(bool json, struct sd_error *err)
 {
 	return each_map(json ? print_map_json : print_map, NULL, err);
 }
+
+void sd_option_define(struct sd_define **defines, size_t *count, size_t *room, char *text)
+{
+	char *equals = strchr(text, '=');
+
+	if (!equals || equals == text)
+		sd_misuse("-D %s: it is -D NAME=VALUE", text);
+	*equals = '\0';
+	if (!sd_array_grow(defines, *count, room, sizeof(**defines)))
+		sd_no_memory();
+	(*defines)[(*count)++] = (struct sd_define){text, equals + 1};
+}

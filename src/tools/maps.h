@@ -35,6 +35,9 @@ SD_MUST_CHECK enum sd_result sd_maps_note_other(const struct sd_manifest *in, co
 /* Whether a manifest is an adapter's without experts, whose names are the same in all layouts. */
 bool sd_maps_pass(const struct sd_manifest *in);
 
+/* -D NAME=VALUE: adds it to an array that grows, or is misuse. text is cut in two and borrowed. */
+void sd_option_define(struct sd_define **defines, size_t *count, size_t *room, char *text);
+
 /* Prints all maps with their layouts and options. */
 SD_MUST_CHECK enum sd_result sd_maps_list(bool json, struct sd_error *err);
 

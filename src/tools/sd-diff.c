@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* sd-diff: tells how two checkpoints differ, in names, dtypes, shapes and values. */
 #include "base/text.h"
+#include "tools/maps.h"
 #include "tools/selection_options.h"
 #include "tools/diff.h"
 #include "tools/tool.h"
@@ -100,18 +101,6 @@ static double parse_bound(const char *option, const char *text)
 	return bound;
 }
 
-static void add_define(struct diff_options *opt, char *text)
-{
-	char *equals = strchr(text, '=');
-
-	if (!equals || equals == text)
-		sd_misuse("-D: \"%s\" is not NAME=VALUE", text);
-	if (!sd_array_grow(&opt->defines, opt->ndefines, &opt->defines_room, sizeof(*opt->defines)))
-		sd_no_memory();
-	*equals = '\0';
-	opt->defines[opt->ndefines++] = (struct sd_define){text, equals + 1};
-}
-
 static bool take_tolerance(struct sd_tolerance *t, int c)
 {
 	switch (c) {
@@ -178,7 +167,7 @@ static void take_option(struct diff_options *opt, int c, char **argv)
 		opt->to = optarg;
 		break;
 	case 'D':
-		add_define(opt, optarg);
+		sd_option_define(&opt->defines, &opt->ndefines, &opt->defines_room, optarg);
 		break;
 	case 'u':
 		opt->unfold = true;

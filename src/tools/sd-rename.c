@@ -102,18 +102,6 @@ struct options {
 	bool strict, drop_unequal, keep_config, checksum, stats;
 };
 
-static void add_define(struct options *opt, char *text)
-{
-	char *equals = strchr(text, '=');
-
-	if (!equals || equals == text)
-		sd_misuse("-D %s: it is -D NAME=VALUE", text);
-	*equals = '\0';
-	if (!sd_array_grow(&opt->defines, opt->ndefines, &opt->defines_room, sizeof(*opt->defines)))
-		sd_no_memory();
-	opt->defines[opt->ndefines++] = (struct sd_define){text, equals + 1};
-}
-
 static void add_edit(struct options *opt, const char *text)
 {
 	struct sd_error err;
@@ -185,7 +173,7 @@ static struct options parse(int argc, char **argv)
 			opt.to = optarg;
 			break;
 		case 'D':
-			add_define(&opt, optarg);
+			sd_option_define(&opt.defines, &opt.ndefines, &opt.defines_room, optarg);
 			break;
 		case 'e':
 			add_edit(&opt, optarg);
