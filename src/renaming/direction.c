@@ -70,6 +70,8 @@ enum sd_result sd_rename_evidence(const struct sd_rename *rename, const struct s
 			result = p->out ? sd_planner_read(p) : sd_fail_memory(err);
 		if (result == SD_OK)
 			result = sd_planner_options(p);
+		p->before = p->tensors;
+		p->nbefore = p->ntensors;
 	}
 	for (size_t i = 0; result == SD_OK && i < sides[LEFT].ntensors; i++) {
 		const struct sd_planner_tensor *t = &sides[LEFT].tensors[i];
@@ -82,9 +84,7 @@ enum sd_result sd_rename_evidence(const struct sd_rename *rename, const struct s
 			*key = t->name;
 	}
 	for (int side = LEFT; side <= RIGHT; side++) {
-		free(sides[side].tensors);
-		free(sides[side].pieces);
-		sd_scratch_free(&sides[side].scratch);
+		sd_planner_free(&sides[side]);
 		sd_manifest_free(sides[side].out);
 	}
 	return result;

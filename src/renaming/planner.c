@@ -158,6 +158,18 @@ uint32_t sd_planner_other(struct sd_planner *p, const struct sd_pattern *key, co
 	return number;
 }
 
+void sd_planner_free(struct sd_planner *p)
+{
+	free(p->with_missing.records);
+	free(p->tensors);
+	free(p->pieces);
+	sd_findings_free(&p->findings);
+	free(p->notes);
+	sd_companions_free(&p->companions);
+	sd_names_free(&p->names);
+	sd_scratch_free(&p->scratch);
+}
+
 enum sd_result sd_planner_read(struct sd_planner *p)
 {
 	struct sd_names names = {0};

@@ -84,6 +84,9 @@ struct sd_planner {
 /* The manifest's targets as tensors: those of one name are the pieces of one. */
 SD_MUST_CHECK enum sd_result sd_planner_read(struct sd_planner *p);
 
+/* Frees what the planner holds; the manifest `out`, the options and what was handed in stay the caller's. */
+void sd_planner_free(struct sd_planner *p);
+
 /* Keeps an edit that a line advises, for who made the rename; NULL: none. */
 void sd_planner_advise(struct sd_planner *p, const char *edit);
 

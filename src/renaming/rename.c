@@ -545,13 +545,6 @@ enum sd_result sd_rename_plan(struct sd_rename *rename, const struct sd_manifest
 		sd_plan_free(plan);
 	else if (p.borne)
 		result = (*p.err = p.first).result;
-	free(p.with_missing.records);
-	free(p.tensors);
-	free(p.pieces);
-	sd_findings_free(&p.findings);
-	free(p.notes);
-	sd_companions_free(&p.companions);
-	sd_names_free(&p.names);
-	sd_scratch_free(&p.scratch);
+	sd_planner_free(&p);
 	return result;
 }
