@@ -6,6 +6,7 @@ sources += \
 	%D%/equal.c %D%/equal.h \
 	%D%/extent.c %D%/extent.h \
 	%D%/planned.c %D%/planned.h \
+	%D%/rest.c %D%/rest.h \
 	%D%/sink.h \
 	%D%/source.h \
 	%D%/spool.c %D%/spool.h \

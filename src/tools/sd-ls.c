@@ -12,7 +12,6 @@
 #include <unistd.h>
 
 /* So many bytes of data are taken from a pipe, at most, that nobody wants. */
-#define REST_MAX (4u << 20)
 
 static const char usage[] = "Usage: sd-ls [OPTION]... [SOURCE]...\n"
 			    "List the tensors of checkpoints, or of what flows in a pipeline. No data is read.\n"
@@ -493,53 +492,10 @@ static void print_title(const struct ls_options *opt, int number)
 	putchar('\n');
 }
 
-/* Takes a record; *left is how much data itself may be taken, and *enough says that there is more. */
-static enum sd_result take_record(struct sd_source *source, uint32_t record, uint64_t *left, bool *enough,
-				  struct sd_error *err)
-{
-	struct sd_extent extent;
-	enum sd_result result = sd_source_next(source, record, &extent, err);
-
-	while (result == SD_OK && extent.length) {
-		bool reference = !extent.memory && extent.offset >= 0;
-
-		*enough = !reference && extent.length > *left;
-		if (*enough)
-			return SD_OK;
-		*left -= reference ? 0 : extent.length;
-		result = sd_extent_skip(&extent, err);
-		if (result == SD_OK)
-			result = sd_source_next(source, record, &extent, err);
-	}
-	return result;
-}
-
-/*
- * Takes what a pipe brings behind the names, so that the programs before this one end well, and what they fail of is
- * known. Mostly that is only where the data lies. Of data itself REST_MAX bytes are taken: nobody has asked for it.
- */
-static enum sd_result take_rest(struct sd_source *source, struct sd_error *err)
-{
-	const struct sd_manifest *m = source->manifest;
-	uint64_t left = REST_MAX;
-	enum sd_result result = SD_OK;
-	bool enough = false;
-
-	for (size_t i = 0; i < m->nrecords && result == SD_OK && !enough; i++)
-		if (m->records[i].state == SD_HERE)
-			result = take_record(source, (uint32_t)i, &left, &enough, err);
-	if (result == SD_OK && !enough)
-		result = sd_source_finish(source, err);
-	if (result != SD_OK)
-		sd_source_explain(source, err);
-	return result;
-}
-
-/* Whether data is still to come, and from a pipe. */
+/* Whether data may still come on standard input. */
 static bool has_rest(const struct ls_options *opt, const struct ls_source *s)
 {
-	return !s->source->lack && !opt->checksum && !opt->list && strcmp(s->name, "-") == 0 &&
-	       sd_fd_is_pipe(STDIN_FILENO);
+	return !s->source->lack && !opt->checksum && !opt->list && strcmp(s->name, "-") == 0;
 }
 
 static enum sd_result list(const struct ls_options *opt, int number, struct outcome *outcome, struct sd_error *err)
@@ -562,10 +518,8 @@ static enum sd_result list(const struct ls_options *opt, int number, struct outc
 		result = is_view(opt) ? print_view(opt, &s, outcome, err) : print_list(opt, &s, err);
 	if (result == SD_OK && s.source->lack)
 		result = sd_fail(err, SD_INPUT, "%s", s.source->lack);
-	if (result == SD_OK && has_rest(opt, &s)) {
-		fflush(stdout);
-		result = take_rest(s.source, err);
-	}
+	if (result == SD_OK && has_rest(opt, &s))
+		result = sd_take_rest(s.source, err);
 	free(s.shown);
 	free(s.sums);
 	sd_listing_free(&s.listing);

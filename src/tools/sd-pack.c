@@ -326,15 +326,19 @@ static void print_file(const char *name, size_t tensors, uint64_t bytes)
 	printf("\t%zu\t%" PRIu64 "\n", tensors, bytes);
 }
 
-/* A manifest that came without any data (sd-cat --manifest) stands for the checkpoint that it tells of. */
-static void suppose_data(struct sd_manifest *m)
+/*
+ * A manifest that came without any data (sd-cat --manifest) stands for the checkpoint that it tells of. Whether data
+ * came.
+ */
+static bool suppose_data(struct sd_manifest *m)
 {
 	for (size_t i = 0; i < m->nrecords; i++)
 		if (m->records[i].state == SD_HERE)
-			return;
+			return true;
 	for (size_t i = 0; i < m->nrecords; i++)
 		if (m->records[i].state == SD_ELSEWHERE)
 			m->records[i].state = SD_HERE;
+	return false;
 }
 
 #define REPLACED "%s: %" PRIu64 " tensors are replaced by %" PRIu64
@@ -446,7 +450,7 @@ static enum sd_result run(struct options *opt, struct sd_error *err)
 {
 	struct sd_source *source = NULL;
 	uint64_t before = 0, after = 0;
-	bool odd;
+	bool odd, data = false;
 	enum sd_result result = opt->dry_run ? SD_OK : check_input(opt, err);
 
 	if (result == SD_OK)
@@ -459,11 +463,13 @@ static enum sd_result run(struct options *opt, struct sd_error *err)
 	if (odd && opt->pack.strict)
 		result = sd_tell_odd(source->manifest, true, err);
 	if (result == SD_OK && opt->dry_run)
-		suppose_data(source->manifest);
+		data = suppose_data(source->manifest);
 	if (result == SD_OK)
 		result = check_replaced(opt, source->manifest, &before, &after, err);
 	if (result == SD_OK)
 		result = opt->dry_run ? dry_run(opt, source->manifest, err) : pack(opt, source, err);
+	if (result == SD_OK && opt->dry_run && data)
+		result = sd_take_rest(source, err);
 	/* Only when all went well: a failure is one line. */
 	if (result == SD_OK && odd)
 		tell_odd(source->manifest);

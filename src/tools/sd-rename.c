@@ -594,6 +594,8 @@ static enum sd_result rename_manifest(const struct options *opt, struct sd_manif
 		fflush(stdout);
 	if (result == SD_OK && opt->what == RENAME)
 		result = sd_drive(source, &job.plan, NULL, sink, err);
+	else if (result == SD_OK && source)
+		result = sd_take_rest(source, err);
 	else if (result != SD_OK && sink)
 		sink->ops->abort(sink, err);
 	end_job(&job);
@@ -611,6 +613,8 @@ static enum sd_result go_back(const struct options *opt, const struct sd_map *ma
 		result = sd_open_stdin(&opt->limits, &source, err);
 	if (result == SD_OK)
 		result = back_check(&rename, source->manifest, err);
+	if (result == SD_OK)
+		result = sd_take_rest(source, err);
 	sd_source_close(source);
 	fflush(stdout);
 	return result;

@@ -4,6 +4,7 @@
 #include "tools/tool.h"
 #include "base/signals.h"
 #include "base/text.h"
+#include "flow/rest.h"
 #include "formats/open.h"
 #include "handoff/handoff.h"
 #include "model/siblings.h"
@@ -332,6 +333,14 @@ enum sd_result sd_open_stdin(const struct sd_limits *limits, struct sd_source **
 	result = sd_open_fd(fd, "standard input", limits, source, err);
 	/* Behind what a program before this one has to say, which is the same. */
 	return result == SD_OK ? sd_check_lanes(err) : result;
+}
+
+enum sd_result sd_take_rest(struct sd_source *source, struct sd_error *err)
+{
+	if (!sd_fd_is_pipe(STDIN_FILENO))
+		return SD_OK;
+	fflush(stdout);
+	return sd_source_take_rest(source, err);
 }
 
 struct sd_sink *sd_stdout_stream(void)

@@ -77,6 +77,12 @@ SD_MUST_CHECK enum sd_result sd_check_lanes(struct sd_error *err);
 SD_MUST_CHECK enum sd_result sd_open_stdin(const struct sd_limits *limits, struct sd_source **source,
 					   struct sd_error *err);
 
+/*
+ * For who is done with the names that stdin brings: where that is a pipe, writes what was printed so far and takes what
+ * comes behind them (flow/rest.h), so that under pipefail a pipeline that ends here ends well.
+ */
+SD_MUST_CHECK enum sd_result sd_take_rest(struct sd_source *source, struct sd_error *err);
+
 /* Stdout as a stream. A terminal is misuse that names the fix. */
 struct sd_sink *sd_stdout_stream(void);
 
