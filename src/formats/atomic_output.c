@@ -27,6 +27,7 @@
 
 struct slot {
 	int fd;
+	bool later;    /* it was closed to make room, and is to be synced at the end */
 	uint64_t used; /* when */
 };
 
@@ -300,12 +301,14 @@ static enum sd_result sync_fd(const struct sd_output *p, int fd, struct sd_error
 	return p->options.sync ? sd_output_sync(fd, p->path, false, err) : SD_OK;
 }
 
-static enum sd_result close_slot(struct sd_output *p, struct slot *slot, struct sd_error *err)
+/* Written data that is not synced yet is not lost by closing: with more files than may be open, each is synced once. */
+static enum sd_result close_slot(struct sd_output *p, struct slot *slot, bool sync, struct sd_error *err)
 {
-	enum sd_result result = sync_fd(p, slot->fd, err);
+	enum sd_result result = sync ? sync_fd(p, slot->fd, err) : SD_OK;
 
 	if (close(slot->fd) != 0 && errno != EINTR && result == SD_OK)
 		result = sd_fail_errno(err, errno, "%s: cannot close", p->path);
+	slot->later = !sync;
 	slot->fd = -1;
 	p->open--;
 	return result;
@@ -320,7 +323,7 @@ static enum sd_result make_room(struct sd_output *p, struct sd_error *err)
 	for (size_t i = 0; i < p->count; i++)
 		if (p->slots[i].fd >= 0 && (!oldest || p->slots[i].used < oldest->used))
 			oldest = &p->slots[i];
-	return close_slot(p, oldest, err);
+	return close_slot(p, oldest, false, err);
 }
 
 enum sd_result sd_output_fd(struct sd_output *p, size_t file, int *fd, struct sd_error *err)
@@ -691,9 +694,14 @@ enum sd_result sd_output_end(struct sd_output *p, struct sd_error *err)
 
 	if (result == SD_OK && !p->options.directory)
 		return end_file(p, err);
-	for (size_t i = 0; i < p->count && result == SD_OK; i++)
-		if (p->slots[i].fd >= 0)
-			result = close_slot(p, &p->slots[i], err);
+	for (size_t i = 0; i < p->count && result == SD_OK; i++) {
+		int fd;
+
+		if (p->slots[i].later && p->options.sync)
+			result = sd_output_fd(p, i, &fd, err);
+		if (result == SD_OK && p->slots[i].fd >= 0)
+			result = close_slot(p, &p->slots[i], true, err);
+	}
 	if (result == SD_OK)
 		result = end_permissions(p, err);
 	if (result == SD_OK)
