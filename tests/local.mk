@@ -118,6 +118,7 @@ test_scripts = \
 	%D%/explain \
 	%D%/sources \
 	%D%/dcp \
+	%D%/dcp-write \
 	%D%/diff \
 	%D%/diff-reference \
 	%D%/torch \
@@ -140,7 +141,7 @@ test_scripts = \
 	%D%/man-pages \
 	%D%/run-examples
 TESTS += $(test_scripts)
-EXTRA_DIST += $(test_scripts) %D%/tap.sh %D%/reference.py %D%/reference-codes.py %D%/reference-fp8.py %D%/diff-reference.py %D%/reference-quant.py %D%/reference-stat.py %D%/stat-cases %D%/stages.py %D%/make-torch.py %D%/cuts.py \
+EXTRA_DIST += $(test_scripts) %D%/tap.sh %D%/reference.py %D%/reference-codes.py %D%/reference-fp8.py %D%/diff-reference.py %D%/reference-quant.py %D%/reference-stat.py %D%/stat-cases %D%/stages.py %D%/make-torch.py %D%/dcp-shards.py %D%/dcp-reader.py %D%/cuts.py \
 	%D%/lsan.supp %D%/golden %D%/quantised %D%/wanted
 
 # All of it again, built with AddressSanitizer and UndefinedBehaviorSanitizer.

@@ -154,6 +154,26 @@ enum sd_result sd_pread_all(int fd, void *buffer, size_t length, off_t offset, s
 	return SD_OK;
 }
 
+enum sd_result sd_preadv_all(int fd, struct iovec *parts, int count, off_t offset, struct sd_error *err)
+{
+	while (count) {
+		ssize_t n = preadv(fd, parts, count, offset);
+
+		if (n == 0)
+			return sd_io_early(err);
+		if (n < 0 && sd_io_again(errno, "cannot read", fd, err) != SD_OK)
+			return SD_IO;
+		offset += n > 0 ? n : 0;
+		for (; count && n > 0 && (size_t)n >= parts->iov_len; parts++, count--)
+			n -= (ssize_t)parts->iov_len;
+		if (count && n > 0) {
+			parts->iov_base = (char *)parts->iov_base + n;
+			parts->iov_len -= (size_t)n;
+		}
+	}
+	return SD_OK;
+}
+
 enum sd_result sd_pwrite_all(int fd, const void *buffer, size_t length, off_t offset, struct sd_error *err)
 {
 	while (length) {

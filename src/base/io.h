@@ -8,13 +8,14 @@
 #include <stdint.h>
 #include <sys/stat.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 
 /*
  * Exactly length bytes, through interruptions and short counts; sd_signals_check between calls. sd_read_upto stops at
  * the end of the file and says how many bytes it got; sd_read_some takes what one call gives, 0 at the end; SD_INPUT
- * where sd_pread_all meets the end. sd_write_counted says how many bytes it wrote, also on failure. EPIPE fails
- * silently (err->told is SD_LOST). Errors name the file; those of sd_pwrite_all do not, for its file may have no name
- * yet.
+ * where sd_pread_all or sd_preadv_all (IOV_MAX parts at most, which it uses up) meets the end. sd_write_counted says
+ * how many bytes it wrote, also on failure. EPIPE fails silently (err->told is SD_LOST). Errors name the file; those of
+ * sd_pwrite_all do not, for its file may have no name yet.
  */
 SD_MUST_CHECK enum sd_result sd_read_some(int fd, void *buffer, size_t length, size_t *got, struct sd_error *err);
 SD_MUST_CHECK enum sd_result sd_read_upto(int fd, void *buffer, size_t length, size_t *got, struct sd_error *err);
@@ -22,6 +23,7 @@ SD_MUST_CHECK enum sd_result sd_write_all(int fd, const void *buffer, size_t len
 SD_MUST_CHECK enum sd_result sd_write_counted(int fd, const void *buffer, size_t length, size_t *done,
 					      struct sd_error *err);
 SD_MUST_CHECK enum sd_result sd_pread_all(int fd, void *buffer, size_t length, off_t offset, struct sd_error *err);
+SD_MUST_CHECK enum sd_result sd_preadv_all(int fd, struct iovec *parts, int count, off_t offset, struct sd_error *err);
 SD_MUST_CHECK enum sd_result sd_pwrite_all(int fd, const void *buffer, size_t length, off_t offset,
 					   struct sd_error *err);
 

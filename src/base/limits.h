@@ -24,9 +24,11 @@ struct sd_limits {
 	bool short_data;
 	/* Read the safetensors files that a directory has, whatever its index and the names of its shards say. */
 	bool no_index;
-	bool incomplete;  /* what says of itself that it is not finished is opened too */
-	bool keep_dtypes; /* what a checkpoint says of the dtypes that its tensors should have does not count */
-	const char *root; /* the key of the dict that counts in a file of torch.save; "": all; NULL: see there */
+	bool incomplete;   /* what says of itself that it is not finished is opened too */
+	bool keep_dtypes;  /* what a checkpoint says of the dtypes that its tensors should have does not count */
+	bool skip_objects; /* what a pickle names and nobody knows is left out, and so is what it would make */
+	bool allow_expand; /* views of a small storage may be as large as they like */
+	const char *root;  /* the key of the dict that counts in a file of torch.save; "": all; NULL: see there */
 };
 
 /* The defaults. A function that takes a struct sd_limits * uses these for NULL. */

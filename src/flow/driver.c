@@ -59,27 +59,39 @@ enum sd_result sd_parcel_give(struct sd_parcel *parcel, struct sd_sink *sink, st
 	return result == SD_OK && parcel->summed ? sink->ops->sum(sink, parcel->record, parcel->sum, err) : result;
 }
 
-/* One record's data, untouched. */
+/* The rest of one record's data, untouched. */
+static enum sd_result pass_on(struct sd_source *source, uint32_t record, struct sd_parcel *parcel, bool summed,
+			      struct sd_worker *worker, struct sd_sink *sink, struct sd_error *err)
+{
+	bool more;
+
+	do {
+		enum sd_result result = sd_source_next(source, record, &parcel->extent, err);
+
+		more = parcel->extent.length > 0;
+		parcel->summed = !more && summed && sd_source_checksum(source, record, &parcel->sum);
+		if (result == SD_OK && (more || parcel->summed))
+			result = worker && worker->pass ? worker->pass(worker, record, parcel, sink, err)
+							: sd_parcel_give(parcel, sink, err);
+		if (result != SD_OK)
+			return result;
+		parcel->awaits = false;
+	} while (more);
+	return SD_OK;
+}
+
 static enum sd_result pass(struct sd_source *source, uint32_t record, uint32_t as, struct sd_worker *worker,
 			   struct sd_sink *sink, struct sd_error *err)
 {
 	struct sd_parcel parcel = {.record = as};
-	bool summed = sink->sums && sink->ops->sum && sd_source_checksum(source, record, &parcel.sum), more;
+	bool summed = sink->sums && sink->ops->sum && sd_source_checksum(source, record, &parcel.sum);
+	enum sd_result result;
 
 	parcel.awaits = summed;
-	do {
-		enum sd_result result = sd_source_next(source, record, &parcel.extent, err);
-
-		more = parcel.extent.length > 0;
-		parcel.summed = !more && summed && sd_source_checksum(source, record, &parcel.sum);
-		if (result == SD_OK && (more || parcel.summed))
-			result = worker && worker->pass ? worker->pass(worker, record, &parcel, sink, err)
-							: sd_parcel_give(&parcel, sink, err);
-		if (result != SD_OK)
-			return result;
-		parcel.awaits = false;
-	} while (more);
-	return SD_OK;
+	source->into = worker ? NULL : sink;
+	result = pass_on(source, record, &parcel, summed, worker, sink, err);
+	source->into = NULL;
+	return result;
 }
 
 static enum sd_result drop(struct sd_source *source, uint32_t record, struct sd_error *err)

@@ -7,6 +7,7 @@
 #include "model/manifest.h"
 
 struct sd_source;
+struct sd_sink;
 
 struct sd_source_ops {
 	/*
@@ -48,8 +49,11 @@ struct sd_source {
 	const char *name; /* of what was opened, for errors; NULL: it goes without saying */
 	const char *note; /* what is odd about it, for people; lives as long as the manifest. NULL: nothing is */
 	const char *lack; /* what is not there, though sd_limits.short_data let it pass; an error; NULL: nothing */
-	bool sums;        /* sums come with the data of some records at least */
-	bool random;      /* read_at works: what ops has it for may be a pipe all the same */
+	/* Set by who asks for the next extent and gives it to this sink, untouched, before the next one: what is made
+	 * in memory may be made in its room. NULL: nobody does. */
+	struct sd_sink *into;
+	bool sums;   /* sums come with the data of some records at least */
+	bool random; /* read_at works: what ops has it for may be a pipe all the same */
 };
 
 SD_MUST_CHECK static inline enum sd_result sd_source_next(struct sd_source *source, uint32_t record,

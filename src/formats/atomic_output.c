@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,6 +27,7 @@
 
 struct slot {
 	int fd;
+	bool later;    /* it was closed to make room, and is to be synced at the end */
 	uint64_t used; /* when */
 };
 
@@ -43,6 +45,7 @@ struct sd_output {
 	char temporary[TEMPORARY];      /* "": there is none, or a file without a name */
 	struct sd_replace *replace;     /* for an existing directory */
 	struct stat like;               /* the single file that is there already; without a mode: none is */
+	bool made;                      /* the directory was made for it, and may go if it is empty */
 	bool keep;                      /* what is temporary holds what is nowhere else: it stays */
 };
 
@@ -177,8 +180,9 @@ static enum sd_result open_existing(struct sd_output *p, struct sd_error *err)
 	if (p->place < 0)
 		return sd_fail_errno(err, errno, "%s", p->path);
 	memcpy(p->prefix, MARK, sizeof(MARK));
-	result = p->options.force ? SD_OK : look_through(p, is_content, &full, err);
-	if (result == SD_OK && !p->options.force && full)
+	full = false;
+	result = p->options.force || p->options.ranks ? SD_OK : look_through(p, is_content, &full, err);
+	if (result == SD_OK && full)
 		result = sd_fail(err, SD_IO, "%s exists and is not empty; -f replaces the checkpoint in it", p->path);
 	return result == SD_OK ? sd_replace_begin(p->place, p->path, p->files, p->count, &p->options, &p->replace, err)
 			       : result;
@@ -201,6 +205,18 @@ static enum sd_result look_at_old(struct sd_output *p, const struct stat *st, st
 	return SD_OK;
 }
 
+/* The directory that the files of several ranks share: whoever comes first makes it. */
+static enum sd_result open_shared(struct sd_output *p, struct sd_error *err)
+{
+	int error;
+
+	p->made = mkdir(p->path, 0777) == 0;
+	error = errno;
+	if (p->made || error == EEXIST)
+		return open_existing(p, err);
+	return open_parent(p, err) == SD_OK ? sd_fail_errno(err, error, "%s", p->path) : err->result;
+}
+
 static enum sd_result open_place(struct sd_output *p, struct sd_error *err)
 {
 	struct stat st;
@@ -213,6 +229,8 @@ static enum sd_result open_place(struct sd_output *p, struct sd_error *err)
 			p->path[--n] = '\0';
 		if (stat(p->path, &st) == 0)
 			return open_existing(p, err);
+		if (p->options.ranks)
+			return open_shared(p, err);
 	}
 	result = open_parent(p, err);
 	if (result != SD_OK)
@@ -283,12 +301,14 @@ static enum sd_result sync_fd(const struct sd_output *p, int fd, struct sd_error
 	return p->options.sync ? sd_output_sync(fd, p->path, false, err) : SD_OK;
 }
 
-static enum sd_result close_slot(struct sd_output *p, struct slot *slot, struct sd_error *err)
+/* Written data that is not synced yet is not lost by closing: with more files than may be open, each is synced once. */
+static enum sd_result close_slot(struct sd_output *p, struct slot *slot, bool sync, struct sd_error *err)
 {
-	enum sd_result result = sync_fd(p, slot->fd, err);
+	enum sd_result result = sync ? sync_fd(p, slot->fd, err) : SD_OK;
 
 	if (close(slot->fd) != 0 && errno != EINTR && result == SD_OK)
 		result = sd_fail_errno(err, errno, "%s: cannot close", p->path);
+	slot->later = !sync;
 	slot->fd = -1;
 	p->open--;
 	return result;
@@ -303,7 +323,7 @@ static enum sd_result make_room(struct sd_output *p, struct sd_error *err)
 	for (size_t i = 0; i < p->count; i++)
 		if (p->slots[i].fd >= 0 && (!oldest || p->slots[i].used < oldest->used))
 			oldest = &p->slots[i];
-	return close_slot(p, oldest, err);
+	return close_slot(p, oldest, false, err);
 }
 
 enum sd_result sd_output_fd(struct sd_output *p, size_t file, int *fd, struct sd_error *err)
@@ -455,6 +475,52 @@ static const struct stat *like_of(const struct sd_output *p, size_t file)
 	return p->replace ? sd_replace_template(p->replace, file) : NULL;
 }
 
+/* Calls what is to be done with each folder of the new directory. */
+typedef enum sd_result each_folder(struct sd_output *p, const char *folder, struct sd_error *err);
+
+static enum sd_result for_folders(struct sd_output *p, each_folder *what, struct sd_error *err)
+{
+	char folder[NAME_MAX + 1], last[NAME_MAX + 1] = "";
+	enum sd_result result = SD_OK;
+
+	for (size_t i = 0; i < p->count && result == SD_OK; i++) {
+		if (!sd_replace_folder(p->files[i].name, folder) || strcmp(folder, last) == 0)
+			continue;
+		strcpy(last, folder);
+		result = what(p, folder, err);
+	}
+	return result;
+}
+
+/* A folder of the new directory: nobody may look into it who may not look into the one whose place it takes. */
+static enum sd_result create_folder(struct sd_output *p, const char *folder, struct sd_error *err)
+{
+	struct stat st;
+	bool old = p->replace && fstatat(p->place, folder, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(st.st_mode);
+
+	if (mkdirat(p->staging, folder, old ? 0700 : 0777) != 0 ||
+	    (old && fchmodat(p->staging, folder, (st.st_mode & 0777) | 0700, 0) != 0))
+		return sd_fail_errno(err, errno, "%s/%s: cannot create", p->path, folder);
+	return SD_OK;
+}
+
+static enum sd_result sync_folder(struct sd_output *p, const char *folder, struct sd_error *err)
+{
+	int fd = sd_openat(p->staging, folder, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
+	enum sd_result result = fd >= 0 ? sync_fd(p, fd, err) : sd_fail_errno(err, errno, "%s/%s", p->path, folder);
+
+	if (fd >= 0)
+		close(fd);
+	return result;
+}
+
+static enum sd_result remove_folder(struct sd_output *p, const char *folder, struct sd_error *err)
+{
+	(void)err;
+	unlinkat(p->staging, folder, AT_REMOVEDIR);
+	return SD_OK;
+}
+
 /* A file in the new directory. Its owner may write to it for now, whatever it will be like. */
 static enum sd_result create_in_staging(struct sd_output *p, size_t file, struct sd_error *err)
 {
@@ -481,6 +547,8 @@ static enum sd_result create_files(struct sd_output *p, struct sd_error *err)
 {
 	enum sd_result result = create_staging(p, err);
 
+	if (result == SD_OK)
+		result = for_folders(p, create_folder, err);
 	for (size_t i = 0; i < p->count && result == SD_OK; i++)
 		result = create_in_staging(p, i, err);
 	return result;
@@ -626,11 +694,18 @@ enum sd_result sd_output_end(struct sd_output *p, struct sd_error *err)
 
 	if (result == SD_OK && !p->options.directory)
 		return end_file(p, err);
-	for (size_t i = 0; i < p->count && result == SD_OK; i++)
-		if (p->slots[i].fd >= 0)
-			result = close_slot(p, &p->slots[i], err);
+	for (size_t i = 0; i < p->count && result == SD_OK; i++) {
+		int fd;
+
+		if (p->slots[i].later && p->options.sync)
+			result = sd_output_fd(p, i, &fd, err);
+		if (result == SD_OK && p->slots[i].fd >= 0)
+			result = close_slot(p, &p->slots[i], true, err);
+	}
 	if (result == SD_OK)
 		result = end_permissions(p, err);
+	if (result == SD_OK)
+		result = for_folders(p, sync_folder, err);
 	if (result == SD_OK)
 		result = sync_fd(p, p->staging, err);
 	if (result == SD_OK)
@@ -651,6 +726,8 @@ static void remove_temporary(struct sd_output *p)
 	}
 	for (size_t i = 0; i < p->count && p->staging >= 0; i++)
 		unlinkat(p->staging, p->files[i].name, 0);
+	if (p->staging >= 0)
+		(void)!for_folders(p, remove_folder, NULL);
 	unlinkat(p->place, p->temporary, AT_REMOVEDIR);
 }
 
@@ -662,6 +739,8 @@ void sd_output_close(struct sd_output *p)
 		if (p->slots[i].fd >= 0)
 			close(p->slots[i].fd);
 	remove_temporary(p);
+	if (p->made)
+		rmdir(p->path); /* fails where something is in it */
 	if (p->staging >= 0)
 		close(p->staging);
 	if (p->place >= 0)

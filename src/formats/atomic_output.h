@@ -20,15 +20,21 @@ enum sd_output_role {
 };
 
 struct sd_output_file {
-	const char *name; /* in the directory; not looked at for a single file */
-	uint64_t size;    /* reserved at once */
+	const char
+		*name; /* in the directory, or FOLDER/NAME, all of a folder together; not looked at for a single file */
+	uint64_t size; /* reserved at once */
 	enum sd_output_role role;
 };
 
 struct sd_output_options {
 	bool directory; /* path is one, or becomes one; else the single file */
-	bool force;     /* an existing file, or the checkpoint in an existing directory, may be replaced */
-	bool sync;      /* files and directories reach the disk before it is said that all is well */
+	/*
+	 * Not 0: these are files of one rank of so many, of a directory (made if need be) in which those of other ranks
+	 * stand, and may be written at the same time. Nothing is replaced but what has the same name.
+	 */
+	uint64_t ranks;
+	bool force; /* an existing file, or the checkpoint in an existing directory, may be replaced */
+	bool sync;  /* files and directories reach the disk before it is said that all is well */
 	void (*note)(const char *format, ...) SD_PRINTF(1, 2); /* told of what a killed run left behind; may be NULL */
 };
 

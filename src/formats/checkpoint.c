@@ -514,8 +514,13 @@ static bool is_whole(const char *name)
 	return false;
 }
 
-/* Whether two files are of one checkpoint, by their names: shards of one number, or names that say nothing. */
-static bool are_one(const char *a, const char *b)
+enum oneness { ONE, PERHAPS, TWO };
+
+/*
+ * Whether two files are of one checkpoint, by their names: shards of one number, or names that say nothing. One of
+ * these beside such shards is perhaps.
+ */
+static enum oneness are_one(const char *a, const char *b)
 {
 	unsigned long total_a = 0, total_b = 0;
 	size_t stem_a = 0, stem_b = 0;
@@ -525,11 +530,11 @@ static bool are_one(const char *a, const char *b)
 	b = sd_format_rest(b, &shard_b);
 	numbered_a = is_numbered(a, &stem_a, &total_a);
 	numbered_b = is_numbered(b, &stem_b, &total_b);
-	if (shard_a != shard_b)
-		return false;
-	if (is_whole(a) || is_whole(b) || numbered_a != numbered_b)
-		return false;
-	return !numbered_a || (total_a == total_b && stem_a == stem_b && memcmp(a, b, stem_a) == 0);
+	if (shard_a != shard_b || is_whole(a) || is_whole(b))
+		return TWO;
+	if (numbered_a != numbered_b)
+		return shard_a ? TWO : PERHAPS;
+	return !numbered_a || (total_a == total_b && stem_a == stem_b && memcmp(a, b, stem_a) == 0) ? ONE : TWO;
 }
 
 /* Whether the file of this number is what stands in a directory that another checkpoint takes, and alone. */
@@ -547,29 +552,96 @@ static bool is_guard(const struct listing *list, size_t i)
 	return strcmp(names[i], guard) == 0 && (i + 1 == count || strncmp(names[i + 1], names[i], stem) != 0);
 }
 
-/* One directory is one checkpoint. An index says which files are; without one their names do. */
-static enum sd_result check_one(const struct listing *list, struct sd_error *err)
+static enum sd_result fail_two(const char *a, const char *b, struct sd_error *err)
 {
-	const char *const *names = list->names[SD_ROLE_WEIGHTS];
+	return sd_fail(err, SD_INPUT,
+		       "%s and %s are of two checkpoints, and no index says which of them is meant: "
+		       "move one of the two away, or name the files of the other",
+		       a, b);
+}
+
+/* One directory is one checkpoint. An index says which files are; without one their names do. *numbered: the first
+ * shard that is, beside files whose names say nothing; or NULL. */
+static enum sd_result check_one(const struct listing *list, const char **numbered, struct sd_error *err)
+{
+	const char *const *names = list->names[SD_ROLE_WEIGHTS], *first = NULL;
+	enum oneness one = ONE;
+	size_t stem;
+	unsigned long total;
+
+	*numbered = NULL;
 
 	for (size_t i = 0; i < list->count[SD_ROLE_WEIGHTS]; i++)
 		if (is_guard(list, i))
 			return sd_fail(err, SD_INPUT,
 				       "unfinished: a run of sd-pack was killed here while it replaced what was there "
 				       "before; run it again, with -f");
-	for (size_t i = 1; i < list->count[SD_ROLE_WEIGHTS]; i++)
-		if (!are_one(names[i - 1], names[i]))
-			return sd_fail(err, SD_INPUT,
-				       "%s and %s are of two checkpoints, and no index says which of them is meant: "
-				       "move one of the two away, or name the files of the other",
-				       names[i - 1], names[i]);
+	for (size_t i = 0; i < list->count[SD_ROLE_WEIGHTS]; i++) {
+		if (i && (one = are_one(names[i - 1], names[i])) == TWO)
+			return fail_two(names[i - 1], names[i], err);
+		if (is_numbered(names[i], &stem, &total) && !first)
+			first = names[i];
+		if (first && are_one(first, names[i]) == TWO)
+			return fail_two(first, names[i], err);
+		if (one == PERHAPS)
+			*numbered = "";
+	}
+	*numbered = *numbered ? first : NULL;
 	return SD_OK;
+}
+
+/* The first word of a tensor's name. */
+static const char *first_word(struct sd_arena *arena, const char *name)
+{
+	return sd_arena_text(arena, name, strcspn(name, "."));
+}
+
+static const char *file_of(const struct sd_source *source, uint32_t record, bool *numbered)
+{
+	const char *path = sd_extents_at(source, sd_extents_input_of(source, record))->path,
+		   *slash = strrchr(path, '/');
+	const char *name = slash ? slash + 1 : path;
+	unsigned long total;
+	size_t stem;
+
+	*numbered = is_numbered(name, &stem, &total);
+	return name;
+}
+
+/*
+ * Files whose names say nothing belong to the numbered shards beside them where their tensors' names begin as some of
+ * those do. Those of another checkpoint, or of another form of the same one, do not.
+ */
+static enum sd_result check_words(const struct sd_source *source, const char *shard, struct sd_error *err)
+{
+	const struct sd_manifest *m = source->manifest;
+	struct sd_arena texts = {0};
+	struct sd_names words = {0};
+	enum sd_result result = SD_OK;
+	bool numbered;
+
+	for (uint32_t pass = 0; pass < 2; pass++)
+		for (uint32_t i = 0; i < m->nrecords && result == SD_OK; i++) {
+			const char *name = file_of(source, i, &numbered), *word;
+
+			if (numbered == pass)
+				continue;
+			word = first_word(&texts, m->records[i].key);
+			if (!word || (numbered && sd_names_add(&words, word, i) == SD_NO_NAME))
+				result = sd_fail_memory(err);
+			else if (!numbered && sd_names_find(&words, word) == SD_NO_NAME)
+				result = fail_two(name, shard, err);
+		}
+	sd_names_free(&words);
+	sd_arena_free(&texts);
+	return result;
 }
 
 static enum sd_result add_unindexed(struct sd_safetensors_read *reading, const char *path, const struct listing *list,
 				    struct sd_error *err)
 {
-	enum sd_result result = check_one(list, err);
+	const char *numbered;
+	enum sd_result result = check_one(list, &numbered, err);
 
 	if (result == SD_OK && !reading->limits.no_index)
 		result = check_numbers(list, err);
@@ -578,7 +650,12 @@ static enum sd_result add_unindexed(struct sd_safetensors_read *reading, const c
 	result = note_lack(reading, result, err);
 	for (size_t i = 0; i < list->count[SD_ROLE_WEIGHTS] && result == SD_OK; i++)
 		result = add_weights_there(reading, path, list->names[SD_ROLE_WEIGHTS][i], NULL, err);
-	return result == SD_OK ? sd_safetensors_read_finish(reading, err) : result;
+	if (result == SD_OK)
+		result = sd_safetensors_read_finish(reading, err);
+	if (result != SD_OK || !numbered)
+		return result;
+	result = check_words(reading->source, numbered, err);
+	return note_lack(reading, result == SD_OK ? result : sd_error_at(err, "%s", path), err);
 }
 
 /* A directory that a file says all of: nothing else in it may be a checkpoint too. */

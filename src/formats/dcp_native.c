@@ -16,7 +16,7 @@
 #include <unistd.h>
 #include <zstd.h>
 
-enum meaning { OTHER, METADATA, TENSOR, BYTES, PROPERTIES, CHUNK, INDEX, PLACE, DTYPE, SIZE };
+enum meaning { OTHER, DTYPE = SD_TORCH_DTYPE, METADATA, TENSOR, BYTES, PROPERTIES, CHUNK, INDEX, PLACE, SIZE };
 
 #define METADATA_MODULE "torch.distributed.checkpoint.metadata"
 #define OLD_MODULE "torch.distributed._shard.sharded_tensor.metadata"
@@ -62,34 +62,10 @@ static const struct sd_pickle_global globals[] = {
 	{"builtins", "list", OTHER, 0},
 	{"builtins", "dict", OTHER, 0},
 	{"builtins", "tuple", OTHER, 0},
-	{"torch", "float32", DTYPE, 0},
-	{"torch", "float64", DTYPE, 0},
-	{"torch", "float16", DTYPE, 0},
-	{"torch", "bfloat16", DTYPE, 0},
-	{"torch", "int8", DTYPE, 0},
-	{"torch", "int16", DTYPE, 0},
-	{"torch", "int32", DTYPE, 0},
-	{"torch", "int64", DTYPE, 0},
-	{"torch", "uint8", DTYPE, 0},
-	{"torch", "uint16", DTYPE, 0},
-	{"torch", "uint32", DTYPE, 0},
-	{"torch", "uint64", DTYPE, 0},
-	{"torch", "bool", DTYPE, 0},
-	{"torch", "complex32", DTYPE, 0},
-	{"torch", "complex64", DTYPE, 0},
-	{"torch", "complex128", DTYPE, 0},
-	{"torch", "float8_e4m3fn", DTYPE, 0},
-	{"torch", "float8_e4m3fnuz", DTYPE, 0},
-	{"torch", "float8_e5m2", DTYPE, 0},
-	{"torch", "float8_e5m2fnuz", DTYPE, 0},
-	{"torch", "float8_e8m0fnu", DTYPE, 0},
-	{"torch", "float4_e2m1fn_x2", DTYPE, 0},
-	{"torch", "qint8", DTYPE, 0},
-	{"torch", "quint8", DTYPE, 0},
-	{"torch", "qint32", DTYPE, 0},
 };
 
-static const struct sd_pickle_rules rules = {globals, sizeof(globals) / sizeof(*globals), false};
+static const struct sd_pickle_rules listed = {
+	.globals = globals, .nglobals = sizeof(globals) / sizeof(*globals), .more = &sd_torch_dtype_rules};
 
 /* A box of a tensor, which is a whole file of torch.save inside of a file. */
 struct item {
@@ -586,6 +562,9 @@ static enum sd_result note_left_out(struct native *n, struct sd_error *err)
 static enum sd_result read_pickle(struct native *n, const void *data, size_t length, struct sd_pickle *pickle,
 				  struct sd_error *err)
 {
+	struct sd_pickle_rules rules = listed;
+
+	rules.others = n->reading->limits.skip_objects;
 	if (sd_pickle_read(data, length, &rules, pickle, err) != SD_OK)
 		return err->result;
 	if (sd_pickle_meaning(pickle->top, SD_PICKLE_OBJECT) != METADATA)

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char info_key[] = "DCP_SHARDING_INFO", version_key[] = "DCP_VERSION", version[] = "1.0";
+static const char info_key[] = SD_DCP_INFO_KEY, version_key[] = SD_DCP_VERSION_KEY, version[] = SD_DCP_VERSION;
 
 bool sd_dcp_claims(const struct sd_safetensors *header)
 {

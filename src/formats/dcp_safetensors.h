@@ -8,6 +8,11 @@
 
 #include "formats/safetensors_read.h"
 
+/* The entries of a header that say so. */
+#define SD_DCP_INFO_KEY "DCP_SHARDING_INFO"
+#define SD_DCP_VERSION_KEY "DCP_VERSION"
+#define SD_DCP_VERSION "1.0"
+
 /* Whether a header says so. */
 bool sd_dcp_claims(const struct sd_safetensors *header);
 

@@ -15,8 +15,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FOLDER ".hf_metadata"
-#define FILES_NAME "fqn_to_file_index_mapping.json"
 #define DTYPES_NAME "fqn_to_dtype_mapping.json"
 #define INDEX_MOST 99999
 
@@ -278,7 +276,7 @@ static enum sd_result list_side(DIR *dir, struct sd_arena *arena, const char ***
 	while ((entry = readdir(dir))) {
 		const char *name = entry->d_name;
 
-		if (name[0] == '.' || strcmp(name, FILES_NAME) == 0 || strcmp(name, DTYPES_NAME) == 0 ||
+		if (name[0] == '.' || strcmp(name, SD_HF_METADATA_FILES) == 0 || strcmp(name, DTYPES_NAME) == 0 ||
 		    sd_checkpoint_role(name) != SD_ROLE_SIDE)
 			continue;
 		if (!sd_array_grow(names, *count, &room, sizeof(**names)))
@@ -304,7 +302,7 @@ static enum sd_result obey(struct sd_safetensors_read *reading, DIR *dir, const 
 		if (!sd_manifest_side(m, names[i]))
 			result = sd_checkpoint_add_side(reading->source, folder, names[i], err);
 	if (result == SD_OK)
-		result = read_mapping(reading, folder, FILES_NAME, &files, err);
+		result = read_mapping(reading, folder, SD_HF_METADATA_FILES, &files, err);
 	if (result == SD_OK && files.count)
 		result = add_index(reading, &files, err);
 	if (result == SD_OK && !reading->limits.keep_dtypes)
@@ -319,7 +317,7 @@ static enum sd_result obey(struct sd_safetensors_read *reading, DIR *dir, const 
 
 enum sd_result sd_hf_metadata_obey(struct sd_safetensors_read *reading, const char *directory, struct sd_error *err)
 {
-	const char *folder = sd_arena_printf(&reading->source->manifest->arena, "%s/" FOLDER, directory);
+	const char *folder = sd_arena_printf(&reading->source->manifest->arena, "%s/" SD_HF_METADATA, directory);
 	enum sd_result result;
 	DIR *dir;
 

@@ -9,6 +9,10 @@
 
 #include "formats/safetensors_read.h"
 
+/* The folder beside the shards; and in it, {tensor: number of its file}. */
+#define SD_HF_METADATA ".hf_metadata"
+#define SD_HF_METADATA_FILES "fqn_to_file_index_mapping.json"
+
 /* A side file of this name says, as the index of a directory does, in which file sd-pack is to put each tensor. */
 #define SD_WISHED_INDEX "model.safetensors.index.json"
 

@@ -28,10 +28,12 @@ struct sd_interleave {
 	uint32_t nparts;
 	struct sd_interleave_part *parts;
 	uint64_t bytes;
-	uint32_t item;    /* bytes of an element */
-	uint32_t dim;     /* that is cut into blocks; those before it are gone through one by one */
-	uint64_t row;     /* bytes of one index of dim */
-	char *buffer;     /* a block, and what is read of a part */
+	uint32_t item; /* bytes of an element */
+	uint32_t dim;  /* that is cut into blocks; those before it are gone through one by one */
+	uint64_t row;  /* bytes of one index of dim */
+	char *buffer;  /* a block, and what is read of a part whose runs are short */
+	char *block;   /* where the block is: in the buffer, or where it goes next */
+	struct runs *runs;
 	uint64_t at_once; /* indices of dim in a block */
 };
 

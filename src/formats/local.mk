@@ -4,6 +4,7 @@ sources += \
 	%D%/checkpoint.c %D%/checkpoint.h \
 	%D%/dcp_native.c %D%/dcp_native.h \
 	%D%/dcp_safetensors.c %D%/dcp_safetensors.h \
+	%D%/dcp_write.c %D%/dcp_write.h \
 	%D%/extents.c %D%/extents.h \
 	%D%/file.c %D%/file.h \
 	%D%/format.c %D%/format.h \

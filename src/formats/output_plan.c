@@ -513,12 +513,10 @@ static void put_entry(struct sd_entry *entries, size_t *count, const char *key, 
 		++*count;
 }
 
-static struct sd_entry *merge_metadata(struct planner *p, size_t *count)
+struct sd_entry *sd_output_plan_metadata(const struct sd_manifest *m, const struct sd_output_plan_options *options,
+					 struct sd_arena *arena, size_t *count)
 {
-	const struct sd_manifest *m = p->m;
-	const struct sd_output_plan_options *options = p->options;
-	struct sd_entry *entries =
-		sd_arena_array(&p->layout->arena, m->nmetadata + options->nmetadata + 1, sizeof(*entries));
+	struct sd_entry *entries = sd_arena_array(arena, m->nmetadata + options->nmetadata + 1, sizeof(*entries));
 
 	*count = 0;
 	if (!entries)
@@ -577,7 +575,7 @@ static enum sd_result make_headers(struct planner *p, struct sd_error *err)
 {
 	struct sd_output_plan *layout = p->layout;
 	size_t count;
-	const struct sd_entry *metadata = merge_metadata(p, &count);
+	const struct sd_entry *metadata = sd_output_plan_metadata(p->m, p->options, &layout->arena, &count);
 
 	if (!metadata)
 		return sd_fail_memory(err);

@@ -55,6 +55,14 @@ SD_MUST_CHECK enum sd_result sd_output_plan_make(const struct sd_manifest *manif
 						 const struct sd_output_plan_options *options,
 						 struct sd_output_plan *layout, struct sd_error *err);
 
+/*
+ * The entries of __metadata__ of every file: the manifest's, and those of the options, by key. In the arena; NULL when
+ * memory is out.
+ */
+struct sd_entry *sd_output_plan_metadata(const struct sd_manifest *manifest,
+					 const struct sd_output_plan_options *options, struct sd_arena *arena,
+					 size_t *count);
+
 /* Frees what a plan, failed ones too, has filled. */
 void sd_output_plan_free(struct sd_output_plan *layout);
 

@@ -404,26 +404,40 @@ static int shown(size_t length)
 	return length < 200 ? (int)length : 200;
 }
 
+static const struct sd_pickle_global *find_global(const struct sd_pickle_rules *rules, const char *module,
+						  size_t module_length, const char *name, size_t length)
+{
+	for (; rules && length; rules = rules->more)
+		for (size_t i = 0; i < rules->nglobals; i++) {
+			const struct sd_pickle_global *g = &rules->globals[i];
+
+			if (is_text(module, module_length, g->module) &&
+			    (is_text(name, length, g->name) ||
+			     (strcmp(g->name, "*") == 0 && !memchr(name, '.', length))))
+				return g;
+		}
+	return NULL;
+}
+
 static enum sd_result push_global(struct machine *m, const char *module, size_t module_length, const char *name,
 				  size_t length, struct sd_error *err)
 {
+	static const struct sd_pickle_global other = {"an object", "?", 0, SD_PICKLE_ANY};
+	const struct sd_pickle_global *g = find_global(m->rules, module, module_length, name, length);
 	struct sd_pickle_node *node;
 
-	for (size_t i = 0; i < m->rules->nglobals; i++) {
-		const struct sd_pickle_global *g = &m->rules->globals[i];
-
-		if (!is_text(module, module_length, g->module) ||
-		    !(is_text(name, length, g->name) ||
-		      (length && strcmp(g->name, "*") == 0 && !memchr(name, '.', length))))
-			continue;
-		if (make_and_push(m, SD_PICKLE_GLOBAL, &node, err) != SD_OK)
-			return err->result;
-		node->global = g;
-		return SD_OK;
-	}
-	return sd_fail(err, SD_INPUT,
-		       "%.*s.%.*s at byte %zu of the pickle is nothing that a checkpoint needs; nothing was run",
-		       shown(module_length), module, shown(length), name, m->op);
+	if (!g && m->rules->others)
+		g = &other;
+	if (!g)
+		return sd_fail(
+			err, SD_INPUT,
+			"%.*s.%.*s at byte %zu of the pickle is nothing that a checkpoint needs; nothing was run%s",
+			shown(module_length), module, shown(length), name, m->op,
+			m->rules->advice ? m->rules->advice : "");
+	if (make_and_push(m, SD_PICKLE_GLOBAL, &node, err) != SD_OK)
+		return err->result;
+	node->global = g;
+	return SD_OK;
 }
 
 static enum sd_result op_global(struct machine *m, unsigned number, struct sd_error *err)
@@ -460,29 +474,41 @@ static bool is_member(const struct sd_pickle_node *args)
 	       !memchr(args->items[1]->text, '_', args->items[1]->count ? 1 : 0);
 }
 
+static enum sd_result make_object(struct machine *m, const struct sd_pickle_global *global,
+				  const struct sd_pickle_node *args, struct sd_error *err)
+{
+	struct sd_pickle_node *node;
+
+	if (make_and_push(m, SD_PICKLE_OBJECT, &node, err) != SD_OK)
+		return err->result;
+	node->object = sd_arena_alloc(&m->pickle->arena, sizeof(*node->object));
+	if (!node->object)
+		return sd_fail_memory(err);
+	*node->object = (struct sd_pickle_object){.global = global, .args = args};
+	return SD_OK;
+}
+
 /* REDUCE and NEWOBJ. */
 static enum sd_result op_object(struct machine *m, unsigned number, struct sd_error *err)
 {
-	struct sd_pickle_node *args, *callee, *node;
+	struct sd_pickle_node *args, *callee;
 
 	(void)number;
 	if (need(m, 2, err) != SD_OK)
 		return err->result;
 	args = m->stack[--m->depth];
 	callee = m->stack[--m->depth];
+	/* What is left out may be called again, as a function that another one returns. */
+	if (args->kind == SD_PICKLE_TUPLE && callee->kind == SD_PICKLE_OBJECT && m->rules->others &&
+	    !callee->object->global->meaning)
+		return make_object(m, callee->object->global, args, err);
 	if (args->kind != SD_PICKLE_TUPLE || callee->kind != SD_PICKLE_GLOBAL)
 		return sd_fail(err, SD_INPUT, "%s at byte %zu takes a global and a tuple", m->name, m->op);
 	if (callee->global->use == SD_PICKLE_GETATTR && !is_member(args))
 		return sd_fail(err, SD_INPUT,
 			       "%s.%s at byte %u, used at byte %zu, may only name a member of an enum; nothing was run",
 			       callee->global->module, callee->global->name, callee->at, m->op);
-	if (make_and_push(m, SD_PICKLE_OBJECT, &node, err) != SD_OK)
-		return err->result;
-	node->object = sd_arena_alloc(&m->pickle->arena, sizeof(*node->object));
-	if (!node->object)
-		return sd_fail_memory(err);
-	*node->object = (struct sd_pickle_object){.global = callee->global, .args = args};
-	return SD_OK;
+	return make_object(m, callee->global, args, err);
 }
 
 static enum sd_result op_build(struct machine *m, unsigned number, struct sd_error *err)

@@ -72,7 +72,10 @@ struct sd_pickle_object {
 struct sd_pickle_rules {
 	const struct sd_pickle_global *globals;
 	size_t nglobals;
-	bool ids; /* persistent ids may be there */
+	const struct sd_pickle_rules *more; /* whose globals may be there too; or NULL */
+	const char *advice;                 /* behind an error about another global; or NULL */
+	bool ids;                           /* persistent ids may be there */
+	bool others; /* globals that are not listed may be there: they mean 0, and so does what is made of them */
 };
 
 struct sd_pickle {

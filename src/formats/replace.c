@@ -4,11 +4,13 @@
 #include "base/arena.h"
 #include "base/names.h"
 #include "formats/checkpoint.h"
+#include "formats/dcp_write.h"
 #include "base/io.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,10 +33,11 @@ struct sd_replace {
 	const struct sd_output_file *files;
 	size_t count;
 	struct sd_output_options options;
-	struct sd_names names; /* of files */
-	bool *moved;           /* of each file */
-	struct stat *like;     /* of each file: what it replaces; without a mode: nothing */
-	struct stat common;    /* of all old weights: the permissions that each of them gives */
+	struct sd_names names;   /* of files and their folders */
+	struct sd_arena folders; /* their names */
+	bool *moved;             /* of each file */
+	struct stat *like;       /* of each file: what it replaces; without a mode: nothing */
+	struct stat common;      /* of all old weights: the permissions that each of them gives */
 	struct victim *victims;
 	size_t nvictims, room;
 	char guard[64]; /* "": it does not stand there */
@@ -61,14 +64,35 @@ const char *sd_replace_obstacle(int dir, const char *name)
 	return NULL;
 }
 
+bool sd_replace_folder(const char *name, char folder[NAME_MAX + 1])
+{
+	const char *slash = strchr(name, '/');
+
+	if (!slash || slash - name > NAME_MAX)
+		return false;
+	memcpy(folder, name, (size_t)(slash - name));
+	folder[slash - name] = '\0';
+	return true;
+}
+
+/* What stands in the directory for a file: its name, or the folder that goes with the first one in it. NULL: it goes
+ * with another one. */
+static const char *top_of(const struct sd_replace *r, size_t file, char folder[NAME_MAX + 1])
+{
+	if (!sd_replace_folder(r->files[file].name, folder))
+		return r->files[file].name;
+	return sd_names_find(&r->names, folder) == file ? folder : NULL;
+}
+
 static bool is_weights(enum sd_file_role role)
 {
 	return role == SD_ROLE_WEIGHTS || role == SD_ROLE_INDEX;
 }
 
-static enum sd_result add_victim(struct sd_replace *r, const char *name, enum sd_file_role role, struct sd_error *err)
+static enum sd_result add_victim(struct sd_replace *r, const char *name, enum sd_file_role role, bool folder,
+				 struct sd_error *err)
 {
-	const char *obstacle = sd_replace_obstacle(r->place, name);
+	const char *obstacle = folder ? NULL : sd_replace_obstacle(r->place, name);
 	char *copy;
 
 	if (obstacle)
@@ -103,13 +127,23 @@ static enum sd_result look_at(struct sd_replace *r, const char *name, struct sd_
 {
 	enum sd_file_role role = sd_checkpoint_role(name);
 	uint32_t file = sd_names_find(&r->names, name);
+	char folder[NAME_MAX + 1];
 
-	if (file == SD_NO_NAME && !is_weights(role))
+	if (file == SD_NO_NAME && (!is_weights(role) || sd_dcp_is_of(name, r->options.ranks)))
 		return SD_OK;
+	if (file == SD_NO_NAME && r->options.ranks)
+		return sd_fail(err, SD_IO,
+			       "%s/%s is no shard for %" PRIu64
+			       " ranks, and readers would take it for one: move it away",
+			       r->path, name, r->options.ranks);
+	if (!r->options.force && r->options.ranks)
+		return sd_fail(err, SD_IO, "%s/%s exists; -f replaces it", r->path, name);
 	if (!r->options.force)
 		return sd_fail(err, SD_IO, "%s/%s appeared while it was being written; -f replaces it", r->path, name);
 	note_permissions(r, name, role, file);
-	return add_victim(r, name, role, err);
+	return add_victim(
+		r, name, role,
+		file != SD_NO_NAME && sd_replace_folder(r->files[file].name, folder) && strcmp(folder, name) == 0, err);
 }
 
 static void forget_victims(struct sd_replace *r)
@@ -150,13 +184,33 @@ const struct stat *sd_replace_template(const struct sd_replace *r, size_t file)
 	return r->files[file].role != SD_OUTPUT_SIDE && r->common.st_mode ? &r->common : NULL;
 }
 
+/*
+ * Makes a file known by its name. One in a folder takes the place of one that is in none, too; and the folder, known by
+ * its first file, that of the old one.
+ */
+static enum sd_result add_name(struct sd_replace *r, uint32_t file, struct sd_error *err)
+{
+	const char *name = r->files[file].name, *copy;
+	char folder[NAME_MAX + 1];
+	struct stat st;
+
+	if (!sd_replace_folder(name, folder))
+		return sd_names_add(&r->names, name, file) != SD_NO_NAME ? SD_OK : sd_fail_memory(err);
+	if (sd_names_add(&r->names, strchr(name, '/') + 1, file) == SD_NO_NAME)
+		return sd_fail_memory(err);
+	if (fstatat(r->place, name, &st, 0) == 0 && S_ISREG(st.st_mode))
+		r->like[file] = st;
+	copy = sd_arena_text(&r->folders, folder, strlen(folder));
+	return copy && sd_names_add(&r->names, copy, file) != SD_NO_NAME ? SD_OK : sd_fail_memory(err);
+}
+
 static enum sd_result begin(struct sd_replace *r, struct sd_error *err)
 {
-	if (flock(r->place, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
+	if (flock(r->place, (r->options.ranks ? LOCK_SH : LOCK_EX) | LOCK_NB) != 0 && errno == EWOULDBLOCK)
 		return sd_fail(err, SD_IO, "%s is locked: another sd-pack is writing to it", r->path);
 	for (size_t i = 0; i < r->count; i++)
-		if (sd_names_add(&r->names, r->files[i].name, (uint32_t)i) == SD_NO_NAME)
-			return sd_fail_memory(err);
+		if (add_name(r, (uint32_t)i, err) != SD_OK)
+			return err->result;
 	return look(r, err);
 }
 
@@ -187,6 +241,7 @@ void sd_replace_close(struct sd_replace *r)
 	free(r->moved);
 	free(r->like);
 	sd_names_free(&r->names);
+	sd_arena_free(&r->folders);
 	free(r);
 }
 
@@ -268,9 +323,10 @@ static enum sd_result take_away(struct sd_replace *r, enum sd_file_role role, st
 static enum sd_result bring_in(struct sd_replace *r, int staging, enum sd_output_role role, struct sd_error *err)
 {
 	for (size_t i = 0; i < r->count; i++) {
-		const char *name = r->files[i].name;
+		char folder[NAME_MAX + 1];
+		const char *name = top_of(r, i, folder);
 
-		if (r->files[i].role != role)
+		if (r->files[i].role != role || !name)
 			continue;
 		r->moved[i] = sd_replace_rename(staging, name, r->place, name, false) == 0;
 		if (!r->moved[i])
@@ -284,7 +340,8 @@ static enum sd_result bring_in(struct sd_replace *r, int staging, enum sd_output
 static bool move_back_new(struct sd_replace *r, int staging, enum sd_output_role role)
 {
 	for (size_t i = 0; i < r->count; i++) {
-		const char *name = r->files[i].name;
+		char folder[NAME_MAX + 1];
+		const char *name = top_of(r, i, folder);
 
 		if (r->files[i].role != role || !r->moved[i])
 			continue;
@@ -335,7 +392,7 @@ enum sd_result sd_replace_run(struct sd_replace *r, int staging, const char *nam
 	enum sd_result result = look(r, err);
 
 	*stuck = false;
-	if (result == SD_OK)
+	if (result == SD_OK && !r->options.ranks)
 		result = put_guard(r, err);
 	if (result == SD_OK)
 		result = make_aside(r, staging, err);
@@ -358,12 +415,41 @@ enum sd_result sd_replace_run(struct sd_replace *r, int staging, const char *nam
 			   name);
 }
 
+/* An old folder may have folders in it, not many. */
+#define FOLDERS_MAX 32
+
+/* Removes a file, or a folder with all that is in it; false and errno. */
+static bool remove_old(int dir, const char *name, int depth)
+{
+	const struct dirent *entry;
+	bool done = true;
+	DIR *in;
+	int fd;
+
+	if (unlinkat(dir, name, 0) == 0)
+		return true;
+	if (errno != EISDIR && errno != EPERM)
+		return false;
+	fd = depth ? sd_openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0) : -1;
+	in = fd >= 0 ? fdopendir(fd) : NULL;
+	if (!in) {
+		if (fd >= 0)
+			close(fd);
+		return false;
+	}
+	while (done && (entry = readdir(in)))
+		done = strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0 ||
+		       remove_old(dirfd(in), entry->d_name, depth - 1);
+	closedir(in);
+	return done && unlinkat(dir, name, AT_REMOVEDIR) == 0;
+}
+
 static enum sd_result remove_aside(struct sd_replace *r, struct sd_error *err)
 {
 	for (size_t i = 0; i < r->nvictims; i++) {
 		struct victim *v = &r->victims[i];
 
-		if (v->aside && unlinkat(r->aside, v->name, 0) != 0)
+		if (v->aside && !remove_old(r->aside, v->name, FOLDERS_MAX))
 			return sd_fail_errno(err, errno, "%s, what was there before, %s: cannot remove", r->path,
 					     v->name);
 		v->aside = false;

@@ -8,6 +8,7 @@
 
 #include "formats/atomic_output.h"
 
+#include <limits.h>
 #include <sys/stat.h>
 
 struct sd_replace;
@@ -15,7 +16,8 @@ struct sd_replace;
 /*
  * Looks at the directory: fails if the new files (borrowed, as path and place are) cannot take the place of what is
  * there, or if another run has begun to do so, which it keeps out from then on where the file system has locks. Only
- * with options->force may there be anything.
+ * with options->force may there be anything. A folder of the new files takes the place of the old one as a whole. With
+ * options->ranks other files of so many ranks stay, and runs for other ranks are not kept out.
  */
 SD_MUST_CHECK enum sd_result sd_replace_begin(int place, const char *path, const struct sd_output_file *files,
 					      size_t count, const struct sd_output_options *options,
@@ -41,6 +43,9 @@ void sd_replace_close(struct sd_replace *replace);
 /* What keeps a file from being renamed or replaced, for an error: "a directory", "immutable". NULL: nothing that can be
  * seen, perhaps because there is no such file. An empty name is dir itself. */
 const char *sd_replace_obstacle(int dir, const char *name);
+
+/* The folder in which a file of this name (FOLDER/NAME) is to be, in folder. False where it is in none. */
+bool sd_replace_folder(const char *name, char folder[NAME_MAX + 1]);
 
 /* renameat(2). Replaces nothing unless that is wanted: -1 and EEXIST then. */
 int sd_replace_rename(int from_dir, const char *from, int to_dir, const char *to, bool replace);

@@ -52,6 +52,7 @@ struct pack {
 	struct sd_sink sink;
 	const struct sd_safetensors_sink_options *options;
 	const struct sd_manifest *m;
+	struct sd_manifest *pieces; /* of shards: then it is m */
 	struct sd_output_plan layout;
 	struct sd_output *publish;
 	struct sd_output_file *files;
@@ -474,11 +475,18 @@ static enum sd_result list_files(struct pack *p, size_t *count, struct sd_error 
 static enum sd_result begin_publishing(struct pack *p, struct sd_error *err)
 {
 	const struct sd_safetensors_sink_options *o = p->options;
-	struct sd_output_options options = {o->layout.directory, o->force, o->sync, o->note};
+	struct sd_output_options options = {.directory = o->layout.directory,
+					    .force = o->force,
+					    .sync = o->sync,
+					    .note = o->note,
+					    .ranks = o->dcp.count < o->dcp.of ? o->dcp.of : 0};
 	uint32_t file = (uint32_t)p->layout.nfiles;
 	size_t count;
 	enum sd_result result = list_files(p, &count, err);
 
+	/* A rank that gets nothing has no file. */
+	if (result == SD_OK && !count)
+		return SD_OK;
 	if (result == SD_OK)
 		result = sd_output_begin(o->path, p->files, count, &options, &p->publish, err);
 	if (result != SD_OK)
@@ -558,12 +566,24 @@ static enum sd_result check_left_out(const struct pack *p, struct sd_error *err)
 	return SD_OK;
 }
 
+static enum sd_result plan(struct pack *p, const struct sd_manifest *m, struct sd_error *err)
+{
+	const struct sd_safetensors_sink_options *o = p->options;
+
+	p->m = m;
+	if (!o->dcp.of)
+		return sd_output_plan_make(m, &o->layout, &p->layout, err);
+	if (sd_dcp_plan_make(m, &o->layout, &o->dcp, &p->layout, &p->pieces, err) != SD_OK)
+		return err->result;
+	p->m = p->pieces;
+	return SD_OK;
+}
+
 static enum sd_result pack_begin(struct sd_sink *sink, const struct sd_manifest *m, struct sd_error *err)
 {
 	struct pack *p = (struct pack *)sink;
-	enum sd_result result = sd_output_plan_make(m, &p->options->layout, &p->layout, err);
+	enum sd_result result = plan(p, m, err);
 
-	p->m = m;
 	for (size_t i = 0; i < m->nrecords; i++)
 		if (m->records[i].state == SD_HERE && !sd_add(p->total, m->records[i].bytes, &p->total))
 			p->total = UINT64_MAX;
@@ -599,6 +619,9 @@ static void tell_left_out(const struct pack *p)
 
 	if (!o->note)
 		return;
+	if (o->dcp.of && !p->layout.nfiles)
+		o->note("rank %" PRIu64 " of %" PRIu64 " gets no part of any tensor, so it has no file", o->dcp.first,
+			o->dcp.of);
 	if (p->layout.left_out)
 		o->note(LEFT_OUT, p->layout.left_out, p->layout.left_out + p->layout.ntensors);
 	if (leaves_side_files(p))
@@ -659,6 +682,7 @@ static void pack_close(struct sd_sink *sink)
 	if (p->spool >= 0)
 		close(p->spool);
 	sd_output_plan_free(&p->layout);
+	sd_manifest_free(p->pieces);
 	free(p->files);
 	free(p->first_target);
 	free(p->targets);

@@ -3,7 +3,7 @@
 #ifndef SD_FORMATS_SAFETENSORS_WRITE_H
 #define SD_FORMATS_SAFETENSORS_WRITE_H
 
-#include "formats/output_plan.h"
+#include "formats/dcp_write.h"
 #include "flow/sink.h"
 
 struct sd_safetensors_sink_options {
@@ -11,6 +11,7 @@ struct sd_safetensors_sink_options {
 	int fd;           /* stays the caller's; a regular file is written in place, from where it stands and ends */
 	const char *name; /* of fd, for errors */
 	struct sd_output_plan_options layout;
+	struct sd_dcp_ranks dcp; /* shards for them, into a directory; one rank's go beside those of others */
 	bool force;  /* as in struct sd_output_options */
 	bool strict; /* what would be noted of the stream is an error */
 	bool sync;

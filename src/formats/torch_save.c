@@ -13,6 +13,17 @@ static struct sd_extent whole_of(const struct sd_input *input)
 	return (struct sd_extent){.length = (uint64_t)input->stat.st_size, .fd = input->fd};
 }
 
+/* limits: NULL where the pickle is of one tensor, of which nothing can be left out. */
+static enum sd_result read_tree(const void *text, size_t length, const struct sd_limits *limits,
+				struct sd_pickle *pickle, struct sd_error *err)
+{
+	struct sd_pickle_rules rules = sd_torch_rules;
+
+	rules.others = limits && limits->skip_objects;
+	rules.advice = limits ? "; sd-cat --skip-objects leaves out what it would make" : NULL;
+	return sd_pickle_read(text, length, &rules, pickle, err);
+}
+
 /* ---- zip ---- */
 
 /* Storages are members of the zip. */
@@ -22,6 +33,7 @@ struct in_zip {
 	const struct sd_zip *zip;
 	struct sd_arena *arena;
 	const char *folder; /* "archive/" */
+	bool single;        /* it has one tensor and nothing else */
 };
 
 static enum sd_result find_member(struct sd_torch_finder *base, const char *key, struct sd_torch_storage *s,
@@ -127,7 +139,7 @@ static enum sd_result read_zip(struct in_zip *z, struct sd_zip *zip, const struc
 	result = sd_zip_member_read(z->whole, m, limits->most[SD_LIMIT_MANIFEST], text, err);
 	if (result != SD_OK)
 		return result;
-	if (sd_pickle_read(*text, (size_t)m->size, &sd_torch_rules, pickle, err) != SD_OK)
+	if (read_tree(*text, (size_t)m->size, z->single ? NULL : limits, pickle, err) != SD_OK)
 		return sd_error_at(err, "data.pkl");
 	return SD_OK;
 }
@@ -156,7 +168,8 @@ enum sd_result sd_torch_add_zip(struct sd_safetensors_read *reading, uint32_t in
 enum sd_result sd_torch_single_read(const struct sd_extent *whole, const struct sd_limits *limits,
 				    struct sd_torch_single *single, struct sd_error *err)
 {
-	struct in_zip z = {.base = {find_member}, .whole = whole, .zip = &single->zip, .arena = &single->arena};
+	struct in_zip z = {
+		.base = {find_member}, .whole = whole, .zip = &single->zip, .arena = &single->arena, .single = true};
 	struct sd_torch torch = {.arena = &single->arena, .finder = &z.base};
 	enum sd_result result;
 
@@ -209,7 +222,7 @@ static enum sd_result read_pickle(const struct sd_extent *whole, const struct sd
 			return sd_fail_memory(err);
 		if (!sd_zip_part(whole, *offset, part, &chunk) || sd_extent_read(&chunk, *text, part, err) != SD_OK)
 			return err->result;
-		if (sd_pickle_read(*text, (size_t)part, &sd_torch_rules, pickle, err) == SD_OK)
+		if (read_tree(*text, (size_t)part, limits, pickle, err) == SD_OK)
 			break;
 		if (!pickle->cut_short || part == rest || length >= most)
 			return sd_error_at(err, "the pickle from byte %" PRIu64 " on", *offset);

@@ -9,11 +9,11 @@
 
 /* What a global means. The functions' arguments are as torch/_utils.py has them. */
 enum meaning {
-	HARMLESS, /* a value that is no tensor and holds none */
+	HARMLESS,               /* a value that is no tensor and holds none; 0, as all that is left out */
+	DTYPE = SD_TORCH_DTYPE, /* by its name one of dtypes[] */
 	DICT,
 	STORAGE,      /* a class, by its name one of dtypes[] */
 	UNTYPED,      /* of bytes */
-	DTYPE,        /* by its name one of dtypes[] */
 	TENSOR_CLASS, /* that says nothing more than that it is a tensor */
 	PARAMETER,    /* the same, and may also be called */
 	TENSOR,       /* storage, offset, size, stride, .. */
@@ -29,39 +29,57 @@ enum meaning {
 	OF_NUMPY,
 };
 
+/* Name, class of storage, dtype of safetensors, bytes of an element, and of what is one number in it. */
+#define DTYPES_OF_TORCH(ROW)                                                                                           \
+	ROW("float32", "FloatStorage", SD_F32, 4, 4)                                                                   \
+	ROW("bfloat16", "BFloat16Storage", SD_BF16, 2, 2)                                                              \
+	ROW("float16", "HalfStorage", SD_F16, 2, 2)                                                                    \
+	ROW("float64", "DoubleStorage", SD_F64, 8, 8)                                                                  \
+	ROW("int64", "LongStorage", SD_I64, 8, 8)                                                                      \
+	ROW("int32", "IntStorage", SD_I32, 4, 4)                                                                       \
+	ROW("int16", "ShortStorage", SD_I16, 2, 2)                                                                     \
+	ROW("int8", "CharStorage", SD_I8, 1, 1)                                                                        \
+	ROW("uint8", "ByteStorage", SD_U8, 1, 1)                                                                       \
+	ROW("bool", "BoolStorage", SD_BOOL, 1, 1)                                                                      \
+	ROW("complex64", "ComplexFloatStorage", SD_C64, 8, 4)                                                          \
+	ROW("complex128", "ComplexDoubleStorage", SD_NO_DTYPE, 16, 8)                                                  \
+	ROW("complex32", "", SD_NO_DTYPE, 4, 2)                                                                        \
+	ROW("uint16", "", SD_U16, 2, 2)                                                                                \
+	ROW("uint32", "", SD_U32, 4, 4)                                                                                \
+	ROW("uint64", "", SD_U64, 8, 8)                                                                                \
+	ROW("float8_e4m3fn", "", SD_F8_E4M3, 1, 1)                                                                     \
+	ROW("float8_e4m3fnuz", "", SD_F8_E4M3FNUZ, 1, 1)                                                               \
+	ROW("float8_e5m2", "", SD_F8_E5M2, 1, 1)                                                                       \
+	ROW("float8_e5m2fnuz", "", SD_F8_E5M2FNUZ, 1, 1)                                                               \
+	ROW("float8_e8m0fnu", "", SD_F8_E8M0, 1, 1)                                                                    \
+	ROW("float4_e2m1fn_x2", "", SD_F4, 1, 1)                                                                       \
+	ROW("qint8", "QInt8Storage", SD_NO_DTYPE, 1, 1)                                                                \
+	ROW("quint8", "QUInt8Storage", SD_NO_DTYPE, 1, 1)                                                              \
+	ROW("qint32", "QInt32Storage", SD_NO_DTYPE, 4, 4)                                                              \
+	ROW("quint4x2", "QUInt4x2Storage", SD_NO_DTYPE, 1, 1)                                                          \
+	ROW("quint2x4", "QUInt2x4Storage", SD_NO_DTYPE, 1, 1)
+
+#define AS_DTYPE(name, storage, dtype, item, swap) {name, storage, dtype, item, swap},
+#define AS_GLOBAL(name, storage, dtype, item, swap) {"torch", name, SD_TORCH_DTYPE, 0},
+#define AS_STORAGE(name, storage, dtype, item, swap) {"torch", storage, STORAGE, 0},
+#define AS_CUDA_STORAGE(name, storage, dtype, item, swap) {"torch.cuda", storage, STORAGE, 0},
+
 static const struct {
-	const char *name, *storage;
+	const char *name, *storage; /* "": it has no class of its own */
 	uint8_t dtype, item;
 	uint8_t swap; /* bytes that are one number */
-} dtypes[] = {
-	{"float32", "FloatStorage", SD_F32, 4, 4},
-	{"bfloat16", "BFloat16Storage", SD_BF16, 2, 2},
-	{"float16", "HalfStorage", SD_F16, 2, 2},
-	{"float64", "DoubleStorage", SD_F64, 8, 8},
-	{"int64", "LongStorage", SD_I64, 8, 8},
-	{"int32", "IntStorage", SD_I32, 4, 4},
-	{"int16", "ShortStorage", SD_I16, 2, 2},
-	{"int8", "CharStorage", SD_I8, 1, 1},
-	{"uint8", "ByteStorage", SD_U8, 1, 1},
-	{"bool", "BoolStorage", SD_BOOL, 1, 1},
-	{"complex64", "ComplexFloatStorage", SD_C64, 8, 4},
-	{"complex128", "ComplexDoubleStorage", SD_NO_DTYPE, 16, 8},
-	{"complex32", "", SD_NO_DTYPE, 4, 2},
-	{"uint16", "", SD_U16, 2, 2},
-	{"uint32", "", SD_U32, 4, 4},
-	{"uint64", "", SD_U64, 8, 8},
-	{"float8_e4m3fn", "", SD_F8_E4M3, 1, 1},
-	{"float8_e4m3fnuz", "", SD_F8_E4M3FNUZ, 1, 1},
-	{"float8_e5m2", "", SD_F8_E5M2, 1, 1},
-	{"float8_e5m2fnuz", "", SD_F8_E5M2FNUZ, 1, 1},
-	{"float8_e8m0fnu", "", SD_F8_E8M0, 1, 1},
-	{"float4_e2m1fn_x2", "", SD_F4, 1, 1},
-	{"qint8", "QInt8Storage", SD_NO_DTYPE, 1, 1},
-	{"quint8", "QUInt8Storage", SD_NO_DTYPE, 1, 1},
-	{"qint32", "QInt32Storage", SD_NO_DTYPE, 4, 4},
-	{"quint4x2", "QUInt4x2Storage", SD_NO_DTYPE, 1, 1},
-	{"quint2x4", "QUInt2x4Storage", SD_NO_DTYPE, 1, 1},
-};
+} dtypes[] = {DTYPES_OF_TORCH(AS_DTYPE)};
+
+static const struct sd_pickle_global dtype_globals[] = {DTYPES_OF_TORCH(AS_GLOBAL)};
+
+const struct sd_pickle_rules sd_torch_dtype_rules = {.globals = dtype_globals,
+						     .nglobals = sizeof(dtype_globals) / sizeof(*dtype_globals)};
+
+static const struct sd_pickle_global storage_globals[] = {DTYPES_OF_TORCH(AS_STORAGE) DTYPES_OF_TORCH(AS_CUDA_STORAGE)};
+
+static const struct sd_pickle_rules storage_rules = {.globals = storage_globals,
+						     .nglobals = sizeof(storage_globals) / sizeof(*storage_globals),
+						     .more = &sd_torch_dtype_rules};
 
 #define DTYPES (sizeof(dtypes) / sizeof(*dtypes))
 
@@ -85,62 +103,8 @@ static const struct sd_pickle_global globals[] = {
 	{"torch.nn", "Parameter", PARAMETER, 0},
 	{"torch", "Tensor", TENSOR_CLASS, 0},
 	{"torch._tensor", "Tensor", TENSOR_CLASS, 0},
-	{"torch", "FloatStorage", STORAGE, 0},
-	{"torch", "BFloat16Storage", STORAGE, 0},
-	{"torch", "HalfStorage", STORAGE, 0},
-	{"torch", "DoubleStorage", STORAGE, 0},
-	{"torch", "LongStorage", STORAGE, 0},
-	{"torch", "IntStorage", STORAGE, 0},
-	{"torch", "ShortStorage", STORAGE, 0},
-	{"torch", "CharStorage", STORAGE, 0},
-	{"torch", "ByteStorage", STORAGE, 0},
-	{"torch", "BoolStorage", STORAGE, 0},
-	{"torch", "ComplexFloatStorage", STORAGE, 0},
-	{"torch", "ComplexDoubleStorage", STORAGE, 0},
-	{"torch", "QInt8Storage", STORAGE, 0},
-	{"torch", "QUInt8Storage", STORAGE, 0},
-	{"torch", "QInt32Storage", STORAGE, 0},
-	{"torch", "QUInt4x2Storage", STORAGE, 0},
-	{"torch", "QUInt2x4Storage", STORAGE, 0},
-	{"torch.cuda", "FloatStorage", STORAGE, 0},
-	{"torch.cuda", "BFloat16Storage", STORAGE, 0},
-	{"torch.cuda", "HalfStorage", STORAGE, 0},
-	{"torch.cuda", "DoubleStorage", STORAGE, 0},
-	{"torch.cuda", "LongStorage", STORAGE, 0},
-	{"torch.cuda", "IntStorage", STORAGE, 0},
-	{"torch.cuda", "ShortStorage", STORAGE, 0},
-	{"torch.cuda", "CharStorage", STORAGE, 0},
-	{"torch.cuda", "ByteStorage", STORAGE, 0},
-	{"torch.cuda", "BoolStorage", STORAGE, 0},
 	{"torch.storage", "UntypedStorage", UNTYPED, 0},
 	{"torch.storage", "TypedStorage", UNTYPED, 0},
-	{"torch", "float32", DTYPE, 0},
-	{"torch", "bfloat16", DTYPE, 0},
-	{"torch", "float16", DTYPE, 0},
-	{"torch", "float64", DTYPE, 0},
-	{"torch", "int64", DTYPE, 0},
-	{"torch", "int32", DTYPE, 0},
-	{"torch", "int16", DTYPE, 0},
-	{"torch", "int8", DTYPE, 0},
-	{"torch", "uint8", DTYPE, 0},
-	{"torch", "bool", DTYPE, 0},
-	{"torch", "complex64", DTYPE, 0},
-	{"torch", "complex128", DTYPE, 0},
-	{"torch", "complex32", DTYPE, 0},
-	{"torch", "uint16", DTYPE, 0},
-	{"torch", "uint32", DTYPE, 0},
-	{"torch", "uint64", DTYPE, 0},
-	{"torch", "float8_e4m3fn", DTYPE, 0},
-	{"torch", "float8_e4m3fnuz", DTYPE, 0},
-	{"torch", "float8_e5m2", DTYPE, 0},
-	{"torch", "float8_e5m2fnuz", DTYPE, 0},
-	{"torch", "float8_e8m0fnu", DTYPE, 0},
-	{"torch", "float4_e2m1fn_x2", DTYPE, 0},
-	{"torch", "qint8", DTYPE, 0},
-	{"torch", "quint8", DTYPE, 0},
-	{"torch", "qint32", DTYPE, 0},
-	{"torch", "quint4x2", DTYPE, 0},
-	{"torch", "quint2x4", DTYPE, 0},
 	{"collections", "OrderedDict", DICT, 0},
 	{"collections", "defaultdict", DICT, 0},
 	{"collections", "Counter", HARMLESS, 0},
@@ -195,7 +159,8 @@ static const struct sd_pickle_global globals[] = {
 	{"torch.optim.lr_scheduler", "*", HARMLESS, 0},
 };
 
-const struct sd_pickle_rules sd_torch_rules = {globals, sizeof(globals) / sizeof(*globals), true};
+const struct sd_pickle_rules sd_torch_rules = {
+	.globals = globals, .nglobals = sizeof(globals) / sizeof(*globals), .more = &storage_rules, .ids = true};
 
 void sd_torch_free(struct sd_torch *torch)
 {

@@ -14,6 +14,10 @@
 /* The globals that torch.save writes, and those that people's own values in it often have. */
 extern const struct sd_pickle_rules sd_torch_rules;
 
+/* The globals that are PyTorch's dtypes, and what all of them mean. */
+extern const struct sd_pickle_rules sd_torch_dtype_rules;
+#define SD_TORCH_DTYPE 1
+
 /* The bytes that tensors are views of. */
 struct sd_torch_storage {
 	const char *name;        /* "data/0", for errors */

@@ -2,6 +2,7 @@
 /* Statistics of elements. */
 #include "move/statistics.h"
 #include "move/convert.h"
+#include "move/kernels.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -20,7 +21,7 @@ static sd_statistics_counter *pick(const char *name)
 	if (name && strcmp(name, "plain") == 0)
 		return sd_statistics_count_plain;
 #ifdef __x86_64__
-	if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("f16c"))
+	if (__builtin_cpu_supports("avx2") && sd_kernels_have_f16c())
 		return sd_statistics_count_avx2;
 #endif
 	return sd_statistics_count_plain;

@@ -49,6 +49,9 @@ static const char usage[] = "Usage: sd-cat [OPTION]... [SOURCE]...\n"
 			    "      --stats         tell on standard error which way the data went\n"
 			    "      --root=KEY      of a file of torch.save, take what is under KEY of its top\n"
 			    "                      (model, state_dict); nothing behind the = takes all\n"
+			    "      --skip-objects  leave out what is an object of an unknown kind in a pickle;\n"
+			    "                      nothing is run all the same\n"
+			    "      --allow-expand  make tensors of a file that have far more bytes than it\n"
 			    "      --incomplete    read a checkpoint too that says that it is not finished\n"
 			    "      --keep-dtypes   do not cast what .hf_metadata of NeMo AutoModel says\n"
 			    "      --limit=NAME=N  raise or lower a safety limit: header, manifest,\n"
@@ -90,6 +93,8 @@ static struct options parse(int argc, char **argv)
 		{"zstd", optional_argument, NULL, 'z'},
 		{"checksum", no_argument, NULL, 'c'},
 		{"root", required_argument, NULL, 'R'},
+		{"skip-objects", no_argument, NULL, 'O'},
+		{"allow-expand", no_argument, NULL, 'e'},
 		{"incomplete", no_argument, NULL, 'i'},
 		{"keep-dtypes", no_argument, NULL, 'd'},
 		{"limit", required_argument, NULL, 'L'},
@@ -134,6 +139,12 @@ static struct options parse(int argc, char **argv)
 			break;
 		case 'R':
 			opt.limits.root = optarg;
+			break;
+		case 'O':
+			opt.limits.skip_objects = true;
+			break;
+		case 'e':
+			opt.limits.allow_expand = true;
 			break;
 		case 'i':
 			opt.limits.incomplete = true;

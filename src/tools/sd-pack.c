@@ -36,6 +36,8 @@ static const char usage[] = "Usage: sd-pack [OPTION]... [-]\n"
 			    "                         odd among their siblings, tensors that are left out\n"
 			    "      --shard-size=SIZE  bytes of tensors in a shard (5GB); a larger tensor gets\n"
 			    "                         a shard of its own\n"
+			    "      --dcp-all=N        write the shards of N ranks as PyTorch DCP has them\n"
+			    "      --dcp=K/N          the same, of rank K alone, counted from 0\n"
 			    "      --like=DIR         take the files of this checkpoint directory as they are:\n"
 			    "                         which tensor is in which, headers, index, side files\n"
 			    "      --keep-config      with --like: config.json too, even if its dtypes are others\n"
@@ -104,6 +106,37 @@ static bool is_file_name(const char *path)
 	return length > suffix && strcmp(path + length - suffix, SUFFIX) == 0 && !is_directory(path);
 }
 
+/* --dcp=K/N, or with all --dcp-all=N. */
+static void set_dcp(struct options *opt, bool all, const char *text)
+{
+	struct sd_dcp_ranks *dcp = &opt->pack.dcp;
+
+	if (dcp->of && all != (dcp->count == dcp->of))
+		sd_misuse("--dcp writes the shard of one rank, --dcp-all those of all: not both");
+	*dcp = (struct sd_dcp_ranks){.count = 1};
+	if (all)
+		dcp->of = dcp->count = sd_option_number("--dcp-all", text);
+	else
+		sd_option_part("--dcp", text, &dcp->first, &dcp->of);
+	if (dcp->of < 1 || dcp->of > SD_DCP_RANKS_MAX)
+		sd_misuse("%s: a number of ranks from 1 to %d", all ? "--dcp-all" : "--dcp", SD_DCP_RANKS_MAX);
+}
+
+static void check_dcp(const struct options *opt)
+{
+	const char *path = opt->pack.path;
+
+	if (!opt->pack.dcp.of)
+		return;
+	if (opt->like_path)
+		sd_misuse("--like takes the files of DIR as they are, --dcp and --dcp-all write shards: not both");
+	if (!path)
+		sd_misuse("--dcp and --dcp-all write into a directory: they need -o DIR/");
+	if (is_file_name(path))
+		sd_misuse("--dcp and --dcp-all write into a directory, and -o %s is the name of a file: -o %.*s/", path,
+			  (int)(strlen(path) - strlen(SUFFIX)), path);
+}
+
 static struct options parse(int argc, char **argv)
 {
 	static const struct option longs[] = {
@@ -112,7 +145,8 @@ static struct options parse(int argc, char **argv)
 		{"no-sync", no_argument, NULL, 'n'},          {"strict", no_argument, NULL, 'S'},
 		{"dry-run", no_argument, NULL, 'd'},          {"progress", no_argument, NULL, 'p'},
 		{"no-progress", no_argument, NULL, 'q'},      {"stats", no_argument, NULL, 't'},
-		{"limit", required_argument, NULL, 'L'},      {"help", no_argument, NULL, 'h'},
+		{"limit", required_argument, NULL, 'L'},      {"dcp", required_argument, NULL, 'D'},
+		{"dcp-all", required_argument, NULL, 'A'},    {"help", no_argument, NULL, 'h'},
 		{"version", no_argument, NULL, 'v'},          {NULL, 0, NULL, 0},
 	};
 	struct options opt = {.limits = sd_limits_default,
@@ -143,6 +177,12 @@ static struct options parse(int argc, char **argv)
 			if (!opt.pack.layout.shard_size)
 				sd_misuse("--shard-size: a shard must have room for something");
 			opt.shard_size = true;
+			break;
+		case 'D':
+			set_dcp(&opt, false, optarg);
+			break;
+		case 'A':
+			set_dcp(&opt, true, optarg);
 			break;
 		case 'l':
 			opt.like_path = optarg;
@@ -190,12 +230,13 @@ static struct options parse(int argc, char **argv)
 	if (opt.like_path && is_file_name(opt.pack.path))
 		sd_misuse("--like writes a directory, and -o %s is the name of a file: -o %.*s/", opt.pack.path,
 			  (int)(strlen(opt.pack.path) - strlen(SUFFIX)), opt.pack.path);
+	check_dcp(&opt);
 	if (opt.like_path && (opt.shard_size || opt.metadata))
 		sd_misuse("--like takes shards and metadata as they are: no --shard-size, no --metadata");
 	if (opt.keep_config && !opt.like_path)
 		sd_misuse("--keep-config needs --like: otherwise config.json comes as it is");
 	if (opt.pack.path)
-		opt.pack.layout.directory = opt.like_path || is_directory(opt.pack.path);
+		opt.pack.layout.directory = opt.like_path || opt.pack.dcp.of || is_directory(opt.pack.path);
 	else if (isatty(STDOUT_FILENO) && !opt.dry_run)
 		sd_misuse(
 			"standard output is a terminal and a safetensors file is binary; name a file: sd-pack -o FILE");
@@ -351,8 +392,9 @@ static enum sd_result check_replaced(const struct options *opt, const struct sd_
 	struct stat st;
 	enum sd_result result;
 
-	if (!opt->pack.path || !opt->pack.force || stat(opt->pack.path, &st) != 0 ||
-	    !(S_ISREG(st.st_mode) || S_ISDIR(st.st_mode)))
+	/* The shard of one rank stands beside others, which may be there already. */
+	if (!opt->pack.path || !opt->pack.force || opt->pack.dcp.count < opt->pack.dcp.of ||
+	    stat(opt->pack.path, &st) != 0 || !(S_ISREG(st.st_mode) || S_ISDIR(st.st_mode)))
 		return SD_OK;
 	result = sd_census_at(opt->pack.path, &opt->limits, &before, err);
 	if (result == SD_OK)
@@ -373,10 +415,16 @@ static enum sd_result check_replaced(const struct options *opt, const struct sd_
 static enum sd_result dry_run(const struct options *opt, struct sd_manifest *m, struct sd_error *err)
 {
 	struct sd_output_plan layout;
+	struct sd_manifest *pieces = NULL;
 	bool directory = opt->pack.layout.directory;
 	enum sd_result result;
 
-	result = sd_output_plan_make(m, &opt->pack.layout, &layout, err);
+	if (opt->pack.dcp.of) {
+		result = sd_dcp_plan_make(m, &opt->pack.layout, &opt->pack.dcp, &layout, &pieces, err);
+		m = pieces;
+	} else {
+		result = sd_output_plan_make(m, &opt->pack.layout, &layout, err);
+	}
 	for (size_t i = 0; i < layout.nfiles && result == SD_OK; i++)
 		print_file(directory        ? layout.files[i].name
 			   : opt->pack.path ? opt->pack.path
@@ -384,9 +432,10 @@ static enum sd_result dry_run(const struct options *opt, struct sd_manifest *m, 
 			   layout.files[i].ntensors, layout.files[i].size);
 	if (layout.index && result == SD_OK)
 		print_file(layout.index_name, 0, layout.index_length);
-	for (size_t i = 0; i < m->nside && directory && result == SD_OK; i++)
+	for (size_t i = 0; result == SD_OK && directory && i < m->nside; i++)
 		print_file(m->side[i].name, 0, m->side[i].size);
 	sd_output_plan_free(&layout);
+	sd_manifest_free(pieces);
 	return result;
 }
 

@@ -293,6 +293,19 @@ uint64_t sd_option_number(const char *option, const char *text)
 	return number;
 }
 
+void sd_option_part(const char *option, const char *text, uint64_t *part, uint64_t *of)
+{
+	char first[32];
+	const char *slash = strchr(text, '/');
+
+	if (!slash || (size_t)(slash - text) >= sizeof(first))
+		sd_misuse("%s: \"%s\" is not of the form K/N", option, text);
+	memcpy(first, text, (size_t)(slash - text));
+	first[slash - text] = '\0';
+	if (!sd_text_number(first, part) || !sd_text_number(slash + 1, of) || *part >= *of)
+		sd_misuse("%s: \"%s\" is not of the form K/N with 0 <= K < N", option, text);
+}
+
 void sd_option_limit(struct sd_limits *limits, const char *text)
 {
 	struct sd_error err;

@@ -32,11 +32,16 @@ static void look(const struct sd_pickle_node *node, bool *seen, unsigned depth)
 		look(items[i], seen, depth + 1);
 }
 
-static void read_pickle(const uint8_t *data, size_t size)
+/* others: what is not listed may be there, too. */
+static void read_pickle(const uint8_t *data, size_t size, bool others)
 {
+	struct sd_pickle_rules rules = sd_torch_rules;
 	struct sd_pickle pickle;
 	struct sd_error err = {0};
-	enum sd_result result = sd_pickle_read(data, size, &sd_torch_rules, &pickle, &err);
+	enum sd_result result;
+
+	rules.others = others;
+	result = sd_pickle_read(data, size, &rules, &pickle, &err);
 
 	if (result == SD_OK) {
 		bool *seen = calloc(pickle.holders + (size_t)1, sizeof(*seen));
@@ -80,7 +85,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct sd_error err = {0};
 	enum sd_result result;
 
-	read_pickle(data, size);
+	read_pickle(data, size, false);
+	read_pickle(data, size, true);
 	if (size < 4 || (memcmp(data, "PK\x03\x04", 4) != 0 && memcmp(data, "\x80\x02\x8a\x0a", 4) != 0))
 		return 0;
 	result = sd_open_fd(file_of(data, size), "fuzz", NULL, &source, &err);

@@ -158,7 +158,7 @@ Test(pickle, members_of_enums)
 	static const struct sd_pickle_global globals[] = {{"builtins", "getattr", 0, SD_PICKLE_GETATTR},
 							  {"m", "Enum", 1, SD_PICKLE_ENUM},
 							  {"m", "f", 2, SD_PICKLE_ANY}};
-	static const struct sd_pickle_rules rules = {globals, 3, false};
+	static const struct sd_pickle_rules rules = {.globals = globals, .nglobals = 3};
 	static const struct {
 		const char *data;
 		size_t length;
