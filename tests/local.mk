@@ -137,6 +137,7 @@ test_scripts = \
 	%D%/all-tools \
 	%D%/completions \
 	%D%/packages \
+	%D%/parts \
 	%D%/man-pages \
 	%D%/run-examples
 TESTS += $(test_scripts)

@@ -24,6 +24,7 @@ struct sd_limits {
 	bool short_data;
 	/* Read the safetensors files that a directory has, whatever its index and the names of its shards say. */
 	bool no_index;
+	bool parts; /* a directory that has only some parts of a checkpoint is opened: others come from elsewhere */
 	bool incomplete;  /* what says of itself that it is not finished is opened too */
 	bool keep_dtypes; /* what a checkpoint says of the dtypes that its tensors should have does not count */
 	const char *root; /* the key of the dict that counts in a file of torch.save; "": all; NULL: see there */

@@ -6,6 +6,7 @@
 #include "formats/file.h"
 #include "formats/hf_metadata.h"
 #include "formats/index.h"
+#include "formats/part_files.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -21,6 +22,7 @@ struct listing {
 	struct sd_arena arena;
 	const char **names[SD_ROLE_OTHER]; /* of each role that matters, in natural order */
 	size_t count[SD_ROLE_OTHER], room[SD_ROLE_OTHER];
+	bool parts;                     /* it has marks of parts */
 	bool seconds;                   /* what counts only where there is nothing else */
 	const struct sd_format *marked; /* the format that a file says the whole directory is, or NULL */
 	const char *mark;               /* that file's name */
@@ -48,6 +50,9 @@ static enum sd_result list_name(struct listing *list, const char *name, struct s
 	enum sd_file_role role = sd_checkpoint_role(name);
 	char *copy;
 
+	list->parts = list->parts || sd_part_is_mark(name);
+	if (sd_part_is_ours(name))
+		return SD_OK;
 	if (!list->marked && (list->marked = sd_format_of_mark(name)))
 		return (list->mark = sd_arena_text(&list->arena, name, strlen(name))) ? SD_OK : sd_fail_memory(err);
 	if (list->seconds && name[0] != '.' && format && format->second)
@@ -607,6 +612,8 @@ static enum sd_result add_tensors(struct sd_safetensors_read *reading, const cha
 	result = alone ? SD_OK : choose_index(list, &index, err);
 	if (alone)
 		index = NULL;
+	if (result == SD_OK && !index && !list->count[SD_ROLE_WEIGHTS] && list->parts)
+		return sd_safetensors_read_finish(reading, err);
 	if (result == SD_OK && !index && !list->count[SD_ROLE_WEIGHTS])
 		result = sd_fail(
 			err, SD_INPUT, "no checkpoint here: neither *.safetensors nor *.safetensors.index.json%s%s%s",
@@ -670,6 +677,28 @@ static enum sd_result check_finished(const char *path, const struct sd_limits *l
 	return SD_OK;
 }
 
+/*
+ * A directory that has parts of a checkpoint: all of them, unless others may come from elsewhere. What is there is read
+ * whatever its files' names say of their number.
+ */
+static enum sd_result take_parts(struct sd_safetensors_read *reading, const char *path, struct sd_error *err)
+{
+	struct sd_manifest *m = reading->source->manifest;
+	struct sd_part_set set = {0};
+	enum sd_result result = sd_part_set_read(path, &set, err);
+	bool some = reading->limits.parts && !set.joined;
+
+	for (size_t i = 0; i < set.nmarks && result == SD_OK && some; i++)
+		result = sd_part_check(path, &set.marks[i], err);
+	if (result == SD_OK && some)
+		result = sd_part_describe(&set, &m->arena, &m->parts, err);
+	else if (result == SD_OK && !set.joined && !reading->limits.incomplete)
+		result = note_lack(reading, sd_part_prove(path, &set, err), err);
+	reading->limits.no_index = reading->limits.no_index || !set.joined;
+	sd_part_set_free(&set);
+	return result;
+}
+
 enum sd_result sd_checkpoint_open(const char *path, const struct sd_limits *limits, struct sd_source **source,
 				  struct sd_error *err)
 {
@@ -682,6 +711,8 @@ enum sd_result sd_checkpoint_open(const char *path, const struct sd_limits *limi
 		result = check_finished(path, limits, err);
 	if (result == SD_OK)
 		result = sd_safetensors_read_begin(&reading, limits, err);
+	if (result == SD_OK && list.parts)
+		result = take_parts(&reading, path, err);
 	if (result == SD_OK)
 		result = fill(&reading, path, &list, err);
 	if (result == SD_OK)

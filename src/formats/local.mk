@@ -13,6 +13,7 @@ sources += \
 	%D%/loss.c %D%/loss.h \
 	%D%/open.c %D%/open.h \
 	%D%/output_plan.c %D%/output_plan.h \
+	%D%/part_files.c %D%/part_files.h \
 	%D%/pickle.c %D%/pickle.h \
 	%D%/replace.c %D%/replace.h \
 	%D%/safetensors_header.c %D%/safetensors_header.h \

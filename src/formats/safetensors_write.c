@@ -5,6 +5,7 @@
 #include "base/signals.h"
 #include "flow/spool.h"
 #include "formats/atomic_output.h"
+#include "formats/part_files.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -54,7 +55,10 @@ struct pack {
 	const struct sd_manifest *m;
 	struct sd_output_plan layout;
 	struct sd_output *publish;
-	struct sd_output_file *files;
+	struct sd_output_file *files; /* weights, then: */
+	struct sd_side_file *small;   /* what is written as it is */
+	size_t nfiles, nsmall;
+	struct sd_part_output *part; /* NULL: the whole is written */
 	enum mode mode;
 	int spool;
 	uint64_t base;          /* IN_PLACE: where the file begins */
@@ -447,27 +451,42 @@ static enum sd_result write_headers(struct pack *p, struct sd_error *err)
 	return result;
 }
 
-static void add_file(struct pack *p, size_t *count, const char *name, uint64_t size, enum sd_output_role role)
+static void add_file(struct pack *p, const char *name, uint64_t size, enum sd_output_role role)
 {
-	p->files[(*count)++] = (struct sd_output_file){name, size, role};
+	p->files[p->nfiles++] = (struct sd_output_file){name, size, role};
 }
 
-/* All files that are to be published: weights, side files, index. */
-static enum sd_result list_files(struct pack *p, size_t *count, struct sd_error *err)
+/* A file that is written as it is. */
+static void add_small(struct pack *p, const char *name, const void *data, size_t size, enum sd_output_role role)
+{
+	p->small[p->nsmall++] = (struct sd_side_file){name, data, size};
+	add_file(p, name, size, role);
+}
+
+/* All files that are to be published: weights, side files, index; of a part its own, and its mark. */
+static enum sd_result list_files(struct pack *p, struct sd_error *err)
 {
 	const struct sd_output_plan *layout = &p->layout;
+	bool rest = p->options->layout.directory && !(p->part && p->m->parts->here[0] > 0);
+	size_t length;
 
-	*count = 0;
-	p->files = calloc(layout->nfiles + p->m->nside + 1, sizeof(*p->files));
-	if (!p->files)
+	p->files = calloc(layout->nfiles + p->m->nside + 2, sizeof(*p->files));
+	p->small = calloc(p->m->nside + 2, sizeof(*p->small));
+	if (!p->files || !p->small)
 		return sd_fail_memory(err);
 	for (size_t i = 0; i < layout->nfiles; i++)
-		add_file(p, count, layout->files[i].name, layout->files[i].size,
+		add_file(p, layout->files[i].name, layout->files[i].size,
 			 layout->index ? SD_OUTPUT_WEIGHTS : SD_OUTPUT_ENTRY);
-	for (size_t i = 0; i < p->m->nside && p->options->layout.directory; i++)
-		add_file(p, count, p->m->side[i].name, p->m->side[i].size, SD_OUTPUT_SIDE);
-	if (layout->index)
-		add_file(p, count, layout->index_name, layout->index_length, SD_OUTPUT_ENTRY);
+	for (size_t i = 0; i < p->m->nside && rest; i++)
+		add_small(p, p->m->side[i].name, p->m->side[i].data, p->m->side[i].size, SD_OUTPUT_SIDE);
+	if (layout->index && rest)
+		add_small(p, p->part ? SD_PART_INDEX : layout->index_name, layout->index, layout->index_length,
+			  SD_OUTPUT_ENTRY);
+	if (p->part) {
+		const char *text = sd_part_mark_text(p->part, &length);
+
+		add_small(p, sd_part_mark_name(p->part), text, length, SD_OUTPUT_SIDE);
+	}
 	return SD_OK;
 }
 
@@ -475,19 +494,33 @@ static enum sd_result begin_publishing(struct pack *p, struct sd_error *err)
 {
 	const struct sd_safetensors_sink_options *o = p->options;
 	struct sd_output_options options = {o->layout.directory, o->force, o->sync, o->note};
-	uint32_t file = (uint32_t)p->layout.nfiles;
-	size_t count;
-	enum sd_result result = list_files(p, &count, err);
+	enum sd_result result = SD_OK;
 
+	if (p->m->parts && p->m->parts->of)
+		result = sd_part_begin(o->path, p->m, &p->layout, o->force, &p->part, err);
 	if (result == SD_OK)
-		result = sd_output_begin(o->path, p->files, count, &options, &p->publish, err);
+		result = list_files(p, err);
+	if (result == SD_OK)
+		result = sd_output_begin(p->part ? sd_part_path(p->part) : o->path, p->files, p->nfiles, &options,
+					 &p->publish, err);
 	if (result != SD_OK)
 		return result;
 	p->mode = TO_PLACES;
-	for (size_t i = 0; i < p->m->nside && o->layout.directory && result == SD_OK; i++)
-		result = write_at(p, file++, 0, p->m->side[i].data, p->m->side[i].size, err);
-	if (result == SD_OK && p->layout.index)
-		result = write_at(p, file, 0, p->layout.index, p->layout.index_length, err);
+	for (size_t i = 0; i < p->nsmall && result == SD_OK; i++)
+		result = write_at(p, (uint32_t)(p->layout.nfiles + i), 0, p->small[i].data, p->small[i].size, err);
+	return result;
+}
+
+/* The files of a part, which are whole now, get their places beside those of the others. */
+static enum sd_result end_part(struct pack *p, struct sd_error *err)
+{
+	const char **names = calloc(p->nfiles + 1, sizeof(*names));
+	enum sd_result result;
+
+	for (size_t i = 0; i < p->nfiles && names; i++)
+		names[i] = p->files[i].name;
+	result = names ? sd_part_end(p->part, names, p->nfiles, p->options->sync, err) : sd_fail_memory(err);
+	free(names);
 	return result;
 }
 
@@ -605,6 +638,13 @@ static void tell_left_out(const struct pack *p)
 		o->note(NO_SIDE, o->path, p->m->side[0].name, p->m->nside > 1 ? ", ..." : "");
 }
 
+static enum sd_result publish(struct pack *p, struct sd_error *err)
+{
+	enum sd_result result = sd_output_end(p->publish, err);
+
+	return result == SD_OK && p->part ? end_part(p, err) : result;
+}
+
 static enum sd_result pack_end(struct sd_sink *sink, struct sd_error *err)
 {
 	struct pack *p = (struct pack *)sink;
@@ -615,7 +655,7 @@ static enum sd_result pack_end(struct sd_sink *sink, struct sd_error *err)
 	if (result != SD_OK)
 		return result;
 	if (p->mode == TO_PLACES)
-		result = sd_output_end(p->publish, err);
+		result = publish(p, err);
 	else if (p->mode == TO_SPOOL)
 		result = pour_spool(p, err);
 	else if (p->mode == IN_PLACE && lseek(p->options->fd, (off_t)(p->base + p->layout.files[0].size), SEEK_SET) < 0)
@@ -648,6 +688,8 @@ static void pack_abort(struct sd_sink *sink, struct sd_error *err)
 		take_back(p);
 	sd_output_close(p->publish);
 	p->publish = NULL;
+	sd_part_close(p->part);
+	p->part = NULL;
 	p->mode = NOWHERE;
 }
 
@@ -660,6 +702,7 @@ static void pack_close(struct sd_sink *sink)
 		close(p->spool);
 	sd_output_plan_free(&p->layout);
 	free(p->files);
+	free(p->small);
 	free(p->first_target);
 	free(p->targets);
 	free(p->cursors);

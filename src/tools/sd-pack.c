@@ -3,6 +3,7 @@
 #include "base/text.h"
 #include "formats/hf_metadata.h"
 #include "formats/loss.h"
+#include "formats/part_files.h"
 #include "formats/safetensors_write.h"
 #include "flow/driver.h"
 #include "tools/progress.h"
@@ -38,6 +39,9 @@ static const char usage[] = "Usage: sd-pack [OPTION]... [-]\n"
 			    "                         a shard of its own\n"
 			    "      --like=DIR         take the files of this checkpoint directory as they are:\n"
 			    "                         which tensor is in which, headers, index, side files\n"
+			    "      --parts=N          end files where parts of N would end, as those of sd-cat\n"
+			    "                         --part=K/N do\n"
+			    "      --join=DIR         make a checkpoint of the parts in DIR, if all are there\n"
 			    "      --keep-config      with --like: config.json too, even if its dtypes are others\n"
 			    "      --metadata=K=V     put this entry into the files' __metadata__\n"
 			    "      --no-sync          do not wait until all is on the disk\n"
@@ -55,7 +59,7 @@ struct options {
 	struct sd_limits limits;
 	struct sd_safetensors_sink_options pack;
 	struct sd_entry *metadata;
-	const char *like_path;
+	const char *like_path, *join;
 	struct sd_template like;
 	enum progress progress;
 	bool shard_size, keep_config, dry_run, stats;
@@ -104,6 +108,15 @@ static bool is_file_name(const char *path)
 	return length > suffix && strcmp(path + length - suffix, SUFFIX) == 0 && !is_directory(path);
 }
 
+static uint32_t parse_parts(const char *text)
+{
+	uint64_t parts = sd_option_number("--parts", text);
+
+	if (parts < 1 || parts > SD_PARTS_MAX)
+		sd_misuse("--parts: a number from 1 to %d", SD_PARTS_MAX);
+	return (uint32_t)parts;
+}
+
 static struct options parse(int argc, char **argv)
 {
 	static const struct option longs[] = {
@@ -113,7 +126,8 @@ static struct options parse(int argc, char **argv)
 		{"dry-run", no_argument, NULL, 'd'},          {"progress", no_argument, NULL, 'p'},
 		{"no-progress", no_argument, NULL, 'q'},      {"stats", no_argument, NULL, 't'},
 		{"limit", required_argument, NULL, 'L'},      {"help", no_argument, NULL, 'h'},
-		{"version", no_argument, NULL, 'v'},          {NULL, 0, NULL, 0},
+		{"version", no_argument, NULL, 'v'},          {"parts", required_argument, NULL, 'P'},
+		{"join", required_argument, NULL, 'J'},       {NULL, 0, NULL, 0},
 	};
 	struct options opt = {.limits = sd_limits_default,
 			      .pack = {.fd = STDOUT_FILENO,
@@ -143,6 +157,12 @@ static struct options parse(int argc, char **argv)
 			if (!opt.pack.layout.shard_size)
 				sd_misuse("--shard-size: a shard must have room for something");
 			opt.shard_size = true;
+			break;
+		case 'P':
+			opt.pack.layout.parts = parse_parts(optarg);
+			break;
+		case 'J':
+			opt.join = optarg;
 			break;
 		case 'l':
 			opt.like_path = optarg;
@@ -182,6 +202,8 @@ static struct options parse(int argc, char **argv)
 	if (optind < argc && (argc - optind > 1 || strcmp(argv[optind], "-") != 0))
 		sd_misuse("no operand is taken: \"%s\"; sd-pack -o %s writes there, sd-cat %s | sd-pack reads it",
 			  argv[optind], argv[optind], argv[optind]);
+	if (opt.join && (opt.pack.path || opt.like_path || opt.pack.layout.parts || opt.metadata || opt.dry_run))
+		sd_misuse("--join takes what is in its directory as it is: no other option but --no-sync");
 	opt.pack.layout.metadata = opt.metadata;
 	if (opt.pack.path && strcmp(opt.pack.path, "-") == 0)
 		opt.pack.path = NULL;
@@ -194,11 +216,15 @@ static struct options parse(int argc, char **argv)
 		sd_misuse("--like takes shards and metadata as they are: no --shard-size, no --metadata");
 	if (opt.keep_config && !opt.like_path)
 		sd_misuse("--keep-config needs --like: otherwise config.json comes as it is");
+	if (opt.like_path && opt.pack.layout.parts)
+		sd_misuse("--like takes shards as they are: no --parts");
 	if (opt.pack.path)
 		opt.pack.layout.directory = opt.like_path || is_directory(opt.pack.path);
-	else if (isatty(STDOUT_FILENO) && !opt.dry_run)
+	else if (isatty(STDOUT_FILENO) && !opt.dry_run && !opt.join)
 		sd_misuse(
 			"standard output is a terminal and a safetensors file is binary; name a file: sd-pack -o FILE");
+	if (opt.pack.layout.parts && !opt.pack.layout.directory)
+		sd_misuse("--parts makes files of a directory: it needs -o DIR/");
 	return opt;
 }
 
@@ -327,14 +353,17 @@ static void print_file(const char *name, size_t tensors, uint64_t bytes)
 }
 
 /* A manifest that came without any data (sd-cat --manifest) stands for the checkpoint that it tells of. */
-static void suppose_data(struct sd_manifest *m)
+static enum sd_result suppose_data(struct sd_manifest *m, struct sd_error *err)
 {
 	for (size_t i = 0; i < m->nrecords; i++)
 		if (m->records[i].state == SD_HERE)
-			return;
+			return SD_OK;
+	if (m->parts && m->parts->of)
+		return sd_parts_suppose(m, err);
 	for (size_t i = 0; i < m->nrecords; i++)
 		if (m->records[i].state == SD_ELSEWHERE)
 			m->records[i].state = SD_HERE;
+	return SD_OK;
 }
 
 #define REPLACED "%s: %" PRIu64 " tensors are replaced by %" PRIu64
@@ -347,7 +376,7 @@ static enum sd_result check_replaced(const struct options *opt, const struct sd_
 	struct stat st;
 	enum sd_result result;
 
-	if (!opt->pack.path || !opt->pack.force || stat(opt->pack.path, &st) != 0 ||
+	if ((m->parts && m->parts->of) || !opt->pack.path || !opt->pack.force || stat(opt->pack.path, &st) != 0 ||
 	    !(S_ISREG(st.st_mode) || S_ISDIR(st.st_mode)))
 		return SD_OK;
 	result = sd_census_at(opt->pack.path, &opt->limits, &before, err);
@@ -369,7 +398,8 @@ static enum sd_result check_replaced(const struct options *opt, const struct sd_
 static enum sd_result dry_run(const struct options *opt, struct sd_manifest *m, struct sd_error *err)
 {
 	struct sd_output_plan layout;
-	bool directory = opt->pack.layout.directory;
+	bool directory = opt->pack.layout.directory, whole = !m->parts || !m->parts->of;
+	bool first = whole || m->parts->here[0] == 0;
 	enum sd_result result;
 
 	result = sd_output_plan_make(m, &opt->pack.layout, &layout, err);
@@ -378,9 +408,9 @@ static enum sd_result dry_run(const struct options *opt, struct sd_manifest *m, 
 			   : opt->pack.path ? opt->pack.path
 					    : "-",
 			   layout.files[i].ntensors, layout.files[i].size);
-	if (layout.index && result == SD_OK)
+	if (layout.index && whole && result == SD_OK)
 		print_file(layout.index_name, 0, layout.index_length);
-	for (size_t i = 0; i < m->nside && directory && result == SD_OK; i++)
+	for (size_t i = 0; i < m->nside && directory && first && result == SD_OK; i++)
 		print_file(m->side[i].name, 0, m->side[i].size);
 	sd_output_plan_free(&layout);
 	return result;
@@ -442,15 +472,33 @@ static void tell_odd(struct sd_manifest *m)
 	(void)!sd_tell_odd(m, false, &ignored);
 }
 
+/* A part stands beside the others, in a directory. */
+static enum sd_result check_part(const struct options *opt, const struct sd_manifest *m, struct sd_error *err)
+{
+	if (!m->parts || !m->parts->of || (opt->pack.layout.directory && !opt->like_path))
+		return SD_OK;
+	return sd_fail(err, SD_USAGE,
+		       "this is part %" PRIu32 "/%" PRIu32
+		       " of a checkpoint: it goes into a directory with the others, "
+		       "-o DIR/%s",
+		       m->parts->here[0], m->parts->of, opt->like_path ? " without --like" : "");
+}
+
 static enum sd_result run(struct options *opt, struct sd_error *err)
 {
 	struct sd_source *source = NULL;
 	uint64_t before = 0, after = 0;
 	bool odd;
-	enum sd_result result = opt->dry_run ? SD_OK : check_input(opt, err);
+	enum sd_result result;
+
+	if (opt->join)
+		return sd_part_join(opt->join, opt->pack.sync, err);
+	result = opt->dry_run ? SD_OK : check_input(opt, err);
 
 	if (result == SD_OK)
 		result = sd_open_stdin(&opt->limits, &source, err);
+	if (result == SD_OK)
+		result = check_part(opt, source->manifest, err);
 	if (result == SD_OK)
 		take_wished(opt, source->manifest);
 	if (result == SD_OK && opt->like_path)
@@ -459,7 +507,7 @@ static enum sd_result run(struct options *opt, struct sd_error *err)
 	if (odd && opt->pack.strict)
 		result = sd_tell_odd(source->manifest, true, err);
 	if (result == SD_OK && opt->dry_run)
-		suppose_data(source->manifest);
+		result = suppose_data(source->manifest, err);
 	if (result == SD_OK)
 		result = check_replaced(opt, source->manifest, &before, &after, err);
 	if (result == SD_OK)

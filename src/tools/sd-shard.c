@@ -58,16 +58,9 @@ struct options {
 
 static struct sd_rank parse_part(const char *option, const char *text)
 {
-	char part[32];
-	const char *slash = strchr(text, '/');
 	struct sd_rank p;
 
-	if (!slash || (size_t)(slash - text) >= sizeof(part))
-		sd_misuse("%s: \"%s\" is not of the form K/N", option, text);
-	memcpy(part, text, (size_t)(slash - text));
-	part[slash - text] = '\0';
-	if (!sd_text_number(part, &p.part) || !sd_text_number(slash + 1, &p.of) || p.part >= p.of)
-		sd_misuse("%s: \"%s\" is not of the form K/N with 0 <= K < N", option, text);
+	sd_option_part(option, text, &p.part, &p.of);
 	return p;
 }
 

@@ -292,6 +292,19 @@ uint64_t sd_option_number(const char *option, const char *text)
 	return number;
 }
 
+void sd_option_part(const char *option, const char *text, uint64_t *part, uint64_t *of)
+{
+	char number[32];
+	const char *slash = strchr(text, '/');
+
+	if (!slash || (size_t)(slash - text) >= sizeof(number))
+		sd_misuse("%s: \"%s\" is not of the form K/N", option, text);
+	memcpy(number, text, (size_t)(slash - text));
+	number[slash - text] = '\0';
+	if (!sd_text_number(number, part) || !sd_text_number(slash + 1, of) || *part >= *of)
+		sd_misuse("%s: \"%s\" is not of the form K/N with 0 <= K < N", option, text);
+}
+
 void sd_option_limit(struct sd_limits *limits, const char *text)
 {
 	struct sd_error err;

@@ -63,6 +63,9 @@ void sd_before_saying(void (*clear)(void));
 uint64_t sd_option_size(const char *option, const char *text);
 uint64_t sd_option_number(const char *option, const char *text);
 
+/* The K and the N of K/N, where 0 <= K < N, or misuse. */
+void sd_option_part(const char *option, const char *text, uint64_t *part, uint64_t *of);
+
 /* What --limit says, or misuse. */
 void sd_option_limit(struct sd_limits *limits, const char *text);
 
