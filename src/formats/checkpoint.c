@@ -7,6 +7,7 @@
 #include "formats/hf_metadata.h"
 #include "formats/index.h"
 #include "formats/part_files.h"
+#include "formats/patch.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -22,6 +23,7 @@ struct listing {
 	struct sd_arena arena;
 	const char **names[SD_ROLE_OTHER]; /* of each role that matters, in natural order */
 	size_t count[SD_ROLE_OTHER], room[SD_ROLE_OTHER];
+	bool patching;                  /* it is being patched, or a run that did so was killed */
 	bool parts;                     /* it has marks of parts */
 	bool seconds;                   /* what counts only where there is nothing else */
 	const struct sd_format *marked; /* the format that a file says the whole directory is, or NULL */
@@ -50,6 +52,7 @@ static enum sd_result list_name(struct listing *list, const char *name, struct s
 	enum sd_file_role role = sd_checkpoint_role(name);
 	char *copy;
 
+	list->patching = list->patching || strcmp(name, SD_PATCH_HIDDEN) == 0;
 	list->parts = list->parts || sd_part_is_mark(name);
 	if (sd_part_is_ours(name))
 		return SD_OK;
@@ -707,6 +710,11 @@ enum sd_result sd_checkpoint_open(const char *path, const struct sd_limits *limi
 	enum sd_result result = list_directory(path, &list, err);
 
 	*source = NULL;
+	if (result == SD_OK && list.patching)
+		result = sd_fail(
+			err, SD_INPUT,
+			"%s: a run of sd-pack --patch is at work here, or was killed: sd-pack --recover=%s ends it",
+			path, path);
 	if (result == SD_OK)
 		result = check_finished(path, limits, err);
 	if (result == SD_OK)

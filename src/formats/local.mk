@@ -14,6 +14,7 @@ sources += \
 	%D%/open.c %D%/open.h \
 	%D%/output_plan.c %D%/output_plan.h \
 	%D%/part_files.c %D%/part_files.h \
+	%D%/patch.c %D%/patch.h \
 	%D%/pickle.c %D%/pickle.h \
 	%D%/replace.c %D%/replace.h \
 	%D%/safetensors_header.c %D%/safetensors_header.h \

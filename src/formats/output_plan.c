@@ -44,6 +44,7 @@ struct planner {
 	uint32_t *by_tensor; /* targets, tensor by tensor */
 	const char **wished; /* names of the files, where an index says them; or NULL */
 	bool alike;          /* options->like: all headers are the same there */
+	bool added;          /* some tensors are not there */
 	uint32_t of;         /* parts that the files are divided into; 0: none */
 	bool is_part;        /* only one of them is here */
 };
@@ -505,6 +506,60 @@ static enum sd_result fail_other_tensors(const char *path, const struct names *m
 		       extra->text);
 }
 
+struct neighbour {
+	const char *name;
+	uint32_t file;
+};
+
+static int by_name(const void *a, const void *b)
+{
+	return sd_text_natural(((const struct neighbour *)a)->name, ((const struct neighbour *)b)->name);
+}
+
+/* The tensors of the other directory in natural order of names, malloc'd. */
+static struct neighbour *list_neighbours(const struct sd_template *like, size_t *count)
+{
+	struct neighbour *all;
+
+	*count = 0;
+	for (size_t k = 0; k < like->nfiles; k++)
+		*count += like->files[k].content.ntensors;
+	all = calloc(*count + 1, sizeof(*all));
+	for (size_t k = 0, n = 0; k < like->nfiles && all; k++)
+		for (size_t i = 0; i < like->files[k].content.ntensors; i++)
+			all[n++] = (struct neighbour){like->files[k].content.tensors[i].name, (uint32_t)k};
+	if (all)
+		qsort(all, *count, sizeof(*all), by_name);
+	return all;
+}
+
+/* Tensors that are not there go into the file of the last one before them. */
+static enum sd_result place_added(struct planner *p, struct sd_error *err)
+{
+	size_t count;
+	struct neighbour *all = list_neighbours(p->options->like, &count);
+
+	for (size_t i = 0; i < p->nitems && all; i++) {
+		struct neighbour wanted = {p->items[i].tensor.name, 0};
+		size_t low = 0, high = count;
+
+		if (p->items[i].file != SD_NO_NAME)
+			continue;
+		while (low < high) {
+			size_t middle = low + (high - low) / 2;
+
+			if (by_name(&all[middle], &wanted) < 0)
+				low = middle + 1;
+			else
+				high = middle;
+		}
+		p->items[i].file = count ? all[low ? low - 1 : 0].file : 0;
+		p->added = true;
+	}
+	free(all);
+	return all ? SD_OK : sd_fail_memory(err);
+}
+
 /* Gives each tensor the file in which it stands in the other directory, which must have the same ones. */
 static enum sd_result choose_alike(struct planner *p, struct sd_error *err)
 {
@@ -517,7 +572,7 @@ static enum sd_result choose_alike(struct planner *p, struct sd_error *err)
 		const char *name = p->items[i].tensor.name;
 
 		p->items[i].file = sd_names_find(&like->file_of, name);
-		if (p->items[i].file == SD_NO_NAME)
+		if (p->items[i].file == SD_NO_NAME && !p->options->adds)
 			add_name(&extra, name);
 		result = add_bytes(p, &p->items[i], err);
 		if (result == SD_OK && sd_names_add(&here, name, i) == SD_NO_NAME)
@@ -530,6 +585,8 @@ static enum sd_result choose_alike(struct planner *p, struct sd_error *err)
 	sd_names_free(&here);
 	if (result == SD_OK && (extra.count || missing.count))
 		result = fail_other_tensors(like->path, &missing, &extra, err);
+	if (result == SD_OK && p->options->adds)
+		result = place_added(p, err);
 	return result == SD_OK ? make_files(p, like->nfiles, err) : result;
 }
 
@@ -622,6 +679,8 @@ static struct sd_entry *merge_metadata(struct planner *p, size_t *count)
 /* Whether the file has the same tensors there, of the same dtypes and shapes; they get the same places then. */
 static bool is_alike(const struct sd_output_plan_file *file, const struct sd_template_file *like)
 {
+	if (file->ntensors != like->content.ntensors)
+		return false;
 	for (size_t i = 0; i < like->content.ntensors; i++) {
 		const struct sd_tensor *there = &like->content.tensors[i];
 		struct sd_tensor *here;
@@ -658,6 +717,22 @@ static enum sd_result make_header(struct planner *p, size_t number, const struct
 	return sd_safetensors_header(file->tensors, file->ntensors, like ? like->content.metadata : metadata,
 				     like ? like->content.nmetadata : nmetadata, &file->header, &file->header_length,
 				     err);
+}
+
+/* Which files are there already: those with the same header, whose data all comes from them. */
+static void find_kept(struct planner *p)
+{
+	const struct sd_template *like = p->options->like;
+
+	for (size_t k = 0; k < p->layout->nfiles && p->options->there; k++) {
+		struct sd_output_plan_file *file = &p->layout->files[k];
+
+		file->kept = file->header_length == like->files[k].header_length &&
+			     memcmp(file->header, like->files[k].header, file->header_length) == 0;
+	}
+	for (size_t i = 0; i < p->m->ntargets && p->options->there; i++)
+		if (p->item_of[i] != NO_ITEM && p->m->targets[i].record >= p->options->there)
+			p->layout->files[p->items[p->item_of[i]].file].kept = false;
 }
 
 static enum sd_result make_headers(struct planner *p, struct sd_error *err)
@@ -758,8 +833,6 @@ static enum sd_result copy_index(struct planner *p, uint64_t parameters, struct 
 	struct sd_output_plan *layout = p->layout;
 	const struct sd_template *like = p->options->like;
 
-	if (!like->index)
-		return SD_OK;
 	if (!p->alike)
 		return sd_index_resize(like->index, like->index_length, parameters, layout->bytes, &layout->index,
 				       &layout->index_length, err);
@@ -774,9 +847,11 @@ static enum sd_result make_index(struct planner *p, struct sd_error *err)
 	enum sd_result result = count_parameters(layout, &parameters, err);
 	size_t n = 0;
 
-	if (result == SD_OK && p->options->like)
+	if (result == SD_OK && p->options->like && !p->options->like->index)
+		return SD_OK;
+	if (result == SD_OK && p->options->like && !p->added)
 		return copy_index(p, parameters, err);
-	if (result != SD_OK || (layout->nfiles == 1 && !p->wished))
+	if (result != SD_OK || (layout->nfiles == 1 && !p->wished && !p->options->like))
 		return result;
 	entries = calloc(layout->ntensors, sizeof(*entries));
 	if (!entries)
@@ -840,6 +915,8 @@ static enum sd_result plan(struct planner *p, struct sd_error *err)
 		result = fill_files(p, err);
 	if (result == SD_OK)
 		result = make_headers(p, err);
+	if (result == SD_OK)
+		find_kept(p);
 	if (result == SD_OK)
 		result = find_places(p, err);
 	if (result == SD_OK)

@@ -10,6 +10,8 @@ struct sd_output_plan_options {
 	uint32_t parts;                 /* files end where so many parts end; 0: of the manifest's, or none */
 	uint64_t shard_size;            /* bytes of tensors in a file, unless a single one is larger */
 	const struct sd_template *like; /* a directory that takes after this one; the rest is then not looked at */
+	bool adds;                      /* with like: tensors that it does not have find a place beside others */
+	uint32_t there;                 /* so many first records are of like itself: files that have only such stay */
 	/* The index of files to be made, if it has every tensor (JSON); NULL: by shard_size. Not looked at with like.
 	 */
 	const char *wished;
@@ -25,6 +27,7 @@ struct sd_output_plan_file {
 	uint64_t size;
 	struct sd_tensor *tensors; /* by dtype and name: as they stand in the file, unless it is like another one */
 	size_t ntensors;
+	bool kept; /* it is there already, as it is to be */
 };
 
 /* Where the tensor of a target begins. */

@@ -4,6 +4,7 @@
 #include "base/arena.h"
 #include "base/names.h"
 #include "formats/checkpoint.h"
+#include "formats/patch.h"
 #include "base/io.h"
 
 #include <dirent.h>
@@ -154,6 +155,8 @@ static enum sd_result begin(struct sd_replace *r, struct sd_error *err)
 {
 	if (flock(r->place, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
 		return sd_fail(err, SD_IO, "%s is locked: another sd-pack is writing to it", r->path);
+	if (sd_patch_check_none(r->place, r->path, err) != SD_OK)
+		return err->result;
 	for (size_t i = 0; i < r->count; i++)
 		if (sd_names_add(&r->names, r->files[i].name, (uint32_t)i) == SD_NO_NAME)
 			return sd_fail_memory(err);

@@ -262,6 +262,14 @@ static uint64_t second_from(const struct pack *p)
 	return from;
 }
 
+/* Whether a target's data is in its file already. */
+static bool is_kept(const struct pack *p, uint32_t target)
+{
+	const struct sd_target *t = &p->m->targets[target];
+
+	return p->m->records[t->record].state == SD_HERE && p->layout.files[p->layout.places[target].file].kept;
+}
+
 static enum sd_result set_cursors(struct pack *p, uint32_t record, struct sd_error *err)
 {
 	size_t first = p->first_target[record], count = p->first_target[record + 1] - first;
@@ -278,7 +286,8 @@ static enum sd_result set_cursors(struct pack *p, uint32_t record, struct sd_err
 		p->cursors_room = count;
 	}
 	for (size_t i = 0; i < count; i++)
-		if (set_cursor(p, p->targets[first + i], &p->cursors[p->ncursors]))
+		if (!is_kept(p, p->targets[first + i]) &&
+		    set_cursor(p, p->targets[first + i], &p->cursors[p->ncursors]))
 			p->ncursors++;
 	for (size_t i = 0; i < p->ncursors; i++)
 		p->heap[i] = &p->cursors[i];
@@ -447,13 +456,14 @@ static enum sd_result write_headers(struct pack *p, struct sd_error *err)
 	enum sd_result result = SD_OK;
 
 	for (uint32_t i = 0; i < p->layout.nfiles && result == SD_OK; i++)
-		result = write_at(p, i, 0, p->layout.files[i].header, p->layout.files[i].header_length, err);
+		if (!p->layout.files[i].kept)
+			result = write_at(p, i, 0, p->layout.files[i].header, p->layout.files[i].header_length, err);
 	return result;
 }
 
 static void add_file(struct pack *p, const char *name, uint64_t size, enum sd_output_role role)
 {
-	p->files[p->nfiles++] = (struct sd_output_file){name, size, role};
+	p->files[p->nfiles++] = (struct sd_output_file){name, size, role, false};
 }
 
 /* A file that is written as it is. */
@@ -474,9 +484,11 @@ static enum sd_result list_files(struct pack *p, struct sd_error *err)
 	p->small = calloc(p->m->nside + 2, sizeof(*p->small));
 	if (!p->files || !p->small)
 		return sd_fail_memory(err);
-	for (size_t i = 0; i < layout->nfiles; i++)
+	for (size_t i = 0; i < layout->nfiles; i++) {
 		add_file(p, layout->files[i].name, layout->files[i].size,
 			 layout->index ? SD_OUTPUT_WEIGHTS : SD_OUTPUT_ENTRY);
+		p->files[i].kept = layout->files[i].kept;
+	}
 	for (size_t i = 0; i < p->m->nside && rest; i++)
 		add_small(p, p->m->side[i].name, p->m->side[i].data, p->m->side[i].size, SD_OUTPUT_SIDE);
 	if (layout->index && rest)

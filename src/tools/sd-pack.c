@@ -3,7 +3,10 @@
 #include "base/text.h"
 #include "formats/hf_metadata.h"
 #include "formats/loss.h"
+#include "flow/concat.h"
+#include "formats/open.h"
 #include "formats/part_files.h"
+#include "formats/patch.h"
 #include "formats/safetensors_write.h"
 #include "flow/driver.h"
 #include "tools/progress.h"
@@ -42,6 +45,11 @@ static const char usage[] = "Usage: sd-pack [OPTION]... [-]\n"
 			    "      --parts=N          end files where parts of N would end, as those of sd-cat\n"
 			    "                         --part=K/N do\n"
 			    "      --join=DIR         make a checkpoint of the parts in DIR, if all are there\n"
+			    "      --patch            of a checkpoint in DIR (-o DIR/), write just the bytes of\n"
+			    "                         these tensors, which keep dtype and shape\n"
+			    "      --update           put these tensors into the checkpoint in DIR, in the place of\n"
+			    "                         those that it has or beside them; other files stay\n"
+			    "      --recover=DIR      end a --patch of DIR that was killed\n"
 			    "      --keep-config      with --like: config.json too, even if its dtypes are others\n"
 			    "      --metadata=K=V     put this entry into the files' __metadata__\n"
 			    "      --no-sync          do not wait until all is on the disk\n"
@@ -59,11 +67,12 @@ struct options {
 	struct sd_limits limits;
 	struct sd_safetensors_sink_options pack;
 	struct sd_entry *metadata;
-	const char *like_path, *join;
+	const char *like_path, *join, *recover;
 	struct sd_template like;
 	enum progress progress;
 	bool shard_size, keep_config, dry_run, stats;
-	bool lose; /* what stands there may have more than what comes */
+	bool patch, update; /* what stands there is changed */
+	bool lose;          /* what stands there may have more than what comes */
 };
 
 static void add_metadata(struct options *opt, const char *text)
@@ -117,17 +126,45 @@ static uint32_t parse_parts(const char *text)
 	return (uint32_t)parts;
 }
 
+/* What changes a checkpoint that is there takes all else as it is. */
+static void check_changes(const struct options *opt)
+{
+	const char *name = opt->patch ? "--patch" : opt->update ? "--update" : "--recover";
+	int count = opt->patch + opt->update + !!opt->recover;
+
+	if (!count)
+		return;
+	if (opt->shard_size || opt->like_path || opt->join || opt->metadata || opt->pack.force ||
+	    opt->pack.layout.parts || count > 1)
+		sd_misuse("%s takes the files that are there as they are: no -f, --shard-size, --like, --metadata, "
+			  "--parts, --join, and one of --patch, --update and --recover",
+			  name);
+	if (!opt->recover && (!opt->pack.path || !is_directory(opt->pack.path)))
+		sd_misuse("%s changes a checkpoint directory: -o DIR/ says which", name);
+}
+
 static struct options parse(int argc, char **argv)
 {
 	static const struct option longs[] = {
-		{"shard-size", required_argument, NULL, 's'}, {"like", required_argument, NULL, 'l'},
-		{"keep-config", no_argument, NULL, 'k'},      {"metadata", required_argument, NULL, 'm'},
-		{"no-sync", no_argument, NULL, 'n'},          {"strict", no_argument, NULL, 'S'},
-		{"dry-run", no_argument, NULL, 'd'},          {"progress", no_argument, NULL, 'p'},
-		{"no-progress", no_argument, NULL, 'q'},      {"stats", no_argument, NULL, 't'},
-		{"limit", required_argument, NULL, 'L'},      {"help", no_argument, NULL, 'h'},
-		{"version", no_argument, NULL, 'v'},          {"parts", required_argument, NULL, 'P'},
-		{"join", required_argument, NULL, 'J'},       {NULL, 0, NULL, 0},
+		{"shard-size", required_argument, NULL, 's'},
+		{"like", required_argument, NULL, 'l'},
+		{"keep-config", no_argument, NULL, 'k'},
+		{"metadata", required_argument, NULL, 'm'},
+		{"no-sync", no_argument, NULL, 'n'},
+		{"strict", no_argument, NULL, 'S'},
+		{"dry-run", no_argument, NULL, 'd'},
+		{"progress", no_argument, NULL, 'p'},
+		{"no-progress", no_argument, NULL, 'q'},
+		{"stats", no_argument, NULL, 't'},
+		{"limit", required_argument, NULL, 'L'},
+		{"help", no_argument, NULL, 'h'},
+		{"version", no_argument, NULL, 'v'},
+		{"parts", required_argument, NULL, 'P'},
+		{"join", required_argument, NULL, 'J'},
+		{"patch", no_argument, NULL, 'A'},
+		{"recover", required_argument, NULL, 'R'},
+		{"update", no_argument, NULL, 'U'},
+		{NULL, 0, NULL, 0},
 	};
 	struct options opt = {.limits = sd_limits_default,
 			      .pack = {.fd = STDOUT_FILENO,
@@ -160,6 +197,15 @@ static struct options parse(int argc, char **argv)
 			break;
 		case 'P':
 			opt.pack.layout.parts = parse_parts(optarg);
+			break;
+		case 'A':
+			opt.patch = true;
+			break;
+		case 'U':
+			opt.update = true;
+			break;
+		case 'R':
+			opt.recover = optarg;
 			break;
 		case 'J':
 			opt.join = optarg;
@@ -202,6 +248,7 @@ static struct options parse(int argc, char **argv)
 	if (optind < argc && (argc - optind > 1 || strcmp(argv[optind], "-") != 0))
 		sd_misuse("no operand is taken: \"%s\"; sd-pack -o %s writes there, sd-cat %s | sd-pack reads it",
 			  argv[optind], argv[optind], argv[optind]);
+	check_changes(&opt);
 	if (opt.join && (opt.pack.path || opt.like_path || opt.pack.layout.parts || opt.metadata || opt.dry_run))
 		sd_misuse("--join takes what is in its directory as it is: no other option but --no-sync");
 	opt.pack.layout.metadata = opt.metadata;
@@ -220,7 +267,7 @@ static struct options parse(int argc, char **argv)
 		sd_misuse("--like takes shards as they are: no --parts");
 	if (opt.pack.path)
 		opt.pack.layout.directory = opt.like_path || is_directory(opt.pack.path);
-	else if (isatty(STDOUT_FILENO) && !opt.dry_run && !opt.join)
+	else if (isatty(STDOUT_FILENO) && !opt.dry_run && !opt.join && !opt.recover)
 		sd_misuse(
 			"standard output is a terminal and a safetensors file is binary; name a file: sd-pack -o FILE");
 	if (opt.pack.layout.parts && !opt.pack.layout.directory)
@@ -376,8 +423,8 @@ static enum sd_result check_replaced(const struct options *opt, const struct sd_
 	struct stat st;
 	enum sd_result result;
 
-	if ((m->parts && m->parts->of) || !opt->pack.path || !opt->pack.force || stat(opt->pack.path, &st) != 0 ||
-	    !(S_ISREG(st.st_mode) || S_ISDIR(st.st_mode)))
+	if ((m->parts && m->parts->of) || opt->update || !opt->pack.path || !opt->pack.force ||
+	    stat(opt->pack.path, &st) != 0 || !(S_ISREG(st.st_mode) || S_ISDIR(st.st_mode)))
 		return SD_OK;
 	result = sd_census_at(opt->pack.path, &opt->limits, &before, err);
 	if (result == SD_OK)
@@ -404,10 +451,11 @@ static enum sd_result dry_run(const struct options *opt, struct sd_manifest *m, 
 
 	result = sd_output_plan_make(m, &opt->pack.layout, &layout, err);
 	for (size_t i = 0; i < layout.nfiles && result == SD_OK; i++)
-		print_file(directory        ? layout.files[i].name
-			   : opt->pack.path ? opt->pack.path
-					    : "-",
-			   layout.files[i].ntensors, layout.files[i].size);
+		if (!layout.files[i].kept)
+			print_file(directory        ? layout.files[i].name
+				   : opt->pack.path ? opt->pack.path
+						    : "-",
+				   layout.files[i].ntensors, layout.files[i].size);
 	if (layout.index && whole && result == SD_OK)
 		print_file(layout.index_name, 0, layout.index_length);
 	for (size_t i = 0; i < m->nside && directory && first && result == SD_OK; i++)
@@ -475,13 +523,68 @@ static void tell_odd(struct sd_manifest *m)
 /* A part stands beside the others, in a directory. */
 static enum sd_result check_part(const struct options *opt, const struct sd_manifest *m, struct sd_error *err)
 {
-	if (!m->parts || !m->parts->of || (opt->pack.layout.directory && !opt->like_path))
+	bool other = opt->like_path || opt->patch || opt->update;
+
+	if (!m->parts || !m->parts->of || (opt->pack.layout.directory && !other))
 		return SD_OK;
 	return sd_fail(err, SD_USAGE,
 		       "this is part %" PRIu32 "/%" PRIu32
 		       " of a checkpoint: it goes into a directory with the others, "
 		       "-o DIR/%s",
-		       m->parts->here[0], m->parts->of, opt->like_path ? " without --like" : "");
+		       m->parts->here[0], m->parts->of, other ? " without --like, --patch and --update" : "");
+}
+
+static void print_changes(const struct sd_patch *patch)
+{
+	const char *name;
+	uint64_t bytes;
+	size_t tensors;
+
+	for (size_t i = 0; sd_patch_file(patch, i, &name, &tensors, &bytes); i++)
+		if (tensors)
+			print_file(name, tensors, bytes);
+}
+
+/* The tensors that come are written to a journal first. What is not among them stays as it is, and side files do. */
+static enum sd_result patch(struct options *opt, struct sd_source *source, struct sd_error *err)
+{
+	struct sd_patch *changes = NULL;
+	enum sd_result result;
+
+	if (opt->dry_run && suppose_data(source->manifest, err) != SD_OK)
+		return err->result;
+	result = sd_patch_begin(opt->pack.path, &opt->limits, source->manifest, opt->pack.sync, &changes, err);
+	if (result == SD_OK && opt->dry_run) {
+		print_changes(changes);
+	} else if (result == SD_OK) {
+		opt->pack.path = sd_patch_journal(changes);
+		opt->pack.layout =
+			(struct sd_output_plan_options){.metadata = sd_patch_metadata(changes), .nmetadata = 1};
+		opt->pack.note = NULL;
+		opt->pack.strict = false;
+		result = pack(opt, source, err);
+		if (result == SD_OK)
+			result = sd_patch_end(changes, err);
+		opt->pack.layout.nmetadata = 0;
+	}
+	sd_patch_close(changes);
+	return result;
+}
+
+/* What the checkpoint has that is updated, and then what comes, which wins. All but the tensors is as it is there. */
+static enum sd_result add_existing(struct options *opt, struct sd_source **source, struct sd_error *err)
+{
+	struct sd_concat how = {.later_wins = true};
+	const char *names[] = {opt->pack.path, "the stream"};
+	struct sd_source *sources[2] = {NULL, *source};
+	enum sd_result result = sd_open(opt->pack.path, &opt->limits, &sources[0], err);
+
+	if (result != SD_OK)
+		return result;
+	opt->pack.layout.there = (uint32_t)sources[0]->manifest->nrecords;
+	opt->pack.layout.adds = opt->pack.force = true;
+	opt->like_path = opt->pack.path;
+	return sd_concat(sources, names, 2, source, &how, err);
 }
 
 static enum sd_result run(struct options *opt, struct sd_error *err)
@@ -493,21 +596,30 @@ static enum sd_result run(struct options *opt, struct sd_error *err)
 
 	if (opt->join)
 		return sd_part_join(opt->join, opt->pack.sync, err);
+	if (opt->recover)
+		return sd_patch_recover(opt->recover, opt->pack.sync, err);
 	result = opt->dry_run ? SD_OK : check_input(opt, err);
 
 	if (result == SD_OK)
 		result = sd_open_stdin(&opt->limits, &source, err);
 	if (result == SD_OK)
 		result = check_part(opt, source->manifest, err);
+	if (result == SD_OK && opt->patch) {
+		result = patch(opt, source, err);
+		sd_source_close(source);
+		return result;
+	}
 	if (result == SD_OK)
 		take_wished(opt, source->manifest);
+	if (result == SD_OK && opt->dry_run)
+		result = suppose_data(source->manifest, err);
+	if (result == SD_OK && opt->update)
+		result = add_existing(opt, &source, err);
 	if (result == SD_OK && opt->like_path)
 		result = open_like(opt, source->manifest, err);
 	odd = result == SD_OK && !opt->like_path;
 	if (odd && opt->pack.strict)
 		result = sd_tell_odd(source->manifest, true, err);
-	if (result == SD_OK && opt->dry_run)
-		result = suppose_data(source->manifest, err);
 	if (result == SD_OK)
 		result = check_replaced(opt, source->manifest, &before, &after, err);
 	if (result == SD_OK)
