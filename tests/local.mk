@@ -138,6 +138,7 @@ test_scripts = \
 	%D%/completions \
 	%D%/packages \
 	%D%/parts \
+	%D%/patch \
 	%D%/man-pages \
 	%D%/run-examples
 TESTS += $(test_scripts)

@@ -564,7 +564,7 @@ static enum sd_result check_one(const struct listing *list, struct sd_error *err
 		if (is_guard(list, i))
 			return sd_fail(err, SD_INPUT,
 				       "unfinished: a run of sd-pack was killed here while it replaced what was there "
-				       "before; run it again, with -f");
+				       "before; sd-pack --recover=DIR ends that, or run it again, with -f");
 	for (size_t i = 1; i < list->count[SD_ROLE_WEIGHTS]; i++)
 		if (!are_one(names[i - 1], names[i]))
 			return sd_fail(err, SD_INPUT,

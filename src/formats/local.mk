@@ -16,6 +16,7 @@ sources += \
 	%D%/part_files.c %D%/part_files.h \
 	%D%/patch.c %D%/patch.h \
 	%D%/pickle.c %D%/pickle.h \
+	%D%/recover.c %D%/recover.h \
 	%D%/replace.c %D%/replace.h \
 	%D%/safetensors_header.c %D%/safetensors_header.h \
 	%D%/safetensors_read.c %D%/safetensors_read.h \

@@ -5,6 +5,7 @@
 #include "base/io.h"
 #include "base/signals.h"
 #include "formats/atomic_output.h"
+#include "formats/recover.h"
 #include "formats/replace.h"
 #include "formats/template.h"
 
@@ -14,7 +15,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -392,16 +392,6 @@ struct sd_patch {
 	struct change *changes; /* of each file there */
 };
 
-static enum sd_result lock(const char *path, int *place, struct sd_error *err)
-{
-	*place = sd_openat(AT_FDCWD, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
-	if (*place < 0)
-		return sd_fail_errno(err, errno, "%s", path);
-	if (flock(*place, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
-		return sd_fail(err, SD_IO, "%s is locked: another sd-pack is writing to it", path);
-	return SD_OK;
-}
-
 static const struct sd_tensor *find_tensor(const struct sd_template_file *file, const char *name)
 {
 	for (size_t i = 0; i < file->content.ntensors; i++)
@@ -504,10 +494,11 @@ static enum sd_result name_files(struct sd_patch *p, struct sd_error *err)
 static enum sd_result begin(struct sd_patch *p, const struct sd_limits *limits, const struct sd_manifest *m,
 			    struct sd_error *err)
 {
-	enum sd_result result = lock(p->path, &p->place, err);
+	bool found;
+	enum sd_result result = sd_recover_lock(p->path, &p->place, err);
 
-	if (result == SD_OK && exists(p->place, JOURNAL))
-		result = apply(p->place, p->path, p->sync, err);
+	if (result == SD_OK)
+		result = sd_recover_place(p->place, p->path, p->sync, &found, err);
 	if (result == SD_OK)
 		result = sd_template_open(p->path, limits, &p->there, err);
 	if (result != SD_OK)
@@ -588,19 +579,10 @@ void sd_patch_close(struct sd_patch *p)
 
 /* ---- what was left ---- */
 
-enum sd_result sd_patch_recover(const char *path, bool sync, struct sd_error *err)
+enum sd_result sd_patch_recover(int place, const char *path, bool sync, bool *found, struct sd_error *err)
 {
-	int place;
-	enum sd_result result = lock(path, &place, err);
-
-	if (result == SD_OK && !exists(place, JOURNAL))
-		result = sd_fail(err, SD_INPUT, "%s: no run of sd-pack --patch was killed here: there is nothing to do",
-				 path);
-	if (result == SD_OK)
-		result = apply(place, path, sync, err);
-	if (place >= 0)
-		close(place);
-	return result;
+	*found = exists(place, JOURNAL);
+	return *found ? apply(place, path, sync, err) : SD_OK;
 }
 
 enum sd_result sd_patch_check_none(int place, const char *path, struct sd_error *err)

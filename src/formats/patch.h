@@ -36,8 +36,9 @@ SD_MUST_CHECK enum sd_result sd_patch_end(struct sd_patch *patch, struct sd_erro
 /* Does nothing for NULL. */
 void sd_patch_close(struct sd_patch *patch);
 
-/* Ends what a run that was killed has begun. SD_INPUT where there is nothing of the kind. */
-SD_MUST_CHECK enum sd_result sd_patch_recover(const char *path, bool sync, struct sd_error *err);
+/* Ends a patch that was killed in the directory place, called path; *found: there was one. */
+SD_MUST_CHECK enum sd_result sd_patch_recover(int place, const char *path, bool sync, bool *found,
+					      struct sd_error *err);
 
 /* Fails where such a run has left something in the directory place, called path. */
 SD_MUST_CHECK enum sd_result sd_patch_check_none(int place, const char *path, struct sd_error *err);

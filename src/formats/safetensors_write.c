@@ -642,7 +642,7 @@ static void tell_left_out(const struct pack *p)
 {
 	const struct sd_safetensors_sink_options *o = p->options;
 
-	if (!o->note)
+	if (!o->note || o->some)
 		return;
 	if (p->layout.left_out)
 		o->note(LEFT_OUT, p->layout.left_out, p->layout.left_out + p->layout.ntensors);

@@ -12,6 +12,7 @@ struct sd_safetensors_sink_options {
 	const char *name; /* of fd, for errors */
 	struct sd_output_plan_options layout;
 	bool force;  /* as in struct sd_output_options */
+	bool some;   /* that tensors and side files are left out goes without saying */
 	bool strict; /* what would be noted of the stream is an error */
 	bool sync;
 	void (*note)(const char *format, ...) SD_PRINTF(1, 2); /* what is worth knowing and no failure; may be NULL */

@@ -7,6 +7,7 @@
 #include "formats/open.h"
 #include "formats/part_files.h"
 #include "formats/patch.h"
+#include "formats/recover.h"
 #include "formats/safetensors_write.h"
 #include "flow/driver.h"
 #include "tools/progress.h"
@@ -49,7 +50,7 @@ static const char usage[] = "Usage: sd-pack [OPTION]... [-]\n"
 			    "                         these tensors, which keep dtype and shape\n"
 			    "      --update           put these tensors into the checkpoint in DIR, in the place of\n"
 			    "                         those that it has or beside them; other files stay\n"
-			    "      --recover=DIR      end a --patch of DIR that was killed\n"
+			    "      --recover=DIR      end what a run that was killed has begun in DIR\n"
 			    "      --keep-config      with --like: config.json too, even if its dtypes are others\n"
 			    "      --metadata=K=V     put this entry into the files' __metadata__\n"
 			    "      --no-sync          do not wait until all is on the disk\n"
@@ -560,7 +561,7 @@ static enum sd_result patch(struct options *opt, struct sd_source *source, struc
 		opt->pack.path = sd_patch_journal(changes);
 		opt->pack.layout =
 			(struct sd_output_plan_options){.metadata = sd_patch_metadata(changes), .nmetadata = 1};
-		opt->pack.note = NULL;
+		opt->pack.some = true;
 		opt->pack.strict = false;
 		result = pack(opt, source, err);
 		if (result == SD_OK)
@@ -577,7 +578,10 @@ static enum sd_result add_existing(struct options *opt, struct sd_source **sourc
 	struct sd_concat how = {.later_wins = true};
 	const char *names[] = {opt->pack.path, "the stream"};
 	struct sd_source *sources[2] = {NULL, *source};
-	enum sd_result result = sd_open(opt->pack.path, &opt->limits, &sources[0], err);
+	enum sd_result result = opt->dry_run ? SD_OK : sd_recover_if_needed(opt->pack.path, opt->pack.sync, err);
+
+	if (result == SD_OK)
+		result = sd_open(opt->pack.path, &opt->limits, &sources[0], err);
 
 	if (result != SD_OK)
 		return result;
@@ -597,7 +601,7 @@ static enum sd_result run(struct options *opt, struct sd_error *err)
 	if (opt->join)
 		return sd_part_join(opt->join, opt->pack.sync, err);
 	if (opt->recover)
-		return sd_patch_recover(opt->recover, opt->pack.sync, err);
+		return sd_recover(opt->recover, opt->pack.sync, err);
 	result = opt->dry_run ? SD_OK : check_input(opt, err);
 
 	if (result == SD_OK)
