@@ -138,6 +138,8 @@ test_scripts = \
 	%D%/all-tools \
 	%D%/completions \
 	%D%/packages \
+	%D%/parts \
+	%D%/patch \
 	%D%/man-pages \
 	%D%/run-examples
 TESTS += $(test_scripts)

@@ -24,6 +24,7 @@ struct sd_limits {
 	bool short_data;
 	/* Read the safetensors files that a directory has, whatever its index and the names of its shards say. */
 	bool no_index;
+	bool parts;        /* a directory with only some parts of a checkpoint is opened: others come from elsewhere */
 	bool incomplete;   /* what says of itself that it is not finished is opened too */
 	bool keep_dtypes;  /* what a checkpoint says of the dtypes that its tensors should have does not count */
 	bool skip_objects; /* what a pickle names and nobody knows is left out, and so is what it would make */

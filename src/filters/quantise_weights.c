@@ -5,6 +5,7 @@
 #include "filters/quantise_weights.h"
 #include "model/companions.h"
 #include "model/config_json.h"
+#include "model/parts.h"
 #include "model/selection.h"
 #include "model/scales.h"
 
@@ -388,6 +389,8 @@ enum sd_result sd_quant_plan(const struct sd_manifest *in, const struct sd_selec
 		result = sd_companions_check(in, NULL, q->plan.manifest, q->first, err);
 	if (result == SD_OK)
 		result = make_room(q, their, err);
+	if (result == SD_OK)
+		result = sd_parts_keep(q->plan.manifest, in, err);
 	if (result == SD_OK)
 		result = note_fused(q, their, err);
 	free(their);

@@ -2,6 +2,7 @@
 /* Cutting tensors into the shards of ranks. */
 #include "filters/shard.h"
 #include "model/companions.h"
+#include "model/parts.h"
 #include "model/selection.h"
 #include "model/scales.h"
 #include "flow/checksum.h"
@@ -509,7 +510,9 @@ enum sd_result sd_shard_plan(const struct sd_manifest *in, const struct sd_shard
 		return result;
 	/* What a rank lacks is with the others. */
 	(void)!sd_manifest_label(shard->manifest, SD_LABEL_COMPARED);
-	return sd_shard_records(in, shard, err);
+	if (sd_shard_records(in, shard, err) != SD_OK)
+		return err->result;
+	return sd_parts_keep(shard->manifest, in, err);
 }
 
 /* ---- the data ---- */

@@ -4,6 +4,7 @@
 #include "base/checked.h"
 #include "base/names.h"
 #include "model/companions.h"
+#include "model/parts.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -75,8 +76,23 @@ static bool join_sum(const struct sd_source *source, uint32_t record, uint64_t *
 	return sd_source_checksum(j->parts[part], record - j->first[part], sum);
 }
 
-static const struct sd_source_ops join_ops = {
-	.next = join_next, .finish = join_finish, .close = join_close, .explain = join_explain, .sum = join_sum};
+static enum sd_result join_read_at(struct sd_source *source, uint32_t record, uint64_t offset, void *buffer,
+				   uint64_t length, struct sd_error *err)
+{
+	const struct join *j = (const struct join *)source;
+	size_t part = 0;
+
+	while (record >= j->first[part + 1])
+		part++;
+	return sd_source_read_at(j->parts[part], record - j->first[part], offset, buffer, length, err);
+}
+
+static const struct sd_source_ops join_ops = {.next = join_next,
+					      .finish = join_finish,
+					      .close = join_close,
+					      .explain = join_explain,
+					      .sum = join_sum,
+					      .read_at = join_read_at};
 
 /* The entries of the first part that all others have alike. */
 static bool join_metadata(struct sd_manifest *m, const struct join *j)
@@ -116,6 +132,20 @@ static enum sd_result join_side(struct sd_manifest *m, struct join *j, struct sd
 		}
 	}
 	return SD_OK;
+}
+
+/* Parts have to be all there are of one checkpoint. */
+static enum sd_result join_parts(struct join *j, const char *const *names, struct sd_error *err)
+{
+	const struct sd_parts **parts = calloc(j->count, sizeof(*parts));
+	struct sd_manifest *m = j->source.manifest;
+	enum sd_result result;
+
+	for (size_t i = 0; i < j->count && parts; i++)
+		parts[i] = j->parts[i]->manifest->parts;
+	result = parts ? sd_parts_join(parts, names, j->count, &m->arena, &m->parts, err) : sd_fail_memory(err);
+	free(parts);
+	return result;
 }
 
 /* What is unknown in the head of an earlier part too, word for word. */
@@ -369,6 +399,7 @@ enum sd_result sd_concat(struct sd_source **sources, const char *const *names, s
 	j = calloc(1, sizeof(*j));
 	if (j) {
 		j->source.ops = &join_ops;
+		j->source.random = true;
 		j->source.manifest = sd_manifest_new();
 		j->parts = calloc(count, sizeof(*j->parts));
 		j->first = calloc(count + 1, sizeof(*j->first));
@@ -386,6 +417,8 @@ enum sd_result sd_concat(struct sd_source **sources, const char *const *names, s
 	if (!join_metadata(j->source.manifest, j) || !join_extra(j->source.manifest, j) || !find_holders(j, &holders))
 		result = sd_fail_memory(err);
 	if (result == SD_OK)
+		result = join_parts(j, names, err);
+	if (result == SD_OK)
 		result = join_side(j->source.manifest, j, err);
 	if (result == SD_OK && j->how.later_wins)
 		result = check_replaced(j, &holders, names, err);
@@ -394,6 +427,7 @@ enum sd_result sd_concat(struct sd_source **sources, const char *const *names, s
 	for (size_t i = 0; i < count && result == SD_OK; i++) {
 		result = join_part(j, (uint32_t)i, &holders, names, err);
 		j->source.sums = j->source.sums || j->parts[i]->sums;
+		j->source.random = j->source.random && j->parts[i]->random;
 		j->first[i + 1] = (uint32_t)j->source.manifest->nrecords;
 	}
 	sd_names_free(&holders.names);

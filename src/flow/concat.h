@@ -21,7 +21,8 @@ struct sd_concat {
  * error that names both, unless later_wins; then a source that has it has to have all of it, and the weight that a
  * tensor is stored with, or that is stored with it, too. Metadata: the entries on which all sources agree. Unknown
  * frames of the head: each different one once. Side files: all of them; if two of one name differ, the first is taken,
- * or with later_wins the last.
+ * or with later_wins the last. Parts (model/parts.h)
+ * make a whole: SD_INPUT where one is missing, there twice, or of another checkpoint.
  */
 SD_MUST_CHECK enum sd_result sd_concat(struct sd_source **sources, const char *const *names, size_t count,
 				       struct sd_source **joined, struct sd_concat *how, struct sd_error *err);

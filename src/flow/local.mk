@@ -5,6 +5,7 @@ sources += \
 	%D%/driver.c %D%/driver.h \
 	%D%/equal.c %D%/equal.h \
 	%D%/extent.c %D%/extent.h \
+	%D%/identity.c %D%/identity.h \
 	%D%/planned.c %D%/planned.h \
 	%D%/rest.c %D%/rest.h \
 	%D%/sink.h \

@@ -3,6 +3,7 @@
 #include "formats/atomic_output.h"
 #include "base/checked.h"
 #include "base/signals.h"
+#include "flow/extent.h"
 #include "formats/replace.h"
 #include "base/io.h"
 
@@ -21,6 +22,7 @@
 #include <unistd.h>
 
 #define OPEN_MAX_FILES 64
+#define KEEP (64u << 20) /* bytes that are copied between looks for signals */
 #define MARK ".sd-"      /* in every temporary name */
 #define NAME_IN_TEMP 200 /* bytes of the name that go into the temporary one */
 #define TEMPORARY (NAME_IN_TEMP + 32)
@@ -394,8 +396,7 @@ static enum sd_result try_rename(struct sd_output *p, struct sd_error *err)
 	return sd_fail_errno(err, errno, "what is written could not be put in its place");
 }
 
-/* A new file may be read by whom the one could be read that it takes the place of, and by nobody else. */
-static enum sd_result take_permissions(int fd, const struct stat *like, mode_t mode, struct sd_error *err)
+enum sd_result sd_output_permissions(int fd, const struct stat *like, mode_t mode, struct sd_error *err)
 {
 	struct stat st;
 
@@ -441,7 +442,7 @@ static enum sd_result create_file(struct sd_output *p, struct sd_error *err)
 	p->slots[0].fd = fd;
 	p->open = 1;
 	if (like)
-		result = take_permissions(fd, like, like->st_mode & 0777, err);
+		result = sd_output_permissions(fd, like, like->st_mode & 0777, err);
 	if (result == SD_OK && p->temporary[0])
 		result = try_rename(p, err);
 	if (result == SD_OK)
@@ -521,6 +522,37 @@ static enum sd_result remove_folder(struct sd_output *p, const char *folder, str
 	return SD_OK;
 }
 
+/* A file that stays is there under a second name, or where there are none, as a copy. */
+static enum sd_result keep_in_staging(struct sd_output *p, size_t file, struct sd_error *err)
+{
+	const char *name = p->files[file].name;
+	struct sd_extent all = {.offset = 0};
+	struct stat st;
+	off_t at = 0;
+	int to = -1;
+	enum sd_result result = SD_OK;
+
+	if (linkat(p->place, name, p->staging, name, 0) == 0)
+		return SD_OK;
+	all.fd = sd_openat(p->place, name, O_RDONLY | O_CLOEXEC | O_NONBLOCK, 0);
+	if (all.fd >= 0)
+		to = sd_openat(p->staging, name, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0600);
+	if (all.fd < 0 || to < 0 || fstat(all.fd, &st) != 0)
+		result = sd_fail_errno(err, errno, "%s/%s: cannot copy", p->path, name);
+	all.length = result == SD_OK ? (uint64_t)st.st_size : 0;
+	if (result == SD_OK)
+		result = sd_output_permissions(to, &st, st.st_mode & 0777, err);
+	while (all.length && result == SD_OK)
+		result = sd_extent_copy(&all, to, &at, all.length < KEEP ? all.length : KEEP, err);
+	if (result == SD_OK)
+		result = sync_fd(p, to, err);
+	if (all.fd >= 0)
+		close(all.fd);
+	if (to >= 0)
+		close(to);
+	return result;
+}
+
 /* A file in the new directory. Its owner may write to it for now, whatever it will be like. */
 static enum sd_result create_in_staging(struct sd_output *p, size_t file, struct sd_error *err)
 {
@@ -537,7 +569,7 @@ static enum sd_result create_in_staging(struct sd_output *p, size_t file, struct
 	slot->used = ++p->clock;
 	p->open++;
 	if (like)
-		result = take_permissions(slot->fd, like, (like->st_mode & 0777) | 0600, err);
+		result = sd_output_permissions(slot->fd, like, (like->st_mode & 0777) | 0600, err);
 	if (result == SD_OK)
 		result = sd_output_reserve(slot->fd, p->files[file].size, err);
 	return result == SD_OK ? result : sd_error_at(err, "%s/%s", p->path, name);
@@ -550,7 +582,7 @@ static enum sd_result create_files(struct sd_output *p, struct sd_error *err)
 	if (result == SD_OK)
 		result = for_folders(p, create_folder, err);
 	for (size_t i = 0; i < p->count && result == SD_OK; i++)
-		result = create_in_staging(p, i, err);
+		result = p->files[i].kept ? keep_in_staging(p, i, err) : create_in_staging(p, i, err);
 	return result;
 }
 
@@ -561,7 +593,7 @@ static enum sd_result begin(struct sd_output *p, struct sd_error *err)
 	enum sd_result result = open_place(p, err);
 
 	for (size_t i = 0; i < p->count && result == SD_OK; i++)
-		if (!sd_add(total, p->files[i].size, &total))
+		if (!p->files[i].kept && !sd_add(total, p->files[i].size, &total))
 			result = sd_fail(err, SD_INPUT, "more than 2^64 bytes are to be written");
 	if (result == SD_OK)
 		result = check_place(p, err);
@@ -679,7 +711,7 @@ static enum sd_result end_permissions(const struct sd_output *p, struct sd_error
 		const char *name = p->files[i].name;
 		struct stat st;
 
-		if (!like || (like->st_mode & 0600) == 0600)
+		if (!like || p->files[i].kept || (like->st_mode & 0600) == 0600)
 			continue;
 		if (fstatat(p->staging, name, &st, AT_SYMLINK_NOFOLLOW) != 0 ||
 		    fchmodat(p->staging, name, st.st_mode & (like->st_mode | 077) & 0777, 0) != 0)

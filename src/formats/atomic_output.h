@@ -9,6 +9,7 @@
 #include "base/error.h"
 
 #include <stdint.h>
+#include <sys/stat.h>
 
 struct sd_output;
 
@@ -24,6 +25,7 @@ struct sd_output_file {
 		*name; /* in the directory, or FOLDER/NAME, all of a folder together; not looked at for a single file */
 	uint64_t size; /* reserved at once */
 	enum sd_output_role role;
+	bool kept; /* stays as it is in the directory; it is not to be written to */
 };
 
 struct sd_output_options {
@@ -65,6 +67,9 @@ SD_MUST_CHECK enum sd_result sd_output_sync(int fd, const char *path, bool go_on
 /* Random letters for the name of a file; no NUL behind them. */
 #define SD_OUTPUT_LETTERS 6
 void sd_output_letters(char letters[SD_OUTPUT_LETTERS]);
+
+/* A new file may be read by whom the one could be read (like) that it takes the place of, and by nobody else. */
+SD_MUST_CHECK enum sd_result sd_output_permissions(int fd, const struct stat *like, mode_t mode, struct sd_error *err);
 
 /* Reserves the space of a file of size bytes. */
 SD_MUST_CHECK enum sd_result sd_output_reserve(int fd, uint64_t size, struct sd_error *err);

@@ -6,6 +6,8 @@
 #include "formats/file.h"
 #include "formats/hf_metadata.h"
 #include "formats/index.h"
+#include "formats/part_files.h"
+#include "formats/patch.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -21,6 +23,8 @@ struct listing {
 	struct sd_arena arena;
 	const char **names[SD_ROLE_OTHER]; /* of each role that matters, in natural order */
 	size_t count[SD_ROLE_OTHER], room[SD_ROLE_OTHER];
+	bool patching;                  /* it is being patched, or a run that did so was killed */
+	bool parts;                     /* it has marks of parts */
 	bool seconds;                   /* what counts only where there is nothing else */
 	const struct sd_format *marked; /* the format that a file says the whole directory is, or NULL */
 	const char *mark;               /* that file's name */
@@ -48,6 +52,10 @@ static enum sd_result list_name(struct listing *list, const char *name, struct s
 	enum sd_file_role role = sd_checkpoint_role(name);
 	char *copy;
 
+	list->patching = list->patching || strcmp(name, SD_PATCH_HIDDEN) == 0;
+	list->parts = list->parts || sd_part_is_mark(name);
+	if (sd_part_is_ours(name))
+		return SD_OK;
 	if (!list->marked && (list->marked = sd_format_of_mark(name)))
 		return (list->mark = sd_arena_text(&list->arena, name, strlen(name))) ? SD_OK : sd_fail_memory(err);
 	if (list->seconds && name[0] != '.' && format && format->second)
@@ -575,7 +583,7 @@ static enum sd_result check_one(const struct listing *list, const char **numbere
 		if (is_guard(list, i))
 			return sd_fail(err, SD_INPUT,
 				       "unfinished: a run of sd-pack was killed here while it replaced what was there "
-				       "before; run it again, with -f");
+				       "before; sd-pack --recover=DIR ends that, or run it again, with -f");
 	for (size_t i = 0; i < list->count[SD_ROLE_WEIGHTS]; i++) {
 		if (i && (one = are_one(names[i - 1], names[i])) == TWO)
 			return fail_two(names[i - 1], names[i], err);
@@ -684,6 +692,8 @@ static enum sd_result add_tensors(struct sd_safetensors_read *reading, const cha
 	result = alone ? SD_OK : choose_index(list, &index, err);
 	if (alone)
 		index = NULL;
+	if (result == SD_OK && !index && !list->count[SD_ROLE_WEIGHTS] && list->parts)
+		return sd_safetensors_read_finish(reading, err);
 	if (result == SD_OK && !index && !list->count[SD_ROLE_WEIGHTS])
 		result = sd_fail(
 			err, SD_INPUT, "no checkpoint here: neither *.safetensors nor *.safetensors.index.json%s%s%s",
@@ -747,6 +757,28 @@ static enum sd_result check_finished(const char *path, const struct sd_limits *l
 	return SD_OK;
 }
 
+/*
+ * A directory that has parts of a checkpoint: all of them, unless others may come from elsewhere. What is there is read
+ * whatever its files' names say of their number.
+ */
+static enum sd_result take_parts(struct sd_safetensors_read *reading, const char *path, struct sd_error *err)
+{
+	struct sd_manifest *m = reading->source->manifest;
+	struct sd_part_set set = {0};
+	enum sd_result result = sd_part_set_read(path, &set, err);
+	bool some = reading->limits.parts && !set.joined;
+
+	for (size_t i = 0; i < set.nmarks && result == SD_OK && some; i++)
+		result = sd_part_check(path, &set.marks[i], err);
+	if (result == SD_OK && some)
+		result = sd_part_describe(&set, &m->arena, &m->parts, err);
+	else if (result == SD_OK && !set.joined && !reading->limits.incomplete)
+		result = note_lack(reading, sd_part_prove(path, &set, err), err);
+	reading->limits.no_index = reading->limits.no_index || !set.joined;
+	sd_part_set_free(&set);
+	return result;
+}
+
 enum sd_result sd_checkpoint_open(const char *path, const struct sd_limits *limits, struct sd_source **source,
 				  struct sd_error *err)
 {
@@ -755,10 +787,17 @@ enum sd_result sd_checkpoint_open(const char *path, const struct sd_limits *limi
 	enum sd_result result = list_directory(path, &list, err);
 
 	*source = NULL;
+	if (result == SD_OK && list.patching)
+		result = sd_fail(
+			err, SD_INPUT,
+			"%s: a run of sd-pack --patch is at work here, or was killed: sd-pack --recover=%s ends it",
+			path, path);
 	if (result == SD_OK)
 		result = check_finished(path, limits, err);
 	if (result == SD_OK)
 		result = sd_safetensors_read_begin(&reading, limits, err);
+	if (result == SD_OK && list.parts)
+		result = take_parts(&reading, path, err);
 	if (result == SD_OK)
 		result = fill(&reading, path, &list, err);
 	if (result == SD_OK)

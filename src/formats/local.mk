@@ -14,7 +14,10 @@ sources += \
 	%D%/loss.c %D%/loss.h \
 	%D%/open.c %D%/open.h \
 	%D%/output_plan.c %D%/output_plan.h \
+	%D%/part_files.c %D%/part_files.h \
+	%D%/patch.c %D%/patch.h \
 	%D%/pickle.c %D%/pickle.h \
+	%D%/recover.c %D%/recover.h \
 	%D%/replace.c %D%/replace.h \
 	%D%/safetensors_header.c %D%/safetensors_header.h \
 	%D%/safetensors_read.c %D%/safetensors_read.h \

@@ -6,6 +6,7 @@
 #include "base/text.h"
 #include "formats/checkpoint.h"
 #include "formats/index.h"
+#include "model/parts.h"
 #include "move/coverage.h"
 
 #include <inttypes.h>
@@ -27,6 +28,7 @@ struct item {
 	size_t first, ntargets; /* in by_tensor */
 	uint32_t file;
 	uint32_t place; /* in layout->tensors */
+	uint32_t part;  /* of the checkpoint */
 };
 
 struct planner {
@@ -42,6 +44,9 @@ struct planner {
 	uint32_t *by_tensor; /* targets, tensor by tensor */
 	const char **wished; /* names of the files, where an index says them; or NULL */
 	bool alike;          /* options->like: all headers are the same there */
+	bool added;          /* some tensors are not there */
+	uint32_t of;         /* parts that the files are divided into; 0: none */
+	bool is_part;        /* only one of them is here */
 };
 
 /* ---- what a target must be ---- */
@@ -123,6 +128,20 @@ static enum sd_result look_over(struct planner *p, struct sd_error *err)
 	return result;
 }
 
+static enum sd_result fail_torn(const struct planner *p, const struct sd_target *t, struct sd_error *err)
+{
+	const char *key = p->m->records[t->record].key;
+
+	if (p->is_part)
+		return sd_fail(err, SD_INPUT,
+			       "%s is here only in part: %s is in another part; this checkpoint cannot be divided so",
+			       t->name, key);
+	return sd_fail(err, SD_INPUT,
+		       "%s is here only in part: %s was left out of the stream; convert all of it, then cut with "
+		       "sd-shard",
+		       t->name, key);
+}
+
 /* Makes a list of the tensors that are here, and counts their targets. */
 static enum sd_result list_tensors(struct planner *p, struct sd_error *err)
 {
@@ -133,17 +152,13 @@ static enum sd_result list_tensors(struct planner *p, struct sd_error *err)
 		uint32_t first = p->first_of[i];
 		enum sd_result result = SD_OK;
 
-		if (p->has[first] == ELSEWHERE) {
+		if (p->has[first] == ELSEWHERE && !sd_parts_is_other(m, t)) {
 			p->layout->left_out += first == i;
 			p->item_of[i] = NO_ITEM;
 			continue;
 		}
-		if (m->records[t->record].state == SD_ELSEWHERE)
-			return sd_fail(
-				err, SD_INPUT,
-				"%s is here only in part: %s was left out of the stream; convert all of it, then "
-				"cut with sd-shard",
-				t->name, m->records[t->record].key);
+		if (m->records[t->record].state == SD_ELSEWHERE && p->has[first] != ELSEWHERE)
+			return fail_torn(p, t, err);
 		result = check_steps(t, err);
 		if (result == SD_OK && first == i) {
 			p->item_of[i] = (uint32_t)p->nitems;
@@ -263,6 +278,8 @@ static enum sd_result make_files(struct planner *p, size_t count, struct sd_erro
 {
 	p->layout->nfiles = count;
 	p->layout->files = sd_arena_array(&p->layout->arena, count, sizeof(*p->layout->files));
+	p->layout->all = p->layout->files;
+	p->layout->nall = p->layout->files ? count : 0;
 	return p->layout->files ? SD_OK : sd_fail_memory(err);
 }
 
@@ -288,6 +305,75 @@ static bool is_adapter(const struct sd_manifest *m)
 	return true;
 }
 
+/* The part of each tensor; all that it is made of has to be of the same one. */
+static enum sd_result find_parts(struct planner *p, struct sd_parts_table *table, struct sd_error *err)
+{
+	for (size_t i = 0; i < p->nitems; i++) {
+		struct item *item = &p->items[i];
+
+		for (size_t k = 0; k < item->ntargets; k++) {
+			const struct sd_target *t = &p->m->targets[p->by_tensor[item->first + k]];
+			uint32_t part;
+
+			if (sd_parts_find(table, p->m->records[t->record].key, &part, err) != SD_OK)
+				return err->result;
+			part = part == SD_NO_PART ? 0 : part;
+			if (k > 0 && part != item->part)
+				return sd_fail(err, SD_INPUT,
+					       "%s is made of tensors of two parts, %" PRIu32 "/%" PRIu32
+					       " and %" PRIu32 "/%" PRIu32 ": this checkpoint cannot be divided so",
+					       t->name, item->part, p->of, part, p->of);
+			item->part = part;
+		}
+	}
+	return SD_OK;
+}
+
+/* A part has all of its own tensors, and none of another's. */
+static enum sd_result check_own(const struct planner *p, struct sd_error *err)
+{
+	uint32_t own = p->m->parts->here[0];
+
+	for (size_t i = 0; i < p->nitems; i++) {
+		const struct item *item = &p->items[i];
+		bool here = p->has[p->first_of[p->by_tensor[item->first]]] & HERE;
+
+		if (here && item->part != own)
+			return sd_fail(err, SD_INPUT,
+				       "%s is of part %" PRIu32 "/%" PRIu32 ", and comes with part %" PRIu32
+				       ": nothing may be added behind sd-cat --part",
+				       item->tensor.name, item->part, p->of, own);
+		if (!here && item->part == own)
+			return sd_fail(err, SD_INPUT,
+				       "%s is of part %" PRIu32 "/%" PRIu32
+				       ", and its data is not in the stream: leave it out where sd-cat --part is",
+				       item->tensor.name, own, p->of);
+	}
+	return SD_OK;
+}
+
+static enum sd_result divide(struct planner *p, struct sd_error *err)
+{
+	struct sd_parts_table table = {0};
+	enum sd_result result = SD_OK;
+
+	if (p->of)
+		result = sd_parts_divide(p->m, p->of, &table, err);
+	if (result == SD_OK && p->of)
+		result = find_parts(p, &table, err);
+	if (result == SD_OK && p->is_part)
+		result = check_own(p, err);
+	sd_parts_table_free(&table);
+	return result;
+}
+
+static int by_part(const void *a, const void *b)
+{
+	const struct item *const *x = a, *const *y = b;
+
+	return (*x)->part != (*y)->part ? ((*x)->part < (*y)->part ? -1 : 1) : by_natural_name(a, b);
+}
+
 /* Gives each tensor its file: greedily, in natural order of names. PEFT reads an adapter in one file only. */
 static enum sd_result choose_shards(struct planner *p, struct sd_error *err)
 {
@@ -297,11 +383,13 @@ static enum sd_result choose_shards(struct planner *p, struct sd_error *err)
 	enum sd_result result = SD_OK;
 
 	if (p->options->directory)
-		qsort(p->order, p->nitems, sizeof(*p->order), by_natural_name);
+		qsort(p->order, p->nitems, sizeof(*p->order), by_part);
 	for (size_t i = 0; i < p->nitems && result == SD_OK; i++) {
 		uint64_t bytes = p->order[i]->bytes;
 
-		if (sharded && i > 0 && (filled > p->options->shard_size || bytes > p->options->shard_size - filled)) {
+		bool full = filled > p->options->shard_size || bytes > p->options->shard_size - filled;
+
+		if (sharded && i > 0 && (full || p->order[i]->part != p->order[i - 1]->part)) {
 			shard++;
 			filled = 0;
 		}
@@ -377,7 +465,7 @@ static enum sd_result choose_files(struct planner *p, struct sd_error *err)
 	bool fits = false;
 	enum sd_result result = SD_OK;
 
-	if (p->options->wished && p->options->directory)
+	if (p->options->wished && p->options->directory && !p->of)
 		result = sd_index_parse(p->options->wished, p->options->wished_length, NULL, &index, err);
 	if (result != SD_OK)
 		sd_error_at(err, "the side file that says which tensor is in which file");
@@ -418,6 +506,60 @@ static enum sd_result fail_other_tensors(const char *path, const struct names *m
 		       extra->text);
 }
 
+struct neighbour {
+	const char *name;
+	uint32_t file;
+};
+
+static int by_name(const void *a, const void *b)
+{
+	return sd_text_natural(((const struct neighbour *)a)->name, ((const struct neighbour *)b)->name);
+}
+
+/* The tensors of the other directory in natural order of names, malloc'd. */
+static struct neighbour *list_neighbours(const struct sd_template *like, size_t *count)
+{
+	struct neighbour *all;
+
+	*count = 0;
+	for (size_t k = 0; k < like->nfiles; k++)
+		*count += like->files[k].content.ntensors;
+	all = calloc(*count + 1, sizeof(*all));
+	for (size_t k = 0, n = 0; k < like->nfiles && all; k++)
+		for (size_t i = 0; i < like->files[k].content.ntensors; i++)
+			all[n++] = (struct neighbour){like->files[k].content.tensors[i].name, (uint32_t)k};
+	if (all)
+		qsort(all, *count, sizeof(*all), by_name);
+	return all;
+}
+
+/* Tensors that are not there go into the file of the last one before them. */
+static enum sd_result place_added(struct planner *p, struct sd_error *err)
+{
+	size_t count;
+	struct neighbour *all = list_neighbours(p->options->like, &count);
+
+	for (size_t i = 0; i < p->nitems && all; i++) {
+		struct neighbour wanted = {p->items[i].tensor.name, 0};
+		size_t low = 0, high = count;
+
+		if (p->items[i].file != SD_NO_NAME)
+			continue;
+		while (low < high) {
+			size_t middle = low + (high - low) / 2;
+
+			if (by_name(&all[middle], &wanted) < 0)
+				low = middle + 1;
+			else
+				high = middle;
+		}
+		p->items[i].file = count ? all[low ? low - 1 : 0].file : 0;
+		p->added = true;
+	}
+	free(all);
+	return all ? SD_OK : sd_fail_memory(err);
+}
+
 /* Gives each tensor the file in which it stands in the other directory, which must have the same ones. */
 static enum sd_result choose_alike(struct planner *p, struct sd_error *err)
 {
@@ -430,7 +572,7 @@ static enum sd_result choose_alike(struct planner *p, struct sd_error *err)
 		const char *name = p->items[i].tensor.name;
 
 		p->items[i].file = sd_names_find(&like->file_of, name);
-		if (p->items[i].file == SD_NO_NAME)
+		if (p->items[i].file == SD_NO_NAME && !p->options->adds)
 			add_name(&extra, name);
 		result = add_bytes(p, &p->items[i], err);
 		if (result == SD_OK && sd_names_add(&here, name, i) == SD_NO_NAME)
@@ -443,6 +585,8 @@ static enum sd_result choose_alike(struct planner *p, struct sd_error *err)
 	sd_names_free(&here);
 	if (result == SD_OK && (extra.count || missing.count))
 		result = fail_other_tensors(like->path, &missing, &extra, err);
+	if (result == SD_OK && p->options->adds)
+		result = place_added(p, err);
 	return result == SD_OK ? make_files(p, like->nfiles, err) : result;
 }
 
@@ -533,6 +677,8 @@ struct sd_entry *sd_output_plan_metadata(const struct sd_manifest *m, const stru
 /* Whether the file has the same tensors there, of the same dtypes and shapes; they get the same places then. */
 static bool is_alike(const struct sd_output_plan_file *file, const struct sd_template_file *like)
 {
+	if (file->ntensors != like->content.ntensors)
+		return false;
 	for (size_t i = 0; i < like->content.ntensors; i++) {
 		const struct sd_tensor *there = &like->content.tensors[i];
 		struct sd_tensor *here;
@@ -569,6 +715,22 @@ static enum sd_result make_header(struct planner *p, size_t number, const struct
 	return sd_safetensors_header(file->tensors, file->ntensors, like ? like->content.metadata : metadata,
 				     like ? like->content.nmetadata : nmetadata, &file->header, &file->header_length,
 				     err);
+}
+
+/* Which files are there already: those with the same header, whose data all comes from them. */
+static void find_kept(struct planner *p)
+{
+	const struct sd_template *like = p->options->like;
+
+	for (size_t k = 0; k < p->layout->nfiles && p->options->there; k++) {
+		struct sd_output_plan_file *file = &p->layout->files[k];
+
+		file->kept = file->header_length == like->files[k].header_length &&
+			     memcmp(file->header, like->files[k].header, file->header_length) == 0;
+	}
+	for (size_t i = 0; i < p->m->ntargets && p->options->there; i++)
+		if (p->item_of[i] != NO_ITEM && p->m->targets[i].record >= p->options->there)
+			p->layout->files[p->items[p->item_of[i]].file].kept = false;
 }
 
 static enum sd_result make_headers(struct planner *p, struct sd_error *err)
@@ -669,8 +831,6 @@ static enum sd_result copy_index(struct planner *p, uint64_t parameters, struct 
 	struct sd_output_plan *layout = p->layout;
 	const struct sd_template *like = p->options->like;
 
-	if (!like->index)
-		return SD_OK;
 	if (!p->alike)
 		return sd_index_resize(like->index, like->index_length, parameters, layout->bytes, &layout->index,
 				       &layout->index_length, err);
@@ -685,9 +845,11 @@ static enum sd_result make_index(struct planner *p, struct sd_error *err)
 	enum sd_result result = count_parameters(layout, &parameters, err);
 	size_t n = 0;
 
-	if (result == SD_OK && p->options->like)
+	if (result == SD_OK && p->options->like && !p->options->like->index)
+		return SD_OK;
+	if (result == SD_OK && p->options->like && !p->added)
 		return copy_index(p, parameters, err);
-	if (result != SD_OK || (layout->nfiles == 1 && !p->wished))
+	if (result != SD_OK || (layout->nfiles == 1 && !p->wished && !p->options->like))
 		return result;
 	entries = calloc(layout->ntensors, sizeof(*entries));
 	if (!entries)
@@ -711,6 +873,26 @@ static enum sd_result check_side_files(const struct planner *p, struct sd_error 
 	return SD_OK;
 }
 
+/* Of all files, those of the part that is here. */
+static void keep_own(struct planner *p)
+{
+	struct sd_output_plan *layout = p->layout;
+	uint32_t own = p->m->parts->here[0], first = 0, end = 0;
+
+	for (size_t i = 0; i < p->nitems; i++) {
+		uint32_t file = p->order[i]->file;
+
+		if (p->order[i]->part < own)
+			first = file + 1;
+		if (p->order[i]->part == own)
+			end = file + 1;
+	}
+	layout->files += first;
+	layout->nfiles = end > first ? end - first : 0;
+	for (size_t i = 0; i < p->m->ntargets; i++)
+		layout->places[i].file -= first;
+}
+
 static enum sd_result plan(struct planner *p, struct sd_error *err)
 {
 	enum sd_result result = check_side_files(p, err);
@@ -724,15 +906,21 @@ static enum sd_result plan(struct planner *p, struct sd_error *err)
 	group(p);
 	result = check_all_covers(p, err);
 	if (result == SD_OK)
+		result = divide(p, err);
+	if (result == SD_OK)
 		result = (p->options->like ? choose_alike : choose_files)(p, err);
 	if (result == SD_OK)
 		result = fill_files(p, err);
 	if (result == SD_OK)
 		result = make_headers(p, err);
 	if (result == SD_OK)
+		find_kept(p);
+	if (result == SD_OK)
 		result = find_places(p, err);
 	if (result == SD_OK)
 		result = make_index(p, err);
+	if (result == SD_OK && p->is_part)
+		keep_own(p);
 	return result;
 }
 
@@ -740,9 +928,16 @@ enum sd_result sd_output_plan_make(const struct sd_manifest *manifest, const str
 				   struct sd_output_plan *layout, struct sd_error *err)
 {
 	size_t n = manifest->ntargets + 1;
-	struct planner p = {.m = manifest, .options = options, .layout = layout, .alike = true};
+	struct planner p = {.m = manifest,
+			    .options = options,
+			    .layout = layout,
+			    .alike = true,
+			    .is_part = manifest->parts && manifest->parts->of,
+			    .of = options->parts};
 	enum sd_result result;
 
+	if (p.is_part && !p.of)
+		p.of = manifest->parts->of;
 	*layout = (struct sd_output_plan){0};
 	p.items = calloc(n, sizeof(*p.items));
 	p.first_of = calloc(n, sizeof(*p.first_of));
@@ -765,8 +960,8 @@ enum sd_result sd_output_plan_make(const struct sd_manifest *manifest, const str
 
 void sd_output_plan_free(struct sd_output_plan *layout)
 {
-	for (size_t k = 0; k < layout->nfiles && layout->files; k++)
-		free(layout->files[k].header);
+	for (size_t k = 0; k < layout->nall; k++)
+		free(layout->all[k].header);
 	free(layout->index);
 	sd_arena_free(&layout->arena);
 	*layout = (struct sd_output_plan){0};

@@ -7,8 +7,11 @@
 
 struct sd_output_plan_options {
 	bool directory;                 /* shards and an index; else one file */
+	uint32_t parts;                 /* files end where so many parts end; 0: of the manifest's, or none */
 	uint64_t shard_size;            /* bytes of tensors in a file, unless a single one is larger */
 	const struct sd_template *like; /* a directory that takes after this one; the rest is then not looked at */
+	bool adds;                      /* with like: tensors that it does not have find a place beside others */
+	uint32_t there;                 /* so many first records are of like itself: files that have only such stay */
 	/* The index of files to be made, if it has every tensor (JSON); NULL: by shard_size. Not looked at with like.
 	 */
 	const char *wished;
@@ -24,6 +27,7 @@ struct sd_output_plan_file {
 	uint64_t size;
 	struct sd_tensor *tensors; /* by dtype and name: as they stand in the file, unless it is like another one */
 	size_t ntensors;
+	bool kept; /* it is there already, as it is to be */
 };
 
 /* Where the tensor of a target begins. */
@@ -36,9 +40,11 @@ struct sd_output_plan {
 	struct sd_arena arena;
 	struct sd_tensor *tensors; /* file by file */
 	size_t ntensors;
-	struct sd_output_plan_file *files;
+	struct sd_output_plan_file *files; /* that are written: of all files, those of the part that is here */
 	size_t nfiles;
-	struct sd_output_plan_place *places; /* of each target whose data is here */
+	struct sd_output_plan_file *all;
+	size_t nall;
+	struct sd_output_plan_place *places; /* of each target whose data is here: its file among files */
 	const char *index_name;              /* of the index */
 	char *index;                         /* the index; NULL: there is none */
 	size_t index_length;
@@ -47,9 +53,10 @@ struct sd_output_plan {
 };
 
 /*
- * Lays out what a manifest's targets make. SD_INPUT and a line that says why they make no whole checkpoint: pending
- * steps, data that is missing, tensors that are not filled exactly once. Tensors whose data is all elsewhere are left
- * out. Texts are borrowed from the manifest and the options.
+ * Lays out what a manifest's targets make; of a part (model/parts.h) also what the others make, so that all parts
+ * agree. SD_INPUT and a line that says why they make no whole checkpoint: pending steps, data that is missing, tensors
+ * that are not filled exactly once. Tensors whose data is all elsewhere are left out. Texts are borrowed from the
+ * manifest and the options.
  */
 SD_MUST_CHECK enum sd_result sd_output_plan_make(const struct sd_manifest *manifest,
 						 const struct sd_output_plan_options *options,

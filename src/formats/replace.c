@@ -5,6 +5,7 @@
 #include "base/names.h"
 #include "formats/checkpoint.h"
 #include "formats/dcp_write.h"
+#include "formats/patch.h"
 #include "base/io.h"
 
 #include <dirent.h>
@@ -16,9 +17,6 @@
 #include <string.h>
 #include <sys/file.h>
 #include <unistd.h>
-
-/* In the directory of the new files. No file that is written has a hidden name. */
-#define ASIDE ".old"
 
 /* What stands in the new checkpoint's way. */
 struct victim {
@@ -208,6 +206,8 @@ static enum sd_result begin(struct sd_replace *r, struct sd_error *err)
 {
 	if (flock(r->place, (r->options.ranks ? LOCK_SH : LOCK_EX) | LOCK_NB) != 0 && errno == EWOULDBLOCK)
 		return sd_fail(err, SD_IO, "%s is locked: another sd-pack is writing to it", r->path);
+	if (sd_patch_check_none(r->place, r->path, err) != SD_OK)
+		return err->result;
 	for (size_t i = 0; i < r->count; i++)
 		if (add_name(r, (uint32_t)i, err) != SD_OK)
 			return err->result;
@@ -295,10 +295,29 @@ static enum sd_result put_guard(struct sd_replace *r, struct sd_error *err)
 	return sync_place(r, err);
 }
 
+/* What is to be there, for who goes on where this run is killed: the guard, and all new files. */
+static enum sd_result write_list(const struct sd_replace *r, int staging, struct sd_error *err)
+{
+	int fd = sd_openat(staging, SD_REPLACE_LIST, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0666);
+	enum sd_result result = fd < 0 ? sd_fail_errno(err, errno, "%s: cannot list the new files", r->path) : SD_OK;
+
+	if (result == SD_OK)
+		result = sd_write_all(fd, r->guard, strlen(r->guard) + 1, err);
+	for (size_t i = 0; i < r->count && result == SD_OK; i++)
+		result = sd_write_all(fd, r->files[i].name, strlen(r->files[i].name) + 1, err);
+	if (result == SD_OK && r->options.sync)
+		result = sd_output_sync(fd, r->path, false, err);
+	if (fd >= 0)
+		close(fd);
+	return result;
+}
+
 static enum sd_result make_aside(struct sd_replace *r, int staging, struct sd_error *err)
 {
-	if (mkdirat(staging, ASIDE, 0777) == 0)
-		r->aside = sd_openat(staging, ASIDE, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
+	if (write_list(r, staging, err) != SD_OK)
+		return err->result;
+	if (mkdirat(staging, SD_REPLACE_ASIDE, 0777) == 0)
+		r->aside = sd_openat(staging, SD_REPLACE_ASIDE, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
 	if (r->aside >= 0)
 		return SD_OK;
 	return sd_fail_errno(err, errno, "%s: cannot make a folder for the old files", r->path);
@@ -384,7 +403,8 @@ static bool go_back(struct sd_replace *r, int staging)
 	(void)!sync_place(r, NULL);
 	back = back && move_back_old(r, SD_ROLE_INDEX);
 	(void)!sync_place(r, NULL);
-	return back && remove_guard(r) && (unlinkat(staging, ASIDE, AT_REMOVEDIR) == 0 || errno == ENOENT);
+	return back && remove_guard(r) && (unlinkat(staging, SD_REPLACE_ASIDE, AT_REMOVEDIR) == 0 || errno == ENOENT) &&
+	       (unlinkat(staging, SD_REPLACE_LIST, 0) == 0 || errno == ENOENT);
 }
 
 enum sd_result sd_replace_run(struct sd_replace *r, int staging, const char *name, bool *stuck, struct sd_error *err)
@@ -411,8 +431,8 @@ enum sd_result sd_replace_run(struct sd_replace *r, int staging, const char *nam
 	if (result == SD_OK || go_back(r, staging))
 		return result;
 	*stuck = true;
-	return sd_error_at(err, "new files are left in %s/%s, and old ones in %s/%s/" ASIDE, r->path, name, r->path,
-			   name);
+	return sd_error_at(err, "new files are left in %s/%s, and old ones in %s/%s/" SD_REPLACE_ASIDE, r->path, name,
+			   r->path, name);
 }
 
 /* An old folder may have folders in it, not many. */
@@ -460,7 +480,8 @@ static enum sd_result remove_aside(struct sd_replace *r, struct sd_error *err)
 /* NFS keeps a file that is removed while somebody reads it, under another name: its folder cannot go then. */
 static enum sd_result remove_folders(const struct sd_replace *r, int staging, const char *name, struct sd_error *err)
 {
-	if (unlinkat(staging, ASIDE, AT_REMOVEDIR) == 0 && unlinkat(r->place, name, AT_REMOVEDIR) == 0)
+	if (unlinkat(staging, SD_REPLACE_ASIDE, AT_REMOVEDIR) == 0 && unlinkat(staging, SD_REPLACE_LIST, 0) == 0 &&
+	    unlinkat(r->place, name, AT_REMOVEDIR) == 0)
 		return SD_OK;
 	if (errno != ENOTEMPTY && errno != EEXIST && errno != EBUSY)
 		return sd_fail_errno(err, errno, "%s/%s: cannot remove", r->path, name);

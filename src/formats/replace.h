@@ -11,6 +11,11 @@
 #include <limits.h>
 #include <sys/stat.h>
 
+/* In the directory of the new files: the folder for the old ones, and before that, the names of the guard and of all
+ * new files, with a NUL each. No file that is written has a hidden name. */
+#define SD_REPLACE_ASIDE ".old"
+#define SD_REPLACE_LIST ".list"
+
 struct sd_replace;
 
 /*

@@ -5,6 +5,7 @@
 #include "base/signals.h"
 #include "flow/spool.h"
 #include "formats/atomic_output.h"
+#include "formats/part_files.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -55,7 +56,10 @@ struct pack {
 	struct sd_manifest *pieces; /* of shards: then it is m */
 	struct sd_output_plan layout;
 	struct sd_output *publish;
-	struct sd_output_file *files;
+	struct sd_output_file *files; /* weights, then: */
+	struct sd_side_file *small;   /* what is written as it is */
+	size_t nfiles, nsmall;
+	struct sd_part_output *part; /* NULL: the whole is written */
 	enum mode mode;
 	int spool;
 	uint64_t base;          /* IN_PLACE: where the file begins */
@@ -259,6 +263,14 @@ static uint64_t second_from(const struct pack *p)
 	return from;
 }
 
+/* Whether a target's data is in its file already. */
+static bool is_kept(const struct pack *p, uint32_t target)
+{
+	const struct sd_target *t = &p->m->targets[target];
+
+	return p->m->records[t->record].state == SD_HERE && p->layout.files[p->layout.places[target].file].kept;
+}
+
 static enum sd_result set_cursors(struct pack *p, uint32_t record, struct sd_error *err)
 {
 	size_t first = p->first_target[record], count = p->first_target[record + 1] - first;
@@ -275,7 +287,8 @@ static enum sd_result set_cursors(struct pack *p, uint32_t record, struct sd_err
 		p->cursors_room = count;
 	}
 	for (size_t i = 0; i < count; i++)
-		if (set_cursor(p, p->targets[first + i], &p->cursors[p->ncursors]))
+		if (!is_kept(p, p->targets[first + i]) &&
+		    set_cursor(p, p->targets[first + i], &p->cursors[p->ncursors]))
 			p->ncursors++;
 	for (size_t i = 0; i < p->ncursors; i++)
 		p->heap[i] = &p->cursors[i];
@@ -444,31 +457,49 @@ static enum sd_result write_headers(struct pack *p, struct sd_error *err)
 	enum sd_result result = SD_OK;
 
 	for (uint32_t i = 0; i < p->layout.nfiles && result == SD_OK; i++)
-		result = write_at(p, i, 0, p->layout.files[i].header, p->layout.files[i].header_length, err);
+		if (!p->layout.files[i].kept)
+			result = write_at(p, i, 0, p->layout.files[i].header, p->layout.files[i].header_length, err);
 	return result;
 }
 
-static void add_file(struct pack *p, size_t *count, const char *name, uint64_t size, enum sd_output_role role)
+static void add_file(struct pack *p, const char *name, uint64_t size, enum sd_output_role role)
 {
-	p->files[(*count)++] = (struct sd_output_file){name, size, role};
+	p->files[p->nfiles++] = (struct sd_output_file){name, size, role, false};
 }
 
-/* All files that are to be published: weights, side files, index. */
-static enum sd_result list_files(struct pack *p, size_t *count, struct sd_error *err)
+/* A file that is written as it is. */
+static void add_small(struct pack *p, const char *name, const void *data, size_t size, enum sd_output_role role)
+{
+	p->small[p->nsmall++] = (struct sd_side_file){name, data, size};
+	add_file(p, name, size, role);
+}
+
+/* All files that are to be published: weights, side files, index; of a part its own, and its mark. */
+static enum sd_result list_files(struct pack *p, struct sd_error *err)
 {
 	const struct sd_output_plan *layout = &p->layout;
+	bool rest = p->options->layout.directory && !(p->part && p->m->parts->here[0] > 0);
+	size_t length;
 
-	*count = 0;
-	p->files = calloc(layout->nfiles + p->m->nside + 1, sizeof(*p->files));
-	if (!p->files)
+	p->files = calloc(layout->nfiles + p->m->nside + 2, sizeof(*p->files));
+	p->small = calloc(p->m->nside + 2, sizeof(*p->small));
+	if (!p->files || !p->small)
 		return sd_fail_memory(err);
-	for (size_t i = 0; i < layout->nfiles; i++)
-		add_file(p, count, layout->files[i].name, layout->files[i].size,
+	for (size_t i = 0; i < layout->nfiles; i++) {
+		add_file(p, layout->files[i].name, layout->files[i].size,
 			 layout->index ? SD_OUTPUT_WEIGHTS : SD_OUTPUT_ENTRY);
-	for (size_t i = 0; i < p->m->nside && p->options->layout.directory; i++)
-		add_file(p, count, p->m->side[i].name, p->m->side[i].size, SD_OUTPUT_SIDE);
-	if (layout->index)
-		add_file(p, count, layout->index_name, layout->index_length, SD_OUTPUT_ENTRY);
+		p->files[i].kept = layout->files[i].kept;
+	}
+	for (size_t i = 0; i < p->m->nside && rest; i++)
+		add_small(p, p->m->side[i].name, p->m->side[i].data, p->m->side[i].size, SD_OUTPUT_SIDE);
+	if (layout->index && rest)
+		add_small(p, p->part ? SD_PART_INDEX : layout->index_name, layout->index, layout->index_length,
+			  SD_OUTPUT_ENTRY);
+	if (p->part) {
+		const char *text = sd_part_mark_text(p->part, &length);
+
+		add_small(p, sd_part_mark_name(p->part), text, length, SD_OUTPUT_SIDE);
+	}
 	return SD_OK;
 }
 
@@ -480,22 +511,36 @@ static enum sd_result begin_publishing(struct pack *p, struct sd_error *err)
 					    .sync = o->sync,
 					    .note = o->note,
 					    .ranks = o->dcp.count < o->dcp.of ? o->dcp.of : 0};
-	uint32_t file = (uint32_t)p->layout.nfiles;
-	size_t count;
-	enum sd_result result = list_files(p, &count, err);
+	enum sd_result result = SD_OK;
 
+	if (p->m->parts && p->m->parts->of)
+		result = sd_part_begin(o->path, p->m, &p->layout, o->force, &p->part, err);
+	if (result == SD_OK)
+		result = list_files(p, err);
 	/* A rank that gets nothing has no file. */
-	if (result == SD_OK && !count)
+	if (result == SD_OK && !p->nfiles)
 		return SD_OK;
 	if (result == SD_OK)
-		result = sd_output_begin(o->path, p->files, count, &options, &p->publish, err);
+		result = sd_output_begin(p->part ? sd_part_path(p->part) : o->path, p->files, p->nfiles, &options,
+					 &p->publish, err);
 	if (result != SD_OK)
 		return result;
 	p->mode = TO_PLACES;
-	for (size_t i = 0; i < p->m->nside && o->layout.directory && result == SD_OK; i++)
-		result = write_at(p, file++, 0, p->m->side[i].data, p->m->side[i].size, err);
-	if (result == SD_OK && p->layout.index)
-		result = write_at(p, file, 0, p->layout.index, p->layout.index_length, err);
+	for (size_t i = 0; i < p->nsmall && result == SD_OK; i++)
+		result = write_at(p, (uint32_t)(p->layout.nfiles + i), 0, p->small[i].data, p->small[i].size, err);
+	return result;
+}
+
+/* The files of a part, which are whole now, get their places beside those of the others. */
+static enum sd_result end_part(struct pack *p, struct sd_error *err)
+{
+	const char **names = calloc(p->nfiles + 1, sizeof(*names));
+	enum sd_result result;
+
+	for (size_t i = 0; i < p->nfiles && names; i++)
+		names[i] = p->files[i].name;
+	result = names ? sd_part_end(p->part, names, p->nfiles, p->options->sync, err) : sd_fail_memory(err);
+	free(names);
 	return result;
 }
 
@@ -573,6 +618,10 @@ static enum sd_result plan(struct pack *p, const struct sd_manifest *m, struct s
 	p->m = m;
 	if (!o->dcp.of)
 		return sd_output_plan_make(m, &o->layout, &p->layout, err);
+	if (m->parts && m->parts->of)
+		return sd_fail(err, SD_INPUT,
+			       "only a part of a checkpoint comes, and the shards of ranks are cut from the whole: put the "
+			       "parts together with sd-cat first");
 	if (sd_dcp_plan_make(m, &o->layout, &o->dcp, &p->layout, &p->pieces, err) != SD_OK)
 		return err->result;
 	p->m = p->pieces;
@@ -617,7 +666,7 @@ static void tell_left_out(const struct pack *p)
 {
 	const struct sd_safetensors_sink_options *o = p->options;
 
-	if (!o->note)
+	if (!o->note || o->some)
 		return;
 	if (o->dcp.of && !p->layout.nfiles)
 		o->note("rank %" PRIu64 " of %" PRIu64 " gets no part of any tensor, so it has no file", o->dcp.first,
@@ -626,6 +675,13 @@ static void tell_left_out(const struct pack *p)
 		o->note(LEFT_OUT, p->layout.left_out, p->layout.left_out + p->layout.ntensors);
 	if (leaves_side_files(p))
 		o->note(NO_SIDE, o->path, p->m->side[0].name, p->m->nside > 1 ? ", ..." : "");
+}
+
+static enum sd_result publish(struct pack *p, struct sd_error *err)
+{
+	enum sd_result result = sd_output_end(p->publish, err);
+
+	return result == SD_OK && p->part ? end_part(p, err) : result;
 }
 
 static enum sd_result pack_end(struct sd_sink *sink, struct sd_error *err)
@@ -638,7 +694,7 @@ static enum sd_result pack_end(struct sd_sink *sink, struct sd_error *err)
 	if (result != SD_OK)
 		return result;
 	if (p->mode == TO_PLACES)
-		result = sd_output_end(p->publish, err);
+		result = publish(p, err);
 	else if (p->mode == TO_SPOOL)
 		result = pour_spool(p, err);
 	else if (p->mode == IN_PLACE && lseek(p->options->fd, (off_t)(p->base + p->layout.files[0].size), SEEK_SET) < 0)
@@ -671,6 +727,8 @@ static void pack_abort(struct sd_sink *sink, struct sd_error *err)
 		take_back(p);
 	sd_output_close(p->publish);
 	p->publish = NULL;
+	sd_part_close(p->part);
+	p->part = NULL;
 	p->mode = NOWHERE;
 }
 
@@ -684,6 +742,7 @@ static void pack_close(struct sd_sink *sink)
 	sd_output_plan_free(&p->layout);
 	sd_manifest_free(p->pieces);
 	free(p->files);
+	free(p->small);
 	free(p->first_target);
 	free(p->targets);
 	free(p->cursors);

@@ -13,6 +13,7 @@ struct sd_safetensors_sink_options {
 	struct sd_output_plan_options layout;
 	struct sd_dcp_ranks dcp; /* shards for them, into a directory; one rank's go beside those of others */
 	bool force;  /* as in struct sd_output_options */
+	bool some;   /* that tensors and side files are left out goes without saying */
 	bool strict; /* what would be noted of the stream is an error */
 	bool sync;
 	void (*note)(const char *format, ...) SD_PRINTF(1, 2); /* what is worth knowing and no failure; may be NULL */

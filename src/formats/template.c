@@ -12,8 +12,8 @@
 #include <unistd.h>
 
 /* The checkpoint has been opened by then: the length is what it was found to be, or the file has changed. */
-static enum sd_result read_header(int fd, const struct sd_limits *limits, struct sd_template_file *file,
-				  struct sd_error *err)
+enum sd_result sd_template_read_file(int fd, const struct sd_limits *limits, struct sd_template_file *file,
+				     struct sd_error *err)
 {
 	unsigned char first[SD_SAFETENSORS_LENGTH];
 	uint64_t length;
@@ -56,7 +56,7 @@ static enum sd_result add_file(struct sd_template *like, const char *name, const
 	if (fd < 0)
 		return sd_fail_errno(err, errno, "%s", path);
 	like->nfiles++;
-	result = read_header(fd, limits, file, err);
+	result = sd_template_read_file(fd, limits, file, err);
 	close(fd);
 	if (result == SD_OK && sd_format_of_header(&file->content))
 		result = sd_fail(err, SD_INPUT, "its tensors are in pieces, and such files are not written");

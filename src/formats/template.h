@@ -28,6 +28,11 @@ struct sd_template {
 	struct sd_arena arena;
 };
 
+/* Reads the header of a file that is open at its beginning. Errors do not name it; what is filled is the caller's, also
+ * then. limits may be NULL. */
+SD_MUST_CHECK enum sd_result sd_template_read_file(int fd, const struct sd_limits *limits,
+						   struct sd_template_file *file, struct sd_error *err);
+
 /* Reads all but the data. path is borrowed, limits may be NULL. Errors name the files. sd_template_close in any case.
  */
 SD_MUST_CHECK enum sd_result sd_template_open(const char *path, const struct sd_limits *limits,

@@ -7,6 +7,7 @@ sources += \
 	%D%/listing.c %D%/listing.h \
 	%D%/manifest.c %D%/manifest.h \
 	%D%/manifest_codec.c %D%/manifest_codec.h \
+	%D%/parts.c %D%/parts.h \
 	%D%/quant_config.c %D%/quant_config.h \
 	%D%/scales.c %D%/scales.h \
 	%D%/selection.c %D%/selection.h \

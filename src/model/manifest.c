@@ -106,6 +106,7 @@ bool sd_manifest_copy_head(struct sd_manifest *to, const struct sd_manifest *fro
 	memcpy(to->labels, from->labels, sizeof(to->labels));
 	to->nlabels = from->nlabels;
 	to->extra = from->extra;
+	to->parts = from->parts;
 	return true;
 }
 

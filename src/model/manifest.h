@@ -108,6 +108,8 @@ struct sd_target {
 
 #define SD_OF_UNKNOWN UINT64_MAX
 
+struct sd_parts;
+
 /* One entry of the safetensors __metadata__. */
 struct sd_entry {
 	const char *key, *value;
@@ -156,6 +158,8 @@ struct sd_manifest {
 	const char *labels[SD_LABELS_MAX];
 	uint32_t nlabels;
 	struct sd_extra extra;
+	const struct sd_parts
+		*parts; /* model/parts.h; NULL: it is whole, and shows itself where parts of it would end */
 	struct sd_compose_sum composed; /* while it is made */
 };
 
@@ -182,7 +186,8 @@ bool sd_file_name_good(const char *name);
 /* SD_INPUT if a stream may not have another side file of size bytes. */
 SD_MUST_CHECK enum sd_result sd_manifest_side_fits(const struct sd_manifest *m, uint64_t size, struct sd_error *err);
 
-/* Copies the head of another manifest: metadata, side files, labels and unknown fields. Borrows what they point to. */
+/* Copies the head of another manifest: metadata, side files, labels, what it is a part of, and unknown fields. Borrows
+ * what they point to. */
 SD_MUST_CHECK bool sd_manifest_copy_head(struct sd_manifest *to, const struct sd_manifest *from);
 
 /*

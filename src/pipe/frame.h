@@ -22,6 +22,7 @@ enum {
 #define SD_KIND(a, b, c, d) ((uint32_t)(a) | (uint32_t)(b) << 8 | (uint32_t)(c) << 16 | (uint32_t)(d) << 24)
 #define SD_KIND_META SD_KIND('M', 'E', 'T', 'A')
 #define SD_KIND_SIDE SD_KIND('S', 'I', 'D', 'E')
+#define SD_KIND_PART SD_KIND('P', 'A', 'R', 'T')
 #define SD_KIND_MANIFEST SD_KIND('M', 'A', 'N', 'I')
 #define SD_KIND_CHECKSUMS SD_KIND('S', 'U', 'M', 'S')
 #define SD_KIND_DATA SD_KIND('D', 'A', 'T', 'A')

@@ -7,6 +7,7 @@
 #include "pipe/stream.h"
 #include "flow/checksum.h"
 #include "model/manifest_codec.h"
+#include "model/parts.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -213,8 +214,8 @@ static enum sd_result unexpected(const struct sd_frame *f, const char *where, st
 /* Kinds that have their place: no flag makes them something to pass on, or over, elsewhere. */
 static bool is_known(uint32_t kind)
 {
-	return kind == SD_KIND_META || kind == SD_KIND_SIDE || kind == SD_KIND_MANIFEST || kind == SD_KIND_CHECKSUMS ||
-	       kind == SD_KIND_DATA || kind == SD_KIND_CHECKSUM || kind == SD_KIND_END;
+	return kind == SD_KIND_META || kind == SD_KIND_SIDE || kind == SD_KIND_PART || kind == SD_KIND_MANIFEST ||
+	       kind == SD_KIND_CHECKSUMS || kind == SD_KIND_DATA || kind == SD_KIND_CHECKSUM || kind == SD_KIND_END;
 }
 
 /*
@@ -335,6 +336,18 @@ static enum sd_result take_unknown(struct reader *r, const struct sd_frame *f, s
 	return sd_bytes_pad(unknown, SD_FRAME_ALIGN) ? SD_OK : sd_fail_memory(err);
 }
 
+/* What part of a checkpoint the stream is. */
+static enum sd_result take_parts(struct reader *r, const struct sd_frame *f, struct sd_error *err)
+{
+	struct sd_manifest *m = r->source.manifest;
+	struct sd_view view;
+	enum sd_result result = check_head(r, f, "the table of the units that parts are made of has", err);
+
+	if (result == SD_OK)
+		result = take_kept(r, f, SD_HEAD_MAX, &view, err);
+	return result == SD_OK ? sd_parts_decode(view, &m->arena, &m->parts, err) : result;
+}
+
 static enum sd_result take_manifest(struct reader *r, const struct sd_frame *f, struct sd_view *view,
 				    struct sd_error *err)
 {
@@ -371,7 +384,9 @@ static enum sd_result compare_part(const struct part *part, uint64_t sum, struct
 		return sd_fail(err, SD_INPUT,
 			       "damaged stream: its side file %s is not what the checksum of the head says",
 			       part->file);
-	if (part->kind == SD_KIND_META)
+	if (part->kind == SD_KIND_PART)
+		what = "what it says of its parts";
+	else if (part->kind == SD_KIND_META)
 		what = "its beginning, with the metadata,";
 	else if (part->kind == SD_KIND_MANIFEST)
 		what = "its manifest";
@@ -420,6 +435,8 @@ static enum sd_result take_head(struct reader *r, struct sd_error *err)
 			result = take_meta(r, &f, err);
 		else if (f.kind == SD_KIND_SIDE && described)
 			result = take_side(r, &f, err);
+		else if (f.kind == SD_KIND_PART && described && !m->parts)
+			result = take_parts(r, &f, err);
 		else if (f.kind == SD_KIND_MANIFEST && described)
 			result = take_manifest(r, &f, &manifest, err);
 		else if (is_known(f.kind))

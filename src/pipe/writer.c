@@ -7,6 +7,7 @@
 #include "pipe/stream.h"
 #include "flow/checksum.h"
 #include "model/manifest_codec.h"
+#include "model/parts.h"
 
 #include <signal.h>
 #include <stdlib.h>
@@ -117,7 +118,8 @@ static enum sd_result put_framed(struct writer *w, struct sd_frame *f, const str
 
 static enum sd_result put_frame(struct writer *w, uint32_t kind, const struct sd_bytes *payload, struct sd_error *err)
 {
-	struct sd_frame f = {.kind = kind};
+	/* Programs that do not know of parts pass them on. */
+	struct sd_frame f = {.kind = kind, .flags = kind == SD_KIND_PART ? SD_FRAME_OPTIONAL : 0};
 
 	return put_framed(w, &f, payload, err);
 }
@@ -219,6 +221,14 @@ static enum sd_result put_unknown(struct writer *w, const unsigned char *data, s
 	return result;
 }
 
+static enum sd_result put_parts(struct writer *w, const struct sd_parts *parts, struct sd_bytes *payload,
+				struct sd_error *err)
+{
+	if (!sd_parts_encode(parts, payload))
+		return sd_fail_memory(err);
+	return put_part_of_head(w, SD_KIND_PART, payload, err);
+}
+
 static enum sd_result put_head_sums(struct writer *w, struct sd_error *err)
 {
 	struct sd_frame f = {.kind = SD_KIND_CHECKSUMS, .flags = SD_FRAME_OPTIONAL};
@@ -257,6 +267,9 @@ static enum sd_result writer_begin(struct sd_sink *sink, const struct sd_manifes
 	}
 	if (result == SD_OK)
 		result = put_unknown(w, m->extra.data, m->extra.length, err);
+	payload.length = 0;
+	if (result == SD_OK && m->parts)
+		result = put_parts(w, m->parts, &payload, err);
 	free(payload.data);
 	if (result == SD_OK)
 		result = put_manifest(w, m, err);

@@ -8,6 +8,7 @@
 #include "renaming/quantised.h"
 #include "base/text.h"
 #include "model/config_json.h"
+#include "model/parts.h"
 #include "model/stack.h"
 
 #include <inttypes.h>
@@ -536,6 +537,8 @@ enum sd_result sd_rename_plan(struct sd_rename *rename, const struct sd_manifest
 		result = write_targets(&p);
 	if (result == SD_OK)
 		result = sd_plan_records(plan, p.in, p.err);
+	if (result == SD_OK)
+		result = sd_parts_keep(plan->manifest, in, p.err);
 	if (result == SD_OK)
 		result = sd_planner_bear(&p, sd_companions_check(p.in, p.nmissing ? NULL : &p.companions,
 								 plan->manifest, plan->becomes, p.err));

@@ -7,6 +7,8 @@
 #include "formats/zstd.h"
 #include "flow/concat.h"
 #include "flow/driver.h"
+#include "flow/identity.h"
+#include "model/parts.h"
 #include "pipe/stream.h"
 #include "tools/selection_options.h"
 #include "tools/tool.h"
@@ -36,6 +38,8 @@ static const char usage[] = "Usage: sd-cat [OPTION]... [SOURCE]...\n"
 			    "                      router\n"
 			    "      --renumber      count the layers and experts that are left from 0\n"
 			    "      --keep-config   leave config.json as it is\n"
+			    "      --part=K/N      send part K of N, counted from 0: all of some layers, about as\n"
+			    "                      many bytes in each part; sd-pack --join makes them whole\n"
 			    "      --override      take a tensor that several SOURCEs have from the last of them\n"
 			    "      --manifest      send the manifest only, no data\n"
 			    "      --checksum      send checksums (XXH3) along, which the other tools renew and\n"
@@ -66,6 +70,7 @@ struct options {
 	struct sd_limits limits;
 	struct sd_selection choice, cut; /* names; layers and experts */
 	bool override, renumber, keep_config;
+	uint64_t part, of; /* of --part; of 0: not given */
 	bool manifest_only, checksum, stats, strict;
 	uint64_t level; /* of --zstd; 0: not compressed */
 	char **names;
@@ -84,6 +89,7 @@ static struct options parse(int argc, char **argv)
 		{"layers", required_argument, NULL, SELECTION_LAYERS},
 		{"experts", required_argument, NULL, SELECTION_EXPERTS},
 		{"override", no_argument, NULL, 'o'},
+		{"part", required_argument, NULL, 'p'},
 		{"renumber", no_argument, NULL, 'r'},
 		{"keep-config", no_argument, NULL, 'k'},
 		{"manifest", no_argument, NULL, 'm'},
@@ -110,6 +116,11 @@ static struct options parse(int argc, char **argv)
 		switch (c) {
 		case 'o':
 			opt.override = true;
+			break;
+		case 'p':
+			sd_option_part("--part", optarg, &opt.part, &opt.of);
+			if (opt.of > SD_PARTS_MAX)
+				sd_misuse("--part: at most %d parts", SD_PARTS_MAX);
 			break;
 		case 'r':
 			opt.renumber = true;
@@ -166,6 +177,7 @@ static struct options parse(int argc, char **argv)
 	}
 	opt.names = optind < argc ? argv + optind : only_stdin;
 	opt.count = optind < argc ? argc - optind : 1;
+	opt.limits.parts = opt.count > 1;
 	if (opt.override && opt.count < 2)
 		sd_misuse("--override needs two SOURCEs at least: the later one wins");
 	if (!sd_selection_chooses(&opt.cut) && (opt.renumber || opt.keep_config))
@@ -245,18 +257,16 @@ static void number_records(const struct sd_manifest *in, uint32_t *numbers)
 		numbers[i] = numbers[i] == SD_DROP ? SD_DROP : n++;
 }
 
-static enum sd_result add_all(const struct options *opt, const struct sd_manifest *in, const bool *wanted,
-			      const uint32_t *numbers, struct sd_plan *out, struct sd_error *err)
+static enum sd_result add_all(const struct sd_manifest *in, const bool *wanted, const uint32_t *numbers,
+			      struct sd_plan *out, struct sd_error *err)
 {
 	for (size_t i = 0; i < in->nrecords; i++) {
 		struct sd_record record = in->records[i];
-		bool sent = wanted[i] && !opt->manifest_only;
-
 		if (record.state == SD_HERE) {
 			record.lack = NULL;
-			record.state = sent ? SD_HERE : SD_ELSEWHERE;
+			record.state = wanted[i] ? SD_HERE : SD_ELSEWHERE;
 		}
-		out->becomes[i] = sent ? numbers[i] : SD_DROP;
+		out->becomes[i] = wanted[i] ? numbers[i] : SD_DROP;
 		if (numbers[i] != SD_DROP && !sd_manifest_add_record(out->manifest, &record))
 			return sd_fail_memory(err);
 	}
@@ -285,7 +295,7 @@ static enum sd_result plan(const struct options *opt, const struct sd_manifest *
 		result = sd_fail_memory(err);
 	if (result == SD_OK) {
 		number_records(in, numbers);
-		result = add_all(opt, in, wanted, numbers, out, err);
+		result = add_all(in, wanted, numbers, out, err);
 	}
 	free(numbers);
 	free(wanted);
@@ -337,6 +347,39 @@ static enum sd_result renumber_ranges(const struct sd_plan *chosen, size_t nreco
 	return ranges ? SD_OK : sd_fail_memory(err);
 }
 
+/* Of what was chosen and cut, only a part is sent, or nothing. */
+static enum sd_result withhold(const struct options *opt, struct sd_source *source, struct sd_manifest *m,
+			       struct sd_error *err)
+{
+	enum sd_result result = SD_OK;
+	uint64_t id;
+
+	if (opt->of)
+		result = sd_source_identity(source, m, &id, err);
+	if (result == SD_OK && opt->of)
+		result = sd_parts_choose(m, (uint32_t)opt->part, (uint32_t)opt->of, id, err);
+	for (size_t i = 0; i < m->nrecords && opt->manifest_only; i++)
+		if (m->records[i].state == SD_HERE)
+			m->records[i].state = SD_ELSEWHERE;
+	return result;
+}
+
+static bool is_sent(const struct sd_manifest *m, uint32_t record)
+{
+	return record < m->nrecords && m->records[record].state == SD_HERE;
+}
+
+static enum sd_result drive_chosen(const struct options *opt, struct sd_source *source, const struct sd_plan *chosen,
+				   struct sd_sink *sink, struct sd_error *err)
+{
+	if (withhold(opt, source, chosen->manifest, err) != SD_OK)
+		return err->result;
+	for (size_t i = 0; i < source->manifest->nrecords; i++)
+		if (!is_sent(chosen->manifest, chosen->becomes[i]))
+			chosen->becomes[i] = SD_DROP;
+	return sd_drive(source, chosen, NULL, sink, err);
+}
+
 /* Sends what the plan has chosen, or of that what is cut out. */
 static enum sd_result drive(struct options *opt, struct sd_source *source, const struct sd_plan *chosen,
 			    struct sd_sink *sink, struct sd_error *err)
@@ -346,10 +389,15 @@ static enum sd_result drive(struct options *opt, struct sd_source *source, const
 	enum sd_result result;
 
 	if (!sd_selection_chooses(&opt->cut))
-		return sd_drive(source, chosen, NULL, sink, err);
+		return drive_chosen(opt, source, chosen, sink, err);
 	result = plan_cut(opt, chosen->manifest, &shard, err);
 	if (result == SD_OK)
 		result = renumber_ranges(chosen, source->manifest->nrecords, &shard, err);
+	if (result == SD_OK)
+		result = withhold(opt, source, shard.manifest, err);
+	for (size_t i = 0; i < source->manifest->nrecords && result == SD_OK; i++)
+		if (!is_sent(shard.manifest, shard.ranges[i].record))
+			shard.ranges[i].record = SD_NO_RECORD;
 	if (result == SD_OK)
 		result = sd_shard_drive(source, &shard, &sink, 1, &failed, err);
 	sd_shard_free(&shard);

@@ -3,6 +3,11 @@
 #include "base/text.h"
 #include "formats/hf_metadata.h"
 #include "formats/loss.h"
+#include "flow/concat.h"
+#include "formats/open.h"
+#include "formats/part_files.h"
+#include "formats/patch.h"
+#include "formats/recover.h"
 #include "formats/safetensors_write.h"
 #include "flow/driver.h"
 #include "tools/progress.h"
@@ -40,6 +45,14 @@ static const char usage[] = "Usage: sd-pack [OPTION]... [-]\n"
 			    "      --dcp=K/N          the same, of rank K alone, counted from 0\n"
 			    "      --like=DIR         take the files of this checkpoint directory as they are:\n"
 			    "                         which tensor is in which, headers, index, side files\n"
+			    "      --parts=N          end files where parts of N would end, as those of sd-cat\n"
+			    "                         --part=K/N do\n"
+			    "      --join=DIR         make a checkpoint of the parts in DIR, if all are there\n"
+			    "      --patch            of a checkpoint in DIR (-o DIR/), write just the bytes of\n"
+			    "                         these tensors, which keep dtype and shape\n"
+			    "      --update           put these tensors into the checkpoint in DIR, in the place of\n"
+			    "                         those that it has or beside them; other files stay\n"
+			    "      --recover=DIR      end what a run that was killed has begun in DIR\n"
 			    "      --keep-config      with --like: config.json too, even if its dtypes are others\n"
 			    "      --metadata=K=V     put this entry into the files' __metadata__\n"
 			    "      --no-sync          do not wait until all is on the disk\n"
@@ -57,11 +70,12 @@ struct options {
 	struct sd_limits limits;
 	struct sd_safetensors_sink_options pack;
 	struct sd_entry *metadata;
-	const char *like_path;
+	const char *like_path, *join, *recover;
 	struct sd_template like;
 	enum progress progress;
 	bool shard_size, keep_config, dry_run, stats;
-	bool lose; /* what stands there may have more than what comes */
+	bool patch, update; /* what stands there is changed */
+	bool lose;          /* what stands there may have more than what comes */
 };
 
 static void add_metadata(struct options *opt, const char *text)
@@ -130,6 +144,8 @@ static void check_dcp(const struct options *opt)
 		return;
 	if (opt->like_path)
 		sd_misuse("--like takes the files of DIR as they are, --dcp and --dcp-all write shards: not both");
+	if (opt->pack.layout.parts || opt->patch || opt->update)
+		sd_misuse("--dcp and --dcp-all write all shards anew: no --parts, --patch, --update");
 	if (!path)
 		sd_misuse("--dcp and --dcp-all write into a directory: they need -o DIR/");
 	if (is_file_name(path))
@@ -137,17 +153,56 @@ static void check_dcp(const struct options *opt)
 			  (int)(strlen(path) - strlen(SUFFIX)), path);
 }
 
+static uint32_t parse_parts(const char *text)
+{
+	uint64_t parts = sd_option_number("--parts", text);
+
+	if (parts < 1 || parts > SD_PARTS_MAX)
+		sd_misuse("--parts: a number from 1 to %d", SD_PARTS_MAX);
+	return (uint32_t)parts;
+}
+
+/* What changes a checkpoint that is there takes all else as it is. */
+static void check_changes(const struct options *opt)
+{
+	const char *name = opt->patch ? "--patch" : opt->update ? "--update" : "--recover";
+	int count = opt->patch + opt->update + !!opt->recover;
+
+	if (!count)
+		return;
+	if (opt->shard_size || opt->like_path || opt->join || opt->metadata || opt->pack.force ||
+	    opt->pack.layout.parts || count > 1)
+		sd_misuse("%s takes the files that are there as they are: no -f, --shard-size, --like, --metadata, "
+			  "--parts, --join, and one of --patch, --update and --recover",
+			  name);
+	if (!opt->recover && (!opt->pack.path || !is_directory(opt->pack.path)))
+		sd_misuse("%s changes a checkpoint directory: -o DIR/ says which", name);
+}
+
 static struct options parse(int argc, char **argv)
 {
 	static const struct option longs[] = {
-		{"shard-size", required_argument, NULL, 's'}, {"like", required_argument, NULL, 'l'},
-		{"keep-config", no_argument, NULL, 'k'},      {"metadata", required_argument, NULL, 'm'},
-		{"no-sync", no_argument, NULL, 'n'},          {"strict", no_argument, NULL, 'S'},
-		{"dry-run", no_argument, NULL, 'd'},          {"progress", no_argument, NULL, 'p'},
-		{"no-progress", no_argument, NULL, 'q'},      {"stats", no_argument, NULL, 't'},
-		{"limit", required_argument, NULL, 'L'},      {"dcp", required_argument, NULL, 'D'},
-		{"dcp-all", required_argument, NULL, 'A'},    {"help", no_argument, NULL, 'h'},
-		{"version", no_argument, NULL, 'v'},          {NULL, 0, NULL, 0},
+		{"shard-size", required_argument, NULL, 's'},
+		{"like", required_argument, NULL, 'l'},
+		{"keep-config", no_argument, NULL, 'k'},
+		{"metadata", required_argument, NULL, 'm'},
+		{"no-sync", no_argument, NULL, 'n'},
+		{"strict", no_argument, NULL, 'S'},
+		{"dry-run", no_argument, NULL, 'd'},
+		{"progress", no_argument, NULL, 'p'},
+		{"no-progress", no_argument, NULL, 'q'},
+		{"stats", no_argument, NULL, 't'},
+		{"limit", required_argument, NULL, 'L'},
+		{"help", no_argument, NULL, 'h'},
+		{"version", no_argument, NULL, 'v'},
+		{"parts", required_argument, NULL, 'P'},
+		{"join", required_argument, NULL, 'J'},
+		{"patch", no_argument, NULL, 'A'},
+		{"recover", required_argument, NULL, 'R'},
+		{"update", no_argument, NULL, 'U'},
+		{"dcp", required_argument, NULL, 'D'},
+		{"dcp-all", required_argument, NULL, 'E'},
+		{NULL, 0, NULL, 0},
 	};
 	struct options opt = {.limits = sd_limits_default,
 			      .pack = {.fd = STDOUT_FILENO,
@@ -181,8 +236,23 @@ static struct options parse(int argc, char **argv)
 		case 'D':
 			set_dcp(&opt, false, optarg);
 			break;
-		case 'A':
+		case 'E':
 			set_dcp(&opt, true, optarg);
+			break;
+		case 'P':
+			opt.pack.layout.parts = parse_parts(optarg);
+			break;
+		case 'A':
+			opt.patch = true;
+			break;
+		case 'U':
+			opt.update = true;
+			break;
+		case 'R':
+			opt.recover = optarg;
+			break;
+		case 'J':
+			opt.join = optarg;
 			break;
 		case 'l':
 			opt.like_path = optarg;
@@ -222,6 +292,9 @@ static struct options parse(int argc, char **argv)
 	if (optind < argc && (argc - optind > 1 || strcmp(argv[optind], "-") != 0))
 		sd_misuse("no operand is taken: \"%s\"; sd-pack -o %s writes there, sd-cat %s | sd-pack reads it",
 			  argv[optind], argv[optind], argv[optind]);
+	check_changes(&opt);
+	if (opt.join && (opt.pack.path || opt.like_path || opt.pack.layout.parts || opt.metadata || opt.dry_run))
+		sd_misuse("--join takes what is in its directory as it is: no other option but --no-sync");
 	opt.pack.layout.metadata = opt.metadata;
 	if (opt.pack.path && strcmp(opt.pack.path, "-") == 0)
 		opt.pack.path = NULL;
@@ -235,11 +308,15 @@ static struct options parse(int argc, char **argv)
 		sd_misuse("--like takes shards and metadata as they are: no --shard-size, no --metadata");
 	if (opt.keep_config && !opt.like_path)
 		sd_misuse("--keep-config needs --like: otherwise config.json comes as it is");
+	if (opt.like_path && opt.pack.layout.parts)
+		sd_misuse("--like takes shards as they are: no --parts");
 	if (opt.pack.path)
 		opt.pack.layout.directory = opt.like_path || opt.pack.dcp.of || is_directory(opt.pack.path);
-	else if (isatty(STDOUT_FILENO) && !opt.dry_run)
+	else if (isatty(STDOUT_FILENO) && !opt.dry_run && !opt.join && !opt.recover)
 		sd_misuse(
 			"standard output is a terminal and a safetensors file is binary; name a file: sd-pack -o FILE");
+	if (opt.pack.layout.parts && !opt.pack.layout.directory)
+		sd_misuse("--parts makes files of a directory: it needs -o DIR/");
 	return opt;
 }
 
@@ -368,18 +445,21 @@ static void print_file(const char *name, size_t tensors, uint64_t bytes)
 }
 
 /*
- * A manifest that came without any data (sd-cat --manifest) stands for the checkpoint that it tells of. Whether data
- * came.
+ * A manifest that came without any data (sd-cat --manifest) stands for the checkpoint that it tells of. *data is whether
+ * data came.
  */
-static bool suppose_data(struct sd_manifest *m)
+static enum sd_result suppose_data(struct sd_manifest *m, bool *data, struct sd_error *err)
 {
-	for (size_t i = 0; i < m->nrecords; i++)
-		if (m->records[i].state == SD_HERE)
-			return true;
+	for (size_t i = 0; i < m->nrecords && !*data; i++)
+		*data = m->records[i].state == SD_HERE;
+	if (*data)
+		return SD_OK;
+	if (m->parts && m->parts->of)
+		return sd_parts_suppose(m, err);
 	for (size_t i = 0; i < m->nrecords; i++)
 		if (m->records[i].state == SD_ELSEWHERE)
 			m->records[i].state = SD_HERE;
-	return false;
+	return SD_OK;
 }
 
 #define REPLACED "%s: %" PRIu64 " tensors are replaced by %" PRIu64
@@ -393,7 +473,8 @@ static enum sd_result check_replaced(const struct options *opt, const struct sd_
 	enum sd_result result;
 
 	/* The shard of one rank stands beside others, which may be there already. */
-	if (!opt->pack.path || !opt->pack.force || opt->pack.dcp.count < opt->pack.dcp.of ||
+	if ((m->parts && m->parts->of) || opt->update || !opt->pack.path || !opt->pack.force ||
+	    opt->pack.dcp.count < opt->pack.dcp.of ||
 	    stat(opt->pack.path, &st) != 0 || !(S_ISREG(st.st_mode) || S_ISDIR(st.st_mode)))
 		return SD_OK;
 	result = sd_census_at(opt->pack.path, &opt->limits, &before, err);
@@ -416,7 +497,8 @@ static enum sd_result dry_run(const struct options *opt, struct sd_manifest *m, 
 {
 	struct sd_output_plan layout;
 	struct sd_manifest *pieces = NULL;
-	bool directory = opt->pack.layout.directory;
+	bool directory = opt->pack.layout.directory, whole = !m->parts || !m->parts->of;
+	bool first = whole || m->parts->here[0] == 0;
 	enum sd_result result;
 
 	if (opt->pack.dcp.of) {
@@ -426,13 +508,14 @@ static enum sd_result dry_run(const struct options *opt, struct sd_manifest *m, 
 		result = sd_output_plan_make(m, &opt->pack.layout, &layout, err);
 	}
 	for (size_t i = 0; i < layout.nfiles && result == SD_OK; i++)
-		print_file(directory        ? layout.files[i].name
-			   : opt->pack.path ? opt->pack.path
-					    : "-",
-			   layout.files[i].ntensors, layout.files[i].size);
-	if (layout.index && result == SD_OK)
+		if (!layout.files[i].kept)
+			print_file(directory        ? layout.files[i].name
+				   : opt->pack.path ? opt->pack.path
+						    : "-",
+				   layout.files[i].ntensors, layout.files[i].size);
+	if (layout.index && whole && result == SD_OK)
 		print_file(layout.index_name, 0, layout.index_length);
-	for (size_t i = 0; result == SD_OK && directory && i < m->nside; i++)
+	for (size_t i = 0; result == SD_OK && directory && first && i < m->nside; i++)
 		print_file(m->side[i].name, 0, m->side[i].size);
 	sd_output_plan_free(&layout);
 	sd_manifest_free(pieces);
@@ -495,24 +578,111 @@ static void tell_odd(struct sd_manifest *m)
 	(void)!sd_tell_odd(m, false, &ignored);
 }
 
+/* A part stands beside the others, in a directory. */
+static enum sd_result check_part(const struct options *opt, const struct sd_manifest *m, struct sd_error *err)
+{
+	bool other = opt->like_path || opt->patch || opt->update;
+
+	if (!m->parts || !m->parts->of || (opt->pack.layout.directory && !other))
+		return SD_OK;
+	return sd_fail(err, SD_USAGE,
+		       "this is part %" PRIu32 "/%" PRIu32
+		       " of a checkpoint: it goes into a directory with the others, "
+		       "-o DIR/%s",
+		       m->parts->here[0], m->parts->of, other ? " without --like, --patch and --update" : "");
+}
+
+static void print_changes(const struct sd_patch *patch)
+{
+	const char *name;
+	uint64_t bytes;
+	size_t tensors;
+
+	for (size_t i = 0; sd_patch_file(patch, i, &name, &tensors, &bytes); i++)
+		if (tensors)
+			print_file(name, tensors, bytes);
+}
+
+/* The tensors that come are written to a journal first. What is not among them stays as it is, and side files do. */
+static enum sd_result patch(struct options *opt, struct sd_source *source, struct sd_error *err)
+{
+	struct sd_patch *changes = NULL;
+	bool data = false;
+	enum sd_result result;
+
+	if (opt->dry_run && suppose_data(source->manifest, &data, err) != SD_OK)
+		return err->result;
+	result = sd_patch_begin(opt->pack.path, &opt->limits, source->manifest, opt->pack.sync, &changes, err);
+	if (result == SD_OK && opt->dry_run) {
+		print_changes(changes);
+		result = data ? sd_take_rest(source, err) : SD_OK;
+	} else if (result == SD_OK) {
+		opt->pack.path = sd_patch_journal(changes);
+		opt->pack.layout =
+			(struct sd_output_plan_options){.metadata = sd_patch_metadata(changes), .nmetadata = 1};
+		opt->pack.some = true;
+		opt->pack.strict = false;
+		result = pack(opt, source, err);
+		if (result == SD_OK)
+			result = sd_patch_end(changes, err);
+		opt->pack.layout.nmetadata = 0;
+	}
+	sd_patch_close(changes);
+	return result;
+}
+
+/* What the checkpoint has that is updated, and then what comes, which wins. All but the tensors is as it is there. */
+static enum sd_result add_existing(struct options *opt, struct sd_source **source, struct sd_error *err)
+{
+	struct sd_concat how = {.later_wins = true};
+	const char *names[] = {opt->pack.path, "the stream"};
+	struct sd_source *sources[2] = {NULL, *source};
+	enum sd_result result = opt->dry_run ? SD_OK : sd_recover_if_needed(opt->pack.path, opt->pack.sync, err);
+
+	if (result == SD_OK)
+		result = sd_open(opt->pack.path, &opt->limits, &sources[0], err);
+
+	if (result != SD_OK)
+		return result;
+	opt->pack.layout.there = (uint32_t)sources[0]->manifest->nrecords;
+	opt->pack.layout.adds = opt->pack.force = true;
+	opt->like_path = opt->pack.path;
+	return sd_concat(sources, names, 2, source, &how, err);
+}
+
 static enum sd_result run(struct options *opt, struct sd_error *err)
 {
 	struct sd_source *source = NULL;
 	uint64_t before = 0, after = 0;
 	bool odd, data = false;
-	enum sd_result result = opt->dry_run ? SD_OK : check_input(opt, err);
+	enum sd_result result;
+
+	if (opt->join)
+		return sd_part_join(opt->join, opt->pack.sync, err);
+	if (opt->recover)
+		return sd_recover(opt->recover, opt->pack.sync, err);
+	result = opt->dry_run ? SD_OK : check_input(opt, err);
 
 	if (result == SD_OK)
 		result = sd_open_stdin(&opt->limits, &source, err);
 	if (result == SD_OK)
+		result = check_part(opt, source->manifest, err);
+	if (result == SD_OK && opt->patch) {
+		result = patch(opt, source, err);
+		sd_source_close(source);
+		return result;
+	}
+	if (result == SD_OK)
 		take_wished(opt, source->manifest);
+	if (result == SD_OK && opt->dry_run)
+		result = suppose_data(source->manifest, &data, err);
+	if (result == SD_OK && opt->update)
+		result = add_existing(opt, &source, err);
 	if (result == SD_OK && opt->like_path)
 		result = open_like(opt, source->manifest, err);
 	odd = result == SD_OK && !opt->like_path;
 	if (odd && opt->pack.strict)
 		result = sd_tell_odd(source->manifest, true, err);
-	if (result == SD_OK && opt->dry_run)
-		data = suppose_data(source->manifest);
 	if (result == SD_OK)
 		result = check_replaced(opt, source->manifest, &before, &after, err);
 	if (result == SD_OK)
