@@ -120,6 +120,7 @@ test_scripts = \
 	%D%/dcp \
 	%D%/diff \
 	%D%/diff-reference \
+	%D%/diff-streams \
 	%D%/torch \
 	%D%/maps \
 	%D%/like \

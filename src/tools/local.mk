@@ -32,7 +32,7 @@ sd_cast_SOURCES = $(selection) %D%/sd-cast.c %D%/execution_options.c %D%/executi
 sd_cast_LDADD = $(tool_libs)
 
 bin_PROGRAMS += sd-diff
-sd_diff_SOURCES = $(selection) %D%/sd-diff.c %D%/diff.h %D%/diff_config.c %D%/diff_data.c %D%/diff_explain.c %D%/diff_flow.c %D%/diff_lines.c %D%/diff_match.c %D%/diff_parts.c %D%/diff_side.c %D%/diff_table.c %D%/look.c %D%/look.h %D%/sum_list.c %D%/sum_list.h $(families) $(tool_sources)
+sd_diff_SOURCES = $(selection) %D%/sd-diff.c %D%/diff.h %D%/diff_config.c %D%/diff_data.c %D%/diff_explain.c %D%/diff_flow.c %D%/diff_lines.c %D%/diff_match.c %D%/diff_parts.c %D%/diff_side.c %D%/diff_spool.c %D%/diff_table.c %D%/look.c %D%/look.h %D%/sum_list.c %D%/sum_list.h $(families) $(tool_sources)
 sd_diff_LDADD = $(tool_libs)
 
 bin_PROGRAMS += sd-stat

@@ -242,7 +242,13 @@ static enum sd_result compare(struct diff *diff, struct sd_error *err)
 	if (result != SD_OK || diff->opt->names)
 		return result;
 	result = diff_compare_data(diff, err);
-	return result == SD_OK && !diff->opt->quiet ? diff_explain(diff, err) : result;
+	if (result == SD_OK && !diff->opt->quiet)
+		result = diff_explain(diff, err);
+	/* What is wrong with the rest of it, and how it ends. */
+	for (int i = 0; i < 2 && result == SD_OK && !(diff->opt->quiet && diff->differ); i++)
+		if (diff->side[i].spooled && (result = sd_source_finish(diff->side[i].spooled, err)) != SD_OK)
+			sd_error_about(err, diff->side[i].name);
+	return result;
 }
 
 static enum sd_result print(struct diff *diff, struct sd_error *err)
