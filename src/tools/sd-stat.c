@@ -299,9 +299,8 @@ static enum sd_result plan(const struct counted *c, struct sd_values *values, st
 	if (result == SD_OK)
 		result = sd_values_plan(m, &choice, values, err);
 	if (result == SD_OK && values->codes)
-		sd_note("%s: %zu quantised weight%s counted as the codes that they are: %s is not read yet",
-			values->first_codes, values->codes, values->codes == 1 ? " is" : "s are",
-			values->companion ? values->companion : "this form");
+		sd_note("%zu quantised weight%s counted as codes: %s", values->codes,
+			values->codes == 1 ? " is" : "s are", values->why);
 	return result;
 }
 
