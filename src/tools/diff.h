@@ -10,15 +10,15 @@
 #include "model/listing.h"
 #include "flow/source.h"
 #include "flow/view.h"
-#include "tools/look.h"
+#include "tools/look_options.h"
 
 struct diff_options {
 	struct sd_limits limits;
 	struct sd_selection choice;
 	struct sd_look look;
-	enum sd_when colour;
+	struct look_options form;
 	struct sd_tolerance tolerance;
-	bool all, quiet, report, names, stat, config, json, tsv, fold, unfold;
+	bool all, quiet, report, names, stat, config, fold, unfold;
 	uint64_t count; /* of elements to be listed of each tensor */
 	unsigned threads;
 	const char *map, *to;

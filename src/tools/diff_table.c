@@ -538,7 +538,7 @@ static void print_layers(const struct diff *diff, const struct layer *layers, si
 	for (size_t i = 0; i < n; i++) {
 		if (!layers[i].differ)
 			continue;
-		if (diff->opt->json)
+		if (diff->opt->form.json)
 			json_layer(&layers[i]);
 		else
 			print_layer(diff->opt, &layers[i], width, most);

@@ -8,7 +8,7 @@
 #include "model/selection.h"
 #include "flow/counting.h"
 #include "tools/execution_options.h"
-#include "tools/look.h"
+#include "tools/look_options.h"
 
 enum stat_by { STAT_BY_DEFAULT, STAT_BY_PATTERN, STAT_BY_TENSOR, STAT_BY_LAYER, STAT_BY_EXPERT };
 
@@ -17,8 +17,8 @@ struct stat_options {
 	struct sd_selection choice;
 	struct execution_options execution;
 	struct sd_look look;
-	enum sd_when colour;
-	bool tsv, json, all, quiet, check, pass;
+	struct look_options form;
+	bool all, quiet, check, pass;
 	enum stat_by by;
 	bool hist, log10, range;
 	uint64_t bins;

@@ -381,7 +381,7 @@ void stat_print_findings(const struct stat_options *opt, const struct stat_sourc
 			 const struct stat_findings *findings)
 {
 	for (size_t i = 0; i < findings->n; i++)
-		(opt->json ? print_json : print_line)(opt, s, &findings->at[i]);
+		(opt->form.json ? print_json : print_line)(opt, s, &findings->at[i]);
 	if (findings->n && opt->look.human) {
 		sd_text_print(stdout, s->name);
 		printf(": %zu odd thing%s in %zu tensors\n", findings->n, findings->n == 1 ? "" : "s", s->n);

@@ -419,6 +419,6 @@ void stat_values_print(const struct stat_options *opt, const struct stat_source 
 		if (opt->look.human)
 			print_rows(opt, p);
 		for (uint64_t k = 0; k < p->count && !opt->look.human; k++)
-			(opt->json ? print_json : print_tsv)(opt, s, p, k);
+			(opt->form.json ? print_json : print_tsv)(opt, s, p, k);
 	}
 }
