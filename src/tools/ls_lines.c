@@ -65,7 +65,7 @@ static void write_bytes(FILE *out, uint64_t bytes, bool units)
 	if (units)
 		fputs(sd_units_bytes(bytes, text), out);
 	else
-		fprintf(out, "%" PRIu64, bytes);
+		sd_text_print_number(out, bytes);
 }
 
 /* The cells that not every tensor has. */
