@@ -113,6 +113,7 @@ test_scripts = \
 	%D%/limits \
 	%D%/names \
 	%D%/choosing \
+	%D%/claims \
 	%D%/cuts \
 	%D%/looking \
 	%D%/explain \
