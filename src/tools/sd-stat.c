@@ -390,9 +390,7 @@ static enum sd_result print(struct counted *c, const struct stat_groups *groups,
 		return SD_OK;
 	}
 	result = stat_print_table(c->opt, groups, err);
-	if (result == SD_OK)
-		stat_print_findings(c->opt, &c->s, &c->findings);
-	return result;
+	return result == SD_OK ? stat_print_findings(c->opt, &c->s, &c->findings, err) : result;
 }
 
 static void print_title(const struct stat_options *opt, int number)
@@ -470,11 +468,8 @@ static void close_observer(struct counted *c)
 
 static enum sd_result show(struct counted *c, int number, struct sd_error *err)
 {
-	if (c->opt->check) {
-		if (!c->opt->quiet)
-			stat_print_findings(c->opt, &c->s, &c->findings);
-		return SD_OK;
-	}
+	if (c->opt->check)
+		return c->opt->quiet ? SD_OK : stat_print_findings(c->opt, &c->s, &c->findings, err);
 	if (!c->observer)
 		return statistics(c, number, err);
 	print_title(c->opt, number);

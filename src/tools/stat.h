@@ -94,9 +94,9 @@ void stat_write_finding(FILE *out, const struct stat_finding *f);
 /* The name of what it is about: of an expert in a tensor NAME[5]. */
 void stat_write_name(FILE *out, const struct stat_finding *f);
 
-/* Prints findings, for people or for programs. */
-void stat_print_findings(const struct stat_options *opt, const struct stat_source *s,
-			 const struct stat_findings *findings);
+/* Prints findings, for people or for programs. Only memory can be missing. */
+SD_MUST_CHECK enum sd_result stat_print_findings(const struct stat_options *opt, const struct stat_source *s,
+						 const struct stat_findings *findings, struct sd_error *err);
 
 /* The name without its number of a layer, or of an expert, which is a * then; NULL where it has none, or memory is
  * out. For the caller to free. */
