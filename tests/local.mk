@@ -113,6 +113,7 @@ test_scripts = \
 	%D%/limits \
 	%D%/names \
 	%D%/choosing \
+	%D%/claims \
 	%D%/cuts \
 	%D%/looking \
 	%D%/explain \
@@ -121,6 +122,7 @@ test_scripts = \
 	%D%/dcp-write \
 	%D%/diff \
 	%D%/diff-reference \
+	%D%/diff-streams \
 	%D%/torch \
 	%D%/maps \
 	%D%/like \

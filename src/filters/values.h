@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The numbers that tensors stand for: quantised weights multiplied with their scales, in whatever form these are kept
- * that steps can say. For those who look at numbers, and write none. */
+/* The numbers that tensors stand for: quantised weights as the libraries that store them compute with them. For those
+ * who look at numbers, and write none. */
 #ifndef SD_FILTERS_VALUES_H
 #define SD_FILTERS_VALUES_H
 
@@ -8,10 +8,9 @@
 
 struct sd_values {
 	struct sd_manifest *manifest; /* record numbers stay; borrows from the incoming one */
-	size_t codes;                 /* weights whose scales are of a form that no step can say: they stay codes */
-	const char *first_codes;      /* one of them, and a companion of it */
-	const char *companion;
-	const char *first_elsewhere; /* a tensor whose data does not come along, which is left out; or NULL */
+	size_t codes;                 /* weights of which no numbers can be made here: they stay codes */
+	char why[2048];               /* of the first of them; names it */
+	const char *first_elsewhere;  /* a tensor whose data does not come along, which is left out; or NULL */
 };
 
 /*

@@ -78,28 +78,37 @@ static unsigned parts_of(uint8_t dtype)
 
 /* ---- runs ---- */
 
-static bool are_zeros(const double *values, size_t count)
+/* Numbers that are looked at together: most rows are over with the first few. */
+#define LOOK 64
+
+/* Whether elements of a run are zeros. Elements of 4 and 6 bits begin a byte where their number is a multiple of 8. */
+static bool are_zeros(const struct current *now, const unsigned char *data, size_t begin, size_t end)
 {
-	for (size_t i = 0; i < count; i++)
-		if (values[i] != 0)
-			return false;
+	for (size_t at = begin / 8 * 8; at < end; at += LOOK) {
+		size_t count = end - at < LOOK ? end - at : LOOK;
+		double values[LOOK];
+
+		sd_statistics_values(&now->kind, data + bytes_of(now->dtype, at), count, values);
+		for (size_t i = at < begin ? begin - at : 0; i < count; i++)
+			if (values[i] != 0)
+				return false;
+	}
 	return true;
 }
 
 /* Looks at the rows of a run that has zeros. */
-static void look_at_rows(const struct current *now, const void *data, double *values, struct run *r)
+static void look_at_rows(const struct current *now, const void *data, struct run *r)
 {
 	const uint64_t row = now->row;
 	size_t at = (size_t)((row - r->first % row) % row);
 
-	sd_statistics_values(&now->kind, data, r->count, values);
 	if (at)
-		r->head = are_zeros(values, at < r->count ? at : r->count);
+		r->head = are_zeros(now, data, 0, at < r->count ? at : r->count);
 	for (; at + row <= r->count; at += row)
-		if (are_zeros(values + at, row) && !r->dead++)
+		if (are_zeros(now, data, at, at + row) && !r->dead++)
 			r->first_dead = (r->first + at) / row;
 	if (at < r->count)
-		r->tail = are_zeros(values + at, r->count - at);
+		r->tail = are_zeros(now, data, at, r->count);
 }
 
 static void count_run(const struct current *now, const void *data, double *scratch, struct run *r)
@@ -108,7 +117,7 @@ static void count_run(const struct current *now, const void *data, double *scrat
 	r->dead = 0;
 	r->head = r->tail = false;
 	if (now->row && r->s.zeros)
-		look_at_rows(now, data, scratch, r);
+		look_at_rows(now, data, r);
 }
 
 /* Takes a run's rows into account; they come in their order. */

@@ -11,6 +11,7 @@ sources += \
 	%D%/sink.h \
 	%D%/source.h \
 	%D%/spool.c %D%/spool.h \
+	%D%/spooled.c %D%/spooled.h \
 	%D%/tap.c %D%/tap.h \
 	%D%/view.c %D%/view.h \
 	%D%/window.c %D%/window.h

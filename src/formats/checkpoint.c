@@ -375,6 +375,8 @@ static enum sd_result add_indexed_files(struct sd_safetensors_read *reading, con
 	struct chooser others = {.in = in, .arena = &m->arena};
 	enum sd_result result;
 
+	if (!sd_names_reserve(&reading->whole, in->index.nentries))
+		return sd_fail_memory(err);
 	for (size_t i = 0; i < in->index.nfiles; i++) {
 		struct chooser c = {.base = {wants}, .in = in, .arena = &m->arena, .file = in->index.files[i]};
 

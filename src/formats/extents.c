@@ -378,6 +378,7 @@ struct sd_made *sd_extents_make(struct sd_source *source, uint32_t record, struc
 
 	*offset = place->offset;
 	place->made = made;
+	source->random = false;
 	return before;
 }
 

@@ -35,6 +35,24 @@ static enum sd_result take_key(struct reader *r, const struct sd_json_token *tok
 	return known == number ? SD_OK : sd_fail(err, SD_INPUT, "the key %s is there twice", r->entry.key);
 }
 
+/* Neighbours are in one file, as a rule. */
+static bool is_last_file(const struct sd_index *index, const struct sd_json_token *token)
+{
+	const char *last = index->nentries ? index->entries[index->nentries - 1].file : NULL;
+
+	return last && strlen(last) == token->length && memcmp(last, token->text, token->length) == 0;
+}
+
+static enum sd_result add_entry(struct reader *r, struct sd_error *err)
+{
+	struct sd_index *index = r->index;
+
+	if (!sd_array_grow(&index->entries, index->nentries, &index->room, sizeof(*index->entries)))
+		return sd_fail_memory(err);
+	index->entries[index->nentries++] = r->entry;
+	return SD_OK;
+}
+
 static enum sd_result take_file(struct reader *r, const struct sd_json_token *token, struct sd_error *err)
 {
 	struct sd_index *index = r->index;
@@ -46,19 +64,21 @@ static enum sd_result take_file(struct reader *r, const struct sd_json_token *to
 	if (token->length == 0 || memchr(token->text, '\0', token->length) || memchr(token->text, '/', token->length))
 		return sd_fail(err, SD_INPUT, "%s: \"%.*s\" is not the name of a file beside the index", r->entry.key,
 			       (int)token->length, token->text);
+	if (is_last_file(index, token)) {
+		r->entry.file = index->entries[index->nentries - 1].file;
+		return add_entry(r, err);
+	}
 	file = sd_arena_text(&index->arena, token->text, token->length);
 	number = file ? sd_names_add(&r->files, file, (uint32_t)index->nfiles) : SD_NO_NAME;
 	if (number == SD_NO_NAME ||
-	    !sd_array_grow(&index->files, index->nfiles, &index->files_room, sizeof(*index->files)) ||
-	    !sd_array_grow(&index->entries, index->nentries, &index->room, sizeof(*index->entries)))
+	    !sd_array_grow(&index->files, index->nfiles, &index->files_room, sizeof(*index->files)))
 		return sd_fail_memory(err);
 	if (number == index->nfiles)
 		index->files[index->nfiles++] = file;
 	else
 		sd_arena_undo(&index->arena, file);
 	r->entry.file = index->files[number];
-	index->entries[index->nentries++] = r->entry;
-	return SD_OK;
+	return add_entry(r, err);
 }
 
 static enum sd_result take(void *user, const struct sd_json_token *token, struct sd_error *err)
@@ -88,11 +108,17 @@ static enum sd_result take(void *user, const struct sd_json_token *token, struct
 		       r->entry.key ? ", but not so " : "", r->entry.key ? r->entry.key : "");
 }
 
+/* A key and its file take about so many: with fewer, the table grows once. */
+#define ENTRY_BYTES 128
+
 enum sd_result sd_index_parse(const char *json, size_t length, const struct sd_limits *limits, struct sd_index *out,
 			      struct sd_error *err)
 {
 	struct reader r = {.limits = limits, .index = out};
-	enum sd_result result = sd_json_parse(json, length, take, &r, err);
+	enum sd_result result = sd_names_reserve(&out->keys, length / ENTRY_BYTES) ? SD_OK : sd_fail_memory(err);
+
+	if (result == SD_OK)
+		result = sd_json_parse(json, length, take, &r, err);
 
 	sd_names_free(&r.files);
 	if (result == SD_OK && !r.had_map)

@@ -317,6 +317,9 @@ static enum sd_result check_places(struct sd_safetensors *st, uint64_t data_byte
 		       data_bytes - position, position, data_bytes);
 }
 
+/* A tensor takes about so many bytes of a header: with fewer, the table of names grows once. */
+#define TENSOR_BYTES 128
+
 enum sd_result sd_safetensors_parse(const char *header, size_t length, uint64_t data_bytes,
 				    const struct sd_limits *limits, struct sd_safetensors *out, struct sd_error *err)
 {
@@ -325,7 +328,9 @@ enum sd_result sd_safetensors_parse(const char *header, size_t length, uint64_t 
 
 	if (length == 0 || header[0] != '{')
 		return sd_fail(err, SD_INPUT, "the header does not begin with {");
-	result = sd_json_parse(header, length, take, &r, err);
+	result = sd_names_reserve(&r.names, length / TENSOR_BYTES) ? SD_OK : sd_fail_memory(err);
+	if (result == SD_OK)
+		result = sd_json_parse(header, length, take, &r, err);
 	sd_names_free(&r.names);
 	sd_names_free(&r.metadata_names);
 	if (result == SD_OK)

@@ -12,7 +12,7 @@ sources += \
 	%D%/tile.c %D%/tile.h \
 	%D%/decode.c %D%/decode.h \
 	%D%/quantise.c %D%/quantise.h \
-	%D%/statistics.c %D%/statistics.h %D%/statistics_avx2.c %D%/statistics_simd.h \
+	%D%/statistics.c %D%/statistics.h %D%/statistics_avx2.c %D%/statistics_bytes.h %D%/statistics_simd.h \
 	%D%/transpose.c %D%/transpose.h \
 	%D%/transpose_avx2.c \
 	%D%/transpose_avx512.c \

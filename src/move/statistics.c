@@ -9,11 +9,22 @@
 
 #define COUNT sd_statistics_count_plain
 #define DECODE sd_decode_plain
+#define DOUBLES_OF_FLOATS(v, half)                                                                                     \
+	((doubles){(v)[4 * (half)], (v)[4 * (half) + 1], (v)[4 * (half) + 2], (v)[4 * (half) + 3]})
 #define PICK(type, marks, yes, a, b) ((type)(((yes) & (marks)(a)) | (~(yes) & (marks)(b))))
 #define LESSER(a, b) PICK(floats, marks, (a) < (b), a, b)
 #define GREATER(a, b) PICK(floats, marks, (a) > (b), a, b)
 #define LESSER_WIDE(a, b) PICK(doubles, wide_marks, (a) < (b), a, b)
 #define GREATER_WIDE(a, b) PICK(doubles, wide_marks, (a) > (b), a, b)
+#define LESSER_BYTES(a, b) PICK(bytes, signed_bytes, (a) < (b), a, b)
+#define GREATER_BYTES(a, b) PICK(bytes, signed_bytes, (a) > (b), a, b)
+#define LESSER_SIGNED(a, b) PICK(signed_bytes, signed_bytes, (a) < (b), a, b)
+#define GREATER_SIGNED(a, b) PICK(signed_bytes, signed_bytes, (a) > (b), a, b)
+#define LOOK_UP(table, indices) __builtin_shuffle(table, indices)
+#define TRIPLES(at)                                                                                                    \
+	((pairs){TRIPLE(at, 0), TRIPLE(at, 1), TRIPLE(at, 2), TRIPLE(at, 3), TRIPLE(at, 4), TRIPLE(at, 5),             \
+		 TRIPLE(at, 6), TRIPLE(at, 7)})
+#define TRIPLE(at, i) ((at)[3 * i] | (uint32_t)(at)[3 * i + 1] << 8 | (uint32_t)(at)[3 * i + 2] << 16)
 #include "move/statistics_simd.h"
 
 static sd_statistics_counter *pick(const char *name)
@@ -48,10 +59,11 @@ static uint32_t bits_of_code(enum sd_dtype dtype, uint8_t code)
 		return sd_f32_of_f8_e4m3(code);
 	case SD_F8_E5M2:
 		return sd_f32_of_f8_e5m2(code);
+	/* As a code of F8, it has its sign in the first bit. */
 	case SD_F6_E3M2:
-		return sd_f32_of_small(code & 63, 3, 2, 3, SD_TOP_FINITE);
+		return sd_f32_of_small(code < 128 ? code & 63 : 32 | (code & 31), 3, 2, 3, SD_TOP_FINITE);
 	case SD_F6_E2M3:
-		return sd_f32_of_small(code & 63, 2, 3, 1, SD_TOP_FINITE);
+		return sd_f32_of_small(code < 128 ? code & 63 : 32 | (code & 31), 2, 3, 1, SD_TOP_FINITE);
 	case SD_F4:
 		return sd_f32_of_code(SD_E2M1, code);
 	case SD_I8:
@@ -148,17 +160,16 @@ static double deviations(const double *values, size_t count, double mean, uint64
 /* Of what is left of squares after the mean is taken off, as much is exact as this says; else it is done again. */
 #define EXACT_ENOUGH 0x1p-10
 
-/* Whether elements are counted by their codes: those that are not decoded faster than counted so. */
+/* Whether elements are counted by their codes: those that are not decoded with vectors. */
 static bool has_codes(enum sd_dtype dtype)
 {
-	return dtype == SD_F8_E5M2FNUZ || dtype == SD_F8_E4M3FNUZ || dtype == SD_F8_E8M0 || dtype == SD_BOOL ||
-	       dtype == SD_F4;
+	return dtype == SD_F8_E5M2FNUZ || dtype == SD_F8_E4M3FNUZ || dtype == SD_F8_E8M0 || dtype == SD_BOOL;
 }
 
 /* How often there is each byte. Several tables, so that equal bytes in a row do not wait for each other. */
-static void count_bytes(const uint8_t *source, size_t count, uint32_t often[256])
+static void find_often(const uint8_t *source, size_t count, uint32_t often[256])
 {
-	uint16_t tables[4][256] = {{0}};
+	uint32_t tables[4][256] = {{0}};
 	size_t i = 0;
 
 	for (; i + 8 <= count; i += 8) {
@@ -172,22 +183,7 @@ static void count_bytes(const uint8_t *source, size_t count, uint32_t often[256]
 	for (; i < count; i++)
 		tables[0][source[i]]++;
 	for (size_t k = 0; k < 256; k++)
-		often[k] = (uint32_t)tables[0][k] + tables[1][k] + tables[2][k] + tables[3][k];
-}
-
-/* Of 4 bits there are two in a byte, the last one perhaps alone. */
-static void split_bytes(const uint8_t *source, size_t count, uint32_t often[256])
-{
-	uint32_t codes[16] = {0};
-
-	for (unsigned i = 0; i < 256; i++) {
-		codes[i & 15] += often[i];
-		codes[i >> 4] += often[i];
-	}
-	memset(often, 0, 256 * sizeof(*often));
-	memcpy(often, codes, sizeof(codes));
-	if (count % 2)
-		often[source[count / 2] & 15]++;
+		often[k] = tables[0][k] + tables[1][k] + tables[2][k] + tables[3][k];
 }
 
 /* The sums of weight * (number - mean)^power of codes, in four lanes. */
@@ -204,7 +200,7 @@ static double sum_codes(const struct sd_statistics_kind *kind, const double weig
 	return (sum[0] + sum[1]) + (sum[2] + sum[3]);
 }
 
-/* Codes of 8 or 4 bits: of each number what it is and how often it is there. */
+/* Codes: of each number what it is and how often it is there. */
 static void count_codes(const struct sd_statistics_kind *kind, const uint8_t *source, size_t count,
 			struct sd_statistics *s)
 {
@@ -213,9 +209,7 @@ static void count_codes(const struct sd_statistics_kind *kind, const uint8_t *so
 	uint32_t often[256];
 
 	*s = (struct sd_statistics){.finite = count};
-	count_bytes(source, sd_dtype_bits(kind->dtype) == 4 ? count / 2 : count, often);
-	if (sd_dtype_bits(kind->dtype) == 4)
-		split_bytes(source, count, often);
+	find_often(source, count, often);
 	for (unsigned i = kind->nfinite; i < 256; i++) {
 		uint32_t n = often[kind->order[i]];
 

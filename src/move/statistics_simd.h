@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The inner loop of statistics.c, once for each instruction set. Whoever includes it says COUNT (the function's name),
- * DECODE (a function as sd_decode), LESSER and LESSER_WIDE (a < b ? a : b of vectors), GREATER
- * and GREATER_WIDE (a > b ? a : b), and FLOATS_OF_F16 where the
- * machine has such an instruction.
+ * DECODE (a function as sd_decode), LESSER, LESSER_WIDE, LESSER_BYTES and LESSER_SIGNED (a < b ? a : b of vectors),
+ * GREATER and so on (a > b ? a : b), DOUBLES_OF_FLOATS(v, half), of 4 of 8, and FLOATS_OF_F16 where the machine has
+ * such an instruction; and what statistics_bytes.h wants.
  *
  * A run is counted in lanes, always the same ones, so that vectors of any width give the same sums. Of dtypes of up to
  * 32 bits squares are exact in F64; in others, too, no product and sum may become one instruction (-std=c11 keeps the
@@ -21,7 +21,6 @@ typedef uint32_t pairs __attribute__((vector_size(32)));
 typedef int32_t marks __attribute__((vector_size(32)));
 typedef double doubles __attribute__((vector_size(32)));
 typedef int64_t wide_marks __attribute__((vector_size(32)));
-typedef float half_floats __attribute__((vector_size(16)));
 
 #define ALWAYS static inline __attribute__((always_inline))
 
@@ -135,19 +134,22 @@ struct wide {
 	wide_marks zeros;
 };
 
+ALWAYS void add_moments(struct moments *m, unsigned i, const floats *v)
+{
+	doubles a = DOUBLES_OF_FLOATS(*v, 0), b = DOUBLES_OF_FLOATS(*v, 1);
+
+	m->sum[2 * i] += a;
+	m->squares[2 * i] += a * a;
+	m->sum[2 * i + 1] += b;
+	m->squares[2 * i + 1] += b * b;
+}
+
 ALWAYS void add_floats(struct narrow *n, unsigned i, const floats *v)
 {
-	half_floats low = __builtin_shufflevector(*v, *v, 0, 1, 2, 3),
-		    high = __builtin_shufflevector(*v, *v, 4, 5, 6, 7);
-	doubles a = __builtin_convertvector(low, doubles), b = __builtin_convertvector(high, doubles);
-
 	n->min = LESSER(*v, n->min);
 	n->max = GREATER(*v, n->max);
 	n->zeros += *v == 0;
-	n->moments.sum[2 * i] += a;
-	n->moments.squares[2 * i] += a * a;
-	n->moments.sum[2 * i + 1] += b;
-	n->moments.squares[2 * i + 1] += b * b;
+	add_moments(&n->moments, i, v);
 }
 
 /* LANES elements. */
@@ -198,6 +200,8 @@ ALWAYS void begin(struct sd_statistics *s, const struct moments *m)
 	*s = (struct sd_statistics){.sum = total(m->sum), .m2 = total(m->squares), .min = INFINITY, .max = -INFINITY};
 }
 
+#include "move/statistics_bytes.h"
+
 /* Elements of size bytes that load reads as they are. */
 ALWAYS void count_loaded(enum sd_dtype dtype, size_t size, const uint8_t *source, size_t count, struct narrow *n)
 {
@@ -227,12 +231,11 @@ ALWAYS void count_decoded(enum sd_dtype dtype, const float *table, const uint8_t
 	}
 }
 
-ALWAYS void count_narrow(enum sd_dtype dtype, const float *table, const uint8_t *source, size_t count,
-			 struct sd_statistics *s)
+/* Elements of more than 8 bits; returns how many were counted, as count_bytes does. */
+ALWAYS size_t count_floats(enum sd_dtype dtype, const float *table, const uint8_t *source, size_t count,
+			   struct sd_statistics *s)
 {
-	const size_t bits = dtype == SD_C64 ? 32 : sd_dtype_bits(dtype), whole = count / LANES * LANES;
 	struct narrow n = {.min = INFINITY + (floats){0}, .max = -INFINITY + (floats){0}};
-	float values[SD_CONVERT_RUN]; /* DECODE may write all of them */
 
 	if (dtype == SD_BF16)
 		count_loaded(SD_BF16, 2, source, count, &n);
@@ -240,17 +243,27 @@ ALWAYS void count_narrow(enum sd_dtype dtype, const float *table, const uint8_t 
 	else if (dtype == SD_F16)
 		count_loaded(SD_F16, 2, source, count, &n);
 #endif
-	else if (bits == 32)
+	else if (dtype == SD_F32 || dtype == SD_C64)
 		count_loaded(SD_F32, 4, source, count, &n);
 	else
 		count_decoded(dtype, table, source, count, &n);
 	begin(s, &n.moments);
 	for (size_t i = 0; i < LANES / 2; i++)
 		add_extremes(s, n.min[i], n.max[i], n.zeros[i]);
-	if (whole == count)
+	return count / LANES * LANES;
+}
+
+ALWAYS void count_narrow(enum sd_dtype dtype, const float *table, const uint8_t *source, size_t count,
+			 struct sd_statistics *s)
+{
+	const size_t bits = dtype == SD_C64 ? 32 : sd_dtype_bits(dtype),
+		     done = (has_bytes(dtype) ? count_bytes : count_floats)(dtype, table, source, count, s);
+	float values[SD_CONVERT_RUN]; /* DECODE may write all of them */
+
+	if (done == count)
 		return;
-	decode_narrow(dtype, table, source + whole * bits / 8, count - whole, values);
-	for (size_t i = 0; i < count - whole; i++)
+	decode_narrow(dtype, table, source + done * bits / 8, count - done, values);
+	for (size_t i = 0; i < count - done; i++)
 		add_one(s, values[i]);
 }
 

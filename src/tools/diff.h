@@ -10,15 +10,15 @@
 #include "model/listing.h"
 #include "flow/source.h"
 #include "flow/view.h"
-#include "tools/look.h"
+#include "tools/look_options.h"
 
 struct diff_options {
 	struct sd_limits limits;
 	struct sd_selection choice;
 	struct sd_look look;
-	enum sd_when colour;
+	struct look_options form;
 	struct sd_tolerance tolerance;
-	bool all, quiet, report, names, stat, config, json, tsv, fold, unfold;
+	bool all, quiet, report, names, stat, config, fold, unfold;
 	uint64_t count; /* of elements to be listed of each tensor */
 	unsigned threads;
 	const char *map, *to;
@@ -32,12 +32,15 @@ struct diff_options {
 /* A or B. */
 struct diff_side {
 	const char *name;
-	struct sd_source *opened; /* NULL: a list of checksums */
-	struct sd_source *source; /* the same, or as the map makes it */
+	struct sd_source *opened;  /* NULL: a list of checksums */
+	struct sd_source *turned;  /* as the map makes it; NULL: it is as it was opened */
+	struct sd_source *spooled; /* the same with its data in a spool, or NULL */
+	struct sd_source *source;  /* the last of these that there is */
 	const struct sd_manifest *m;
 	struct sd_manifest *listed; /* of a list */
 	struct sd_map *map;
-	struct sd_plan plan; /* of the map */
+	struct sd_plan plan;            /* of the map */
+	struct sd_execution *execution; /* of what was pending, if all of it is in the spool */
 	struct sd_listing listing;
 	bool *chosen;   /* of each tensor of the listing */
 	uint64_t *sums; /* of each, from a list; NULL: it is none */
@@ -97,6 +100,13 @@ static inline const char *diff_name(const struct diff *diff, const struct diff_p
 
 	return a ? a->name : b->name;
 }
+
+/*
+ * Where neither side's data can be had in any order, one is read into a spool: as its data is asked for, or all of it
+ * at once if steps are pending on both sides. A side becomes random then.
+ */
+SD_MUST_CHECK enum sd_result diff_spool(struct diff *diff, struct sd_error *err);
+void diff_spool_free(struct diff_side *side);
 
 /* Finds the pairs, by names, and compares dtypes and shapes. */
 SD_MUST_CHECK enum sd_result diff_pair_names(struct diff *diff, struct sd_error *err);

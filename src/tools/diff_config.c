@@ -17,9 +17,9 @@ struct change {
 
 static void print_text(const struct diff_options *opt, const char *text)
 {
-	if (opt->json && text)
+	if (opt->form.json && text)
 		sd_json_write(stdout, text, SD_JSON_ASCII);
-	else if (opt->json)
+	else if (opt->form.json)
 		fputs("null", stdout);
 	else
 		sd_text_print(stdout, text ? text : "-");
@@ -32,7 +32,7 @@ static void tell(struct diff *diff, const struct change *c)
 	diff->differ = true;
 	if (opt->quiet)
 		return;
-	if (opt->json) {
+	if (opt->form.json) {
 		printf("{\"status\":\"config\",\"file\":");
 		print_text(opt, c->file);
 		printf(",\"member\":");

@@ -8,6 +8,7 @@
 #include "filters/execute.h"
 #include "flow/driver.h"
 #include "flow/checksum.h"
+#include "flow/spooled.h"
 #include "tools/diff.h"
 
 #include <stdlib.h>
@@ -24,7 +25,8 @@ struct passing {
 	struct diff_pair *pair; /* NULL: it was not chosen */
 	struct sd_view other;   /* of the same tensor of the other side; no parts: there is none to be compared with */
 	struct sd_comparison comparison;
-	bool summed; /* it comes as one record, and its sum is wanted */
+	uint64_t compared; /* elements */
+	bool summed;       /* it comes as one record, and its sum is wanted */
 	uint64_t sum;
 };
 
@@ -37,6 +39,7 @@ struct flow {
 	struct passing *passing;           /* of each tensor of the listing */
 	uint32_t *tensor;                  /* of each target */
 	uint32_t *targets_begin, *targets; /* of each record */
+	uint32_t *uses;                    /* of each record of the other side: targets that are still to be compared */
 	struct sd_view_cache cache;
 	struct sd_checksum *sum;
 	unsigned char *memory; /* two windows */
@@ -44,6 +47,7 @@ struct flow {
 	uint64_t done;         /* elements of it that were compared */
 	uint64_t taken;        /* bytes of it */
 	uint64_t filled;       /* and those of them that wait in memory */
+	struct sd_error other; /* what was wrong with the other side */
 };
 
 /* ---- a piece of a record ---- */
@@ -80,6 +84,7 @@ static enum sd_result compare_run(struct piece *c, uint64_t from, uint64_t to, u
 		if (c->result != SD_OK)
 			break;
 		sd_compare(&p->comparison, a, b, (to + at) * each, n * each, &pair->d);
+		p->compared += n;
 		if (!room || !pair->d.differ)
 			continue;
 		pair->nlist +=
@@ -107,6 +112,16 @@ static void take_run(void *user, const struct sd_run *run)
 		compare_run(c, run->to + i * run->to_step, run->from + i * run->from_step, 1);
 }
 
+/* A tensor of the other side that has been compared needs no room in its spool. */
+static void release(struct flow *f, const struct passing *p)
+{
+	struct sd_source *spooled = f->diff->side[!f->side].spooled;
+
+	for (size_t i = 0; i < p->other.nparts && spooled; i++)
+		if (--f->uses[p->other.parts[i].record] == 0)
+			sd_spooled_release(spooled, p->other.parts[i].record);
+}
+
 static enum sd_result take_piece(struct flow *f, const unsigned char *data, uint64_t bytes, struct sd_error *err)
 {
 	uint64_t count = bytes * 8 / sd_dtype_bits(f->m->records[f->record].dtype);
@@ -123,8 +138,13 @@ static enum sd_result take_piece(struct flow *f, const unsigned char *data, uint
 			continue;
 		move = sd_move_inverse(sd_target_move(f->m, t, &room));
 		sd_move_runs(&move, f->done, f->done + count, take_run, &c);
-		if (c.result != SD_OK)
-			return err->told ? c.result : sd_error_at(err, "%s", f->diff->side[!f->side].name);
+		if (c.result != SD_OK) {
+			sd_error_about(err, f->diff->side[!f->side].name);
+			f->other = *err;
+			return c.result;
+		}
+		if (p->compared == p->other.elements)
+			release(f, p);
 	}
 	f->done += count;
 	return SD_OK;
@@ -176,14 +196,17 @@ static enum sd_result data(struct sd_sink *sink, uint32_t record, struct sd_exte
 /* Which tensors each record and target are of. */
 static bool index_targets(struct flow *f)
 {
-	const struct sd_manifest *m = f->m;
+	const struct sd_manifest *m = f->m, *other = f->diff->side[!f->side].m;
 
 	f->tensor = malloc((m->ntargets + 1) * sizeof(*f->tensor));
 	f->targets = malloc((m->ntargets + 1) * sizeof(*f->targets));
 	f->targets_begin = calloc(m->nrecords + 2, sizeof(*f->targets_begin));
 	f->passing = calloc(f->listing.n + 1, sizeof(*f->passing));
-	if (!f->tensor || !f->targets || !f->targets_begin || !f->passing)
+	f->uses = calloc(other->nrecords + 1, sizeof(*f->uses));
+	if (!f->tensor || !f->targets || !f->targets_begin || !f->passing || !f->uses)
 		return false;
+	for (size_t i = 0; i < other->ntargets; i++)
+		f->uses[other->targets[i].record]++;
 	for (size_t i = 0; i < f->listing.n; i++)
 		for (uint32_t t = f->listing.tensors[i].target; t != UINT32_MAX; t = f->listing.next[t])
 			f->tensor[t] = (uint32_t)i;
@@ -292,6 +315,7 @@ static void close_flow(struct sd_sink *sink)
 	free(f->tensor);
 	free(f->targets);
 	free(f->targets_begin);
+	free(f->uses);
 	free(f->memory);
 	sd_view_cache_free(&f->cache);
 	sd_checksum_free(f->sum);
@@ -346,6 +370,8 @@ static enum sd_result flow(struct diff *diff, int side, struct sd_error *err)
 	carry.device = device;
 	if (result == SD_OK)
 		result = sd_drive(source, &carry.plan, &carry.worker, &f.sink, err);
+	if (f.other.result != SD_OK)
+		*err = f.other;
 	for (size_t i = 0; i < f.listing.n && result == SD_OK; i++)
 		result = settle_passing(&f, &f.passing[i], err);
 	close_flow(&f.sink);
@@ -405,11 +431,6 @@ enum sd_result diff_compare_flow(struct diff *diff, struct sd_error *err)
 			take_sums(diff, i);
 	if ((a->sums || a->random) && (b->sums || b->random))
 		result = compare_list(diff, a->sums ? 0 : 1, err);
-	else if (!a->sums && !a->random && !b->sums && !b->random)
-		result = sd_fail(
-			err, SD_INPUT,
-			"neither %s nor %s can be read in any order: write one of them to a file by sd-pack first",
-			a->name, b->name);
 	else
 		result = flow(diff, a->sums || a->random ? 1 : 0, err);
 	return result;

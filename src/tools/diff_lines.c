@@ -239,7 +239,7 @@ enum sd_result diff_print_lines(const struct diff *diff, struct sd_error *err)
 
 		if (!diff_shows(diff, p))
 			continue;
-		if (diff->opt->json)
+		if (diff->opt->form.json)
 			json_line(diff, p);
 		else
 			print_line(diff, p);

@@ -130,7 +130,7 @@ static enum sd_result open_source(const struct diff_options *opt, struct diff_si
 	return SD_OK;
 }
 
-/* Whether some data has to be waited for, or made by steps. */
+/* Whether none of its data has to be waited for, or made by steps. */
 static bool is_random(const struct diff_side *side)
 {
 	if (!side->source || !side->source->random)
@@ -183,7 +183,7 @@ static enum sd_result turn(const struct diff_options *opt, struct diff_side *sid
 	if (plan_turn(opt, side, to, &side->plan, err) != SD_OK)
 		return err->result;
 	side->m = side->plan.manifest;
-	side->source = sd_planned_source(side->opened, &side->plan);
+	side->source = side->turned = sd_planned_source(side->opened, &side->plan);
 	return side->source ? SD_OK : sd_fail_memory(err);
 }
 
@@ -367,10 +367,12 @@ enum sd_result diff_open(struct diff *diff, struct sd_error *err)
 	}
 	if (result == SD_OK && opt->map)
 		result = map_sides(diff, err);
-	for (int i = 0; i < 2 && result == SD_OK; i++) {
+	for (int i = 0; i < 2; i++)
 		diff->side[i].random = is_random(&diff->side[i]);
+	if (result == SD_OK && !opt->names)
+		result = diff_spool(diff, err);
+	for (int i = 0; i < 2 && result == SD_OK; i++)
 		result = sd_listing_make(diff->side[i].m, &diff->side[i].listing, err);
-	}
 	if (result == SD_OK)
 		result = check_choice(diff, err);
 	for (int i = 0; i < 2 && result == SD_OK; i++)
@@ -386,8 +388,8 @@ void diff_close(struct diff *diff)
 		sd_listing_free(&side->listing);
 		free(side->chosen);
 		free(side->sums);
-		if (side->source != side->opened)
-			sd_source_close(side->source);
+		diff_spool_free(side);
+		sd_source_close(side->turned);
 		sd_plan_free(&side->plan);
 		sd_map_free(side->map);
 		sd_manifest_free(side->listed);

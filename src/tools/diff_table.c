@@ -15,6 +15,7 @@
 #define WORD 9    /* columns of a status */
 #define NUMBERS 9 /* and of each number */
 #define BAR 28
+#define BAR_LEAST 4
 
 /* A line: pairs that differ alike. */
 struct row {
@@ -272,8 +273,16 @@ static bool print_to_memory(const struct table *t, const struct row *row, bool l
 	return sd_memstream_close(stream, text, &length);
 }
 
-/* What more is known of a row, in lines of its own. */
-static bool print_below(struct table *t, const struct row *row, size_t indent)
+/* The other name without what stands in the heading already; rest: what stands behind that of a name. */
+static const char *behind_heading(const char *name, const char *rest, const char *other)
+{
+	size_t length = strlen(name), n = strlen(rest), heading = length > n ? length - n : 0;
+
+	return strcmp(name + heading, rest) == 0 && strncmp(name, other, heading) == 0 ? other + heading : other;
+}
+
+/* What more is known of a row, in lines of its own. rest: its name as it stands there. */
+static bool print_below(struct table *t, const struct row *row, const char *rest, size_t indent)
 {
 	const struct diff_pair *p = row->first;
 	const struct sd_listed *a = diff_tensor(t->diff, p, 0), *b = diff_tensor(t->diff, p, 1);
@@ -286,7 +295,7 @@ static bool print_below(struct table *t, const struct row *row, size_t indent)
 			return false;
 		if (!change)
 			fputs("-> ", stdout);
-		sd_text_print(stdout, change ? change : b->name);
+		sd_text_print(stdout, change ? change : behind_heading(a->name, rest, b->name));
 		putchar('\n');
 	}
 	if (p->note) {
@@ -322,6 +331,7 @@ static bool print_row(struct table *t, const struct row *row)
 	const struct sd_look *look = &t->diff->opt->look;
 	size_t indent = row->heading ? INDENT : 0, at, width;
 	char *left, *right;
+	bool memory;
 
 	if (!print_to_memory(t, row, true, &left))
 		return false;
@@ -345,9 +355,10 @@ static bool print_row(struct table *t, const struct row *row)
 		fputs(right, stdout);
 	}
 	putchar('\n');
+	memory = print_below(t, row, left, indent + WORD + INDENT);
 	free(left);
 	free(right);
-	return print_below(t, row, indent + WORD + INDENT);
+	return memory;
 }
 
 static void print_numbers_title(const struct table *t)
@@ -362,27 +373,32 @@ static void print_numbers_title(const struct table *t)
 		}
 }
 
-static void print_total(const struct diff *diff)
+static bool print_total(const struct diff *diff)
 {
+	FILE *out;
+	struct sd_memstream *stream = sd_memstream_open(&out);
 	size_t counts[DIFF_STATUSES] = {0}, n[2] = {0, 0};
 	const char *between = ":";
 
+	if (!stream)
+		return false;
 	for (size_t i = 0; i < diff->npairs; i++)
 		counts[diff->pairs[i].status]++;
 	for (int k = 0; k < 2; k++)
 		for (size_t i = 0; i < diff->side[k].listing.n; i++)
 			n[k] += diff->side[k].chosen[i];
 	if (n[0] == n[1] && n[0] == diff->npairs)
-		printf("%zu in both", n[0]);
+		fprintf(out, "%zu in both", n[0]);
 	else
-		printf("%zu in A, %zu in B", n[0], n[1]);
+		fprintf(out, "%zu in A, %zu in B", n[0], n[1]);
 	for (int i = 0; i < DIFF_STATUSES; i++) {
 		if (!counts[i])
 			continue;
-		printf("%s %zu %s", between, counts[i], diff_word((enum diff_status)i));
+		fprintf(out, "%s %zu %s", between, counts[i], diff_word((enum diff_status)i));
 		between = ",";
 	}
-	putchar('\n');
+	fputc('\n', out);
+	return sd_look_close(stream, &diff->opt->look);
 }
 
 static bool print_rows(struct table *t)
@@ -416,10 +432,8 @@ enum sd_result diff_print_table(const struct diff *diff, struct sd_error *err)
 	else if (t.nshown)
 		result = fold(&t, err);
 	if (result == SD_OK && t.nshown) {
-		if (!make_rows(&t) || !print_rows(&t))
+		if (!make_rows(&t) || !print_rows(&t) || !print_total(diff))
 			result = sd_fail_memory(err);
-		else
-			print_total(diff);
 	}
 	sd_fold_free(&t.fold);
 	sd_arena_free(&t.arena);
@@ -478,10 +492,14 @@ static bool gather_layers(const struct diff *diff, struct sd_arena *arena, struc
 	return memory;
 }
 
-static void print_bar(double share)
+/* As long as there is room for, if any. */
+static void print_bar(double share, size_t room)
 {
-	int length = isfinite(share) && share > 0 ? (int)(share * BAR + 0.5) : 0;
+	int most = room < BAR + 2 ? (int)room - 2 : BAR;
+	int length = isfinite(share) && share > 0 ? (int)(share * most + 0.5) : 0;
 
+	if (most < BAR_LEAST)
+		return;
 	printf("  ");
 	for (int i = 0; i < length; i++)
 		putchar('#');
@@ -491,6 +509,7 @@ static void print_layer(const struct diff_options *opt, const struct layer *l, s
 {
 	double rel = sd_difference_rel(&l->d);
 	char share[48];
+	size_t at;
 
 	if (!opt->look.human) {
 		sd_text_print(stdout, l->name);
@@ -504,7 +523,8 @@ static void print_layer(const struct diff_options *opt, const struct layer *l, s
 	printf("%*s", NUMBERS, share);
 	write_number(stdout, l->d.max);
 	write_number(stdout, rel);
-	print_bar(most > 0 ? rel / most : 0);
+	at = width + 3 * NUMBERS;
+	print_bar(most > 0 ? rel / most : 0, opt->look.width > at ? opt->look.width - at : 0);
 	putchar('\n');
 }
 
@@ -538,7 +558,7 @@ static void print_layers(const struct diff *diff, const struct layer *layers, si
 	for (size_t i = 0; i < n; i++) {
 		if (!layers[i].differ)
 			continue;
-		if (diff->opt->json)
+		if (diff->opt->form.json)
 			json_layer(&layers[i]);
 		else
 			print_layer(diff->opt, &layers[i], width, most);
@@ -555,7 +575,7 @@ enum sd_result diff_print_stat(const struct diff *diff, struct sd_error *err)
 	if (memory)
 		print_layers(diff, layers, n);
 	if (memory && diff->opt->look.human && diff->differ)
-		print_total(diff);
+		memory = print_total(diff);
 	free(layers);
 	sd_arena_free(&arena);
 	return memory ? SD_OK : sd_fail_memory(err);

@@ -1,3 +1,4 @@
+looks = %D%/look.c %D%/look.h %D%/look_options.c %D%/look_options.h
 tool_sources = %D%/tool.c %D%/tool.h
 selection = %D%/selection_options.c %D%/selection_options.h
 # Which family is this?
@@ -8,7 +9,7 @@ bin_PROGRAMS += sd-cat sd-ls
 
 sd_cat_SOURCES = $(selection) %D%/sd-cat.c $(tool_sources)
 sd_cat_LDADD = $(tool_libs)
-sd_ls_SOURCES = $(selection) %D%/sd-ls.c %D%/ls.h %D%/ls_check.c %D%/ls_kind.c %D%/ls_lines.c %D%/ls_metadata.c %D%/ls_refused.c %D%/ls_sums.c %D%/sum_list.c %D%/sum_list.h %D%/ls_table.c %D%/look.c %D%/look.h $(families) $(tool_sources)
+sd_ls_SOURCES = $(selection) %D%/sd-ls.c %D%/ls.h %D%/ls_check.c %D%/ls_kind.c %D%/ls_lines.c %D%/ls_metadata.c %D%/ls_refused.c %D%/ls_sums.c %D%/sum_list.c %D%/sum_list.h %D%/ls_table.c $(looks) $(families) $(tool_sources)
 sd_ls_LDADD = $(tool_libs)
 
 bin_PROGRAMS += sd-pack
@@ -32,9 +33,9 @@ sd_cast_SOURCES = $(selection) %D%/sd-cast.c %D%/execution_options.c %D%/executi
 sd_cast_LDADD = $(tool_libs)
 
 bin_PROGRAMS += sd-diff
-sd_diff_SOURCES = $(selection) %D%/sd-diff.c %D%/diff.h %D%/diff_config.c %D%/diff_data.c %D%/diff_explain.c %D%/diff_flow.c %D%/diff_lines.c %D%/diff_match.c %D%/diff_parts.c %D%/diff_side.c %D%/diff_table.c %D%/look.c %D%/look.h %D%/sum_list.c %D%/sum_list.h $(families) $(tool_sources)
+sd_diff_SOURCES = $(selection) %D%/sd-diff.c %D%/diff.h %D%/diff_config.c %D%/diff_data.c %D%/diff_explain.c %D%/diff_flow.c %D%/diff_lines.c %D%/diff_match.c %D%/diff_parts.c %D%/diff_side.c %D%/diff_spool.c %D%/diff_table.c $(looks) %D%/sum_list.c %D%/sum_list.h $(families) $(tool_sources)
 sd_diff_LDADD = $(tool_libs)
 
 bin_PROGRAMS += sd-stat
-sd_stat_SOURCES = $(selection) %D%/sd-stat.c %D%/stat.h %D%/stat_check.c %D%/stat_hist.c %D%/stat_lines.c %D%/stat_pool.c %D%/stat_table.c %D%/stat_values.c %D%/execution_options.c %D%/execution_options.h %D%/look.c %D%/look.h $(tool_sources)
+sd_stat_SOURCES = $(selection) %D%/sd-stat.c %D%/stat.h %D%/stat_check.c %D%/stat_hist.c %D%/stat_lines.c %D%/stat_pool.c %D%/stat_table.c %D%/stat_values.c %D%/execution_options.c %D%/execution_options.h $(looks) $(tool_sources)
 sd_stat_LDADD = $(tool_libs)

@@ -9,7 +9,7 @@
 #include "model/siblings.h"
 #include "model/listing.h"
 #include "flow/source.h"
-#include "tools/look.h"
+#include "tools/look_options.h"
 
 enum ls_sort { LS_ORDER, LS_NAME, LS_SIZE, LS_DTYPE, LS_FILE };
 
@@ -35,8 +35,8 @@ struct ls_options {
 	struct sd_limits limits;
 	struct sd_selection choice;
 	struct sd_look look;
-	enum sd_when colour;
-	bool tsv, json, fold, all, exact, quiet, here, itself, metadata, check, checksum, reverse, places;
+	struct look_options form;
+	bool fold, all, exact, quiet, here, itself, metadata, check, checksum, reverse, places;
 	int sort;         /* enum ls_sort; -1: by name for people, else in order */
 	const char *list; /* of -c */
 	enum ls_column columns[LS_COLUMNS];

@@ -206,7 +206,7 @@ enum sd_result ls_check(const struct ls_options *opt, const struct ls_source *s,
 	if (result == SD_OK && *odd && !opt->quiet && opt->look.human && !print_all_for_people(&c))
 		result = sd_fail_memory(err);
 	for (size_t i = 0; i < c.findings.n && result == SD_OK && !opt->quiet && !opt->look.human; i++)
-		(opt->json ? print_json : print_tsv)(&c, &c.findings.at[i]);
+		(opt->form.json ? print_json : print_tsv)(&c, &c.findings.at[i]);
 	sd_findings_free(&c.findings);
 	sd_arena_free(&c.arena);
 	return result;

@@ -540,7 +540,7 @@ enum sd_result ls_kind(const struct ls_options *opt, const struct ls_source *s, 
 		write_cells(kinds->out, opt, &k);
 		kinds->n++;
 	} else if (result == SD_OK && !opt->quiet) {
-		(opt->json ? print_json : print_tsv)(&k);
+		(opt->form.json ? print_json : print_tsv)(&k);
 	}
 	free(k.fits);
 	sd_arena_free(&k.arena);

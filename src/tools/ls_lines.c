@@ -65,7 +65,7 @@ static void write_bytes(FILE *out, uint64_t bytes, bool units)
 	if (units)
 		fputs(sd_units_bytes(bytes, text), out);
 	else
-		fprintf(out, "%" PRIu64, bytes);
+		sd_text_print_number(out, bytes);
 }
 
 /* The cells that not every tensor has. */
@@ -201,16 +201,16 @@ static void print_item(const struct ls_item *i)
 	for (size_t k = 0; k < i->opt->ncolumns; k++) {
 		enum ls_column column = i->opt->columns[k];
 
-		if (i->opt->json)
+		if (i->opt->form.json)
 			printf("%s\"%s\":", k ? "," : "{", ls_column_name(column));
 		else if (k)
 			putchar('\t');
-		if (i->opt->json)
+		if (i->opt->form.json)
 			print_value(i, column);
 		else
 			ls_write_cell(stdout, i, column, false);
 	}
-	puts(i->opt->json ? "}" : "");
+	puts(i->opt->form.json ? "}" : "");
 }
 
 enum sd_result ls_print_lines(const struct ls_options *opt, const struct ls_source *s, struct sd_error *err)

@@ -67,7 +67,7 @@ static bool print_metadata(const struct ls_options *opt, const struct ls_source 
 		if (opt->look.human) {
 			if (!print_for_people(opt, entry->key, width, entry->value))
 				return false;
-		} else if (!opt->json) {
+		} else if (!opt->form.json) {
 			print_tsv("metadata", entry->key, entry->value, opt, s);
 		} else {
 			printf("{\"metadata\":");
@@ -93,7 +93,7 @@ static bool print_files(const struct ls_options *opt, const struct ls_source *s,
 			if (!print_for_people(opt, file->name, width,
 					      opt->exact ? exact : sd_units_bytes(file->size, size)))
 				return false;
-		} else if (!opt->json) {
+		} else if (!opt->form.json) {
 			print_tsv("file", file->name, exact, opt, s);
 		} else {
 			printf("{\"file\":");

@@ -225,7 +225,7 @@ static void tell(const struct ls_options *opt, const struct ls_source *s, const 
 {
 	if (opt->quiet)
 		return;
-	if (opt->json) {
+	if (opt->form.json) {
 		/* The name is that of the list: one that is escaped stays so. */
 		printf("{\"kind\":\"%s\",\"name\":", word);
 		sd_json_write(stdout, name, SD_JSON_ASCII);

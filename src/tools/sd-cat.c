@@ -86,8 +86,7 @@ static struct options parse(int argc, char **argv)
 {
 	static const struct option longs[] = {
 		SELECTION_OPTIONS,
-		{"layers", required_argument, NULL, SELECTION_LAYERS},
-		{"experts", required_argument, NULL, SELECTION_EXPERTS},
+		SELECTION_NUMBERS,
 		{"override", no_argument, NULL, 'o'},
 		{"part", required_argument, NULL, 'p'},
 		{"renumber", no_argument, NULL, 'r'},
@@ -103,9 +102,7 @@ static struct options parse(int argc, char **argv)
 		{"allow-expand", no_argument, NULL, 'e'},
 		{"incomplete", no_argument, NULL, 'i'},
 		{"keep-dtypes", no_argument, NULL, 'd'},
-		{"limit", required_argument, NULL, 'L'},
-		{"help", no_argument, NULL, 'h'},
-		{"version", no_argument, NULL, 'v'},
+		SD_TOOL_OPTIONS,
 		{NULL, 0, NULL, 0},
 	};
 	static char *only_stdin[] = {"-"};
@@ -163,15 +160,9 @@ static struct options parse(int argc, char **argv)
 		case 'd':
 			opt.limits.keep_dtypes = true;
 			break;
-		case 'L':
-			sd_option_limit(&opt.limits, optarg);
-			break;
-		case 'h':
-			sd_help(usage);
-		case 'v':
-			sd_version();
 		default:
-			if (!selection_option(is_cut(c) ? &opt.cut : &opt.choice, c, optarg))
+			if (!selection_option(is_cut(c) ? &opt.cut : &opt.choice, c, optarg) &&
+			    !sd_tool_option(&opt.limits, usage, c, optarg))
 				sd_bad_option(c, argv, longs);
 		}
 	}

@@ -76,16 +76,11 @@ static const struct option longs[] = {
 	{"map", required_argument, NULL, 'm'},
 	{"to", required_argument, NULL, 'o'},
 	SELECTION_OPTIONS,
-	{"layers", required_argument, NULL, SELECTION_LAYERS},
-	{"experts", required_argument, NULL, SELECTION_EXPERTS},
+	SELECTION_NUMBERS,
 	{"unfold", no_argument, NULL, 'u'},
-	{"json", no_argument, NULL, 'j'},
-	{"tsv", no_argument, NULL, 't'},
-	{"color", required_argument, NULL, 'k'},
+	LOOK_OPTIONS,
 	{"threads", required_argument, NULL, 'p'},
-	{"limit", required_argument, NULL, 'L'},
-	{"help", no_argument, NULL, 'h'},
-	{"version", no_argument, NULL, 'v'},
+	SD_TOOL_OPTIONS,
 	{NULL, 0, NULL, 0},
 };
 
@@ -172,27 +167,12 @@ static void take_option(struct diff_options *opt, int c, char **argv)
 	case 'u':
 		opt->unfold = true;
 		break;
-	case 'j':
-		opt->json = true;
-		break;
-	case 't':
-		opt->tsv = true;
-		break;
-	case 'k':
-		opt->colour = sd_option_when(optarg);
-		break;
 	case 'p':
 		opt->threads = parse_threads(optarg);
 		break;
-	case 'L':
-		sd_option_limit(&opt->limits, optarg);
-		break;
-	case 'h':
-		sd_help(usage);
-	case 'v':
-		sd_version();
 	default:
-		if (!take_tolerance(&opt->tolerance, c) && !selection_option(&opt->choice, c, optarg))
+		if (!take_tolerance(&opt->tolerance, c) && !look_option(&opt->form, c, optarg) &&
+		    !selection_option(&opt->choice, c, optarg) && !sd_tool_option(&opt->limits, usage, c, optarg))
 			sd_bad_option(c, argv, longs);
 	}
 }
@@ -202,8 +182,6 @@ static void check(const struct diff_options *opt)
 {
 	const struct sd_tolerance *t = &opt->tolerance;
 
-	if (opt->json && opt->tsv)
-		sd_misuse("--json and --tsv exclude each other");
 	if (opt->names && (opt->stat || opt->count || t->by_abs || t->by_rel || t->by_steps || t->cast || t->nan_equal))
 		sd_misuse("--names compares no values: leave out --stat, --count, --abs, --rel, --ulp, --cast and "
 			  "--nan-equal");
@@ -226,9 +204,7 @@ static struct diff_options parse(int argc, char **argv)
 	opt.operand[0] = argv[optind];
 	opt.operand[1] = argv[optind + 1];
 	check(&opt);
-	opt.look = sd_look_at_stdout(opt.colour);
-	if (opt.json || opt.tsv)
-		opt.look = (struct sd_look){.width = SIZE_MAX};
+	opt.look = look_of(&opt.form);
 	opt.fold = opt.look.human && !opt.unfold && !opt.count;
 	return opt;
 }
@@ -242,7 +218,13 @@ static enum sd_result compare(struct diff *diff, struct sd_error *err)
 	if (result != SD_OK || diff->opt->names)
 		return result;
 	result = diff_compare_data(diff, err);
-	return result == SD_OK && !diff->opt->quiet ? diff_explain(diff, err) : result;
+	if (result == SD_OK && !diff->opt->quiet)
+		result = diff_explain(diff, err);
+	/* What is wrong with the rest of it, and how it ends. */
+	for (int i = 0; i < 2 && result == SD_OK && !(diff->opt->quiet && diff->differ); i++)
+		if (diff->side[i].spooled && (result = sd_source_finish(diff->side[i].spooled, err)) != SD_OK)
+			sd_error_about(err, diff->side[i].name);
+	return result;
 }
 
 static enum sd_result print(struct diff *diff, struct sd_error *err)

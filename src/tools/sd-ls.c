@@ -83,15 +83,10 @@ static const struct option longs[] = {
 	{"here", no_argument, NULL, 'H'},
 	{"bytes", no_argument, NULL, 'b'},
 	{"quiet", no_argument, NULL, 'q'},
-	{"json", no_argument, NULL, 'j'},
-	{"tsv", no_argument, NULL, 't'},
-	{"color", required_argument, NULL, 'k'},
+	LOOK_OPTIONS,
 	SELECTION_OPTIONS,
-	{"layers", required_argument, NULL, SELECTION_LAYERS},
-	{"experts", required_argument, NULL, SELECTION_EXPERTS},
-	{"limit", required_argument, NULL, 'L'},
-	{"help", no_argument, NULL, 'h'},
-	{"version", no_argument, NULL, 'v'},
+	SELECTION_NUMBERS,
+	SD_TOOL_OPTIONS,
 	{NULL, 0, NULL, 0},
 };
 
@@ -183,8 +178,6 @@ static void check(const struct ls_options *opt)
 	const char *view = opt->check ? "--check" : opt->list ? "-c" : opt->itself ? "-d" : "--metadata";
 	int views = opt->check + opt->itself + opt->metadata + (opt->list != NULL);
 
-	if (opt->json && opt->tsv)
-		sd_misuse("--json and --tsv exclude each other");
 	if (views > 1)
 		sd_misuse("--check, -c, -d and --metadata exclude each other");
 	if (views && list)
@@ -201,9 +194,7 @@ static void check(const struct ls_options *opt)
 static void settle(struct ls_options *opt)
 {
 	check(opt);
-	opt->look = sd_look_at_stdout(opt->colour);
-	if (opt->json || opt->tsv)
-		opt->look = (struct sd_look){.width = SIZE_MAX};
+	opt->look = look_of(&opt->form);
 	if (opt->look.human && !opt->all && !opt->places && !opt->ncolumns && !opt->checksum)
 		opt->fold = true;
 	if (opt->sort < 0)
@@ -266,24 +257,9 @@ static void take_option(struct ls_options *opt, int c, char **argv)
 	case 'q':
 		opt->quiet = true;
 		break;
-	case 'j':
-		opt->json = true;
-		break;
-	case 't':
-		opt->tsv = true;
-		break;
-	case 'k':
-		opt->colour = sd_option_when(optarg);
-		break;
-	case 'L':
-		sd_option_limit(&opt->limits, optarg);
-		break;
-	case 'h':
-		sd_help(usage);
-	case 'v':
-		sd_version();
 	default:
-		if (!selection_option(&opt->choice, c, optarg))
+		if (!look_option(&opt->form, c, optarg) && !selection_option(&opt->choice, c, optarg) &&
+		    !sd_tool_option(&opt->limits, usage, c, optarg))
 			sd_bad_option(c, argv, longs);
 	}
 }

@@ -73,18 +73,13 @@ static const struct option longs[] = {
 	{"range", required_argument, NULL, 'R'},
 	{"values", required_argument, NULL, 'V'},
 	SELECTION_OPTIONS,
-	{"layers", required_argument, NULL, SELECTION_LAYERS},
-	{"experts", required_argument, NULL, SELECTION_EXPERTS},
+	SELECTION_NUMBERS,
 	{"all", no_argument, NULL, 'a'},
-	{"json", no_argument, NULL, 'j'},
-	{"tsv", no_argument, NULL, 'T'},
-	{"color", required_argument, NULL, 'k'},
+	LOOK_OPTIONS,
 	{"quiet", no_argument, NULL, 'q'},
 	{"threads", required_argument, NULL, 't'},
 	{"memory", required_argument, NULL, 'm'},
-	{"limit", required_argument, NULL, 'L'},
-	{"help", no_argument, NULL, 'h'},
-	{"version", no_argument, NULL, 'v'},
+	SD_TOOL_OPTIONS,
 	{NULL, 0, NULL, 0},
 };
 
@@ -156,29 +151,14 @@ static void take_option(struct stat_options *opt, int c, char **argv)
 	case 'a':
 		opt->by = STAT_BY_TENSOR;
 		break;
-	case 'j':
-		opt->json = true;
-		break;
-	case 'T':
-		opt->tsv = true;
-		break;
-	case 'k':
-		opt->colour = sd_option_when(optarg);
-		break;
 	case 'q':
 		opt->quiet = true;
 		break;
-	case 'L':
-		sd_option_limit(&opt->limits, optarg);
-		break;
-	case 'h':
-		sd_help(usage);
-	case 'v':
-		sd_version();
 	default:
-		if ((c != 't' && c != 'm') || !execution_option(&opt->execution, c, optarg))
-			if (!selection_option(&opt->choice, c, optarg))
-				sd_bad_option(c, argv, longs);
+		if (!((c == 't' || c == 'm') && execution_option(&opt->execution, c, optarg)) &&
+		    !look_option(&opt->form, c, optarg) && !selection_option(&opt->choice, c, optarg) &&
+		    !sd_tool_option(&opt->limits, usage, c, optarg))
+			sd_bad_option(c, argv, longs);
 	}
 }
 
@@ -187,8 +167,6 @@ static void check(const struct stat_options *opt)
 {
 	const char *view = opt->pass ? "--pass" : opt->check ? "--check" : opt->nvalues ? "--values" : "--hist";
 
-	if (opt->json && opt->tsv)
-		sd_misuse("--json and --tsv exclude each other");
 	if (opt->quiet && !opt->check)
 		sd_misuse("-q needs --check");
 	if ((opt->check || opt->pass) + (opt->nvalues > 0) + opt->hist > 1)
@@ -216,9 +194,7 @@ static void settle(struct stat_options *opt)
 		opt->execution.threads = sd_device_threads();
 	if (opt->pass)
 		return;
-	opt->look = sd_look_at_stdout(opt->colour);
-	if (opt->json || opt->tsv)
-		opt->look = (struct sd_look){.width = SIZE_MAX};
+	opt->look = look_of(&opt->form);
 	if (!opt->by)
 		opt->by = opt->look.human ? STAT_BY_PATTERN : STAT_BY_TENSOR;
 }
@@ -299,9 +275,8 @@ static enum sd_result plan(const struct counted *c, struct sd_values *values, st
 	if (result == SD_OK)
 		result = sd_values_plan(m, &choice, values, err);
 	if (result == SD_OK && values->codes)
-		sd_note("%s: %zu quantised weight%s counted as the codes that they are: %s is not read yet",
-			values->first_codes, values->codes, values->codes == 1 ? " is" : "s are",
-			values->companion ? values->companion : "this form");
+		sd_note("%zu quantised weight%s counted as codes: %s", values->codes,
+			values->codes == 1 ? " is" : "s are", values->why);
 	return result;
 }
 
@@ -415,9 +390,7 @@ static enum sd_result print(struct counted *c, const struct stat_groups *groups,
 		return SD_OK;
 	}
 	result = stat_print_table(c->opt, groups, err);
-	if (result == SD_OK)
-		stat_print_findings(c->opt, &c->s, &c->findings);
-	return result;
+	return result == SD_OK ? stat_print_findings(c->opt, &c->s, &c->findings, err) : result;
 }
 
 static void print_title(const struct stat_options *opt, int number)
@@ -495,11 +468,8 @@ static void close_observer(struct counted *c)
 
 static enum sd_result show(struct counted *c, int number, struct sd_error *err)
 {
-	if (c->opt->check) {
-		if (!c->opt->quiet)
-			stat_print_findings(c->opt, &c->s, &c->findings);
-		return SD_OK;
-	}
+	if (c->opt->check)
+		return c->opt->quiet ? SD_OK : stat_print_findings(c->opt, &c->s, &c->findings, err);
 	if (!c->observer)
 		return statistics(c, number, err);
 	print_title(c->opt, number);

@@ -16,6 +16,11 @@ enum { SELECTION_INCLUDE = 0x100, SELECTION_EXCLUDE, SELECTION_LAYERS, SELECTION
 	{                                                                                                              \
 		"exclude", required_argument, NULL, SELECTION_EXCLUDE                                                  \
 	}
+#define SELECTION_NUMBERS                                                                                              \
+	{"layers", required_argument, NULL, SELECTION_LAYERS},                                                         \
+	{                                                                                                              \
+		"experts", required_argument, NULL, SELECTION_EXPERTS                                                  \
+	}
 bool selection_option(struct sd_selection *choice, int letter, const char *value);
 
 /* A note where an --exclude matches no tensor. */

@@ -8,7 +8,7 @@
 #include "model/selection.h"
 #include "flow/counting.h"
 #include "tools/execution_options.h"
-#include "tools/look.h"
+#include "tools/look_options.h"
 
 enum stat_by { STAT_BY_DEFAULT, STAT_BY_PATTERN, STAT_BY_TENSOR, STAT_BY_LAYER, STAT_BY_EXPERT };
 
@@ -17,8 +17,8 @@ struct stat_options {
 	struct sd_selection choice;
 	struct execution_options execution;
 	struct sd_look look;
-	enum sd_when colour;
-	bool tsv, json, all, quiet, check, pass;
+	struct look_options form;
+	bool all, quiet, check, pass;
 	enum stat_by by;
 	bool hist, log10, range;
 	uint64_t bins;
@@ -94,9 +94,9 @@ void stat_write_finding(FILE *out, const struct stat_finding *f);
 /* The name of what it is about: of an expert in a tensor NAME[5]. */
 void stat_write_name(FILE *out, const struct stat_finding *f);
 
-/* Prints findings, for people or for programs. */
-void stat_print_findings(const struct stat_options *opt, const struct stat_source *s,
-			 const struct stat_findings *findings);
+/* Prints findings, for people or for programs. Only memory can be missing. */
+SD_MUST_CHECK enum sd_result stat_print_findings(const struct stat_options *opt, const struct stat_source *s,
+						 const struct stat_findings *findings, struct sd_error *err);
 
 /* The name without its number of a layer, or of an expert, which is a * then; NULL where it has none, or memory is
  * out. For the caller to free. */

@@ -363,27 +363,48 @@ static void print_json(const struct stat_options *opt, const struct stat_source 
 
 static void print_line(const struct stat_options *opt, const struct stat_source *s, const struct stat_finding *f)
 {
-	sd_ink(stdout, &opt->look, SD_INK_FAULT);
-	printf(opt->look.human ? "%-7s" : "%s", stat_word(f->kind));
-	sd_ink(stdout, &opt->look, SD_INK_NONE);
-	putchar(opt->look.human ? ' ' : '\t');
+	fputs(stat_word(f->kind), stdout);
+	putchar('\t');
 	stat_write_name(stdout, f);
-	fputs(opt->look.human ? ": " : "\t", stdout);
+	putchar('\t');
 	stat_write_finding(stdout, f);
-	if (opt->count > 1 && !opt->look.human) {
+	if (opt->count > 1) {
 		putchar('\t');
 		sd_text_print(stdout, s->name);
 	}
 	putchar('\n');
 }
 
-void stat_print_findings(const struct stat_options *opt, const struct stat_source *s,
-			 const struct stat_findings *findings)
+static bool print_for_people(const struct stat_options *opt, const struct stat_source *s,
+			     const struct stat_findings *findings)
 {
-	for (size_t i = 0; i < findings->n; i++)
-		(opt->json ? print_json : print_line)(opt, s, &findings->at[i]);
-	if (findings->n && opt->look.human) {
-		sd_text_print(stdout, s->name);
-		printf(": %zu odd thing%s in %zu tensors\n", findings->n, findings->n == 1 ? "" : "s", s->n);
+	FILE *out;
+	struct sd_memstream *stream = sd_memstream_open(&out);
+
+	if (!stream)
+		return false;
+	for (size_t i = 0; i < findings->n; i++) {
+		sd_ink(out, &opt->look, SD_INK_FAULT);
+		fprintf(out, "%-8s", stat_word(findings->at[i].kind));
+		sd_ink(out, &opt->look, SD_INK_NONE);
+		stat_write_name(out, &findings->at[i]);
+		fputs(": ", out);
+		stat_write_finding(out, &findings->at[i]);
+		fputc('\n', out);
 	}
+	if (findings->n) {
+		sd_text_print(out, s->name);
+		fprintf(out, ": %zu odd thing%s in %zu tensors\n", findings->n, findings->n == 1 ? "" : "s", s->n);
+	}
+	return sd_look_close(stream, &opt->look);
+}
+
+enum sd_result stat_print_findings(const struct stat_options *opt, const struct stat_source *s,
+				   const struct stat_findings *findings, struct sd_error *err)
+{
+	if (opt->look.human)
+		return print_for_people(opt, s, findings) ? SD_OK : sd_fail_memory(err);
+	for (size_t i = 0; i < findings->n; i++)
+		(opt->form.json ? print_json : print_line)(opt, s, &findings->at[i]);
+	return SD_OK;
 }

@@ -237,7 +237,7 @@ static void print_line(const struct stat_options *opt, const struct stat_source 
 {
 	const int digits = opt->log10 ? 6 : 17;
 
-	if (opt->json) {
+	if (opt->form.json) {
 		printf("{\"name\":");
 		sd_json_write(stdout, g->name, SD_JSON_ASCII);
 		if (isfinite(low))

@@ -15,23 +15,23 @@ static int digits_of(uint8_t dtype)
 
 static void print_number(const struct stat_options *opt, const char *name, double number, int digits)
 {
-	if (opt->json)
+	if (opt->form.json)
 		printf(",\"%s\":", name);
 	else
 		putchar('\t');
 	if (isfinite(number))
 		printf("%.*g", digits, number);
-	else if (opt->json && !isnan(number))
+	else if (opt->form.json && !isnan(number))
 		fputs(number > 0 ? "\"inf\"" : "\"-inf\"", stdout);
 	else if (!isnan(number))
 		fputs(number > 0 ? "inf" : "-inf", stdout);
 	else
-		fputs(opt->json ? "null" : "-", stdout);
+		fputs(opt->form.json ? "null" : "-", stdout);
 }
 
 static void print_count(const struct stat_options *opt, const char *name, uint64_t count)
 {
-	if (opt->json)
+	if (opt->form.json)
 		printf(",\"%s\":%" PRIu64, name, count);
 	else
 		printf("\t%" PRIu64, count);
@@ -58,7 +58,7 @@ static void print_numbers(const struct stat_options *opt, const struct stat_grou
 
 static void print_head(const struct stat_options *opt, const struct stat_group *g)
 {
-	if (opt->json) {
+	if (opt->form.json) {
 		printf("{\"name\":");
 		sd_json_write(stdout, g->name, SD_JSON_ASCII);
 		printf(",\"dtype\":\"%s\",\"shape\":", sd_dtype_name(g->one->stored));
@@ -73,14 +73,14 @@ static void print_flags(const struct stat_options *opt, unsigned kinds)
 {
 	const char *between = "";
 
-	fputs(opt->json ? ",\"flags\":[" : "\t", stdout);
+	fputs(opt->form.json ? ",\"flags\":[" : "\t", stdout);
 	for (unsigned k = 0; k <= STAT_UNLIKE; k++) {
 		if (!(kinds & 1U << k))
 			continue;
-		printf(opt->json ? "%s\"%s\"" : "%s%s", between, stat_word((enum stat_kind)k));
+		printf(opt->form.json ? "%s\"%s\"" : "%s%s", between, stat_word((enum stat_kind)k));
 		between = ",";
 	}
-	if (opt->json)
+	if (opt->form.json)
 		putchar(']');
 	else if (!kinds)
 		putchar('-');
@@ -92,13 +92,13 @@ static void print_group(const struct stat_options *opt, const struct stat_source
 	print_numbers(opt, g);
 	print_flags(opt, g->kinds);
 	print_count(opt, "tensors", g->tensors);
-	if (opt->count > 1 && opt->json) {
+	if (opt->count > 1 && opt->form.json) {
 		sd_json_member(stdout, "source", s->name);
 	} else if (opt->count > 1) {
 		putchar('\t');
 		sd_text_print(stdout, s->name);
 	}
-	puts(opt->json ? "}" : "");
+	puts(opt->form.json ? "}" : "");
 }
 
 void stat_print_lines(const struct stat_options *opt, const struct stat_source *s, const struct stat_groups *groups)

@@ -377,10 +377,56 @@ static void print_tsv(const struct stat_options *opt, const struct stat_source *
 	putchar('\n');
 }
 
-/* A row of the last dimension in a line, with its first index in front; a gap where ends are shown. */
+#define CELL_TEXT 80
+#define GAP "  ..."
+
+/* An element as people see it, or its index; how long that is. */
+static size_t value_text(const struct stat_options *opt, const struct picked *p, uint64_t at, char text[CELL_TEXT])
+{
+	FILE *out = fmemopen(text, CELL_TEXT, "w");
+
+	*text = '\0';
+	if (!out)
+		return 0;
+	write_value(out, opt, p, at);
+	fclose(out);
+	return strlen(text);
+}
+
+static size_t index_text(const struct picked *p, uint64_t at, char text[CELL_TEXT])
+{
+	FILE *out = fmemopen(text, CELL_TEXT, "w");
+
+	*text = '\0';
+	if (!out)
+		return 0;
+	write_index(out, p, at);
+	fclose(out);
+	return strlen(text);
+}
+
+/* How wide indices and elements are. */
+static void measure(const struct stat_options *opt, const struct picked *p, uint64_t row, size_t *index, size_t *cell)
+{
+	char text[CELL_TEXT];
+
+	*index = *cell = 0;
+	for (uint64_t i = 0; i < p->count; i++) {
+		size_t width = value_text(opt, p, i, text);
+
+		*cell = width > *cell ? width : *cell;
+		width = i % row ? 0 : index_text(p, i, text);
+		*index = width > *index ? width : *index;
+	}
+}
+
+/* A row of the last dimension in a line, or where that is too long in several, with its first index in front; a gap
+ * where ends are shown, at which such a line breaks. */
 static void print_rows(const struct stat_options *opt, const struct picked *p)
 {
 	uint64_t row = p->rank ? p->range[p->rank - 1].count : 1;
+	bool ends = p->rank && p->range[p->rank - 1].ends, apart;
+	size_t index, cell, at = 0;
 
 	sd_ink(stdout, &opt->look, SD_INK_HEADING);
 	sd_text_print(stdout, p->name);
@@ -388,24 +434,22 @@ static void print_rows(const struct stat_options *opt, const struct picked *p)
 	printf("  %s ", sd_dtype_name(p->dtype));
 	sd_shape_print(stdout, p->shape, p->rank);
 	putchar('\n');
+	measure(opt, p, row, &index, &cell);
+	apart = ends && row > EDGE && 2 + index + row * (2 + cell) + strlen(GAP) > opt->look.width;
 	for (uint64_t i = 0; i < p->count; i++) {
-		char text[80];
-		FILE *out = fmemopen(text, sizeof(text), "w");
+		const char *gap = ends && i % row == EDGE ? GAP : "";
+		char text[CELL_TEXT];
 
-		if (i % row == 0) {
-			printf("  ");
-			write_index(stdout, p, i);
+		if (i % row == 0 || (apart && *gap) || at + strlen(gap) + 2 + cell > opt->look.width) {
+			index_text(p, i, text);
+			printf("%s  %-*s", i ? "\n" : "", (int)index, i % row ? "" : text);
+			at = 2 + index;
 		}
-		if (p->rank && p->range[p->rank - 1].ends && i % row == EDGE)
-			printf("  ...");
-		if (out) {
-			write_value(out, opt, p, i);
-			fclose(out);
-			printf("  %11s", text);
-		}
-		if (i % row == row - 1)
-			putchar('\n');
+		value_text(opt, p, i, text);
+		at += (size_t)printf("%s  %*s", gap, (int)cell, text);
 	}
+	if (p->count)
+		putchar('\n');
 }
 
 void stat_values_print(const struct stat_options *opt, const struct stat_source *s,
@@ -419,6 +463,6 @@ void stat_values_print(const struct stat_options *opt, const struct stat_source 
 		if (opt->look.human)
 			print_rows(opt, p);
 		for (uint64_t k = 0; k < p->count && !opt->look.human; k++)
-			(opt->json ? print_json : print_tsv)(opt, s, p, k);
+			(opt->form.json ? print_json : print_tsv)(opt, s, p, k);
 	}
 }

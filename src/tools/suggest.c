@@ -341,12 +341,13 @@ static bool beats(const struct score *a, const struct score *b)
 {
 	int done = compare_done(a, b);
 
-	if (done)
-		return done > 0;
+	/* What leaves nothing to be said is right, though another family's map may do more with the keys. */
 	if (a->converts != b->converts)
 		return a->converts;
 	if (a->strict != b->strict)
 		return a->strict;
+	if (done)
+		return done > 0;
 	return a->missing != b->missing ? a->missing < b->missing : a->odd < b->odd;
 }
 

@@ -314,6 +314,19 @@ void sd_option_limit(struct sd_limits *limits, const char *text)
 		sd_bad_value(&err);
 }
 
+bool sd_tool_option(struct sd_limits *limits, const char *usage, int letter, const char *value)
+{
+	if (letter == 'L')
+		sd_option_limit(limits, value);
+	else if (letter == 'h')
+		sd_help(usage);
+	else if (letter == 'v')
+		sd_version();
+	else
+		return false;
+	return true;
+}
+
 void sd_option_regex(struct sd_regex_list *list, const char *pattern)
 {
 	struct sd_error err;

@@ -55,6 +55,15 @@ SD_MUST_CHECK enum sd_result sd_doubt(bool strict, struct sd_error *err, const c
  */
 SD_MUST_CHECK enum sd_result sd_tell_odd(struct sd_manifest *m, bool strict, struct sd_error *err);
 
+/* Options that every tool has: their entries in the array of getopt_long, and what takes one of them, ends the program,
+ * or is misuse; false for other letters. usage: the text of --help. */
+#define SD_TOOL_OPTIONS                                                                                                \
+	{"limit", required_argument, NULL, 'L'}, {"help", no_argument, NULL, 'h'},                                     \
+	{                                                                                                              \
+		"version", no_argument, NULL, 'v'                                                                      \
+	}
+bool sd_tool_option(struct sd_limits *limits, const char *usage, int letter, const char *value);
+
 /* What is called before anything is written to standard error, to clear a line that is being drawn there. NULL:
  * nothing. */
 void sd_before_saying(void (*clear)(void));

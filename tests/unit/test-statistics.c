@@ -157,6 +157,88 @@ Test(statistics, do_not_depend_on_threads_or_pieces)
 	}
 }
 
+/* What one number after the other makes, all in F64 or better. */
+static struct sd_statistics slowly(const struct sd_statistics_kind *kind, const unsigned char *codes, size_t count)
+{
+	struct sd_statistics s = {.min = INFINITY, .max = -INFINITY, .first_nan = 0, .first_inf = 0};
+	static double values[SD_STATISTICS_RUN];
+	long double sum = 0, squares = 0;
+
+	sd_statistics_values(kind, codes, count, values);
+	for (size_t i = count; i-- > 0;) {
+		double v = values[i];
+
+		s.nan += isnan(v);
+		s.inf += isinf(v) != 0;
+		s.first_nan = isnan(v) ? i : s.first_nan;
+		s.first_inf = isinf(v) ? i : s.first_inf;
+		if (!isfinite(v))
+			continue;
+		s.finite++;
+		s.zeros += v == 0;
+		s.min = v < s.min ? v : s.min;
+		s.max = v > s.max ? v : s.max;
+		sum += v;
+		squares += (long double)v * v;
+	}
+	s.sum = (double)sum;
+	s.mean = (double)(sum / s.finite);
+	s.m2 = (double)(squares - sum * sum / s.finite);
+	return s;
+}
+
+static void assert_near(double a, double b, double size)
+{
+	cr_assert(fabs(a - b) <= 1e-12 * size, "%.17g %.17g", a, b);
+}
+
+static void assert_counted(const struct sd_statistics_kind *kind, const unsigned char *codes, size_t count)
+{
+	struct sd_statistics want = slowly(kind, codes, count), s;
+	double largest = fmax(fabs(want.min), fabs(want.max));
+
+	sd_statistics_count(kind, codes, count, scratch, &s);
+	cr_assert(s.finite == want.finite && s.zeros == want.zeros && s.nan == want.nan && s.inf == want.inf,
+		  "%s of %zu", sd_dtype_name(kind->dtype), count);
+	cr_assert(s.first_nan == want.first_nan && s.first_inf == want.first_inf);
+	if (!s.finite)
+		return;
+	cr_assert(s.min == want.min && s.max == want.max, "%s of %zu", sd_dtype_name(kind->dtype), count);
+	assert_near(s.mean, want.mean, largest);
+	assert_near(s.m2, want.m2, largest * largest * (double)count);
+}
+
+/* Runs of any length that begin anywhere, of all codes, and of such that are numbers but for one. */
+Test(statistics, of_small_codes_are_those_of_their_numbers)
+{
+	static unsigned char codes[SD_STATISTICS_RUN];
+
+	state = 0x2545f4914f6cdd1d;
+	for (int dtype = SD_NO_DTYPE + 1; dtype < SD_DTYPES; dtype++) {
+		unsigned bits = sd_dtype_bits((enum sd_dtype)dtype);
+		struct sd_statistics_kind kind, plain;
+
+		if (bits > 8)
+			continue;
+		sd_statistics_kind_of((enum sd_dtype)dtype, &kind);
+		setenv("SD_KERNELS", "plain", 1);
+		sd_statistics_kind_of((enum sd_dtype)dtype, &plain);
+		unsetenv("SD_KERNELS");
+		for (int i = 0; i < 1500; i++) {
+			size_t count = i < 200 ? (size_t)i : 1 + number() % SD_STATISTICS_RUN;
+			unsigned char *end = codes + sizeof(codes) - (count * bits + 7) / 8;
+			unsigned char keep = i % 3 ? (unsigned char)(number() >> 30) : 0xff;
+
+			for (unsigned char *at = end; at < codes + sizeof(codes); at++)
+				*at = keep & (unsigned char)(number() >> 40);
+			if (i % 3 == 1 && count)
+				end[number() % ((count * bits + 7) / 8)] = 0xff;
+			assert_counted(&kind, end, count);
+			assert_counted(&plain, end, count);
+		}
+	}
+}
+
 /* All codes of dtypes of 8 bits, and of 16, one at a time: what a number is does not depend on its place. */
 Test(statistics, one_by_one_is_all_together)
 {
