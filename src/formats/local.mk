@@ -6,6 +6,7 @@ sources += \
 	%D%/dcp_safetensors.c %D%/dcp_safetensors.h \
 	%D%/extents.c %D%/extents.h \
 	%D%/file.c %D%/file.h \
+	%D%/folder.c %D%/folder.h \
 	%D%/format.c %D%/format.h \
 	%D%/hf_metadata.c %D%/hf_metadata.h \
 	%D%/index.c %D%/index.h \

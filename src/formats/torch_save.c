@@ -10,7 +10,7 @@
 
 static struct sd_extent whole_of(const struct sd_input *input)
 {
-	return (struct sd_extent){.length = (uint64_t)input->stat.st_size, .fd = input->fd};
+	return sd_extents_of(input, 0, input->size);
 }
 
 /* ---- zip ---- */
