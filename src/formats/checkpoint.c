@@ -38,6 +38,24 @@ static int natural(const void *a, const void *b)
 	return sd_text_natural(*(const char *const *)a, *(const char *const *)b);
 }
 
+/* In the order of their data, if that has one. */
+static int by_rank(const void *a, const void *b, void *user)
+{
+	struct sd_folder *folder = user;
+	uint64_t x = folder->ops->rank(folder, *(const char *const *)a);
+	uint64_t y = folder->ops->rank(folder, *(const char *const *)b);
+
+	return x != y ? (x < y ? -1 : 1) : natural(a, b);
+}
+
+static void sort(struct sd_folder *folder, const char **names, size_t count)
+{
+	if (count && folder->ops->rank)
+		qsort_r(names, count, sizeof(*names), by_rank, folder);
+	else if (count)
+		qsort(names, count, sizeof(*names), natural);
+}
+
 static enum sd_result list_name(void *user, const char *name, struct sd_error *err)
 {
 	struct listing *list = user;
@@ -81,8 +99,7 @@ static enum sd_result list_names(struct sd_folder *folder, struct listing *list,
 	enum sd_result result = folder->ops->list(folder, NULL, list_name, list, err);
 
 	for (int role = 0; role < SD_ROLE_OTHER; role++)
-		if (list->count[role])
-			qsort(list->names[role], list->count[role], sizeof(*list->names[role]), natural);
+		sort(folder, list->names[role], list->count[role]);
 	return result;
 }
 
@@ -263,8 +280,7 @@ static enum sd_result read_index(struct sd_folder *folder, const char *name, con
 	}
 	if (result != SD_OK)
 		return sd_error_at(err, "%s", path);
-	if (in->index.nfiles)
-		qsort(in->index.files, in->index.nfiles, sizeof(*in->index.files), natural);
+	sort(folder, in->index.files, in->index.nfiles);
 	return SD_OK;
 }
 
@@ -454,6 +470,14 @@ static bool is_numbered(const char *name, size_t *stem, unsigned long *total)
 		p--;
 	*stem = (size_t)(p - name);
 	return p < of && p > name && p[-1] == '-' && (strcmp(end, ".safetensors") == 0 || strcmp(end, ".bin") == 0);
+}
+
+bool sd_checkpoint_is_shard(const char *name)
+{
+	unsigned long total;
+	size_t stem;
+
+	return is_numbered(name, &stem, &total) && total > 1;
 }
 
 /* Shards that say how many they are must be that many: without an index nothing else tells that one is missing. */

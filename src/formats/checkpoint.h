@@ -36,6 +36,9 @@ bool sd_checkpoint_is_there(struct sd_folder *folder);
 SD_MUST_CHECK enum sd_result sd_checkpoint_add_side(struct sd_source *source, struct sd_folder *folder,
 						    const char *name, const char *as, struct sd_error *err);
 
+/* Whether a name says that there are other files of the same checkpoint: "model-00001-of-00002.safetensors". */
+bool sd_checkpoint_is_shard(const char *name);
+
 /* What a file of this name is in a checkpoint directory. */
 enum sd_file_role sd_checkpoint_role(const char *name);
 

@@ -16,6 +16,8 @@ struct sd_folder_ops {
 	enum sd_result (*list)(struct sd_folder *folder, const char *below, sd_folder_take *take, void *user,
 			       struct sd_error *err);
 	bool (*has)(struct sd_folder *folder, const char *name);
+	/* The place of a file among those whose data comes in an order of its own; 0: any will do. May be NULL: 0. */
+	uint64_t (*rank)(struct sd_folder *folder, const char *name);
 	/* Reads a whole file, malloc'd. *data is NULL where it is no file, or larger than limit; *size is set all the
 	 * same. source (NULL: none) is to watch whether it changes. */
 	enum sd_result (*read)(struct sd_folder *folder, const char *name, uint64_t limit, struct sd_source *source,

@@ -1,4 +1,5 @@
 sources += \
+	%D%/archive.c %D%/archive.h \
 	%D%/assembly.c %D%/assembly.h \
 	%D%/atomic_output.c %D%/atomic_output.h \
 	%D%/checkpoint.c %D%/checkpoint.h \
@@ -8,6 +9,7 @@ sources += \
 	%D%/file.c %D%/file.h \
 	%D%/folder.c %D%/folder.h \
 	%D%/format.c %D%/format.h \
+	%D%/gunzip.c %D%/gunzip.h \
 	%D%/hf_metadata.c %D%/hf_metadata.h \
 	%D%/index.c %D%/index.h \
 	%D%/interleave.c %D%/interleave.h \
@@ -24,5 +26,6 @@ sources += \
 	%D%/torch_dict.c %D%/torch_dict.h \
 	%D%/torch_save.c %D%/torch_save.h \
 	%D%/torch_tensor.c %D%/torch_tensor.h \
+	%D%/unpack.c %D%/unpack.h \
 	%D%/zip.c %D%/zip.h \
 	%D%/zstd.c %D%/zstd.h

@@ -74,6 +74,17 @@ static enum sd_result find_folder(struct in_zip *z, struct sd_error *err)
 	return SD_OK;
 }
 
+bool sd_torch_is_zip(const struct sd_zip *zip)
+{
+	for (size_t i = 0; i < zip->count; i++) {
+		const char *slash = strchr(zip->members[i].name, '/');
+
+		if (slash && strcmp(slash, "/data.pkl") == 0)
+			return true;
+	}
+	return false;
+}
+
 static const struct sd_zip_member *member(const struct in_zip *z, const char *name)
 {
 	char path[1024];

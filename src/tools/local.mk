@@ -2,7 +2,7 @@ tool_sources = %D%/tool.c %D%/tool.h
 selection = %D%/selection_options.c %D%/selection_options.h
 # Which family is this?
 families = %D%/base_model.c %D%/base_model.h %D%/maps.c %D%/maps.h
-tool_libs = libsd.a $(PCRE2_LIBS) $(YAJL_LIBS) $(XXHASH_LIBS) $(ZSTD_LIBS) $(DEFLATE_LIBS) $(CUDA_LIBS) -lm
+tool_libs = libsd.a $(PCRE2_LIBS) $(YAJL_LIBS) $(XXHASH_LIBS) $(ZSTD_LIBS) $(DEFLATE_LIBS) $(ARCHIVE_LIBS) $(CUDA_LIBS) -lm
 
 bin_PROGRAMS += sd-cat sd-ls
 

@@ -20,8 +20,9 @@ static const char usage[] = "Usage: sd-cat [OPTION]... [SOURCE]...\n"
 			    "Write checkpoints as one stream to standard output, for the other sd-tools.\n"
 			    "\n"
 			    "A SOURCE is a safetensors file, a file of torch.save (.pt, .bin), a checkpoint\n"
-			    "directory (with or without an index), a stream, or - for standard input, which\n"
-			    "is also what is read when there is no SOURCE.\n"
+			    "directory (with or without an index), an archive of one (.tar, .tar.zst, .zip,\n"
+			    ".nemo...), a stream, or - for standard input, which is also what is read when\n"
+			    "there is no SOURCE.\n"
 			    "\n"
 			    "  -n, --name=PATTERN  send only tensors whose whole name is as PATTERN says: * is any\n"
 			    "                      text, {a,b} and {0..39} as in bash; may be given several times\n"
@@ -49,10 +50,12 @@ static const char usage[] = "Usage: sd-cat [OPTION]... [SOURCE]...\n"
 			    "      --stats         tell on standard error which way the data went\n"
 			    "      --root=KEY      of a file of torch.save, take what is under KEY of its top\n"
 			    "                      (model, state_dict); nothing behind the = takes all\n"
+			    "      --dir=DIR       of an archive, take the checkpoint in this folder of it\n"
 			    "      --incomplete    read a checkpoint too that says that it is not finished\n"
 			    "      --keep-dtypes   do not cast what .hf_metadata of NeMo AutoModel says\n"
 			    "      --limit=NAME=N  raise or lower a safety limit: header, manifest,\n"
-			    "                      name, tensors or rank; see sd-tools(7)\n"
+			    "                      name, tensors, rank, members, ratio or\n"
+			    "                      spool; see sd-tools(7)\n"
 			    "      --help          print this text\n"
 			    "      --version       print the version\n"
 			    "\n"
@@ -90,6 +93,7 @@ static struct options parse(int argc, char **argv)
 		{"zstd", optional_argument, NULL, 'z'},
 		{"checksum", no_argument, NULL, 'c'},
 		{"root", required_argument, NULL, 'R'},
+		{"dir", required_argument, NULL, 'D'},
 		{"incomplete", no_argument, NULL, 'i'},
 		{"keep-dtypes", no_argument, NULL, 'd'},
 		{"limit", required_argument, NULL, 'L'},
@@ -134,6 +138,9 @@ static struct options parse(int argc, char **argv)
 			break;
 		case 'R':
 			opt.limits.root = optarg;
+			break;
+		case 'D':
+			opt.limits.dir = optarg;
 			break;
 		case 'i':
 			opt.limits.incomplete = true;

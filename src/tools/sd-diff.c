@@ -56,7 +56,8 @@ static const char usage[] = "Usage: sd-diff [OPTION]... A B\n"
 			    "      --color=WHEN     auto, always (a pipe gets what a terminal gets), never\n"
 			    "      --threads=N      threads that read and compare (as many as the CPU has)\n"
 			    "      --limit=NAME=N   take more of NAME than usual, or less: header, manifest,\n"
-			    "                       name, tensors or rank; see sd-tools(7)\n"
+			    "                       name, tensors, rank, members, ratio or\n"
+			    "                       spool; see sd-tools(7)\n"
 			    "      --help           print this text\n"
 			    "      --version        print the version\n";
 

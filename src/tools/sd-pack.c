@@ -47,7 +47,8 @@ static const char usage[] = "Usage: sd-pack [OPTION]... [-]\n"
 			    "      --no-progress      show none; SIGUSR1 asks for one line all the same\n"
 			    "      --stats            tell on standard error how many bytes came and went\n"
 			    "      --limit=NAME=N     raise or lower a safety limit: header, manifest,\n"
-			    "                         name, tensors or rank; see sd-tools(7)\n"
+			    "                         name, tensors, rank, members, ratio or\n"
+			    "                         spool; see sd-tools(7)\n"
 			    "      --help             print this text\n"
 			    "      --version          print the version\n";
 

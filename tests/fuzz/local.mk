@@ -1,7 +1,7 @@
 # Fuzzing. tests/fuzz/NAME.c is a target: test-NAME runs the corpus through it under sanitizers, as a part of make check,
 # and NAME is the fuzzer, which make fuzz builds with clang.
 fuzz_targets = safetensors index stream map expression torch
-fuzz_libs = $(PCRE2_LIBS) $(YAJL_LIBS) $(XXHASH_LIBS) $(ZSTD_LIBS) $(DEFLATE_LIBS) -lm
+fuzz_libs = $(PCRE2_LIBS) $(YAJL_LIBS) $(XXHASH_LIBS) $(ZSTD_LIBS) $(DEFLATE_LIBS) $(ARCHIVE_LIBS) -lm
 
 if HAVE_SANITIZERS
 fuzz_flags = -std=c11 -g -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
