@@ -89,6 +89,7 @@ test_scripts = \
 	%D%/handoff \
 	%D%/zstd \
 	%D%/archives \
+	%D%/archives-out \
 	%D%/checksum \
 	%D%/there-and-back \
 	%D%/any-order \

@@ -880,9 +880,12 @@ static enum sd_result archive_finish(struct sd_guest *guest, struct sd_error *er
 {
 	struct archive *x = (struct archive *)guest;
 
-	if (!x->seekable)
-		return finish_pipe(x, err);
-	return sd_fd_unchanged(x->in.fd, x->in.name, &x->then, err);
+	enum sd_result result;
+
+	if (x->seekable)
+		return sd_fd_unchanged(x->in.fd, x->in.name, &x->then, err);
+	result = finish_pipe(x, err);
+	return result == SD_OK || err->told ? result : sd_error_at(err, "%s", x->in.name);
 }
 
 static void archive_close(struct sd_guest *guest)

@@ -109,15 +109,11 @@ enum sd_result sd_open_packed(const struct sd_opened *in, const unsigned char fi
 	return fail_neither(in->name, sd_format_of_bytes(first)->instead, err);
 }
 
-/* Of a zip, its end tells what is in it: in a pipe it is not looked at. */
 enum sd_result sd_open_zip(const struct sd_opened *in, const unsigned char first[FIRST], const struct sd_limits *limits,
 			   struct sd_source **source, struct sd_error *err)
 {
-	enum sd_result result = SD_OK;
+	enum sd_result result = sd_archive_open(in, first, FIRST, limits, source, err);
 
-	*source = NULL;
-	if (is_file(in->fd))
-		result = sd_archive_open(in, first, FIRST, limits, source, err);
 	return result != SD_OK || *source ? result : open_file(in, first, limits, source, err);
 }
 

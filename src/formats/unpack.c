@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #define STEP (256u << 10)
+#define ZIP_END 22                /* bytes of the record at the end of a zip without a comment */
 #define EXPANDED_FREE (16u << 20) /* that little data is expanded as far as it goes */
 
 enum form { PLAIN, GZIP, FILTERED, ZIP };
@@ -26,7 +27,8 @@ struct sd_unpacking {
 	uint64_t size;    /* of the file from there on, where it can seek */
 	uint64_t in, out; /* compressed bytes, and what came of them */
 	size_t taken;     /* of input.first */
-	bool starved;     /* the file ended where more was expected */
+	unsigned char tail[ZIP_END];
+	bool starved; /* the file ended where more was expected */
 	struct sd_gunzip gunzip;
 	struct archive *filter;  /* what expands other compressed data */
 	struct archive *archive; /* the members */
@@ -68,6 +70,15 @@ bool sd_tar_may_begin(const unsigned char first[8])
 
 /* ---- bytes ---- */
 
+/* Keeps the last bytes that came. */
+static void keep_tail(struct sd_unpacking *u, const unsigned char *bytes, size_t length)
+{
+	size_t size = sizeof(u->tail), part = length < size ? length : size;
+
+	memmove(u->tail, u->tail + part, size - part);
+	memcpy(u->tail + size - part, bytes + length - part, part);
+}
+
 /* The next bytes of the file, in u->raw or in what was read from it before. */
 static enum sd_result take_raw(struct sd_unpacking *u, const void **bytes, size_t *got, struct sd_error *err)
 {
@@ -88,6 +99,7 @@ static enum sd_result take_raw(struct sd_unpacking *u, const void **bytes, size_
 	}
 	u->at += *got;
 	u->in += *got;
+	keep_tail(u, *bytes, *got);
 	u->starved = u->starved || !*got;
 	return SD_OK;
 }
@@ -271,12 +283,14 @@ static enum sd_result open_members(struct sd_unpacking *u, struct sd_error *err)
 
 	if (!a)
 		return sd_fail_memory(err);
-	status = u->form == ZIP ? archive_read_support_format_zip_seekable(a) : archive_read_support_format_tar(a);
+	status = u->form != ZIP      ? archive_read_support_format_tar(a)
+		 : u->input.seekable ? archive_read_support_format_zip_seekable(a)
+				     : archive_read_support_format_zip_streamable(a);
 	archive_read_set_read_callback(a, read_plain);
 	archive_read_set_callback_data(a, u);
 	if (u->input.seekable && (u->form == PLAIN || u->form == ZIP))
 		archive_read_set_skip_callback(a, skip);
-	if (u->form == ZIP)
+	if (u->form == ZIP && u->input.seekable)
 		archive_read_set_seek_callback(a, seek);
 	return status == ARCHIVE_OK && archive_read_open1(a) >= ARCHIVE_WARN ? SD_OK : fail(u, a, err);
 }
@@ -391,6 +405,11 @@ static enum sd_result describe(struct sd_unpacking *u, struct archive_entry *ent
 	if (!out->name)
 		return sd_fail(err, SD_INPUT, "damaged archive: a member without a name");
 	out->what = what_is(entry);
+	if (!archive_entry_size_is_set(entry) && type == AE_IFREG)
+		return sd_fail(err, SD_INPUT,
+			       "%s in the archive: its size stands behind it; such a zip cannot be read from a pipe: "
+			       "put it into a file",
+			       out->name);
 	out->kind = !plain             ? SD_UNPACK_OTHER
 		    : type == AE_IFREG ? SD_UNPACK_FILE
 		    : type == AE_IFDIR ? SD_UNPACK_FOLDER
@@ -411,18 +430,20 @@ static enum sd_result take_rest(struct sd_unpacking *u, struct sd_error *err)
 	const void *bytes;
 	size_t got = 1;
 
-	if (u->form == ZIP)
+	if (u->form == ZIP && u->input.seekable)
 		return SD_OK;
 	if (u->starved && u->form == PLAIN)
 		return sd_fail(err, SD_INPUT, "truncated archive: it has no mark at its end");
 	while (got) {
 		if (take_plain(u, &bytes, &got, err) != SD_OK)
 			return err->result;
-		if (!is_zero(bytes, got))
+		if (!is_zero(bytes, got) && u->form != ZIP)
 			return sd_fail(err, SD_INPUT,
 				       "more data is behind the end of the archive: are two of them joined?");
 	}
-	return SD_OK;
+	return u->form != ZIP || memcmp(u->tail, "PK\5\6", 4) == 0
+		       ? SD_OK
+		       : sd_fail(err, SD_INPUT, "truncated archive: a zip has its directory at the end");
 }
 
 enum sd_result sd_unpack_next(struct sd_unpacking *u, struct sd_unpack_entry *out, struct sd_error *err)
@@ -443,5 +464,8 @@ enum sd_result sd_unpack_read(struct sd_unpacking *u, void *buffer, size_t lengt
 	la_ssize_t n = archive_read_data(u->archive, buffer, length);
 
 	*got = n > 0 ? (size_t)n : 0;
-	return n < 0 ? fail(u, u->archive, err) : SD_OK;
+	if (n < 0)
+		return fail(u, u->archive, err);
+	u->out += u->form == ZIP ? *got : 0;
+	return u->form == ZIP ? check_ratio(u, err) : SD_OK;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * One pass over an archive, by libarchive: its members in their order, and the data of each. A tar, plain or compressed
- * by gzip, zstd, xz or bzip2, or a zip in a file that can seek.
+ * by gzip, zstd, xz or bzip2, or a zip.
  */
 #ifndef SD_FORMATS_UNPACK_H
 #define SD_FORMATS_UNPACK_H

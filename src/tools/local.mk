@@ -12,7 +12,7 @@ sd_ls_SOURCES = $(selection) %D%/sd-ls.c %D%/ls.h %D%/ls_check.c %D%/ls_kind.c %
 sd_ls_LDADD = $(tool_libs)
 
 bin_PROGRAMS += sd-pack
-sd_pack_SOURCES = %D%/sd-pack.c %D%/progress.c %D%/progress.h $(tool_sources)
+sd_pack_SOURCES = %D%/sd-pack.c %D%/pack_form.c %D%/pack_form.h %D%/progress.c %D%/progress.h $(tool_sources)
 sd_pack_LDADD = $(tool_libs)
 
 bin_PROGRAMS += sd-shard

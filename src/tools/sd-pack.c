@@ -5,6 +5,7 @@
 #include "formats/loss.h"
 #include "formats/safetensors_write.h"
 #include "flow/driver.h"
+#include "tools/pack_form.h"
 #include "tools/progress.h"
 #include "tools/tool.h"
 
@@ -25,17 +26,21 @@
 
 static const char usage[] = "Usage: sd-pack [OPTION]... [-]\n"
 			    "Write the checkpoint on standard input, a stream, as safetensors: to a file, to\n"
-			    "a directory of shards with their index, or, without -o, as one file to standard\n"
-			    "output.\n"
+			    "a directory of shards with their index, to an archive of such a directory, or,\n"
+			    "without -o, as one file to standard output.\n"
 			    "\n"
 			    "  -o PATH                write to PATH: a directory if it ends in / or is one,\n"
-			    "                         else a file; it appears whole or not at all\n"
+			    "                         else a file, an archive if it ends in .tar, .tar.zst\n"
+			    "                         or .zip; it appears whole or not at all\n"
 			    "  -f                     replace an existing file, or the checkpoint in an\n"
 			    "                         existing directory; -ff: also one that has more\n"
 			    "      --strict           make an error of what is noted otherwise: names that are\n"
 			    "                         odd among their siblings, tensors that are left out\n"
 			    "      --shard-size=SIZE  bytes of tensors in a shard (5GB); a larger tensor gets\n"
 			    "                         a shard of its own\n"
+			    "      --format=ARCHIVE   write an archive whatever its name is: tar, tar.zst or zip;\n"
+			    "                         a tar to standard output, too\n"
+			    "      --zstd[=LEVEL]     compress a .tar.zst at LEVEL, 1 to 19 (3)\n"
 			    "      --like=DIR         take the files of this checkpoint directory as they are:\n"
 			    "                         which tensor is in which, headers, index, side files\n"
 			    "      --keep-config      with --like: config.json too, even if its dtypes are others\n"
@@ -58,6 +63,7 @@ struct options {
 	struct sd_entry *metadata;
 	const char *like_path;
 	struct sd_template like;
+	struct pack_form form;
 	enum progress progress;
 	bool shard_size, keep_config, dry_run, stats;
 	bool lose; /* what stands there may have more than what comes */
@@ -110,6 +116,7 @@ static struct options parse(int argc, char **argv)
 	static const struct option longs[] = {
 		{"shard-size", required_argument, NULL, 's'}, {"like", required_argument, NULL, 'l'},
 		{"keep-config", no_argument, NULL, 'k'},      {"metadata", required_argument, NULL, 'm'},
+		{"format", required_argument, NULL, 'F'},     {"zstd", optional_argument, NULL, 'z'},
 		{"no-sync", no_argument, NULL, 'n'},          {"strict", no_argument, NULL, 'S'},
 		{"dry-run", no_argument, NULL, 'd'},          {"progress", no_argument, NULL, 'p'},
 		{"no-progress", no_argument, NULL, 'q'},      {"stats", no_argument, NULL, 't'},
@@ -154,6 +161,12 @@ static struct options parse(int argc, char **argv)
 		case 'm':
 			add_metadata(&opt, optarg);
 			break;
+		case 'F':
+			opt.form.format = optarg;
+			break;
+		case 'z':
+			opt.form.level = pack_level(optarg);
+			break;
 		case 'n':
 			opt.pack.sync = false;
 			break;
@@ -196,8 +209,10 @@ static struct options parse(int argc, char **argv)
 	if (opt.keep_config && !opt.like_path)
 		sd_misuse("--keep-config needs --like: otherwise config.json comes as it is");
 	if (opt.pack.path)
-		opt.pack.layout.directory = opt.like_path || is_directory(opt.pack.path);
-	else if (isatty(STDOUT_FILENO) && !opt.dry_run)
+		opt.pack.layout.directory = is_directory(opt.pack.path);
+	pack_settle_form(&opt.form, &opt.pack);
+	opt.pack.layout.directory = opt.pack.layout.directory || opt.like_path;
+	if (!opt.pack.path && isatty(STDOUT_FILENO) && !opt.dry_run)
 		sd_misuse(
 			"standard output is a terminal and a safetensors file is binary; name a file: sd-pack -o FILE");
 	return opt;
@@ -303,7 +318,7 @@ static enum sd_result open_special(struct options *opt, struct sd_error *err)
 	struct stat st;
 	int open;
 
-	if (!path || opt->pack.layout.directory || stat(path, &st) != 0)
+	if (!path || (opt->pack.layout.directory && !opt->pack.archive) || stat(path, &st) != 0)
 		return SD_OK;
 	open = descriptor_of(path);
 	if (open == FOREIGN)
