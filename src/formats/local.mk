@@ -1,5 +1,6 @@
 sources += \
 	%D%/archive.c %D%/archive.h \
+	%D%/archive_members.c %D%/archive_members.h \
 	%D%/archive_layout.c %D%/archive_layout.h \
 	%D%/assembly.c %D%/assembly.h \
 	%D%/atomic_output.c %D%/atomic_output.h \

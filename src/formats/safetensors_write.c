@@ -781,7 +781,7 @@ static void pack_abort(struct sd_sink *sink, struct sd_error *err)
 
 	(void)err;
 	/* Who compresses may still write to the file. */
-	if (p->plain >= 0 && (p->in_file || p->publish))
+	if (p->plain >= 0 && (p->in_file || p->appends || p->publish))
 		(void)!end_packed(p, SD_OK, &ignored);
 	if (p->plain >= 0)
 		close(p->plain);

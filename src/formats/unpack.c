@@ -269,7 +269,8 @@ static enum sd_result look_ahead(struct sd_unpacking *u, struct sd_error *err)
 		larger = realloc(u->ahead, u->nahead + got + 1);
 		if (!larger)
 			return sd_fail_memory(err);
-		memcpy(larger + u->nahead, bytes, got);
+		if (got)
+			memcpy(larger + u->nahead, bytes, got);
 		u->ahead = larger;
 		u->nahead += got;
 	}
