@@ -350,7 +350,7 @@ static enum sd_result take_index(struct sd_archive *x, const struct sd_archive_f
 {
 	if (x->indexed || sd_checkpoint_role(m->base) != SD_ROLE_INDEX)
 		return SD_OK;
-	if (sd_index_parse(m->held, m->nheld, &x->limits, &x->index, err) != SD_OK)
+	if (sd_index_parse(m->held ? m->held : "", m->nheld, &x->limits, &x->index, err) != SD_OK)
 		return sd_error_at(err, "%s in the archive", m->name);
 	x->indexed = sd_arena_text(&x->arena, m->name, (size_t)(m->base - m->name));
 	return x->indexed ? SD_OK : sd_fail_memory(err);
