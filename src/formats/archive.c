@@ -36,11 +36,17 @@ static unsigned weight_of(const struct sd_archive_file *m)
 	return format->second ? 2 : format->add ? 1 : 0;
 }
 
-static size_t folder_length(const struct sd_archive_file *m)
+/* The length of what stands before the last part of a path: "a/b" of "a/b/c". */
+static size_t folder_length_of(const char *path)
 {
-	size_t length = (size_t)(m->base - m->name);
+	size_t length = (size_t)(sd_archive_base(path) - path);
 
 	return length ? length - 1 : 0;
+}
+
+static size_t folder_length(const struct sd_archive_file *m)
+{
+	return folder_length_of(m->name);
 }
 
 static bool is_below(const struct sd_archive_file *m, const struct sd_archive_file *outer)
@@ -94,6 +100,22 @@ static enum sd_result find_chosen(struct sd_archive *x, struct sd_error *err)
 	return sd_fail(err, SD_INPUT, "it has no folder %s, for --dir", x->limits.dir);
 }
 
+/* Gives the files in the folder that counts, and below it, the names that they have from there. */
+static enum sd_result name_files(struct sd_archive *x, struct sd_error *err)
+{
+	size_t n = strlen(x->root);
+
+	for (uint32_t i = 0; i < x->count; i++) {
+		const char *name = x->members[i].name;
+
+		if (n && (strncmp(name, x->root, n) != 0 || name[n] != '/'))
+			continue;
+		if (sd_names_add(&x->inside, name + (n ? n + 1 : 0), i) == SD_NO_NAME)
+			return sd_fail_memory(err);
+	}
+	return SD_OK;
+}
+
 static enum sd_result choose_folder(struct sd_archive *x, struct sd_error *err)
 {
 	enum sd_result result = x->limits.dir ? find_chosen(x, err) : SD_OK;
@@ -105,30 +127,30 @@ static enum sd_result choose_folder(struct sd_archive *x, struct sd_error *err)
 	if (result != SD_OK)
 		return sd_error_at(err, "%s", x->in.name);
 	x->folder.path = *x->root ? sd_arena_printf(&x->arena, "%s/%s", x->in.name, x->root) : x->in.name;
-	return x->folder.path ? SD_OK : sd_fail_memory(err);
+	return x->folder.path ? name_files(x, err) : sd_fail_memory(err);
 }
 
 /* ---- a folder of files ---- */
 
+/* Whether a file is in the folder around the one that counts. */
+static bool is_beside(const struct sd_archive *x, const struct sd_archive_file *m)
+{
+	size_t outer = folder_length_of(x->root);
+
+	return *x->root && folder_length(m) == outer && memcmp(m->name, x->root, outer) == 0;
+}
+
 /* The file of a name in the folder that counts, or in the one around it ("../NAME"). */
 static struct sd_archive_file *find(struct sd_archive *x, const char *name)
 {
-	const char *end = x->root + strlen(x->root);
-	struct sd_arena arena = {0};
-	const char *path;
-	uint32_t number;
+	uint32_t number = sd_names_find(&x->inside, name);
 
-	if (strncmp(name, "../", 3) == 0) {
-		if (end == x->root)
-			return NULL;
-		while (end > x->root && *end != '/')
-			end--;
-		name += 3;
-	}
-	path = sd_arena_printf(&arena, "%.*s%s%s", (int)(end - x->root), x->root, end > x->root ? "/" : "", name);
-	number = path ? sd_names_find(&x->names, path) : SD_NO_NAME;
-	sd_arena_free(&arena);
-	return number == SD_NO_NAME ? NULL : &x->members[number];
+	if (number != SD_NO_NAME)
+		return &x->members[number];
+	for (size_t i = 0; i < x->count && strncmp(name, "../", 3) == 0; i++)
+		if (is_beside(x, &x->members[i]) && strcmp(x->members[i].base, name + 3) == 0)
+			return &x->members[i];
+	return NULL;
 }
 
 static struct sd_archive *archive_of(struct sd_folder *folder)
@@ -233,7 +255,9 @@ static enum sd_result show_head(struct sd_archive *x, const struct sd_archive_fi
 	if (sd_archive_memory(m->size, &x->head, err) != SD_OK)
 		return err->result;
 	part->fd = x->head;
-	return sd_pwrite_all(x->head, m->held, m->nheld, 0, err);
+	return sd_pwrite_all(x->head, m->held, m->nheld, 0, err) == SD_OK
+		       ? SD_OK
+		       : sd_error_at(err, "%s: its header, in memory", m->name);
 }
 
 static enum sd_result archive_open_file(struct sd_folder *folder, const char *name, struct sd_source *source,
@@ -352,6 +376,7 @@ static void archive_close(struct sd_guest *guest)
 	free(x->members);
 	free(x->buffer);
 	sd_names_free(&x->names);
+	sd_names_free(&x->inside);
 	sd_index_free(&x->index);
 	sd_arena_free(&x->arena);
 	free(x);
@@ -366,13 +391,13 @@ static enum sd_result add_nemo_files(struct sd_archive *x, struct sd_source *sou
 		return SD_OK;
 	for (size_t i = 0; i < x->count && result == SD_OK; i++) {
 		const struct sd_archive_file *m = &x->members[i];
-		const char *name = sd_arena_printf(&x->arena, "../%s", m->base);
+		const char *name;
 
-		if (!name)
-			result = sd_fail_memory(err);
-		else if (find(x, name) == m && sd_checkpoint_role(m->base) == SD_ROLE_SIDE &&
-			 !sd_manifest_side(source->manifest, m->base))
-			result = sd_checkpoint_add_side(source, &x->folder, name, m->base, err);
+		if (!is_beside(x, m) || sd_checkpoint_role(m->base) != SD_ROLE_SIDE ||
+		    sd_manifest_side(source->manifest, m->base))
+			continue;
+		name = sd_arena_printf(&x->arena, "../%s", m->base);
+		result = name ? sd_checkpoint_add_side(source, &x->folder, name, m->base, err) : sd_fail_memory(err);
 	}
 	return result;
 }

@@ -2,6 +2,7 @@
 /* What is in an archive. */
 #include "formats/archive_members.h"
 #include "base/checked.h"
+#include "base/signals.h"
 #include "formats/checkpoint.h"
 #include "formats/torch_save.h"
 #include "formats/zip.h"
@@ -244,6 +245,16 @@ static enum sd_result hold_head(struct sd_archive *x, struct sd_archive_file *m,
 	return hold(x, m, SD_SAFETENSORS_LENGTH + length, err);
 }
 
+static enum sd_result resize(int fd, uint64_t size, struct sd_error *err)
+{
+	while (ftruncate(fd, (off_t)size) != 0)
+		if (errno != EINTR)
+			return sd_fail_errno(err, errno, "cannot make a file in memory of %" PRIu64 " bytes", size);
+		else if (sd_signals_check(err) != SD_OK)
+			return SD_IO;
+	return SD_OK;
+}
+
 enum sd_result sd_archive_memory(uint64_t size, int *fd, struct sd_error *err)
 {
 	if (*fd < 0)
@@ -252,9 +263,8 @@ enum sd_result sd_archive_memory(uint64_t size, int *fd, struct sd_error *err)
 		return sd_fail_errno(err, errno, "cannot make a file in memory");
 	if (size > INT64_MAX)
 		return sd_fail(err, SD_INPUT, "no file has %" PRIu64 " bytes", size);
-	return ftruncate(*fd, 0) == 0 && ftruncate(*fd, (off_t)size) == 0
-		       ? SD_OK
-		       : sd_fail_errno(err, errno, "cannot make a file in memory of %" PRIu64 " bytes", size);
+	/* By way of no bytes: what it had before is gone then. */
+	return resize(*fd, 0, err) == SD_OK && resize(*fd, size, err) == SD_OK ? SD_OK : err->result;
 }
 
 /* Puts all of a member into a file in memory, unless that is too much: then it has none. */

@@ -39,6 +39,7 @@ struct sd_archive {
 	size_t count, room;
 	struct sd_names names;          /* to members */
 	const char *root;               /* the folder that counts: "" or "a/b" */
+	struct sd_names inside;         /* to members, by their names from there */
 	struct sd_archive_file *opened; /* last */
 	uint64_t held, spooled;
 	/* Of a pipe: the index, in which folder (NULL: it has not), and how many of its files have. */

@@ -32,7 +32,8 @@ struct sd_unpacking {
 	struct sd_gunzip gunzip;
 	struct archive *filter;  /* what expands other compressed data */
 	struct archive *archive; /* the members */
-	char *ahead;             /* the first plain bytes, until archive has got them */
+	struct archive_entry *entry;
+	char *ahead; /* the first plain bytes, until archive has got them */
 	size_t nahead;
 	bool ahead_taken;
 	struct sd_error err; /* why a callback has failed */
@@ -118,10 +119,14 @@ static enum sd_result fail(struct sd_unpacking *u, struct archive *a, struct sd_
 		*err = u->err;
 		return err->result;
 	}
-	if (archive_errno(a) == ENOMEM)
+	/* Where memory is out it does not always say so. */
+	if (archive_errno(a) == ENOMEM || !said)
 		return sd_fail_memory(err);
-	return sd_fail(err, SD_INPUT, "%s archive: %s", u->starved ? "truncated" : "damaged",
-		       said ? said : "libarchive cannot read it");
+	if (strstr(said, "too much memory"))
+		return sd_fail(
+			err, SD_INPUT,
+			"compressed by zstd with a window of more than 128 MiB; put zstd -dc --long=31 in front");
+	return sd_fail(err, SD_INPUT, "%s archive: %s", u->starved ? "truncated" : "damaged", said);
 }
 
 /* That what is expanded stays in proportion to what there is. */
@@ -243,7 +248,6 @@ static enum form form_of(const unsigned char *first, size_t n)
 /* Opens what expands the data, of any form that libarchive knows and checks. */
 static enum sd_result open_filter(struct sd_unpacking *u, struct sd_error *err)
 {
-	struct archive_entry *entry;
 	struct archive *a = u->filter = archive_read_new();
 
 	if (!a)
@@ -251,7 +255,7 @@ static enum sd_result open_filter(struct sd_unpacking *u, struct sd_error *err)
 	if (archive_read_support_filter_zstd(a) != ARCHIVE_OK || archive_read_support_filter_xz(a) != ARCHIVE_OK ||
 	    archive_read_support_filter_bzip2(a) != ARCHIVE_OK || archive_read_support_format_raw(a) != ARCHIVE_OK ||
 	    archive_read_open(a, u, NULL, read_raw, NULL) < ARCHIVE_WARN ||
-	    archive_read_next_header(a, &entry) < ARCHIVE_WARN)
+	    archive_read_next_header2(a, u->entry) < ARCHIVE_WARN)
 		return fail(u, a, err);
 	return SD_OK;
 }
@@ -341,6 +345,8 @@ enum sd_result sd_unpack_open(const struct sd_unpack_input *input, struct sd_unp
 
 	*unpack = NULL;
 	*is_archive = false;
+	if (result == SD_OK && !(u->entry = archive_entry_new()))
+		result = sd_fail_memory(err);
 	if (result == SD_OK)
 		u->input = *input;
 	if (result == SD_OK && input->seekable && fstat(input->fd, &st) != 0)
@@ -367,6 +373,7 @@ void sd_unpack_close(struct sd_unpacking *u)
 		return;
 	archive_read_free(u->archive);
 	archive_read_free(u->filter);
+	archive_entry_free(u->entry);
 	if (u->form == GZIP)
 		sd_gunzip_end(&u->gunzip);
 	free(u->ahead);
@@ -449,15 +456,14 @@ static enum sd_result take_rest(struct sd_unpacking *u, struct sd_error *err)
 
 enum sd_result sd_unpack_next(struct sd_unpacking *u, struct sd_unpack_entry *out, struct sd_error *err)
 {
-	struct archive_entry *entry;
-	int status = archive_read_next_header(u->archive, &entry);
+	int status = archive_read_next_header2(u->archive, u->entry);
 
 	*out = (struct sd_unpack_entry){.kind = SD_UNPACK_END};
 	if (status == ARCHIVE_EOF)
 		return take_rest(u, err);
 	if (status < ARCHIVE_WARN)
 		return fail(u, u->archive, err);
-	return describe(u, entry, out, err);
+	return describe(u, u->entry, out, err);
 }
 
 enum sd_result sd_unpack_read(struct sd_unpacking *u, void *buffer, size_t length, size_t *got, struct sd_error *err)
