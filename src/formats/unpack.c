@@ -292,7 +292,8 @@ static enum sd_result open_members(struct sd_unpacking *u, struct sd_error *err)
 		 : u->input.seekable ? archive_read_support_format_zip_seekable(a)
 				     : archive_read_support_format_zip_streamable(a);
 	archive_read_set_read_callback(a, read_plain);
-	archive_read_set_callback_data(a, u);
+	if (archive_read_set_callback_data(a, u) != ARCHIVE_OK)
+		return sd_fail_memory(err);
 	if (u->input.seekable && (u->form == PLAIN || u->form == ZIP))
 		archive_read_set_skip_callback(a, skip);
 	if (u->form == ZIP && u->input.seekable)
