@@ -7,6 +7,7 @@
 
 #include <archive.h>
 #include <archive_entry.h>
+#include <errno.h>
 #include <libdeflate.h>
 #include <stdlib.h>
 #include <string.h>
@@ -39,15 +40,16 @@ struct header {
 	struct sd_arena *arena;
 	char *bytes;
 	size_t length;
+	bool whole; /* it is there: what comes now is filled in for data that it has not got */
 };
 
 static la_ssize_t catch_header(struct archive *a, void *user, const void *bytes, size_t length)
 {
 	struct header *h = user;
-	char *larger = sd_arena_alloc(h->arena, h->length + length);
+	char *larger = h->whole ? NULL : sd_arena_alloc(h->arena, h->length + length);
 
 	if (!larger) {
-		archive_set_error(a, ARCHIVE_FATAL, "out of memory");
+		archive_set_error(a, ENOMEM, "out of memory");
 		return -1;
 	}
 	if (h->length)
@@ -80,9 +82,7 @@ static enum sd_result add_tar_header(struct sd_archive_layout *l, const char *na
 	struct archive_entry *entry = archive_entry_new();
 	bool written = a && entry && size <= INT64_MAX && write_header(a, entry, name, size, &h);
 
-	/* It would fill in the data that it has not got. */
-	if (a)
-		archive_write_fail(a);
+	h.whole = true;
 	archive_entry_free(entry);
 	archive_write_free(a);
 	return written ? add_fixed(l, h.bytes, h.length, err) : sd_fail_memory(err);
