@@ -188,10 +188,10 @@ static uint64_t archive_rank(struct sd_folder *folder, const char *name)
 	return m && m->begin == SD_ARCHIVE_NOWHERE ? (uint64_t)m->number + 1 : 0;
 }
 
-/* What was not kept as the archive passed by, because a member of a zip can be gone to. */
+/* What was not kept as the archive passed by, because it can be gone to again. */
 static enum sd_result keep_now(struct sd_archive *x, struct sd_archive_file *m, struct sd_error *err)
 {
-	if (!x->is_zip || m->begin != SD_ARCHIVE_NOWHERE || m->held || m->spool >= 0)
+	if (m->begin != SD_ARCHIVE_NOWHERE || m->held || m->spool >= 0 || !m->size || !x->seekable)
 		return SD_OK;
 	return sd_archive_go_to(x, m, 0, err) == SD_OK ? sd_archive_keep(x, m, err) : err->result;
 }
@@ -350,7 +350,6 @@ static const struct sd_folder_ops archive_ops = {.list = archive_list,
 static enum sd_result archive_finish(struct sd_guest *guest, struct sd_error *err)
 {
 	struct sd_archive *x = (struct sd_archive *)guest;
-
 	enum sd_result result;
 
 	if (x->seekable)

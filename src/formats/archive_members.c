@@ -427,6 +427,12 @@ static enum sd_result keep_from_pipe(struct sd_archive *x, struct sd_archive_fil
 	return *last ? sd_archive_keep(x, m, err) : keep_shard(x, m, err);
 }
 
+/* Of a file that can be gone to again, what most readings need; whether the rest is needed is not known yet. */
+static enum sd_result keep_first(struct sd_archive *x, struct sd_archive_file *m, struct sd_error *err)
+{
+	return is_at_random(m) ? SD_OK : sd_archive_keep(x, m, err);
+}
+
 static enum sd_result list_tar(struct sd_archive *x, struct sd_error *err)
 {
 	struct sd_unpack_entry entry;
@@ -439,7 +445,7 @@ static enum sd_result list_tar(struct sd_archive *x, struct sd_error *err)
 		if (result == SD_OK && entry.begin != SD_ARCHIVE_NOWHERE)
 			result = place_member(x, m, entry.begin, err);
 		else if (result == SD_OK)
-			result = x->seekable ? sd_archive_keep(x, m, err) : keep_from_pipe(x, m, &last, err);
+			result = x->seekable ? keep_first(x, m, err) : keep_from_pipe(x, m, &last, err);
 		if (last)
 			break;
 		if (result == SD_OK)
