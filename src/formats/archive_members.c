@@ -67,9 +67,11 @@ const char *sd_archive_base(const char *name)
 
 static enum sd_result fail_kind(const char *name, const char *what, struct sd_error *err)
 {
-	return sd_fail(err, SD_INPUT, "%s in the archive is %s: only files are read%s", name, what,
-		       strstr(what, "link") ? "; tar --dereference --hard-dereference has files in place of links"
-					    : "");
+	const char *mend = strstr(what, "link") ? "; tar --dereference --hard-dereference has files in place of links"
+			   : strstr(what, "sparse") ? "; tar without --sparse has it whole"
+						    : "";
+
+	return sd_fail(err, SD_INPUT, "%s in the archive is %s: only plain files are read%s", name, what, mend);
 }
 
 /* Adds a file; *added points to it until the next one. */

@@ -57,6 +57,8 @@ static const struct sd_format formats[] = {
 	 .magic_length = 2,
 	 .open = sd_open_packed,
 	 .instead = "compressed by gzip: put gunzip in front"},
+	{.magic = "PK\5\6", .magic_length = 4, .instead = "an empty zip archive"},
+	{.magic = "\x04\x22\x4d\x18", .magic_length = 4, .instead = "compressed by lz4: put lz4 -dc in front"},
 	{.magic = "BZh",
 	 .magic_length = 3,
 	 .open = sd_open_packed,
