@@ -119,14 +119,14 @@ static enum sd_result fail(struct sd_unpacking *u, struct archive *a, struct sd_
 		*err = u->err;
 		return err->result;
 	}
-	/* Where memory is out it does not always say so. */
-	if (archive_errno(a) == ENOMEM || !said)
+	if (archive_errno(a) == ENOMEM)
 		return sd_fail_memory(err);
-	if (strstr(said, "too much memory"))
+	if (said && strstr(said, "too much memory"))
 		return sd_fail(
 			err, SD_INPUT,
 			"compressed by zstd with a window of more than 128 MiB; put zstd -dc --long=31 in front");
-	return sd_fail(err, SD_INPUT, "%s archive: %s", u->starved ? "truncated" : "damaged", said);
+	return sd_fail(err, SD_INPUT, "%s archive: %s", u->starved ? "truncated" : "damaged",
+		       said ? said : "libarchive cannot read it");
 }
 
 /* That what is expanded stays in proportion to what there is. */
