@@ -83,6 +83,11 @@ extern const struct sd_kernels sd_kernels_plain, sd_kernels_v128;
 extern const struct sd_kernels sd_kernels_avx2, sd_kernels_avx512;
 #endif
 
+#ifdef __x86_64__
+/* Whether the processor has F16C: not every compiler's __builtin_cpu_supports knows the name. */
+bool sd_kernels_have_f16c(void);
+#endif
+
 /* The best that this machine can run; or, if it can, the one of that name ("plain", "v128", "avx2", "avx512"; NULL: no
  * wish). */
 const struct sd_kernels *sd_kernels_pick(const char *name);

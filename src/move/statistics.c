@@ -2,12 +2,10 @@
 /* Statistics of elements. */
 #include "move/statistics.h"
 #include "move/convert.h"
+#include "move/kernels.h"
 
 #include <math.h>
 #include <stdlib.h>
-#ifdef __x86_64__
-#include <cpuid.h>
-#endif
 
 #define COUNT sd_statistics_count_plain
 #define DECODE sd_decode_plain
@@ -18,22 +16,12 @@
 #define GREATER_WIDE(a, b) PICK(doubles, wide_marks, (a) > (b), a, b)
 #include "move/statistics_simd.h"
 
-#ifdef __x86_64__
-/* clang 14 does not know it as a name. */
-static bool has_f16c(void)
-{
-	unsigned a, b, c, d;
-
-	return __get_cpuid(1, &a, &b, &c, &d) && c & bit_F16C;
-}
-#endif
-
 static sd_statistics_counter *pick(const char *name)
 {
 	if (name && strcmp(name, "plain") == 0)
 		return sd_statistics_count_plain;
 #ifdef __x86_64__
-	if (__builtin_cpu_supports("avx2") && has_f16c())
+	if (__builtin_cpu_supports("avx2") && sd_kernels_have_f16c())
 		return sd_statistics_count_avx2;
 #endif
 	return sd_statistics_count_plain;

@@ -37,8 +37,7 @@ const struct sd_kernels sd_kernels_plain = {
 	"plain", {turn1, turn2, turn4, turn8}, {sd_decode_plain, sd_encode_plain, NULL}, end};
 
 #ifdef __x86_64__
-/* Not every compiler's __builtin_cpu_supports knows the name. */
-static bool has_f16c(void)
+bool sd_kernels_have_f16c(void)
 {
 	unsigned a, b, c, d;
 
@@ -53,7 +52,7 @@ const struct sd_kernels *sd_kernels_pick(const char *name)
 						       &sd_kernels_plain};
 	bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
 		      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-	bool can[] = {avx512, __builtin_cpu_supports("avx2") && has_f16c(), true, true};
+	bool can[] = {avx512, __builtin_cpu_supports("avx2") && sd_kernels_have_f16c(), true, true};
 #else
 	static const struct sd_kernels *const all[] = {&sd_kernels_v128, &sd_kernels_plain};
 	bool can[] = {true, true};
