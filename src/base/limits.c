@@ -14,6 +14,9 @@ const struct sd_limits sd_limits_default = {.most = {
 						    [SD_LIMIT_NAME] = 4096,
 						    [SD_LIMIT_TENSORS] = UINT64_C(1) << 22,
 						    [SD_LIMIT_RANK] = SD_RANK_MAX,
+						    [SD_LIMIT_MEMBERS] = 100000,
+						    [SD_LIMIT_RATIO] = 200,
+						    [SD_LIMIT_SPOOL] = UINT64_C(1) << 30,
 					    }};
 
 /* Their names, what they count, and what formats and code can do at all. */
@@ -26,6 +29,9 @@ static const struct {
 	[SD_LIMIT_NAME] = {"name", "bytes", UINT64_C(1) << 30},
 	[SD_LIMIT_TENSORS] = {"tensors", "tensors", UINT32_MAX - 2},
 	[SD_LIMIT_RANK] = {"rank", "dimensions", SD_RANK_MAX},
+	[SD_LIMIT_MEMBERS] = {"members", "members", UINT32_MAX - 2},
+	[SD_LIMIT_RATIO] = {"ratio", "bytes", INT64_MAX},
+	[SD_LIMIT_SPOOL] = {"spool", "bytes", INT64_MAX},
 };
 
 enum sd_result sd_limits_set(struct sd_limits *limits, const char *text, struct sd_error *err)
@@ -39,6 +45,8 @@ enum sd_result sd_limits_set(struct sd_limits *limits, const char *text, struct 
 			continue;
 		if (!sd_text_size(equals + 1, &value))
 			return sd_fail(err, SD_USAGE, "--limit=%s: \"%s\" is no number and no size", text, equals + 1);
+		if (value == 0 && i == SD_LIMIT_RATIO)
+			return sd_fail(err, SD_USAGE, "--limit=%s: 1 is the least", text);
 		if (value > kinds[i].highest)
 			return sd_fail(err, SD_USAGE, "--limit=%s: at most %" PRIu64 " %s can be", text,
 				       kinds[i].highest, kinds[i].unit);
@@ -46,7 +54,9 @@ enum sd_result sd_limits_set(struct sd_limits *limits, const char *text, struct 
 		return SD_OK;
 	}
 	return sd_fail(err, SD_USAGE,
-		       "--limit=%s: it is NAME=VALUE, and NAME is header, manifest, name, tensors or rank", text);
+		       "--limit=%s: it is NAME=VALUE, and NAME is header, manifest, name, tensors, rank, members, ratio or "
+		       "spool",
+		       text);
 }
 
 enum sd_result sd_limits_check(const struct sd_limits *limits, enum sd_limit limit, uint64_t value, const char *what,

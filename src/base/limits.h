@@ -14,6 +14,9 @@ enum sd_limit {
 	SD_LIMIT_NAME,     /* bytes of a name */
 	SD_LIMIT_TENSORS,  /* in a header or an index; records, and targets, in a manifest */
 	SD_LIMIT_RANK,     /* dimensions of a tensor */
+	SD_LIMIT_MEMBERS,  /* of an archive */
+	SD_LIMIT_RATIO,    /* plain bytes of one compressed byte in an archive */
+	SD_LIMIT_SPOOL,    /* bytes of compressed members that are kept in memory, as they are not read in order */
 	SD_LIMITS,
 };
 
@@ -29,6 +32,7 @@ struct sd_limits {
 	bool keep_dtypes;  /* what a checkpoint says of the dtypes that its tensors should have does not count */
 	bool skip_objects; /* what a pickle names and nobody knows is left out, and so is what it would make */
 	bool allow_expand; /* views of a small storage may be as large as they like */
+	const char *dir;   /* the folder of an archive that counts; NULL: the only one with a checkpoint */
 	const char *root;  /* the key of the dict that counts in a file of torch.save; "": all; NULL: see there */
 };
 

@@ -52,8 +52,9 @@ struct sd_source {
 	/* Set by who asks for the next extent and gives it to this sink, untouched, before the next one: what is made
 	 * in memory may be made in its room. NULL: nobody does. */
 	struct sd_sink *into;
-	bool sums;   /* sums come with the data of some records at least */
-	bool random; /* read_at works: what ops has it for may be a pipe all the same */
+	bool sums;    /* sums come with the data of some records at least */
+	bool random;  /* read_at works: what ops has it for may be a pipe all the same */
+	bool rewinds; /* it works, but where it goes back, all is expanded once more from the beginning */
 };
 
 SD_MUST_CHECK static inline enum sd_result sd_source_next(struct sd_source *source, uint32_t record,
@@ -81,7 +82,7 @@ static inline bool sd_source_checksum(const struct sd_source *source, uint32_t r
 	return source->ops->sum && source->ops->sum(source, record, sum);
 }
 
-/* Only where the source is random. */
+/* Only where the source is random, or rewinds. */
 SD_MUST_CHECK static inline enum sd_result sd_source_read_at(struct sd_source *source, uint32_t record, uint64_t offset,
 							     void *buffer, uint64_t length, struct sd_error *err)
 {

@@ -3,20 +3,16 @@
 #include "formats/checkpoint.h"
 #include "base/names.h"
 #include "base/text.h"
-#include "formats/file.h"
 #include "formats/hf_metadata.h"
 #include "formats/index.h"
 #include "formats/part_files.h"
 #include "formats/patch.h"
 
-#include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 struct listing {
@@ -25,7 +21,7 @@ struct listing {
 	size_t count[SD_ROLE_OTHER], room[SD_ROLE_OTHER];
 	bool patching;                  /* it is being patched, or a run that did so was killed */
 	bool parts;                     /* it has marks of parts */
-	bool seconds;                   /* what counts only where there is nothing else */
+	bool seconds, thirds; /* what counts only where there is nothing else, and where that is not there either */
 	const struct sd_format *marked; /* the format that a file says the whole directory is, or NULL */
 	const char *mark;               /* that file's name */
 	const char *unread; /* a file of weights that is not read, and what its format has to say; or NULL */
@@ -46,8 +42,27 @@ static int natural(const void *a, const void *b)
 	return sd_text_natural(*(const char *const *)a, *(const char *const *)b);
 }
 
-static enum sd_result list_name(struct listing *list, const char *name, struct sd_error *err)
+/* In the order of their data, if that has one. */
+static int by_rank(const void *a, const void *b, void *user)
 {
+	struct sd_folder *folder = user;
+	uint64_t x = folder->ops->rank(folder, *(const char *const *)a);
+	uint64_t y = folder->ops->rank(folder, *(const char *const *)b);
+
+	return x != y ? (x < y ? -1 : 1) : natural(a, b);
+}
+
+static void sort(struct sd_folder *folder, const char **names, size_t count)
+{
+	if (count && folder->ops->rank)
+		qsort_r(names, count, sizeof(*names), by_rank, folder);
+	else if (count)
+		qsort(names, count, sizeof(*names), natural);
+}
+
+static enum sd_result list_name(void *user, const char *name, struct sd_error *err)
+{
+	struct listing *list = user;
 	const struct sd_format *format = sd_format_of_name(name);
 	enum sd_file_role role = sd_checkpoint_role(name);
 	char *copy;
@@ -60,6 +75,8 @@ static enum sd_result list_name(struct listing *list, const char *name, struct s
 		return (list->mark = sd_arena_text(&list->arena, name, strlen(name))) ? SD_OK : sd_fail_memory(err);
 	if (list->seconds && name[0] != '.' && format && format->second)
 		role = format->second;
+	if (list->thirds && name[0] != '.' && format && format->add)
+		role = SD_ROLE_WEIGHTS;
 
 	if (role == SD_ROLE_OTHER && (list->unread || name[0] == '.' || !format->directory))
 		return SD_OK;
@@ -85,115 +102,105 @@ static void free_listing(struct listing *list)
 	sd_arena_free(&list->arena);
 }
 
-static enum sd_result list_names(const char *path, struct listing *list, struct sd_error *err)
+static enum sd_result list_names(struct sd_folder *folder, struct listing *list, struct sd_error *err)
 {
-	enum sd_result result = SD_OK;
-	struct dirent *entry;
-	DIR *dir = opendir(path);
+	enum sd_result result = folder->ops->list(folder, NULL, list_name, list, err);
 
-	if (!dir)
-		return sd_fail_errno(err, errno, "%s", path);
-	for (errno = 0; result == SD_OK && (entry = readdir(dir)); errno = 0)
-		result = list_name(list, entry->d_name, err);
-	if (result == SD_OK && errno)
-		result = sd_fail_errno(err, errno, "%s", path);
-	closedir(dir);
 	for (int role = 0; role < SD_ROLE_OTHER; role++)
-		if (list->count[role])
-			qsort(list->names[role], list->count[role], sizeof(*list->names[role]), natural);
+		sort(folder, list->names[role], list->count[role]);
 	return result;
 }
 
+static bool has_something(const struct listing *list)
+{
+	return list->marked || list->count[SD_ROLE_WEIGHTS] || list->count[SD_ROLE_INDEX];
+}
+
 /* What a directory has to be read: safetensors, or else what other formats may have there. */
-static enum sd_result list_directory(const char *path, struct listing *list, struct sd_error *err)
+static enum sd_result list_directory(struct sd_folder *folder, struct listing *list, struct sd_error *err)
 {
-	enum sd_result result = list_names(path, list, err);
+	enum sd_result result = list_names(folder, list, err);
 
-	if (result != SD_OK || list->marked || list->count[SD_ROLE_WEIGHTS] || list->count[SD_ROLE_INDEX])
-		return result;
-	free_listing(list);
-	*list = (struct listing){.seconds = true};
-	return list_names(path, list, err);
+	for (int i = 0; i < (folder->archive ? 2 : 1) && result == SD_OK && !has_something(list); i++) {
+		free_listing(list);
+		*list = (struct listing){.seconds = true, .thirds = i > 0};
+		result = list_names(folder, list, err);
+	}
+	return result;
 }
 
-static enum sd_result path_of(struct sd_manifest *m, const char *dir, const char *name, const char **path,
-			      struct sd_error *err)
-{
-	size_t length = strlen(dir);
-
-	while (length > 1 && dir[length - 1] == '/')
-		length--;
-	*path = sd_arena_printf(&m->arena, "%.*s%s%s", (int)length, dir, dir[length - 1] == '/' ? "" : "/", name);
-	return *path ? SD_OK : sd_fail_memory(err);
-}
-
-enum sd_result sd_checkpoint_add_side(struct sd_source *source, const char *dir, const char *name, struct sd_error *err)
+enum sd_result sd_checkpoint_add_side(struct sd_source *source, struct sd_folder *folder, const char *name,
+				      const char *as, struct sd_error *err)
 {
 	struct sd_manifest *m = source->manifest;
 	struct sd_side_file file = {0};
-	struct stat st;
-	const char *path;
+	uint64_t size;
 	void *data;
-	enum sd_result result = path_of(m, dir, name, &path, err);
+	enum sd_result result = folder->ops->read(folder, name, SD_SIDE_FILE_MAX, source, &data, &size, err);
 
-	if (result == SD_OK)
-		result = sd_file_read(path, SD_SIDE_FILE_MAX, &data, &st, err);
 	if (result != SD_OK || !data)
 		return result;
-	file.size = (size_t)st.st_size;
-	if (!sd_file_name_good(name)) {
+	file.size = (size_t)size;
+	if (!sd_file_name_good(as)) {
 		free(data);
-		return sd_fail(err, SD_INPUT,
-			       "%s: a file of this name cannot be carried along: rename it or move it away", path);
+		return sd_folder_fail(folder, name, err,
+				      ": a file of this name cannot be carried along: rename it or move it away");
 	}
 	if (sd_manifest_side_fits(m, file.size, err) != SD_OK) {
 		free(data);
-		return sd_error_at(err, "%s is too much: take it out of %s", name, dir);
+		return sd_error_at(err, "%s is too much: take it out of %s", name, folder->path);
 	}
 	file.data = sd_arena_copy(&m->arena, data, file.size);
-	file.name = sd_arena_text(&m->arena, name, strlen(name));
+	file.name = sd_arena_text(&m->arena, as, strlen(as));
 	free(data);
-	if (!file.data || !file.name || !sd_manifest_add_side(m, &file))
-		return sd_fail_memory(err);
-	return sd_extents_watch(source, path, &st, err);
+	return file.data && file.name && sd_manifest_add_side(m, &file) ? SD_OK : sd_fail_memory(err);
 }
 
-static enum sd_result add_weights(struct sd_safetensors_read *reading, const char *dir, const char *name,
+/* The first bytes of a file of weights, the last input of the source; it is dropped where they are not there. */
+static enum sd_result read_first(struct sd_source *source, uint32_t input, unsigned char first[8], struct sd_error *err)
+{
+	const struct sd_input *in = sd_extents_at(source, input);
+	enum sd_result result = SD_OK;
+	size_t got = 0;
+
+	if (in->size < 8)
+		result = sd_fail(err, SD_INPUT, "%s is %s: no file of weights", in->path,
+				 in->size ? "shorter than 8 bytes" : "empty");
+	else if (lseek(in->fd, (off_t)in->begin, SEEK_SET) < 0)
+		result = sd_fail_errno(err, errno, "%s", in->path);
+	else
+		result = sd_read_upto(in->fd, first, 8, &got, err);
+	if (result == SD_OK && got < 8)
+		result = sd_fail(err, SD_INPUT, "%s changed while it was being read", in->path);
+	if (result != SD_OK)
+		sd_extents_drop(source);
+	return result;
+}
+
+static enum sd_result add_weights(struct sd_safetensors_read *reading, struct sd_folder *folder, const char *name,
 				  struct sd_chooser *chooser, struct sd_error *err)
 {
+	struct sd_source *source = reading->source;
+	size_t before = source->manifest->nrecords;
 	unsigned char first[8];
 	const struct sd_format *format;
-	const char *path;
-	enum sd_result result = path_of(reading->source->manifest, dir, name, &path, err);
-	struct stat st;
-	size_t got = 0;
-	int fd;
+	uint32_t input;
+	enum sd_result result;
 
+	if (!folder->ops->has(folder, name))
+		return sd_folder_fail(folder, name, err, " is not there, but the index names it; " NO_INDEX);
+	result = folder->ops->open(folder, name, source, &input, err);
+	if (result == SD_OK)
+		result = read_first(source, input, first, err);
 	if (result != SD_OK)
 		return result;
-	fd = sd_openat(AT_FDCWD, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK, 0);
-	if (fd < 0 && errno == ENOENT)
-		return sd_fail(err, SD_INPUT, "%s is not there, but the index names it; " NO_INDEX, path);
-	if (fd < 0)
-		return sd_fail_errno(err, errno, "%s", path);
-	if (fstat(fd, &st) != 0)
-		result = sd_fail_errno(err, errno, "%s", path);
-	else if (!S_ISREG(st.st_mode))
-		result = sd_fail(err, SD_INPUT, "%s is not a file", path);
-	else
-		result = sd_read_upto(fd, first, sizeof(first), &got, err);
-	if (result == SD_OK && got < sizeof(first))
-		result = sd_fail(err, SD_INPUT, "%s is %s: no file of weights", path,
-				 got ? "shorter than 8 bytes" : "empty");
-	if (result != SD_OK) {
-		close(fd);
-		return result;
-	}
-	result = sd_safetensors_read_add(reading, fd, path, first, chooser, false, err);
+	result = sd_safetensors_read_input(reading, input, first, chooser, false, err);
+	if (result == SD_OK && folder->ops->added)
+		result = folder->ops->added(folder, reading, input, before, err);
 	format = sd_format_of_bytes(first);
 	if (result == SD_INPUT && sd_safetensors_length(first) > SD_SAFETENSORS_HEADER_MAX && format && !format->add &&
 	    format->instead)
-		return sd_fail(err, SD_INPUT, "%s is no file of weights, but %s", path, format->instead);
+		return sd_folder_fail(folder, name, err, " is no file of weights, but %s", format->instead);
 	return result;
 }
 
@@ -209,11 +216,11 @@ static enum sd_result note_lack(struct sd_safetensors_read *reading, enum sd_res
 }
 
 /* Where data may be missing, a file that could not be added is noted, and what it had is missing. */
-static enum sd_result add_weights_there(struct sd_safetensors_read *reading, const char *dir, const char *name,
+static enum sd_result add_weights_there(struct sd_safetensors_read *reading, struct sd_folder *folder, const char *name,
 					struct sd_chooser *chooser, struct sd_error *err)
 {
 	size_t before = sd_safetensors_read_count(reading);
-	enum sd_result result = add_weights(reading, dir, name, chooser, err);
+	enum sd_result result = add_weights(reading, folder, name, chooser, err);
 
 	return sd_safetensors_read_count(reading) == before ? note_lack(reading, result, err) : result;
 }
@@ -223,8 +230,7 @@ static enum sd_result add_weights_there(struct sd_safetensors_read *reading, con
 struct indexed {
 	const char *path; /* of the index */
 	void *json;
-	size_t size;
-	struct stat stat;
+	uint64_t size;
 	struct sd_index index;
 };
 
@@ -258,22 +264,21 @@ static enum sd_result check_file_names(const struct sd_index *index, const char 
 		       index->entries[i].key, bad, end);
 }
 
-static enum sd_result read_index(const char *path, const struct sd_limits *limits, struct indexed *in,
-				 struct sd_error *err)
+/* source: to watch whether the index changes, or NULL. in->path is set already. */
+static enum sd_result read_index(struct sd_folder *folder, const char *name, const struct sd_limits *limits,
+				 struct sd_source *source, struct indexed *in, struct sd_error *err)
 {
-	enum sd_result result;
+	uint64_t most = (limits ? limits : &sd_limits_default)->most[SD_LIMIT_MANIFEST];
+	const char *path = in->path;
+	enum sd_result result = folder->ops->read(folder, name, most, source, &in->json, &in->size, err);
 
-	in->path = path;
-	result = sd_file_read(path, (limits ? limits : &sd_limits_default)->most[SD_LIMIT_MANIFEST], &in->json,
-			      &in->stat, err);
-	in->size = (size_t)in->stat.st_size;
 	if (result == SD_OK && !in->json) {
 		result = sd_limits_check(limits, SD_LIMIT_MANIFEST, in->size, "the index has", err);
 		return result == SD_OK ? sd_fail(err, SD_INPUT, "%s is no file", path) : sd_error_at(err, "%s", path);
 	}
 	if (result != SD_OK)
 		return result;
-	result = sd_index_parse(in->json, in->size, limits, &in->index, err);
+	result = sd_index_parse(in->json, (size_t)in->size, limits, &in->index, err);
 	if (result == SD_OK)
 		result = check_file_names(&in->index, is_of_bin(path) ? ".bin" : ".safetensors", err);
 	if (result == SD_INPUT && !strstr(err->text, "--limit=")) {
@@ -283,8 +288,7 @@ static enum sd_result read_index(const char *path, const struct sd_limits *limit
 	}
 	if (result != SD_OK)
 		return sd_error_at(err, "%s", path);
-	if (in->index.nfiles)
-		qsort(in->index.files, in->index.nfiles, sizeof(*in->index.files), natural);
+	sort(folder, in->index.files, in->index.nfiles);
 	return SD_OK;
 }
 
@@ -367,8 +371,8 @@ static enum sd_result check_all_there(const struct indexed *in, const struct sd_
 	return result;
 }
 
-static enum sd_result add_indexed_files(struct sd_safetensors_read *reading, const char *dir, const struct indexed *in,
-					struct sd_error *err)
+static enum sd_result add_indexed_files(struct sd_safetensors_read *reading, struct sd_folder *folder,
+					const struct indexed *in, struct sd_error *err)
 {
 	struct sd_source *source = reading->source;
 	struct sd_manifest *m = source->manifest;
@@ -380,7 +384,7 @@ static enum sd_result add_indexed_files(struct sd_safetensors_read *reading, con
 	for (size_t i = 0; i < in->index.nfiles; i++) {
 		struct chooser c = {.base = {wants}, .in = in, .arena = &m->arena, .file = in->index.files[i]};
 
-		result = add_weights_there(reading, dir, c.file, &c.base, err);
+		result = add_weights_there(reading, folder, c.file, &c.base, err);
 		if (result == SD_IO)
 			sd_error_at(err, "%s names a file that cannot be read", in->path);
 		if (result == SD_OK && c.out_of_memory)
@@ -419,24 +423,22 @@ static enum sd_result check_whole_beside(const struct listing *list, const char 
 		     : SD_OK;
 }
 
-static enum sd_result add_indexed(struct sd_safetensors_read *reading, const char *dir, const struct listing *list,
-				  const char *name, struct sd_error *err)
+static enum sd_result add_indexed(struct sd_safetensors_read *reading, struct sd_folder *folder,
+				  const struct listing *list, const char *name, struct sd_error *err)
 {
+	struct sd_source *source = reading->source;
 	struct indexed in = {0};
-	const char *path;
-	enum sd_result result = path_of(reading->source->manifest, dir, name, &path, err);
+	enum sd_result result = sd_folder_path(folder, &source->manifest->arena, name, &in.path, err);
 
 	if (result == SD_OK)
-		result = read_index(path, &reading->limits, &in, err);
+		result = read_index(folder, name, &reading->limits, source, &in, err);
 	/* Of a million keys it is 100 MB. */
 	free(in.json);
 	in.json = NULL;
-	if (result == SD_OK)
-		result = sd_extents_watch(reading->source, path, &in.stat, err);
 	if (result == SD_OK && check_whole_beside(list, name, &in.index, err) != SD_OK)
-		result = sd_error_at(err, "%s", dir);
+		result = sd_error_at(err, "%s", folder->path);
 	if (result == SD_OK)
-		result = add_indexed_files(reading, dir, &in, err);
+		result = add_indexed_files(reading, folder, &in, err);
 	free_indexed(&in);
 	return result;
 }
@@ -478,6 +480,14 @@ static bool is_numbered(const char *name, size_t *stem, unsigned long *total)
 		p--;
 	*stem = (size_t)(p - name);
 	return p < of && p > name && p[-1] == '-' && (strcmp(end, ".safetensors") == 0 || strcmp(end, ".bin") == 0);
+}
+
+bool sd_checkpoint_is_shard(const char *name)
+{
+	unsigned long total;
+	size_t stem;
+
+	return is_numbered(name, &stem, &total) && total > 1;
 }
 
 /* Shards that say how many they are must be that many: without an index nothing else tells that one is missing. */
@@ -647,8 +657,8 @@ static enum sd_result check_words(const struct sd_source *source, const char *sh
 	return result;
 }
 
-static enum sd_result add_unindexed(struct sd_safetensors_read *reading, const char *path, const struct listing *list,
-				    struct sd_error *err)
+static enum sd_result add_unindexed(struct sd_safetensors_read *reading, struct sd_folder *folder,
+				    const struct listing *list, struct sd_error *err)
 {
 	const char *numbered;
 	enum sd_result result = check_one(list, &numbered, err);
@@ -656,41 +666,41 @@ static enum sd_result add_unindexed(struct sd_safetensors_read *reading, const c
 	if (result == SD_OK && !reading->limits.no_index)
 		result = check_numbers(list, err);
 	if (result != SD_OK)
-		sd_error_at(err, "%s", path);
+		sd_error_at(err, "%s", folder->path);
 	result = note_lack(reading, result, err);
 	for (size_t i = 0; i < list->count[SD_ROLE_WEIGHTS] && result == SD_OK; i++)
-		result = add_weights_there(reading, path, list->names[SD_ROLE_WEIGHTS][i], NULL, err);
+		result = add_weights_there(reading, folder, list->names[SD_ROLE_WEIGHTS][i], NULL, err);
 	if (result == SD_OK)
 		result = sd_safetensors_read_finish(reading, err);
 	if (result != SD_OK || !numbered)
 		return result;
 	result = check_words(reading->source, numbered, err);
-	return note_lack(reading, result == SD_OK ? result : sd_error_at(err, "%s", path), err);
+	return note_lack(reading, result == SD_OK ? result : sd_error_at(err, "%s", folder->path), err);
 }
 
 /* A directory that a file says all of: nothing else in it may be a checkpoint too. */
-static enum sd_result add_marked(struct sd_safetensors_read *reading, const char *path, const struct listing *list,
-				 struct sd_error *err)
+static enum sd_result add_marked(struct sd_safetensors_read *reading, struct sd_folder *folder,
+				 const struct listing *list, struct sd_error *err)
 {
 	enum sd_file_role role = list->count[SD_ROLE_INDEX] ? SD_ROLE_INDEX : SD_ROLE_WEIGHTS;
 
 	if (list->count[role]) {
 		sd_fail(err, SD_INPUT, "%s and %s are of two checkpoints: move one of the two away", list->mark,
 			list->names[role][0]);
-		return sd_error_at(err, "%s", path);
+		return sd_error_at(err, "%s", folder->path);
 	}
-	return list->marked->add_directory(reading, path, err);
+	return list->marked->add_directory(reading, folder, err);
 }
 
-static enum sd_result add_tensors(struct sd_safetensors_read *reading, const char *path, const struct listing *list,
-				  struct sd_error *err)
+static enum sd_result add_tensors(struct sd_safetensors_read *reading, struct sd_folder *folder,
+				  const struct listing *list, struct sd_error *err)
 {
 	const char *index;
 	bool alone = reading->limits.no_index && list->count[SD_ROLE_WEIGHTS];
 	enum sd_result result;
 
 	if (list->marked)
-		return add_marked(reading, path, list, err);
+		return add_marked(reading, folder, list, err);
 	result = alone ? SD_OK : choose_index(list, &index, err);
 	if (alone)
 		index = NULL;
@@ -701,18 +711,19 @@ static enum sd_result add_tensors(struct sd_safetensors_read *reading, const cha
 			err, SD_INPUT, "no checkpoint here: neither *.safetensors nor *.safetensors.index.json%s%s%s",
 			list->unread ? "; " : "", list->unread ? list->unread : "", list->unread ? list->why : "");
 	if (result != SD_OK)
-		return sd_error_at(err, "%s", path);
-	return index ? add_indexed(reading, path, list, index, err) : add_unindexed(reading, path, list, err);
+		return sd_error_at(err, "%s", folder->path);
+	return index ? add_indexed(reading, folder, list, index, err) : add_unindexed(reading, folder, list, err);
 }
 
-static enum sd_result fill(struct sd_safetensors_read *reading, const char *path, const struct listing *list,
+static enum sd_result fill(struct sd_safetensors_read *reading, struct sd_folder *folder, const struct listing *list,
 			   struct sd_error *err)
 {
-	enum sd_result result = add_tensors(reading, path, list, err);
+	enum sd_result result = add_tensors(reading, folder, list, err);
 
 	for (size_t i = 0; i < list->count[SD_ROLE_SIDE] && result == SD_OK; i++)
-		result = sd_checkpoint_add_side(reading->source, path, list->names[SD_ROLE_SIDE][i], err);
-	return result == SD_OK ? sd_hf_metadata_obey(reading, path, err) : result;
+		result = sd_checkpoint_add_side(reading->source, folder, list->names[SD_ROLE_SIDE][i],
+						list->names[SD_ROLE_SIDE][i], err);
+	return result == SD_OK ? sd_hf_metadata_obey(reading, folder, err) : result;
 }
 
 static bool same_names(const struct listing *a, const struct listing *b, enum sd_file_role role)
@@ -729,33 +740,29 @@ static bool same_names(const struct listing *a, const struct listing *b, enum sd
  * Another checkpoint may have taken this one's place meanwhile. Everything is open now: if each name still leads to
  * what was opened by it, and there are no others, then all of it stood there at one time.
  */
-static enum sd_result look_again(const struct sd_source *source, const char *path, const struct listing *then,
+static enum sd_result look_again(const struct sd_source *source, struct sd_folder *folder, const struct listing *then,
 				 struct sd_error *err)
 {
 	struct listing now = {0};
-	enum sd_result result = list_directory(path, &now, err);
+	enum sd_result result = list_directory(folder, &now, err);
 
 	if (result == SD_OK && (then->marked != now.marked || !same_names(then, &now, SD_ROLE_INDEX) ||
 				(!then->count[SD_ROLE_INDEX] && !same_names(then, &now, SD_ROLE_WEIGHTS))))
-		result = sd_fail(err, SD_INPUT, "%s changed while it was being read", path);
+		result = sd_fail(err, SD_INPUT, "%s changed while it was being read", folder->path);
 	free_listing(&now);
 	return result == SD_OK ? sd_extents_still(source, err) : result;
 }
 
 /* NeMo AutoModel has this file in the directory of a checkpoint, around that of its model, until all of it is there. */
-static enum sd_result check_finished(const char *path, const struct sd_limits *limits, struct sd_error *err)
+static enum sd_result check_finished(struct sd_folder *folder, const struct sd_limits *limits, struct sd_error *err)
 {
-	static const char *const places[] = {"", "../"};
-	char name[4200];
-	struct stat st;
+	static const char *const names[] = {".incomplete", "../.incomplete"};
 
-	for (int i = 0; i < 2 && !(limits && (limits->incomplete || limits->short_data)); i++)
-		if (snprintf(name, sizeof(name), "%s/%s.incomplete", path, places[i]) < (int)sizeof(name) &&
-		    stat(name, &st) == 0)
-			return sd_fail(err, SD_INPUT,
-				       "%s is there: the checkpoint was not saved to its end; sd-cat "
-				       "--incomplete reads what is there",
-				       name);
+	for (int i = 0; i < 2 && !limits->incomplete && !limits->short_data; i++)
+		if (folder->ops->has(folder, names[i]))
+			return sd_folder_fail(folder, names[i], err,
+					      " is there: the checkpoint was not saved to its end; sd-cat --incomplete "
+					      "reads what is there");
 	return SD_OK;
 }
 
@@ -763,12 +770,18 @@ static enum sd_result check_finished(const char *path, const struct sd_limits *l
  * A directory that has parts of a checkpoint: all of them, unless others may come from elsewhere. What is there is read
  * whatever its files' names say of their number.
  */
-static enum sd_result take_parts(struct sd_safetensors_read *reading, const char *path, struct sd_error *err)
+static enum sd_result take_parts(struct sd_safetensors_read *reading, struct sd_folder *folder, struct sd_error *err)
 {
 	struct sd_manifest *m = reading->source->manifest;
 	struct sd_part_set set = {0};
-	enum sd_result result = sd_part_set_read(path, &set, err);
-	bool some = reading->limits.parts && !set.joined;
+	const char *path = folder->path;
+	enum sd_result result;
+	bool some;
+
+	if (folder->archive)
+		return sd_fail(err, SD_INPUT, "%s has parts of a checkpoint: unpack it, and join them with sd-pack --join", path);
+	result = sd_part_set_read(path, &set, err);
+	some = reading->limits.parts && !set.joined;
 
 	for (size_t i = 0; i < set.nmarks && result == SD_OK && some; i++)
 		result = sd_part_check(path, &set.marks[i], err);
@@ -781,30 +794,49 @@ static enum sd_result take_parts(struct sd_safetensors_read *reading, const char
 	return result;
 }
 
-enum sd_result sd_checkpoint_open(const char *path, const struct sd_limits *limits, struct sd_source **source,
-				  struct sd_error *err)
+enum sd_result sd_checkpoint_read(struct sd_folder *folder, struct sd_safetensors_read *reading, struct sd_error *err)
 {
 	struct listing list = {0};
-	struct sd_safetensors_read reading = {0};
-	enum sd_result result = list_directory(path, &list, err);
+	enum sd_result result = list_directory(folder, &list, err);
 
-	*source = NULL;
 	if (result == SD_OK && list.patching)
 		result = sd_fail(
 			err, SD_INPUT,
 			"%s: a run of sd-pack --patch is at work here, or was killed: sd-pack --recover=%s ends it",
-			path, path);
+			folder->path, folder->path);
 	if (result == SD_OK)
-		result = check_finished(path, limits, err);
-	if (result == SD_OK)
-		result = sd_safetensors_read_begin(&reading, limits, err);
+		result = check_finished(folder, &reading->limits, err);
 	if (result == SD_OK && list.parts)
-		result = take_parts(&reading, path, err);
+		result = take_parts(reading, folder, err);
 	if (result == SD_OK)
-		result = fill(&reading, path, &list, err);
+		result = fill(reading, folder, &list, err);
 	if (result == SD_OK)
-		result = look_again(reading.source, path, &list, err);
+		result = look_again(reading->source, folder, &list, err);
 	free_listing(&list);
+	return result;
+}
+
+bool sd_checkpoint_is_there(struct sd_folder *folder)
+{
+	struct listing list = {0};
+	struct sd_error err;
+	bool there = list_directory(folder, &list, &err) == SD_OK && has_something(&list);
+
+	free_listing(&list);
+	return there;
+}
+
+enum sd_result sd_checkpoint_open(const char *path, const struct sd_limits *limits, struct sd_source **source,
+				  struct sd_error *err)
+{
+	struct sd_folder folder = sd_folder_directory(path);
+	struct sd_safetensors_read reading;
+	enum sd_result result = sd_safetensors_read_begin(&reading, limits, err);
+
+	*source = NULL;
+	if (result != SD_OK)
+		return result;
+	result = sd_checkpoint_read(&folder, &reading, err);
 	sd_safetensors_read_free(&reading);
 	if (result == SD_OK)
 		*source = reading.source;
@@ -829,12 +861,14 @@ static enum sd_result copy_names(struct sd_checkpoint_files *files, const char *
 	return files->weights ? SD_OK : sd_fail_memory(err);
 }
 
-static enum sd_result list_indexed(struct sd_checkpoint_files *files, const char *dir, const char *name,
+static enum sd_result list_indexed(struct sd_checkpoint_files *files, struct sd_folder *folder, const char *name,
 				   const struct sd_limits *limits, struct sd_error *err)
 {
 	struct indexed in = {0};
-	const char *path = sd_arena_printf(&files->arena, "%s/%s", dir, name);
-	enum sd_result result = path ? read_index(path, limits, &in, err) : sd_fail_memory(err);
+	enum sd_result result = sd_folder_path(folder, &files->arena, name, &in.path, err);
+
+	if (result == SD_OK)
+		result = read_index(folder, name, limits, NULL, &in, err);
 
 	files->index_name = sd_arena_text(&files->arena, name, strlen(name));
 	if (result == SD_OK && !files->index_name)
@@ -843,7 +877,7 @@ static enum sd_result list_indexed(struct sd_checkpoint_files *files, const char
 		result = copy_names(files, in.index.files, in.index.nfiles, err);
 	if (result == SD_OK) {
 		files->index = in.json;
-		files->index_length = in.size;
+		files->index_length = (size_t)in.size;
 		in.json = NULL;
 	}
 	free_indexed(&in);
@@ -856,12 +890,13 @@ enum sd_result sd_checkpoint_list(const char *path, const struct sd_limits *limi
 	struct sd_checkpoint_files made = {0};
 	struct listing list = {0};
 	const char *index = NULL;
-	enum sd_result result = list_names(path, &list, err);
+	struct sd_folder folder = sd_folder_directory(path);
+	enum sd_result result = list_names(&folder, &list, err);
 
 	if (result == SD_OK)
 		result = choose_index(&list, &index, err);
 	if (result == SD_OK)
-		result = index ? list_indexed(&made, path, index, limits, err)
+		result = index ? list_indexed(&made, &folder, index, limits, err)
 			       : copy_names(&made, list.names[SD_ROLE_WEIGHTS], list.count[SD_ROLE_WEIGHTS], err);
 	free_listing(&list);
 	if (result == SD_OK)

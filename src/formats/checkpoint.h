@@ -3,6 +3,7 @@
 #ifndef SD_FORMATS_CHECKPOINT_H
 #define SD_FORMATS_CHECKPOINT_H
 
+#include "formats/folder.h"
 #include "formats/format.h"
 
 /* Opens a directory as a source. Errors name the directory's files by their paths. limits may be NULL. */
@@ -24,9 +25,19 @@ struct sd_checkpoint_files {
 SD_MUST_CHECK enum sd_result sd_checkpoint_list(const char *path, const struct sd_limits *limits,
 						struct sd_checkpoint_files *files, struct sd_error *err);
 
-/* Adds a file of a directory as a side file, unless it is no file or too large for one. Errors name it. */
-SD_MUST_CHECK enum sd_result sd_checkpoint_add_side(struct sd_source *source, const char *dir, const char *name,
-						    struct sd_error *err);
+/* Reads the checkpoint in a folder into a reading that has begun. */
+SD_MUST_CHECK enum sd_result sd_checkpoint_read(struct sd_folder *folder, struct sd_safetensors_read *reading,
+						struct sd_error *err);
+
+/* Whether there is anything in a folder that could be read. */
+bool sd_checkpoint_is_there(struct sd_folder *folder);
+
+/* Adds a file of a folder as a side file of the name as, unless it is no file or too large for one. Errors name it. */
+SD_MUST_CHECK enum sd_result sd_checkpoint_add_side(struct sd_source *source, struct sd_folder *folder,
+						    const char *name, const char *as, struct sd_error *err);
+
+/* Whether a name says that there are other files of the same checkpoint: "model-00001-of-00002.safetensors". */
+bool sd_checkpoint_is_shard(const char *name);
 
 /* What a file of this name is in a checkpoint directory. */
 enum sd_file_role sd_checkpoint_role(const char *name);

@@ -4,16 +4,12 @@
 #include "base/checked.h"
 #include "base/text.h"
 #include "formats/assembly.h"
-#include "formats/file.h"
 #include "formats/torch_save.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 #include <zstd.h>
 
 enum meaning { OTHER, DTYPE = SD_TORCH_DTYPE, METADATA, TENSOR, BYTES, PROPERTIES, CHUNK, INDEX, PLACE, SIZE };
@@ -83,7 +79,7 @@ struct native {
 	struct sd_safetensors_read *reading;
 	struct sd_arena *arena; /* of the manifest */
 	struct sd_arena texts;  /* until all is read */
-	const char *directory;
+	struct sd_folder *folder;
 	struct sd_names places; /* of boxes, to storage_data's values */
 	const struct sd_pickle_node *const *values;
 	struct item **items;
@@ -194,7 +190,7 @@ static enum sd_result give(struct sd_made *base, const struct sd_input *input, s
 			   struct sd_error *err)
 {
 	const struct item *item = (const struct item *)base;
-	struct sd_extent whole = {.length = item->length, .fd = input->fd, .offset = (off_t)item->offset};
+	struct sd_extent whole = sd_extents_of(input, item->offset, item->length);
 	uint64_t end[SD_RANK_MAX];
 	char text[SD_BOX_TEXT];
 	enum sd_result result =
@@ -484,28 +480,16 @@ static int by_place(const void *a, const void *b)
 
 static enum sd_result open_file(struct native *n, const char *file, uint32_t *input, struct sd_error *err)
 {
-	char *path = sd_arena_printf(&n->texts, "%s/%s", n->directory, file);
-	int fd;
-
-	if (!path)
-		return sd_fail_memory(err);
-	fd = sd_openat(AT_FDCWD, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK, 0);
-	if (fd < 0 && errno == ENOENT)
-		return sd_fail(err, SD_INPUT, "%s is not there, but " SD_DCP_METADATA " names it", path);
-	if (fd < 0)
-		return sd_fail_errno(err, errno, "%s", path);
-	if (sd_extents_input(n->reading->source, fd, path, input, err) != SD_OK)
-		return err->result;
-	if (!sd_extents_at(n->reading->source, *input)->seekable)
-		return sd_fail(err, SD_INPUT, "%s is not a file", path);
-	return SD_OK;
+	if (!n->folder->ops->has(n->folder, file))
+		return sd_folder_fail(n->folder, file, err, " is not there, but " SD_DCP_METADATA " names it");
+	return n->folder->ops->open(n->folder, file, n->reading->source, input, err);
 }
 
 static enum sd_result place_item(struct native *n, struct sd_assembly *assembly, struct item *item, uint32_t input,
 				 struct sd_error *err)
 {
 	const struct sd_input *in = sd_extents_at(n->reading->source, input);
-	uint64_t size = (uint64_t)in->stat.st_size;
+	uint64_t size = in->size;
 	struct sd_assembly_box box = {.name = item->name,
 				      .begin = item->begin,
 				      .size = item->size,
@@ -553,10 +537,10 @@ static enum sd_result note_left_out(struct native *n, struct sd_error *err)
 	if (!n->left_out)
 		return SD_OK;
 	if (n->left_out == 1)
-		return sd_safetensors_read_note(n->reading, err, "%s: %s is no tensor (left out)", n->directory,
+		return sd_safetensors_read_note(n->reading, err, "%s: %s is no tensor (left out)", n->folder->path,
 						n->first);
 	return sd_safetensors_read_note(n->reading, err, "%s: %zu entries are no tensors: %s, ... (left out)",
-					n->directory, n->left_out, n->first);
+					n->folder->path, n->left_out, n->first);
 }
 
 static enum sd_result read_pickle(struct native *n, const void *data, size_t length, struct sd_pickle *pickle,
@@ -574,30 +558,28 @@ static enum sd_result read_pickle(struct native *n, const void *data, size_t len
 	return read_tensors(n, sd_pickle_attribute(pickle->top, "state_dict_metadata"), err);
 }
 
-static enum sd_result read_metadata(struct native *n, const char *path, struct sd_error *err)
+static enum sd_result read_metadata(struct native *n, struct sd_error *err)
 {
 	struct sd_pickle pickle = {0};
-	struct stat st;
+	uint64_t most = n->reading->limits.most[SD_LIMIT_MANIFEST], size;
 	void *data;
-	enum sd_result result = sd_file_read(path, n->reading->limits.most[SD_LIMIT_MANIFEST], &data, &st, err);
+	enum sd_result result =
+		n->folder->ops->read(n->folder, SD_DCP_METADATA, most, n->reading->source, &data, &size, err);
 
 	if (result != SD_OK)
 		return result;
 	if (!data)
-		return sd_fail(err, SD_INPUT, "%s is no file, or larger than --limit=manifest", path);
-	result = read_pickle(n, data, (size_t)st.st_size, &pickle, err);
+		return sd_folder_fail(n->folder, SD_DCP_METADATA, err, " is no file, or larger than --limit=manifest");
+	result = read_pickle(n, data, (size_t)size, &pickle, err);
 	sd_pickle_free(&pickle);
 	free(data);
-	if (result != SD_OK)
-		return err->told ? result : sd_error_at(err, "%s", path);
-	return sd_extents_watch(n->reading->source, path, &st, err);
+	return result == SD_OK || err->told ? result : sd_error_at(err, "%s/" SD_DCP_METADATA, n->folder->path);
 }
 
-enum sd_result sd_dcp_native_add(struct sd_safetensors_read *reading, const char *directory, struct sd_error *err)
+enum sd_result sd_dcp_native_add(struct sd_safetensors_read *reading, struct sd_folder *folder, struct sd_error *err)
 {
-	struct native n = {.reading = reading, .arena = &reading->source->manifest->arena, .directory = directory};
-	const char *path = sd_arena_printf(n.arena, "%s/" SD_DCP_METADATA, directory);
-	enum sd_result result = path ? read_metadata(&n, path, err) : sd_fail_memory(err);
+	struct native n = {.reading = reading, .arena = &reading->source->manifest->arena, .folder = folder};
+	enum sd_result result = read_metadata(&n, err);
 
 	if (result == SD_OK)
 		result = assemble(&n, err);

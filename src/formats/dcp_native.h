@@ -7,16 +7,17 @@
 #ifndef SD_FORMATS_DCP_NATIVE_H
 #define SD_FORMATS_DCP_NATIVE_H
 
+#include "formats/folder.h"
 #include "formats/safetensors_read.h"
 
 /* Stands in the directory of a checkpoint that was saved to its end. */
 #define SD_DCP_METADATA ".metadata"
 
 /*
- * Adds all tensors of a directory to the reading. Boxes are opened when their data is asked for; until then only
+ * Adds all tensors of a folder to the reading. Boxes are opened when their data is asked for; until then only
  * .metadata was read, and the files' sizes. What is no tensor is noted. Errors name the file.
  */
-SD_MUST_CHECK enum sd_result sd_dcp_native_add(struct sd_safetensors_read *reading, const char *directory,
+SD_MUST_CHECK enum sd_result sd_dcp_native_add(struct sd_safetensors_read *reading, struct sd_folder *folder,
 					       struct sd_error *err);
 
 #endif

@@ -41,12 +41,13 @@ struct extents {
 	uint32_t given;       /* the record whose extent has been given out */
 	void *memory;         /* that it is in, where it was made */
 	pthread_mutex_t lock; /* of readers, and of opening and closing while read_at is in use */
-	uint32_t *readers;    /* of each input: threads that read it just now; NULL: read_at has not been called */
+	struct sd_guest *guest;
+	uint32_t *readers; /* of each input: threads that read it just now; NULL: read_at has not been called */
 };
 
 static void close_input(struct extents *x, struct sd_input *input)
 {
-	if (input->fd >= 0) {
+	if (input->fd >= 0 && !input->lent) {
 		close(input->fd);
 		input->fd = -1;
 		x->open--;
@@ -56,7 +57,8 @@ static void close_input(struct extents *x, struct sd_input *input)
 /* That an open file is what it was when it was opened. */
 static enum sd_result check_unchanged(const struct sd_input *input, struct sd_error *err)
 {
-	return input->seekable ? sd_fd_unchanged(input->fd, input->path, &input->stat, err) : SD_OK;
+	return input->seekable && input->stat.st_mode ? sd_fd_unchanged(input->fd, input->path, &input->stat, err)
+						      : SD_OK;
 }
 
 /* Closes the open file that nobody has asked for for the longest time, and that no thread reads just now. */
@@ -66,7 +68,7 @@ static enum sd_result close_one(struct extents *x, struct sd_error *err)
 
 	for (size_t i = 0; i < x->ninputs; i++) {
 		struct sd_input *input = &x->inputs[i];
-		bool idle = input->fd >= 0 && input->seekable && !(x->readers && x->readers[i]);
+		bool idle = input->fd >= 0 && input->seekable && !input->lent && !(x->readers && x->readers[i]);
 
 		if (idle && (!oldest || input->used < oldest->used))
 			oldest = input;
@@ -79,11 +81,19 @@ static enum sd_result close_one(struct extents *x, struct sd_error *err)
 	return SD_OK;
 }
 
+static enum sd_result verify(struct sd_input *input, struct sd_error *err)
+{
+	enum sd_result result = input->verify ? input->verify->run(input->verify, err) : SD_OK;
+
+	input->verify = NULL;
+	return result;
+}
+
 static enum sd_result open_input(struct extents *x, struct sd_input *input, struct sd_error *err)
 {
 	input->used = ++x->clock;
 	if (input->fd >= 0)
-		return SD_OK;
+		return verify(input, err);
 	if (x->open >= OPEN_MAX_FILES && close_one(x, err) != SD_OK)
 		return err->result;
 	/* What it has become since may be a FIFO, which nobody writes to. */
@@ -118,10 +128,7 @@ static enum sd_result begin_record(struct extents *x, uint32_t record, struct sd
 	x->given = record;
 	if (place->made)
 		return place->made->give(place->made, input, extent, &x->memory, err);
-	extent->length = x->source.manifest->records[record].bytes;
-	extent->fd = input->fd;
-	if (input->seekable)
-		extent->offset = (off_t)place->offset;
+	*extent = sd_extents_of(input, place->offset, x->source.manifest->records[record].bytes);
 	return SD_OK;
 }
 
@@ -170,7 +177,7 @@ static enum sd_result extents_finish(struct sd_source *source, struct sd_error *
 		if (result != SD_OK)
 			return result;
 	}
-	return SD_OK;
+	return x->guest && x->guest->finish ? x->guest->finish(x->guest, err) : SD_OK;
 }
 
 static void extents_close(struct sd_source *source)
@@ -185,6 +192,8 @@ static void extents_close(struct sd_source *source)
 	free(x->places);
 	free(x->readers);
 	pthread_mutex_destroy(&x->lock);
+	if (x->guest)
+		x->guest->close(x->guest);
 	sd_manifest_free(source->manifest);
 	free(x);
 }
@@ -223,6 +232,23 @@ static void let_go(struct extents *x, uint32_t number)
 	pthread_mutex_unlock(&x->lock);
 }
 
+static enum sd_result read_made_at(struct extents *x, struct sd_made *made, uint64_t offset, char *buffer,
+				   uint64_t length, struct sd_error *err)
+{
+	enum sd_result result = SD_OK;
+	struct sd_extent extent;
+
+	pthread_mutex_lock(&x->lock);
+	for (uint64_t done = 0, part; done < length && result == SD_OK; done += part) {
+		result = made->more(made, offset + done, &extent, err);
+		part = result == SD_OK && extent.length < length - done ? extent.length : length - done;
+		if (result == SD_OK)
+			result = sd_extent_read(&extent, buffer + done, part, err);
+	}
+	pthread_mutex_unlock(&x->lock);
+	return result;
+}
+
 /* By pread, not by mmap: a file that is cut off meanwhile is an error then, and not the end of the program. */
 static enum sd_result extents_read_at(struct sd_source *source, uint32_t record, uint64_t offset, void *buffer,
 				      uint64_t length, struct sd_error *err)
@@ -230,12 +256,15 @@ static enum sd_result extents_read_at(struct sd_source *source, uint32_t record,
 	struct extents *x = (struct extents *)source;
 	const struct place *place = &x->places[record];
 	const struct sd_input *input = &x->inputs[place->input];
-	struct sd_extent extent = {.length = length, .offset = (off_t)(place->offset + offset)};
-	enum sd_result result = hold(x, place->input, err);
+	struct sd_extent extent;
+	enum sd_result result;
 
+	if (place->made)
+		return read_made_at(x, place->made, offset, buffer, length, err);
+	result = hold(x, place->input, err);
 	if (result != SD_OK)
 		return result;
-	extent.fd = input->fd;
+	extent = sd_extents_of(input, place->offset + offset, length);
 	result = sd_extent_read(&extent, buffer, length, err);
 	if (result == SD_OK || result == SD_INPUT) {
 		struct sd_error changed;
@@ -290,6 +319,7 @@ enum sd_result sd_extents_input(struct sd_source *source, int fd, const char *pa
 		return result;
 	}
 	input.seekable = S_ISREG(input.stat.st_mode);
+	input.size = input.seekable ? (uint64_t)input.stat.st_size : 0;
 	source->random = source->random && input.seekable;
 	/* All but the last one have been looked at. */
 	if (x->open >= OPEN_MAX_FILES && x->inputs[x->ninputs - 1].seekable)
@@ -298,6 +328,32 @@ enum sd_result sd_extents_input(struct sd_source *source, int fd, const char *pa
 	*number = (uint32_t)x->ninputs;
 	x->inputs[x->ninputs++] = input;
 	return SD_OK;
+}
+
+enum sd_result sd_extents_part(struct sd_source *source, const struct sd_input *part, uint32_t *number,
+			       struct sd_error *err)
+{
+	struct extents *x = (struct extents *)source;
+	struct sd_input input = *part;
+
+	input.path = sd_arena_text(&source->manifest->arena, part->path, strlen(part->path));
+	input.seekable = input.lent = true;
+	if (!input.path || !sd_array_grow(&x->inputs, x->ninputs, &x->inputs_room, sizeof(*x->inputs)))
+		return sd_fail_memory(err);
+	*number = (uint32_t)x->ninputs;
+	x->inputs[x->ninputs++] = input;
+	return SD_OK;
+}
+
+void sd_extents_invite(struct sd_source *source, struct sd_guest *guest)
+{
+	((struct extents *)source)->guest = guest;
+}
+
+struct sd_extent sd_extents_of(const struct sd_input *input, uint64_t offset, uint64_t length)
+{
+	return (struct sd_extent){
+		.length = length, .fd = input->fd, .offset = input->seekable ? (off_t)(input->begin + offset) : -1};
 }
 
 const struct sd_input *sd_extents_at(const struct sd_source *source, uint32_t number)
@@ -348,6 +404,16 @@ enum sd_result sd_extents_add_made(struct sd_source *source, const struct sd_rec
 	return add(source, record, target, &(struct place){.input = input, .offset = offset, .made = made}, err);
 }
 
+bool sd_extents_rewinds(const struct sd_source *source)
+{
+	const struct extents *x = (const struct extents *)source;
+	bool rewinds = true;
+
+	for (size_t i = 0; i < x->nplaces; i++)
+		rewinds = rewinds && (!x->places[i].made || x->places[i].made->any);
+	return rewinds;
+}
+
 enum sd_result sd_made_read(struct sd_made *made, const struct sd_input *input, void *bytes, uint64_t length,
 			    struct sd_error *err)
 {
@@ -391,8 +457,8 @@ uint32_t sd_extents_input_of(const struct sd_source *source, uint32_t record)
 static enum sd_result read_at(struct extents *x, uint32_t number, uint64_t offset, void *buffer, size_t length,
 			      size_t *got, struct sd_error *err)
 {
-	struct sd_extent extent = {.length = length, .fd = x->inputs[number].fd, .offset = (off_t)offset};
-	uint64_t size = (uint64_t)x->inputs[number].stat.st_size;
+	struct sd_extent extent = sd_extents_of(&x->inputs[number], offset, length);
+	uint64_t size = x->inputs[number].size;
 
 	*got = offset >= size ? 0 : size - offset < length ? (size_t)(size - offset) : length;
 	if (sd_extent_read(&extent, buffer, *got, err) == SD_OK)
@@ -408,13 +474,16 @@ static enum sd_result read_value(struct extents *x, size_t record, struct sd_err
 	void *value;
 	size_t got;
 
-	if (r->bytes == 0 || r->bytes > SD_VALUE_MAX || !x->inputs[place->input].seekable)
+	if (r->bytes == 0 || r->bytes > SD_VALUE_MAX || !x->inputs[place->input].seekable ||
+	    (place->made && place->made->once))
 		return SD_OK;
 	value = sd_arena_alloc(&x->source.manifest->arena, r->bytes);
 	if (!value)
 		return sd_fail_memory(err);
 	result = open_input(x, &x->inputs[place->input], err);
-	if (result == SD_OK)
+	if (result == SD_OK && place->made)
+		result = sd_made_read(place->made, &x->inputs[place->input], value, got = r->bytes, err);
+	else if (result == SD_OK)
 		result = read_at(x, place->input, place->offset, value, r->bytes, &got, err);
 	if (result == SD_OK && got == r->bytes)
 		r->value = value;
@@ -545,6 +614,7 @@ enum sd_result sd_extents_still(const struct sd_source *source, struct sd_error 
 	for (size_t i = 0; i < x->nwatched && result == SD_OK; i++)
 		result = still(x->watched[i].path, &x->watched[i].stat, err);
 	for (size_t i = 0; i < x->ninputs && result == SD_OK; i++)
-		result = still(x->inputs[i].path, &x->inputs[i].stat, err);
+		if (!x->inputs[i].lent)
+			result = still(x->inputs[i].path, &x->inputs[i].stat, err);
 	return result;
 }

@@ -10,13 +10,22 @@
 
 #include <sys/stat.h>
 
-/* A file or pipe with data. */
+/* Looks, before the first data of an input is taken, whether all of it is as it should be. */
+struct sd_verify {
+	enum sd_result (*run)(struct sd_verify *verify, struct sd_error *err);
+};
+
+/* A file or pipe with data, or a part of a file: a member of an archive. */
 struct sd_input {
-	const char *path; /* for errors; opens it again */
+	const char *path; /* for errors; opens it again, unless it is lent */
 	int fd;           /* -1: not open now */
+	uint64_t begin;   /* where it begins in fd */
+	uint64_t size;    /* its bytes, where it is seekable */
 	uint64_t used;    /* when it was asked for last, among all inputs */
 	bool seekable;
-	struct stat stat; /* when it was opened */
+	bool lent;                /* fd is the source's guest's */
+	struct sd_verify *verify; /* NULL: there is nothing to look at, or not any more */
+	struct stat stat;         /* when it was opened; of what is lent, without a mode: nobody looks */
 };
 
 /* A source of no inputs; NULL when memory is out. Its manifest may be given metadata and side files. */
@@ -28,6 +37,25 @@ struct sd_source *sd_extents_new(void);
  */
 SD_MUST_CHECK enum sd_result sd_extents_input(struct sd_source *source, int fd, const char *path, uint32_t *number,
 					      struct sd_error *err);
+
+/*
+ * Adds a part of a file: its path (copied), fd (lent: it stays open as long as the source), begin, size, verify (lives
+ * as long as the source) and stat are taken.
+ */
+SD_MUST_CHECK enum sd_result sd_extents_part(struct sd_source *source, const struct sd_input *part, uint32_t *number,
+					     struct sd_error *err);
+
+/* What lives as long as a source: finish (may be NULL) is called at its end, close when it is freed. */
+struct sd_guest {
+	enum sd_result (*finish)(struct sd_guest *guest, struct sd_error *err);
+	void (*close)(struct sd_guest *guest);
+};
+
+/* Gives the source, which has none, a guest. */
+void sd_extents_invite(struct sd_source *source, struct sd_guest *guest);
+
+/* The bytes of an input that is open, from an offset in it on. */
+struct sd_extent sd_extents_of(const struct sd_input *input, uint64_t offset, uint64_t length);
 
 /* An input, valid until the next one is added. */
 const struct sd_input *sd_extents_at(const struct sd_source *source, uint32_t number);
@@ -61,7 +89,12 @@ struct sd_made {
 	enum sd_result (*more)(struct sd_made *made, uint64_t done, struct sd_extent *extent, struct sd_error *err);
 	/* After the last byte, and also where it was never reached: gives memory back. May be NULL, and come twice. */
 	void (*close)(struct sd_made *made);
+	bool any;  /* more may be asked for any byte, at any time */
+	bool once; /* its bytes pass by, in the order of records: they cannot be looked at before */
 };
+
+/* Whether a source rewinds: its data is there, or made by what may be asked for any byte. */
+bool sd_extents_rewinds(const struct sd_source *source);
 
 /* Reads all bytes of such a record into memory. */
 SD_MUST_CHECK enum sd_result sd_made_read(struct sd_made *made, const struct sd_input *input, void *bytes,

@@ -6,6 +6,7 @@
 #ifndef SD_FORMATS_FORMAT_H
 #define SD_FORMATS_FORMAT_H
 
+#include "formats/folder.h"
 #include "formats/safetensors_read.h"
 
 /* So many bytes tell what a file is. */
@@ -53,7 +54,8 @@ struct sd_format {
 	/* Of a directory: the file in it that says that it is of this format, and what adds its tensors to the reading.
 	 * Errors name the file. */
 	const char *mark;
-	enum sd_result (*add_directory)(struct sd_safetensors_read *reading, const char *path, struct sd_error *err);
+	enum sd_result (*add_directory)(struct sd_safetensors_read *reading, struct sd_folder *folder,
+					struct sd_error *err);
 
 	/*
 	 * Formats whose tensors are in several safetensors files each: whether a header is of it; what puts the tensors

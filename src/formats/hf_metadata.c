@@ -4,18 +4,16 @@
 #include "base/json.h"
 #include "base/text.h"
 #include "formats/checkpoint.h"
-#include "formats/file.h"
 #include "formats/index.h"
 #include "move/device.h"
 
-#include <dirent.h>
-#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define DTYPES_NAME "fqn_to_dtype_mapping.json"
+#define FILES_NAME SD_HF_METADATA "/" SD_HF_METADATA_FILES
+#define DTYPES_NAME SD_HF_METADATA "/fqn_to_dtype_mapping.json"
 #define INDEX_MOST 99999
 
 /* A tensor, and the number of its file or its dtype. */
@@ -75,26 +73,24 @@ static enum sd_result take(void *user, const struct sd_json_token *token, struct
 }
 
 /* Reads a mapping of the folder; one that is not there is empty. */
-static enum sd_result read_mapping(struct sd_safetensors_read *reading, const char *folder, const char *name,
+static enum sd_result read_mapping(struct sd_safetensors_read *reading, struct sd_folder *folder, const char *name,
 				   struct mapping *m, struct sd_error *err)
 {
-	const char *path = sd_arena_printf(&reading->source->manifest->arena, "%s/%s", folder, name);
-	struct stat st;
+	uint64_t size;
 	void *json;
 	enum sd_result result;
 
-	if (!path)
-		return sd_fail_memory(err);
-	if (stat(path, &st) != 0)
-		return errno == ENOENT ? SD_OK : sd_fail_errno(err, errno, "%s", path);
-	result = sd_file_read(path, reading->limits.most[SD_LIMIT_MANIFEST], &json, &st, err);
+	if (!folder->ops->has(folder, name))
+		return SD_OK;
+	result = folder->ops->read(folder, name, reading->limits.most[SD_LIMIT_MANIFEST], reading->source, &json, &size,
+				   err);
 	if (result == SD_OK && !json)
-		return sd_fail(err, SD_INPUT, "%s is no file, or larger than --limit=manifest", path);
+		return sd_folder_fail(folder, name, err, " is no file, or larger than --limit=manifest");
 	if (result != SD_OK)
 		return result;
-	result = sd_json_parse(json, (size_t)st.st_size, take, m, err);
+	result = sd_json_parse(json, (size_t)size, take, m, err);
 	free(json);
-	return result == SD_OK ? sd_extents_watch(reading->source, path, &st, err) : sd_error_at(err, "%s", path);
+	return result == SD_OK ? SD_OK : sd_error_at(err, "%s/%s", folder->path, name);
 }
 
 static void free_mapping(struct mapping *m)
@@ -174,7 +170,7 @@ static enum sd_result give_cast(struct sd_made *base, const struct sd_input *inp
 {
 	const struct cast *c = (const struct cast *)base;
 	uint64_t from_bytes = c->elements * sd_dtype_size(c->from), to_bytes = c->elements * sd_dtype_size(c->to);
-	struct sd_extent source = {.length = from_bytes, .fd = input->fd, .offset = (off_t)c->offset};
+	struct sd_extent source = sd_extents_of(input, c->offset, from_bytes);
 	void *from = malloc((size_t)from_bytes + 1), *to = malloc((size_t)to_bytes + 1);
 	enum sd_result result = from && to ? SD_OK : sd_fail_memory(err);
 
@@ -266,67 +262,61 @@ static int natural(const void *a, const void *b)
 	return sd_text_natural(*(const char *const *)a, *(const char *const *)b);
 }
 
-/* The names of the files that go along. */
-static enum sd_result list_side(DIR *dir, struct sd_arena *arena, const char ***names, size_t *count,
-				struct sd_error *err)
+/* The files that go along: paths in the folder, below SD_HF_METADATA. */
+struct along {
+	struct sd_arena *arena;
+	const char **paths;
+	size_t count, room;
+};
+
+static enum sd_result take_along(void *user, const char *name, struct sd_error *err)
 {
-	struct dirent *entry;
-	size_t room = 0;
+	struct along *along = user;
+	const char *path = sd_arena_printf(along->arena, SD_HF_METADATA "/%s", name);
 
-	while ((entry = readdir(dir))) {
-		const char *name = entry->d_name;
-
-		if (name[0] == '.' || strcmp(name, SD_HF_METADATA_FILES) == 0 || strcmp(name, DTYPES_NAME) == 0 ||
-		    sd_checkpoint_role(name) != SD_ROLE_SIDE)
-			continue;
-		if (!sd_array_grow(names, *count, &room, sizeof(**names)))
-			return sd_fail_memory(err);
-		(*names)[*count] = sd_arena_text(arena, name, strlen(name));
-		if (!(*names)[(*count)++])
-			return sd_fail_memory(err);
-	}
-	if (*count)
-		qsort(*names, *count, sizeof(**names), natural);
+	if (!path)
+		return sd_fail_memory(err);
+	if (name[0] == '.' || strcmp(path, FILES_NAME) == 0 || strcmp(path, DTYPES_NAME) == 0 ||
+	    sd_checkpoint_role(name) != SD_ROLE_SIDE)
+		return SD_OK;
+	if (!sd_array_grow(&along->paths, along->count, &along->room, sizeof(*along->paths)))
+		return sd_fail_memory(err);
+	along->paths[along->count++] = path;
 	return SD_OK;
 }
 
-static enum sd_result obey(struct sd_safetensors_read *reading, DIR *dir, const char *folder, struct sd_error *err)
+static enum sd_result add_along(struct sd_safetensors_read *reading, struct sd_folder *folder, struct sd_error *err)
 {
 	struct sd_manifest *m = reading->source->manifest;
-	struct mapping files = {0}, dtypes = {.dtypes = true};
-	const char **names = NULL;
-	size_t count = 0;
-	enum sd_result result = list_side(dir, &m->arena, &names, &count, err);
+	struct along along = {.arena = &m->arena};
+	enum sd_result result = folder->ops->list(folder, SD_HF_METADATA, take_along, &along, err);
 
-	for (size_t i = 0; i < count && result == SD_OK; i++)
-		if (!sd_manifest_side(m, names[i]))
-			result = sd_checkpoint_add_side(reading->source, folder, names[i], err);
+	if (along.count)
+		qsort(along.paths, along.count, sizeof(*along.paths), natural);
+	for (size_t i = 0; i < along.count && result == SD_OK; i++) {
+		const char *name = strrchr(along.paths[i], '/') + 1;
+
+		if (!sd_manifest_side(m, name))
+			result = sd_checkpoint_add_side(reading->source, folder, along.paths[i], name, err);
+	}
+	free(along.paths);
+	return result;
+}
+
+enum sd_result sd_hf_metadata_obey(struct sd_safetensors_read *reading, struct sd_folder *folder, struct sd_error *err)
+{
+	struct mapping files = {0}, dtypes = {.dtypes = true};
+	enum sd_result result = add_along(reading, folder, err);
+
 	if (result == SD_OK)
-		result = read_mapping(reading, folder, SD_HF_METADATA_FILES, &files, err);
+		result = read_mapping(reading, folder, FILES_NAME, &files, err);
 	if (result == SD_OK && files.count)
 		result = add_index(reading, &files, err);
 	if (result == SD_OK && !reading->limits.keep_dtypes)
 		result = read_mapping(reading, folder, DTYPES_NAME, &dtypes, err);
 	if (result == SD_OK)
-		result = cast_all(reading, folder, &dtypes, err);
-	free(names);
+		result = cast_all(reading, folder->path, &dtypes, err);
 	free_mapping(&files);
 	free_mapping(&dtypes);
-	return result;
-}
-
-enum sd_result sd_hf_metadata_obey(struct sd_safetensors_read *reading, const char *directory, struct sd_error *err)
-{
-	const char *folder = sd_arena_printf(&reading->source->manifest->arena, "%s/" SD_HF_METADATA, directory);
-	enum sd_result result;
-	DIR *dir;
-
-	if (!folder)
-		return sd_fail_memory(err);
-	dir = opendir(folder);
-	if (!dir)
-		return errno == ENOENT || errno == ENOTDIR ? SD_OK : sd_fail_errno(err, errno, "%s", folder);
-	result = obey(reading, dir, folder, err);
-	closedir(dir);
 	return result;
 }

@@ -7,6 +7,7 @@
 #ifndef SD_FORMATS_HF_METADATA_H
 #define SD_FORMATS_HF_METADATA_H
 
+#include "formats/folder.h"
 #include "formats/safetensors_read.h"
 
 /* The folder beside the shards; and in it, {tensor: number of its file}. */
@@ -17,9 +18,9 @@
 #define SD_WISHED_INDEX "model.safetensors.index.json"
 
 /*
- * Obeys it where a directory, whose tensors are all there, has it; notes what is cast. Errors name the file.
+ * Obeys it where a folder, whose tensors are all there, has it; notes what is cast. Errors name the file.
  */
-SD_MUST_CHECK enum sd_result sd_hf_metadata_obey(struct sd_safetensors_read *reading, const char *directory,
+SD_MUST_CHECK enum sd_result sd_hf_metadata_obey(struct sd_safetensors_read *reading, struct sd_folder *folder,
 						 struct sd_error *err);
 
 #endif

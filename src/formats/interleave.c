@@ -44,7 +44,7 @@ static enum sd_result open_part(struct sd_interleave *in, struct sd_interleave_p
 	input = sd_extents_at(in->source, part->input);
 	if (part->made)
 		return part->made->give(part->made, input, &part->extent, &part->memory, err);
-	part->extent = (struct sd_extent){.length = part->bytes, .fd = input->fd, .offset = (off_t)part->offset};
+	part->extent = sd_extents_of(input, part->offset, part->bytes);
 	return SD_OK;
 }
 
@@ -214,7 +214,7 @@ static void close_parts(struct sd_made *base)
 
 void sd_interleave_begin(struct sd_interleave *in)
 {
-	in->base = (struct sd_made){give, more, close_parts};
+	in->base = (struct sd_made){.give = give, .more = more, .close = close_parts};
 	in->dim = 0;
 	in->row = row_of(in, in->shape);
 	while (in->row > BLOCK && in->dim + 1 < in->rank) {

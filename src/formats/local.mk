@@ -1,4 +1,7 @@
 sources += \
+	%D%/archive.c %D%/archive.h \
+	%D%/archive_members.c %D%/archive_members.h \
+	%D%/archive_layout.c %D%/archive_layout.h \
 	%D%/assembly.c %D%/assembly.h \
 	%D%/atomic_output.c %D%/atomic_output.h \
 	%D%/checkpoint.c %D%/checkpoint.h \
@@ -7,7 +10,9 @@ sources += \
 	%D%/dcp_write.c %D%/dcp_write.h \
 	%D%/extents.c %D%/extents.h \
 	%D%/file.c %D%/file.h \
+	%D%/folder.c %D%/folder.h \
 	%D%/format.c %D%/format.h \
+	%D%/gunzip.c %D%/gunzip.h \
 	%D%/hf_metadata.c %D%/hf_metadata.h \
 	%D%/index.c %D%/index.h \
 	%D%/interleave.c %D%/interleave.h \
@@ -27,5 +32,6 @@ sources += \
 	%D%/torch_dict.c %D%/torch_dict.h \
 	%D%/torch_save.c %D%/torch_save.h \
 	%D%/torch_tensor.c %D%/torch_tensor.h \
+	%D%/unpack.c %D%/unpack.h \
 	%D%/zip.c %D%/zip.h \
 	%D%/zstd.c %D%/zstd.h

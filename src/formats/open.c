@@ -2,7 +2,9 @@
 /* Opens anything that holds a checkpoint. */
 #include "formats/open.h"
 #include "base/signals.h"
+#include "formats/archive.h"
 #include "formats/checkpoint.h"
+#include "formats/unpack.h"
 #include "formats/zstd.h"
 #include "pipe/stream.h"
 
@@ -30,13 +32,20 @@ static enum sd_result fail_neither(const char *name, const char *what, struct sd
 	return sd_fail(err, SD_INPUT, "%s is neither a stream nor a safetensors file, but %s", name, what);
 }
 
+static enum sd_result check_no_archive(const char *name, const struct sd_limits *limits, struct sd_error *err)
+{
+	return limits && limits->dir ? sd_fail(err, SD_INPUT, "%s is no archive, for which --dir is", name) : SD_OK;
+}
+
 /* What has no mark of its own: a safetensors file. */
 static enum sd_result open_file(const struct sd_opened *in, const unsigned char first[FIRST],
 				const struct sd_limits *limits, struct sd_source **source, struct sd_error *err)
 {
 	struct sd_safetensors_read reading;
-	enum sd_result result = sd_safetensors_read_begin(&reading, limits, err);
+	enum sd_result result = check_no_archive(in->name, limits, err);
 
+	if (result == SD_OK)
+		result = sd_safetensors_read_begin(&reading, limits, err);
 	if (result != SD_OK) {
 		close(in->fd);
 		return result;
@@ -52,10 +61,21 @@ static enum sd_result open_file(const struct sd_opened *in, const unsigned char 
 	return result;
 }
 
+static bool is_file(int fd)
+{
+	struct stat st;
+
+	return fstat(fd, &st) == 0 && S_ISREG(st.st_mode);
+}
+
 enum sd_result sd_open_stream(const struct sd_opened *in, const unsigned char first[FIRST],
 			      const struct sd_limits *limits, struct sd_source **source, struct sd_error *err)
 {
 	(void)first;
+	if (check_no_archive(in->name, limits, err) != SD_OK) {
+		close(in->fd);
+		return err->result;
+	}
 
 	enum sd_result result = sd_stream_open_behind(in->fd, in->kept, limits, source, err);
 
@@ -77,14 +97,40 @@ enum sd_result sd_open_stream(const struct sd_opened *in, const unsigned char fi
 static enum sd_result open_any(const struct sd_opened *in, const struct sd_limits *limits, struct sd_source **source,
 			       struct sd_error *err);
 
+/* Data that is compressed, and is read only where an archive is in it. */
+enum sd_result sd_open_packed(const struct sd_opened *in, const unsigned char first[FIRST],
+			      const struct sd_limits *limits, struct sd_source **source, struct sd_error *err)
+{
+	enum sd_result result = sd_archive_open(in, first, FIRST, limits, source, err);
+
+	if (result != SD_OK || *source)
+		return result;
+	close(in->fd);
+	return fail_neither(in->name, sd_format_of_bytes(first)->instead, err);
+}
+
+enum sd_result sd_open_zip(const struct sd_opened *in, const unsigned char first[FIRST], const struct sd_limits *limits,
+			   struct sd_source **source, struct sd_error *err)
+{
+	enum sd_result result = sd_archive_open(in, first, FIRST, limits, source, err);
+
+	return result != SD_OK || *source ? result : open_file(in, first, limits, source, err);
+}
+
 enum sd_result sd_open_zstd(const struct sd_opened *in, const unsigned char first[FIRST],
 			    const struct sd_limits *limits, struct sd_source **source, struct sd_error *err)
 {
 	struct sd_opened plain = {-1, in->name, true, in->kept};
 	struct sd_source *inner, *outer;
 	struct sd_zstd *zstd;
-	enum sd_result result = sd_zstd_expand(in->fd, first, FIRST, &zstd, &plain.fd, err);
+	enum sd_result result = SD_OK;
 
+	/* An archive in a file is gone through more than once. */
+	if (is_file(in->fd))
+		result = sd_archive_open(in, first, FIRST, limits, source, err);
+	if (result != SD_OK || *source)
+		return result;
+	result = sd_zstd_expand(in->fd, first, FIRST, &zstd, &plain.fd, err);
 	if (result != SD_OK)
 		return sd_error_at(err, "%s", in->name);
 	result = open_any(&plain, limits, &inner, err);
@@ -104,6 +150,48 @@ enum sd_result sd_open_fd(int fd, const char *name, const struct sd_limits *limi
 	return open_any(&(struct sd_opened){fd, name, false, !sd_fd_is_pipe(fd)}, limits, source, err);
 }
 
+/* The byte behind those that were read from a pipe, which stays there; -1: nobody can tell. */
+static int peek(int fd)
+{
+	unsigned char byte;
+	int ends[2], got = -1;
+
+	if (pipe2(ends, O_CLOEXEC) != 0)
+		return -1;
+	if (tee(fd, ends[1], 1, 0) == 1 && read(ends[0], &byte, 1) == 1)
+		got = byte;
+	close(ends[0]);
+	close(ends[1]);
+	return got;
+}
+
+/* A tar begins with a name. What might be the length of a header, too, has a { behind it, and that of a tar nothing. */
+static bool may_be_tar(const struct sd_opened *in, const struct sd_format *format, const unsigned char first[FIRST])
+{
+	if (!sd_tar_may_begin(first) || (format && (format->open || format->add)))
+		return false;
+	return is_file(in->fd) || sd_safetensors_length(first) > SD_SAFETENSORS_HEADER_MAX || peek(in->fd) == 0;
+}
+
+/* *source is NULL where it is no tar: of a pipe, what no safetensors file has was read then. */
+static enum sd_result open_tar(const struct sd_opened *in, const unsigned char first[FIRST],
+			       const struct sd_limits *limits, struct sd_source **source, struct sd_error *err)
+{
+	unsigned char block[SD_TAR_BLOCK];
+	size_t got = 0;
+	enum sd_result result;
+
+	if (is_file(in->fd))
+		return sd_archive_open(in, first, FIRST, limits, source, err);
+	memcpy(block, first, FIRST);
+	result = sd_read_upto(in->fd, block + FIRST, sizeof(block) - FIRST, &got, err);
+	if (result == SD_OK && got == sizeof(block) - FIRST && sd_tar_is_header(block))
+		return sd_archive_open(in, block, sizeof(block), limits, source, err);
+	if (result != SD_OK)
+		close(in->fd);
+	return result;
+}
+
 static enum sd_result open_any(const struct sd_opened *in, const struct sd_limits *limits, struct sd_source **source,
 			       struct sd_error *err)
 {
@@ -119,6 +207,11 @@ static enum sd_result open_any(const struct sd_opened *in, const struct sd_limit
 	}
 	if (got == sizeof(first)) {
 		format = sd_format_of_bytes(first);
+		if (may_be_tar(in, format, first)) {
+			result = open_tar(in, first, limits, source, err);
+			if (result != SD_OK || *source)
+				return result;
+		}
 		if (format && format->open && !(in->expanded && format->instead))
 			return format->open(in, first, limits, source, err);
 		result = open_file(in, first, limits, source, err);
@@ -178,6 +271,8 @@ enum sd_result sd_open(const char *path, const struct sd_limits *limits, struct 
 	}
 	if (S_ISDIR(st.st_mode)) {
 		close(fd);
+		if (check_no_archive(path, limits, err) != SD_OK)
+			return err->result;
 		return sd_checkpoint_open(path, limits, source, err);
 	}
 	result = sd_open_fd(fd, path, limits, source, err);

@@ -16,12 +16,18 @@ SD_MUST_CHECK enum sd_result sd_open(const char *path, const struct sd_limits *l
 SD_MUST_CHECK enum sd_result sd_open_fd(int fd, const char *name, const struct sd_limits *limits,
 					struct sd_source **source, struct sd_error *err);
 
-/* The rows of a stream and of compressed data, see formats/format.h. */
+/* The rows of a stream, of compressed data and of zips, see formats/format.h. */
 SD_MUST_CHECK enum sd_result sd_open_stream(const struct sd_opened *in, const unsigned char first[SD_FORMAT_FIRST],
 					    const struct sd_limits *limits, struct sd_source **source,
 					    struct sd_error *err);
 SD_MUST_CHECK enum sd_result sd_open_zstd(const struct sd_opened *in, const unsigned char first[SD_FORMAT_FIRST],
 					  const struct sd_limits *limits, struct sd_source **source,
 					  struct sd_error *err);
+SD_MUST_CHECK enum sd_result sd_open_packed(const struct sd_opened *in, const unsigned char first[SD_FORMAT_FIRST],
+					    const struct sd_limits *limits, struct sd_source **source,
+					    struct sd_error *err);
+SD_MUST_CHECK enum sd_result sd_open_zip(const struct sd_opened *in, const unsigned char first[SD_FORMAT_FIRST],
+					 const struct sd_limits *limits, struct sd_source **source,
+					 struct sd_error *err);
 
 #endif

@@ -61,7 +61,7 @@ static enum sd_result check_length(const struct sd_input *input, uint64_t length
 	at = lseek(input->fd, 0, SEEK_CUR);
 	if (at < 0)
 		return sd_fail_errno(err, errno, "cannot seek");
-	*after = input->stat.st_size > at ? (uint64_t)(input->stat.st_size - at) : 0;
+	*after = input->begin + input->size > (uint64_t)at ? input->begin + input->size - (uint64_t)at : 0;
 	if (length > *after)
 		return sd_fail(err, SD_INPUT,
 			       "truncated, or not a safetensors file: a header of %" PRIu64
@@ -100,7 +100,7 @@ static enum sd_result read_file(const struct sd_input *input, const unsigned cha
 	if (result != SD_OK)
 		return result;
 	if (input->seekable)
-		*data = (uint64_t)input->stat.st_size - (after - length);
+		*data = input->size - (after - length);
 	result = parse_short(header, (size_t)length, after == SD_UNKNOWN_SIZE ? after : after - length, limits, st,
 			     lack, err);
 	free(header);
@@ -282,13 +282,19 @@ enum sd_result sd_safetensors_read_add(struct sd_safetensors_read *reading, int 
 				       const unsigned char first[8], struct sd_chooser *chooser, bool alone,
 				       struct sd_error *err)
 {
-	size_t before = sd_safetensors_read_count(reading);
 	uint32_t input;
 	enum sd_result result = sd_extents_input(reading->source, fd, path, &input, err);
 
-	if (result != SD_OK)
-		return result;
-	result = add_input(reading, input, first, chooser, alone, err);
+	return result == SD_OK ? sd_safetensors_read_input(reading, input, first, chooser, alone, err) : result;
+}
+
+enum sd_result sd_safetensors_read_input(struct sd_safetensors_read *reading, uint32_t input,
+					 const unsigned char first[8], struct sd_chooser *chooser, bool alone,
+					 struct sd_error *err)
+{
+	size_t before = sd_safetensors_read_count(reading);
+	enum sd_result result = add_input(reading, input, first, chooser, alone, err);
+
 	reading->nfiles += result == SD_OK;
 	if (result != SD_OK && sd_safetensors_read_count(reading) == before)
 		sd_extents_drop(reading->source);

@@ -56,6 +56,12 @@ SD_MUST_CHECK enum sd_result sd_safetensors_read_add(struct sd_safetensors_read 
 						     const unsigned char first[8], struct sd_chooser *chooser,
 						     bool alone, struct sd_error *err);
 
+/* The same for an input of the reading that nothing was read of, the last one: it is dropped where it has no tensors.
+ */
+SD_MUST_CHECK enum sd_result sd_safetensors_read_input(struct sd_safetensors_read *reading, uint32_t input,
+						       const unsigned char first[8], struct sd_chooser *chooser,
+						       bool alone, struct sd_error *err);
+
 /* For a format's own parser: adds a tensor, as sd_extents_add_made does. SD_INPUT where its key is there already. */
 SD_MUST_CHECK enum sd_result sd_safetensors_read_add_made(struct sd_safetensors_read *reading,
 							  const struct sd_record *record,

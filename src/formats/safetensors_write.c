@@ -6,10 +6,12 @@
 #include "flow/spool.h"
 #include "formats/atomic_output.h"
 #include "formats/part_files.h"
+#include "formats/zstd.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -55,6 +57,11 @@ struct pack {
 	const struct sd_manifest *m;
 	struct sd_manifest *pieces; /* of shards: then it is m */
 	struct sd_output_plan layout;
+	struct sd_archive_layout archive;
+	size_t nput;          /* IN_FLOW: how many of its fixed bytes have been written */
+	uint64_t at;          /* IN_FLOW: bytes that have been written */
+	struct sd_zstd *zstd; /* NULL: nothing is compressed */
+	int plain;            /* what is to be compressed goes there, or -1 */
 	struct sd_output *publish;
 	struct sd_output_file *files; /* weights, then: */
 	struct sd_side_file *small;   /* what is written as it is */
@@ -65,6 +72,7 @@ struct pack {
 	uint64_t base;          /* IN_PLACE: where the file begins */
 	uint64_t end;           /* of what was in the regular file that is open */
 	bool appends;           /* to it */
+	bool in_file;           /* what is compressed goes into it, from where it stands and ends */
 	uint32_t *first_target; /* of each record, in targets; one more at the end */
 	uint32_t *targets;      /* record by record */
 	uint32_t record;        /* that is coming, or SD_NO_RECORD */
@@ -84,28 +92,59 @@ static enum sd_result open_file(struct pack *p, uint32_t file, int *fd, struct s
 {
 	if (p->mode == TO_PLACES)
 		return sd_output_fd(p->publish, file, fd, err);
-	*fd = p->mode == TO_SPOOL ? p->spool : p->options->fd;
+	*fd = p->mode == TO_SPOOL ? p->spool : p->plain >= 0 ? p->plain : p->options->fd;
 	return SD_OK;
 }
 
+/* Of all that goes into one file. */
+static uint64_t whole_size(const struct pack *p)
+{
+	return p->options->archive ? p->archive.size : p->layout.files[0].size;
+}
+
+/* All that was to be compressed has been; a failure of the compressor is why it could not be written. */
+static enum sd_result end_packed(struct pack *p, enum sd_result result, struct sd_error *err)
+{
+	struct sd_error told;
+
+	if (p->plain >= 0)
+		close(p->plain);
+	p->plain = -1;
+	if (sd_zstd_wait(p->zstd, &told) == SD_OK)
+		return result;
+	*err = told;
+	if (told.told == SD_LOST && !sd_signals_came())
+		raise(SIGPIPE);
+	return sd_error_at(err, "writing %s", p->options->path ? p->options->path : p->options->name);
+}
+
+/* That nobody reads what is to be compressed only says that the compressor has failed. */
+static enum sd_result blame_packer(struct pack *p, struct sd_error *err)
+{
+	sd_signals_forget(SIGPIPE);
+	return end_packed(p, err->result, err);
+}
+
 /* Says which file an I/O error is about. */
-static enum sd_result fail_writing(const struct pack *p, uint32_t file, struct sd_error *err)
+static enum sd_result fail_writing(struct pack *p, uint32_t file, struct sd_error *err)
 {
 	const struct sd_safetensors_sink_options *o = p->options;
 
 	if (err->result != SD_IO)
 		return err->result;
+	if (p->plain >= 0 && err->told == SD_LOST)
+		return blame_packer(p, err);
 	if (p->mode == TO_SPOOL)
 		return sd_error_at(err, "writing a temporary file");
-	if (p->mode != TO_PLACES)
+	if (p->mode != TO_PLACES && !o->path)
 		return sd_error_at(err, "writing %s", p->options->name);
-	if (!o->layout.directory)
+	if (!o->layout.directory || o->archive)
 		return sd_error_at(err, "writing %s", o->path);
 	return sd_error_at(err, "writing %s in %s", p->files[file].name, o->path);
 }
 
-static enum sd_result write_at(struct pack *p, uint32_t file, uint64_t offset, const void *data, size_t length,
-			       struct sd_error *err)
+static enum sd_result write_raw(struct pack *p, uint32_t file, uint64_t offset, const void *data, size_t length,
+				struct sd_error *err)
 {
 	int fd;
 	enum sd_result result = open_file(p, file, &fd, err);
@@ -113,11 +152,34 @@ static enum sd_result write_at(struct pack *p, uint32_t file, uint64_t offset, c
 	if (result != SD_OK)
 		return result;
 	p->out += length;
+	p->at += length;
 	if (p->mode == IN_FLOW)
 		result = sd_write_all(fd, data, length, err);
 	else
 		result = sd_pwrite_all(fd, data, length, (off_t)(p->base + offset), err);
 	return result == SD_OK ? SD_OK : fail_writing(p, file, err);
+}
+
+/* What of an archive stands in front of an offset, where everything goes one after the other. */
+static enum sd_result put_fixed(struct pack *p, struct sd_error *err)
+{
+	enum sd_result result = SD_OK;
+
+	while (p->mode == IN_FLOW && result == SD_OK && p->nput < p->archive.nfixed &&
+	       p->archive.fixed[p->nput].offset == p->at) {
+		const struct sd_fixed *fixed = &p->archive.fixed[p->nput++];
+
+		result = write_raw(p, 0, fixed->offset, fixed->bytes, fixed->length, err);
+	}
+	return result;
+}
+
+static enum sd_result write_at(struct pack *p, uint32_t file, uint64_t offset, const void *data, size_t length,
+			       struct sd_error *err)
+{
+	enum sd_result result = put_fixed(p, err);
+
+	return result == SD_OK ? write_raw(p, file, offset, data, length, err) : result;
 }
 
 static enum sd_result flush(struct pack *p, struct sd_error *err)
@@ -159,10 +221,13 @@ static enum sd_result copy_straight(struct pack *p, struct sd_extent *extent, co
 	int fd;
 
 	if (result == SD_OK)
+		result = put_fixed(p, err);
+	if (result == SD_OK)
 		result = open_file(p, c->file, &fd, err);
 	if (result != SD_OK)
 		return result;
 	p->out += length;
+	p->at += length;
 	result = sd_extent_copy(extent, fd, p->mode == IN_FLOW ? NULL : &position, length, err);
 	return result == SD_OK ? SD_OK : fail_writing(p, c->file, err);
 }
@@ -430,10 +495,19 @@ static enum sd_result sort_targets(struct pack *p, struct sd_error *err)
 	return SD_OK;
 }
 
+/* Where data goes on behind an offset: what is fixed of an archive is jumped over. */
+static uint64_t behind_fixed(const struct pack *p, uint64_t offset, size_t *next)
+{
+	for (; *next < p->archive.nfixed && p->archive.fixed[*next].offset == offset; ++*next)
+		offset += p->archive.fixed[*next].length;
+	return offset;
+}
+
 /* Whether every byte leaves right behind the one that came before it. */
 static bool comes_in_order(const struct pack *p)
 {
-	uint64_t position = p->layout.files[0].header_length;
+	size_t next = 0;
+	uint64_t position = p->options->archive ? behind_fixed(p, 0, &next) : p->layout.files[0].header_length;
 
 	for (size_t r = 0; r < p->m->nrecords; r++) {
 		uint32_t first = p->first_target[r], count = p->first_target[r + 1] - first;
@@ -447,16 +521,21 @@ static bool comes_in_order(const struct pack *p)
 			continue;
 		if (c.outer || c.to != position)
 			return false;
-		position += c.run;
+		position = behind_fixed(p, position + c.run, &next);
 	}
-	return position == p->layout.files[0].size;
+	return position == whole_size(p);
 }
 
 static enum sd_result write_headers(struct pack *p, struct sd_error *err)
 {
 	enum sd_result result = SD_OK;
 
-	for (uint32_t i = 0; i < p->layout.nfiles && result == SD_OK; i++)
+	if (p->options->archive && p->mode == IN_FLOW)
+		return put_fixed(p, err);
+	for (size_t i = 0; i < p->archive.nfixed && result == SD_OK; i++)
+		result = write_at(p, 0, p->archive.fixed[i].offset, p->archive.fixed[i].bytes,
+				  p->archive.fixed[i].length, err);
+	for (uint32_t i = 0; i < p->layout.nfiles && !p->options->archive && result == SD_OK; i++)
 		if (!p->layout.files[i].kept)
 			result = write_at(p, i, 0, p->layout.files[i].header, p->layout.files[i].header_length, err);
 	return result;
@@ -485,6 +564,10 @@ static enum sd_result list_files(struct pack *p, struct sd_error *err)
 	p->small = calloc(p->m->nside + 2, sizeof(*p->small));
 	if (!p->files || !p->small)
 		return sd_fail_memory(err);
+	if (p->options->archive) {
+		add_file(p, "", p->options->level ? 0 : p->archive.size, SD_OUTPUT_ENTRY);
+		return SD_OK;
+	}
 	for (size_t i = 0; i < layout->nfiles; i++) {
 		add_file(p, layout->files[i].name, layout->files[i].size,
 			 layout->index ? SD_OUTPUT_WEIGHTS : SD_OUTPUT_ENTRY);
@@ -503,10 +586,12 @@ static enum sd_result list_files(struct pack *p, struct sd_error *err)
 	return SD_OK;
 }
 
+static enum sd_result begin_packed(struct pack *p, struct sd_error *err);
+
 static enum sd_result begin_publishing(struct pack *p, struct sd_error *err)
 {
 	const struct sd_safetensors_sink_options *o = p->options;
-	struct sd_output_options options = {.directory = o->layout.directory,
+	struct sd_output_options options = {.directory = o->layout.directory && !o->archive,
 					    .force = o->force,
 					    .sync = o->sync,
 					    .note = o->note,
@@ -526,6 +611,8 @@ static enum sd_result begin_publishing(struct pack *p, struct sd_error *err)
 	if (result != SD_OK)
 		return result;
 	p->mode = TO_PLACES;
+	if (o->archive)
+		return o->level ? begin_packed(p, err) : SD_OK;
 	for (size_t i = 0; i < p->nsmall && result == SD_OK; i++)
 		result = write_at(p, (uint32_t)(p->layout.nfiles + i), 0, p->small[i].data, p->small[i].size, err);
 	return result;
@@ -546,7 +633,7 @@ static enum sd_result end_part(struct pack *p, struct sd_error *err)
 
 static enum sd_result open_spool(struct pack *p, struct sd_error *err)
 {
-	uint64_t size = p->layout.files[0].size;
+	uint64_t size = whole_size(p);
 	enum sd_result result = sd_spool_open(&p->spool, err);
 
 	if (result == SD_OK)
@@ -559,6 +646,20 @@ static enum sd_result open_spool(struct pack *p, struct sd_error *err)
 	return result;
 }
 
+/* A compressor between what is written and the file, or the descriptor. */
+static enum sd_result begin_packed(struct pack *p, struct sd_error *err)
+{
+	int fd = p->options->fd;
+	enum sd_result result = p->options->path ? sd_output_fd(p->publish, 0, &fd, err) : SD_OK;
+
+	if (result == SD_OK)
+		result = sd_zstd_compress(fd, p->options->level, &p->zstd, &p->plain, err);
+	if (result != SD_OK)
+		return result;
+	p->mode = comes_in_order(p) ? IN_FLOW : TO_SPOOL;
+	return p->mode == TO_SPOOL ? open_spool(p, err) : SD_OK;
+}
+
 /* A regular file that is open. What it has behind where it stands would be written over, or be left as a tail. */
 static enum sd_result begin_in_place(struct pack *p, uint64_t at, struct sd_error *err)
 {
@@ -569,9 +670,10 @@ static enum sd_result begin_in_place(struct pack *p, uint64_t at, struct sd_erro
 			       "%s has %" PRIu64 " bytes behind the place to write to: > empties a file first, >> "
 			       "writes to its end, and -o FILE -f replaces it",
 			       o->name, p->end - at);
-	p->base = at;
 	p->mode = IN_PLACE;
-	return sd_output_room(o->fd, o->name, p->layout.files[0].size, err);
+	p->in_file = o->level;
+	p->base = o->level ? 0 : at;
+	return o->level ? begin_packed(p, err) : sd_output_room(o->fd, o->name, whole_size(p), err);
 }
 
 static enum sd_result begin_on_fd(struct pack *p, struct sd_error *err)
@@ -589,6 +691,8 @@ static enum sd_result begin_on_fd(struct pack *p, struct sd_error *err)
 	at = S_ISREG(st.st_mode) && !p->appends ? lseek(fd, 0, SEEK_CUR) : -1;
 	if (at >= 0)
 		return begin_in_place(p, (uint64_t)at, err);
+	if (p->options->level)
+		return begin_packed(p, err);
 	p->mode = comes_in_order(p) ? IN_FLOW : TO_SPOOL;
 	return p->mode == TO_SPOOL ? open_spool(p, err) : SD_OK;
 }
@@ -616,12 +720,13 @@ static enum sd_result plan(struct pack *p, const struct sd_manifest *m, struct s
 	const struct sd_safetensors_sink_options *o = p->options;
 
 	p->m = m;
+	if (m->parts && m->parts->of && (o->dcp.of || o->archive))
+		return sd_fail(err, SD_INPUT,
+			       "only a part of a checkpoint comes, and %s made of the whole: put the parts together with "
+			       "sd-cat first",
+			       o->archive ? "an archive is" : "the shards of ranks are");
 	if (!o->dcp.of)
 		return sd_output_plan_make(m, &o->layout, &p->layout, err);
-	if (m->parts && m->parts->of)
-		return sd_fail(err, SD_INPUT,
-			       "only a part of a checkpoint comes, and the shards of ranks are cut from the whole: put the "
-			       "parts together with sd-cat first");
 	if (sd_dcp_plan_make(m, &o->layout, &o->dcp, &p->layout, &p->pieces, err) != SD_OK)
 		return err->result;
 	p->m = p->pieces;
@@ -633,6 +738,8 @@ static enum sd_result pack_begin(struct sd_sink *sink, const struct sd_manifest 
 	struct pack *p = (struct pack *)sink;
 	enum sd_result result = plan(p, m, err);
 
+	if (result == SD_OK && p->options->archive)
+		result = sd_archive_layout_make(p->m, &p->layout, p->options->archive, &p->archive, err);
 	for (size_t i = 0; i < m->nrecords; i++)
 		if (m->records[i].state == SD_HERE && !sd_add(p->total, m->records[i].bytes, &p->total))
 			p->total = UINT64_MAX;
@@ -653,12 +760,42 @@ static enum sd_result pack_begin(struct sd_sink *sink, const struct sd_manifest 
 
 static enum sd_result pour_spool(struct pack *p, struct sd_error *err)
 {
-	uint64_t size = p->layout.files[0].size;
+	uint64_t size = whole_size(p);
 	struct sd_extent extent = {.length = size, .fd = p->spool, .offset = 0};
+	int fd = p->plain >= 0 ? p->plain : p->options->fd;
 
-	if (sd_extent_copy(&extent, p->options->fd, NULL, size, err) == SD_OK)
+	if (sd_extent_copy(&extent, fd, NULL, size, err) == SD_OK)
 		return SD_OK;
-	return sd_error_at(err, "writing %s", p->options->name);
+	if (p->plain >= 0 && err->told == SD_LOST)
+		return blame_packer(p, err);
+	return sd_error_at(err, "writing %s", p->options->path ? p->options->path : p->options->name);
+}
+
+/* The rest of a zip, which needs all of its data. */
+static enum sd_result end_zip(struct pack *p, struct sd_error *err)
+{
+	int fd;
+	enum sd_result result = open_file(p, 0, &fd, err);
+
+	if (result == SD_OK)
+		result = sd_archive_layout_finish(&p->archive, fd, p->base, err);
+	return result == SD_OK ? SD_OK : fail_writing(p, 0, err);
+}
+
+/* What there is to do when all data has come. */
+static enum sd_result end_data(struct pack *p, struct sd_error *err)
+{
+	enum sd_result result = flush(p, err);
+
+	if (result == SD_OK)
+		result = put_fixed(p, err);
+	if (result == SD_OK && p->mode == TO_SPOOL)
+		result = pour_spool(p, err);
+	if (p->zstd && p->plain >= 0)
+		result = end_packed(p, result, err);
+	if (result == SD_OK && p->options->archive == SD_ARCHIVE_ZIP)
+		result = end_zip(p, err);
+	return result;
 }
 
 /* Only when all went well: a failure is one line. */
@@ -690,14 +827,12 @@ static enum sd_result pack_end(struct sd_sink *sink, struct sd_error *err)
 	enum sd_result result = check_complete(p, p->m->nrecords, err);
 
 	if (result == SD_OK)
-		result = flush(p, err);
+		result = end_data(p, err);
 	if (result != SD_OK)
 		return result;
-	if (p->mode == TO_PLACES)
+	if (p->publish)
 		result = publish(p, err);
-	else if (p->mode == TO_SPOOL)
-		result = pour_spool(p, err);
-	else if (p->mode == IN_PLACE && lseek(p->options->fd, (off_t)(p->base + p->layout.files[0].size), SEEK_SET) < 0)
+	else if (p->mode == IN_PLACE && lseek(p->options->fd, (off_t)(p->base + whole_size(p)), SEEK_SET) < 0)
 		result = sd_fail_errno(err, errno, "%s", p->options->name);
 	if (result != SD_OK)
 		return result;
@@ -712,8 +847,9 @@ static void take_back(const struct pack *p)
 {
 	struct stat st;
 
-	if (p->mode == IN_PLACE || (fstat(p->options->fd, &st) == 0 && (uint64_t)st.st_size > p->end &&
-				    (uint64_t)st.st_size - p->end <= p->out))
+	if (p->mode == IN_PLACE || p->in_file ||
+	    (fstat(p->options->fd, &st) == 0 && (uint64_t)st.st_size > p->end &&
+	     (uint64_t)st.st_size - p->end <= p->out))
 		(void)!ftruncate(p->options->fd, (off_t)p->end);
 }
 
@@ -721,9 +857,16 @@ static void take_back(const struct pack *p)
 static void pack_abort(struct sd_sink *sink, struct sd_error *err)
 {
 	struct pack *p = (struct pack *)sink;
+	struct sd_error ignored;
 
 	(void)err;
-	if (p->mode == IN_PLACE || (p->mode != NOWHERE && p->appends))
+	/* Who compresses may still write to the file. */
+	if (p->plain >= 0 && (p->in_file || p->appends || p->publish))
+		(void)!end_packed(p, SD_OK, &ignored);
+	if (p->plain >= 0)
+		close(p->plain);
+	p->plain = -1;
+	if (p->mode == IN_PLACE || (p->mode != NOWHERE && (p->appends || (p->zstd && p->in_file))))
 		take_back(p);
 	sd_output_close(p->publish);
 	p->publish = NULL;
@@ -739,6 +882,8 @@ static void pack_close(struct sd_sink *sink)
 	pack_abort(sink, NULL);
 	if (p->spool >= 0)
 		close(p->spool);
+	sd_zstd_close(p->zstd);
+	sd_archive_layout_free(&p->archive);
 	sd_output_plan_free(&p->layout);
 	sd_manifest_free(p->pieces);
 	free(p->files);
@@ -762,7 +907,7 @@ struct sd_sink *sd_safetensors_sink(const struct sd_safetensors_sink_options *op
 	p->sink.ops = &pack_ops;
 	p->sink.checks = true;
 	p->options = options;
-	p->spool = -1;
+	p->spool = p->plain = -1;
 	p->record = SD_NO_RECORD;
 	return &p->sink;
 }

@@ -180,7 +180,7 @@ static enum sd_result give(struct sd_made *base, const struct sd_input *input, s
 			   struct sd_error *err)
 {
 	struct made_tensor *t = (struct made_tensor *)base;
-	struct sd_extent whole = {.length = (uint64_t)input->stat.st_size, .fd = input->fd};
+	struct sd_extent whole = sd_extents_of(input, 0, input->size);
 
 	if (sd_torch_data(&t->view, &whole, chunk, memory, err) == SD_OK)
 		return SD_OK;
@@ -190,7 +190,7 @@ static enum sd_result give(struct sd_made *base, const struct sd_input *input, s
 /* That what comes out stays in proportion to what is there. */
 static enum sd_result check_expanded(struct walk *w, uint64_t bytes, struct sd_error *err)
 {
-	uint64_t stored = (uint64_t)sd_extents_at(w->reading->source, w->input)->stat.st_size;
+	uint64_t stored = sd_extents_at(w->reading->source, w->input)->size;
 
 	w->bytes = add_up(w->bytes, bytes);
 	if (w->reading->limits.allow_expand || w->bytes <= EXPANDED_FREE || w->bytes / EXPANDED_MOST <= stored)

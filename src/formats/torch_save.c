@@ -10,7 +10,7 @@
 
 static struct sd_extent whole_of(const struct sd_input *input)
 {
-	return (struct sd_extent){.length = (uint64_t)input->stat.st_size, .fd = input->fd};
+	return sd_extents_of(input, 0, input->size);
 }
 
 /* limits: NULL where the pickle is of one tensor, of which nothing can be left out. */
@@ -84,6 +84,17 @@ static enum sd_result find_folder(struct in_zip *z, struct sd_error *err)
 			return sd_fail(err, SD_INPUT, "%s is beside the folder %s of the zip, which has its data.pkl",
 				       zip->members[i].name, z->folder);
 	return SD_OK;
+}
+
+bool sd_torch_is_zip(const struct sd_zip *zip)
+{
+	for (size_t i = 0; i < zip->count; i++) {
+		const char *slash = strchr(zip->members[i].name, '/');
+
+		if (slash && strcmp(slash, "/data.pkl") == 0)
+			return true;
+	}
+	return false;
 }
 
 static const struct sd_zip_member *member(const struct in_zip *z, const char *name)

@@ -19,6 +19,9 @@ SD_MUST_CHECK enum sd_result sd_torch_add_zip(struct sd_safetensors_read *readin
 SD_MUST_CHECK enum sd_result sd_torch_add_legacy(struct sd_safetensors_read *reading, uint32_t input,
 						 struct sd_chooser *chooser, struct sd_error *err);
 
+/* Whether a zip is one of torch.save: its pickle is in its only folder. */
+bool sd_torch_is_zip(const struct sd_zip *zip);
+
 /* A file of one tensor, as DCP has many in one file. Memory that it needs is in the arena. */
 struct sd_torch_single {
 	struct sd_zip zip;

@@ -14,6 +14,7 @@
 #define ENTRY_LENGTH 46    /* of an entry of the directory, without its texts */
 #define LOCAL_LENGTH 30    /* of a local header, likewise */
 #define TAIL_LENGTH 65557u /* an end record with the longest comment */
+#define MADE_BY_UNIX 3
 #define CHECK_LENGTH (1u << 18)
 
 static const unsigned char end_mark[] = {'P', 'K', 5, 6}, end64_mark[] = {'P', 'K', 6, 6};
@@ -187,6 +188,7 @@ static enum sd_result take_entry(struct sd_zip *zip, const unsigned char *p, siz
 	m.header = number(p + 42, 4);
 	m.crc = (uint32_t)number(p + 16, 4);
 	m.deflated = number(p + 10, 2) == 8;
+	m.mode = p[5] == MADE_BY_UNIX ? (uint32_t)number(p + 40, 2) : 0;
 	if (strlen(m.name) != name || !widen(p + ENTRY_LENGTH + name, extra, wide))
 		return sd_fail(err, SD_INPUT, "damaged zip: the entry of %s in its directory", m.name);
 	if (check_entry(&m, number(p + 8, 2), number(p + 10, 2), err) != SD_OK)

@@ -20,6 +20,7 @@ struct sd_zip_member {
 	uint64_t header;       /* offset of its local header */
 	uint32_t crc;          /* 0 of some bytes: none was made */
 	bool deflated;         /* else stored */
+	uint32_t mode;         /* as of stat(2), where Unix made it; else 0 */
 };
 
 /* {0} is empty; sd_zip_free frees it. */

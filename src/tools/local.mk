@@ -3,7 +3,7 @@ tool_sources = %D%/tool.c %D%/tool.h
 selection = %D%/selection_options.c %D%/selection_options.h
 # Which family is this?
 families = %D%/base_model.c %D%/base_model.h %D%/maps.c %D%/maps.h
-tool_libs = libsd.a $(PCRE2_LIBS) $(YAJL_LIBS) $(XXHASH_LIBS) $(ZSTD_LIBS) $(DEFLATE_LIBS) $(CUDA_LIBS) -lm
+tool_libs = libsd.a $(PCRE2_LIBS) $(YAJL_LIBS) $(XXHASH_LIBS) $(ZSTD_LIBS) $(DEFLATE_LIBS) $(ARCHIVE_LIBS) $(CUDA_LIBS) -lm
 
 bin_PROGRAMS += sd-cat sd-ls
 
@@ -13,7 +13,7 @@ sd_ls_SOURCES = $(selection) %D%/sd-ls.c %D%/ls.h %D%/ls_check.c %D%/ls_kind.c %
 sd_ls_LDADD = $(tool_libs)
 
 bin_PROGRAMS += sd-pack
-sd_pack_SOURCES = %D%/sd-pack.c %D%/progress.c %D%/progress.h $(tool_sources)
+sd_pack_SOURCES = %D%/sd-pack.c %D%/pack_form.c %D%/pack_form.h %D%/progress.c %D%/progress.h $(tool_sources)
 sd_pack_LDADD = $(tool_libs)
 
 bin_PROGRAMS += sd-shard

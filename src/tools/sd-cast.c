@@ -29,7 +29,8 @@ static const char usage[] =
 	"      --exclude=RE     leave tensors as they are whose name matches RE; likewise\n"
 	"      --keep-config    leave config.json as it is\n" EXECUTION_USAGE
 	"      --limit=NAME=N   raise or lower a safety limit: header, manifest,\n"
-	"                       name, tensors or rank; see sd-tools(7)\n"
+	"                       name, tensors, rank, members, ratio or\n"
+	"                       spool; see sd-tools(7)\n"
 	"      --help           print this text\n"
 	"      --version        print the version\n"
 	"\n"

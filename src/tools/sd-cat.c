@@ -22,8 +22,9 @@ static const char usage[] = "Usage: sd-cat [OPTION]... [SOURCE]...\n"
 			    "Write checkpoints as one stream to standard output, for the other sd-tools.\n"
 			    "\n"
 			    "A SOURCE is a safetensors file, a file of torch.save (.pt, .bin), a checkpoint\n"
-			    "directory (with or without an index), a stream, or - for standard input, which\n"
-			    "is also what is read when there is no SOURCE.\n"
+			    "directory (with or without an index), an archive of one (.tar, .tar.zst, .zip,\n"
+			    ".nemo...), a stream, or - for standard input, which is also what is read when\n"
+			    "there is no SOURCE.\n"
 			    "\n"
 			    "  -n, --name=PATTERN  send only tensors whose whole name is as PATTERN says: * is any\n"
 			    "                      text, {a,b} and {0..39} as in bash; may be given several times\n"
@@ -56,10 +57,12 @@ static const char usage[] = "Usage: sd-cat [OPTION]... [SOURCE]...\n"
 			    "      --skip-objects  leave out what is an object of an unknown kind in a pickle;\n"
 			    "                      nothing is run all the same\n"
 			    "      --allow-expand  make tensors of a file that have far more bytes than it\n"
+			    "      --dir=FOLDER    of an archive, take the checkpoint in this folder of it\n"
 			    "      --incomplete    read a checkpoint too that says that it is not finished\n"
 			    "      --keep-dtypes   do not cast what .hf_metadata of NeMo AutoModel says\n"
 			    "      --limit=NAME=N  raise or lower a safety limit: header, manifest,\n"
-			    "                      name, tensors or rank; see sd-tools(7)\n"
+			    "                      name, tensors, rank, members, ratio or\n"
+			    "                      spool; see sd-tools(7)\n"
 			    "      --help          print this text\n"
 			    "      --version       print the version\n"
 			    "\n"
@@ -100,6 +103,7 @@ static struct options parse(int argc, char **argv)
 		{"root", required_argument, NULL, 'R'},
 		{"skip-objects", no_argument, NULL, 'O'},
 		{"allow-expand", no_argument, NULL, 'e'},
+		{"dir", required_argument, NULL, 'D'},
 		{"incomplete", no_argument, NULL, 'i'},
 		{"keep-dtypes", no_argument, NULL, 'd'},
 		SD_TOOL_OPTIONS,
@@ -153,6 +157,9 @@ static struct options parse(int argc, char **argv)
 			break;
 		case 'e':
 			opt.limits.allow_expand = true;
+			break;
+		case 'D':
+			opt.limits.dir = optarg;
 			break;
 		case 'i':
 			opt.limits.incomplete = true;

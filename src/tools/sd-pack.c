@@ -10,6 +10,7 @@
 #include "formats/recover.h"
 #include "formats/safetensors_write.h"
 #include "flow/driver.h"
+#include "tools/pack_form.h"
 #include "tools/progress.h"
 #include "tools/tool.h"
 
@@ -30,11 +31,12 @@
 
 static const char usage[] = "Usage: sd-pack [OPTION]... [-]\n"
 			    "Write the checkpoint on standard input, a stream, as safetensors: to a file, to\n"
-			    "a directory of shards with their index, or, without -o, as one file to standard\n"
-			    "output.\n"
+			    "a directory of shards with their index, to an archive of such a directory, or,\n"
+			    "without -o, as one file to standard output.\n"
 			    "\n"
 			    "  -o PATH                write to PATH: a directory if it ends in / or is one,\n"
-			    "                         else a file; it appears whole or not at all\n"
+			    "                         else a file, an archive if it ends in .tar, .tar.zst\n"
+			    "                         or .zip; it appears whole or not at all\n"
 			    "  -f                     replace an existing file, or the checkpoint in an\n"
 			    "                         existing directory; -ff: also one that has more\n"
 			    "      --strict           make an error of what is noted otherwise: names that are\n"
@@ -43,6 +45,9 @@ static const char usage[] = "Usage: sd-pack [OPTION]... [-]\n"
 			    "                         a shard of its own\n"
 			    "      --dcp-all=N        write the shards of N ranks as PyTorch DCP has them\n"
 			    "      --dcp=K/N          the same, of rank K alone, counted from 0\n"
+			    "      --format=ARCHIVE   write an archive whatever its name is: tar, tar.zst or zip;\n"
+			    "                         a tar to standard output, too\n"
+			    "      --zstd[=LEVEL]     compress a .tar.zst at LEVEL, 1 to 19 (3)\n"
 			    "      --like=DIR         take the files of this checkpoint directory as they are:\n"
 			    "                         which tensor is in which, headers, index, side files\n"
 			    "      --parts=N          end files where parts of N would end, as those of sd-cat\n"
@@ -62,7 +67,8 @@ static const char usage[] = "Usage: sd-pack [OPTION]... [-]\n"
 			    "      --no-progress      show none; SIGUSR1 asks for one line all the same\n"
 			    "      --stats            tell on standard error how many bytes came and went\n"
 			    "      --limit=NAME=N     raise or lower a safety limit: header, manifest,\n"
-			    "                         name, tensors or rank; see sd-tools(7)\n"
+			    "                         name, tensors, rank, members, ratio or\n"
+			    "                         spool; see sd-tools(7)\n"
 			    "      --help             print this text\n"
 			    "      --version          print the version\n";
 
@@ -72,6 +78,7 @@ struct options {
 	struct sd_entry *metadata;
 	const char *like_path, *join, *recover;
 	struct sd_template like;
+	struct pack_form form;
 	enum progress progress;
 	bool shard_size, keep_config, dry_run, stats;
 	bool patch, update; /* what stands there is changed */
@@ -202,6 +209,8 @@ static struct options parse(int argc, char **argv)
 		{"update", no_argument, NULL, 'U'},
 		{"dcp", required_argument, NULL, 'D'},
 		{"dcp-all", required_argument, NULL, 'E'},
+		{"format", required_argument, NULL, 'F'},
+		{"zstd", optional_argument, NULL, 'z'},
 		{NULL, 0, NULL, 0},
 	};
 	struct options opt = {.limits = sd_limits_default,
@@ -263,6 +272,12 @@ static struct options parse(int argc, char **argv)
 		case 'm':
 			add_metadata(&opt, optarg);
 			break;
+		case 'F':
+			opt.form.format = optarg;
+			break;
+		case 'z':
+			opt.form.level = pack_level(optarg);
+			break;
 		case 'n':
 			opt.pack.sync = false;
 			break;
@@ -311,8 +326,10 @@ static struct options parse(int argc, char **argv)
 	if (opt.like_path && opt.pack.layout.parts)
 		sd_misuse("--like takes shards as they are: no --parts");
 	if (opt.pack.path)
-		opt.pack.layout.directory = opt.like_path || opt.pack.dcp.of || is_directory(opt.pack.path);
-	else if (isatty(STDOUT_FILENO) && !opt.dry_run && !opt.join && !opt.recover)
+		opt.pack.layout.directory = is_directory(opt.pack.path);
+	pack_settle_form(&opt.form, &opt.pack);
+	opt.pack.layout.directory = opt.pack.layout.directory || opt.like_path || opt.pack.dcp.of;
+	if (!opt.pack.path && isatty(STDOUT_FILENO) && !opt.dry_run && !opt.join && !opt.recover)
 		sd_misuse(
 			"standard output is a terminal and a safetensors file is binary; name a file: sd-pack -o FILE");
 	if (opt.pack.layout.parts && !opt.pack.layout.directory)
@@ -420,7 +437,7 @@ static enum sd_result open_special(struct options *opt, struct sd_error *err)
 	struct stat st;
 	int open;
 
-	if (!path || opt->pack.layout.directory || stat(path, &st) != 0)
+	if (!path || (opt->pack.layout.directory && !opt->pack.archive) || stat(path, &st) != 0)
 		return SD_OK;
 	open = descriptor_of(path);
 	if (open == FOREIGN)

@@ -62,7 +62,8 @@ static const char usage[] = "Usage: sd-rename [OPTION]...\n"
 			    "      --checksum        make checksums of data that comes without\n"
 			    "      --stats           tell on standard error which way the data went\n"
 			    "      --limit=NAME=N    raise or lower a safety limit: header, manifest,\n"
-			    "                        name, tensors or rank; see sd-tools(7)\n"
+			    "                        name, tensors, rank, members, ratio or\n"
+			    "                        spool; see sd-tools(7)\n"
 			    "      --help            print this text\n"
 			    "      --version         print the version\n";
 

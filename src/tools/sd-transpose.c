@@ -23,7 +23,8 @@ static const char usage[] =
 	"                       likewise\n"
 	"      --exclude=RE     but not of those whose name matches RE; likewise\n"
 	"      --limit=NAME=N   raise or lower a safety limit: header, manifest,\n"
-	"                       name, tensors or rank; see sd-tools(7)\n"
+	"                       name, tensors, rank, members, ratio or\n"
+	"                       spool; see sd-tools(7)\n"
 	"      --help           print this text\n"
 	"      --version        print the version\n";
 
