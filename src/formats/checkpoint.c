@@ -669,7 +669,9 @@ static enum sd_result add_marked(struct sd_safetensors_read *reading, const char
 			list->names[role][0]);
 		return sd_error_at(err, "%s", path);
 	}
-	return list->marked->add_directory(reading, path, err);
+	if (list->marked->add_directory(reading, path, err) != SD_OK)
+		return err->result;
+	return sd_extents_values(reading->source, err);
 }
 
 static enum sd_result add_tensors(struct sd_safetensors_read *reading, const char *path, const struct listing *list,
