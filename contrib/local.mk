@@ -3,7 +3,7 @@ EXTRA_DIST += \
 	%D%/HACKING %D%/packages %D%/build %D%/check %D%/demo %D%/gpu-check %D%/plot %D%/arm-check %D%/deb \
 	%D%/debian/changelog %D%/debian/control %D%/debian/copyright %D%/debian/docs %D%/debian/prerm %D%/debian/rules %D%/debian/source/format \
 	%D%/bench/gpu-bench.cu %D%/bench/gpu-check.c %D%/bench/kernel-bench.txt \
-	%D%/bench/run %D%/bench/make-gptq %D%/bench/torch-peer %D%/bench/list-peer %D%/bench/diff-peer %D%/bench/numpy-peer %D%/bench/pipelines-2026-11-26.txt
+	%D%/bench/run %D%/bench/make-gptq %D%/bench/torch-peer %D%/bench/dcp-peer %D%/bench/list-peer %D%/bench/diff-peer %D%/bench/numpy-peer %D%/bench/pipelines-2026-11-26.txt
 
 # The stream in Python, for stages of one's own.
 stagedir = $(pkgdatadir)/python

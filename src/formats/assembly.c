@@ -4,6 +4,7 @@
 #include "base/checked.h"
 #include "base/dtype.h"
 #include "formats/interleave.h"
+#include "model/companions.h"
 #include "move/coverage.h"
 
 #include <inttypes.h>
@@ -28,6 +29,7 @@ struct tensor {
 	uint32_t rank;
 	uint8_t dtype;
 	bool told;      /* its shape does not follow from the pieces */
+	bool joined;    /* it is read whole: a quantised weight, or a companion of one */
 	uint32_t first; /* piece */
 	size_t count, filled;
 	struct piece **pieces; /* once all are there */
@@ -357,8 +359,10 @@ static bool interleaves(const struct sd_assembly *d, const struct tensor *t)
 {
 	uint32_t item = sd_dtype_size(t->dtype);
 
-	if (d->short_data || t->count < 2 || t->count > SD_INTERLEAVE_MOST || !item)
+	if (d->short_data || t->count < 2 || (t->count > SD_INTERLEAVE_MOST && t->pieces[0]->made) || !item)
 		return false;
+	if (t->joined)
+		return true;
 	for (size_t i = 0; i < t->count; i++)
 		if (sd_interleave_helps(t->shape, t->pieces[i]->size, t->rank, item))
 			return true;
@@ -434,6 +438,34 @@ static enum sd_result emit_any(struct sd_assembly *d, const struct piece *p, str
 	return interleaves(d, t) ? emit_whole(d, t, err) : emit(d, p, err);
 }
 
+/*
+ * Marks what is stored with companions, and these: a weight is made of codes and scales by blocks, which a cut for
+ * ranks does not look at.
+ */
+static enum sd_result mark_companions(struct sd_assembly *d, struct sd_error *err)
+{
+	struct sd_manifest *m = sd_manifest_new();
+	struct sd_companions c = {0};
+	enum sd_result result = m ? SD_OK : sd_fail_memory(err);
+
+	for (size_t i = 0; i < d->ntensors && result == SD_OK; i++) {
+		const struct tensor *t = &d->tensors[i];
+		struct sd_record record = {
+			.key = t->name, .shape = t->shape, .rank = t->rank, .dtype = t->dtype, .state = SD_HERE};
+
+		if (!sd_manifest_add_record(m, &record))
+			result = sd_fail_memory(err);
+	}
+	if (result == SD_OK)
+		result = sd_companions_find(m, &c, err);
+	for (size_t i = 0; i < d->ntensors && result == SD_OK && c.weight; i++)
+		if (c.weight[i] != SD_NO_RECORD)
+			d->tensors[i].joined = d->tensors[c.weight[i]].joined = true;
+	sd_companions_free(&c);
+	sd_manifest_free(m);
+	return result;
+}
+
 /* Where data may be missing, that is noted, and all pieces are shown. */
 static enum sd_result check_all(struct sd_assembly *d, const struct sd_names *whole, struct sd_error *err)
 {
@@ -461,6 +493,8 @@ enum sd_result sd_assembly_finish(struct sd_assembly *assembly, const struct sd_
 		return sd_fail_memory(err);
 	group(assembly, pieces);
 	result = check_all(assembly, whole, err);
+	if (result == SD_OK)
+		result = mark_companions(assembly, err);
 	for (size_t i = 0; i < assembly->count && result == SD_OK; i++)
 		if (!assembly->pieces[i].left_out)
 			result = emit_any(assembly, &assembly->pieces[i], err);

@@ -689,7 +689,9 @@ static enum sd_result add_marked(struct sd_safetensors_read *reading, struct sd_
 			list->names[role][0]);
 		return sd_error_at(err, "%s", folder->path);
 	}
-	return list->marked->add_directory(reading, folder, err);
+	if (list->marked->add_directory(reading, folder, err) != SD_OK)
+		return err->result;
+	return sd_extents_values(reading->source, err);
 }
 
 static enum sd_result add_tensors(struct sd_safetensors_read *reading, struct sd_folder *folder,

@@ -481,8 +481,9 @@ static enum sd_result read_value(struct extents *x, size_t record, struct sd_err
 	if (!value)
 		return sd_fail_memory(err);
 	result = open_input(x, &x->inputs[place->input], err);
+	got = r->bytes;
 	if (result == SD_OK && place->made)
-		result = sd_made_read(place->made, &x->inputs[place->input], value, got = r->bytes, err);
+		result = sd_made_read(place->made, &x->inputs[place->input], value, r->bytes, err);
 	else if (result == SD_OK)
 		result = read_at(x, place->input, place->offset, value, r->bytes, &got, err);
 	if (result == SD_OK && got == r->bytes)

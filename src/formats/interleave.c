@@ -35,16 +35,24 @@ static uint64_t row_of(const struct sd_interleave *in, const uint64_t *size)
 	return bytes;
 }
 
-static enum sd_result open_part(struct sd_interleave *in, struct sd_interleave_part *part, struct sd_error *err)
+/* What is made stays open until the last byte. */
+static enum sd_result open_made(struct sd_interleave *in, struct sd_interleave_part *part, struct sd_error *err)
 {
-	const struct sd_input *input;
-
 	if (sd_extents_open(in->source, part->input, err) != SD_OK)
 		return err->result;
-	input = sd_extents_at(in->source, part->input);
+	return part->made->give(part->made, sd_extents_at(in->source, part->input), &part->extent, &part->memory, err);
+}
+
+/* All bytes of a part. A file may have been closed meanwhile, for others. */
+static enum sd_result part_extent(struct sd_interleave *in, const struct sd_interleave_part *part,
+				  struct sd_extent *extent, struct sd_error *err)
+{
+	*extent = part->extent;
 	if (part->made)
-		return part->made->give(part->made, input, &part->extent, &part->memory, err);
-	part->extent = sd_extents_of(input, part->offset, part->bytes);
+		return SD_OK;
+	if (sd_extents_open(in->source, part->input, err) != SD_OK)
+		return err->result;
+	*extent = sd_extents_of(sd_extents_at(in->source, part->input), part->offset, part->bytes);
 	return SD_OK;
 }
 
@@ -143,7 +151,8 @@ static enum sd_result take_part(struct sd_interleave *in, const struct sd_interl
 		return SD_OK;
 	offset = (offset * part->size[in->dim] + (first - part->begin[in->dim])) * mine;
 	to = in->block + (first - p->index[in->dim]) * in->row;
-	runs->from = part->extent;
+	if (part_extent(in, part, &runs->from, err) != SD_OK)
+		return err->result;
 	if (runs->from.memory)
 		runs->from.memory = (const char *)runs->from.memory + offset;
 	else
@@ -193,7 +202,7 @@ static enum sd_result give(struct sd_made *base, const struct sd_input *input, s
 	if (!in->buffer || !in->runs)
 		return sd_fail_memory(err);
 	for (uint32_t i = 0; i < in->nparts; i++)
-		if (open_part(in, &in->parts[i], err) != SD_OK)
+		if (in->parts[i].made && open_made(in, &in->parts[i], err) != SD_OK)
 			return err->result;
 	return more(base, 0, extent, err);
 }

@@ -40,7 +40,7 @@ struct sd_interleave {
 /* Whether pieces of this size lie in such short runs in the tensor that it is worth it. */
 bool sd_interleave_helps(const uint64_t *shape, const uint64_t *size, uint32_t rank, uint32_t item);
 
-/* So many inputs can be open at a time; more parts cannot be. */
+/* So many inputs can be open at a time; more parts that are made cannot be. */
 #define SD_INTERLEAVE_MOST 48
 
 /* Fills the rest of a struct of which all up to item is set. */
