@@ -33,6 +33,7 @@ unit_tests = \
 	%D%/unit/test-map-plan \
 	%D%/unit/test-move \
 	%D%/unit/test-nearest \
+	%D%/unit/test-parts \
 	%D%/unit/test-safetensors-write \
 	%D%/unit/test-pickle \
 	%D%/unit/test-progress \

@@ -342,8 +342,31 @@ static bool cut_list(struct editor *e, struct sd_json_node *list)
 			return cut_index_list(e, list, 1);
 	for (const struct sd_json_node *node = list->first; node; node = node->next)
 		length++;
-	if ((length == e->nlayers || length == e->nlayers + e->nnext) && is_by_layer(list->key))
+	/* Layers that predict may have a list of their own. */
+	if ((length == e->nlayers || length == e->nlayers + e->nnext) && is_by_layer(list->key) &&
+	    strncmp(list->key, "mtp", 3) != 0)
 		cut_entries(e, list);
+	return true;
+}
+
+/* An object whose keys are the numbers of layers. */
+static bool cut_numbered(struct editor *e, struct sd_json_node *object)
+{
+	struct sd_json_node *end = object->last;
+
+	for (struct sd_json_node *member = object->first, *next; member; member = next) {
+		uint64_t number;
+		char key[24];
+
+		next = member == end ? NULL : member->next;
+		if (!sd_text_number(member->key, &number))
+			continue;
+		sd_json_detach(member);
+		e->changed = true;
+		snprintf(key, sizeof(key), "%" PRIu64, sd_numbers_below(e->layers, number));
+		if (sd_numbers_have(e->layers, number) && !sd_json_set(&e->tree, object, key, member))
+			return false;
+	}
 	return true;
 }
 
@@ -354,7 +377,9 @@ static bool cut_lists(struct editor *e, struct sd_json_node *object)
 		bool done = true;
 
 		next = member->next;
-		if (member->kind == SD_JSON_OBJECT && !sd_stack_is_other(member->key, member->key_length))
+		if (member->kind == SD_JSON_OBJECT && strcmp(member->key, "per_layer_config") == 0)
+			done = cut_numbered(e, member);
+		else if (member->kind == SD_JSON_OBJECT && !sd_stack_is_other(member->key, member->key_length))
 			done = cut_lists(e, member);
 		else if (member->kind == SD_JSON_ARRAY)
 			done = cut_list(e, member);
@@ -368,15 +393,37 @@ static bool cut_lists(struct editor *e, struct sd_json_node *object)
 	return true;
 }
 
+/* Where no number counts the layers, the list of their kinds does: the object that has it; or NULL. */
+static struct sd_json_node *count_list(struct editor *e, struct sd_json_node *object)
+{
+	static const char *const lists[] = {"layers_block_type", "layer_types"};
+	struct sd_json_node *found = NULL;
+
+	for (size_t i = 0; i < COUNT(lists); i++) {
+		const struct sd_json_node *list = sd_json_get(object, lists[i]);
+
+		if (!list || list->kind != SD_JSON_ARRAY)
+			continue;
+		for (const struct sd_json_node *node = list->first; node; node = node->next)
+			e->nlayers++;
+		return object;
+	}
+	for (struct sd_json_node *member = object->first; member && !found; member = member->next)
+		if (member->kind == SD_JSON_OBJECT && !sd_stack_is_other(member->key, member->key_length))
+			found = count_list(e, member);
+	return found;
+}
+
 static enum sd_result cut_layers(struct editor *e, struct sd_error *err)
 {
 	struct sd_json_node *object, *next;
 	enum sd_result result;
 
 	e->n = sd_config_numbers(&e->tree, SD_CONFIG_LAYERS, e->nodes, NODES);
-	if (!e->n || !read_number(e->nodes[0], &e->nlayers))
+	if (e->n && read_number(e->nodes[0], &e->nlayers))
+		object = e->nodes[0]->parent;
+	else if (!(object = count_list(e, e->tree.root)))
 		return SD_OK;
-	object = e->nodes[0]->parent;
 	result = e->renumber ? check_periods(e, object, err) : SD_OK;
 	next = sd_json_get(object, "num_nextn_predict_layers");
 	(void)!read_number(next, &e->nnext);

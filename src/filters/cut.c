@@ -191,10 +191,11 @@ static bool move_some(const struct sd_target *t, const uint64_t *shape, uint32_t
 	return sd_move_make(move, first, place, dims, t->rank);
 }
 
-/* Adds what the chosen experts have of a tensor in which dimension dim counts all of them. */
-static enum sd_result cut_dim(struct cutting *c, const struct sd_target *t, uint32_t dim, struct sd_error *err)
+/* Adds what the chosen ones have of a tensor in which dimension dim has the same for each of so many in all. */
+static enum sd_result cut_dim(struct cutting *c, const struct sd_target *t, uint32_t dim,
+			      const struct sd_numbers *chosen, uint64_t all, struct sd_error *err)
 {
-	const struct sd_numbers *experts = &c->numbers->experts;
+	uint64_t each = t->shape[dim] / all;
 	uint64_t *shape = sd_arena_copy(&c->out->arena, t->shape, t->rank * sizeof(*shape));
 	struct sd_target part = *t;
 	struct sd_move room;
@@ -202,8 +203,8 @@ static enum sd_result cut_dim(struct cutting *c, const struct sd_target *t, uint
 
 	if (!shape)
 		return sd_fail_memory(err);
-	shape[dim] = sd_numbers_below(experts, c->experts);
-	if (shape[dim] == c->experts)
+	shape[dim] = sd_numbers_below(chosen, all) * each;
+	if (shape[dim] == t->shape[dim])
 		return sd_manifest_add_target(c->out, t) ? SD_OK : sd_fail_memory(err);
 	if (sd_shape_is_empty(t->shape, t->rank))
 		return sd_shard_add_empty(c->in, t, shape, c->out, err);
@@ -211,12 +212,13 @@ static enum sd_result cut_dim(struct cutting *c, const struct sd_target *t, uint
 		return sd_fail(err, SD_INPUT, "%s: %s elements are smaller than a byte and cannot be cut", t->name,
 			       sd_dtype_name(c->in->records[t->record].dtype));
 	part.shape = shape;
-	for (size_t i = 0; i < experts->count && experts->ranges[i].first < c->experts; i++) {
-		uint64_t begin = experts->ranges[i].first, end = (uint64_t)experts->ranges[i].last + 1;
+	for (size_t i = 0; i < chosen->count && chosen->ranges[i].first < all; i++) {
+		uint64_t begin = chosen->ranges[i].first, end = (uint64_t)chosen->ranges[i].last + 1;
 		struct sd_move some;
 
-		end = end < c->experts ? end : c->experts;
-		if (!move_some(t, shape, dim, begin, end - begin, sd_numbers_below(experts, begin), &some))
+		end = end < all ? end : all;
+		if (!move_some(t, shape, dim, begin * each, (end - begin) * each,
+			       sd_numbers_below(chosen, begin) * each, &some))
 			return sd_fail(err, SD_INPUT, "%s has too many dimensions to be cut", t->name);
 		if (sd_manifest_add_moved(c->out, &part, sd_target_move(c->in, t, &room), &some, &added, err) != SD_OK)
 			return err->result;
@@ -265,7 +267,7 @@ static enum sd_result cut_together(struct cutting *c, const struct sd_target *t,
 				"its experts are in one tensor, and have no numbers to keep; --renumber counts "
 				"what is left from 0",
 				err);
-	return cut_dim(c, t, 0, err);
+	return cut_dim(c, t, 0, &c->numbers->experts, c->experts, err);
 }
 
 /* ---- routers ---- */
@@ -295,7 +297,7 @@ static enum sd_result cut_router(struct cutting *c, const struct sd_target *t, s
 	if (sd_dtype_is_codes(t->dtype))
 		return fail_dim(c, t, "the router is quantised; sd-cast --dequant=BF16 in front makes it plain", err);
 	if (counts_first || (t->rank && t->shape[t->rank - 1] == c->experts))
-		return cut_dim(c, t, counts_first ? 0 : t->rank - 1, err);
+		return cut_dim(c, t, counts_first ? 0 : t->rank - 1, &c->numbers->experts, c->experts, err);
 	if (t->rank > 1)
 		return fail_dim(c, t, "it is of the router, and no dimension counts the experts", err);
 	return sd_manifest_add_target(c->out, t) ? SD_OK : sd_fail_memory(err);
@@ -320,6 +322,40 @@ static enum sd_result cut_experts(struct cutting *c, const struct sd_target *t, 
 }
 
 /* ---- layers, and all of it ---- */
+
+/* The dimension of a tensor outside of the layers that has something for each of them; -1: none has. */
+static int layered_dim(const char *name)
+{
+	static const struct {
+		const char *end;
+		int dim;
+	} tensors[] = {{"embed_tokens_per_layer.weight", 1}, {"per_layer_model_projection.weight", 0}};
+
+	for (size_t i = 0; i < sizeof(tensors) / sizeof(*tensors); i++) {
+		size_t length = strlen(name), n = strlen(tensors[i].end);
+
+		if (length >= n && strcmp(name + length - n, tensors[i].end) == 0)
+			return tensors[i].dim;
+	}
+	return -1;
+}
+
+/* What is in no layer: whole, but for what it has for each layer, where these are counted anew. */
+static enum sd_result cut_outside(struct cutting *c, const struct sd_target *t, struct sd_error *err)
+{
+	const struct sd_numbers *layers = &c->numbers->layers;
+	int dim = layers->text && (c->renumber || sd_numbers_are_first(layers)) ? layered_dim(t->name) : -1;
+	uint64_t count;
+
+	if (dim < 0 || (uint32_t)dim >= t->rank)
+		return cut_experts(c, t, err);
+	if (!sd_config_count(c->in, SD_CONFIG_LAYERS, &count) || !count || t->shape[dim] % count)
+		return sd_fail(err, SD_INPUT,
+			       "--layers %s: %s has something for each layer, and config.json does not tell how many "
+			       "there are",
+			       layers->text, t->name);
+	return cut_dim(c, t, (uint32_t)dim, layers, count, err);
+}
 
 /* Names are looked at as they come in, so layers get their new numbers when all else is done. */
 static enum sd_result renumber_layers(struct cutting *c, struct sd_error *err)
@@ -411,7 +447,9 @@ static enum sd_result plan_targets(struct cutting *c, struct sd_error *err)
 		size_t stack;
 		uint32_t layer;
 
-		if (!layer_number(c, t->name, &stack, &layer) || sd_numbers_have(&chosen->layers, layer))
+		if (!layer_number(c, t->name, &stack, &layer))
+			result = cut_outside(c, t, err);
+		else if (sd_numbers_have(&chosen->layers, layer))
 			result = cut_experts(c, t, err);
 	}
 	return result == SD_OK ? renumber_layers(c, err) : result;
