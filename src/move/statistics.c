@@ -20,7 +20,6 @@
 #define GREATER_BYTES(a, b) PICK(bytes, signed_bytes, (a) > (b), a, b)
 #define LESSER_SIGNED(a, b) PICK(signed_bytes, signed_bytes, (a) < (b), a, b)
 #define GREATER_SIGNED(a, b) PICK(signed_bytes, signed_bytes, (a) > (b), a, b)
-#define LOOK_UP(table, indices) __builtin_shuffle(table, indices)
 #define TRIPLES(at)                                                                                                    \
 	((pairs){TRIPLE(at, 0), TRIPLE(at, 1), TRIPLE(at, 2), TRIPLE(at, 3), TRIPLE(at, 4), TRIPLE(at, 5),             \
 		 TRIPLE(at, 6), TRIPLE(at, 7)})

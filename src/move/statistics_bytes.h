@@ -2,9 +2,9 @@
 /*
  * The inner loops for elements of 8 bits and less, a part of statistics_simd.h. Whole numbers are summed as such; so
  * are those of F4, which are halves of whole numbers. F6 become codes of F8 with as many bits of mantissa, whose
- * numbers are smaller by a power of two. Whoever includes it says LOOK_UP(table, indices), where the table is 16 bytes
- * twice and 32 indices are below 16, TRIPLES(at), which makes 24 bytes of 28 that can be read 8 numbers of 32 bits, and
- * where the machine has such an instruction FLOATS_OF_HALVES(h, half), of 8 F16 of 16, and HALVES_OF_BYTES(at).
+ * numbers are smaller by a power of two. Whoever includes it says TRIPLES(at), which makes 24 bytes of 28 that can be
+ * read 8 numbers of 32 bits; and where the machine has such instructions LOOK_UP(table, indices), where the table is 16
+ * bytes twice and 32 indices are below 16, FLOATS_OF_HALVES(h, half), of 8 F16 of 16, and HALVES_OF_BYTES(at).
  */
 
 #define BYTES 32
@@ -75,6 +75,17 @@ ALWAYS size_t count_whole(uint8_t bias, const uint8_t *source, size_t count, str
 /* Twice the numbers of E2M1, more by 12; once for each half of a vector. */
 #define HALVES_OF_E2M1 12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0
 
+/* Makes indices what the table has there. */
+ALWAYS void look_up(const bytes *table, bytes *indices)
+{
+#ifdef LOOK_UP
+	*indices = LOOK_UP(*table, *indices);
+#else
+	for (unsigned i = 0; i < BYTES; i++)
+		(*indices)[i] = (*table)[(*indices)[i]];
+#endif
+}
+
 ALWAYS size_t count_f4(const uint8_t *source, size_t count, struct sd_statistics *s)
 {
 	const bytes table = {HALVES_OF_E2M1, HALVES_OF_E2M1};
@@ -87,8 +98,8 @@ ALWAYS size_t count_f4(const uint8_t *source, size_t count, struct sd_statistics
 		memcpy(&b, source + i / 2, sizeof(b));
 		low = b & 15;
 		high = (bytes)((halves)b >> 4) & 15;
-		low = LOOK_UP(table, low);
-		high = LOOK_UP(table, high);
+		look_up(&table, &low);
+		look_up(&table, &high);
 		add_whole(&w, &low, 12);
 		add_whole(&w, &high, 12);
 	}

@@ -276,6 +276,20 @@ static enum sd_result open_pairs(struct flow *f, struct sd_error *err)
 	return result;
 }
 
+/* What was not chosen of the other side needs no room in its spool. */
+static void release_unchosen(struct flow *f)
+{
+	const struct diff_side *other = &f->diff->side[!f->side];
+
+	for (size_t i = 0; i < other->listing.n && other->spooled; i++) {
+		if (other->chosen[i])
+			continue;
+		for (uint32_t t = other->listing.tensors[i].target; t != UINT32_MAX; t = other->listing.next[t])
+			if (--f->uses[other->m->targets[t].record] == 0)
+				sd_spooled_release(other->spooled, other->m->targets[t].record);
+	}
+}
+
 static enum sd_result begin(struct sd_sink *sink, const struct sd_manifest *manifest, struct sd_error *err)
 {
 	struct flow *f = (struct flow *)sink;
@@ -288,7 +302,11 @@ static enum sd_result begin(struct sd_sink *sink, const struct sd_manifest *mani
 	result = f->memory && f->sum ? sd_listing_make(manifest, &f->listing, err) : sd_fail_memory(err);
 	if (result == SD_OK && !index_targets(f))
 		result = sd_fail_memory(err);
-	return result == SD_OK ? open_pairs(f, err) : result;
+	if (result == SD_OK)
+		result = open_pairs(f, err);
+	if (result == SD_OK)
+		release_unchosen(f);
+	return result;
 }
 
 static enum sd_result end(struct sd_sink *sink, struct sd_error *err)
