@@ -22,6 +22,8 @@ enum sd_limit {
 
 struct sd_limits {
 	uint64_t most[SD_LIMITS];
+	/* The folder of an archive that counts; NULL: the only one with a checkpoint. */
+	const char *dir;
 	/* Also open a source whose data ends early or lacks a file; sd_source.lack says so. For tools that read only
 	 * names. */
 	bool short_data;
@@ -29,7 +31,6 @@ struct sd_limits {
 	bool no_index;
 	bool incomplete;  /* what says of itself that it is not finished is opened too */
 	bool keep_dtypes; /* what a checkpoint says of the dtypes that its tensors should have does not count */
-	const char *dir;  /* the folder of an archive that counts; NULL: the only one with a checkpoint */
 	const char *root; /* the key of the dict that counts in a file of torch.save; "": all; NULL: see there */
 };
 
