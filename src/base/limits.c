@@ -53,10 +53,11 @@ enum sd_result sd_limits_set(struct sd_limits *limits, const char *text, struct 
 		limits->most[i] = value;
 		return SD_OK;
 	}
-	return sd_fail(err, SD_USAGE,
-		       "--limit=%s: it is NAME=VALUE, and NAME is header, manifest, name, tensors, rank, members, ratio or "
-		       "spool",
-		       text);
+	return sd_fail(
+		err, SD_USAGE,
+		"--limit=%s: it is NAME=VALUE, and NAME is header, manifest, name, tensors, rank, members, ratio or "
+		"spool",
+		text);
 }
 
 enum sd_result sd_limits_check(const struct sd_limits *limits, enum sd_limit limit, uint64_t value, const char *what,

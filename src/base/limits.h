@@ -22,6 +22,8 @@ enum sd_limit {
 
 struct sd_limits {
 	uint64_t most[SD_LIMITS];
+	/* The folder of an archive that counts; NULL: the only one with a checkpoint. */
+	const char *dir;
 	/* Also open a source whose data ends early or lacks a file; sd_source.lack says so. For tools that read only
 	 * names. */
 	bool short_data;
@@ -32,7 +34,6 @@ struct sd_limits {
 	bool keep_dtypes;  /* what a checkpoint says of the dtypes that its tensors should have does not count */
 	bool skip_objects; /* what a pickle names and nobody knows is left out, and so is what it would make */
 	bool allow_expand; /* views of a small storage may be as large as they like */
-	const char *dir;   /* the folder of an archive that counts; NULL: the only one with a checkpoint */
 	const char *root;  /* the key of the dict that counts in a file of torch.save; "": all; NULL: see there */
 };
 

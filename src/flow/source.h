@@ -46,6 +46,7 @@ struct sd_source_ops {
 struct sd_source {
 	const struct sd_source_ops *ops;
 	struct sd_manifest *manifest;
+	bool rewinds;     /* read_at works, but where it goes back, all is expanded once more from the beginning */
 	const char *name; /* of what was opened, for errors; NULL: it goes without saying */
 	const char *note; /* what is odd about it, for people; lives as long as the manifest. NULL: nothing is */
 	const char *lack; /* what is not there, though sd_limits.short_data let it pass; an error; NULL: nothing */
@@ -54,7 +55,6 @@ struct sd_source {
 	struct sd_sink *into;
 	bool sums;    /* sums come with the data of some records at least */
 	bool random;  /* read_at works: what ops has it for may be a pipe all the same */
-	bool rewinds; /* it works, but where it goes back, all is expanded once more from the beginning */
 };
 
 SD_MUST_CHECK static inline enum sd_result sd_source_next(struct sd_source *source, uint32_t record,
