@@ -297,6 +297,9 @@ static enum sd_result run_map(struct sd_planner *p)
 	for (uint32_t i = 0; i < n && result == SD_OK; i++) {
 		const struct sd_map_stage *stage = &p->map->stages[p->from == LEFT ? i : n - 1 - i];
 
+		/* A stage of places alone has nothing to do. */
+		if (!stage->nrules)
+			continue;
 		sd_names_free(&p->names);
 		p->named = false;
 		p->before = p->tensors;
@@ -324,9 +327,9 @@ static enum sd_result run_map(struct sd_planner *p)
 	if (result == SD_OK && p->dtype)
 		result = cast_labelled(p);
 	if (result == SD_OK)
-		result = sd_planner_bear(p, sd_planner_known(p));
-	if (result == SD_OK)
 		result = find_idle(p);
+	if (result == SD_OK)
+		result = sd_planner_bear(p, sd_planner_known(p));
 	if (result == SD_OK && p->scratch.size == SIZE_MAX)
 		result = sd_fail_memory(p->err);
 	if (result == SD_OK)
