@@ -23,17 +23,24 @@ struct list {
 /* Names that the map does not know in the layout that is read. */
 struct strangers {
 	struct list unknown, other; /* other: but in the other layout */
+	size_t experts;             /* of the unknown ones */
 	bool near_only;             /* those alone are told that are near a word */
 };
 
-static void add_name(struct list *l, const char *name, const char *near)
+/* meant: what may be meant, by its spelling or else by what else there is; NULL: nothing is said of that. */
+static void add_name(struct list *l, const char *name, const struct sd_meant *meant)
 {
+	const char *text = meant ? meant->text : NULL;
+
 	l->n++;
 	if (l->named++ >= NAMED_MAX || l->used >= sizeof(l->text))
 		return;
-	l->used +=
-		(size_t)snprintf(l->text + l->used, sizeof(l->text) - l->used, "%s%s%s%s%s", l->named > 1 ? ", " : "",
-				 *name ? name : "\"\"", near ? " (" : "", near ? near : "", near ? "?)" : "");
+	l->used += (size_t)snprintf(l->text + l->used, sizeof(l->text) - l->used, "%s%s%s%s%s%s",
+				    l->named > 1 ? ", " : "", *name ? name : "\"\"", !text ? "" : " (",
+				    !text || meant->near ? "" : "perhaps ", text ? text : "",
+				    !text         ? ""
+				    : meant->near ? "?)"
+						  : ")");
 }
 
 /* Whether it is said already that a name is odd. */
@@ -101,14 +108,14 @@ struct search {
 };
 
 /* Adds a name to a list; of those with one form the first is named. */
-static void add_to(struct search *s, struct list *l, const char *name, const char *near)
+static void add_to(struct search *s, struct list *l, const char *name, const struct sd_meant *meant)
 {
 	const char *form = sd_places_form(&s->places, name);
 
 	if (sd_names_find(&s->told, form) != SD_NO_NAME)
 		l->n++;
 	else
-		add_name(l, name, near);
+		add_name(l, name, meant);
 	s->places.failed = s->places.failed || sd_names_add(&s->told, form, 0) == SD_NO_NAME;
 }
 
@@ -132,7 +139,8 @@ static void add_unknown(struct search *s, const char *name)
 		return;
 	if (!strict && (!meant.near || is_told(s->p, name) || !sd_siblings_is_alone(s->p->in, name)))
 		return;
-	add_to(s, &found->unknown, name, meant.text);
+	found->experts += strstr(name, ".experts.") != NULL;
+	add_to(s, &found->unknown, name, &meant);
 	if (meant.near)
 		advise_word(s->p, &s->places, &s->there, name, &meant);
 }
@@ -217,8 +225,10 @@ static enum sd_result tell_strangers(struct sd_planner *p, bool near_only)
 	/* A checkpoint that has all of the other layout is told as one. */
 	if (!found.unknown.n && (!found.other.n || p->rename->idle))
 		return SD_OK;
-	/* Where most names are strange, what stands in front of them may be so. */
-	if (!near_only && p->rename->strict && 2 * (found.unknown.n + found.other.n) > p->in->ntargets &&
+	/* Where most names are strange, what stands in front of them may be so; and experts may have another form. */
+	if (!near_only && p->rename->strict &&
+	    (2 * (found.unknown.n + found.other.n) > p->in->ntargets ||
+	     (found.unknown.n && found.experts == found.unknown.n)) &&
 	    blame_beginning(p))
 		return p->err->result;
 	line = found.unknown.n ? write_line(p, &found.unknown) : write_other(p, &found.other);
@@ -240,4 +250,46 @@ enum sd_result sd_planner_blame(struct sd_planner *p)
 	    tell_strangers(p, true) == SD_OK)
 		*p->err = first;
 	return p->err->result;
+}
+
+/* How many names the map does not know on the way from one side. */
+static enum sd_result count_unknown(const struct sd_rename *rename, const struct sd_manifest *in, int from, size_t *n,
+				    struct sd_error *err)
+{
+	struct sd_rename asked = {.map = rename->map, .defines = rename->defines, .ndefines = rename->ndefines};
+	struct sd_planner p = {
+		.map = asked.map, .rename = &asked, .in = in, .out = sd_manifest_new(), .from = from, .err = err};
+	enum sd_result result = p.out ? sd_planner_read(&p) : sd_fail_memory(err);
+	struct sd_places places = {0};
+
+	*n = 0;
+	if (result == SD_OK)
+		result = sd_planner_options(&p);
+	if (result == SD_OK) {
+		sd_places_open(&places, &p);
+		for (size_t i = 0; i < in->ntargets && !places.failed; i++)
+			*n += !sd_places_know(&places, in->targets[i].name);
+		if (places.failed || p.scratch.size == SIZE_MAX)
+			result = sd_fail_memory(err);
+		sd_places_free(&places);
+	}
+	sd_planner_free(&p);
+	sd_manifest_free(p.out);
+	return result;
+}
+
+enum sd_result sd_rename_unknown(const struct sd_rename *rename, const struct sd_manifest *in, size_t *n,
+				 struct sd_error *err)
+{
+	size_t by_side[2];
+
+	/* Words alone know the names of any family. */
+	*n = in->ntargets;
+	if (!rename->map->nplaces)
+		return SD_OK;
+	for (int side = LEFT; side <= RIGHT; side++)
+		if (count_unknown(rename, in, side, &by_side[side], err) != SD_OK)
+			return err->result;
+	*n = by_side[LEFT] < by_side[RIGHT] ? by_side[LEFT] : by_side[RIGHT];
+	return SD_OK;
 }

@@ -47,11 +47,20 @@ static bool open_words_known(struct sd_places *k, const struct sd_pattern *patte
 	return true;
 }
 
+static bool ends_open(const struct sd_pattern *pattern, const struct sd_map_holes *holes)
+{
+	const struct sd_map_element *last = &pattern->elements[pattern->n - 1];
+
+	return last->kind == HOLE && holes->hole[last->number].kind == HOLE_ANY;
+}
+
 static bool fits(struct sd_places *k, const struct sd_pattern *pattern, const struct sd_map_holes *holes,
 		 const char *name, size_t length)
 {
 	struct sd_map_values values;
 
+	if (k->closed && pattern->n > 1 && ends_open(pattern, holes))
+		return false;
 	return sd_pattern_match(pattern, holes, k->p->texts, name, length, &k->p->scratch, &values) &&
 	       open_words_known(k, pattern, holes, &values);
 }
@@ -338,6 +347,8 @@ struct sd_meant sd_places_meant(struct sd_places *k, const struct sd_names *ther
 	for (int way = 0; way < 3 && !meant.text && (far || way == 0); way++)
 		for (size_t at = 0, length; name[at] && !k->failed; at += length + (name[at + length] == '.')) {
 			length = strcspn(name + at, ".");
+			/* Any word of a tower would do for another one. */
+			k->closed = way > 0;
 			if (way == 0)
 				try_near(k, there, name, name + at, length, &distance, &meant);
 			else if (way == 1 && !meant.text)
@@ -345,6 +356,7 @@ struct sd_meant sd_places_meant(struct sd_places *k, const struct sd_names *ther
 			else if (way == 2 && !meant.text)
 				try_far(k, there, name, name + at, length, &meant);
 		}
+	k->closed = false;
 	return meant;
 }
 

@@ -12,6 +12,7 @@ struct sd_places {
 	struct sd_words roots;    /* that may stand in front of them, where that is open */
 	struct sd_names forms;    /* names with "#" for numbers: 1 where they are known, else 0 */
 	bool adapter;             /* all that comes in is of one */
+	bool closed;              /* places with an open end are left out, for now */
 	bool failed;              /* memory is out */
 };
 
