@@ -23,7 +23,7 @@ struct list {
 /* Names that the map does not know in the layout that is read. */
 struct strangers {
 	struct list unknown, other; /* other: but in the other layout */
-	size_t experts;             /* of the unknown ones */
+	size_t experts;             /* of the unknown ones, for which nothing else is meant */
 	bool near_only;             /* those alone are told that are near a word */
 };
 
@@ -139,7 +139,7 @@ static void add_unknown(struct search *s, const char *name)
 		return;
 	if (!strict && (!meant.near || is_told(s->p, name) || !sd_siblings_is_alone(s->p->in, name)))
 		return;
-	found->experts += strstr(name, ".experts.") != NULL;
+	found->experts += !meant.text && strstr(name, ".experts.");
 	add_to(s, &found->unknown, name, &meant);
 	if (meant.near)
 		advise_word(s->p, &s->places, &s->there, name, &meant);
