@@ -36,6 +36,7 @@ unit_tests = \
 	%D%/unit/test-parts \
 	%D%/unit/test-safetensors-write \
 	%D%/unit/test-pickle \
+	%D%/unit/test-places \
 	%D%/unit/test-progress \
 	%D%/unit/test-quantise \
 	%D%/unit/test-shard \
@@ -49,6 +50,7 @@ EXTRA_DIST += %D%/unit/exact.h %D%/unit/gpu-mock.h %D%/unit/grid-host.h %D%/unit
 
 tests_unit_test_companions_CPPFLAGS = $(AM_CPPFLAGS) -DMAPS='"$(abs_top_srcdir)/src/maps"'
 tests_unit_test_map_names_CPPFLAGS = $(AM_CPPFLAGS) -DMAPS='"$(abs_top_srcdir)/src/maps"'
+tests_unit_test_places_CPPFLAGS = $(AM_CPPFLAGS) -DMAPS='"$(abs_top_srcdir)/src/maps"' -DGOLDEN='"$(abs_top_srcdir)/tests/golden"'
 
 if HAVE_CRITERION
 AM_CPPFLAGS += $(CRITERION_CFLAGS)

@@ -74,6 +74,14 @@ struct sd_map_size {
 	struct sd_axes of_axes;
 };
 
+/* `known PATTERN`: a name that the map knows, though none of its rules has to take it. */
+struct sd_map_place {
+	struct sd_pattern key[2]; /* by the layout that is read */
+	struct sd_map_holes holes;
+	bool module[2]; /* `PATTERN.*`: a parameter's name stands behind it */
+	int depth;      /* how many maps lie between that are used as a whole */
+};
+
 enum sd_map_arithmetic {
 	NO_ARITHMETIC,
 	CAST,        /* to rule.cast, both ways */
@@ -240,6 +248,15 @@ struct sd_map {
 	const char **known; /* words that names of both layouts are made of */
 	uint32_t nknown;
 	size_t known_room;
+	const char **roots; /* words that may stand in front of what a pattern says */
+	uint32_t nroots;
+	size_t roots_room;
+	const char **parameters; /* names of what a module holds */
+	uint32_t nparameters;
+	size_t parameters_room;
+	struct sd_map_place *places; /* where names stand; none: its words may stand anywhere */
+	uint32_t nplaces;
+	size_t places_room;
 	struct sd_map_stage *stages;
 	uint32_t nstages;
 	size_t stages_room;

@@ -202,6 +202,23 @@ void sd_map_one_way(const struct sd_map *map, FILE *out)
 		}
 }
 
+/* Sixteen words a line. */
+static void put_list(FILE *out, const char *statement, const char *const *words, uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i++)
+		fprintf(out, "%s %s%s", i % 16 ? "" : statement, words[i], i + 1 == n || i % 16 == 15 ? "\n" : "");
+}
+
+static void put_known(FILE *out, const struct sd_map_place *place)
+{
+	const char *left = place->key[LEFT].text, *right = place->key[RIGHT].text;
+
+	fprintf(out, "known %s%s", left, place->module[LEFT] ? ".*" : "");
+	if (strcmp(left, right) != 0 || place->module[LEFT] != place->module[RIGHT])
+		fprintf(out, " <-> %s%s", right, place->module[RIGHT] ? ".*" : "");
+	putc('\n', out);
+}
+
 void sd_map_expand(const struct sd_map *map, FILE *out)
 {
 	fprintf(out, "map %s %s %s\n", map->name, map->layout[LEFT], map->layout[RIGHT]);
@@ -230,14 +247,18 @@ void sd_map_expand(const struct sd_map *map, FILE *out)
 	for (uint32_t i = 0; i < map->nsizes; i++)
 		if (!map->sizes[i].idle)
 			put_size(out, map, &map->sizes[i]);
-	for (uint32_t i = 0; i < map->nknown; i++)
-		fprintf(out, "%s %s%s", i % 16 ? "" : "known", map->known[i],
-			i + 1 == map->nknown || i % 16 == 15 ? "\n" : "");
+	put_list(out, "known", map->known, map->nknown);
+	put_list(out, "root", map->roots, map->nroots);
+	put_list(out, "parameter", map->parameters, map->nparameters);
+	for (uint32_t i = 0; i < map->nplaces; i++)
+		put_known(out, &map->places[i]);
 	for (uint32_t i = 0; i < map->nelsewhere; i++)
 		fprintf(out, "elsewhere %s\n", map->elsewhere[i]);
 	for (uint32_t i = 0; i < map->nrows; i++)
 		put_row(out, &map->rows[i]);
 	for (uint32_t s = 0; s < map->nstages; s++) {
+		if (!map->stages[s].nrules)
+			continue;
 		fprintf(out, "\nstage %s\n", map->stages[s].name);
 		put_pefts(out, map, s);
 		for (uint32_t i = 0; i < map->stages[s].nrules; i++)

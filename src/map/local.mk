@@ -9,6 +9,7 @@ sources += \
 	%D%/overlap.c \
 	%D%/parse.c \
 	%D%/parse_config.c \
+	%D%/parse_known.c \
 	%D%/parse_pattern.c \
 	%D%/parse_peft.c \
 	%D%/parse_rule.c \

@@ -34,6 +34,9 @@ void sd_map_free(struct sd_map *map)
 	free(map->sizes);
 	free(map->samples);
 	free(map->known);
+	free(map->roots);
+	free(map->parameters);
+	free(map->places);
 	free(map->elsewhere);
 	free(map->pefts);
 	free(map->rows);

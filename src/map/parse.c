@@ -134,26 +134,6 @@ static enum sd_result parse_option(struct sd_parser *p)
 	return SD_OK;
 }
 
-/* known WORD..: of these names are made in both layouts. They come along, whatever of the map is used. */
-static enum sd_result parse_known(struct sd_parser *p)
-{
-	if (p->at == p->ntokens)
-		return sd_parse_fail(p, "behind \"known\" come words");
-	while (p->at < p->ntokens) {
-		const char *word = NULL, **added;
-
-		if (sd_token_want(p, WORD, "a word", &word) != SD_OK)
-			return p->err->result;
-		if (word[strcspn(word, ".{}$")])
-			return sd_parse_fail(p, "\"%s\": a word that is known has no dots and no holes", word);
-		added = SD_PARSE_ADD(p->map->known, p->map->nknown, p->map->known_room);
-		if (!added)
-			return sd_fail_memory(p->err);
-		*added = word;
-	}
-	return SD_OK;
-}
-
 /* A layout's name as its side. */
 static enum sd_result parse_layout(struct sd_parser *p, int *side)
 {
@@ -453,13 +433,19 @@ static enum sd_result parse_use(struct sd_parser *p)
 	used = calloc(1, sizeof(*used));
 	if (!used)
 		return sd_fail_memory(p->err);
-	*used = (struct sd_parser){
-		.map = p->map, .library = p->library, .user = p, .stage = NONE, .depth = p->depth + 1, .err = p->err};
+	*used = (struct sd_parser){.map = p->map,
+				   .library = p->library,
+				   .user = p,
+				   .stage = NONE,
+				   .depth = p->depth + 1,
+				   .whole_depth = p->whole_depth,
+				   .err = p->err};
 	if (p->at < p->ntokens) {
 		p->map->own = p->map->own || !p->user;
 		result = want_stages(p, used);
 	} else {
 		want_all(p, used);
+		used->whole_depth = p->whole_depth + 1;
 	}
 	if (result == SD_OK && (used->whole || used->nwanted))
 		result = read_used(p, used, name);
@@ -485,7 +471,9 @@ static enum sd_result parse_line(struct sd_parser *p)
 		{"use", parse_use},
 		{"sample", sd_parse_sample},
 		{"config", sd_parse_config},
-		{"known", parse_known},
+		{"known", sd_parse_known},
+		{"parameter", sd_parse_parameter},
+		{"root", sd_parse_root},
 		{"elsewhere", sd_parse_elsewhere},
 	};
 
@@ -549,6 +537,7 @@ enum sd_result sd_map_parse(const char *file, const char *text, struct sd_map_li
 	*p = (struct sd_parser){.map = made, .library = library, .file = file, .stage = NONE, .err = err};
 	made->file = sd_arena_text(&made->arena, file, strlen(file));
 	result = made->file ? read_file(p, text) : sd_fail_memory(err);
+	sd_parse_finish_places(made);
 	for (uint32_t i = 0; result == SD_OK && i < made->nstages; i++)
 		result = sd_map_check_stage(made, &made->stages[i], err);
 	if (result == SD_OK)

@@ -40,7 +40,7 @@ struct sd_parser {
 	bool prefix_all; /* in front of every pattern, not only of those that begin with "." */
 	const struct sd_map_guard *guards;
 	uint32_t nguards;
-	int depth;
+	int depth, whole_depth; /* of uses, and of those that take over all of a map */
 	bool named;
 	struct sd_error *err;
 };
@@ -112,6 +112,14 @@ SD_MUST_CHECK enum sd_result sd_parse_config(struct sd_parser *p);
 /* adapter.c: `peft`, and `elsewhere`. */
 SD_MUST_CHECK enum sd_result sd_parse_peft(struct sd_parser *p);
 SD_MUST_CHECK enum sd_result sd_parse_elsewhere(struct sd_parser *p);
+
+/* parse_known.c: `known`, `parameter` and `root`. */
+SD_MUST_CHECK enum sd_result sd_parse_known(struct sd_parser *p);
+SD_MUST_CHECK enum sd_result sd_parse_parameter(struct sd_parser *p);
+SD_MUST_CHECK enum sd_result sd_parse_root(struct sd_parser *p);
+
+/* Leaves the places of the map itself, or else those of the nearest one that it uses as a whole. */
+void sd_parse_finish_places(struct sd_map *map);
 
 /* sample.c: `sample`. */
 SD_MUST_CHECK enum sd_result sd_parse_sample(struct sd_parser *p);

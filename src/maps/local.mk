@@ -59,6 +59,7 @@ dist_map_DATA = \
 	%D%/mistral4.map \
 	%D%/mixtral-v5.map \
 	%D%/moe.map \
+	%D%/modules.map \
 	%D%/names.map \
 	%D%/muse_glimmer.map \
 	%D%/nemotron_h-v5.map \

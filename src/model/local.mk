@@ -20,5 +20,6 @@ sources += \
 	%D%/siblings_search.h \
 	%D%/siblings_shapes.c \
 	%D%/siblings_sizes.c \
+	%D%/siblings_targets.c \
 	%D%/siblings_units.c \
 	%D%/stack.c %D%/stack.h

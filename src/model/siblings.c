@@ -104,6 +104,10 @@ static void run(struct sd_siblings *s)
 		sd_siblings_compare_sizes(s);
 	if (s->memory && s->adapter)
 		sd_siblings_compare_adapters(s);
+	if (s->memory && s->adapter)
+		sd_siblings_compare_targets(s);
+	if (s->memory && s->adapter)
+		sd_siblings_tell_live(s);
 	if (s->memory)
 		check_config(s);
 }

@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define ADAPTER_SLIPS 2 /* letters that may be wrong in the name of a matrix */
+
 /* Where a name has the A or B of its matrix: "lora_A.weight", "lora_embedding_B", "lora_down_A"; NULL: nowhere. */
 static const char *find_letter(const char *name)
 {
@@ -64,6 +66,48 @@ static void tell(struct sd_siblings *s, const struct fault *f, enum sd_oddity ki
 	finding->line = f->n > 1 ? sd_arena_printf(s->arena, "%s; and so it is with %zu more", text, f->n - 1) : text;
 }
 
+/* A name that is no matrix of an adapter and nearly the one that is missing; NULL: there is none. */
+static const struct sd_target *find_near(const struct sd_siblings *s, const char *missing)
+{
+	for (size_t i = 0; i < s->m->ntargets; i++) {
+		const struct sd_target *t = &s->m->targets[i];
+
+		if (!find_letter(t->name) && sd_text_distance(t->name, missing, ADAPTER_SLIPS) <= ADAPTER_SLIPS)
+			return t;
+	}
+	return NULL;
+}
+
+/* Whether it is told already that a name is misspelt. */
+static bool is_told(const struct sd_siblings *s, const char *name)
+{
+	for (size_t i = 0; i < s->findings->n; i++)
+		if (s->findings->at[i].kind == SD_ODD_TYPO && strcmp(s->findings->at[i].name, name) == 0)
+			return true;
+	return false;
+}
+
+/* A matrix is there without the other one of its module: that may be misspelt. */
+static void tell_alone(struct sd_siblings *s, const struct fault *alone)
+{
+	const struct sd_target *near = find_near(s, alone->name);
+	struct sd_finding *f;
+
+	if (!near) {
+		tell(s, alone, SD_ODD_MISSING, alone->name,
+		     sd_arena_printf(s->arena, "%s is not there, and %s is", alone->name, alone->first->name));
+		return;
+	}
+	f = is_told(s, near->name) ? NULL : sd_siblings_add_finding(s, SD_ODD_TYPO, near->name);
+	if (!f)
+		return;
+	f->near = alone->name;
+	f->is = near;
+	f->tensors = alone->n;
+	f->line = sd_arena_printf(s->arena, "%s: %s? that is not there, and %s is", near->name,
+				  strstr(alone->name, "lora_"), alone->first->name);
+}
+
 /* A few tensors alone may be whatever they like: that each has both matrices is asked of what has adapter_config.json.
  */
 void sd_siblings_compare_adapters(struct sd_siblings *s)
@@ -94,8 +138,7 @@ void sd_siblings_compare_adapters(struct sd_siblings *s)
 			note(&other_rank, t, NULL, name);
 	}
 	if (alone.n && s->memory)
-		tell(s, &alone, SD_ODD_MISSING, alone.name,
-		     sd_arena_printf(s->arena, "%s is not there, and %s is", alone.name, alone.first->name));
+		tell_alone(s, &alone);
 	if (differ.n && s->memory)
 		tell(s, &differ, SD_ODD_SHAPE, differ.first->name,
 		     sd_arena_printf(s->arena, "%s is %s, and %s is %s: their ranks differ", differ.first->name,

@@ -42,6 +42,26 @@ static const char *list_gaps(struct sd_siblings *s, const struct sd_sibling_stac
 	return text;
 }
 
+/* ", and model.layers.-1. is there": what stands in the place of a number and can be none; "" where nothing does. */
+static const char *say_instead(struct sd_siblings *s, const struct sd_sibling_stack *stack)
+{
+	size_t length = strlen(stack->prefix);
+	const char *text = "";
+
+	for (size_t i = 0; i < s->m->ntargets && text && !*text; i++) {
+		const char *name = s->m->targets[i].name, *number = name + length;
+		size_t part;
+
+		if (strncmp(name, stack->prefix, length) != 0)
+			continue;
+		part = strcspn(number, ".");
+		if (*number == '-' || (part > NUMBER_DIGITS && strspn(number, "0123456789") == part))
+			text = sd_arena_printf(s->arena, ", and %.*s is there", (int)(length + part + 1), name);
+	}
+	s->memory = s->memory && text;
+	return text ? text : "";
+}
+
 static void find_gaps(struct sd_siblings *s, const struct sd_sibling_stack *stack, uint64_t begin, uint64_t end)
 {
 	uint64_t first = 0, n;
@@ -55,8 +75,9 @@ static void find_gaps(struct sd_siblings *s, const struct sd_sibling_stack *stac
 	if (!f)
 		return;
 	snprintf(among, sizeof(among), "%.*s", (int)strcspn(stack->word, "."), stack->word);
-	f->line = sd_arena_printf(s->arena, "%s %s of %" PRIu64 " %s not there: no key begins with %s",
-				  sd_siblings_one_of(among, n, one), text, end, n > 1 ? "are" : "is", f->name);
+	f->line = sd_arena_printf(s->arena, "%s %s of %" PRIu64 " %s not there: no key begins with %s%s",
+				  sd_siblings_one_of(among, n, one), text, end, n > 1 ? "are" : "is", f->name,
+				  say_instead(s, stack));
 }
 
 static bool is_experts(const struct sd_sibling_stack *stack)

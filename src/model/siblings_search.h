@@ -165,6 +165,12 @@ bool sd_siblings_same_data(const struct sd_target *a, const struct sd_target *b)
 /* Compares the two matrices of each module of an adapter. */
 void sd_siblings_compare_adapters(struct sd_siblings *s);
 
+/* Compares the modules of an adapter with those that adapter_config.json names. */
+void sd_siblings_compare_targets(struct sd_siblings *s);
+
+/* Tells of matrices that have the adapter's name in their own, as they have it in training alone. */
+void sd_siblings_tell_live(struct sd_siblings *s);
+
 /* Compares sizes of the language model's tensors with each other, and with what config.json says. */
 void sd_siblings_compare_sizes(struct sd_siblings *s);
 

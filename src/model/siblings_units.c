@@ -215,31 +215,74 @@ static const char *differing_word(struct sd_siblings *s, const char *name, const
 	return word;
 }
 
+/* How many tensors have a name in which a * may stand for a number. */
+static size_t count_tensors(const struct sd_siblings *s, const char *name)
+{
+	size_t star = strcspn(name, "*"), n = 0;
+
+	for (size_t i = 0; name[star] && i < s->m->ntargets; i++) {
+		const char *other = s->m->targets[i].name, *rest = other + star;
+
+		if (strncmp(name, other, star) != 0)
+			continue;
+		rest += strspn(rest, "0123456789");
+		n += strcmp(rest, name + star + 1) == 0;
+	}
+	return n ? n : 1;
+}
+
+/* The slip of which this one is another part: the same word of the same module is wrong. NULL: there is none. */
+static struct sd_finding *find_same_slip(const struct sd_siblings *s, const char *is, const char *meant)
+{
+	size_t begin, end;
+
+	sd_name_difference(is, meant, &begin, &end);
+	for (size_t i = s->findings->n; is[end] && i-- > 0;) {
+		struct sd_finding *f = &s->findings->at[i];
+
+		if (f->kind == SD_ODD_TYPO && f->near && f->among && strncmp(f->name, is, end + 1) == 0 &&
+		    strncmp(f->near, meant, strlen(meant) - strlen(is + end) + 1) == 0)
+			return f;
+	}
+	return NULL;
+}
+
+/* "model.layers.2.mlp.exprets.*.up_proj.weight, with 23 more: experts? the other 5 layers have that" */
+static void write_slip(struct sd_siblings *s, struct sd_finding *f)
+{
+	const char *word = differing_word(s, f->near, f->name);
+	uint32_t odd = sd_text_unusual(f->name);
+	char among[32], letter[24] = "", more[40] = "";
+
+	if (odd)
+		snprintf(letter, sizeof(letter), " (with U+%04" PRIX32 ")", odd);
+	if (f->tensors > 1)
+		snprintf(more, sizeof(more), ", with %zu more", f->tensors - 1);
+	f->line = word ? sd_arena_printf(s->arena, "%s%s%s: %s? the other %zu %s have that", f->name, letter, more,
+					 word, f->nsiblings, sd_siblings_one_of(f->among, f->nsiblings, among))
+		       : NULL;
+}
+
 /* A name that should be another one, by what the sibling host has. */
 static void tell_slip(struct sd_siblings *s, const struct sd_sibling_stack *stack, const char *is, const char *meant,
 		      uint32_t part, const struct sd_sibling_unit *host)
 {
-	struct sd_finding *f = sd_siblings_add_finding(s, SD_ODD_TYPO, is);
-	const char *right = name_of(s, stack, host->number, s->parts[part].text), *word;
-	char among[32], letter[24] = "";
-	uint32_t odd;
+	struct sd_finding *f = is && meant ? find_same_slip(s, is, meant) : NULL;
+	const char *right = name_of(s, stack, host->number, s->parts[part].text);
+	bool same = f != NULL;
 
+	f = f ? f : sd_siblings_add_finding(s, SD_ODD_TYPO, is);
 	if (!f || !right || !meant)
 		return;
-	f->near = meant;
-	find_siblings(s, f, stack, part);
-	f->is = sd_siblings_find_target(s, f->name);
-	f->right = sd_siblings_find_target(s, right);
-	f->tensors = 1;
-	if (!s->memory)
-		return;
-	word = differing_word(s, f->near, f->name);
-	odd = sd_text_unusual(f->name);
-	if (odd)
-		snprintf(letter, sizeof(letter), " (with U+%04" PRIX32 ")", odd);
-	f->line = word ? sd_arena_printf(s->arena, "%s%s: %s? the other %zu %s have that", f->name, letter, word,
-					 f->nsiblings, sd_siblings_one_of(f->among, f->nsiblings, among))
-		       : NULL;
+	if (!same) {
+		f->near = meant;
+		find_siblings(s, f, stack, part);
+		f->is = sd_siblings_find_target(s, f->name);
+		f->right = sd_siblings_find_target(s, right);
+	}
+	f->tensors += count_tensors(s, is);
+	if (s->memory)
+		write_slip(s, f);
 }
 
 static void tell_typo(struct sd_siblings *s, const struct sd_sibling_stack *stack, const struct sd_sibling_unit *u,

@@ -28,8 +28,9 @@ static bool takes_again(struct sd_planner *p, const struct sd_map_stage *stage, 
 	return again;
 }
 
-/* Whether a rule both ways takes the tensor and gives it a name of the other layout alone. */
-static bool is_renamed(struct sd_planner *p, const struct sd_planner_tensor *t)
+/* Whether a rule both ways takes the tensor and gives it a name of the other layout alone. misfit: whatever its shape.
+ */
+static bool is_renamed(struct sd_planner *p, const struct sd_planner_tensor *t, bool misfit)
 {
 	struct sd_map_values values;
 
@@ -38,15 +39,32 @@ static bool is_renamed(struct sd_planner *p, const struct sd_planner_tensor *t)
 
 		for (uint32_t r = 0; r < stage->nrules; r++) {
 			const struct sd_rule *rule = &stage->rules[r];
+			enum sd_planner_fit fit;
 
-			if (rule->direction == BOTH_WAYS && rule->outcome[p->from] == MOVE &&
-			    !sd_rule_same_names(rule) && sd_planner_guards(p, rule) &&
-			    sd_planner_fit(p, stage, rule, t, &values) == MATCH &&
-			    !takes_again(p, stage, rule, t, &values))
+			if (rule->direction != BOTH_WAYS || rule->outcome[p->from] != MOVE ||
+			    sd_rule_same_names(rule) || !sd_planner_guards(p, rule))
+				continue;
+			fit = sd_planner_fit(p, stage, rule, t, &values);
+			if ((fit == MATCH || (fit == MISFIT && misfit)) && !takes_again(p, stage, rule, t, &values))
 				return true;
 		}
 	}
 	return false;
+}
+
+/* Counts what tells each layout. */
+static void count_evidence(struct sd_planner sides[2], bool misfit, struct sd_evidence *evidence)
+{
+	for (size_t i = 0; i < sides[LEFT].ntensors; i++) {
+		const struct sd_planner_tensor *t = &sides[LEFT].tensors[i];
+		bool left = is_renamed(&sides[LEFT], t, misfit), right = is_renamed(&sides[RIGHT], t, misfit);
+		const char **key = &evidence->key[left ? LEFT : RIGHT];
+
+		evidence->keys[LEFT] += left;
+		evidence->keys[RIGHT] += right;
+		if (left != right && !*key)
+			*key = t->name;
+	}
 }
 
 enum sd_result sd_rename_evidence(const struct sd_rename *rename, const struct sd_manifest *in,
@@ -73,16 +91,11 @@ enum sd_result sd_rename_evidence(const struct sd_rename *rename, const struct s
 		p->before = p->tensors;
 		p->nbefore = p->ntensors;
 	}
-	for (size_t i = 0; result == SD_OK && i < sides[LEFT].ntensors; i++) {
-		const struct sd_planner_tensor *t = &sides[LEFT].tensors[i];
-		bool left = is_renamed(&sides[LEFT], t), right = is_renamed(&sides[RIGHT], t);
-		const char **key = &evidence->key[left ? LEFT : RIGHT];
-
-		evidence->keys[LEFT] += left;
-		evidence->keys[RIGHT] += right;
-		if (left != right && !*key)
-			*key = t->name;
-	}
+	if (result == SD_OK)
+		count_evidence(sides, false, evidence);
+	/* Wrong shapes hide no names. */
+	if (result == SD_OK && !evidence->keys[LEFT] && !evidence->keys[RIGHT])
+		count_evidence(sides, true, evidence);
 	for (int side = LEFT; side <= RIGHT; side++) {
 		sd_planner_free(&sides[side]);
 		sd_manifest_free(sides[side].out);

@@ -289,6 +289,32 @@ static const char *find_line(const struct sd_planner *p, const char *name)
 	return NULL;
 }
 
+/* Whether a key is of one expert. */
+static bool is_single(const char *key)
+{
+	return isdigit((unsigned char)strstr(key, EXPERTS)[strlen(EXPERTS)]);
+}
+
+/* What a key is that no rule takes, and what would mend it: "which is of one expert; ...". */
+static const char *say_form(const struct sd_planner *p, const char *key)
+{
+	static const char *const fused[] = {"gate_up_proj", "down_proj", "up_proj"};
+	const char *of = strstr(key, EXPERTS) + strlen(EXPERTS);
+	char beside[512];
+	bool v5 = false;
+
+	if (is_single(key))
+		return "which is of one expert; sd-rename --list-maps lists the maps";
+	for (size_t i = 0; i < sizeof(fused) / sizeof(*fused); i++)
+		v5 = v5 || strcmp(of, fused[i]) == 0;
+	snprintf(beside, sizeof(beside), "%s_bias", key);
+	for (size_t i = 0; i < p->in->ntargets && v5; i++)
+		v5 = strcmp(p->in->targets[i].name, beside) != 0;
+	return v5 ? "which is of all experts, as transformers 5 has them; a map of v4 and v5 (sd-rename --list-maps) "
+		    "makes single ones of them"
+		  : "which is of all experts; sd-rename --list-maps lists the maps";
+}
+
 /* Of some experts the map makes what it should; others begin otherwise, and pass: half a conversion. */
 static enum sd_result tell_half(struct sd_planner *p)
 {
@@ -306,8 +332,9 @@ static enum sd_result tell_half(struct sd_planner *p)
 		line = line ? sd_arena_printf(&p->out->arena, "map %s leaves some experts as they are: %s",
 					      p->map->name, line)
 			    : sd_arena_printf(&p->out->arena,
-					      "map %s leaves some experts as they are: it has no rule for %s",
-					      p->map->name, key);
+					      "map %s leaves some experts as they are: it has no rule for %s%s%s",
+					      p->map->name, key, is_single(key) ? "" : ", ",
+					      is_single(key) ? "" : say_form(p, key));
 		return line ? sd_planner_tell(p, line) : sd_fail_memory(p->err);
 	}
 	return SD_OK;
@@ -397,7 +424,7 @@ static enum sd_result tell_none(struct sd_planner *p)
 enum sd_result sd_planner_experts(struct sd_planner *p)
 {
 	bool marks = sd_map_has_label(p->map, SD_LABEL_EXPERT), marked = marks && any_marked(p);
-	const char *key = marks && !marked ? find_expert(p) : NULL, *of, *text = NULL;
+	const char *key = marks && !marked ? find_expert(p) : NULL, *text = NULL;
 
 	/* A wrapper's prefix says why, and how all of it is mended. */
 	if (p->findings.n && p->findings.at[0].kind == SD_ODD_PREFIX && (key || (marked && leaves_any(p))))
@@ -414,10 +441,8 @@ enum sd_result sd_planner_experts(struct sd_planner *p)
 		return p->err->result;
 	if (text)
 		return sd_fail(p->err, SD_INPUT, "map %s finds no experts: %s", p->map->name, text);
-	of = strstr(key, EXPERTS) + strlen(EXPERTS);
+	if (find_line(p, key))
+		return sd_fail(p->err, SD_INPUT, "map %s finds no experts: %s", p->map->name, find_line(p, key));
 	return sd_fail(p->err, SD_INPUT, "map %s finds no experts: it has no rule for %s, %s", p->map->name, key,
-		       isdigit((unsigned char)*of)
-			       ? "which is of one expert; sd-rename --list-maps lists the maps"
-			       : "which is of all experts, as transformers 5 has them; a map of v4 and v5 (sd-rename "
-				 "--list-maps) makes single ones of them");
+		       say_form(p, key));
 }

@@ -62,6 +62,11 @@ static const struct sd_rule *rule_for(struct sd_planner *p, const struct sd_map_
 
 struct sd_followed sd_follow(struct sd_planner *p, const char *name)
 {
+	return sd_follow_looking(p, name, NULL);
+}
+
+struct sd_followed sd_follow_looking(struct sd_planner *p, const char *name, const struct sd_follow_look *look)
+{
 	uint32_t n = p->map->nstages;
 	struct sd_planner_tensor t = {.first = NONE, .last = NONE, .dtype = SD_BF16};
 
@@ -71,6 +76,8 @@ struct sd_followed sd_follow(struct sd_planner *p, const char *name)
 		struct sd_map_values values;
 		const struct sd_rule *rule = rule_for(p, stage, &t, &values);
 
+		if (look && rule && look->look(look->user, rule, t.name))
+			return (struct sd_followed){.name = t.name, .said = true};
 		if (makes_beside(p, stage, &t))
 			return (struct sd_followed){.name = t.name, .moved = true, .rule = rule};
 		if (!rule || rule->outcome[p->from] == KEEP)

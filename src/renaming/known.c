@@ -3,208 +3,44 @@
 #include "renaming/known.h"
 #include "renaming/experts.h"
 #include "renaming/follow.h"
+#include "renaming/places.h"
 #include "base/advice.h"
-#include "base/text.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define NAMED_MAX 5
-#define SPELLINGS_MAX 64 /* of one part of a pattern, by its choices */
 #define SLIPS 3
 #define ASKED_MAX 16 /* names with unknown words that are looked at where they may pass */
 
-struct words {
-	struct sd_names names;
-	const char **at; /* all of them */
-	size_t n, room;
-	struct sd_arena *arena;
-	bool memory;
-};
-
-/* A copy, in which a number behind a last _ is 0: words that count are all the same. */
-static char *copy_word(struct words *w, const char *text, size_t length)
-{
-	char *word = sd_arena_text(w->arena, text, length), *last = word ? strrchr(word, '_') : NULL;
-
-	w->memory = w->memory && word;
-	if (last && last[1] && !last[1 + strspn(last + 1, "0123456789")])
-		strcpy(last + 1, "0");
-	return word;
-}
-
-static void add_word(struct words *w, const char *text, size_t length)
-{
-	char *word = copy_word(w, text, length);
-	uint32_t number = word ? sd_names_add(&w->names, word, (uint32_t)w->n) : SD_NO_NAME;
-
-	w->memory = w->memory && number != SD_NO_NAME;
-	if (!w->memory || number != w->n)
-		return;
-	w->memory = sd_array_grow(&w->at, w->n, &w->room, sizeof(*w->at));
-	if (w->memory)
-		w->at[w->n++] = word;
-}
-
-/* One part of a pattern, between dots, as it is being read: all that it may be so far. */
-struct part {
-	const char *spelling[SPELLINGS_MAX];
-	size_t n; /* 0: it has a hole that may be anything, or too many choices */
-};
-
-static void begin_part(struct part *part)
-{
-	part->spelling[0] = "";
-	part->n = 1;
-}
-
-static void end_part(struct words *w, struct part *part)
-{
-	for (size_t i = 0; i < part->n; i++)
-		add_word(w, part->spelling[i], strlen(part->spelling[i]));
-	begin_part(part);
-}
-
-/* Text behind all spellings; at each dot a part ends and another one begins. */
-static void put_text(struct words *w, struct part *part, const char *text, size_t length)
-{
-	for (;;) {
-		const char *dot = memchr(text, '.', length);
-		size_t piece = dot ? (size_t)(dot - text) : length;
-
-		for (size_t i = 0; i < part->n && piece; i++) {
-			part->spelling[i] = sd_arena_printf(w->arena, "%s%.*s", part->spelling[i], (int)piece, text);
-			w->memory = w->memory && part->spelling[i];
-			if (!w->memory)
-				part->n = 0;
-		}
-		if (!dot)
-			return;
-		end_part(w, part);
-		text += piece + 1;
-		length -= piece + 1;
-	}
-}
-
-/* A choice: each spelling goes on with each of the words. What a word with dots goes on with is not known then. */
-static void put_choice(struct words *w, struct part *part, const char *const *choice, size_t n)
-{
-	struct part made = {.n = 0};
-	bool fits = true;
-
-	for (size_t i = 0; i < n; i++) {
-		struct part one = *part;
-
-		put_text(w, &one, choice[i], strlen(choice[i]));
-		for (size_t k = 0; k < one.n; k++) {
-			fits = fits && made.n < SPELLINGS_MAX;
-			if (fits)
-				made.spelling[made.n++] = one.spelling[k];
-		}
-	}
-	if (!fits)
-		made.n = 0;
-	*part = made;
-}
-
-static void read_pattern(struct words *w, const struct sd_planner *p, const struct sd_pattern *pattern,
-			 const struct sd_map_holes *holes)
-{
-	struct part part;
-
-	begin_part(&part);
-	for (uint32_t i = 0; pattern->text && i < pattern->n && w->memory; i++) {
-		const struct sd_map_element *e = &pattern->elements[i];
-		const struct sd_map_hole *hole = e->kind == HOLE ? &holes->hole[e->number] : NULL;
-
-		if (e->kind == LITERAL)
-			put_text(w, &part, e->text, e->length);
-		else if (e->kind == TEXT)
-			put_text(w, &part, p->texts[e->number], strlen(p->texts[e->number]));
-		else if (hole->kind == HOLE_CHOICE)
-			put_choice(w, &part, hole->words[pattern->side == RIGHT], hole->nwords);
-		else
-			part.n = 0;
-	}
-	if (pattern->text)
-		end_part(w, &part);
-}
-
-static void read_map(struct words *w, const struct sd_planner *p)
-{
-	const struct sd_map *map = p->map;
-
-	for (uint32_t i = 0; i < map->nknown; i++)
-		add_word(w, map->known[i], strlen(map->known[i]));
-	for (uint32_t s = 0; s < map->nstages; s++)
-		for (uint32_t i = 0; i < map->stages[s].nrules; i++)
-			for (int side = LEFT; side <= RIGHT; side++) {
-				const struct sd_rule *rule = &map->stages[s].rules[i];
-
-				read_pattern(w, p, &rule->side[side].key, &rule->holes);
-				if (rule->side[side].scale)
-					read_pattern(w, p, &rule->side[side].scale->key, &rule->holes);
-			}
-}
-
-/* Where the part of a name begins up to which another one has the same parts. */
-static const char *skip_same(const char *name, const char *other)
-{
-	const char *part = name;
-
-	for (size_t i = 0; name[i] && name[i] == other[i]; i++)
-		part = name[i] == '.' ? name + i + 1 : part;
-	return part;
-}
-
-/* The first part of a name that is no word, in the arena; NULL: there is none. known: a name of words, or "". */
-static const char *find_unknown(struct words *w, const char *name, const char *known)
-{
-	for (const char *at = skip_same(name, known); w->memory; at += strcspn(at, ".") + 1) {
-		size_t length = strcspn(at, ".");
-		char *word = strspn(at, "0123456789") < length ? copy_word(w, at, length) : NULL;
-
-		if (word && sd_names_find(&w->names, word) == SD_NO_NAME)
-			return word;
-		if (word)
-			sd_arena_undo(w->arena, word);
-		if (!at[length])
-			return NULL;
-	}
-	return NULL;
-}
-
-static const char *nearest(const struct words *w, const char *word, unsigned slips)
-{
-	const char *best = NULL;
-	unsigned third = (unsigned)strlen(word) / 3, distance = (third < slips ? third : slips) + 1;
-
-	for (size_t i = 0; i < w->n && distance > 1; i++) {
-		unsigned now = sd_text_distance(word, w->at[i], distance - 1);
-
-		if (now < distance) {
-			distance = now;
-			best = w->at[i];
-		}
-	}
-	return best;
-}
-
-/* Names with words that the map does not know, as far as they are told. */
-struct strangers {
-	size_t n;
+/* Names, as far as they are told: of those that are the same but for their numbers the first. */
+struct list {
+	size_t n, named;
 	char text[1024];
 	size_t used;
-	bool near_only; /* those alone are told that are near a word */
 };
 
-static void add_stranger(struct strangers *s, const char *name, const char *near)
+/* Names that the map does not know in the layout that is read. */
+struct strangers {
+	struct list unknown, other; /* other: but in the other layout */
+	size_t experts;             /* of the unknown ones, for which nothing else is meant */
+	bool near_only;             /* those alone are told that are near a word */
+};
+
+/* meant: what may be meant, by its spelling or else by what else there is; NULL: nothing is said of that. */
+static void add_name(struct list *l, const char *name, const struct sd_meant *meant)
 {
-	if (s->n++ >= NAMED_MAX || s->used >= sizeof(s->text))
+	const char *text = meant ? meant->text : NULL;
+
+	l->n++;
+	if (l->named++ >= NAMED_MAX || l->used >= sizeof(l->text))
 		return;
-	s->used += (size_t)snprintf(s->text + s->used, sizeof(s->text) - s->used, "%s%s%s%s%s", s->n > 1 ? ", " : "",
-				    name, near ? " (" : "", near ? near : "", near ? "?)" : "");
+	l->used += (size_t)snprintf(l->text + l->used, sizeof(l->text) - l->used, "%s%s%s%s%s%s",
+				    l->named > 1 ? ", " : "", *name ? name : "\"\"", !text ? "" : " (",
+				    !text || meant->near ? "" : "perhaps ", text ? text : "",
+				    !text         ? ""
+				    : meant->near ? "?)"
+						  : ")");
 }
 
 /* Whether it is said already that a name is odd. */
@@ -223,71 +59,126 @@ static bool is_told(const struct sd_planner *p, const char *name)
 
 static enum sd_result fail_untaken(struct sd_planner *p)
 {
-	struct strangers s = {.n = 0};
+	struct list l = {.n = 0};
 
 	for (size_t i = 0; i < p->ntensors; i++)
 		if (!p->tensors[i].taken)
-			add_stranger(&s, p->tensors[i].name, NULL);
-	return s.n ? sd_fail(p->err, SD_INPUT, "no rule of map %s takes %zu of the keys: %s%s", p->map->name, s.n,
-			     s.text, s.n > NAMED_MAX ? ", ..." : "")
+			add_name(&l, p->tensors[i].name, NULL);
+	return l.n ? sd_fail(p->err, SD_INPUT, "no rule of map %s takes %zu of the keys: %s%s", p->map->name, l.n,
+			     l.text, l.n > NAMED_MAX ? ", ..." : "")
 		   : SD_OK;
 }
 
-/* Whether each name with this piece gets one that is not there yet once the piece is another one. */
-static bool mends(struct sd_planner *p, const char *is, const char *meant)
+/* Whether each name with this piece gets one that is known and not there yet once the piece is another one. */
+static bool mends(struct sd_planner *p, struct sd_places *places, const struct sd_names *there, const char *is,
+		  const char *meant)
 {
-	struct sd_names names = {0};
-	bool yes = sd_names_reserve(&names, p->in->ntargets);
-
-	for (size_t i = 0; i < p->in->ntargets && yes; i++)
-		yes = sd_names_add(&names, p->in->targets[i].name, (uint32_t)i) != SD_NO_NAME;
-	for (size_t i = 0; i < p->in->ntargets && yes; i++) {
+	for (size_t i = 0; i < p->in->ntargets; i++) {
 		const char *name = p->in->targets[i].name, *at = strstr(name, is), *edited;
 
 		if (!at)
 			continue;
 		edited = sd_arena_printf(&p->out->arena, "%.*s%s%s", (int)(at - name), name, meant, at + strlen(is));
-		yes = edited && sd_names_find(&names, edited) == SD_NO_NAME;
+		if (!edited || sd_names_find(there, edited) != SD_NO_NAME || !sd_places_know(places, edited))
+			return false;
 	}
-	sd_names_free(&names);
-	return yes;
+	return true;
 }
 
 /* The edit of the part alone. */
-static void advise_word(struct sd_planner *p, const char *name, const char *word, const char *near)
+static void advise_word(struct sd_planner *p, struct sd_places *places, const struct sd_names *there, const char *name,
+			const struct sd_meant *meant)
 {
-	const char *at = strstr(name, word), *end = at && at[strlen(word)] ? "." : "", *is, *meant;
+	const char *at = strstr(name, meant->word), *end = at && at[strlen(meant->word)] ? "." : "", *from, *to;
 
 	if (*p->rename->advised || !at || at == name)
 		return;
-	is = sd_arena_printf(&p->out->arena, ".%s%s", word, end);
-	meant = sd_arena_printf(&p->out->arena, ".%s%s", near, end);
-	if (is && meant && mends(p, is, meant))
-		sd_planner_advise(p, sd_advice_edit(&p->out->arena, SD_ADVICE_PIECE, is, strlen(is), meant));
+	from = sd_arena_printf(&p->out->arena, ".%s%s", meant->word, end);
+	to = sd_arena_printf(&p->out->arena, ".%s%s", meant->near, end);
+	if (from && to && mends(p, places, there, from, to))
+		sd_planner_advise(p, sd_advice_edit(&p->out->arena, SD_ADVICE_PIECE, from, strlen(from), to));
 }
 
-static void look_at(struct strangers *s, struct words *w, struct sd_planner *p)
+/* What is at hand while names are looked at. */
+struct search {
+	struct sd_planner *p, back; /* back: on the way from the other layout */
+	struct sd_places places, other;
+	struct sd_names there, told; /* names that come in; forms of those that are told */
+	struct strangers *found;
+};
+
+/* Adds a name to a list; of those with one form the first is named. */
+static void add_to(struct search *s, struct list *l, const char *name, const struct sd_meant *meant)
 {
-	const char *known = "";
+	const char *form = sd_places_form(&s->places, name);
+
+	if (sd_names_find(&s->told, form) != SD_NO_NAME)
+		l->n++;
+	else
+		add_name(l, name, meant);
+	s->places.failed = s->places.failed || sd_names_add(&s->told, form, 0) == SD_NO_NAME;
+}
+
+/* Looks at one name that the map does not know. */
+static void add_unknown(struct search *s, const char *name)
+{
+	struct strangers *found = s->found;
+	bool strict = s->p->rename->strict;
+	struct sd_meant meant = {.word = NULL};
+
+	if (!found->near_only && s->p->map->nplaces && sd_places_know(&s->other, name)) {
+		if (strict)
+			add_to(s, &found->other, name, NULL);
+		return;
+	}
+	if (found->unknown.named < NAMED_MAX)
+		meant = sd_places_meant(&s->places, &s->there, name, strict ? SLIPS : SLIPS - 1,
+					strict && !found->near_only);
+	/* What the map leaves out may be called as it likes. */
+	if (!meant.near && (found->near_only || sd_follow(s->p, name).dropped))
+		return;
+	if (!strict && (!meant.near || is_told(s->p, name) || !sd_siblings_is_alone(s->p->in, name)))
+		return;
+	found->experts += !meant.text && strstr(name, ".experts.");
+	add_to(s, &found->unknown, name, &meant);
+	if (meant.near)
+		advise_word(s->p, &s->places, &s->there, name, &meant);
+}
+
+static void look_at_each(struct search *s)
+{
 	size_t asked = 0;
 
-	read_map(w, p);
-	for (size_t i = 0; i < p->in->ntargets && w->memory; i++) {
-		const char *name = p->in->targets[i].name, *word = find_unknown(w, name, known), *near;
+	for (size_t i = 0; i < s->p->in->ntargets && !s->places.failed; i++) {
+		const char *name = s->p->in->targets[i].name;
 
-		known = word ? known : name;
-		if (!word || (!p->rename->strict && asked++ >= ASKED_MAX))
+		if (sd_places_know(&s->places, name) || (!s->p->rename->strict && asked++ >= ASKED_MAX))
 			continue;
-		near = s->n < NAMED_MAX ? nearest(w, word, p->rename->strict ? SLIPS : SLIPS - 1) : NULL;
-		/* What the map leaves out may be called as it likes. */
-		if (!near && (s->near_only || sd_follow(p, name).dropped))
-			continue;
-		if (!p->rename->strict && (!near || is_told(p, name) || !sd_siblings_is_alone(p->in, name)))
-			continue;
-		add_stranger(s, name, near);
-		if (near)
-			advise_word(p, name, word, near);
+		for (size_t t = 0; t < s->p->in->ntargets && !s->there.used && !s->places.failed; t++)
+			s->places.failed =
+				sd_names_add(&s->there, s->p->in->targets[t].name, (uint32_t)t) == SD_NO_NAME;
+		add_unknown(s, name);
 	}
+}
+
+/* Finds the names that the map does not know; false when memory is out. */
+static bool look_at_all(struct strangers *found, struct sd_planner *p)
+{
+	struct search s = {.p = p, .back = *p, .found = found};
+	bool good;
+
+	s.back.from = !p->from;
+	s.back.scratch = (struct sd_map_scratch){0};
+	sd_places_open(&s.places, p);
+	sd_places_open(&s.other, &s.back);
+	look_at_each(&s);
+	good = !s.places.failed && !s.other.failed && p->scratch.size != SIZE_MAX && s.back.scratch.size != SIZE_MAX;
+	sd_places_free(&s.places);
+	sd_places_free(&s.other);
+	sd_scratch_free(&s.back.scratch);
+	sd_names_free(&s.there);
+	sd_names_free(&s.told);
+	return good;
 }
 
 /* Whether what is wrong with the beginning of names says more: it is what is to be done, or no word is near. */
@@ -299,45 +190,106 @@ static bool blame_beginning(struct sd_planner *p)
 	return sd_planner_experts(p) != SD_OK && (!*word || strcmp(word, p->rename->advised) != 0);
 }
 
-/* Tells the names that have words which the map does not know. */
+/* The line for names that the map does not know; NULL: memory is out. */
+static const char *write_line(struct sd_planner *p, const struct list *l)
+{
+	const char *more = l->named > NAMED_MAX ? ", ..." : "";
+
+	if (strcmp(p->map->layout[LEFT], p->map->layout[RIGHT]) == 0)
+		return sd_arena_printf(&p->out->arena, "%zu %s words that no map knows: %s%s", l->n,
+				       l->n > 1 ? "keys have" : "key has", l->text, more);
+	return sd_arena_printf(&p->out->arena, "%zu %s in no layout of map %s: %s%s", l->n,
+			       l->n > 1 ? "keys are" : "key is", p->map->name, l->text, more);
+}
+
+/* The line for names of the other layout. */
+static const char *write_other(struct sd_planner *p, const struct list *l)
+{
+	const char *from = p->map->layout[p->from], *to = p->map->layout[!p->from];
+
+	return sd_arena_printf(&p->out->arena,
+			       "%zu of %zu keys are of layout %s already: %s%s; sd-rename --map %s --to %s | "
+			       "sd-transpose before this makes all of them %s",
+			       l->n, p->in->ntargets, to, l->text, l->named > NAMED_MAX ? ", ..." : "", p->map->name,
+			       from, from);
+}
+
+/* Tells the names that the map does not know. */
 static enum sd_result tell_strangers(struct sd_planner *p, bool near_only)
 {
-	struct words w = {.arena = &p->out->arena, .memory = true};
-	struct strangers s = {.near_only = near_only};
+	struct strangers found = {.near_only = near_only};
 	const char *line;
 
-	look_at(&s, &w, p);
-	sd_names_free(&w.names);
-	free(w.at);
-	if (!w.memory)
+	if (!look_at_all(&found, p))
 		return sd_fail_memory(p->err);
-	if (!s.n)
+	/* A checkpoint that has all of the other layout is told as one. */
+	if (!found.unknown.n && (!found.other.n || p->rename->idle))
 		return SD_OK;
-	/* Where most names are strange, what stands in front of them may be so. */
-	if (!near_only && p->rename->strict && 2 * s.n > p->in->ntargets && blame_beginning(p))
+	/* Where most names are strange, what stands in front of them may be so; and experts may have another form. */
+	if (!near_only && p->rename->strict &&
+	    (2 * (found.unknown.n + found.other.n) > p->in->ntargets ||
+	     (found.unknown.n && found.experts == found.unknown.n)) &&
+	    blame_beginning(p))
 		return p->err->result;
-	if (strcmp(p->map->layout[LEFT], p->map->layout[RIGHT]) == 0)
-		line = sd_arena_printf(&p->out->arena, "%zu %s words that no map knows: %s%s", s.n,
-				       s.n > 1 ? "keys have" : "key has", s.text, s.n > NAMED_MAX ? ", ..." : "");
-	else
-		line = sd_arena_printf(&p->out->arena, "%zu %s in no layout of map %s: %s%s", s.n,
-				       s.n > 1 ? "keys are" : "key is", p->map->name, s.text,
-				       s.n > NAMED_MAX ? ", ..." : "");
+	line = found.unknown.n ? write_line(p, &found.unknown) : write_other(p, &found.other);
 	return line ? sd_planner_tell(p, line) : sd_fail_memory(p->err);
 }
 
 enum sd_result sd_planner_known(struct sd_planner *p)
 {
-	if (p->rename->all_taken || (p->rename->strict && !p->map->nknown))
+	if (p->rename->all_taken || (p->rename->strict && !p->map->nknown && !p->map->nplaces))
 		return fail_untaken(p);
-	return p->map->nknown ? tell_strangers(p, false) : SD_OK;
+	return p->map->nknown || p->map->nplaces ? tell_strangers(p, false) : SD_OK;
 }
 
 enum sd_result sd_planner_blame(struct sd_planner *p)
 {
 	struct sd_error first = *p->err;
 
-	if (first.result != SD_INPUT || !p->rename->strict || !p->map->nknown || tell_strangers(p, true) == SD_OK)
+	if (first.result != SD_INPUT || !p->rename->strict || !(p->map->nknown || p->map->nplaces) ||
+	    tell_strangers(p, true) == SD_OK)
 		*p->err = first;
 	return p->err->result;
+}
+
+/* How many names the map does not know on the way from one side. */
+static enum sd_result count_unknown(const struct sd_rename *rename, const struct sd_manifest *in, int from, size_t *n,
+				    struct sd_error *err)
+{
+	struct sd_rename asked = {.map = rename->map, .defines = rename->defines, .ndefines = rename->ndefines};
+	struct sd_planner p = {
+		.map = asked.map, .rename = &asked, .in = in, .out = sd_manifest_new(), .from = from, .err = err};
+	enum sd_result result = p.out ? sd_planner_read(&p) : sd_fail_memory(err);
+	struct sd_places places = {0};
+
+	*n = 0;
+	if (result == SD_OK)
+		result = sd_planner_options(&p);
+	if (result == SD_OK) {
+		sd_places_open(&places, &p);
+		for (size_t i = 0; i < in->ntargets && !places.failed; i++)
+			*n += !sd_places_know(&places, in->targets[i].name);
+		if (places.failed || p.scratch.size == SIZE_MAX)
+			result = sd_fail_memory(err);
+		sd_places_free(&places);
+	}
+	sd_planner_free(&p);
+	sd_manifest_free(p.out);
+	return result;
+}
+
+enum sd_result sd_rename_unknown(const struct sd_rename *rename, const struct sd_manifest *in, size_t *n,
+				 struct sd_error *err)
+{
+	size_t by_side[2];
+
+	/* Words alone know the names of any family. */
+	*n = in->ntargets;
+	if (!rename->map->nplaces)
+		return SD_OK;
+	for (int side = LEFT; side <= RIGHT; side++)
+		if (count_unknown(rename, in, side, &by_side[side], err) != SD_OK)
+			return err->result;
+	*n = by_side[LEFT] < by_side[RIGHT] ? by_side[LEFT] : by_side[RIGHT];
+	return SD_OK;
 }

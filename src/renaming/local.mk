@@ -15,7 +15,9 @@ sources += \
 	%D%/number.c \
 	%D%/odd.c %D%/odd.h \
 	%D%/options.c \
+	%D%/places.c %D%/places.h \
 	%D%/planner.c %D%/planner.h \
 	%D%/quantised.c %D%/quantised.h \
 	%D%/rename.c %D%/rename.h \
-	%D%/stage.c
+	%D%/stage.c \
+	%D%/words.c %D%/words.h

@@ -126,7 +126,8 @@ static void put_parts(struct line *line, const struct sd_planner *p, const char 
 	put(line, n ? ")" : "");
 }
 
-/* "-D experts=4 if these are all": of numbers that are the last ones, where config.json says how many there are. */
+/* "sd-cat --experts 0-3 if those in front are all": of numbers that are the last ones. It cuts config.json and routers,
+ * too, where it can; else a size that -D says. */
 static void put_advice(struct line *line, const struct sd_planner *p, const struct sd_planner_missing *m)
 {
 	const struct sd_map_stack *stack = &m->part->stack[0];
@@ -135,8 +136,12 @@ static void put_advice(struct line *line, const struct sd_planner *p, const stru
 		return;
 	for (uint32_t i = 0; i < p->map->nsizes; i++)
 		if (p->map->sizes[i].axis == stack->axis && p->map->sizes[i].option && p->map->sizes[i].nconfig) {
-			put(line, "; -D %s=%" PRIu64 " if those in front are all", p->map->sizes[i].option,
-			    m->number[0]);
+			if (strcmp(p->map->sizes[i].option, "experts") == 0)
+				put(line, "; sd-cat --experts 0-%" PRIu64 " if those in front are all",
+				    m->number[0] - 1);
+			else
+				put(line, "; -D %s=%" PRIu64 " if those in front are all", p->map->sizes[i].option,
+				    m->number[0]);
 			return;
 		}
 }

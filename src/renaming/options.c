@@ -6,6 +6,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <inttypes.h>
 #include <string.h>
 
 static void first_number(void *user, const char *value)
@@ -126,6 +127,22 @@ static bool any_matches(struct sd_planner *p, const struct sd_map_text *text)
 	return false;
 }
 
+/* config.json would go on counting other experts than -D says, and routers would have rows for them. */
+static enum sd_result check_size(const struct sd_planner *p, const struct sd_map_size *size, uint64_t defined)
+{
+	uint64_t counted = config_size(p, size);
+
+	if (strcmp(size->option, "experts") != 0 || defined == SIZE_OPEN || counted == SIZE_OPEN || counted == defined)
+		return SD_OK;
+	if (defined < counted && defined)
+		return sd_fail(p->err, SD_INPUT,
+			       "-D %s=%" PRIu64 ", and config.json counts %" PRIu64 ": sd-cat --experts 0-%" PRIu64
+			       " in front cuts it, and the routers, too",
+			       size->option, defined, counted, defined - 1);
+	return sd_fail(p->err, SD_INPUT, "-D %s=%" PRIu64 ", and config.json counts %" PRIu64, size->option, defined,
+		       counted);
+}
+
 enum sd_result sd_planner_options(struct sd_planner *p)
 {
 	const struct sd_map *map = p->map;
@@ -144,6 +161,9 @@ enum sd_result sd_planner_options(struct sd_planner *p)
 		p->sizes[i] = SIZE_OPEN;
 	for (size_t i = 0; i < p->rename->ndefines; i++)
 		if (take_define(p, &p->rename->defines[i], defined) != SD_OK)
+			return p->err->result;
+	for (uint32_t i = 0; i < map->nsizes; i++)
+		if (check_size(p, &map->sizes[i], p->sizes[i]) != SD_OK)
 			return p->err->result;
 	for (uint32_t i = 0; i < map->nsizes; i++)
 		if (p->sizes[i] == SIZE_OPEN)

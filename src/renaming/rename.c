@@ -194,31 +194,15 @@ static enum sd_result tell_findings(struct sd_planner *p)
 	return sd_findings_tell(&p->findings, &p->out->arena, tell_finding, p, p->err);
 }
 
-/* What config.json decided, and what the rules that were taken have to say: "KEY and 3 more: TEXT (FILE:LINE)". */
+/* What the rules that were taken have to say: "KEY and 3 more: TEXT (FILE:LINE)". */
 static enum sd_result write_notes(struct sd_planner *p)
 {
 	struct sd_rename *rename = p->rename;
 	size_t n = 0;
-	const uint32_t options = p->map ? p->map->noptions : 0;
-	const char **texts = sd_arena_array(&p->out->arena, options + p->nnotes + 1, sizeof(*texts));
+	const char **texts = sd_arena_array(&p->out->arena, p->nnotes + 1, sizeof(*texts));
 
 	if (!texts)
 		return sd_fail_memory(p->err);
-	for (uint32_t i = 0; i < options; i++) {
-		const struct sd_map_option *option = &p->map->options[i];
-		uint32_t value = OPEN;
-
-		if (!option->from_config || option->idle || p->defined[i] != OPEN)
-			continue;
-		if (sd_planner_stamp(p, option, &value) != SD_OK)
-			return p->err->result;
-		if (value == OPEN)
-			continue;
-		texts[n++] = sd_arena_printf(&p->out->arena, "%s=%s, for config.json says %s %s", option->name,
-					     option->values[value], option->stamp_field, option->stamps[value]);
-		if (!texts[n - 1])
-			return sd_fail_memory(p->err);
-	}
 	for (size_t i = 0; i < p->nnotes; i++) {
 		const struct sd_planner_note *note = &p->notes[i];
 		char more[32] = "";
@@ -298,6 +282,9 @@ static enum sd_result run_map(struct sd_planner *p)
 	for (uint32_t i = 0; i < n && result == SD_OK; i++) {
 		const struct sd_map_stage *stage = &p->map->stages[p->from == LEFT ? i : n - 1 - i];
 
+		/* A stage of places alone has nothing to do. */
+		if (!stage->nrules)
+			continue;
 		sd_names_free(&p->names);
 		p->named = false;
 		p->before = p->tensors;
@@ -325,9 +312,9 @@ static enum sd_result run_map(struct sd_planner *p)
 	if (result == SD_OK && p->dtype)
 		result = cast_labelled(p);
 	if (result == SD_OK)
-		result = sd_planner_bear(p, sd_planner_known(p));
-	if (result == SD_OK)
 		result = find_idle(p);
+	if (result == SD_OK)
+		result = sd_planner_bear(p, sd_planner_known(p));
 	if (result == SD_OK && p->scratch.size == SIZE_MAX)
 		result = sd_fail_memory(p->err);
 	if (result == SD_OK)

@@ -107,6 +107,11 @@ struct sd_evidence {
 SD_MUST_CHECK enum sd_result sd_rename_evidence(const struct sd_rename *rename, const struct sd_manifest *in,
 						struct sd_evidence *evidence, struct sd_error *err);
 
+/* How many names the map does not know, in the layout of which it knows the most; all, where it says no places. Of a
+ * rename its map and its defines matter. */
+SD_MUST_CHECK enum sd_result sd_rename_unknown(const struct sd_rename *rename, const struct sd_manifest *in, size_t *n,
+					       struct sd_error *err);
+
 /* What the names of layers begin with in released models: "", "model." and so on, with NULL behind the last. */
 extern const char *const sd_beginnings[];
 

@@ -49,13 +49,23 @@ static bool is_choice(const char *line)
 	return false;
 }
 
+/* Whether a line names what a finding does, as far as that has no * for a number. */
+static bool has_name(const char *line, const char *name)
+{
+	size_t length = strcspn(name, "*");
+
+	while ((line = strchr(line, *name)) && strncmp(line, name, length) != 0)
+		line++;
+	return line != NULL;
+}
+
 /* Whether a finding tells of it already: it names the same. */
 static bool is_told(const struct sd_findings *findings, const char *line)
 {
 	for (size_t i = 0; i < findings->n; i++) {
 		const struct sd_finding *f = &findings->at[i];
 
-		if (f->kind == SD_ODD_PREFIX || strstr(line, f->name) || strcmp(line, f->line) == 0)
+		if (f->kind == SD_ODD_PREFIX || has_name(line, f->name) || strcmp(line, f->line) == 0)
 			return true;
 	}
 	return false;
@@ -99,22 +109,39 @@ static enum sd_result add_refusal(const struct sd_manifest *m, const struct sd_m
 	return add(findings, arena, f, err);
 }
 
+/* By keys alone a map is a guess: it counts where each name that it does not know has a word that is nearly another. */
+static bool is_misspelt(const char *line)
+{
+	const char *names = strstr(line, " in no layout of map "), *end;
+
+	for (names = names ? strstr(names, ": ") : NULL; names; names = *end ? end : NULL) {
+		names += 2;
+		end = names + strcspn(names, ",");
+		if (end - names < 2 || strncmp(end - 2, "?)", 2) != 0)
+			return false;
+		if (!*end)
+			return true;
+	}
+	return false;
+}
+
 enum sd_result ls_refused(const struct sd_manifest *m, struct sd_arena *arena, struct sd_findings *findings,
 			  struct sd_error *err)
 {
 	struct sd_rename rename = {.to = -1, .strict = true, .compared = true};
+	bool guess = !sd_manifest_side(m, "config.json");
 	struct sd_plan plan = {0};
 	struct sd_map *map = NULL;
 	struct sd_error own;
 	enum sd_result result = look_at_records(m, arena, findings, err), planned;
 
-	/* By keys alone a map is a guess, and what it refuses says nothing. */
-	if (result != SD_OK || !m->ntargets || !sd_manifest_side(m, "config.json") ||
-	    sd_maps_find(m, NULL, &map, &own) != SD_OK || !map)
+	if (result != SD_OK || !m->ntargets ||
+	    (guess ? sd_maps_nearest(m, &map, &own) : sd_maps_find(m, NULL, &map, &own)) != SD_OK || !map)
 		return result;
 	rename.map = map;
 	planned = sd_rename_plan(&rename, m, &plan, &own);
-	if (planned == SD_INPUT && !is_choice(own.text) && !is_told(findings, own.text))
+	if (planned == SD_INPUT && (guess ? is_misspelt(own.text) : !is_choice(own.text)) &&
+	    !is_told(findings, own.text))
 		result = add_refusal(m, map, &rename, own.text, arena, findings, err);
 	else if (planned == SD_IO)
 		result = sd_fail_memory(err);

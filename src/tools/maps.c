@@ -391,6 +391,16 @@ static enum sd_result is_first_choice(const struct finding *f, const struct sd_m
 	return SD_OK;
 }
 
+/* Whether the map knows each name as one of its models'. */
+static enum sd_result knows_all(const struct finding *f, const struct sd_map *map, bool *yes, struct sd_error *err)
+{
+	size_t unknown;
+	enum sd_result result = sd_rename_unknown(&(struct sd_rename){.map = map}, f->in, &unknown, err);
+
+	*yes = !unknown;
+	return result;
+}
+
 /* What is another map under its own name does the same. */
 static enum sd_result by_keys(void *user, struct sd_map **map, struct sd_error *err)
 {
@@ -691,6 +701,8 @@ static enum sd_result find_fits(struct finding *f, const char **file, struct sd_
 		result = drop_second_choices(f, err);
 	if (result == SD_OK)
 		result = narrow(f, knows_keys, err);
+	if (result == SD_OK && !*file)
+		result = narrow(f, knows_all, err);
 	if (result == SD_OK && *file)
 		result = check_second_choice(f, first, err);
 	return result == SD_OK ? narrow(f, is_first_choice, err) : result;
@@ -715,6 +727,36 @@ enum sd_result sd_maps_find(const struct sd_manifest *in, const char *to, struct
 	}
 	if (result == SD_OK && known)
 		result = take_one(&f, file, map, err);
+	while (f.n)
+		sd_map_free(f.fits[--f.n].map);
+	free(f.fits);
+	sd_arena_free(&f.arena);
+	return result;
+}
+
+enum sd_result sd_maps_nearest(const struct sd_manifest *in, struct sd_map **map, struct sd_error *err)
+{
+	struct finding f = {.in = in};
+	size_t least = SIZE_MAX, best = 0;
+	enum sd_result result = is_plain_adapter(in) ? SD_OK : each_map(by_keys, &f, err);
+
+	*map = NULL;
+	/* Of those that know as many, one that is for its models in the first place. */
+	for (size_t i = 0; i < f.n && result == SD_OK && least; i++) {
+		size_t unknown;
+		bool second = sd_map_is_for_if_alone(f.fits[i].map);
+
+		result = sd_rename_unknown(&(struct sd_rename){.map = f.fits[i].map}, in, &unknown, err);
+		if (result != SD_OK || unknown > least ||
+		    (unknown == least && (second || !sd_map_is_for_if_alone(f.fits[best].map))))
+			continue;
+		best = i;
+		least = unknown;
+	}
+	if (result == SD_OK && f.n && least) {
+		*map = f.fits[best].map;
+		f.fits[best].map = NULL;
+	}
 	while (f.n)
 		sd_map_free(f.fits[--f.n].map);
 	free(f.fits);
@@ -753,6 +795,8 @@ enum sd_result sd_maps_layouts(const struct sd_manifest *in, sd_maps_take_layout
 	if (result == SD_OK && !f.n && !is_plain_adapter(in) &&
 	    check_known(sd_manifest_side(in, "config.json"), "config.json", err) == SD_OK)
 		result = each_map(by_keys, &f, err);
+	if (result == SD_OK && f.n && f.fits[0].keys)
+		result = narrow(&f, knows_all, err);
 	if (result == SD_OK && f.n)
 		qsort(f.fits, f.n, sizeof(*f.fits), compare_fits);
 	/* By keys it is sure where --map auto would take it: other families may know more of them. */

@@ -18,6 +18,10 @@ SD_MUST_CHECK enum sd_result sd_maps_open(const char *name, struct sd_map **map,
 SD_MUST_CHECK enum sd_result sd_maps_find(const struct sd_manifest *in, const char *to, struct sd_map **map,
 					  struct sd_error *err);
 
+/* The map that knows the most names, of those that have something to do with the keys. NULL: one knows them all, or none
+ * has anything to do. */
+SD_MUST_CHECK enum sd_result sd_maps_nearest(const struct sd_manifest *in, struct sd_map **map, struct sd_error *err);
+
 /*
  * Tells for each map that may be for a manifest, the first choice first, in which of its layouts it is: by config.json,
  * or where that says nothing by the keys. A map that knows no key is not told. take's texts are its own during the call
