@@ -46,7 +46,6 @@ struct sd_source_ops {
 struct sd_source {
 	const struct sd_source_ops *ops;
 	struct sd_manifest *manifest;
-	bool rewinds;     /* read_at works, but where it goes back, all is expanded once more from the beginning */
 	const char *name; /* of what was opened, for errors; NULL: it goes without saying */
 	const char *note; /* what is odd about it, for people; lives as long as the manifest. NULL: nothing is */
 	const char *lack; /* what is not there, though sd_limits.short_data let it pass; an error; NULL: nothing */
@@ -82,7 +81,7 @@ static inline bool sd_source_checksum(const struct sd_source *source, uint32_t r
 	return source->ops->sum && source->ops->sum(source, record, sum);
 }
 
-/* Only where the source is random, or rewinds. */
+/* Only where the source is random. */
 SD_MUST_CHECK static inline enum sd_result sd_source_read_at(struct sd_source *source, uint32_t record, uint64_t offset,
 							     void *buffer, uint64_t length, struct sd_error *err)
 {

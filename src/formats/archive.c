@@ -328,7 +328,7 @@ static enum sd_result archive_added(struct sd_folder *folder, struct sd_safetens
 
 		if (!p)
 			return sd_fail_memory(err);
-		*p = (struct passing){.base = {.give = give, .more = more, .any = x->seekable, .once = !x->seekable},
+		*p = (struct passing){.base = {.give = give, .more = more, .once = !x->seekable},
 				      .member = x->opened,
 				      .bytes = m->records[i].bytes};
 		if (sd_extents_make(reading->source, (uint32_t)i, &p->base, &p->offset))
@@ -414,7 +414,6 @@ static enum sd_result read_checkpoint(struct sd_archive *x, struct sd_source **s
 	if (result == SD_OK && !x->limits.dir)
 		result = add_nemo_files(x, reading.source, err);
 	sd_safetensors_read_free(&reading);
-	reading.source->rewinds = result == SD_OK && x->seekable && sd_extents_rewinds(reading.source);
 	*source = reading.source;
 	return result;
 }

@@ -232,23 +232,6 @@ static void let_go(struct extents *x, uint32_t number)
 	pthread_mutex_unlock(&x->lock);
 }
 
-static enum sd_result read_made_at(struct extents *x, struct sd_made *made, uint64_t offset, char *buffer,
-				   uint64_t length, struct sd_error *err)
-{
-	enum sd_result result = SD_OK;
-	struct sd_extent extent;
-
-	pthread_mutex_lock(&x->lock);
-	for (uint64_t done = 0, part; done < length && result == SD_OK; done += part) {
-		result = made->more(made, offset + done, &extent, err);
-		part = result == SD_OK && extent.length < length - done ? extent.length : length - done;
-		if (result == SD_OK)
-			result = sd_extent_read(&extent, buffer + done, part, err);
-	}
-	pthread_mutex_unlock(&x->lock);
-	return result;
-}
-
 /* By pread, not by mmap: a file that is cut off meanwhile is an error then, and not the end of the program. */
 static enum sd_result extents_read_at(struct sd_source *source, uint32_t record, uint64_t offset, void *buffer,
 				      uint64_t length, struct sd_error *err)
@@ -259,8 +242,6 @@ static enum sd_result extents_read_at(struct sd_source *source, uint32_t record,
 	struct sd_extent extent;
 	enum sd_result result;
 
-	if (place->made)
-		return read_made_at(x, place->made, offset, buffer, length, err);
 	result = hold(x, place->input, err);
 	if (result != SD_OK)
 		return result;
@@ -402,16 +383,6 @@ enum sd_result sd_extents_add_made(struct sd_source *source, const struct sd_rec
 {
 	source->random = false;
 	return add(source, record, target, &(struct place){.input = input, .offset = offset, .made = made}, err);
-}
-
-bool sd_extents_rewinds(const struct sd_source *source)
-{
-	const struct extents *x = (const struct extents *)source;
-	bool rewinds = true;
-
-	for (size_t i = 0; i < x->nplaces; i++)
-		rewinds = rewinds && (!x->places[i].made || x->places[i].made->any);
-	return rewinds;
 }
 
 enum sd_result sd_made_read(struct sd_made *made, const struct sd_input *input, void *bytes, uint64_t length,

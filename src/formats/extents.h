@@ -89,12 +89,8 @@ struct sd_made {
 	enum sd_result (*more)(struct sd_made *made, uint64_t done, struct sd_extent *extent, struct sd_error *err);
 	/* After the last byte, and also where it was never reached: gives memory back. May be NULL, and come twice. */
 	void (*close)(struct sd_made *made);
-	bool any;  /* more may be asked for any byte, at any time */
 	bool once; /* its bytes pass by, in the order of records: they cannot be looked at before */
 };
-
-/* Whether a source rewinds: its data is there, or made by what may be asked for any byte. */
-bool sd_extents_rewinds(const struct sd_source *source);
 
 /* Reads all bytes of such a record into memory. */
 SD_MUST_CHECK enum sd_result sd_made_read(struct sd_made *made, const struct sd_input *input, void *bytes,

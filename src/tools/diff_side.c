@@ -130,27 +130,15 @@ static enum sd_result open_source(const struct diff_options *opt, struct diff_si
 	return SD_OK;
 }
 
-static bool has_steps(const struct diff_side *side)
-{
-	for (size_t i = 0; i < side->m->ntargets; i++)
-		if (side->m->targets[i].nsteps)
-			return true;
-	return false;
-}
-
-/* Whether no data has to be waited for, or made by steps. */
+/* Whether none of its data has to be waited for, or made by steps. */
 static bool is_random(const struct diff_side *side)
 {
-	return side->source && side->source->random && !has_steps(side);
-}
-
-/* Of two that pass by, one is read in the order of the other, where it can begin again. */
-static void settle_order(struct diff *diff)
-{
-	struct diff_side *side = diff->side;
-
-	for (int i = 2; i-- > 0 && !side[0].random && !side[1].random && !side[0].sums && !side[1].sums;)
-		side[i].random = side[i].source && side[i].source->rewinds && !has_steps(&side[i]);
+	if (!side->source || !side->source->random)
+		return false;
+	for (size_t i = 0; i < side->m->ntargets; i++)
+		if (side->m->targets[i].nsteps)
+			return false;
+	return true;
 }
 
 /* ---- maps ---- */
@@ -381,7 +369,6 @@ enum sd_result diff_open(struct diff *diff, struct sd_error *err)
 		result = map_sides(diff, err);
 	for (int i = 0; i < 2; i++)
 		diff->side[i].random = is_random(&diff->side[i]);
-	settle_order(diff);
 	if (result == SD_OK && !opt->names)
 		result = diff_spool(diff, err);
 	for (int i = 0; i < 2 && result == SD_OK; i++)

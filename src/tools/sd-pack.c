@@ -328,6 +328,8 @@ static struct options parse(int argc, char **argv)
 	if (opt.pack.path)
 		opt.pack.layout.directory = is_directory(opt.pack.path);
 	pack_settle_form(&opt.form, &opt.pack);
+	if (opt.pack.archive && opt.pack.dcp.of)
+		sd_misuse("--dcp and --dcp-all write into a directory, not into an archive");
 	opt.pack.layout.directory = opt.pack.layout.directory || opt.like_path || opt.pack.dcp.of;
 	if (!opt.pack.path && isatty(STDOUT_FILENO) && !opt.dry_run && !opt.join && !opt.recover)
 		sd_misuse(
