@@ -52,8 +52,8 @@ struct sd_source {
 	/* Set by who asks for the next extent and gives it to this sink, untouched, before the next one: what is made
 	 * in memory may be made in its room. NULL: nobody does. */
 	struct sd_sink *into;
-	bool sums;    /* sums come with the data of some records at least */
-	bool random;  /* read_at works: what ops has it for may be a pipe all the same */
+	bool sums;   /* sums come with the data of some records at least */
+	bool random; /* read_at works: what ops has it for may be a pipe all the same */
 };
 
 SD_MUST_CHECK static inline enum sd_result sd_source_next(struct sd_source *source, uint32_t record,

@@ -19,8 +19,8 @@ struct listing {
 	struct sd_arena arena;
 	const char **names[SD_ROLE_OTHER]; /* of each role that matters, in natural order */
 	size_t count[SD_ROLE_OTHER], room[SD_ROLE_OTHER];
-	bool patching;                  /* it is being patched, or a run that did so was killed */
-	bool parts;                     /* it has marks of parts */
+	bool patching;        /* it is being patched, or a run that did so was killed */
+	bool parts;           /* it has marks of parts */
 	bool seconds, thirds; /* what counts only where there is nothing else, and where that is not there either */
 	const struct sd_format *marked; /* the format that a file says the whole directory is, or NULL */
 	const char *mark;               /* that file's name */
@@ -781,7 +781,8 @@ static enum sd_result take_parts(struct sd_safetensors_read *reading, struct sd_
 	bool some;
 
 	if (folder->archive)
-		return sd_fail(err, SD_INPUT, "%s has parts of a checkpoint: unpack it, and join them with sd-pack --join", path);
+		return sd_fail(err, SD_INPUT,
+			       "%s has parts of a checkpoint: unpack it, and join them with sd-pack --join", path);
 	result = sd_part_set_read(path, &set, err);
 	some = reading->limits.parts && !set.joined;
 

@@ -18,8 +18,8 @@ SD_MUST_CHECK enum sd_result sd_maps_open(const char *name, struct sd_map **map,
 SD_MUST_CHECK enum sd_result sd_maps_find(const struct sd_manifest *in, const char *to, struct sd_map **map,
 					  struct sd_error *err);
 
-/* The map that knows the most names, of those that have something to do with the keys. NULL: one knows them all, or none
- * has anything to do. */
+/* The map that knows the most names, of those that have something to do with the keys. NULL: one knows them all, or
+ * none has anything to do. */
 SD_MUST_CHECK enum sd_result sd_maps_nearest(const struct sd_manifest *in, struct sd_map **map, struct sd_error *err);
 
 /*

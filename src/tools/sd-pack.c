@@ -464,8 +464,8 @@ static void print_file(const char *name, size_t tensors, uint64_t bytes)
 }
 
 /*
- * A manifest that came without any data (sd-cat --manifest) stands for the checkpoint that it tells of. *data is whether
- * data came.
+ * A manifest that came without any data (sd-cat --manifest) stands for the checkpoint that it tells of. *data is
+ * whether data came.
  */
 static enum sd_result suppose_data(struct sd_manifest *m, bool *data, struct sd_error *err)
 {
@@ -493,8 +493,8 @@ static enum sd_result check_replaced(const struct options *opt, const struct sd_
 
 	/* The shard of one rank stands beside others, which may be there already. */
 	if ((m->parts && m->parts->of) || opt->update || !opt->pack.path || !opt->pack.force ||
-	    opt->pack.dcp.count < opt->pack.dcp.of ||
-	    stat(opt->pack.path, &st) != 0 || !(S_ISREG(st.st_mode) || S_ISDIR(st.st_mode)))
+	    opt->pack.dcp.count < opt->pack.dcp.of || stat(opt->pack.path, &st) != 0 ||
+	    !(S_ISREG(st.st_mode) || S_ISDIR(st.st_mode)))
 		return SD_OK;
 	result = sd_census_at(opt->pack.path, &opt->limits, &before, err);
 	if (result == SD_OK)
