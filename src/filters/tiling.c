@@ -474,25 +474,24 @@ static enum sd_result begin_cut(const struct sd_manifest *m, uint32_t number, st
 /* The window: all of its elements, and what each link makes of them, are in memory at one time. */
 static void share_memory(struct sd_tiling *p, uint8_t dtype, uint64_t memory)
 {
-	uint64_t most = 0, slack = MARGIN;
+	uint64_t slack = MARGIN;
 
 	for (size_t i = 0; i < p->ncuts; i++) {
+		const struct sd_cut *c = &p->cuts[i];
 		uint64_t sum = 0;
 
-		if (p->cuts[i].packed.part[SD_PART_SECOND].count && !p->cuts[i].links.decode)
-			slack = MARGIN + p->cuts[i].packed.part[SD_PART_SCALE].count * sizeof(float);
-		if (p->cuts[i].links.decode) {
-			sum = sd_dtype_size(p->cuts[i].links.dtype[0]);
-			slack = MARGIN + DECODE_SLACK * p->cuts[i].packed.pitch;
-		}
-		for (uint32_t k = 1; k <= p->cuts[i].links.count; k++)
-			sum += sd_dtype_size(p->cuts[i].links.dtype[k]);
-		sum *= p->cuts[i].codes;
-		if (sum > most)
-			most = sum;
+		if (c->packed.part[SD_PART_SECOND].count && !c->links.decode)
+			slack = MARGIN + c->packed.part[SD_PART_SCALE].count * sizeof(float);
+		if (c->links.decode)
+			slack = MARGIN + DECODE_SLACK * c->packed.pitch;
+		for (uint32_t k = c->links.decode ? 0 : 1; k <= c->links.count; k++)
+			sum += sd_dtype_size(c->links.dtype[k]);
+		/* A number that is decoded is a byte or less in the record. */
+		sum = sum * c->codes + (c->links.decode ? 1 : sd_dtype_size(dtype));
+		if (sum > p->each)
+			p->each = sum;
 	}
-	p->each = sd_dtype_size(dtype) + most;
-	p->window = memory > slack ? (memory - slack) / p->each : 0;
+	p->window = p->each && memory > slack ? (memory - slack) / p->each : 0;
 }
 
 /* The first element of the record that a cut needs, and behind the last; a constant needs none. */
