@@ -423,6 +423,7 @@ static enum sd_result make_archive(const struct sd_opened *in, size_t n, const s
 {
 	struct sd_archive *x = calloc(1, sizeof(*x));
 	off_t at = lseek(in->fd, 0, SEEK_CUR);
+	int error = errno;
 
 	*made = x;
 	if (!x)
@@ -437,6 +438,8 @@ static enum sd_result make_archive(const struct sd_opened *in, size_t n, const s
 		return sd_fail_memory(err);
 	if (fstat(in->fd, &x->then) != 0)
 		return sd_fail_errno(err, errno, "%s: cannot be looked at", in->name);
+	if (S_ISREG(x->then.st_mode) && at < 0)
+		return sd_fail_errno(err, error, "cannot seek");
 	x->seekable = S_ISREG(x->then.st_mode) && at >= (off_t)n;
 	x->begin = x->seekable ? (uint64_t)at - n : 0;
 	return SD_OK;

@@ -35,8 +35,9 @@ struct sd_output_options {
 	 * stand, and may be written at the same time. Nothing is replaced but what has the same name.
 	 */
 	uint64_t ranks;
-	bool force; /* an existing file, or the checkpoint in an existing directory, may be replaced */
-	bool sync;  /* files and directories reach the disk before it is said that all is well */
+	bool beside; /* old weights that are not among these files stay beside them */
+	bool force;  /* an existing file, or the checkpoint in an existing directory, may be replaced */
+	bool sync;   /* files and directories reach the disk before it is said that all is well */
 	void (*note)(const char *format, ...) SD_PRINTF(1, 2); /* told of what a killed run left behind; may be NULL */
 };
 

@@ -12,8 +12,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #define NO_PLACE UINT32_MAX
+#define SHARD "shard-%05" PRIu64 "-model-00001-of-00001.safetensors"
 
 struct planner {
 	const struct sd_manifest *in;
@@ -144,8 +146,7 @@ static enum sd_result fill_files(struct planner *p, struct sd_error *err)
 		struct sd_output_plan_file *file = &layout->files[layout->nfiles];
 
 		*file = (struct sd_output_plan_file){.tensors = layout->tensors + p->nplaces};
-		file->name = sd_arena_printf(&layout->arena, "shard-%05" PRIu64 "-model-00001-of-00001.safetensors",
-					     rank + 1);
+		file->name = sd_arena_printf(&layout->arena, SHARD, rank + 1);
 		for (size_t i = 0; i < p->whole.ntensors && file->name; i++)
 			if (add_piece(p, i, rank, file, err) != SD_OK)
 				return err->result;
@@ -430,6 +431,23 @@ enum sd_result sd_dcp_plan_make(const struct sd_manifest *manifest, const struct
 	free(p.begin);
 	free(p.places);
 	return result;
+}
+
+enum sd_result sd_dcp_check_no_shard(const char *directory, uint64_t rank, struct sd_error *err)
+{
+	struct stat st;
+	char *path;
+	bool there;
+
+	if (asprintf(&path, "%s/" SHARD, directory, rank + 1) < 0)
+		return sd_fail_memory(err);
+	there = lstat(path, &st) == 0;
+	free(path);
+	return there ? sd_fail(err, SD_IO,
+			       "%s/" SHARD " stands there, and rank %" PRIu64
+			       " gets no part of any tensor now: remove it",
+			       directory, rank + 1, rank)
+		     : SD_OK;
 }
 
 bool sd_dcp_is_of(const char *name, uint64_t ranks)

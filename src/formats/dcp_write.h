@@ -32,6 +32,9 @@ SD_MUST_CHECK enum sd_result sd_dcp_plan_make(const struct sd_manifest *manifest
 					      const struct sd_dcp_ranks *ranks, struct sd_output_plan *layout,
 					      struct sd_manifest **pieces, struct sd_error *err);
 
+/* SD_IO where a rank, which gets no part of any tensor, has a shard in the directory from before. */
+SD_MUST_CHECK enum sd_result sd_dcp_check_no_shard(const char *directory, uint64_t rank, struct sd_error *err);
+
 /* Whether a file of this name can be a shard of so many ranks: "shard-00001-model-00001-of-00001.safetensors". */
 bool sd_dcp_is_of(const char *name, uint64_t ranks);
 

@@ -57,13 +57,20 @@ static enum sd_result open_there(int dir, const char *name, int flags, int *fd, 
 	return *fd >= 0 ? SD_OK : sd_fail_errno(err, errno, "%s", name);
 }
 
+/* What a journal was written of has been read with the limits that were asked for then. */
+static const struct sd_limits any_size = {.most = {[SD_LIMIT_HEADER] = INT32_MAX,
+						   [SD_LIMIT_MANIFEST] = UINT64_C(1) << 32,
+						   [SD_LIMIT_NAME] = 1 << 30,
+						   [SD_LIMIT_TENSORS] = UINT32_MAX - 2,
+						   [SD_LIMIT_RANK] = SD_RANK_MAX}};
+
 static enum sd_result read_header(int dir, const char *name, int flags, int *fd, struct sd_template_file *file,
 				  struct sd_error *err)
 {
 	enum sd_result result = open_there(dir, name, flags, fd, err);
 
 	*file = (struct sd_template_file){.name = name};
-	if (result == SD_OK && sd_template_read_file(*fd, NULL, file, err) != SD_OK)
+	if (result == SD_OK && sd_template_read_file(*fd, &any_size, file, err) != SD_OK)
 		result = sd_error_at(err, "%s", name);
 	return result;
 }
@@ -186,12 +193,13 @@ static enum sd_result copy_file(const struct journal *j, const char *name, const
 	int from, to = -1;
 	enum sd_result result = open_there(j->place, name, O_RDONLY, &from, err);
 
+	(void)!unlinkat(j->hidden, copy, 0);
 	if (result == SD_OK)
-		result = open_there(j->hidden, copy, O_RDWR | O_CREAT | O_TRUNC, &to, err);
+		result = open_there(j->hidden, copy, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, &to, err);
 	if (result == SD_OK && fstat(from, &st) != 0)
 		result = sd_fail_errno(err, errno, "%s", name);
 	if (result == SD_OK)
-		result = sd_output_permissions(to, &st, st.st_mode & 0777, err);
+		result = sd_output_permissions(to, &st, (st.st_mode & 0777) | 0600, err);
 	if (result == SD_OK && copy_bytes(from, 0, to, 0, (uint64_t)st.st_size, j->buffer, err) != SD_OK)
 		result = sd_error_at(err, "%s", name);
 	if (result == SD_OK)
@@ -255,10 +263,8 @@ static enum sd_result hide(const struct journal *j, struct sd_error *err)
 
 		if (!exists(j->hidden, name))
 			failed = sd_replace_rename(j->place, name, j->hidden, name, false);
-		else if (is_shared(j->place, name))
-			failed = unlinkat(j->place, name, 0);
 		else
-			failed = 0;
+			failed = exists(j->place, name) ? unlinkat(j->place, name, 0) : 0;
 		if (failed)
 			return sd_fail_errno(err, errno, "%s/%s: cannot be moved aside", j->path, name);
 	}
@@ -306,7 +312,7 @@ static enum sd_result patch_file(const struct journal *j, const char *name, stru
 		changed = changed || sd_names_find(&j->tensors, file.content.tensors[i].name) != SD_NO_NAME;
 	if (result == SD_OK && changed) {
 		close(fd);
-		result = open_there(j->hidden, name, O_RDWR, &fd, err);
+		result = open_there(j->hidden, name, O_RDWR | O_NOFOLLOW, &fd, err);
 	}
 	for (size_t i = 0; i < file.content.ntensors && result == SD_OK && changed; i++)
 		result = patch_tensor(j, fd, &file, &file.content.tensors[i], err);
@@ -327,10 +333,24 @@ static enum sd_result patch_files(const struct journal *j, struct sd_error *err)
 	return result;
 }
 
+/* One that was begun, and is needed no more. */
+static enum sd_result remove_copy(const struct journal *j, const char *name, struct sd_error *err)
+{
+	char *copy;
+
+	if (asprintf(&copy, "%s" COPY, name) < 0)
+		return sd_fail_memory(err);
+	(void)!unlinkat(j->hidden, copy, 0);
+	free(copy);
+	return SD_OK;
+}
+
 static enum sd_result finish(struct journal *j, struct sd_error *err)
 {
 	enum sd_result result = bring_back(j, err);
 
+	for (size_t i = 0; i < j->nnames && result == SD_OK; i++)
+		result = remove_copy(j, name_at(j, i), err);
 	if (result == SD_OK && unlinkat(j->place, SD_PATCH_HIDDEN, AT_REMOVEDIR) != 0)
 		result = sd_fail_errno(err, errno, "%s/" SD_PATCH_HIDDEN ": cannot remove", j->path);
 	if (result == SD_OK && unlinkat(j->place, JOURNAL, 0) != 0)
@@ -347,7 +367,7 @@ static enum sd_result apply_now(int place, const char *path, bool sync, struct s
 	if (result == SD_OK && mkdirat(place, SD_PATCH_HIDDEN, 0777) != 0 && errno != EEXIST)
 		result = sd_fail_errno(err, errno, SD_PATCH_HIDDEN ": cannot create");
 	if (result == SD_OK)
-		result = open_there(place, SD_PATCH_HIDDEN, O_RDONLY | O_DIRECTORY, &j.hidden, err);
+		result = open_there(place, SD_PATCH_HIDDEN, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, &j.hidden, err);
 	if (result == SD_OK)
 		result = copy_shared(&j, err);
 	if (result == SD_OK)
@@ -491,14 +511,15 @@ static enum sd_result name_files(struct sd_patch *p, struct sd_error *err)
 	return SD_OK;
 }
 
-static enum sd_result begin(struct sd_patch *p, const struct sd_limits *limits, const struct sd_manifest *m,
+static enum sd_result begin(struct sd_patch *p, const struct sd_limits *limits, const struct sd_manifest *m, bool look,
 			    struct sd_error *err)
 {
 	bool found;
 	enum sd_result result = sd_recover_lock(p->path, &p->place, err);
 
 	if (result == SD_OK)
-		result = sd_recover_place(p->place, p->path, p->sync, &found, err);
+		result = look ? sd_patch_check_none(p->place, p->path, err)
+			      : sd_recover_place(p->place, p->path, p->sync, &found, err);
 	if (result == SD_OK)
 		result = sd_template_open(p->path, limits, &p->there, err);
 	if (result != SD_OK)
@@ -512,8 +533,8 @@ static enum sd_result begin(struct sd_patch *p, const struct sd_limits *limits, 
 	return result == SD_OK ? name_files(p, err) : result;
 }
 
-enum sd_result sd_patch_begin(const char *path, const struct sd_limits *limits, const struct sd_manifest *m, bool sync,
-			      struct sd_patch **patch, struct sd_error *err)
+enum sd_result sd_patch_begin(const char *path, const struct sd_limits *limits, const struct sd_manifest *m, bool look,
+			      bool sync, struct sd_patch **patch, struct sd_error *err)
 {
 	struct sd_patch *p = calloc(1, sizeof(*p));
 	size_t n = strlen(path);
@@ -530,7 +551,7 @@ enum sd_result sd_patch_begin(const char *path, const struct sd_limits *limits, 
 		p->journal = NULL;
 		return sd_fail_memory(err);
 	}
-	return begin(p, limits, m, err);
+	return begin(p, limits, m, look, err);
 }
 
 const char *sd_patch_journal(const struct sd_patch *p)

@@ -17,10 +17,11 @@ struct sd_patch;
 
 /*
  * Begins to patch the directory path with the tensors of m whose data is here: each has to be there, with its dtype and
- * shape. Keeps other programs from writing there, and ends a patch that was killed. Errors name tensor and file.
+ * shape. Keeps other programs from writing there, and ends a patch that was killed, which with look is an error:
+ * nothing is changed then. Errors name tensor and file.
  */
 SD_MUST_CHECK enum sd_result sd_patch_begin(const char *path, const struct sd_limits *limits,
-					    const struct sd_manifest *m, bool sync, struct sd_patch **patch,
+					    const struct sd_manifest *m, bool look, bool sync, struct sd_patch **patch,
 					    struct sd_error *err);
 
 /* Where the new tensors are to be written as one safetensors file, and the entry that its metadata needs. */

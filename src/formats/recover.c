@@ -5,6 +5,7 @@
 #include "base/names.h"
 #include "formats/atomic_output.h"
 #include "formats/checkpoint.h"
+#include "formats/hf_metadata.h"
 #include "formats/patch.h"
 #include "formats/replace.h"
 
@@ -26,6 +27,7 @@ struct begun {
 	const char *path, *name; /* of the place; of staging in it */
 	char *list;              /* the guard's name, and then those of all new files, with a NUL each */
 	size_t length;
+	bool beside;           /* weights that are not among the new files stay */
 	struct sd_names files; /* the new ones */
 };
 
@@ -36,6 +38,11 @@ static bool exists(int dir, const char *name)
 	return fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
+static enum sd_result fail_list(const struct begun *b, struct sd_error *err)
+{
+	return sd_fail(err, SD_INPUT, "%s/%s/" SD_REPLACE_LIST " is no list of files", b->path, b->name);
+}
+
 static enum sd_result read_list(struct begun *b, struct sd_error *err)
 {
 	int fd = sd_openat(b->staging, SD_REPLACE_LIST, O_RDONLY | O_NOFOLLOW | O_CLOEXEC, 0);
@@ -43,7 +50,7 @@ static enum sd_result read_list(struct begun *b, struct sd_error *err)
 	enum sd_result result = SD_OK;
 
 	if (fd < 0 || fstat(fd, &st) != 0 || st.st_size < 2 || st.st_size > LIST_MAX)
-		result = sd_fail(err, SD_INPUT, "%s/%s/" SD_REPLACE_LIST " is no list of files", b->path, b->name);
+		result = fail_list(b, err);
 	b->length = result == SD_OK ? (size_t)st.st_size : 0;
 	b->list = calloc(1, b->length + 1);
 	if (!b->list)
@@ -62,13 +69,30 @@ static const char *next_name(const struct begun *b, const char *name)
 	return name < b->list + b->length ? name : NULL;
 }
 
+/* What stands in the directory for a file of the list: its name, or its folder. */
+static const char *top_of(const char *name, char folder[NAME_MAX + 1])
+{
+	return sd_replace_folder(name, folder) ? folder : name;
+}
+
+/* The only folder that sd-pack writes. */
+static bool is_folder(const char *name)
+{
+	return strcmp(name, SD_HF_METADATA) == 0;
+}
+
 static enum sd_result know_files(struct begun *b, struct sd_error *err)
 {
-	for (const char *name = next_name(b, b->list); name; name = next_name(b, name)) {
-		if (!sd_file_name_good(name))
-			return sd_fail(err, SD_INPUT, "%s/%s/" SD_REPLACE_LIST " is no list of files", b->path,
-				       b->name);
-		if (sd_names_add(&b->files, name, 0) == SD_NO_NAME)
+	const char *name = next_name(b, b->list);
+	char folder[NAME_MAX + 1];
+
+	b->beside = name && !*name;
+	for (name = b->beside ? next_name(b, name) : name; name; name = next_name(b, name)) {
+		const char *top = top_of(name, folder);
+
+		if (!(top == folder ? is_folder(top) : sd_file_name_good(top)))
+			return fail_list(b, err);
+		if (sd_names_add(&b->files, top, 0) == SD_NO_NAME)
 			return sd_fail_memory(err);
 	}
 	return SD_OK;
@@ -80,7 +104,7 @@ static bool is_old(const struct begun *b, const char *name, enum sd_file_role ro
 	bool new = sd_names_find(&b->files, name) != SD_NO_NAME,
 	     weights = role == SD_ROLE_WEIGHTS || role == SD_ROLE_INDEX;
 
-	return strcmp(name, b->list) != 0 && (new ? exists(b->staging, name) : weights);
+	return strcmp(name, b->list) != 0 && (new ? exists(b->staging, name) : weights && !b->beside);
 }
 
 /* Moves the old files that are still there aside: those of one role, or of all others where it is SD_ROLE_SIDE. */
@@ -92,7 +116,7 @@ static enum sd_result take_away(const struct begun *b, enum sd_file_role wanted,
 	const struct dirent *entry;
 
 	for (errno = 0; result == SD_OK && (entry = readdir(dir)); errno = 0) {
-		enum sd_file_role role = sd_checkpoint_role(entry->d_name);
+		enum sd_file_role role = sd_replace_role(entry->d_name);
 		bool one = wanted == SD_ROLE_SIDE ? role != SD_ROLE_WEIGHTS && role != SD_ROLE_INDEX : role == wanted;
 
 		if (one && is_old(b, entry->d_name, role) &&
@@ -110,10 +134,16 @@ static enum sd_result take_away(const struct begun *b, enum sd_file_role wanted,
 
 static enum sd_result bring_in(const struct begun *b, enum sd_file_role wanted, struct sd_error *err)
 {
-	for (const char *name = next_name(b, b->list); name; name = next_name(b, name))
-		if (sd_checkpoint_role(name) == wanted && exists(b->staging, name) &&
-		    sd_replace_rename(b->staging, name, b->place, name, false) != 0)
-			return sd_fail_errno(err, errno, "%s/%s: cannot be put in its place", b->path, name);
+	char folder[NAME_MAX + 1];
+
+	for (const char *name = next_name(b, b->list); name; name = next_name(b, name)) {
+		const char *top = top_of(name, folder);
+		enum sd_file_role role = top == folder ? SD_ROLE_SIDE : sd_checkpoint_role(top);
+
+		if (role == wanted && exists(b->staging, top) &&
+		    sd_replace_rename(b->staging, top, b->place, top, false) != 0)
+			return sd_fail_errno(err, errno, "%s/%s: cannot be put in its place", b->path, top);
+	}
 	return SD_OK;
 }
 
@@ -131,7 +161,7 @@ static enum sd_result clear(const struct begun *b, struct sd_error *err)
 
 	while (dir && (entry = readdir(dir)))
 		if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
-			(void)!unlinkat(b->aside, entry->d_name, 0);
+			(void)!sd_replace_remove(b->aside, entry->d_name);
 	if (dir)
 		closedir(dir);
 	else if (fd >= 0)
@@ -148,10 +178,8 @@ static enum sd_result clear(const struct begun *b, struct sd_error *err)
 static enum sd_result go_on(struct begun *b, bool sync, struct sd_error *err)
 {
 	static const enum sd_file_role away[] = {SD_ROLE_INDEX, SD_ROLE_WEIGHTS, SD_ROLE_SIDE};
-	enum sd_result result = read_list(b, err);
+	enum sd_result result = know_files(b, err);
 
-	if (result == SD_OK)
-		result = know_files(b, err);
 	for (int i = 0; i < 3 && result == SD_OK; i++)
 		result = take_away(b, away[i], err);
 	if (result == SD_OK)
@@ -169,6 +197,15 @@ static enum sd_result go_on(struct begun *b, bool sync, struct sd_error *err)
 	return result == SD_OK ? clear(b, err) : result;
 }
 
+/*
+ * Whether it is at work still: its guard stands from before the first old file leaves its place until the last new one
+ * is in its own. What was written without one, or has none any more, is whole, or something else has taken its place.
+ */
+static bool is_at_work(const struct begun *b)
+{
+	return sd_file_name_good(b->list) && exists(b->place, b->list);
+}
+
 /* A directory of new files counts once it has the folder for the old ones: all of them are there then. */
 static enum sd_result look_at(int place, const char *path, const char *name, bool sync, bool *found,
 			      struct sd_error *err)
@@ -182,8 +219,9 @@ static enum sd_result look_at(int place, const char *path, const char *name, boo
 	if (b.staging >= 0)
 		b.aside = sd_openat(b.staging, SD_REPLACE_ASIDE, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
 	if (b.aside >= 0) {
-		*found = true;
-		result = go_on(&b, sync, err);
+		result = read_list(&b, err);
+		*found = result == SD_OK && is_at_work(&b);
+		result = *found ? go_on(&b, sync, err) : result;
 		close(b.aside);
 	}
 	if (b.staging >= 0)

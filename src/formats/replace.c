@@ -5,6 +5,9 @@
 #include "base/names.h"
 #include "formats/checkpoint.h"
 #include "formats/dcp_write.h"
+#include "formats/format.h"
+#include "formats/hf_metadata.h"
+#include "formats/part_files.h"
 #include "formats/patch.h"
 #include "base/io.h"
 
@@ -121,13 +124,28 @@ static void note_permissions(struct sd_replace *r, const char *name, enum sd_fil
 		r->common = st;
 }
 
+enum sd_file_role sd_replace_role(const char *name)
+{
+	const char *dot = strrchr(name, '.');
+
+	if (sd_part_is_ours(name) || strcmp(name, SD_HF_METADATA) == 0 || sd_format_of_mark(name))
+		return SD_ROLE_INDEX;
+	return dot && strcmp(dot, ".distcp") == 0 ? SD_ROLE_WEIGHTS : sd_checkpoint_role(name);
+}
+
+/* Whether other ranks, which may be at work, have it. */
+static bool is_of_ranks(const struct sd_replace *r, const char *name)
+{
+	return r->options.ranks && (sd_dcp_is_of(name, r->options.ranks) || strcmp(name, SD_HF_METADATA) == 0);
+}
+
 static enum sd_result look_at(struct sd_replace *r, const char *name, struct sd_error *err)
 {
-	enum sd_file_role role = sd_checkpoint_role(name);
+	enum sd_file_role role = sd_replace_role(name);
 	uint32_t file = sd_names_find(&r->names, name);
 	char folder[NAME_MAX + 1];
 
-	if (file == SD_NO_NAME && (!is_weights(role) || sd_dcp_is_of(name, r->options.ranks)))
+	if (file == SD_NO_NAME && (!is_weights(role) || r->options.beside || is_of_ranks(r, name)))
 		return SD_OK;
 	if (file == SD_NO_NAME && r->options.ranks)
 		return sd_fail(err, SD_IO,
@@ -139,9 +157,11 @@ static enum sd_result look_at(struct sd_replace *r, const char *name, struct sd_
 	if (!r->options.force)
 		return sd_fail(err, SD_IO, "%s/%s appeared while it was being written; -f replaces it", r->path, name);
 	note_permissions(r, name, role, file);
-	return add_victim(
-		r, name, role,
-		file != SD_NO_NAME && sd_replace_folder(r->files[file].name, folder) && strcmp(folder, name) == 0, err);
+	return add_victim(r, name, role,
+			  strcmp(name, SD_HF_METADATA) == 0 ||
+				  (file != SD_NO_NAME && sd_replace_folder(r->files[file].name, folder) &&
+				   strcmp(folder, name) == 0),
+			  err);
 }
 
 static void forget_victims(struct sd_replace *r)
@@ -271,21 +291,29 @@ static enum sd_result sync_place(const struct sd_replace *r, struct sd_error *er
 	return r->options.sync ? sd_output_sync(r->place, r->path, true, err) : SD_OK;
 }
 
-static enum sd_result put_guard(struct sd_replace *r, struct sd_error *err)
+/* A name for the guard that nothing has. */
+static enum sd_result choose_guard(struct sd_replace *r, struct sd_error *err)
 {
-	int fd = -1;
+	struct stat st;
 
-	for (int tries = 0; fd < 0 && tries < 100; tries++) {
+	for (int tries = 0; tries < 100; tries++) {
 		char letters[SD_OUTPUT_LETTERS];
 
 		sd_output_letters(letters);
 		snprintf(r->guard, sizeof(r->guard), SD_CHECKPOINT_GUARD, letters);
-		if (sd_names_find(&r->names, r->guard) != SD_NO_NAME)
-			continue;
-		fd = sd_openat(r->place, r->guard, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0666);
-		if (fd < 0 && errno != EEXIST)
-			break;
+		if (sd_names_find(&r->names, r->guard) == SD_NO_NAME &&
+		    fstatat(r->place, r->guard, &st, AT_SYMLINK_NOFOLLOW) != 0)
+			return SD_OK;
 	}
+	sd_fail(err, SD_IO, "%s/%s: cannot create: it is there", r->path, r->guard);
+	r->guard[0] = '\0';
+	return SD_IO;
+}
+
+static enum sd_result put_guard(struct sd_replace *r, struct sd_error *err)
+{
+	int fd = sd_openat(r->place, r->guard, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0666);
+
 	if (fd < 0) {
 		sd_fail_errno(err, errno, "%s/%s: cannot create", r->path, r->guard);
 		r->guard[0] = '\0';
@@ -295,7 +323,8 @@ static enum sd_result put_guard(struct sd_replace *r, struct sd_error *err)
 	return sync_place(r, err);
 }
 
-/* What is to be there, for who goes on where this run is killed: the guard, and all new files. */
+/* What is to be there, for who goes on where this run is killed: the guard, a name of no letters where other weights
+ * stay, and all new files. */
 static enum sd_result write_list(const struct sd_replace *r, int staging, struct sd_error *err)
 {
 	int fd = sd_openat(staging, SD_REPLACE_LIST, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0666);
@@ -303,6 +332,8 @@ static enum sd_result write_list(const struct sd_replace *r, int staging, struct
 
 	if (result == SD_OK)
 		result = sd_write_all(fd, r->guard, strlen(r->guard) + 1, err);
+	if (result == SD_OK && r->options.beside)
+		result = sd_write_all(fd, "", 1, err);
 	for (size_t i = 0; i < r->count && result == SD_OK; i++)
 		result = sd_write_all(fd, r->files[i].name, strlen(r->files[i].name) + 1, err);
 	if (result == SD_OK && r->options.sync)
@@ -323,13 +354,20 @@ static enum sd_result make_aside(struct sd_replace *r, int staging, struct sd_er
 	return sd_fail_errno(err, errno, "%s: cannot make a folder for the old files", r->path);
 }
 
+/* Whether new weights are renamed over those of the same names, so that these are there at any moment: a rank has no
+ * guard, for others write at the same time. */
+static bool goes_over(const struct sd_replace *r, bool weights)
+{
+	return r->options.ranks && weights;
+}
+
 /* Moves the old files of one role aside. */
 static enum sd_result take_away(struct sd_replace *r, enum sd_file_role role, struct sd_error *err)
 {
 	for (size_t i = 0; i < r->nvictims; i++) {
 		struct victim *v = &r->victims[i];
 
-		if (v->role != role)
+		if (v->role != role || goes_over(r, role == SD_ROLE_WEIGHTS))
 			continue;
 		v->aside = renameat(r->place, v->name, r->aside, v->name) == 0;
 		if (!v->aside && errno != ENOENT)
@@ -345,10 +383,13 @@ static enum sd_result bring_in(struct sd_replace *r, int staging, enum sd_output
 		char folder[NAME_MAX + 1];
 		const char *name = top_of(r, i, folder);
 
+		bool over = goes_over(r, role != SD_OUTPUT_SIDE), done;
+
 		if (r->files[i].role != role || !name)
 			continue;
-		r->moved[i] = sd_replace_rename(staging, name, r->place, name, false) == 0;
-		if (!r->moved[i])
+		done = sd_replace_rename(staging, name, r->place, name, over) == 0;
+		r->moved[i] = done && !over; /* from over another there is no way back */
+		if (!done)
 			return sd_fail_errno(err, errno, "%s/%s: cannot be put in its place", r->path, name);
 	}
 	return sync_place(r, err);
@@ -387,7 +428,7 @@ static bool move_back_old(struct sd_replace *r, enum sd_file_role role)
 
 static bool remove_guard(struct sd_replace *r)
 {
-	if (r->guard[0] && unlinkat(r->place, r->guard, 0) != 0)
+	if (r->guard[0] && unlinkat(r->place, r->guard, 0) != 0 && errno != ENOENT)
 		return false;
 	r->guard[0] = '\0';
 	return true;
@@ -413,9 +454,12 @@ enum sd_result sd_replace_run(struct sd_replace *r, int staging, const char *nam
 
 	*stuck = false;
 	if (result == SD_OK && !r->options.ranks)
-		result = put_guard(r, err);
+		result = choose_guard(r, err);
 	if (result == SD_OK)
 		result = make_aside(r, staging, err);
+	/* Whoever finds it finds the folders and the list, too. */
+	if (result == SD_OK && !r->options.ranks)
+		result = put_guard(r, err);
 	if (result == SD_OK)
 		result = take_away(r, SD_ROLE_INDEX, err);
 	if (result == SD_OK)
@@ -438,7 +482,6 @@ enum sd_result sd_replace_run(struct sd_replace *r, int staging, const char *nam
 /* An old folder may have folders in it, not many. */
 #define FOLDERS_MAX 32
 
-/* Removes a file, or a folder with all that is in it; false and errno. */
 static bool remove_old(int dir, const char *name, int depth)
 {
 	const struct dirent *entry;
@@ -464,12 +507,17 @@ static bool remove_old(int dir, const char *name, int depth)
 	return done && unlinkat(dir, name, AT_REMOVEDIR) == 0;
 }
 
+bool sd_replace_remove(int dir, const char *name)
+{
+	return remove_old(dir, name, FOLDERS_MAX);
+}
+
 static enum sd_result remove_aside(struct sd_replace *r, struct sd_error *err)
 {
 	for (size_t i = 0; i < r->nvictims; i++) {
 		struct victim *v = &r->victims[i];
 
-		if (v->aside && !remove_old(r->aside, v->name, FOLDERS_MAX))
+		if (v->aside && !sd_replace_remove(r->aside, v->name))
 			return sd_fail_errno(err, errno, "%s, what was there before, %s: cannot remove", r->path,
 					     v->name);
 		v->aside = false;

@@ -49,6 +49,12 @@ void sd_replace_close(struct sd_replace *replace);
  * seen, perhaps because there is no such file. An empty name is dir itself. */
 const char *sd_replace_obstacle(int dir, const char *name);
 
+/* The role of a file in a directory whose checkpoint is replaced: the marks of parts go with the index. */
+enum sd_file_role sd_replace_role(const char *name);
+
+/* Removes a file, or a folder with all that is in it; false and errno. */
+bool sd_replace_remove(int dir, const char *name);
+
 /* The folder in which a file of this name (FOLDER/NAME) is to be, in folder. False where it is in none. */
 bool sd_replace_folder(const char *name, char folder[NAME_MAX + 1]);
 

@@ -595,6 +595,7 @@ static enum sd_result begin_publishing(struct pack *p, struct sd_error *err)
 					    .force = o->force,
 					    .sync = o->sync,
 					    .note = o->note,
+					    .beside = o->layout.adds,
 					    .ranks = o->dcp.count < o->dcp.of ? o->dcp.of : 0};
 	enum sd_result result = SD_OK;
 
@@ -604,7 +605,7 @@ static enum sd_result begin_publishing(struct pack *p, struct sd_error *err)
 		result = list_files(p, err);
 	/* A rank that gets nothing has no file. */
 	if (result == SD_OK && !p->nfiles)
-		return SD_OK;
+		return sd_dcp_check_no_shard(o->path, o->dcp.first, err);
 	if (result == SD_OK)
 		result = sd_output_begin(p->part ? sd_part_path(p->part) : o->path, p->files, p->nfiles, &options,
 					 &p->publish, err);

@@ -69,10 +69,18 @@ static enum sd_result add_file(struct sd_template *like, const char *name, const
 	return SD_OK;
 }
 
+static bool is_safetensors(const char *name)
+{
+	size_t n = strlen(name), end = strlen(".safetensors");
+
+	return n > end && strcmp(name + n - end, ".safetensors") == 0;
+}
+
 enum sd_result sd_template_open(const char *path, const struct sd_limits *limits, struct sd_template *like,
 				struct sd_error *err)
 {
 	struct sd_checkpoint_files list = {0};
+	size_t others = 0;
 	enum sd_result result = sd_checkpoint_open(path, limits, &like->source, err);
 
 	like->path = path;
@@ -81,12 +89,18 @@ enum sd_result sd_template_open(const char *path, const struct sd_limits *limits
 	if (result != SD_OK)
 		return result;
 	like->arena = list.arena;
+	for (size_t i = 0; i < list.nweights; i++)
+		others += !is_safetensors(list.weights[i]);
 	like->index_name = list.index_name;
 	like->index = list.index;
 	like->index_length = list.index_length;
 	like->files = calloc(list.nweights + 1, sizeof(*like->files));
 	if (!like->files)
 		result = sd_fail_memory(err);
+	else if (!list.nweights || others)
+		result = sd_fail(err, SD_INPUT,
+				 "%s is not made of safetensors files: sd-cat %s | sd-pack -o NEW/ makes them", path,
+				 path);
 	for (size_t i = 0; i < list.nweights && result == SD_OK; i++)
 		result = add_file(like, list.weights[i], limits, err);
 	/* The source is looked at again: what was read since then is of the same files. */

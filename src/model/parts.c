@@ -151,6 +151,9 @@ static uint32_t part_at(uint64_t middle, uint64_t total, uint32_t of)
 		total >>= 1;
 		middle >>= 1;
 	}
+	/* Those without a byte behind all others. */
+	if (total && middle >= total)
+		return of - 1;
 	return total ? (uint32_t)(middle * of / total) : 0;
 }
 

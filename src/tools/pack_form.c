@@ -18,6 +18,9 @@ static const struct {
 	{"zip", ".zip", SD_ARCHIVE_ZIP, false},
 };
 
+/* Names of which one would not be sure. */
+static const char *const odd[] = {".nemo", ".tzst", ".tar.zstd", ".zst", ".TAR", ".ZIP", ".tar.lz4", ".tar.lz", ".7z"};
+
 #define FORMS (sizeof(forms) / sizeof(*forms))
 
 /* Archives that are read and not written, and how to make them all the same. */
@@ -59,6 +62,11 @@ static size_t find_form(const struct pack_form *form, const char *path)
 				  others[k].packer, path);
 	while (i < FORMS && !(path && ends_in(path, forms[i].suffix)))
 		i++;
+	for (size_t k = 0; path && i == FORMS && k < sizeof(odd) / sizeof(*odd); k++)
+		if (ends_in(path, odd[k]))
+			sd_misuse("-o %s: what is it to be? --format=tar, tar.zst or zip says so; a safetensors file's "
+				  "name ends in .safetensors",
+				  path);
 	return i;
 }
 

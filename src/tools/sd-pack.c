@@ -50,8 +50,7 @@ static const char usage[] = "Usage: sd-pack [OPTION]... [-]\n"
 			    "      --zstd[=LEVEL]     compress a .tar.zst at LEVEL, 1 to 19 (3)\n"
 			    "      --like=DIR         take the files of this checkpoint directory as they are:\n"
 			    "                         which tensor is in which, headers, index, side files\n"
-			    "      --parts=N          end files where parts of N would end, as those of sd-cat\n"
-			    "                         --part=K/N do\n"
+			    "      --parts=N          end files where N parts would: see --part of sd-cat\n"
 			    "      --join=DIR         make a checkpoint of the parts in DIR, if all are there\n"
 			    "      --patch            of a checkpoint in DIR (-o DIR/), write just the bytes of\n"
 			    "                         these tensors, which keep dtype and shape\n"
@@ -307,12 +306,12 @@ static struct options parse(int argc, char **argv)
 	if (optind < argc && (argc - optind > 1 || strcmp(argv[optind], "-") != 0))
 		sd_misuse("no operand is taken: \"%s\"; sd-pack -o %s writes there, sd-cat %s | sd-pack reads it",
 			  argv[optind], argv[optind], argv[optind]);
+	if (opt.pack.path && strcmp(opt.pack.path, "-") == 0)
+		opt.pack.path = NULL;
 	check_changes(&opt);
 	if (opt.join && (opt.pack.path || opt.like_path || opt.pack.layout.parts || opt.metadata || opt.dry_run))
 		sd_misuse("--join takes what is in its directory as it is: no other option but --no-sync");
 	opt.pack.layout.metadata = opt.metadata;
-	if (opt.pack.path && strcmp(opt.pack.path, "-") == 0)
-		opt.pack.path = NULL;
 	if (opt.like_path && !opt.pack.path)
 		sd_misuse("--like makes a directory: it needs -o DIR/");
 	if (opt.like_path && is_file_name(opt.pack.path))
@@ -452,6 +451,10 @@ static enum sd_result open_special(struct options *opt, struct sd_error *err)
 		return sd_fail_errno(err, errno, "%s", path);
 	if (isatty(opt->pack.fd))
 		return sd_fail(err, SD_USAGE, "%s is a terminal and a safetensors file is binary", path);
+	if (opt->pack.archive == SD_ARCHIVE_ZIP)
+		return sd_fail(err, SD_USAGE,
+			       "%s: a zip needs a file of its own, as its checksums are made at the end: -o FILE.zip",
+			       path);
 	opt->pack.name = path;
 	opt->pack.path = NULL;
 	return SD_OK;
@@ -463,14 +466,21 @@ static void print_file(const char *name, size_t tensors, uint64_t bytes)
 	printf("\t%zu\t%" PRIu64 "\n", tensors, bytes);
 }
 
+static bool has_data(const struct sd_manifest *m)
+{
+	for (size_t i = 0; i < m->nrecords; i++)
+		if (m->records[i].state == SD_HERE)
+			return true;
+	return false;
+}
+
 /*
  * A manifest that came without any data (sd-cat --manifest) stands for the checkpoint that it tells of. *data is
  * whether data came.
  */
 static enum sd_result suppose_data(struct sd_manifest *m, bool *data, struct sd_error *err)
 {
-	for (size_t i = 0; i < m->nrecords && !*data; i++)
-		*data = m->records[i].state == SD_HERE;
+	*data = has_data(m);
 	if (*data)
 		return SD_OK;
 	if (m->parts && m->parts->of)
@@ -602,7 +612,15 @@ static enum sd_result check_part(const struct options *opt, const struct sd_mani
 {
 	bool other = opt->like_path || opt->patch || opt->update;
 
-	if (!m->parts || !m->parts->of || (opt->pack.layout.directory && !other))
+	if (!m->parts || !m->parts->of)
+		return SD_OK;
+	if (opt->pack.dcp.of || opt->pack.archive)
+		return sd_fail(err, SD_USAGE,
+			       "this is part %" PRIu32 "/%" PRIu32
+			       " of a checkpoint, and %s made of the whole: put the parts together with sd-cat first",
+			       m->parts->here[0], m->parts->of,
+			       opt->pack.archive ? "an archive is" : "the shards of ranks are");
+	if (opt->pack.layout.directory && !other)
 		return SD_OK;
 	return sd_fail(err, SD_USAGE,
 		       "this is part %" PRIu32 "/%" PRIu32
@@ -631,7 +649,8 @@ static enum sd_result patch(struct options *opt, struct sd_source *source, struc
 
 	if (opt->dry_run && suppose_data(source->manifest, &data, err) != SD_OK)
 		return err->result;
-	result = sd_patch_begin(opt->pack.path, &opt->limits, source->manifest, opt->pack.sync, &changes, err);
+	result = sd_patch_begin(opt->pack.path, &opt->limits, source->manifest, opt->dry_run, opt->pack.sync, &changes,
+				err);
 	if (result == SD_OK && opt->dry_run) {
 		print_changes(changes);
 		result = data ? sd_take_rest(source, err) : SD_OK;
@@ -650,6 +669,19 @@ static enum sd_result patch(struct options *opt, struct sd_source *source, struc
 	return result;
 }
 
+/* Parts that nobody has joined say how long their files are: nothing else may write these anew, or take their form. */
+static enum sd_result check_joined(const char *path, struct sd_error *err)
+{
+	struct sd_part_set set = {0};
+	enum sd_result result = sd_part_set_read(path, &set, err);
+
+	if (result == SD_OK && set.nmarks)
+		result =
+			sd_fail(err, SD_INPUT, "%s has parts that are not joined: sd-pack --join=%s first", path, path);
+	sd_part_set_free(&set);
+	return result;
+}
+
 /* What the checkpoint has that is updated, and then what comes, which wins. All but the tensors is as it is there. */
 static enum sd_result add_existing(struct options *opt, struct sd_source **source, struct sd_error *err)
 {
@@ -658,6 +690,10 @@ static enum sd_result add_existing(struct options *opt, struct sd_source **sourc
 	struct sd_source *sources[2] = {NULL, *source};
 	enum sd_result result = opt->dry_run ? SD_OK : sd_recover_if_needed(opt->pack.path, opt->pack.sync, err);
 
+	if (result == SD_OK && !has_data((*source)->manifest))
+		result = sd_fail(err, SD_INPUT, "no data in this stream: there is nothing to update");
+	if (result == SD_OK)
+		result = check_joined(opt->pack.path, err);
 	if (result == SD_OK)
 		result = sd_open(opt->pack.path, &opt->limits, &sources[0], err);
 
@@ -697,6 +733,8 @@ static enum sd_result run(struct options *opt, struct sd_error *err)
 		result = suppose_data(source->manifest, &data, err);
 	if (result == SD_OK && opt->update)
 		result = add_existing(opt, &source, err);
+	if (result == SD_OK && opt->like_path)
+		result = check_joined(opt->like_path, err);
 	if (result == SD_OK && opt->like_path)
 		result = open_like(opt, source->manifest, err);
 	odd = result == SD_OK && !opt->like_path;

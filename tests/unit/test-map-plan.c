@@ -236,9 +236,13 @@ Test(map_options, sizes_from_config)
 	for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++)
 		expect_error((struct try){map, .in = "a F32 6 5\n", .to = "nemo", .config = bad[i]}, SD_INPUT,
 			     "b: the shapes do not tell n; say -D experts (t.map:4)");
-	expect((struct try){map, .in = "a F32 6 5\n", .to = "nemo", .config = "{\"num_experts\": 3}",
+	expect((struct try){map, .in = "a F32 6 5\n", .to = "nemo", .config = "{\"num_experts\": 2}",
 			    .defines = {{"experts", "2"}}},
 	       six);
+	expect_error((struct try){map, .in = "a F32 6 5\n", .to = "nemo", .config = "{\"num_experts\": 3}",
+				  .defines = {{"experts", "2"}}},
+		     SD_INPUT,
+		     "-D experts=2, and config.json counts 3: sd-cat --experts 0-1 in front cuts it, and the routers, too");
 }
 
 Test(map_options, a_stamp_tells)
@@ -276,7 +280,7 @@ Test(map_options, config_tells)
 				  "set P \"x.\" if o=yes else \"\"\nstage s\n a -> ${P}b\n";
 	struct try t = {map, .in = "a F32\n", .to = "nemo", .config = "{\"model_type\": \"t_text\"}"};
 
-	expect(t, "x.b F32 < a\nnote: o=yes, for config.json says model_type t_text\n");
+	expect(t, "x.b F32 < a\n");
 	t.defines[0] = (struct sd_define){"o", "no"};
 	expect(t, "b F32 < a\n");
 	expect((struct try){map, .in = "a F32\n", .to = "nemo", .config = "{\"model_type\": \"t\"}"}, "b F32 < a\n");
