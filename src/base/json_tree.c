@@ -97,7 +97,7 @@ static enum sd_result take_key(struct reader *r, const struct sd_json_token *tok
 	struct sd_json_node *node = begin(r, err);
 
 	if (!node)
-		return err->result;
+		return SD_IO;
 	node->name = up_to(r, token->end);
 	r->key = node;
 	return keep_text(r, token, &node->key, &node->key_length, err);
@@ -108,7 +108,7 @@ static enum sd_result take_value(struct reader *r, const struct sd_json_token *t
 	struct sd_json_node *node = r->key ? r->key : begin(r, err);
 
 	if (!node)
-		return err->result;
+		return SD_IO;
 	if (r->key) {
 		size_t from = r->at;
 
