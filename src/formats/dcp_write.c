@@ -423,6 +423,8 @@ enum sd_result sd_dcp_plan_make(const struct sd_manifest *manifest, const struct
 	*layout = (struct sd_output_plan){0};
 	p.out = *pieces = sd_manifest_new();
 	result = p.out ? plan(&p, err) : sd_fail_memory(err);
+	layout->all = layout->files;
+	layout->nall = layout->nfiles;
 	sd_output_plan_free(&p.whole);
 	sd_names_free(&p.names);
 	free(p.tensors);
