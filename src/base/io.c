@@ -43,6 +43,19 @@ const char *sd_fd_name(int fd, char *text, size_t size)
 	return memcpy(text, "a ", 2);
 }
 
+DIR *sd_opendirat(int dir, const char *name)
+{
+	int fd = sd_openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0), error;
+	DIR *opened = fd >= 0 ? fdopendir(fd) : NULL;
+
+	if (!opened && fd >= 0) {
+		error = errno;
+		close(fd);
+		errno = error;
+	}
+	return opened;
+}
+
 bool sd_fd_is_pipe(int fd)
 {
 	struct stat st;

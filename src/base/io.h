@@ -5,6 +5,8 @@
 
 #include "base/error.h"
 
+#include <dirent.h>
+
 #include <stdint.h>
 #include <sys/stat.h>
 #include <sys/types.h>
@@ -42,6 +44,9 @@ SD_MUST_CHECK enum sd_result sd_fd_unchanged(int fd, const char *name, const str
 
 /* Whether what is open as fd is a pipe or a socket: another program is at its other end. */
 bool sd_fd_is_pipe(int fd);
+
+/* A directory, by its name in another one ("." too: its position is its own then). A link is not followed. NULL: errno. */
+DIR *sd_opendirat(int dir, const char *name);
 
 /* What is open as fd, for an error: its path, or "a pipe", "a socket". */
 const char *sd_fd_name(int fd, char *text, size_t size);

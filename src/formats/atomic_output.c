@@ -109,18 +109,12 @@ typedef bool look(struct sd_output *p, const char *name);
 /* Whether some name in the directory makes look say yes. It is opened anew: the position of a DIR belongs to its fd. */
 static enum sd_result look_through(struct sd_output *p, look *wanted, bool *found, struct sd_error *err)
 {
-	int fd = sd_openat(p->place, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
-	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+	DIR *dir = sd_opendirat(p->place, ".");
 	const struct dirent *entry;
 
 	*found = false;
-	if (!dir) {
-		int error = errno;
-
-		if (fd >= 0)
-			close(fd);
-		return sd_fail_errno(err, error, "%s", p->path);
-	}
+	if (!dir)
+		return sd_fail_errno(err, errno, "%s", p->path);
 	for (errno = 0; (entry = readdir(dir)); errno = 0)
 		if (wanted(p, entry->d_name))
 			*found = true;

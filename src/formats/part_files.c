@@ -493,22 +493,7 @@ static enum sd_result check_side(const struct sd_part_output *part, const struct
 /* What a run that was killed has left of the same part. */
 static enum sd_result clear_staging(const struct sd_part_output *part, struct sd_error *err)
 {
-	int fd = sd_openat(AT_FDCWD, part->staging, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
-	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
-	const struct dirent *entry;
-
-	if (!dir) {
-		int error = errno;
-
-		if (fd >= 0)
-			close(fd);
-		return error == ENOENT ? SD_OK : sd_fail_errno(err, error, "%s", part->staging);
-	}
-	while ((entry = readdir(dir)))
-		if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
-			(void)!unlinkat(dirfd(dir), entry->d_name, 0);
-	closedir(dir);
-	return unlinkat(AT_FDCWD, part->staging, AT_REMOVEDIR) == 0
+	return sd_replace_remove(AT_FDCWD, part->staging) || errno == ENOENT
 		       ? SD_OK
 		       : sd_fail_errno(err, errno, "%s: cannot remove", part->staging);
 }

@@ -110,8 +110,7 @@ static bool is_old(const struct begun *b, const char *name, enum sd_file_role ro
 /* Moves the old files that are still there aside: those of one role, or of all others where it is SD_ROLE_SIDE. */
 static enum sd_result take_away(const struct begun *b, enum sd_file_role wanted, struct sd_error *err)
 {
-	int fd = sd_openat(b->place, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
-	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+	DIR *dir = sd_opendirat(b->place, ".");
 	enum sd_result result = dir ? SD_OK : sd_fail_errno(err, errno, "%s", b->path);
 	const struct dirent *entry;
 
@@ -127,8 +126,6 @@ static enum sd_result take_away(const struct begun *b, enum sd_file_role wanted,
 		result = sd_fail_errno(err, errno, "%s", b->path);
 	if (dir)
 		closedir(dir);
-	else if (fd >= 0)
-		close(fd);
 	return result;
 }
 
@@ -155,8 +152,7 @@ static enum sd_result sync_place(const struct begun *b, bool sync, struct sd_err
 /* The old files, which nobody needs now, and all else that the run has made. */
 static enum sd_result clear(const struct begun *b, struct sd_error *err)
 {
-	int fd = sd_openat(b->aside, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
-	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+	DIR *dir = sd_opendirat(b->aside, ".");
 	const struct dirent *entry;
 
 	while (dir && (entry = readdir(dir)))
@@ -164,8 +160,6 @@ static enum sd_result clear(const struct begun *b, struct sd_error *err)
 			(void)!sd_replace_remove(b->aside, entry->d_name);
 	if (dir)
 		closedir(dir);
-	else if (fd >= 0)
-		close(fd);
 	if (unlinkat(b->place, b->list, 0) != 0 && errno != ENOENT)
 		return sd_fail_errno(err, errno, "%s/%s: cannot remove", b->path, b->list);
 	if (unlinkat(b->staging, SD_REPLACE_ASIDE, AT_REMOVEDIR) != 0 ||
@@ -243,8 +237,7 @@ enum sd_result sd_recover_lock(const char *path, int *place, struct sd_error *er
 
 enum sd_result sd_recover_place(int place, const char *path, bool sync, bool *found, struct sd_error *err)
 {
-	int fd = sd_openat(place, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
-	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+	DIR *dir = sd_opendirat(place, ".");
 	enum sd_result result = dir ? SD_OK : sd_fail_errno(err, errno, "%s", path);
 	const struct dirent *entry;
 
@@ -253,8 +246,6 @@ enum sd_result sd_recover_place(int place, const char *path, bool sync, bool *fo
 		result = look_at(place, path, entry->d_name, sync, found, err);
 	if (dir)
 		closedir(dir);
-	else if (fd >= 0)
-		close(fd);
 	return result == SD_OK && !*found ? sd_patch_recover(place, path, sync, found, err) : result;
 }
 

@@ -174,19 +174,13 @@ static void forget_victims(struct sd_replace *r)
 static enum sd_result look(struct sd_replace *r, struct sd_error *err)
 {
 	/* Opened anew: the position of a DIR belongs to its fd. */
-	int fd = sd_openat(r->place, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
-	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+	DIR *dir = sd_opendirat(r->place, ".");
 	enum sd_result result = SD_OK;
 	const struct dirent *entry;
 
 	forget_victims(r);
-	if (!dir) {
-		int error = errno;
-
-		if (fd >= 0)
-			close(fd);
-		return sd_fail_errno(err, error, "%s", r->path);
-	}
+	if (!dir)
+		return sd_fail_errno(err, errno, "%s", r->path);
 	for (errno = 0; result == SD_OK && (entry = readdir(dir)); errno = 0)
 		result = look_at(r, entry->d_name, err);
 	if (result == SD_OK && errno)
@@ -487,19 +481,14 @@ static bool remove_old(int dir, const char *name, int depth)
 	const struct dirent *entry;
 	bool done = true;
 	DIR *in;
-	int fd;
 
 	if (unlinkat(dir, name, 0) == 0)
 		return true;
 	if (errno != EISDIR && errno != EPERM)
 		return false;
-	fd = depth ? sd_openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0) : -1;
-	in = fd >= 0 ? fdopendir(fd) : NULL;
-	if (!in) {
-		if (fd >= 0)
-			close(fd);
+	in = depth ? sd_opendirat(dir, name) : NULL;
+	if (!in)
 		return false;
-	}
 	while (done && (entry = readdir(in)))
 		done = strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0 ||
 		       remove_old(dirfd(in), entry->d_name, depth - 1);

@@ -721,12 +721,6 @@ static enum sd_result plan(struct pack *p, const struct sd_manifest *m, struct s
 	const struct sd_safetensors_sink_options *o = p->options;
 
 	p->m = m;
-	if (m->parts && m->parts->of && (o->dcp.of || o->archive))
-		return sd_fail(
-			err, SD_INPUT,
-			"only a part of a checkpoint comes, and %s made of the whole: put the parts together with "
-			"sd-cat first",
-			o->archive ? "an archive is" : "the shards of ranks are");
 	if (!o->dcp.of)
 		return sd_output_plan_make(m, &o->layout, &p->layout, err);
 	if (sd_dcp_plan_make(m, &o->layout, &o->dcp, &p->layout, &p->pieces, err) != SD_OK)

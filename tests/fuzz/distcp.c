@@ -11,7 +11,6 @@
 #include <sys/stat.h>
 
 /* Nobody waits for more than that of one input. */
-#define DATA_MAX (UINT64_C(16) << 20)
 
 static char directory[64];
 
@@ -45,36 +44,6 @@ static void put_file(const char *name, const uint8_t *data, size_t size)
 	snprintf(path, sizeof(path), "%s/%s", directory, name);
 	fd = open(path, O_CREAT | O_TRUNC | O_WRONLY | O_CLOEXEC, 0600);
 	SURE(fd >= 0 && (size == 0 || write(fd, data, size) == (ssize_t)size) && close(fd) == 0);
-}
-
-/* Takes all data of the source: each record has as much as the manifest says, or is refused. */
-static void take_all(struct sd_source *source)
-{
-	struct sd_error err = {0};
-	enum sd_result result = SD_OK;
-	char *buffer = malloc(DATA_MAX);
-
-	SURE(buffer);
-	for (uint32_t i = 0; i < source->manifest->nrecords && result == SD_OK; i++) {
-		uint64_t left = source->manifest->records[i].bytes;
-		struct sd_extent extent = {.length = 1};
-
-		if (left > DATA_MAX)
-			break;
-		while (result == SD_OK && extent.length) {
-			result = sd_source_next(source, i, &extent, &err);
-			if (result != SD_OK)
-				break;
-			SURE(extent.length <= left && (extent.length || !left));
-			left -= extent.length;
-			if (extent.length)
-				result = sd_extent_read(&extent, buffer, extent.length, &err);
-			extent.length = left;
-		}
-	}
-	if (result != SD_OK)
-		sure_of_failure(result, &err);
-	free(buffer);
 }
 
 /* The part that the next two bytes count. */

@@ -3,6 +3,7 @@
 #ifndef SD_TESTS_FUZZ_H
 #define SD_TESTS_FUZZ_H
 
+#include "flow/source.h"
 #include "model/manifest.h"
 
 #include <stdint.h>
@@ -31,6 +32,38 @@ static inline void sure_of_failure(enum sd_result result, const struct sd_error 
 	SURE(result == err->result, "%d, but %d", result, err->result);
 	SURE(result == SD_INPUT || result == SD_USAGE, "%s", err->text);
 	SURE(err->text[0] != '\0');
+}
+
+#define TAKEN_MAX (UINT64_C(16) << 20)
+
+/* Takes all data of the source: each record has as much as the manifest says, or is refused. A large one ends it. */
+static inline void take_all(struct sd_source *source)
+{
+	struct sd_error err = {0};
+	enum sd_result result = SD_OK;
+	char *buffer = malloc(TAKEN_MAX);
+
+	SURE(buffer);
+	for (uint32_t i = 0; i < source->manifest->nrecords && result == SD_OK; i++) {
+		uint64_t left = source->manifest->records[i].bytes;
+		struct sd_extent extent = {.length = 1};
+
+		if (left > TAKEN_MAX)
+			break;
+		while (result == SD_OK && extent.length) {
+			result = sd_source_next(source, i, &extent, &err);
+			if (result != SD_OK)
+				break;
+			SURE(extent.length <= left && (extent.length || !left));
+			left -= extent.length;
+			if (extent.length)
+				result = sd_extent_read(&extent, buffer, extent.length, &err);
+			extent.length = left;
+		}
+	}
+	if (result != SD_OK)
+		sure_of_failure(result, &err);
+	free(buffer);
 }
 
 /* An unnamed file with these bytes, to be read from its beginning. */

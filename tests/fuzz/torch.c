@@ -6,7 +6,6 @@
 #include "flow/source.h"
 
 /* Nobody waits for more than that of one input. */
-#define DATA_MAX (UINT64_C(16) << 20)
 
 /* Every node is what it says that it is; each is looked at once. */
 static void look(const struct sd_pickle_node *node, bool *seen, unsigned depth)
@@ -53,30 +52,6 @@ static void read_pickle(const uint8_t *data, size_t size, bool others)
 		sure_of_failure(result, &err);
 	}
 	sd_pickle_free(&pickle);
-}
-
-/* Takes all data of the source: each record has as much as the manifest says. */
-static void take_all(struct sd_source *source)
-{
-	struct sd_error err = {0};
-	enum sd_result result = SD_OK;
-	char *buffer = malloc(DATA_MAX);
-
-	SURE(buffer);
-	for (uint32_t i = 0; i < source->manifest->nrecords && result == SD_OK; i++) {
-		uint64_t bytes = source->manifest->records[i].bytes;
-		struct sd_extent chunk = {0};
-
-		if (bytes > DATA_MAX)
-			break;
-		result = sd_source_next(source, i, &chunk, &err);
-		SURE(result != SD_OK || chunk.length == bytes);
-		if (result == SD_OK)
-			result = sd_extent_read(&chunk, buffer, chunk.length, &err);
-	}
-	if (result != SD_OK)
-		sure_of_failure(result, &err);
-	free(buffer);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
