@@ -268,15 +268,17 @@ static enum sd_result archive_open_file(struct sd_folder *folder, const char *na
 	struct sd_input part = {.fd = x->in.fd, .size = m->size};
 	enum sd_result result = keep_now(x, m, err);
 
-	if (result == SD_OK && m->begin != SD_ARCHIVE_NOWHERE) {
+	if (result != SD_OK)
+		return sd_error_at(err, "%s", x->in.name);
+	if (m->begin != SD_ARCHIVE_NOWHERE) {
 		part.begin = m->begin;
 		part.stat = x->then;
 		part.verify = m->verify.run ? &m->verify : NULL;
-	} else if (result == SD_OK && m->spool >= 0) {
+	} else if (m->spool >= 0) {
 		part.fd = m->spool;
-	} else if (result == SD_OK && m->nheld && sd_archive_is_in_order(m)) {
+	} else if (m->nheld && sd_archive_is_in_order(m)) {
 		result = show_head(x, m, &part, err);
-	} else if (result == SD_OK && m->size) {
+	} else if (m->size) {
 		result = fail_not_kept(x, m, err);
 	}
 	part.path = sd_arena_printf(&source->manifest->arena, "%s/%s", x->in.name, m->name);
@@ -297,7 +299,7 @@ static enum sd_result more(struct sd_made *made, uint64_t done, struct sd_extent
 
 	if (sd_archive_go_to(x, p->member, p->offset + done, err) != SD_OK ||
 	    sd_archive_take(x, p->member, x->buffer, part, err) != SD_OK)
-		return err->result;
+		return sd_error_at(err, "%s", x->in.name);
 	*extent = (struct sd_extent){.length = part, .memory = x->buffer, .fd = -1};
 	return SD_OK;
 }
@@ -305,10 +307,9 @@ static enum sd_result more(struct sd_made *made, uint64_t done, struct sd_extent
 static enum sd_result give(struct sd_made *made, const struct sd_input *input, struct sd_extent *extent, void **memory,
 			   struct sd_error *err)
 {
-	enum sd_result result = more(made, 0, extent, err);
-
+	(void)input;
 	(void)memory;
-	return result == SD_OK || err->told ? result : sd_error_at(err, "%s", input->path);
+	return more(made, 0, extent, err);
 }
 
 /* Records of a member that is not there as it is are taken as it passes by. */

@@ -162,7 +162,7 @@ enum sd_result sd_archive_take(struct sd_archive *x, const struct sd_archive_fil
 
 	for (size_t filled = 0; filled < length; filled += got) {
 		if (take(x, buffer + filled, length - filled, &got, err) != SD_OK)
-			return err->result;
+			return err->told ? err->result : sd_error_at(err, "%s in the archive", m->name);
 		if (!got)
 			return fail_early(m, err);
 	}
@@ -170,7 +170,7 @@ enum sd_result sd_archive_take(struct sd_archive *x, const struct sd_archive_fil
 		return SD_OK;
 	/* libarchive looks at a checksum when it is asked for more. */
 	if (take(x, &more, 1, &got, err) != SD_OK)
-		return err->result;
+		return err->told ? err->result : sd_error_at(err, "%s in the archive", m->name);
 	if (got)
 		return sd_fail(err, SD_INPUT, "%s in the archive goes on behind its size", m->name);
 	if (x->is_zip && x->crc != m->crc)
