@@ -5,6 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Ways in which choices may be tried with each other. */
+#define TRIED_MAX 64
+
 void sd_scratch_free(struct sd_map_scratch *scratch)
 {
 	free(scratch->room);
@@ -49,8 +52,56 @@ struct sd_map_fingerprint sd_pattern_print(const char *name, size_t length)
 	return print;
 }
 
+static bool fits(enum sd_map_hole_kind kind, char c)
+{
+	return kind == HOLE_NUMBER ? c >= '0' && c <= '9' : kind == HOLE_WORD ? c != '.' : true;
+}
+
+/* Whether one word of a choice begins with another one. */
+static bool begins_alike(const struct sd_map_hole *hole, int side)
+{
+	for (uint32_t i = 0; i < hole->nwords; i++)
+		for (uint32_t k = 0; k < hole->nwords; k++)
+			if (i != k &&
+			    strncmp(hole->words[side][i], hole->words[side][k], strlen(hole->words[side][k])) == 0)
+				return true;
+	return false;
+}
+
+/* Whether a hole ends where this stands behind it, whatever it holds. */
+static bool ends_at(enum sd_map_hole_kind kind, const struct sd_map_element *next)
+{
+	return next->kind == LITERAL && next->length && !fits(kind, *next->text);
+}
+
+static bool begins_with_any(const struct sd_pattern *p, const struct sd_map_holes *holes)
+{
+	return p->n > 1 && p->elements->kind == HOLE && holes->hole[p->elements->number].kind == HOLE_ANY;
+}
+
+/* Whether numbers and words end where a letter stands that none of them has, what is anything stands at an end, and few
+ * choices have to be tried with each other. */
+static bool is_straight(const struct sd_pattern *p, const struct sd_map_holes *holes)
+{
+	uint64_t tried = 1;
+
+	for (uint32_t i = 0; i < p->n; i++) {
+		const struct sd_map_element *e = &p->elements[i], *next = i + 1 < p->n ? e + 1 : NULL;
+		const struct sd_map_hole *hole = e->kind == HOLE ? &holes->hole[e->number] : NULL;
+
+		if (!hole)
+			continue;
+		if (hole->kind == HOLE_CHOICE)
+			tried *= tried <= TRIED_MAX && begins_alike(hole, p->side) ? hole->nwords : 1;
+		else if (hole->kind == HOLE_ANY ? i && next : next && !ends_at(hole->kind, next))
+			return false;
+	}
+	return tried <= TRIED_MAX;
+}
+
 void sd_pattern_finish(struct sd_pattern *pattern, const struct sd_map_holes *holes)
 {
+	pattern->straight = is_straight(pattern, holes);
 	pattern->shortest = 0;
 	pattern->print = (struct sd_map_fingerprint){0};
 	for (uint32_t i = 0; i < pattern->n; i++) {
@@ -118,9 +169,72 @@ static bool may_match(const struct sd_pattern *p, const char *name, size_t lengt
 	return last->kind != LITERAL || memcmp(name + length - last->length, last->text, last->length) == 0;
 }
 
-static bool fits(enum sd_map_hole_kind kind, char c)
+static bool match_straight(const struct sd_pattern *p, const struct sd_map_holes *holes, const char *const *texts,
+			   uint32_t element, const char *name, size_t length, size_t at, struct sd_map_values *values);
+
+/* The first word of a choice with which the rest matches. */
+static bool match_choice(const struct sd_pattern *p, const struct sd_map_holes *holes, const char *const *texts,
+			 uint32_t element, const char *name, size_t length, size_t at, struct sd_map_values *values)
 {
-	return kind == HOLE_NUMBER ? c >= '0' && c <= '9' : kind == HOLE_WORD ? c != '.' : true;
+	uint32_t number = p->elements[element].number;
+	const struct sd_map_hole *hole = &holes->hole[number];
+
+	for (uint32_t w = 0; w < hole->nwords; w++) {
+		const char *word = hole->words[p->side][w];
+		size_t n = strlen(word);
+
+		if (n > length - at || memcmp(name + at, word, n) != 0)
+			continue;
+		values->value[number] = (struct sd_map_value){name + at, n, w};
+		if (match_straight(p, holes, texts, element + 1, name, length, at + n, values))
+			return true;
+	}
+	return false;
+}
+
+/* From left to right, from an element and a place of the name on. */
+static bool match_straight(const struct sd_pattern *p, const struct sd_map_holes *holes, const char *const *texts,
+			   uint32_t element, const char *name, size_t length, size_t at, struct sd_map_values *values)
+{
+	for (; element < p->n; element++) {
+		const struct sd_map_element *e = &p->elements[element];
+		enum sd_map_hole_kind kind = e->kind == HOLE ? holes->hole[e->number].kind : HOLE_ANY;
+		size_t end = at;
+
+		if (kind == HOLE_CHOICE)
+			return match_choice(p, holes, texts, element, name, length, at, values);
+		if (e->kind != HOLE) {
+			const char *text = e->kind == LITERAL ? e->text : texts[e->number];
+			size_t n = e->kind == LITERAL ? e->length : strlen(text);
+
+			if (n > length - at || memcmp(name + at, text, n) != 0)
+				return false;
+			at += n;
+			continue;
+		}
+		while (end < length && fits(kind, name[end]))
+			end++;
+		if (end == at && kind != HOLE_ANY)
+			return false;
+		values->value[e->number] = (struct sd_map_value){name + at, end - at, 0};
+		at = end;
+	}
+	return at == length;
+}
+
+/* The same where the pattern begins with a hole for anything, which takes as much as it can. */
+static bool match_behind_any(const struct sd_pattern *p, const struct sd_map_holes *holes, const char *const *texts,
+			     const char *name, size_t length, struct sd_map_values *values)
+{
+	const struct sd_map_element *next = p->elements + 1;
+
+	for (size_t at = length - p->shortest + 1; at-- > 0;)
+		if ((next->kind != LITERAL || name[at] == *next->text) &&
+		    match_straight(p, holes, texts, 1, name, length, at, values)) {
+			values->value[p->elements->number] = (struct sd_map_value){name, at, 0};
+			return true;
+		}
+	return false;
 }
 
 /* From which places of the name an element and those behind it match the rest: at[first] to at[end - 1] say it, no
@@ -252,7 +366,13 @@ bool sd_pattern_match(const struct sd_pattern *pattern, const struct sd_map_hole
 	size_t columns = length + 1, rows = (size_t)pattern->n + 1, bytes, at = 0;
 	struct row *row;
 
-	if (!may_match(pattern, name, length) || __builtin_mul_overflow(rows, columns + sizeof(*row), &bytes))
+	if (!may_match(pattern, name, length))
+		return false;
+	if (pattern->straight)
+		return begins_with_any(pattern, holes)
+			       ? match_behind_any(pattern, holes, texts, name, length, values)
+			       : match_straight(pattern, holes, texts, 0, name, length, 0, values);
+	if (__builtin_mul_overflow(rows, columns + sizeof(*row), &bytes))
 		return false;
 	row = scratch_room(scratch, bytes);
 	if (!row)

@@ -6,6 +6,7 @@
 #include "base/arena.h"
 #include "base/error.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #define HOLES_MAX 16
@@ -63,6 +64,7 @@ struct sd_pattern {
 	struct sd_map_element *elements;
 	uint32_t n;
 	size_t shortest; /* length that every match has at least */
+	bool straight;   /* what stands behind a hole tells where it ends */
 	struct sd_map_fingerprint print;
 };
 

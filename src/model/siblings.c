@@ -148,12 +148,17 @@ enum sd_result sd_siblings_check(const struct sd_manifest *m, struct sd_arena *a
 enum sd_result sd_siblings_wrapper(const struct sd_manifest *m, struct sd_error *err)
 {
 	struct sd_arena arena = {0};
-	struct sd_findings findings;
-	enum sd_result result = sd_siblings_check(m, &arena, &findings, err);
+	struct sd_findings findings = {.n = 0};
+	struct sd_siblings s = {.m = m, .arena = &arena, .findings = &findings, .err = err, .memory = true};
+	enum sd_result result = SD_OK;
 
-	/* By kind, it stands first. */
-	if (result == SD_OK && findings.n && findings.at[0].kind == SD_ODD_PREFIX)
+	sd_siblings_find_wrapper(&s);
+	if (!s.memory)
+		result = sd_fail_memory(err);
+	if (result == SD_OK && findings.n) {
+		qsort(findings.at, findings.n, sizeof(*findings.at), compare_findings);
 		result = sd_fail(err, SD_INPUT, "%s", findings.at[0].line);
+	}
 	sd_findings_free(&findings);
 	sd_arena_free(&arena);
 	return result;

@@ -112,30 +112,25 @@ static void find_folders(struct folders *f)
 static enum sd_result read_text(const char *path, struct sd_arena *arena, const char **text, struct sd_error *err)
 {
 	FILE *file = fopen(path, "re");
-	char *room = sd_arena_alloc(arena, MAP_BYTES_MAX + 1);
+	char *room = file ? malloc(MAP_BYTES_MAX + 1) : NULL;
+	enum sd_result result = SD_OK;
 	size_t n;
 
-	if (!file || !room) {
-		int error = errno;
-
-		if (file)
-			fclose(file);
-		return room ? sd_fail_errno(err, error, "%s", path) : sd_fail_memory(err);
-	}
+	if (!file)
+		return sd_fail_errno(err, errno, "%s", path);
 	errno = 0;
-	n = fread(room, 1, MAP_BYTES_MAX + 1, file);
-	if (ferror(file)) {
-		sd_fail_errno(err, errno, "%s", path);
-		fclose(file);
-		return err->result;
-	}
+	n = room ? fread(room, 1, MAP_BYTES_MAX + 1, file) : 0;
+	if (ferror(file))
+		result = sd_fail_errno(err, errno, "%s", path);
+	else if (n > MAP_BYTES_MAX)
+		result = sd_fail(err, SD_INPUT, "%s: larger than any map", path);
+	else if (room && !sd_text_is_utf8(room, n))
+		result = sd_fail(err, SD_INPUT, "%s: not a text file in UTF-8", path);
+	else if (!(*text = room ? sd_arena_text(arena, room, n) : NULL))
+		result = sd_fail_memory(err);
 	fclose(file);
-	if (n > MAP_BYTES_MAX)
-		return sd_fail(err, SD_INPUT, "%s: larger than any map", path);
-	if (!sd_text_is_utf8(room, n))
-		return sd_fail(err, SD_INPUT, "%s: not a text file in UTF-8", path);
-	*text = room;
-	return SD_OK;
+	free(room);
+	return result;
 }
 
 static enum sd_result library_read(struct sd_map_library *base, const char *name, const char **text, const char **file,
