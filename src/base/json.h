@@ -39,7 +39,8 @@ typedef enum sd_result (*sd_json_take)(void *user, const struct sd_json_token *t
 
 /*
  * Calls take for each token of a JSON document. SD_INPUT for what RFC 8259 does not allow, ill-formed UTF-8, unpaired
- * surrogates, and too deep nesting. Duplicate keys are passed to take, which may refuse them.
+ * surrogates, and too deep nesting. Duplicate keys are passed to take, which may refuse them. take may be NULL: to know
+ * whether it is JSON.
  */
 SD_MUST_CHECK enum sd_result sd_json_parse(const char *json, size_t length, sd_json_take take, void *user,
 					   struct sd_error *err);

@@ -39,14 +39,6 @@ static void read_types(struct sd_siblings *s)
 		sd_config_find(config, "text_config.layer_types", sd_siblings_take_type, s);
 }
 
-static enum sd_result pass_token(void *user, const struct sd_json_token *token, struct sd_error *err)
-{
-	(void)user;
-	(void)token;
-	(void)err;
-	return SD_OK;
-}
-
 /* What config.json says is compared with nothing if it is no JSON. */
 static void check_config(struct sd_siblings *s)
 {
@@ -57,7 +49,7 @@ static void check_config(struct sd_siblings *s)
 
 	if (!file)
 		return;
-	result = sd_json_parse(file->data, file->size, pass_token, NULL, &err);
+	result = sd_json_parse(file->data, file->size, NULL, NULL, &err);
 	s->memory = s->memory && result != SD_IO;
 	if (result != SD_INPUT)
 		return;

@@ -20,4 +20,5 @@ sources += \
 	%D%/quantised.c %D%/quantised.h \
 	%D%/rename.c %D%/rename.h \
 	%D%/stage.c \
+	%D%/which_map.c %D%/which_map.h \
 	%D%/words.c %D%/words.h

@@ -356,7 +356,7 @@ static enum sd_result tell_idle(const struct options *opt, const struct sd_map *
 	const struct sd_side_file *config = sd_manifest_side(in, "config.json");
 	char method[64];
 
-	if (sd_maps_pass(in)) {
+	if (sd_adapter_passes(in)) {
 		sd_note(PASSES);
 		return SD_OK;
 	}
