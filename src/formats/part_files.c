@@ -341,27 +341,36 @@ static bool is_listed(const struct sd_part_set *set, const char *name)
 	return false;
 }
 
-/* A directory of parts has no other weights, and no index. */
-static enum sd_result check_alone(const char *path, const struct sd_part_set *set, enum sd_result bad,
-				  struct sd_error *err)
+static int is_weights(const struct dirent *entry)
 {
-	DIR *dir = opendir(path);
-	enum sd_result result = SD_OK;
-	const struct dirent *entry;
+	enum sd_file_role role = sd_checkpoint_role(entry->d_name);
 
-	if (!dir)
+	return role == SD_ROLE_WEIGHTS || role == SD_ROLE_INDEX;
+}
+
+/*
+ * A directory of parts has no other weights, and no index. Marks are read after the names: other parts are written at
+ * the same time, and each puts its mark there before its files.
+ */
+static enum sd_result check_alone(const char *path, enum sd_result bad, struct sd_error *err)
+{
+	struct sd_part_set set = {0};
+	struct dirent **entries;
+	int n = scandir(path, &entries, is_weights, alphasort);
+	enum sd_result result;
+
+	if (n < 0)
 		return sd_fail_errno(err, errno, "%s", path);
-	for (errno = 0; result == SD_OK && (entry = readdir(dir)); errno = 0) {
-		enum sd_file_role role = sd_checkpoint_role(entry->d_name);
-
-		if ((role == SD_ROLE_WEIGHTS || role == SD_ROLE_INDEX) && !is_listed(set, entry->d_name))
+	result = sd_part_set_read(path, &set, err);
+	for (int i = 0; i < n; i++) {
+		if (result == SD_OK && !is_listed(&set, entries[i]->d_name))
 			result = sd_fail(err, bad,
 					 "%s/%s is of no part: parts are in a directory without another checkpoint",
-					 path, entry->d_name);
+					 path, entries[i]->d_name);
+		free(entries[i]);
 	}
-	if (result == SD_OK && errno)
-		result = sd_fail_errno(err, errno, "%s", path);
-	closedir(dir);
+	free(entries);
+	sd_part_set_free(&set);
 	return result;
 }
 
@@ -512,7 +521,7 @@ static enum sd_result begin(struct sd_part_output *part, const struct sd_manifes
 	if (result == SD_OK)
 		result = check_old(part, m, err);
 	if (result == SD_OK)
-		result = check_alone(part->path, &part->old, SD_IO, err);
+		result = check_alone(part->path, SD_IO, err);
 	if (result == SD_OK)
 		result = check_side(part, m, err);
 	return result == SD_OK ? clear_staging(part, err) : result;
@@ -622,7 +631,7 @@ static enum sd_result prove_all(const char *path, const struct sd_part_set *set,
 {
 	enum sd_result result = sd_part_prove(path, set, err);
 
-	return result == SD_OK ? check_alone(path, set, SD_INPUT, err) : result;
+	return result == SD_OK ? check_alone(path, SD_INPUT, err) : result;
 }
 
 /* From now on the directory counts as whole, whatever is left of its marks. */

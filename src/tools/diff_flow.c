@@ -33,7 +33,8 @@ struct passing {
 struct flow {
 	struct sd_sink sink;
 	struct diff *diff;
-	int side; /* that flows */
+	struct sd_execution execution; /* of what is pending */
+	int side;                      /* that flows */
 	const struct sd_manifest *m;
 	struct sd_listing listing;
 	struct passing *passing;           /* of each tensor of the listing */
@@ -374,28 +375,44 @@ static enum sd_result settle_passing(struct flow *f, struct passing *p, struct s
 	return SD_OK;
 }
 
+static enum sd_result drive(struct flow *f, struct sd_error *err)
+{
+	struct sd_source *source = f->diff->side[f->side].source;
+	struct sd_execution *execution = &f->execution;
+	struct sd_device *device = NULL;
+	enum sd_result result = sd_execution_plan(source->manifest, MEMORY, execution, err);
+
+	if (result == SD_OK && sd_device_open_cpu(f->diff->opt->threads, &device) != SD_DEVICE_OK)
+		result = sd_fail_memory(err);
+	execution->device = device;
+	if (result == SD_OK)
+		result = sd_drive(source, &execution->plan, &execution->worker, &f->sink, err);
+	if (f->other.result != SD_OK)
+		*err = f->other;
+	sd_execution_free(execution);
+	if (device)
+		device->ops->close(device);
+	return result;
+}
+
 /* With what is pending made on the way. */
 static enum sd_result flow(struct diff *diff, int side, struct sd_error *err)
 {
-	struct flow f = {.sink = {.ops = &ops, .checks = true}, .diff = diff, .side = side};
-	struct sd_source *source = diff->side[side].source;
-	struct sd_execution carry = {.spool = -1};
-	struct sd_device *device = NULL;
-	enum sd_result result = sd_execution_plan(source->manifest, MEMORY, &carry, err);
+	/* It is large for a stack. */
+	struct flow *f = calloc(1, sizeof(*f));
+	enum sd_result result;
 
-	if (result == SD_OK && sd_device_open_cpu(diff->opt->threads, &device) != SD_DEVICE_OK)
-		result = sd_fail_memory(err);
-	carry.device = device;
-	if (result == SD_OK)
-		result = sd_drive(source, &carry.plan, &carry.worker, &f.sink, err);
-	if (f.other.result != SD_OK)
-		*err = f.other;
-	for (size_t i = 0; i < f.listing.n && result == SD_OK; i++)
-		result = settle_passing(&f, &f.passing[i], err);
-	close_flow(&f.sink);
-	sd_execution_free(&carry);
-	if (device)
-		device->ops->close(device);
+	if (!f)
+		return sd_fail_memory(err);
+	f->sink = (struct sd_sink){.ops = &ops, .checks = true};
+	f->diff = diff;
+	f->side = side;
+	f->execution.spool = -1;
+	result = drive(f, err);
+	for (size_t i = 0; i < f->listing.n && result == SD_OK; i++)
+		result = settle_passing(f, &f->passing[i], err);
+	close_flow(&f->sink);
+	free(f);
 	return result;
 }
 
