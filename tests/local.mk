@@ -104,6 +104,7 @@ test_scripts = \
 	%D%/reshapes \
 	%D%/reference-codes \
 	%D%/reference-fp8 \
+	%D%/reference-quantised \
 	%D%/reference-stat \
 	%D%/stat \
 	%D%/scales \
@@ -150,8 +151,8 @@ test_scripts = \
 	%D%/man-pages \
 	%D%/run-examples
 TESTS += $(test_scripts)
-EXTRA_DIST += $(test_scripts) %D%/tap.sh %D%/reference.py %D%/reference-codes.py %D%/reference-fp8.py %D%/diff-reference.py %D%/reference-quant.py %D%/reference-stat.py %D%/stat-cases %D%/stages.py %D%/make-torch.py %D%/make-archives.py %D%/dcp-shards.py %D%/dcp-reader.py %D%/cuts.py \
-	%D%/lsan.supp %D%/golden %D%/quantised %D%/wanted
+EXTRA_DIST += $(test_scripts) %D%/tap.sh %D%/reference.py %D%/reference-codes.py %D%/reference-fp8.py %D%/diff-reference.py %D%/reference-quant.py %D%/reference-quantised.py %D%/reference-stat.py %D%/stat-cases %D%/stages.py %D%/make-torch.py %D%/make-archives.py %D%/dcp-shards.py %D%/dcp-reader.py %D%/cuts.py \
+	%D%/lsan.supp %D%/golden %D%/quantised %D%/quantise-back %D%/wanted
 
 # All of it again, built with AddressSanitizer and UndefinedBehaviorSanitizer.
 check-sanitize:

@@ -85,7 +85,7 @@ static int by_size(const void *a, const void *b)
 int main(int argc, char **argv)
 {
 	static const enum sd_dtype dtypes[] = {SD_BF16, SD_F16, SD_F32, SD_F64, SD_F8_E4M3, SD_F8_E5M2,
-					       SD_I8,   SD_U8,  SD_I32, SD_F4,  SD_F6_E2M3};
+					       SD_I8,   SD_U8,  SD_I32, SD_F4,  SD_F6_E2M3, SD_F6_E3M2};
 	int rounds = argc > 1 ? atoi(argv[1]) : 7;
 	uint8_t *data = malloc(BYTES);
 

@@ -9,6 +9,7 @@
 
 #define COUNT sd_statistics_count_plain
 #define DECODE sd_decode_plain
+#define ADD_SQUARE(sum, a) ((sum) += (a) * (a))
 #define DOUBLES_OF_FLOATS(v, half)                                                                                     \
 	((doubles){(v)[4 * (half)], (v)[4 * (half) + 1], (v)[4 * (half) + 2], (v)[4 * (half) + 3]})
 #define PICK(type, marks, yes, a, b) ((type)(((yes) & (marks)(a)) | (~(yes) & (marks)(b))))
@@ -31,7 +32,7 @@ static sd_statistics_counter *pick(const char *name)
 	if (name && strcmp(name, "plain") == 0)
 		return sd_statistics_count_plain;
 #ifdef __x86_64__
-	if (__builtin_cpu_supports("avx2") && sd_kernels_have_f16c())
+	if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && sd_kernels_have_f16c())
 		return sd_statistics_count_avx2;
 #endif
 	return sd_statistics_count_plain;

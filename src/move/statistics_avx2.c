@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Statistics of elements with AVX2 and F16C. */
+/* Statistics of elements with AVX2, FMA and F16C. */
 #ifdef __x86_64__
 #ifndef __clang__
-#pragma GCC target("avx2,f16c")
+#pragma GCC target("avx2,fma,f16c")
 #endif
 #include <immintrin.h>
 
 #define COUNT sd_statistics_count_avx2
 #define DECODE sd_decode_avx2
+#define ADD_SQUARE(sum, a) ((sum) = (doubles)_mm256_fmadd_pd((__m256d)(a), (__m256d)(a), (__m256d)(sum)))
 #define LESSER(a, b) _mm256_min_ps(a, b)
 #define LESSER_WIDE(a, b) _mm256_min_pd(a, b)
 #define GREATER(a, b) _mm256_max_ps(a, b)
@@ -22,12 +23,14 @@
 #define GREATER_SIGNED(a, b) ((signed_bytes)_mm256_max_epi8((__m256i)(a), (__m256i)(b)))
 #define LOOK_UP(table, indices) ((bytes)_mm256_shuffle_epi8((__m256i)(table), (__m256i)(indices)))
 #define LOAD_16(at) _mm_loadu_si128((const __m128i *)(const void *)(at))
+#define SUMS_OF_PRODUCTS(a, b)                                                                                         \
+	((marks)_mm256_madd_epi16(_mm256_maddubs_epi16((__m256i)(a), (__m256i)(b)), _mm256_set1_epi16(1)))
 #define TRIPLES(at)                                                                                                    \
-	((pairs)_mm256_shuffle_epi8(_mm256_set_m128i(LOAD_16((at) + 12), LOAD_16(at)),                                 \
-				    _mm256_setr_epi8(0, 1, 2, -1, 3, 4, 5, -1, 6, 7, 8, -1, 9, 10, 11, -1, 0, 1, 2,    \
-						     -1, 3, 4, 5, -1, 6, 7, 8, -1, 9, 10, 11, -1)))
+	((pairs)_mm256_shuffle_epi8(_mm256_set_m128i(LOAD_16((at) + 8), LOAD_16(at)),                                  \
+				    _mm256_setr_epi8(0, 1, 2, -1, 3, 4, 5, -1, 6, 7, 8, -1, 9, 10, 11, -1, 4, 5, 6,    \
+						     -1, 7, 8, 9, -1, 10, 11, 12, -1, 13, 14, 15, -1)))
 #ifdef __clang__
-#pragma clang attribute push(__attribute__((target("avx2,f16c"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), apply_to = function)
 #endif
 #include "move/statistics_simd.h"
 #ifdef __clang__

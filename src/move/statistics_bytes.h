@@ -2,9 +2,10 @@
 /*
  * The inner loops for elements of 8 bits and less, a part of statistics_simd.h. Whole numbers are summed as such; so
  * are those of F4, which are halves of whole numbers. F6 become codes of F8 with as many bits of mantissa, whose
- * numbers are smaller by a power of two. Whoever includes it says TRIPLES(at), which makes 24 bytes of 28 that can be
- * read 8 numbers of 32 bits; and where the machine has such instructions LOOK_UP(table, indices), where the table is 16
- * bytes twice and 32 indices are below 16, FLOATS_OF_HALVES(h, half), of 8 F16 of 16, and HALVES_OF_BYTES(at).
+ * numbers are smaller by a power of two. Whoever includes it says TRIPLES(at), which makes 24 bytes 8 numbers of 32
+ * bits; and where the machine has such instructions LOOK_UP(table, indices), where the table is 16 bytes twice and 32
+ * indices are below 16, FLOATS_OF_HALVES(h, half), of 8 F16 of 16, HALVES_OF_BYTES(at), and SUMS_OF_PRODUCTS(a, b), of
+ * 4 bytes without a sign and 4 with one in each of 8 lanes.
  */
 
 #define BYTES 32
@@ -109,6 +110,11 @@ ALWAYS size_t count_f4(const uint8_t *source, size_t count, struct sd_statistics
 
 /* ---- F8 ---- */
 
+/* How codes are read: bits of mantissa and exponent. */
+struct reading {
+	unsigned mantissa, exponents;
+};
+
 /* Codes with a sign in the first bit: with all others turned over where they are negative, they are in the order of
  * their numbers. */
 struct codes {
@@ -116,14 +122,16 @@ struct codes {
 	bytes zeros, largest; /* largest: without the sign */
 };
 
-ALWAYS void add_codes(struct codes *k, const bytes *code)
+ALWAYS void add_codes(const struct reading *how, const bytes *code, struct codes *k)
 {
 	bytes size = *code & 0x7f;
 	signed_bytes order = (signed_bytes)(*code ^ ((bytes)((signed_bytes)*code < 0) & 0x7f));
 
 	k->min = LESSER_SIGNED(order, k->min);
 	k->max = GREATER_SIGNED(order, k->max);
-	k->largest = GREATER_BYTES(size, k->largest);
+	/* All codes of 6 bits are numbers. */
+	if (how->mantissa + how->exponents == 7)
+		k->largest = GREATER_BYTES(size, k->largest);
 	k->zeros -= (bytes)(size == 0);
 }
 
@@ -135,96 +143,162 @@ ALWAYS float number_of(const float *table, int8_t order)
 /* Extremes, and whether one of the codes is no number, which then shows in the sum. */
 ALWAYS void end_codes(struct sd_statistics *s, const struct codes *k, const float *table)
 {
+	int8_t min = k->min[0], max = k->max[0];
+	uint8_t largest = 0;
+	int64_t zeros = 0;
+
 	for (size_t i = 0; i < BYTES; i++) {
-		add_extremes(s, number_of(table, k->min[i]), number_of(table, k->max[i]), -k->zeros[i]);
-		if (!isfinite(table[k->largest[i]]))
-			s->sum = NAN;
+		min = k->min[i] < min ? k->min[i] : min;
+		max = k->max[i] > max ? k->max[i] : max;
+		largest = k->largest[i] > largest ? k->largest[i] : largest;
+		zeros += k->zeros[i];
 	}
+	add_extremes(s, number_of(table, min), number_of(table, max), -zeros);
+	if (!isfinite(table[largest]))
+		s->sum = NAN;
 }
 
-/* How codes are read: E5M2 has 2 bits of mantissa, E4M3 has 3; they are numbers of so many units. */
-struct reading {
-	unsigned mantissa;
-	double unit;
+/* Codes from one on, as codes of F8: the first bit is the sign. Of codes of 6 bits the last 5 stay. */
+ALWAYS void load_bytes(const struct reading *how, const uint8_t *source, size_t i, bytes *code)
+{
+	pairs p;
+
+	if (how->mantissa + how->exponents == 7) {
+		memcpy(code, source + i, sizeof(*code));
+		return;
+	}
+	p = TRIPLES(source + i / 4 * 3);
+	p = (p & 0xfff) | (p << 4 & 0xfff0000);
+	p = (p & 0x3f003f) | (p << 2 & 0x3f003f00);
+	*code = (((bytes)p + 0x60) ^ 0x60) & 0x9f;
+}
+
+#ifdef SUMS_OF_PRODUCTS
+
+/*
+ * Codes with few exponents are summed as whole numbers: a mantissa m, with its first bit, times 2^e. 8 of the exponents
+ * make a byte of 2^e; 4 of them, one of 4^e, for squares. Sums are exact, as they are in F64: the bits are the same.
+ */
+struct whole_codes {
+	marks sum_0, sum_8, squares_0, squares_4, squares_8, squares_12;
 };
 
-/* Codes of 6 bits as codes of F8: the first bit is the sign, the last 5 stay. Returns how many; the last ones are left.
- */
-ALWAYS size_t spread_six(const uint8_t *source, size_t count, uint8_t codes[SD_STATISTICS_RUN])
-{
-	size_t i = 0;
-
-	/* TRIPLES may read 4 bytes more. */
-	for (; i + BYTES + 8 <= count; i += BYTES) {
-		pairs p = TRIPLES(source + i / 4 * 3);
-
-		p = (p & 0x3f) | (p << 2 & 0x3f00) | (p << 4 & 0x3f0000) | (p << 6 & 0x3f000000);
-		p = (p & 0x1f1f1f1f) | (p & 0x20202020) << 2;
-		memcpy(codes + i, &p, sizeof(p));
+#define TWICE(...)                                                                                                     \
+	{                                                                                                              \
+		__VA_ARGS__, __VA_ARGS__                                                                               \
 	}
-	return i;
+
+/* By the exponent, the powers of 2 and of 4, each from another one on; by the mantissa, its square. */
+static const bytes powers_of_2[2] = {TWICE(1, 2, 4, 8, 16, 32, 64, 128, 0, 0, 0, 0, 0, 0, 0, 0),
+				     TWICE(0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 4, 8, 16, 32, 64, 128)};
+static const bytes powers_of_4[4] = {TWICE(1, 4, 16, 64, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0),
+				     TWICE(0, 0, 0, 0, 1, 4, 16, 64, 0, 0, 0, 0, 0, 0, 0, 0),
+				     TWICE(0, 0, 0, 0, 0, 0, 0, 0, 1, 4, 16, 64, 0, 0, 0, 0),
+				     TWICE(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 4, 16, 64)};
+static const bytes squares_of_numbers = TWICE(0, 1, 4, 9, 16, 25, 36, 49, 64, 81, 100, 121, 144, 169, 196, 225);
+
+/* Codes without an exponent have that of 1, but not the first bit. */
+ALWAYS void add_whole_codes(const struct reading *how, const bytes *code, struct whole_codes *w)
+{
+	const uint8_t first = (uint8_t)(1U << how->mantissa), most = (uint8_t)((1U << how->exponents) - 1);
+	const bytes e = (bytes)((halves)*code >> how->mantissa) & most, is_normal = (bytes)(e != 0);
+	const bytes m = (*code & (uint8_t)(first - 1)) | (is_normal & first), by = e + is_normal;
+	const bytes minus = (bytes)((signed_bytes)*code < 0);
+	const bytes number = (m ^ minus) - minus, square = LOOK_UP(squares_of_numbers, m);
+
+	w->sum_0 += SUMS_OF_PRODUCTS(LOOK_UP(powers_of_2[0], by), number);
+	w->squares_0 += SUMS_OF_PRODUCTS(square, LOOK_UP(powers_of_4[0], by));
+	if (how->exponents > 2)
+		w->squares_4 += SUMS_OF_PRODUCTS(square, LOOK_UP(powers_of_4[1], by));
+	if (how->exponents > 3) {
+		w->sum_8 += SUMS_OF_PRODUCTS(LOOK_UP(powers_of_2[1], by), number);
+		w->squares_8 += SUMS_OF_PRODUCTS(square, LOOK_UP(powers_of_4[2], by));
+		w->squares_12 += SUMS_OF_PRODUCTS(square, LOOK_UP(powers_of_4[3], by));
+	}
 }
 
-/* 16 codes as numbers in units of their own, or as the table has them. */
-ALWAYS void load_codes(const struct reading *how, const float *table, const uint8_t *source, floats v[2])
+ALWAYS void count_products(const struct reading *how, const float *table, const uint8_t *source, size_t count,
+			   struct codes *k, struct sd_statistics *s)
+{
+	const double unit = table[1];
+	struct whole_codes w = {0};
+
+	*s = (struct sd_statistics){.min = INFINITY, .max = -INFINITY};
+	for (size_t i = 0; i < count; i += BYTES) {
+		bytes code;
+
+		load_bytes(how, source, i, &code);
+		add_whole_codes(how, &code, &w);
+		add_codes(how, &code, k);
+	}
+	for (unsigned i = 0; i < BYTES / 4; i++) {
+		s->sum += w.sum_0[i] + 0x1p8 * w.sum_8[i];
+		s->m2 += w.squares_0[i] + 0x1p8 * w.squares_4[i] + 0x1p16 * w.squares_8[i] + 0x1p24 * w.squares_12[i];
+	}
+	s->sum *= unit;
+	s->m2 *= unit * unit;
+}
+
+#endif
+
+/* LANES codes as numbers. With instructions for them, only E5M2 is read so, which F16 begins with. */
+ALWAYS void load_codes(const float *table, const uint8_t *source, floats v[2])
 {
 #ifdef FLOATS_OF_HALVES
 	halves h = HALVES_OF_BYTES(source) << 8;
 
 	(void)table;
-	if (how->mantissa == 3)
-		h = (halves)((signed_halves)h >> 1) & 0xbfff;
 	v[0] = FLOATS_OF_HALVES(h, 0);
 	v[1] = FLOATS_OF_HALVES(h, 1);
 #else
-	(void)how;
 	for (unsigned i = 0; i < LANES; i++)
 		v[i / 8][i % 8] = table[source[i]];
 #endif
 }
 
-ALWAYS void add_all_codes(const float *table, const uint8_t *source, size_t count, struct sd_statistics *s)
+/* BYTES of them. */
+ALWAYS void add_code_moments(const float *table, const uint8_t *codes, struct moments *m)
 {
-	struct codes k = {.min = (signed_bytes){0} + 127, .max = (signed_bytes){0} - 127 - 1};
+	for (unsigned i = 0; i < BYTES; i += LANES) {
+		floats v[2];
+
+		load_codes(table, codes + i, v);
+		add_moments(m, 0, &v[0]);
+		add_moments(m, 1, &v[1]);
+	}
+}
+
+/* Of how many codes: whole vectors. Extremes and zeros are looked at as well. */
+ALWAYS void count_vectors(const struct reading *how, const float *table, const uint8_t *source, size_t count,
+			  struct codes *k, struct sd_statistics *s)
+{
+	struct moments m = {0};
 
 	for (size_t i = 0; i < count; i += BYTES) {
 		bytes code;
 
-		memcpy(&code, source + i, sizeof(code));
-		add_codes(&k, &code);
-	}
-	if (count)
-		end_codes(s, &k, table);
-}
-
-ALWAYS size_t count_f8(struct reading how, const float *table, const uint8_t *source, size_t count,
-		       struct sd_statistics *s)
-{
-	const size_t done = count / BYTES * BYTES;
-	struct moments m = {0};
-
-	for (size_t i = 0; i < done; i += LANES) {
-		floats v[2];
-
-		load_codes(&how, table, source + i, v);
-		add_moments(&m, 0, &v[0]);
-		add_moments(&m, 1, &v[1]);
+		load_bytes(how, source, i, &code);
+		add_code_moments(table, how->exponents == 5 ? source + i : (const uint8_t *)&code, &m);
+		add_codes(how, &code, k);
 	}
 	begin(s, &m);
-#ifdef FLOATS_OF_HALVES
-	s->sum *= how.unit;
-	s->m2 *= how.unit * how.unit;
-#endif
-	add_all_codes(table, source, done, s);
-	return done;
 }
 
-ALWAYS size_t count_f6(struct reading how, const float *table, const uint8_t *source, size_t count,
-		       struct sd_statistics *s)
+ALWAYS size_t count_coded(struct reading how, const float *table, const uint8_t *source, size_t count,
+			  struct sd_statistics *s)
 {
-	uint8_t codes[SD_STATISTICS_RUN];
+	struct codes k = {.min = (signed_bytes){0} + 127, .max = (signed_bytes){0} - 127 - 1};
+	const size_t done = count / BYTES * BYTES;
 
-	return count_f8(how, table, codes, spread_six(source, count, codes), s);
+#ifdef SUMS_OF_PRODUCTS
+	if (how.exponents < 5)
+		count_products(&how, table, source, done, &k, s);
+	else
+#endif
+		count_vectors(&how, table, source, done, &k, s);
+	if (done)
+		end_codes(s, &k, table);
+	return done;
 }
 
 /* ---- all ---- */
@@ -247,12 +321,12 @@ ALWAYS size_t count_bytes(enum sd_dtype dtype, const float *table, const uint8_t
 	case SD_F4:
 		return count_f4(source, count, s);
 	case SD_F6_E2M3:
-		return count_f6((struct reading){3, 0x1p14}, table, source, count, s);
+		return count_coded((struct reading){3, 2}, table, source, count, s);
 	case SD_F6_E3M2:
-		return count_f6((struct reading){2, 0x1p12}, table, source, count, s);
+		return count_coded((struct reading){2, 3}, table, source, count, s);
 	case SD_F8_E4M3:
-		return count_f8((struct reading){3, 0x1p8}, table, source, count, s);
+		return count_coded((struct reading){3, 4}, table, source, count, s);
 	default:
-		return count_f8((struct reading){2, 1}, table, source, count, s);
+		return count_coded((struct reading){2, 5}, table, source, count, s);
 	}
 }

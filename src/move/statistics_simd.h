@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The inner loop of statistics.c, once for each instruction set. Whoever includes it says COUNT (the function's name),
- * DECODE (a function as sd_decode), LESSER, LESSER_WIDE, LESSER_BYTES and LESSER_SIGNED (a < b ? a : b of vectors),
- * GREATER and so on (a > b ? a : b), DOUBLES_OF_FLOATS(v, half), of 4 of 8, and FLOATS_OF_F16 where the machine has
- * such an instruction; and what statistics_bytes.h wants.
+ * DECODE (a function as sd_decode), ADD_SQUARE(sum, a) where the square is exact, LESSER, LESSER_WIDE, LESSER_BYTES and
+ * LESSER_SIGNED (a < b ? a : b of vectors), GREATER and so on (a > b ? a : b), DOUBLES_OF_FLOATS(v, half), of 4 of 8,
+ * and FLOATS_OF_F16 where the machine has such an instruction; and what statistics_bytes.h wants.
  *
  * A run is counted in lanes, always the same ones, so that vectors of any width give the same sums. Of dtypes of up to
  * 32 bits squares are exact in F64; in others, too, no product and sum may become one instruction (-std=c11 keeps the
@@ -139,9 +139,9 @@ ALWAYS void add_moments(struct moments *m, unsigned i, const floats *v)
 	doubles a = DOUBLES_OF_FLOATS(*v, 0), b = DOUBLES_OF_FLOATS(*v, 1);
 
 	m->sum[2 * i] += a;
-	m->squares[2 * i] += a * a;
+	ADD_SQUARE(m->squares[2 * i], a);
 	m->sum[2 * i + 1] += b;
-	m->squares[2 * i + 1] += b * b;
+	ADD_SQUARE(m->squares[2 * i + 1], b);
 }
 
 ALWAYS void add_floats(struct narrow *n, unsigned i, const floats *v)
