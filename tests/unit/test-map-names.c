@@ -266,6 +266,8 @@ static void look_at_names(const struct sd_map *map)
 					continue;
 				c.one.stages = &map->stages[s];
 				c.one.nstages = 1;
+				/* Target modules know the stages by number. */
+				c.one.npefts = 0;
 				for (uint32_t g = 0; g < rule->nguards && g < 8; g++) {
 					const struct sd_map_option *option = &map->options[rule->guards[g].option];
 
