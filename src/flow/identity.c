@@ -5,6 +5,7 @@
 #include "model/parts.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -118,6 +119,22 @@ enum sd_result sd_identity_fold(struct sd_manifest *out, const struct sd_manifes
 	return sum && parts ? SD_OK : sd_fail_memory(err);
 }
 
+/* A file, or the archive that it is a member of. */
+static enum sd_result look_at(const char *file, struct stat *st, struct sd_error *err)
+{
+	char *path = strdup(file), *slash;
+	int failed = path ? stat(path, st) : 0;
+
+	while (path && failed && errno == ENOTDIR && (slash = strrchr(path, '/'))) {
+		*slash = '\0';
+		failed = stat(path, st);
+	}
+	if (!path)
+		return sd_fail_memory(err);
+	free(path);
+	return failed ? sd_fail_errno(err, errno, "%s", file) : SD_OK;
+}
+
 /* Of each file that records lie in one after another. */
 static enum sd_result add_files(struct sd_checksum *sum, struct sd_source *source, struct sd_error *err)
 {
@@ -130,8 +147,8 @@ static enum sd_result add_files(struct sd_checksum *sum, struct sd_source *sourc
 			continue;
 		if (last && strcmp(last, file) == 0)
 			continue;
-		if (stat(file, &st) != 0)
-			return sd_fail_errno(err, errno, "%s", file);
+		if (look_at(file, &st, err) != SD_OK)
+			return err->result;
 		add_number(sum, (uint64_t)st.st_size);
 		add_number(sum, (uint64_t)st.st_mtim.tv_sec);
 		add_number(sum, (uint64_t)st.st_mtim.tv_nsec);
