@@ -142,6 +142,7 @@ test_scripts = \
 	%D%/faults \
 	%D%/memory \
 	%D%/kills \
+	%D%/resume \
 	%D%/changes \
 	%D%/all-tools \
 	%D%/completions \

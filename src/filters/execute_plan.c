@@ -2,6 +2,7 @@
 /* Carries out pending steps: the plan. */
 #include "filters/execute.h"
 #include "base/checked.h"
+#include "flow/identity.h"
 #include "model/parts.h"
 #include "move/kernels.h"
 #include "filters/tiling.h"
@@ -521,6 +522,8 @@ enum sd_result sd_execution_plan(const struct sd_manifest *in, uint64_t memory, 
 		result = order_targets(&p);
 	if (result == SD_OK)
 		result = sd_parts_keep(p.out, in, err);
+	if (result == SD_OK)
+		result = sd_identity_fold(p.out, in, NULL, 0, err);
 	free(p.origin);
 	return result;
 }

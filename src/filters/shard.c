@@ -6,6 +6,7 @@
 #include "model/selection.h"
 #include "model/scales.h"
 #include "flow/checksum.h"
+#include "flow/identity.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -498,6 +499,26 @@ enum sd_result sd_shard_records(const struct sd_manifest *in, struct sd_shard *s
 	return sd_manifest_check(out, err);
 }
 
+/* Which ranks' shards these are is part of how a part was made. */
+static enum sd_result fold_cuts(const struct cutting *c, struct sd_manifest *out, struct sd_error *err)
+{
+	uint64_t *told = calloc(c->ncuts * 5 + 1, sizeof(*told));
+	enum sd_result result;
+
+	for (size_t i = 0; i < c->ncuts && told; i++) {
+		const struct sd_shard_cut *cut = &c->cuts[i];
+
+		told[5 * i] = cut->experts;
+		told[5 * i + 1] = (uint64_t)cut->dim;
+		told[5 * i + 2] = cut->how;
+		told[5 * i + 3] = cut->part.part;
+		told[5 * i + 4] = cut->part.of;
+	}
+	result = told ? sd_identity_fold(out, c->in, told, c->ncuts * 5, err) : sd_fail_memory(err);
+	free(told);
+	return result;
+}
+
 enum sd_result sd_shard_plan(const struct sd_manifest *in, const struct sd_shard_cut *cuts, size_t ncuts,
 			     bool keep_global, struct sd_shard *shard, struct sd_error *err)
 {
@@ -512,7 +533,9 @@ enum sd_result sd_shard_plan(const struct sd_manifest *in, const struct sd_shard
 	(void)!sd_manifest_label(shard->manifest, SD_LABEL_COMPARED);
 	if (sd_shard_records(in, shard, err) != SD_OK)
 		return err->result;
-	return sd_parts_keep(shard->manifest, in, err);
+	if (sd_parts_keep(shard->manifest, in, err) != SD_OK)
+		return err->result;
+	return fold_cuts(&cutting, shard->manifest, err);
 }
 
 /* ---- the data ---- */

@@ -87,11 +87,24 @@ static enum sd_result join_read_at(struct sd_source *source, uint32_t record, ui
 	return sd_source_read_at(j->parts[part], record - j->first[part], offset, buffer, length, err);
 }
 
+static bool join_place(const struct sd_source *source, uint32_t record, const char **file, uint64_t *offset)
+{
+	const struct join *j = (const struct join *)source;
+	const struct sd_source *from;
+	size_t part = 0;
+
+	while (record >= j->first[part + 1])
+		part++;
+	from = j->parts[part];
+	return from->ops->place && from->ops->place(from, record - j->first[part], file, offset);
+}
+
 static const struct sd_source_ops join_ops = {.next = join_next,
 					      .finish = join_finish,
 					      .close = join_close,
 					      .explain = join_explain,
 					      .sum = join_sum,
+					      .place = join_place,
 					      .read_at = join_read_at};
 
 /* The entries of the first part that all others have alike. */

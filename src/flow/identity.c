@@ -2,8 +2,12 @@
 /* A number that tells a checkpoint from others. */
 #include "flow/identity.h"
 #include "flow/checksum.h"
+#include "model/parts.h"
 
+#include <errno.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #define SAMPLES 1024
 #define SAMPLE 256 /* bytes, from the middle of a record's data */
@@ -66,6 +70,104 @@ enum sd_result sd_source_identity(struct sd_source *source, const struct sd_mani
 	}
 	if (result == SD_OK && source->random)
 		result = add_samples(sum, source, err);
+	if (result == SD_OK)
+		*id = sd_checksum_value(sum);
+	sd_checksum_free(sum);
+	return result;
+}
+
+/* What becomes of the bytes of a target's record. */
+static void add_target(struct sd_checksum *sum, const struct sd_manifest *m, const struct sd_target *t)
+{
+	sd_checksum_add(sum, m->records[t->record].key, strlen(m->records[t->record].key) + 1);
+	sd_checksum_add(sum, t->name, strlen(t->name) + 1);
+	add_number(sum, t->dtype);
+	if (t->move)
+		sd_checksum_add(sum, t->move, sd_move_size(t->move));
+	for (uint32_t k = 0; k < t->nsteps; k++) {
+		const struct sd_step *step = &t->steps[k];
+		const char *operand = step->operand == SD_NO_RECORD ? "" : m->records[step->operand].key;
+
+		add_number(sum, step->kind);
+		add_number(sum, step->dtype);
+		add_number(sum, step->param);
+		sd_checksum_add(sum, operand, strlen(operand) + 1);
+	}
+}
+
+enum sd_result sd_identity_fold(struct sd_manifest *out, const struct sd_manifest *in, const uint64_t *more,
+				size_t count, struct sd_error *err)
+{
+	struct sd_checksum *sum;
+	struct sd_parts *parts;
+
+	if (!out->parts || !out->parts->of)
+		return SD_OK;
+	sum = sd_checksum_new();
+	parts = sd_arena_copy(&out->arena, out->parts, sizeof(*parts));
+	if (sum && parts) {
+		sd_checksum_begin(sum);
+		add_number(sum, parts->id);
+		for (size_t i = 0; i < in->ntargets; i++)
+			add_target(sum, in, &in->targets[i]);
+		for (size_t i = 0; i < count; i++)
+			add_number(sum, more[i]);
+		parts->id = (parts->id & ~(uint64_t)UINT32_MAX) | (sd_checksum_value(sum) & UINT32_MAX);
+		out->parts = parts;
+	}
+	sd_checksum_free(sum);
+	return sum && parts ? SD_OK : sd_fail_memory(err);
+}
+
+/* A file, or the archive that it is a member of. */
+static enum sd_result look_at(const char *file, struct stat *st, struct sd_error *err)
+{
+	char *path = strdup(file), *slash;
+	int failed = path ? stat(path, st) : 0;
+
+	while (path && failed && errno == ENOTDIR && (slash = strrchr(path, '/'))) {
+		*slash = '\0';
+		failed = stat(path, st);
+	}
+	if (!path)
+		return sd_fail_memory(err);
+	free(path);
+	return failed ? sd_fail_errno(err, errno, "%s", file) : SD_OK;
+}
+
+/* Of each file that records lie in one after another. */
+static enum sd_result add_files(struct sd_checksum *sum, struct sd_source *source, struct sd_error *err)
+{
+	const char *file, *last = NULL;
+	uint64_t offset;
+	struct stat st;
+
+	for (size_t i = 0; i < source->manifest->nrecords; i++) {
+		if (!source->ops->place || !source->ops->place(source, (uint32_t)i, &file, &offset))
+			continue;
+		if (last && strcmp(last, file) == 0)
+			continue;
+		if (look_at(file, &st, err) != SD_OK)
+			return err->result;
+		add_number(sum, (uint64_t)st.st_size);
+		add_number(sum, (uint64_t)st.st_mtim.tv_sec);
+		add_number(sum, (uint64_t)st.st_mtim.tv_nsec);
+		last = file;
+	}
+	return SD_OK;
+}
+
+enum sd_result sd_source_identity_of_files(struct sd_source *source, const struct sd_manifest *m, uint64_t *id,
+					   struct sd_error *err)
+{
+	struct sd_checksum *sum = sd_checksum_new();
+	enum sd_result result = sum ? sd_source_identity(source, m, id, err) : sd_fail_memory(err);
+
+	if (result == SD_OK) {
+		sd_checksum_begin(sum);
+		add_number(sum, *id);
+		result = add_files(sum, source, err);
+	}
 	if (result == SD_OK)
 		*id = sd_checksum_value(sum);
 	sd_checksum_free(sum);

@@ -12,4 +12,16 @@
 SD_MUST_CHECK enum sd_result sd_source_identity(struct sd_source *source, const struct sd_manifest *m, uint64_t *id,
 						struct sd_error *err);
 
+/*
+ * For a plan that changes the bytes of records: the lower half of a part's id (model/parts.h) tells of it too, so that
+ * nothing is joined that was made in two ways. in: what the plan was made for; more: numbers that tell what else it
+ * does. Each part gets the same id. Does nothing where out is no part.
+ */
+SD_MUST_CHECK enum sd_result sd_identity_fold(struct sd_manifest *out, const struct sd_manifest *in,
+					      const uint64_t *more, size_t count, struct sd_error *err);
+
+/* The same number as sd_source_identity, and of the size and the time of each file that the source's data is in. */
+SD_MUST_CHECK enum sd_result sd_source_identity_of_files(struct sd_source *source, const struct sd_manifest *m,
+							 uint64_t *id, struct sd_error *err);
+
 #endif

@@ -24,7 +24,7 @@
 #define OPEN_MAX_FILES 64
 #define KEEP (64u << 20) /* bytes that are copied between looks for signals */
 #define MARK ".sd-"      /* in every temporary name */
-#define NAME_IN_TEMP 200 /* bytes of the name that go into the temporary one */
+#define NAME_IN_TEMP SD_OUTPUT_NAME
 #define TEMPORARY (NAME_IN_TEMP + 32)
 
 struct slot {
@@ -151,7 +151,8 @@ static bool is_leftover(struct sd_output *p, const char *name)
 	const char *slash = strrchr(p->path, '/');
 	int parent = p->name && slash ? (int)(slash - p->path) + 1 : 0;
 
-	if (strncmp(name, p->prefix, n) != 0 || strlen(name) != n + SD_OUTPUT_LETTERS || is_alive(p, name))
+	if (strncmp(name, p->prefix, n) != 0 || strlen(name) != n + SD_OUTPUT_LETTERS || is_alive(p, name) ||
+	    (p->options.lasting && strcmp(name + n - strlen(MARK), SD_OUTPUT_LASTING) == 0))
 		return false;
 	if (p->name)
 		p->options.note("%.*s%s was left by a run that was killed, unless it is running still", parent, p->path,
@@ -223,6 +224,8 @@ static enum sd_result open_place(struct sd_output *p, struct sd_error *err)
 
 		while (n > 1 && p->path[n - 1] == '/')
 			p->path[--n] = '\0';
+		if (stat(p->path, &st) == 0 && p->options.lasting)
+			return sd_fail(err, SD_IO, "%s exists: --resume makes a new directory", p->path);
 		if (stat(p->path, &st) == 0)
 			return open_existing(p, err);
 		if (p->options.ranks)
@@ -295,6 +298,29 @@ enum sd_result sd_output_sync(int fd, const char *path, bool go_on, struct sd_er
 static enum sd_result sync_fd(const struct sd_output *p, int fd, struct sd_error *err)
 {
 	return p->options.sync ? sd_output_sync(fd, p->path, false, err) : SD_OK;
+}
+
+enum sd_result sd_output_sync_all(struct sd_output *p, struct sd_error *err)
+{
+	enum sd_result result = SD_OK;
+
+	for (size_t i = 0; i < p->count && result == SD_OK && p->options.sync; i++) {
+		int fd = p->slots[i].fd;
+
+		if (p->slots[i].later)
+			result = sd_output_fd(p, i, &fd, err);
+		if (result == SD_OK && fd >= 0)
+			result = sync_fd(p, fd, err);
+		p->slots[i].later = p->slots[i].later && result != SD_OK;
+	}
+	if (result == SD_OK)
+		result = sync_fd(p, p->staging, err);
+	return result == SD_OK ? sync_fd(p, p->place, err) : result;
+}
+
+void sd_output_keep(struct sd_output *p)
+{
+	p->keep = true;
 }
 
 /* Written data that is not synced yet is not lost by closing: with more files than may be open, each is synced once. */
@@ -444,10 +470,33 @@ static enum sd_result create_file(struct sd_output *p, struct sd_error *err)
 	return result == SD_OK ? result : sd_error_at(err, "%s", p->path);
 }
 
+/* The directory that outlives a run. */
+static enum sd_result create_lasting(struct sd_output *p, struct sd_error *err)
+{
+	bool there = p->options.lasting == SD_OUTPUT_IS_THERE;
+
+	snprintf(p->temporary, sizeof(p->temporary), ".%.*s" SD_OUTPUT_LASTING, NAME_IN_TEMP, p->name);
+	if (!there && mkdirat(p->place, p->temporary, 0777) != 0) {
+		p->temporary[0] = '\0';
+		return sd_fail_errno(err, errno, "%s: cannot create a directory", p->path);
+	}
+	p->keep = there;
+	p->staging = sd_openat(p->place, p->temporary, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
+	if (p->staging < 0)
+		return sd_fail_errno(err, errno, "%s: cannot open the directory made for it", p->path);
+	if (flock(p->staging, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
+		p->keep = true;
+		return sd_fail(err, SD_IO, "%s is being written by another sd-pack", p->path);
+	}
+	return SD_OK;
+}
+
 static enum sd_result create_staging(struct sd_output *p, struct sd_error *err)
 {
 	int failed = -1;
 
+	if (p->options.lasting)
+		return create_lasting(p, err);
 	for (int tries = 0; failed && tries < 100; tries++) {
 		choose_name(p, p->temporary);
 		failed = mkdirat(p->place, p->temporary, 0777);
@@ -547,6 +596,21 @@ static enum sd_result keep_in_staging(struct sd_output *p, size_t file, struct s
 	return result;
 }
 
+/* A file that a run before has made. */
+static enum sd_result open_in_staging(struct sd_output *p, size_t file, struct sd_error *err)
+{
+	struct stat st;
+	int fd;
+	enum sd_result result = sd_output_fd(p, file, &fd, err);
+
+	if (result == SD_OK && fstat(fd, &st) != 0)
+		result = sd_fail_errno(err, errno, "%s", p->path);
+	if (result == SD_OK && (uint64_t)st.st_size != p->files[file].size)
+		result = sd_fail(err, SD_IO, "%s in %s has not the size that it was given: remove %s to begin anew",
+				 p->files[file].name, p->temporary, p->temporary);
+	return result;
+}
+
 /* A file in the new directory. Its owner may write to it for now, whatever it will be like. */
 static enum sd_result create_in_staging(struct sd_output *p, size_t file, struct sd_error *err)
 {
@@ -573,8 +637,11 @@ static enum sd_result create_files(struct sd_output *p, struct sd_error *err)
 {
 	enum sd_result result = create_staging(p, err);
 
-	if (result == SD_OK)
-		result = for_folders(p, create_folder, err);
+	for (size_t i = 0; i < p->count && result == SD_OK && p->options.lasting == SD_OUTPUT_IS_THERE; i++)
+		result = open_in_staging(p, i, err);
+	if (result != SD_OK || p->options.lasting == SD_OUTPUT_IS_THERE)
+		return result;
+	result = for_folders(p, create_folder, err);
 	for (size_t i = 0; i < p->count && result == SD_OK; i++)
 		result = p->files[i].kept ? keep_in_staging(p, i, err) : create_in_staging(p, i, err);
 	return result;
@@ -593,7 +660,7 @@ static enum sd_result begin(struct sd_output *p, struct sd_error *err)
 		result = check_place(p, err);
 	if (result == SD_OK && p->options.note)
 		result = look_through(p, is_leftover, &found, err);
-	if (result == SD_OK)
+	if (result == SD_OK && p->options.lasting != SD_OUTPUT_IS_THERE)
 		result = sd_output_room(p->place, p->path, total, err);
 	if (result == SD_OK)
 		result = p->options.directory ? create_files(p, err) : create_file(p, err);

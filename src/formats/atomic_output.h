@@ -28,6 +28,17 @@ struct sd_output_file {
 	bool kept; /* stays as it is in the directory; it is not to be written to */
 };
 
+/* How the new directory is called where it outlives a run that is killed: .NAME and this; so much of the name at most.
+ */
+#define SD_OUTPUT_LASTING ".sd-resume"
+#define SD_OUTPUT_NAME 200
+
+enum sd_output_lasting {
+	SD_OUTPUT_GOES, /* what is unfinished goes, or if it was killed, is nothing that anybody uses */
+	SD_OUTPUT_STAYS,
+	SD_OUTPUT_IS_THERE, /* and its files have their sizes */
+};
+
 struct sd_output_options {
 	bool directory; /* path is one, or becomes one; else the single file */
 	/*
@@ -35,9 +46,10 @@ struct sd_output_options {
 	 * stand, and may be written at the same time. Nothing is replaced but what has the same name.
 	 */
 	uint64_t ranks;
-	bool beside; /* old weights that are not among these files stay beside them */
-	bool force;  /* an existing file, or the checkpoint in an existing directory, may be replaced */
-	bool sync;   /* files and directories reach the disk before it is said that all is well */
+	enum sd_output_lasting lasting; /* of a directory that is not there yet */
+	bool beside;                    /* old weights that are not among these files stay beside them */
+	bool force; /* an existing file, or the checkpoint in an existing directory, may be replaced */
+	bool sync;  /* files and directories reach the disk before it is said that all is well */
 	void (*note)(const char *format, ...) SD_PRINTF(1, 2); /* told of what a killed run left behind; may be NULL */
 };
 
@@ -52,6 +64,12 @@ SD_MUST_CHECK enum sd_result sd_output_begin(const char *path, const struct sd_o
 
 /* A file to write to (and read from), open until the next call. */
 SD_MUST_CHECK enum sd_result sd_output_fd(struct sd_output *publish, size_t file, int *fd, struct sd_error *err);
+
+/* All that was written so far, and where it stands, reaches the disk. */
+SD_MUST_CHECK enum sd_result sd_output_sync_all(struct sd_output *publish, struct sd_error *err);
+
+/* From now on what is written stays, unless it gets its place. */
+void sd_output_keep(struct sd_output *publish);
 
 /* Everything is written: it gets its place. */
 SD_MUST_CHECK enum sd_result sd_output_end(struct sd_output *publish, struct sd_error *err);

@@ -24,6 +24,7 @@ sources += \
 	%D%/pickle.c %D%/pickle.h \
 	%D%/recover.c %D%/recover.h \
 	%D%/replace.c %D%/replace.h \
+	%D%/resume.c %D%/resume.h \
 	%D%/safetensors_header.c %D%/safetensors_header.h \
 	%D%/safetensors_read.c %D%/safetensors_read.h \
 	%D%/safetensors_write.c %D%/safetensors_write.h \

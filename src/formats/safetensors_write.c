@@ -6,6 +6,7 @@
 #include "flow/spool.h"
 #include "formats/atomic_output.h"
 #include "formats/part_files.h"
+#include "formats/resume.h"
 #include "formats/zstd.h"
 
 #include <errno.h>
@@ -67,6 +68,7 @@ struct pack {
 	struct sd_side_file *small;   /* what is written as it is */
 	size_t nfiles, nsmall;
 	struct sd_part_output *part; /* NULL: the whole is written */
+	struct sd_resume *resume;    /* NULL: what is unfinished goes */
 	enum mode mode;
 	int spool;
 	uint64_t base;          /* IN_PLACE: where the file begins */
@@ -372,10 +374,26 @@ static enum sd_result check_complete(const struct pack *p, size_t next, struct s
 	uint64_t came = p->record == SD_NO_RECORD ? 0 : p->position;
 
 	for (; i < next; i++, came = 0)
-		if (records[i].state == SD_HERE && came != records[i].bytes)
+		if (records[i].state == SD_HERE && came != records[i].bytes &&
+		    !(p->resume && sd_resume_has(p->resume, i)))
 			return sd_fail(err, SD_INPUT, "%s: %" PRIu64 " of %" PRIu64 " bytes came", records[i].key, came,
 				       records[i].bytes);
 	return SD_OK;
+}
+
+/* The current record, and all up to next, are whole: now and then they are brought to the disk, and that is noted. */
+static enum sd_result note_complete(struct pack *p, size_t next, struct sd_error *err)
+{
+	enum sd_result result = SD_OK;
+
+	for (size_t i = p->record == SD_NO_RECORD ? 0 : p->record; i < next; i++)
+		sd_resume_came(p->resume, i);
+	if (!sd_resume_due(p->resume))
+		return SD_OK;
+	result = flush(p, err);
+	if (result == SD_OK)
+		result = sd_output_sync_all(p->publish, err);
+	return result == SD_OK ? sd_resume_write(p->resume, err) : result;
 }
 
 /* The next bytes of the record, in memory: each target takes its part. */
@@ -451,6 +469,8 @@ static enum sd_result pack_data(struct sd_sink *sink, uint32_t record, struct sd
 
 	if (record != p->record) {
 		result = check_complete(p, record, err);
+		if (result == SD_OK && p->resume)
+			result = note_complete(p, record, err);
 		if (result == SD_OK)
 			result = set_cursors(p, record, err);
 		p->record = record;
@@ -603,6 +623,10 @@ static enum sd_result begin_publishing(struct pack *p, struct sd_error *err)
 		result = sd_part_begin(o->path, p->m, &p->layout, o->force, &p->part, err);
 	if (result == SD_OK)
 		result = list_files(p, err);
+	if (result == SD_OK && o->resume)
+		result = sd_resume_begin(o->path, p->m, &p->layout, o->sync, &p->resume, err);
+	if (p->resume)
+		options.lasting = sd_resume_goes_on(p->resume) ? SD_OUTPUT_IS_THERE : SD_OUTPUT_STAYS;
 	/* A rank that gets nothing has no file. */
 	if (result == SD_OK && !p->nfiles)
 		return sd_dcp_check_no_shard(o->path, o->dcp.first, err);
@@ -729,6 +753,20 @@ static enum sd_result plan(struct pack *p, const struct sd_manifest *m, struct s
 	return SD_OK;
 }
 
+/* All files are there, and what stands in front of their data: from now on a kill leaves what is of use. */
+static enum sd_result begin_journal(struct pack *p, struct sd_error *err)
+{
+	enum sd_result result = flush(p, err);
+
+	if (result == SD_OK)
+		result = sd_output_sync_all(p->publish, err);
+	if (result == SD_OK)
+		result = sd_resume_open(p->resume, err);
+	if (result == SD_OK)
+		sd_output_keep(p->publish);
+	return result;
+}
+
 static enum sd_result pack_begin(struct sd_sink *sink, const struct sd_manifest *m, struct sd_error *err)
 {
 	struct pack *p = (struct pack *)sink;
@@ -749,7 +787,9 @@ static enum sd_result pack_begin(struct sd_sink *sink, const struct sd_manifest 
 		result = p->options->path ? begin_publishing(p, err) : begin_on_fd(p, err);
 	if (result == SD_OK)
 		tell_progress(p, 0);
-	return result == SD_OK ? write_headers(p, err) : result;
+	if (result == SD_OK)
+		result = write_headers(p, err);
+	return result == SD_OK && p->resume ? begin_journal(p, err) : result;
 }
 
 /* ---- the end ---- */
@@ -814,6 +854,8 @@ static enum sd_result publish(struct pack *p, struct sd_error *err)
 {
 	enum sd_result result = sd_output_end(p->publish, err);
 
+	if (result == SD_OK && p->resume)
+		sd_resume_end(p->resume);
 	return result == SD_OK && p->part ? end_part(p, err) : result;
 }
 
@@ -868,6 +910,8 @@ static void pack_abort(struct sd_sink *sink, struct sd_error *err)
 	p->publish = NULL;
 	sd_part_close(p->part);
 	p->part = NULL;
+	sd_resume_close(p->resume);
+	p->resume = NULL;
 	p->mode = NOWHERE;
 }
 

@@ -21,6 +21,7 @@ struct sd_safetensors_sink_options {
 	bool some;                    /* that tensors and side files are left out goes without saying */
 	bool strict;                  /* what would be noted of the stream is an error */
 	bool sync;
+	bool resume; /* into a new directory; what a run before has written stays, and only the rest comes */
 	void (*note)(const char *format, ...) SD_PRINTF(1, 2); /* what is worth knowing and no failure; may be NULL */
 	/* told after every piece of data how many bytes of all came, and the tensor that they are of; may be NULL */
 	void (*progress)(uint64_t done, uint64_t total, const char *tensor);

@@ -275,19 +275,27 @@ static enum sd_result find_own(const struct sd_manifest *m, uint32_t part, struc
 	return SD_OK;
 }
 
-static enum sd_result divide_records(struct sd_manifest *m, uint32_t part, uint32_t of, struct sd_error *err)
+static enum sd_result keep_part(struct sd_manifest *m, uint32_t part, struct sd_parts_table *table,
+				struct sd_error *err)
 {
-	struct sd_parts_table table = {0};
 	bool *own = calloc(m->nrecords + 1, sizeof(*own));
-	enum sd_result result = own ? sd_parts_divide(m, of, &table, err) : sd_fail_memory(err);
+	enum sd_result result = own ? find_own(m, part, table, own, err) : sd_fail_memory(err);
 
-	if (result == SD_OK)
-		result = find_own(m, part, &table, own, err);
 	for (size_t i = 0; i < m->nrecords && result == SD_OK; i++)
 		if (m->records[i].state == SD_HERE && !own[i])
 			m->records[i].state = SD_ELSEWHERE;
-	sd_parts_table_free(&table);
 	free(own);
+	return result;
+}
+
+static enum sd_result divide_records(struct sd_manifest *m, uint32_t part, uint32_t of, struct sd_error *err)
+{
+	struct sd_parts_table table = {0};
+	enum sd_result result = sd_parts_divide(m, of, &table, err);
+
+	if (result == SD_OK)
+		result = keep_part(m, part, &table, err);
+	sd_parts_table_free(&table);
 	return result;
 }
 
@@ -315,6 +323,19 @@ enum sd_result sd_parts_choose(struct sd_manifest *m, uint32_t part, uint32_t of
 	parts->id = id;
 	m->parts = parts;
 	return result == SD_OK && !parts->here ? sd_fail_memory(err) : result;
+}
+
+enum sd_result sd_parts_leave_out(struct sd_manifest *m, const bool *units, struct sd_error *err)
+{
+	struct sd_parts_table table = {0};
+	enum sd_result result = sd_parts_divide(m, 1, &table, err);
+
+	for (size_t i = 0; i < m->parts->nunits && result == SD_OK; i++)
+		table.part[i] = units[i];
+	if (result == SD_OK)
+		result = keep_part(m, 0, &table, err);
+	sd_parts_table_free(&table);
+	return result;
 }
 
 enum sd_result sd_parts_suppose(struct sd_manifest *m, struct sd_error *err)

@@ -26,7 +26,8 @@ struct sd_parts {
 	uint32_t of;          /* parts in all */
 	const uint32_t *here; /* the numbers of those that are here, from 0 on, ascending */
 	uint32_t nhere;
-	uint64_t id;                       /* of the whole; parts of one id belong together */
+	uint64_t id; /* of the whole: in the upper half of the source, in the lower one also of what
+			was done; parts of one id belong together */
 	const struct sd_parts_unit *units; /* natural order of names */
 	size_t nunits;
 };
@@ -46,6 +47,10 @@ SD_MUST_CHECK enum sd_result sd_parts_keep(struct sd_manifest *out, const struct
  */
 SD_MUST_CHECK enum sd_result sd_parts_choose(struct sd_manifest *m, uint32_t part, uint32_t of, uint64_t id,
 					     struct sd_error *err);
+
+/* Of a manifest that is one part: the records of these units (of each of parts->units) are SD_ELSEWHERE then, but for
+ * operands that others need. */
+SD_MUST_CHECK enum sd_result sd_parts_leave_out(struct sd_manifest *m, const bool *units, struct sd_error *err);
 
 /* For a manifest that came without data (sd-cat --manifest): the records of its part are SD_HERE. */
 SD_MUST_CHECK enum sd_result sd_parts_suppose(struct sd_manifest *m, struct sd_error *err);

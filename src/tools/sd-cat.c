@@ -4,6 +4,7 @@
 #include "config/config_cut.h"
 #include "filters/cut.h"
 #include "formats/open.h"
+#include "formats/resume.h"
 #include "formats/zstd.h"
 #include "flow/concat.h"
 #include "flow/driver.h"
@@ -41,6 +42,7 @@ static const char usage[] = "Usage: sd-cat [OPTION]... [SOURCE]...\n"
 			    "      --keep-config   leave config.json as it is\n"
 			    "      --part=K/N      send part K of N, counted from 0: all of some layers, about as\n"
 			    "                      many bytes in each part; sd-pack --join makes them whole\n"
+			    "      --resume=DIR        send what sd-pack --resume -o DIR/ has not written yet\n"
 			    "      --override      take a tensor that several SOURCEs have from the last of them\n"
 			    "      --manifest      send the manifest only, no data\n"
 			    "      --checksum      send checksums (XXH3) along, which the other tools renew and\n"
@@ -73,7 +75,8 @@ struct options {
 	struct sd_limits limits;
 	struct sd_selection choice, cut; /* names; layers and experts */
 	bool override, renumber, keep_config;
-	uint64_t part, of; /* of --part; of 0: not given */
+	uint64_t part, of;  /* of --part; of 0: not given */
+	const char *resume; /* NULL: not given */
 	bool manifest_only, checksum, stats, strict;
 	uint64_t level; /* of --zstd; 0: not compressed */
 	char **names;
@@ -92,6 +95,7 @@ static struct options parse(int argc, char **argv)
 		SELECTION_NUMBERS,
 		{"override", no_argument, NULL, 'o'},
 		{"part", required_argument, NULL, 'p'},
+		{"resume", required_argument, NULL, 'u'},
 		{"renumber", no_argument, NULL, 'r'},
 		{"keep-config", no_argument, NULL, 'k'},
 		{"manifest", no_argument, NULL, 'm'},
@@ -122,6 +126,9 @@ static struct options parse(int argc, char **argv)
 			sd_option_part("--part", optarg, &opt.part, &opt.of);
 			if (opt.of > SD_PARTS_MAX)
 				sd_misuse("--part: at most %d parts", SD_PARTS_MAX);
+			break;
+		case 'u':
+			opt.resume = optarg;
 			break;
 		case 'r':
 			opt.renumber = true;
@@ -176,6 +183,8 @@ static struct options parse(int argc, char **argv)
 	opt.names = optind < argc ? argv + optind : only_stdin;
 	opt.count = optind < argc ? argc - optind : 1;
 	opt.limits.parts = opt.count > 1;
+	if (opt.resume && (opt.of || opt.manifest_only || !*opt.resume))
+		sd_misuse("--resume=DIR sends what is left of the whole: no --part, no --manifest");
 	if (opt.override && opt.count < 2)
 		sd_misuse("--override needs two SOURCEs at least: the later one wins");
 	if (!sd_selection_chooses(&opt.cut) && (opt.renumber || opt.keep_config))
@@ -354,6 +363,10 @@ static enum sd_result withhold(const struct options *opt, struct sd_source *sour
 
 	if (opt->of)
 		result = sd_source_identity(source, m, &id, err);
+	else if (opt->resume)
+		result = sd_source_identity_of_files(source, m, &id, err);
+	if (result == SD_OK && opt->resume)
+		result = sd_resume_choose(opt->resume, m, id, err);
 	if (result == SD_OK && opt->of)
 		result = sd_parts_choose(m, (uint32_t)opt->part, (uint32_t)opt->of, id, err);
 	for (size_t i = 0; i < m->nrecords && opt->manifest_only; i++)

@@ -8,6 +8,7 @@
 #include "formats/part_files.h"
 #include "formats/patch.h"
 #include "formats/recover.h"
+#include "formats/resume.h"
 #include "formats/safetensors_write.h"
 #include "flow/driver.h"
 #include "tools/pack_form.h"
@@ -56,6 +57,8 @@ static const char usage[] = "Usage: sd-pack [OPTION]... [-]\n"
 			    "                         these tensors, which keep dtype and shape\n"
 			    "      --update           put these tensors into the checkpoint in DIR, in the place of\n"
 			    "                         those that it has or beside them; other files stay\n"
+			    "      --resume           go on with what a run that was killed has written of DIR\n"
+			    "                         (-o DIR/): sd-cat --resume=DIR sends the rest\n"
 			    "      --recover=DIR      end what a run that was killed has begun in DIR\n"
 			    "      --keep-config      with --like: config.json too, even if its dtypes are others\n"
 			    "      --metadata=K=V     put this entry into the files' __metadata__\n"
@@ -159,6 +162,20 @@ static void check_dcp(const struct options *opt)
 			  (int)(strlen(path) - strlen(SUFFIX)), path);
 }
 
+static void check_resume(const struct options *opt)
+{
+	const struct sd_safetensors_sink_options *o = &opt->pack;
+
+	if (!o->resume)
+		return;
+	if (o->force || o->layout.parts || o->dcp.of || opt->patch || opt->update || opt->join || opt->recover ||
+	    opt->dry_run)
+		sd_misuse("--resume writes a new directory: no -f, --parts, --dcp, --dcp-all, --patch, --update, "
+			  "--join, --recover, --dry-run");
+	if (!o->path || o->path[strlen(o->path) - 1] != '/' || opt->form.format)
+		sd_misuse("--resume writes a new directory: -o DIR/ says which");
+}
+
 static uint32_t parse_parts(const char *text)
 {
 	uint64_t parts = sd_option_number("--parts", text);
@@ -206,6 +223,7 @@ static struct options parse(int argc, char **argv)
 		{"patch", no_argument, NULL, 'A'},
 		{"recover", required_argument, NULL, 'R'},
 		{"update", no_argument, NULL, 'U'},
+		{"resume", no_argument, NULL, 'r'},
 		{"dcp", required_argument, NULL, 'D'},
 		{"dcp-all", required_argument, NULL, 'E'},
 		{"format", required_argument, NULL, 'F'},
@@ -255,6 +273,9 @@ static struct options parse(int argc, char **argv)
 			break;
 		case 'U':
 			opt.update = true;
+			break;
+		case 'r':
+			opt.pack.resume = true;
 			break;
 		case 'R':
 			opt.recover = optarg;
@@ -318,6 +339,7 @@ static struct options parse(int argc, char **argv)
 		sd_misuse("--like writes a directory, and -o %s is the name of a file: -o %.*s/", opt.pack.path,
 			  (int)(strlen(opt.pack.path) - strlen(SUFFIX)), opt.pack.path);
 	check_dcp(&opt);
+	check_resume(&opt);
 	if (opt.like_path && (opt.shard_size || opt.metadata))
 		sd_misuse("--like takes shards and metadata as they are: no --shard-size, no --metadata");
 	if (opt.keep_config && !opt.like_path)
@@ -551,15 +573,28 @@ static enum sd_result dry_run(const struct options *opt, struct sd_manifest *m, 
 	return result;
 }
 
+/* With --resume what comes is the rest; the other records are written already. rest outlives the sink. */
+static enum sd_result drive(const struct options *opt, struct sd_source *source, struct sd_sink *sink,
+			    struct sd_plan *rest, struct sd_error *err)
+{
+	if (!opt->pack.resume)
+		return sd_drive_all(source, sink, err);
+	if (sd_resume_plan(opt->pack.path, source->manifest, rest, err) == SD_OK)
+		return sd_drive(source, rest, NULL, sink, err);
+	sink->ops->abort(sink, err);
+	return err->result;
+}
+
 static enum sd_result pack(struct options *opt, struct sd_source *source, struct sd_error *err)
 {
 	enum sd_result result = open_special(opt, err);
 	struct sd_sink *sink = sd_safetensors_sink(&opt->pack);
+	struct sd_plan rest = {0};
 	uint64_t in, out;
 
 	progress_start(opt->progress);
 	if (result == SD_OK)
-		result = sink ? sd_drive_all(source, sink, err) : sd_fail_memory(err);
+		result = sink ? drive(opt, source, sink, &rest, err) : sd_fail_memory(err);
 	progress_stop();
 	if (opt->stats && result == SD_OK) {
 		sd_safetensors_sink_counts(sink, &in, &out);
@@ -568,6 +603,7 @@ static enum sd_result pack(struct options *opt, struct sd_source *source, struct
 	}
 	if (sink)
 		sink->ops->close(sink);
+	sd_plan_free(&rest);
 	if (opt->pack.fd > STDOUT_FILENO && close(opt->pack.fd) != 0 && result == SD_OK)
 		result = sd_fail_errno(err, errno, "cannot close");
 	return result;
@@ -612,7 +648,7 @@ static enum sd_result check_part(const struct options *opt, const struct sd_mani
 {
 	bool other = opt->like_path || opt->patch || opt->update;
 
-	if (!m->parts || !m->parts->of)
+	if (!m->parts || !m->parts->of || opt->pack.resume)
 		return SD_OK;
 	if (opt->pack.dcp.of || opt->pack.archive)
 		return sd_fail(err, SD_USAGE,
