@@ -68,6 +68,14 @@ void sd_signals_forget(int number)
 		came = 0;
 }
 
+void sd_signals_pass(int number)
+{
+	struct sigaction now;
+
+	if (!came && sigaction(number, NULL, &now) == 0 && now.sa_handler == note)
+		note(number);
+}
+
 enum sd_result sd_signals_check(struct sd_error *err)
 {
 	if (asked) {

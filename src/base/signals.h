@@ -18,6 +18,9 @@ void sd_signals_report(void (*report)(void));
 /* Forgets the signal that came, if it is this one. */
 void sd_signals_forget(int number);
 
+/* As if this signal had come, if it is handled and none came before: a program that this one started has ended by it. */
+void sd_signals_pass(int number);
+
 /* Fails with SD_IO and SD_LOST if a signal has come. After USR1 it calls the report function. */
 SD_MUST_CHECK enum sd_result sd_signals_check(struct sd_error *err);
 

@@ -115,8 +115,8 @@ static enum sd_result end_packed(struct pack *p, enum sd_result result, struct s
 	if (sd_zstd_wait(p->zstd, &told) == SD_OK)
 		return result;
 	*err = told;
-	if (told.told == SD_LOST && !sd_signals_came())
-		raise(SIGPIPE);
+	if (told.told == SD_LOST)
+		sd_signals_pass(SIGPIPE);
 	return sd_error_at(err, "writing %s", p->options->path ? p->options->path : p->options->name);
 }
 

@@ -463,8 +463,8 @@ static enum sd_result cat_zstd(struct options *opt, struct sd_sink *out, struct 
 	if (sd_zstd_wait(zstd, &told) != SD_OK && (result == SD_OK || err->told == SD_LOST)) {
 		*err = told;
 		result = told.result;
-		if (told.told == SD_LOST && !sd_signals_came())
-			raise(SIGPIPE);
+		if (told.told == SD_LOST)
+			sd_signals_pass(SIGPIPE);
 	}
 	sd_zstd_close(zstd);
 	return result;
