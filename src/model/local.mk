@@ -15,6 +15,7 @@ sources += \
 	%D%/siblings_adapters.c \
 	%D%/siblings_counts.c \
 	%D%/siblings_edit.c \
+	%D%/siblings_extras.c \
 	%D%/siblings_names.c \
 	%D%/siblings_read.c \
 	%D%/siblings_search.h \

@@ -65,6 +65,8 @@ static void run(struct sd_siblings *s)
 	s->memory = sd_names_reserve(&s->names, s->m->ntargets);
 	for (size_t i = 0; i < s->m->ntargets && s->memory; i++)
 		sd_siblings_read_name(s, &s->m->targets[i]);
+	/* One that is left over makes no adapter of a checkpoint. */
+	s->adapter = s->lora && 2 * s->lora >= s->m->ntargets;
 	if (s->memory)
 		sd_siblings_compare_beginnings(s);
 	if (s->memory)
@@ -92,6 +94,8 @@ static void run(struct sd_siblings *s)
 		sd_siblings_compare_units(s, &s->stacks[i]);
 	if (s->memory)
 		sd_siblings_compare_shapes(s);
+	if (s->memory)
+		sd_siblings_find_extras(s);
 	if (s->memory && !s->adapter)
 		sd_siblings_compare_sizes(s);
 	if (s->memory && s->adapter)

@@ -11,7 +11,7 @@
 enum sd_oddity {
 	SD_ODD_PREFIX,  /* all names begin with the word of a wrapper: "module." */
 	SD_ODD_GAP,     /* a layer or an expert is not there at all, or the embedding, the last norm, the head */
-	SD_ODD_COUNT,   /* the experts of a layer are not as many as those of others; or all layers are twice */
+	SD_ODD_COUNT,   /* the experts of a layer are not as many as those of others; or all layers are twice, or one has a bias alone */
 	SD_ODD_TYPO,    /* a name that no sibling has, near one that is missing here */
 	SD_ODD_MISSING, /* a name that all siblings have */
 	SD_ODD_SHAPE,   /* the siblings have another one, or config.json says so */

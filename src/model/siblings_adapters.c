@@ -108,6 +108,69 @@ static void tell_alone(struct sd_siblings *s, const struct fault *alone)
 				  strstr(alone->name, "lora_"), alone->first->name);
 }
 
+/* Whether a piece of a name is the same in another one but for its numbers. */
+static bool same_module(const char *a, size_t a_length, const char *b, size_t b_length)
+{
+	size_t x = 0, y = 0;
+
+	while (x < a_length && y < b_length) {
+		size_t digits = strspn(a + x, "0123456789"), others = strspn(b + y, "0123456789");
+
+		if (digits && others) {
+			x += digits;
+			y += others;
+		} else if (a[x++] != b[y++]) {
+			return false;
+		}
+	}
+	return x == a_length && y == b_length;
+}
+
+/* Whether anything is inside a module but its own matrices: the inner ones, perhaps misspelt. */
+static bool has_inner(const struct sd_siblings *s, const char *name, size_t length)
+{
+	for (size_t i = 0; i < s->m->ntargets; i++) {
+		const char *other = s->m->targets[i].name;
+
+		if (strncmp(other, name, length) == 0 && other[length] == '.' &&
+		    strncmp(other + length, ".lora_", 6) != 0)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * PEFT wraps a module once for each of its parameters that is trained: all layers' modules are wrapped as often as the
+ * first one that is wrapped twice.
+ */
+static void compare_wrapped(struct sd_siblings *s)
+{
+	static const char inner[] = ".base_layer", lora[] = ".lora_";
+	const char *first = NULL, *end = NULL;
+	struct fault alone = {.n = 0};
+
+	for (size_t i = 0; i < s->m->ntargets && !end; i++) {
+		first = s->m->targets[i].name;
+		end = strstr(first, ".base_layer.lora_");
+	}
+	for (size_t i = 0; end && i < s->m->ntargets && s->memory; i++) {
+		const struct sd_target *t = &s->m->targets[i];
+		const char *at = strstr(t->name, lora), *name;
+
+		if (!at || !find_letter(t->name) ||
+		    !same_module(t->name, (size_t)(at - t->name), first, (size_t)(end - first)))
+			continue;
+		name = sd_arena_printf(s->arena, "%.*s%s%s", (int)(at - t->name), t->name, inner, at);
+		s->memory = name != NULL;
+		if (name && !sd_siblings_find_target(s, name) && !has_inner(s, t->name, (size_t)(at - t->name)))
+			note(&alone, t, NULL, name);
+	}
+	if (alone.n && s->memory)
+		tell(s, &alone, SD_ODD_MISSING, alone.name,
+		     sd_arena_printf(s->arena, "%s is not there, and %s is: other layers have both", alone.name,
+				     alone.first->name));
+}
+
 /* A few tensors alone may be whatever they like: that each has both matrices is asked of what has adapter_config.json.
  */
 void sd_siblings_compare_adapters(struct sd_siblings *s)
@@ -139,6 +202,8 @@ void sd_siblings_compare_adapters(struct sd_siblings *s)
 	}
 	if (alone.n && s->memory)
 		tell_alone(s, &alone);
+	if (s->memory)
+		compare_wrapped(s);
 	if (differ.n && s->memory)
 		tell(s, &differ, SD_ODD_SHAPE, differ.first->name,
 		     sd_arena_printf(s->arena, "%s is %s, and %s is %s: their ranks differ", differ.first->name,

@@ -224,7 +224,7 @@ void sd_siblings_read_name(struct sd_siblings *s, const struct sd_target *t)
 	uint32_t number = (uint32_t)(t - s->m->targets);
 
 	s->memory = sd_names_add(&s->names, t->name, number) != SD_NO_NAME;
-	s->adapter = s->adapter || strstr(t->name, ".lora_");
+	s->lora += strstr(t->name, ".lora_") != NULL;
 }
 
 bool sd_siblings_is_in(const char *name, const struct sd_stack *stack)

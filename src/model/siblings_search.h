@@ -120,7 +120,7 @@ struct sd_siblings {
 	size_t layers_length;
 	struct sd_stack stacks_of[SD_STACKS_MAX]; /* layers by what stands in front of them */
 	struct sd_sibling_slip slips[SD_STACKS_MAX];
-	size_t nslips, nzeros;
+	size_t nslips, nzeros, lora; /* lora: names that are of an adapter */
 	const char *zero; /* the first name that has a number with a 0 in front */
 	bool adapter, quantised, memory;
 };
@@ -203,6 +203,9 @@ void sd_siblings_find_all_gaps(struct sd_siblings *s, const struct sd_sibling_st
 
 /* Tells of a missing embedding, norm or head; user is the struct sd_siblings. */
 void sd_siblings_tell_end(void *user, const char *missing);
+
+/* Finds what one layer has and no other. */
+void sd_siblings_find_extras(struct sd_siblings *s);
 
 /* Finds names with a wrapper's word. */
 void sd_siblings_find_wrapper(struct sd_siblings *s);

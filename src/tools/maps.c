@@ -317,8 +317,8 @@ enum sd_result sd_maps_note_other(const struct sd_manifest *in, const struct sd_
 		result = sd_doubt(strict, err, "config.json says model_type %s, for which there is map %s",
 				  other.model_type, other.maps);
 	else if (result == SD_OK && other.model_type)
-		sd_note("config.json says model_type %s, and map %s is for %s", other.model_type, sd_map_name(map),
-			sd_map_model(map));
+		result = sd_doubt(strict, err, "config.json says model_type %s, and map %s is for %s", other.model_type,
+				  sd_map_name(map), sd_map_model(map));
 	sd_arena_free(&other.arena);
 	return result;
 }
