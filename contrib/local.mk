@@ -9,6 +9,10 @@ EXTRA_DIST += \
 stagedir = $(pkgdatadir)/python
 dist_stage_DATA = %D%/python/sdstream.py
 
+# A job array of Slurm, to be copied and set.
+slurmdir = $(pkgdatadir)/slurm
+dist_slurm_SCRIPTS = %D%/slurm/convert
+
 # Completions: one program that knows, and for each shell a file that asks it.
 completers = %D%/completions/sd-tools.bash %D%/completions/_sd-tools %D%/completions/sd-tools.fish
 dist_pkgdata_SCRIPTS = %D%/completions/complete

@@ -1,6 +1,7 @@
 dist_man_MANS = \
 	%D%/sd-cast.1 \
 	%D%/sd-cat.1 \
+	%D%/sd-clusters.7 \
 	%D%/sd-diff.1 \
 	%D%/sd-ls.1 \
 	%D%/sd-map.5 \

@@ -148,6 +148,8 @@ test_scripts = \
 	%D%/completions \
 	%D%/packages \
 	%D%/parts \
+	%D%/slurm \
+	%D%/clusters \
 	%D%/patch \
 	%D%/man-pages \
 	%D%/run-examples
