@@ -85,6 +85,7 @@ test_scripts = \
 	%D%/golden-grid \
 	%D%/quantised-cases \
 	%D%/dequant \
+	%D%/scales-spill \
 	%D%/quantise \
 	%D%/gpu \
 	%D%/kernel \

@@ -17,7 +17,8 @@ struct sd_execution_work {
 	bool ends;              /* it is the last of the records that fill the joint box */
 	void *held;             /* its data, while steps need it or it waits; or else, where it waits in the spool: */
 	uint64_t aside;
-	float *derived; /* scales that its codes are multiplied with, if these are not as they came */
+	uint32_t readers; /* steps on their way that read it, where operands are in the spool */
+	float *derived;   /* scales that its codes are multiplied with, if these are not as they came */
 	/* From a box that several records fill to the tensor, dimension by dimension; NULL: it fills its own. */
 	const struct sd_move *joint;
 };
@@ -53,6 +54,7 @@ struct sd_execution {
 	const struct sd_manifest *in;
 	uint64_t memory;
 	uint64_t held, holding;            /* bytes of operands: the most at one time by the plan, and just now */
+	bool spills;                       /* operands are in the spool until a record needs them */
 	bool waits;                        /* some records come before what their steps need */
 	uint64_t waiting;                  /* bytes of these that are in memory just now */
 	struct sd_execution_work *work;    /* for each record */
@@ -74,8 +76,9 @@ struct sd_execution {
  *
  * A target with steps, or whose elements lie in another order, gets output records of its own, in the order of the
  * tensor and without steps. Other targets pass; records without a target are dropped. Neighbouring records that fill
- * one box become one record. A record whose operands come later waits for them, in memory or in a temporary file. The
- * worker uses at most memory bytes.
+ * one box become one record. A record whose operands come later waits for them, in memory or in a temporary file.
+ * Operands wait in a temporary file if half of memory does not hold all that wait at one time. The worker uses at most
+ * memory bytes.
  *
  * SD_INPUT if a step cannot be executed or memory is too small; the error says what would help. Call sd_execution_free
  * in any case.

@@ -461,6 +461,31 @@ static void measure_held(struct sd_execution *c)
 	c->holding = 0;
 }
 
+static enum sd_result adds(struct sd_execution *c, uint32_t record, uint32_t operand, struct sd_error *err)
+{
+	(void)err;
+	if (c->work[record].state == SD_HERE &&
+	    __builtin_add_overflow(c->holding, c->in->records[operand].bytes, &c->holding))
+		c->holding = UINT64_MAX;
+	return SD_OK;
+}
+
+/* The same, where operands are in memory only while one record needs them. */
+static void measure_spilled(struct sd_execution *c)
+{
+	c->spills = true;
+	c->held = 0;
+	for (uint32_t i = 0; i < c->in->nrecords; i++) {
+		c->holding = 0;
+		(void)!each_operand(c, i, adds, NULL);
+		if (c->work[i].passes && c->work[i].uses > 0 && c->in->records[i].bytes > c->holding)
+			c->holding = c->in->records[i].bytes;
+		if (c->holding > c->held)
+			c->held = c->holding;
+	}
+	c->holding = 0;
+}
+
 /* Finds out what waits for what. */
 static enum sd_result plan_operands(struct sd_execution *c, struct sd_error *err)
 {
@@ -493,8 +518,11 @@ static enum sd_result plan_operands(struct sd_execution *c, struct sd_error *err
 		return result;
 	measure_held(c);
 	if (c->held > c->memory / 2)
+		measure_spilled(c);
+	if (c->held > c->memory / 2)
 		return sd_fail(err, SD_INPUT,
-			       "block scales take %" PRIu64 " bytes at one time; use --memory=%" PRIu64 " or more",
+			       "the block scales of one tensor take %" PRIu64 " bytes; use --memory=%" PRIu64
+			       " or more",
 			       c->held, c->held < UINT64_MAX / 4 ? c->held * 4 : UINT64_MAX);
 	return SD_OK;
 }

@@ -53,6 +53,13 @@ static struct sd_extent in_memory(const void *memory, uint64_t length)
 	return (struct sd_extent){.length = length, .memory = memory, .fd = -1, .offset = -1};
 }
 
+/* What has been read needs no room on the disk any more, if the file system can do that. */
+static void forget(const struct sd_execution *c, uint32_t record)
+{
+	(void)!fallocate(c->spool, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)c->work[record].aside,
+			 (off_t)c->in->records[record].bytes);
+}
+
 static void let_go(struct sd_execution *c, uint32_t record, uint64_t *count)
 {
 	if (!c->work[record].held)
@@ -60,6 +67,18 @@ static void let_go(struct sd_execution *c, uint32_t record, uint64_t *count)
 	*count -= c->in->records[record].bytes;
 	free(c->work[record].held);
 	c->work[record].held = NULL;
+}
+
+/* A step has done with an operand. */
+static void let_operand_go(struct sd_execution *c, uint32_t operand)
+{
+	struct sd_execution_work *work = &c->work[operand];
+
+	work->left--;
+	if (c->spills ? --work->readers == 0 : work->left == 0)
+		let_go(c, operand, &c->holding);
+	if (c->spills && work->left == 0)
+		forget(c, operand);
 }
 
 /* Gives up what a record's steps needed, where nobody else does, and what waited for it. */
@@ -71,8 +90,8 @@ static void release(struct sd_execution *c, uint32_t record)
 		for (uint32_t k = 0; k < t->nsteps; k++) {
 			uint32_t operand = t->steps[k].operand;
 
-			if (operand != SD_NO_RECORD && --c->work[operand].left == 0)
-				let_go(c, operand, &c->holding);
+			if (operand != SD_NO_RECORD)
+				let_operand_go(c, operand);
 		}
 	}
 	free(c->work[record].derived);
@@ -553,14 +572,72 @@ static void free_tiling(struct sd_tiling *tiling)
 	sd_tiling_free(tiling);
 }
 
+/* Makes sure of memory for a record that is held, beside the buffer and what the plan wants to hold; *there: whether it
+ * is there. Units that are being made may have to be done first. */
+static enum sd_result find_memory(struct sd_execution *c, uint64_t bytes, uint64_t beside, bool *there,
+				  struct sd_sink *sink, struct sd_error *err)
+{
+	enum sd_result result = open_buffer(c, err);
+
+	for (;;) {
+		uint64_t used = c->waiting + (beside > c->holding ? beside : c->holding);
+		uint64_t room = c->memory > c->size ? c->memory - c->size : 0;
+
+		*there = used <= room && bytes <= room - used;
+		if (result != SD_OK || *there || c->flights == 0)
+			return result;
+		result = land(c, sink, err);
+	}
+}
+
+/* Reads an operand from the spool, if it is not in memory. */
+static enum sd_result fetch(struct sd_execution *c, uint32_t operand, struct sd_sink *sink, struct sd_error *err)
+{
+	struct sd_execution_work *work = &c->work[operand];
+	uint64_t bytes = c->in->records[operand].bytes;
+	struct sd_extent extent = {.length = bytes, .fd = c->spool, .offset = (off_t)work->aside};
+	enum sd_result result = SD_OK;
+	bool there;
+
+	work->readers++;
+	if (work->held)
+		return SD_OK;
+	result = find_memory(c, bytes, 0, &there, sink, err);
+	if (result != SD_OK)
+		return result;
+	work->held = malloc(bytes + 1);
+	if (!work->held)
+		return sd_fail_memory(err);
+	c->holding += bytes;
+	return bytes > 0 ? sd_extent_read(&extent, work->held, bytes, err) : SD_OK;
+}
+
+/* Reads what a record's steps need, where that is in the spool. */
+static enum sd_result fetch_operands(struct sd_execution *c, uint32_t record, struct sd_sink *sink,
+				     struct sd_error *err)
+{
+	enum sd_result result = SD_OK;
+
+	for (uint32_t i = c->targets_begin[record]; c->spills && i < c->targets_begin[record + 1]; i++) {
+		const struct sd_target *t = &c->in->targets[c->targets[i]];
+
+		for (uint32_t k = 0; k < t->nsteps && result == SD_OK; k++)
+			if (t->steps[k].operand != SD_NO_RECORD)
+				result = fetch(c, t->steps[k].operand, sink, err);
+	}
+	return result;
+}
+
 /* Makes all that becomes of a record whose data is in the window's source. */
 static enum sd_result make_record(struct sd_execution *c, struct sd_window *w, struct sd_sink *sink,
 				  struct sd_error *err)
 {
 	const struct sd_execution_work *work = &c->work[w->record];
 	struct sd_tiling tiling;
-	enum sd_result result = sd_execution_cut(c, w->record, &tiling, err);
+	enum sd_result result = fetch_operands(c, w->record, sink, err);
 
+	if (result == SD_OK)
+		result = sd_execution_cut(c, w->record, &tiling, err);
 	if (result != SD_OK)
 		return result;
 	w->key = c->in->records[w->record].key;
@@ -582,24 +659,6 @@ static enum sd_result make_record(struct sd_execution *c, struct sd_window *w, s
 	return result;
 }
 
-/* Makes sure of memory for a record that is held, beside the buffer and what the plan wants to hold; *there: whether it
- * is there. Units that are being made may have to be done first. */
-static enum sd_result find_memory(struct sd_execution *c, uint64_t bytes, uint64_t beside, bool *there,
-				  struct sd_sink *sink, struct sd_error *err)
-{
-	enum sd_result result = open_buffer(c, err);
-
-	for (;;) {
-		uint64_t used = c->waiting + (beside > c->holding ? beside : c->holding);
-		uint64_t room = c->memory > c->size ? c->memory - c->size : 0;
-
-		*there = used <= room && bytes <= room - used;
-		if (result != SD_OK || *there || c->flights == 0)
-			return result;
-		result = land(c, sink, err);
-	}
-}
-
 /* Reads all of a record into memory. */
 static enum sd_result hold(struct sd_execution *c, uint32_t record, struct sd_source *source, uint64_t *count,
 			   struct sd_error *err)
@@ -617,25 +676,38 @@ static enum sd_result hold(struct sd_execution *c, uint32_t record, struct sd_so
 	return result == SD_OK ? sd_window_leave(&w, err) : result;
 }
 
+/* Opens the spool, if it is not, where a record is to begin. */
+static enum sd_result begin_aside(struct sd_execution *c, uint32_t record, struct sd_error *err)
+{
+	c->work[record].aside = c->spooled;
+	return c->spool < 0 ? sd_spool_open(&c->spool, err) : SD_OK;
+}
+
+/* Writes more of a record into the spool. */
+static enum sd_result append(struct sd_execution *c, uint32_t record, struct sd_extent *extent, struct sd_error *err)
+{
+	off_t end = (off_t)c->spooled;
+	enum sd_result result = sd_extent_copy(extent, c->spool, &end, extent->length, err);
+
+	if (result == SD_IO)
+		sd_error_at(err, "%s waits in a temporary file (TMPDIR says where)", c->in->records[record].key);
+	c->spooled = (uint64_t)end;
+	return result;
+}
+
 /* Writes a record into the spool. */
 static enum sd_result spool(struct sd_execution *c, uint32_t record, struct sd_source *source, struct sd_error *err)
 {
-	off_t end = (off_t)c->spooled;
-	enum sd_result result = c->spool < 0 ? sd_spool_open(&c->spool, err) : SD_OK;
+	enum sd_result result = begin_aside(c, record, err);
 
-	c->work[record].aside = c->spooled;
 	while (result == SD_OK) {
 		struct sd_extent extent;
 
 		result = sd_source_next(source, record, &extent, err);
 		if (result != SD_OK || extent.length == 0)
 			break;
-		result = sd_extent_copy(&extent, c->spool, &end, extent.length, err);
-		if (result == SD_IO)
-			sd_error_at(err, "%s waits in a temporary file (TMPDIR says where)",
-				    c->in->records[record].key);
+		result = append(c, record, &extent, err);
 	}
-	c->spooled = (uint64_t)end;
 	return result;
 }
 
@@ -661,9 +733,8 @@ static enum sd_result make_waiting(struct sd_execution *c, uint32_t record, stru
 	if (!w.whole)
 		w.extent = (struct sd_extent){.length = bytes, .fd = c->spool, .offset = begin};
 	result = make_record(c, &w, sink, err);
-	/* What has been read needs no room on the disk any more, if the file system can do that. */
 	if (!w.whole)
-		(void)!fallocate(c->spool, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, begin, (off_t)bytes);
+		forget(c, record);
 	return result;
 }
 
@@ -721,6 +792,33 @@ enum sd_result sd_execution_pass(struct sd_worker *worker, uint32_t record, stru
 	return depart(c, &flight, sink, err);
 }
 
+/* Writes what steps need into the spool; what is output as well is given first, from memory. */
+static enum sd_result spill(struct sd_execution *c, uint32_t record, struct sd_source *source, struct sd_sink *sink,
+			    struct sd_error *err)
+{
+	const struct sd_execution_work *work = &c->work[record];
+	uint64_t bytes = c->in->records[record].bytes;
+	struct sd_parcel parcel = {.record = work->out};
+	struct sd_extent extent;
+	enum sd_result result;
+
+	if (!work->passes)
+		return spool(c, record, source, err);
+	result = sd_execution_settle(&c->worker, sink, err);
+	if (result == SD_OK)
+		result = hold(c, record, source, &c->holding, err);
+	if (result != SD_OK)
+		return result;
+	parcel.extent = extent = in_memory(work->held, bytes);
+	result = sd_parcel_give(&parcel, sink, err);
+	if (result == SD_OK)
+		result = begin_aside(c, record, err);
+	if (result == SD_OK)
+		result = append(c, record, &extent, err);
+	let_go(c, record, &c->holding);
+	return result;
+}
+
 /* Keeps what steps need. There is memory for it, by the plan. */
 static enum sd_result keep(struct sd_execution *c, uint32_t record, struct sd_source *source, struct sd_sink *sink,
 			   struct sd_error *err)
@@ -745,7 +843,7 @@ enum sd_result sd_execution_record(struct sd_worker *worker, uint32_t record, st
 	enum sd_result result;
 
 	if (work->uses > 0) {
-		result = keep(c, record, source, sink, err);
+		result = c->spills ? spill(c, record, source, sink, err) : keep(c, record, source, sink, err);
 	} else if (work->at > record) {
 		result = put_aside(c, record, source, sink, err);
 	} else {

@@ -1250,7 +1250,7 @@ Test(execution, refuses_what_it_cannot_do)
 	add_record(&in, SD_F32, (uint64_t[]){300, 500}, 2);
 	add_target(&in, "t", shape, 2, 0, NULL);
 	add_scale(&in, 1, 1, 2, 2, SD_BF16);
-	refused(&in, "block scales take 600000 bytes at one time; use --memory=2400000 or more");
+	refused(&in, "the block scales of one tensor take 600000 bytes; use --memory=2400000 or more");
 
 	in = input();
 	add_record(&in, SD_BF16, shape, 2);
