@@ -13,6 +13,14 @@ SD_MUST_CHECK enum sd_result sd_source_identity(struct sd_source *source, const 
 						struct sd_error *err);
 
 /*
+ * For a source whose data passes by: *id tells of the files that it was opened from too, by the size of each and 64 kB
+ * of its head, middle and tail. "-" is standard input. *unsure is set where one of them is no file, so that its data
+ * tells nothing. Errors name the file.
+ */
+SD_MUST_CHECK enum sd_result sd_identity_of_inputs(const char *const *names, size_t count, uint64_t *id, bool *unsure,
+						   struct sd_error *err);
+
+/*
  * For a plan that changes the bytes of records: the lower half of a part's id (model/parts.h) tells of it too, so that
  * nothing is joined that was made in two ways. in: what the plan was made for; more: numbers that tell what else it
  * does. Each part gets the same id. Does nothing where out is no part.

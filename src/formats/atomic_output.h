@@ -47,9 +47,10 @@ struct sd_output_options {
 	 */
 	uint64_t ranks;
 	enum sd_output_lasting lasting; /* of a directory that is not there yet */
-	bool beside;                    /* old weights that are not among these files stay beside them */
-	bool force; /* an existing file, or the checkpoint in an existing directory, may be replaced */
-	bool sync;  /* files and directories reach the disk before it is said that all is well */
+	bool locked; /* the caller has the lock of the directory, and keeps it until the end (sd_recover_lock) */
+	bool beside; /* old weights that are not among these files stay beside them */
+	bool force;  /* an existing file, or the checkpoint in an existing directory, may be replaced */
+	bool sync;   /* files and directories reach the disk before it is said that all is well */
 	void (*note)(const char *format, ...) SD_PRINTF(1, 2); /* told of what a killed run left behind; may be NULL */
 };
 

@@ -70,6 +70,21 @@ static bool take_file(struct sd_part_set *set, struct sd_part_mark *mark, char *
 	return true;
 }
 
+static bool take_side(struct sd_part_set *set, struct sd_part_mark *mark, const char *name, enum sd_result *result,
+		      struct sd_error *err)
+{
+	char *copy;
+
+	if (!sd_file_name_good(name))
+		return false;
+	copy = sd_arena_text(&set->arena, name, strlen(name));
+	if (!copy || !sd_array_grow(&mark->side, mark->nside, &mark->side_room, sizeof(*mark->side)))
+		*result = sd_fail_memory(err);
+	else
+		mark->side[mark->nside++] = copy;
+	return true;
+}
+
 /* One line of a mark; false where it is malformed. */
 static bool take_line(struct sd_part_set *set, struct sd_part_mark *mark, char *line, enum sd_result *result,
 		      struct sd_error *err)
@@ -78,6 +93,8 @@ static bool take_line(struct sd_part_set *set, struct sd_part_mark *mark, char *
 		return take_number(&line, 16, &mark->run) && !*line;
 	if (skip_word(&line, "file "))
 		return take_file(set, mark, line, result, err);
+	if (skip_word(&line, "side "))
+		return take_side(set, mark, line, result, err);
 	if (!skip_word(&line, "index ") || mark->index || !sd_file_name_good(line) ||
 	    sd_checkpoint_role(line) != SD_ROLE_INDEX)
 		return false;
@@ -217,8 +234,10 @@ enum sd_result sd_part_set_read(const char *path, struct sd_part_set *set, struc
 
 void sd_part_set_free(struct sd_part_set *set)
 {
-	for (size_t i = 0; i < set->nmarks; i++)
+	for (size_t i = 0; i < set->nmarks; i++) {
 		free(set->marks[i].files);
+		free(set->marks[i].side);
+	}
 	free(set->marks);
 	sd_arena_free(&set->arena);
 	*set = (struct sd_part_set){0};
@@ -272,6 +291,24 @@ static enum sd_result check_open(int fd, const char *path, const struct sd_part_
 		       mark->part, mark->of);
 }
 
+static enum sd_result fail_missing(const char *path, const struct sd_part_mark *mark, const char *name,
+				   struct sd_error *err)
+{
+	return sd_fail(err, SD_INPUT, "part %" PRIu32 "/%" PRIu32 " is not finished: %s/%s is not there; run it again",
+		       mark->part, mark->of, path, name);
+}
+
+static enum sd_result check_sides(int dir, const char *path, const struct sd_part_mark *mark, struct sd_error *err)
+{
+	struct stat st;
+
+	for (size_t i = 0; i < mark->nside; i++)
+		if (fstatat(dir, mark->side[i], &st, 0) != 0)
+			return errno == ENOENT ? fail_missing(path, mark, mark->side[i], err)
+					       : sd_fail_errno(err, errno, "%s/%s", path, mark->side[i]);
+	return SD_OK;
+}
+
 enum sd_result sd_part_check(const char *path, const struct sd_part_mark *mark, struct sd_error *err)
 {
 	int dir = sd_openat(AT_FDCWD, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
@@ -282,10 +319,7 @@ enum sd_result sd_part_check(const char *path, const struct sd_part_mark *mark, 
 		int fd = sd_openat(dir, name, O_RDONLY | O_CLOEXEC | O_NONBLOCK, 0);
 
 		if (fd < 0 && errno == ENOENT)
-			result = sd_fail(err, SD_INPUT,
-					 "part %" PRIu32 "/%" PRIu32
-					 " is not finished: %s/%s is not there; run it again",
-					 mark->part, mark->of, path, name);
+			result = fail_missing(path, mark, name, err);
 		else if (fd < 0)
 			result = sd_fail_errno(err, errno, "%s/%s", path, name);
 		else
@@ -293,6 +327,8 @@ enum sd_result sd_part_check(const char *path, const struct sd_part_mark *mark, 
 		if (fd >= 0)
 			close(fd);
 	}
+	if (result == SD_OK)
+		result = check_sides(dir, path, mark, err);
 	if (dir >= 0)
 		close(dir);
 	return result;
@@ -341,11 +377,12 @@ static bool is_listed(const struct sd_part_set *set, const char *name)
 	return false;
 }
 
+/* Of a checkpoint in any form, DCP's too. */
 static int is_weights(const struct dirent *entry)
 {
-	enum sd_file_role role = sd_checkpoint_role(entry->d_name);
+	enum sd_file_role role = sd_replace_role(entry->d_name);
 
-	return role == SD_ROLE_WEIGHTS || role == SD_ROLE_INDEX;
+	return !sd_part_is_ours(entry->d_name) && (role == SD_ROLE_WEIGHTS || role == SD_ROLE_INDEX);
 }
 
 /*
@@ -418,7 +455,7 @@ static void write_file(FILE *out, struct sd_checksum *sum, const char *name, uin
 	fprintf(out, "file %" PRIu64 " %zu %016" PRIx64 " %s\n", size, checked, sd_checksum_value(sum), name);
 }
 
-/* The mark. Side files are not in it: they may be changed by hand before the parts are joined. */
+/* The mark. Of side files it has the names alone: they may be changed by hand before the parts are joined. */
 static void write_mark(FILE *out, uint64_t run, const struct sd_manifest *m, const struct sd_output_plan *layout,
 		       struct sd_checksum *sum)
 {
@@ -429,6 +466,9 @@ static void write_mark(FILE *out, uint64_t run, const struct sd_manifest *m, con
 	for (size_t i = 0; i < layout->nfiles; i++)
 		write_file(out, sum, layout->files[i].name, layout->files[i].size, layout->files[i].header,
 			   layout->files[i].header_length);
+	for (size_t i = 0; part == 0 && i < m->nside; i++)
+		if (sd_file_name_good(m->side[i].name))
+			fprintf(out, "side %s\n", m->side[i].name);
 	if (part == 0 && layout->index) {
 		fprintf(out, "index %s\n", layout->index_name);
 		write_file(out, sum, SD_PART_INDEX, layout->index_length, layout->index, layout->index_length);

@@ -29,6 +29,8 @@ struct sd_part_mark {
 	const char *index; /* the name that SD_PART_INDEX gets in the end; NULL: there is none */
 	struct sd_part_file *files;
 	size_t nfiles, room;
+	const char **side; /* side files that came with it; what is in them may be changed */
+	size_t nside, side_room;
 };
 
 /* The marks of a directory. {0} is empty. */
@@ -43,7 +45,7 @@ struct sd_part_set {
 SD_MUST_CHECK enum sd_result sd_part_set_read(const char *path, struct sd_part_set *set, struct sd_error *err);
 void sd_part_set_free(struct sd_part_set *set);
 
-/* That each file of a part is there as its mark says. */
+/* That each file of a part is there as its mark says, and its side files are there. */
 SD_MUST_CHECK enum sd_result sd_part_check(const char *path, const struct sd_part_mark *mark, struct sd_error *err);
 
 /* The same of all parts, and that none is missing. */

@@ -466,7 +466,8 @@ static enum sd_result check_targets(struct sd_patch *p, const struct sd_manifest
 					 : result;
 }
 
-/* That the files can be written to, and that there is room for copies of those that are not this directory's alone. */
+/* That the files can be written to, and that there is room for the journal and, at the same time, for copies of files
+ * that are not this directory's alone. */
 static enum sd_result check_files(const struct sd_patch *p, struct sd_error *err)
 {
 	uint64_t room = 0;
@@ -480,6 +481,8 @@ static enum sd_result check_files(const struct sd_patch *p, struct sd_error *err
 			return sd_fail(err, SD_IO, "%s/%s is %s: it cannot be patched", p->path, name, obstacle);
 		if (!p->changes[i].tensors)
 			continue;
+		if (!sd_add(room, p->changes[i].bytes, &room))
+			room = UINT64_MAX;
 		if (!is_shared(p->place, name)) {
 			fd = sd_openat(p->place, name, O_RDWR | O_CLOEXEC | O_NONBLOCK, 0);
 			if (fd < 0)

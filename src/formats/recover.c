@@ -271,10 +271,3 @@ enum sd_result sd_recover(const char *path, bool sync, struct sd_error *err)
 		return result;
 	return sd_fail(err, SD_INPUT, "%s: no run of sd-pack was killed here in a state that could be ended", path);
 }
-
-enum sd_result sd_recover_if_needed(const char *path, bool sync, struct sd_error *err)
-{
-	bool found;
-
-	return recover(path, sync, &found, err);
-}

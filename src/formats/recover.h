@@ -15,8 +15,7 @@ SD_MUST_CHECK enum sd_result sd_recover_lock(const char *path, int *place, struc
 SD_MUST_CHECK enum sd_result sd_recover_place(int place, const char *path, bool sync, bool *found,
 					      struct sd_error *err);
 
-/* Does all of it. SD_INPUT, where nothing was begun that could be ended; or with _if_needed, nothing then. */
+/* Does all of it. SD_INPUT, where nothing was begun that could be ended. */
 SD_MUST_CHECK enum sd_result sd_recover(const char *path, bool sync, struct sd_error *err);
-SD_MUST_CHECK enum sd_result sd_recover_if_needed(const char *path, bool sync, struct sd_error *err);
 
 #endif

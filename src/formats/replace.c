@@ -218,7 +218,8 @@ static enum sd_result add_name(struct sd_replace *r, uint32_t file, struct sd_er
 
 static enum sd_result begin(struct sd_replace *r, struct sd_error *err)
 {
-	if (flock(r->place, (r->options.ranks ? LOCK_SH : LOCK_EX) | LOCK_NB) != 0 && errno == EWOULDBLOCK)
+	if (!r->options.locked && flock(r->place, (r->options.ranks ? LOCK_SH : LOCK_EX) | LOCK_NB) != 0 &&
+	    errno == EWOULDBLOCK)
 		return sd_fail(err, SD_IO, "%s is locked: another sd-pack is writing to it", r->path);
 	if (sd_patch_check_none(r->place, r->path, err) != SD_OK)
 		return err->result;

@@ -615,6 +615,7 @@ static enum sd_result begin_publishing(struct pack *p, struct sd_error *err)
 					    .force = o->force,
 					    .sync = o->sync,
 					    .note = o->note,
+					    .locked = o->locked,
 					    .beside = o->layout.adds,
 					    .ranks = o->dcp.count < o->dcp.of ? o->dcp.of : 0};
 	enum sd_result result = SD_OK;

@@ -18,6 +18,7 @@ struct sd_safetensors_sink_options {
 	enum sd_archive_form archive; /* what a directory would have (layout.directory) goes into one file */
 	int level;                    /* of zstd, which compresses a tar; 0: it is plain */
 	bool force;                   /* as in struct sd_output_options */
+	bool locked;                  /* as there, too */
 	bool some;                    /* that tensors and side files are left out goes without saying */
 	bool strict;                  /* what would be noted of the stream is an error */
 	bool sync;

@@ -354,6 +354,21 @@ static enum sd_result renumber_ranges(const struct sd_plan *chosen, size_t nreco
 	return ranges ? SD_OK : sd_fail_memory(err);
 }
 
+/* What tells parts of this checkpoint from those of another one. */
+static enum sd_result identify(const struct options *opt, struct sd_source *source, const struct sd_manifest *m,
+			       uint64_t *id, struct sd_error *err)
+{
+	bool unsure = false;
+	enum sd_result result = sd_source_identity(source, m, id, err);
+
+	if (result == SD_OK && !source->random)
+		result = sd_identity_of_inputs((const char *const *)opt->names, (size_t)opt->count, id, &unsure, err);
+	if (result == SD_OK && unsure)
+		sd_note("--part: what passes by is known by its names, dtypes and shapes alone: parts of other values "
+			"would join with these; where the input is a file, they do not");
+	return result;
+}
+
 /* Of what was chosen and cut, only a part is sent, or nothing. */
 static enum sd_result withhold(const struct options *opt, struct sd_source *source, struct sd_manifest *m,
 			       struct sd_error *err)
@@ -362,7 +377,7 @@ static enum sd_result withhold(const struct options *opt, struct sd_source *sour
 	uint64_t id;
 
 	if (opt->of)
-		result = sd_source_identity(source, m, &id, err);
+		result = identify(opt, source, m, &id, err);
 	else if (opt->resume)
 		result = sd_source_identity_of_files(source, m, &id, err);
 	if (result == SD_OK && opt->resume)

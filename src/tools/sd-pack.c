@@ -84,6 +84,7 @@ struct options {
 	enum progress progress;
 	bool shard_size, keep_config, dry_run, stats;
 	bool patch, update; /* what stands there is changed */
+	int lock;           /* of the directory that is updated; -1: none */
 	bool lose;          /* what stands there may have more than what comes */
 };
 
@@ -109,6 +110,8 @@ static void free_options(struct options *opt)
 	for (size_t i = 0; i < opt->pack.layout.nmetadata; i++)
 		free((char *)opt->metadata[i].key);
 	free(opt->metadata);
+	if (opt->lock >= 0)
+		close(opt->lock);
 }
 
 #define SUFFIX ".safetensors"
@@ -205,32 +208,21 @@ static void check_changes(const struct options *opt)
 static struct options parse(int argc, char **argv)
 {
 	static const struct option longs[] = {
-		{"shard-size", required_argument, NULL, 's'},
-		{"like", required_argument, NULL, 'l'},
-		{"keep-config", no_argument, NULL, 'k'},
-		{"metadata", required_argument, NULL, 'm'},
-		{"no-sync", no_argument, NULL, 'n'},
-		{"strict", no_argument, NULL, 'S'},
-		{"dry-run", no_argument, NULL, 'd'},
-		{"progress", no_argument, NULL, 'p'},
-		{"no-progress", no_argument, NULL, 'q'},
-		{"stats", no_argument, NULL, 't'},
-		{"limit", required_argument, NULL, 'L'},
-		{"help", no_argument, NULL, 'h'},
-		{"version", no_argument, NULL, 'v'},
-		{"parts", required_argument, NULL, 'P'},
-		{"join", required_argument, NULL, 'J'},
-		{"patch", no_argument, NULL, 'A'},
-		{"recover", required_argument, NULL, 'R'},
-		{"update", no_argument, NULL, 'U'},
-		{"resume", no_argument, NULL, 'r'},
-		{"dcp", required_argument, NULL, 'D'},
-		{"dcp-all", required_argument, NULL, 'E'},
-		{"format", required_argument, NULL, 'F'},
-		{"zstd", optional_argument, NULL, 'z'},
-		{NULL, 0, NULL, 0},
+		{"shard-size", required_argument, NULL, 's'}, {"like", required_argument, NULL, 'l'},
+		{"keep-config", no_argument, NULL, 'k'},      {"metadata", required_argument, NULL, 'm'},
+		{"no-sync", no_argument, NULL, 'n'},          {"strict", no_argument, NULL, 'S'},
+		{"dry-run", no_argument, NULL, 'd'},          {"progress", no_argument, NULL, 'p'},
+		{"no-progress", no_argument, NULL, 'q'},      {"stats", no_argument, NULL, 't'},
+		{"limit", required_argument, NULL, 'L'},      {"help", no_argument, NULL, 'h'},
+		{"version", no_argument, NULL, 'v'},          {"parts", required_argument, NULL, 'P'},
+		{"join", required_argument, NULL, 'J'},       {"patch", no_argument, NULL, 'A'},
+		{"recover", required_argument, NULL, 'R'},    {"update", no_argument, NULL, 'U'},
+		{"resume", no_argument, NULL, 'r'},           {"dcp", required_argument, NULL, 'D'},
+		{"dcp-all", required_argument, NULL, 'E'},    {"format", required_argument, NULL, 'F'},
+		{"zstd", optional_argument, NULL, 'z'},       {NULL, 0, NULL, 0},
 	};
 	struct options opt = {.limits = sd_limits_default,
+			      .lock = -1,
 			      .pack = {.fd = STDOUT_FILENO,
 				       .name = "standard output",
 				       .layout.shard_size = SHARD_SIZE,
@@ -718,13 +710,23 @@ static enum sd_result check_joined(const char *path, struct sd_error *err)
 	return result;
 }
 
+/* Before it is opened, and until the end: another run would change what is read. */
+static enum sd_result lock_existing(struct options *opt, struct sd_error *err)
+{
+	bool found;
+	enum sd_result result = sd_recover_lock(opt->pack.path, &opt->lock, err);
+
+	opt->pack.locked = result == SD_OK;
+	return result == SD_OK ? sd_recover_place(opt->lock, opt->pack.path, opt->pack.sync, &found, err) : result;
+}
+
 /* What the checkpoint has that is updated, and then what comes, which wins. All but the tensors is as it is there. */
 static enum sd_result add_existing(struct options *opt, struct sd_source **source, struct sd_error *err)
 {
 	struct sd_concat how = {.later_wins = true};
 	const char *names[] = {opt->pack.path, "the stream"};
 	struct sd_source *sources[2] = {NULL, *source};
-	enum sd_result result = opt->dry_run ? SD_OK : sd_recover_if_needed(opt->pack.path, opt->pack.sync, err);
+	enum sd_result result = opt->dry_run ? SD_OK : lock_existing(opt, err);
 
 	if (result == SD_OK && !has_data((*source)->manifest))
 		result = sd_fail(err, SD_INPUT, "no data in this stream: there is nothing to update");
