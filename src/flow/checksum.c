@@ -5,6 +5,7 @@
 #include "base/signals.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include <xxhash.h>
 #ifdef HAVE_XXH_DISPATCH
@@ -52,6 +53,11 @@ void sd_checksum_add(struct sd_checksum *sum, const void *data, size_t length)
 {
 	if (length)
 		(void)XXH3_64bits_update(sum->state, data, length);
+}
+
+void sd_checksum_add_text(struct sd_checksum *sum, const char *text)
+{
+	sd_checksum_add(sum, text, strlen(text) + 1);
 }
 
 uint64_t sd_checksum_value(const struct sd_checksum *sum)

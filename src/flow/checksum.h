@@ -17,6 +17,8 @@ void sd_checksum_free(struct sd_checksum *sum);
 /* Begins anew. */
 void sd_checksum_begin(struct sd_checksum *sum);
 void sd_checksum_add(struct sd_checksum *sum, const void *data, size_t length);
+/* A text with its NUL, so that two texts are not one. */
+void sd_checksum_add_text(struct sd_checksum *sum, const char *text);
 /* The checksum of all bytes that were added since it began. */
 uint64_t sd_checksum_value(const struct sd_checksum *sum);
 

@@ -958,6 +958,19 @@ enum sd_result sd_output_plan_make(const struct sd_manifest *manifest, const str
 	return result;
 }
 
+void sd_output_plan_sum(const struct sd_output_plan *layout, const struct sd_manifest *manifest,
+			struct sd_checksum *sum)
+{
+	for (size_t i = 0; i < layout->nall; i++) {
+		sd_checksum_add_text(sum, layout->all[i].name);
+		sd_checksum_add(sum, layout->all[i].header, layout->all[i].header_length);
+	}
+	for (size_t i = 0; i < manifest->nside; i++) {
+		sd_checksum_add_text(sum, manifest->side[i].name);
+		sd_checksum_add(sum, manifest->side[i].data, manifest->side[i].size);
+	}
+}
+
 void sd_output_plan_free(struct sd_output_plan *layout)
 {
 	for (size_t k = 0; k < layout->nall; k++)

@@ -3,6 +3,7 @@
 #ifndef SD_FORMATS_OUTPUT_PLAN_H
 #define SD_FORMATS_OUTPUT_PLAN_H
 
+#include "flow/checksum.h"
 #include "formats/template.h"
 
 struct sd_output_plan_options {
@@ -69,6 +70,10 @@ SD_MUST_CHECK enum sd_result sd_output_plan_make(const struct sd_manifest *manif
 struct sd_entry *sd_output_plan_metadata(const struct sd_manifest *manifest,
 					 const struct sd_output_plan_options *options, struct sd_arena *arena,
 					 size_t *count);
+
+/* Adds what an output is to a checksum: the names and headers of all files, other parts' too, and the side files. */
+void sd_output_plan_sum(const struct sd_output_plan *layout, const struct sd_manifest *manifest,
+			struct sd_checksum *sum);
 
 /* Frees what a plan, failed ones too, has filled. */
 void sd_output_plan_free(struct sd_output_plan *layout);

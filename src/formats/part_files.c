@@ -423,11 +423,6 @@ struct sd_part_output {
 	const struct sd_part_mark *own; /* of these, the part itself; or NULL */
 };
 
-static void add_text(struct sd_checksum *sum, const char *text)
-{
-	sd_checksum_add(sum, text, strlen(text) + 1);
-}
-
 /* What all parts of one output have in common: all its files, and what it is made of. */
 static uint64_t identify(const struct sd_manifest *m, const struct sd_output_plan *layout, struct sd_checksum *sum)
 {
@@ -435,15 +430,8 @@ static uint64_t identify(const struct sd_manifest *m, const struct sd_output_pla
 
 	sd_checksum_begin(sum);
 	snprintf(id, sizeof(id), "%016" PRIx64 " %" PRIu32, m->parts->id, m->parts->of);
-	add_text(sum, id);
-	for (size_t i = 0; i < layout->nall; i++) {
-		add_text(sum, layout->all[i].name);
-		sd_checksum_add(sum, layout->all[i].header, layout->all[i].header_length);
-	}
-	for (size_t i = 0; i < m->nside; i++) {
-		add_text(sum, m->side[i].name);
-		sd_checksum_add(sum, m->side[i].data, m->side[i].size);
-	}
+	sd_checksum_add_text(sum, id);
+	sd_output_plan_sum(layout, m, sum);
 	return sd_checksum_value(sum);
 }
 

@@ -244,11 +244,6 @@ enum sd_result sd_resume_plan(const char *out, const struct sd_manifest *in, str
 
 /* ---- who writes ---- */
 
-static void add_text(struct sd_checksum *sum, const char *text)
-{
-	sd_checksum_add(sum, text, strlen(text) + 1);
-}
-
 /* What is written, and what of the stream it is made of. */
 static enum sd_result identify(const struct sd_manifest *m, const struct sd_output_plan *layout, uint64_t *run,
 			       struct sd_error *err)
@@ -259,19 +254,12 @@ static enum sd_result identify(const struct sd_manifest *m, const struct sd_outp
 		return sd_fail_memory(err);
 	sd_checksum_begin(sum);
 	sd_checksum_add(sum, &m->parts->id, sizeof(m->parts->id));
-	for (size_t i = 0; i < layout->nall; i++) {
-		add_text(sum, layout->all[i].name);
-		sd_checksum_add(sum, layout->all[i].header, layout->all[i].header_length);
-	}
-	for (size_t i = 0; i < m->nside; i++) {
-		add_text(sum, m->side[i].name);
-		sd_checksum_add(sum, m->side[i].data, m->side[i].size);
-	}
+	sd_output_plan_sum(layout, m, sum);
 	for (size_t i = 0; i < m->ntargets; i++) {
 		const struct sd_target *t = &m->targets[i];
 
-		add_text(sum, m->records[t->record].key);
-		add_text(sum, t->name);
+		sd_checksum_add_text(sum, m->records[t->record].key);
+		sd_checksum_add_text(sum, t->name);
 		if (t->move)
 			sd_checksum_add(sum, t->move, sd_move_size(t->move));
 	}
